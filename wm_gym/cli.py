@@ -1,0 +1,243 @@
+"""What can be typed? The `wm-gym` command: record, train, agent train, agent evaluate, demo.
+
+Each command is one `Command` below: its help text, its flags and the function that does the work. The functions import
+what they need when they run, so `wm-gym --help` stays quick.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from wm_gym import __version__
+from wm_gym.data.rollout import POLICIES
+
+ALGORITHMS = ("ppo", "sac", "dqn")
+SIZE_HELP = "resize the frames, e.g. 64 or 96x160 (default: as they are)"
+ENV_ID_HELP = "id of a registered environment; module:id imports the module first, e.g. gym_pusht:gym_pusht/PushT-v0"
+
+
+@dataclass(frozen=True)
+class Command:
+    """One command: the words that name it, one line of help, an example, its flags and its handler."""
+
+    name: str
+    help: str
+    example: str
+    add_arguments: Callable[[argparse.ArgumentParser], None]
+    run: Callable[[argparse.Namespace], None]
+
+
+# ---------------------------------------------------------------- values
+
+
+def json_object(text: str) -> dict:
+    """Keyword arguments as a JSON object, e.g. '{"size": 96}'."""
+    try:
+        value = json.loads(text)
+    except json.JSONDecodeError as error:
+        raise argparse.ArgumentTypeError(f"{text!r} is not JSON ({error}); write e.g. '{{\"size\": 96}}'") from None
+    if not isinstance(value, dict):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a JSON object; write e.g. '{{\"size\": 96}}'")
+    return value
+
+
+def frame_size(text: str) -> tuple[int, int]:
+    """A frame's height and width: '64' is (64, 64), '96x160' is (96, 160)."""
+    parts = text.lower().split("x")
+    if len(parts) > 2 or not all(part.isdigit() and int(part) > 0 for part in parts):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a frame size; write 64 or HEIGHTxWIDTH, e.g. 96x160")
+    return int(parts[0]), int(parts[-1])
+
+
+def positive_int(text: str) -> int:
+    """A whole number >= 1; underscores may group its digits."""
+    try:
+        value = int(text)
+    except ValueError:
+        value = 0
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number >= 1")
+    return value
+
+
+# ---------------------------------------------------------------- record
+
+
+def add_record(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("env_id", metavar="ENV_ID", help=ENV_ID_HELP)
+    parser.add_argument("--episodes", type=positive_int, required=True, metavar="N",
+                        help="how many the dataset holds at the end (with what an interrupted run left there)")
+    parser.add_argument("--policy", choices=POLICIES, default="mix",
+                        help="who acts; mix takes of the others what the environment has: all for wm-gym's physics "
+                             "twins, random alone for any other (default: mix)")
+    parser.add_argument("--out", required=True, metavar="DIR", help="the LeRobotDataset v3.0 folder to write")
+    parser.add_argument("--seed", type=int, default=0, help="episode i depends on (seed, i) only (default: 0)")
+    parser.add_argument("--workers", type=positive_int, default=None, metavar="N",
+                        help="processes; the data do not depend on it (default: one a core)")
+    parser.add_argument("--noise", type=float, default=0.3,
+                        help="how much `noisy` perturbs the expert, 0 to 1 (default: 0.3)")
+    parser.add_argument("--size", type=frame_size, default=None, metavar="HxW", help=SIZE_HELP)
+    parser.add_argument("--env-kwargs", type=json_object, default=None, metavar="JSON",
+                        help="keyword arguments for gym.make, e.g. '{\"size\": 96}'")
+    parser.add_argument("--no-resume", action="store_true", help="fail if DIR holds a dataset, instead of going on")
+
+
+def run_record(args: argparse.Namespace) -> None:
+    from wm_gym.data.record import record
+
+    out = record(
+        args.env_id, args.episodes, policy=args.policy, out=args.out, seed=args.seed, workers=args.workers,
+        noise=args.noise, size=args.size, resume=not args.no_resume, env_kwargs=args.env_kwargs,
+    )
+    print(f"recorded: {out}\nnext: wm-gym train {out} --out WORLD")
+
+
+# ---------------------------------------------------------------- train
+
+
+def add_train(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("dataset", metavar="DATASET", help="a LeRobotDataset v3.0 folder")
+    parser.add_argument("--out", required=True, metavar="WORLD", help="the world folder to write")
+    parser.add_argument("--preset", default="small",
+                        help="tiny (seconds, for tests), small (a CPU in an hour or two), base (a GPU) (default: small)")
+    parser.add_argument("--seed", type=int, default=0, help="the one seed of the whole training (default: 0)")
+    parser.add_argument("--camera", default=None, metavar="KEY",
+                        help="which camera, e.g. observation.images.wrist_left (default: the first)")
+    parser.add_argument("--size", type=frame_size, default=None, metavar="HxW",
+                        help=SIZE_HELP)
+    parser.add_argument("--no-resume", action="store_true", help="start anew instead of from WORLD's last checkpoint")
+
+
+def run_train(args: argparse.Namespace) -> None:
+    from wm_gym.training import train
+
+    out = train(
+        args.dataset, args.out, preset=args.preset, seed=args.seed, camera=args.camera, size=args.size,
+        resume=not args.no_resume,
+    )
+    print(f"trained: {out}\nnext: gym.make(\"wm_gym/World-v0\", world=\"{out}\")")
+
+
+# ---------------------------------------------------------------- agent train, agent evaluate
+
+
+def add_agent_train(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("algo", metavar="ALGO", choices=ALGORITHMS, help=" | ".join(ALGORITHMS))
+    parser.add_argument("--env", required=True, metavar="ENV_ID", help=ENV_ID_HELP)
+    parser.add_argument("--out", required=True, metavar="DIR", help="the agent folder to write")
+    parser.add_argument("--timesteps", type=positive_int, default=None, metavar="N",
+                        help="environment steps (default: the recipe's)")
+    parser.add_argument("--seed", type=int, default=0, help="(default: 0)")
+    parser.add_argument("--env-kwargs", type=json_object, default=None, metavar="JSON",
+                        help="keyword arguments for the environment, e.g. '{\"world\": \"my-world\"}'")
+    parser.add_argument("--resume", action="store_true", help="go on from DIR's last checkpoint")
+
+
+def run_agent_train(args: argparse.Namespace) -> None:
+    from wm_gym.rl.train import train_agent
+
+    out = train_agent(
+        args.algo, args.env, args.out, timesteps=args.timesteps, seed=args.seed, resume=args.resume,
+        env_kwargs=args.env_kwargs,
+    )
+    print(f"trained: {out}\nnext: wm-gym agent evaluate {out} --env {args.env} --episodes 100")
+
+
+def add_agent_evaluate(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("agent", metavar="AGENT", help="an agent folder, or the name of one in agents/")
+    parser.add_argument("--env", required=True, metavar="ENV_ID", help=ENV_ID_HELP)
+    parser.add_argument("--episodes", type=positive_int, default=100, metavar="N", help="(default: 100)")
+    parser.add_argument("--seed", type=int, default=0, help="of the starts (default: 0)")
+    parser.add_argument("--video", default=None, metavar="FILE", help="also write an mp4 or GIF of some episodes")
+
+
+def run_agent_evaluate(args: argparse.Namespace) -> None:
+    from wm_gym.rl.evaluate import evaluate_agent
+
+    print(json.dumps(evaluate_agent(args.agent, args.env, args.episodes, args.seed), indent=2))
+
+
+# ---------------------------------------------------------------- demo
+
+
+def add_demo(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--out", default="outputs/demo", metavar="DIR", help="(default: outputs/demo)")
+    parser.add_argument("--seed", type=int, default=0, help="(default: 0)")
+
+
+def run_demo(args: argparse.Namespace) -> None:
+    from wm_gym.rl.demo import demo
+
+    demo(args.out, seed=args.seed)
+
+
+COMMANDS = (
+    Command("record", "record an environment's episodes as video and actions (LeRobotDataset v3.0)",
+            "wm-gym record wm_gym/ReachPyBullet-v0 --episodes 100 --policy mix --out reach-data",
+            add_record, run_record),
+    Command("train", "train a world on a dataset",
+            "wm-gym train reach-data --out my-world --preset small",
+            add_train, run_train),
+    Command("agent train", "train a policy in an environment with Stable-Baselines3",
+            "wm-gym agent train ppo --env wm_gym/Reach-v0 --out my-agent",
+            add_agent_train, run_agent_train),
+    Command("agent evaluate", "measure a policy, in a learned world and in its physics twin from the same starts",
+            "wm-gym agent evaluate my-agent --env wm_gym/Reach-v0 --episodes 100",
+            add_agent_evaluate, run_agent_evaluate),
+    Command("demo", "train a policy inside the shipped Reach world, check it in physics, write a report",
+            "wm-gym demo",
+            add_demo, run_demo),
+)
+GROUPS = {"agent": "train or evaluate a policy"}
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The whole command line; `python -m wm_gym` is the same command."""
+    parser = argparse.ArgumentParser(
+        prog="wm-gym", description="Record robot video, train a video world model on it, and gym.make the result.")
+    parser.add_argument("--version", action="version", version=f"wm-gym {__version__}")
+    commands = parser.add_subparsers(metavar="COMMAND", required=True)
+    groups = {
+        group: commands.add_parser(group, help=text, description=text).add_subparsers(metavar="COMMAND", required=True)
+        for group, text in GROUPS.items()
+    }
+    for command in COMMANDS:
+        *group, word = command.name.split()
+        sub = (groups[group[0]] if group else commands).add_parser(
+            word, help=command.help, description=command.help + ".", epilog=f"example: {command.example}")
+        command.add_arguments(sub)
+        sub.add_argument("--debug", action="store_true", help="show the whole traceback of an error")
+        sub.set_defaults(run=command.run)
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command; 0 when it worked, 2 for an error that its user can mend, 130 when interrupted."""
+    args = build_parser().parse_args(argv)
+    try:
+        args.run(args)
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        return 130
+    except Exception as error:
+        if args.debug or not mendable(error):
+            raise
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+def mendable(error: Exception) -> bool:
+    """Whether an error is about what was typed or what lies on the disk; anything else is a bug and keeps its trace."""
+    if isinstance(error, (ValueError, OSError, ImportError)):
+        return True
+    gymnasium = sys.modules.get("gymnasium")
+    return gymnasium is not None and isinstance(error, gymnasium.error.Error)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,270 @@
+"""What happens in one reset and one step of many learned environments at once? No autoreset: the faces add it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import torch
+from gymnasium.error import ResetNeeded
+
+from wm_gym import resets, spaces
+from wm_gym.engine import make_engine
+from wm_gym.seeding import Streams, as_seed
+from wm_gym.world import World, find_world
+
+NO_LIMIT = np.iinfo(np.int64).max
+
+
+class WorldCore:
+    """A batch of independent episodes ("slots") in one world.
+
+    world: a World, a folder, a catalogue name or a Hub id. observation: "pixels" uint8 [H, W, 3]; "pixels+state"
+    {"pixels", "agent_pos" float32 [P]}; "latent" float32 [C*h*w], which skips the decoder. max_episode_steps: None
+    for the world's horizon, -1 for none. Episodes end by learned success (unless terminate_on_success is False) or
+    by the horizon. Everything that goes out is a copy.
+    """
+
+    def __init__(self, world: World | str | Path, num_envs: int = 1, *, observation: str = "pixels",
+                 backend: str = "auto", device: str = "auto", max_episode_steps: int | None = None,
+                 terminate_on_success: bool = True):
+        if observation not in spaces.OBSERVATIONS:
+            raise ValueError(f"observation={observation!r} is unknown; choose one of {spaces.OBSERVATIONS}")
+        if num_envs < 1:
+            raise ValueError(f"num_envs is {num_envs}, expected at least 1")
+        self.world = load_world(world)
+        self.spec, self.num_envs, self.observation_mode = self.world.spec, num_envs, observation
+        if observation == "pixels+state" and not self.spec.proprioception_dim:
+            raise ValueError(f"the world {self.spec.name!r} was recorded without proprioception; "
+                             "use observation='pixels'")
+        self.decode, self.terminate_on_success = observation != "latent", terminate_on_success
+        self.engine = load_engine(self.world, backend, device, self.decode)
+        self.single_observation_space = self._observation_space()
+        self.single_action_space = spaces.action_space(self.spec.action_low, self.spec.action_high)
+        self.horizons = np.full(num_envs, self.spec.horizon, np.int64)
+        self.set_horizon(max_episode_steps)
+
+        self._streams = Streams()
+        self.seeds = np.zeros(num_envs, np.uint64)
+        self.episodes = np.full(num_envs, -1, np.int64)  # -1: never reset
+        self.steps = np.zeros(num_envs, np.int64)
+        self.ended = np.ones(num_envs, bool)
+        self._state: dict[str, torch.Tensor] | None = None
+        self._noise = np.zeros((num_envs, *self.engine.noise_shape), np.float32)
+        self._frames = np.zeros((num_envs, *self.spec.frame_size, 3), np.uint8)
+        self._info = self._empty_info()
+
+    def set_horizon(self, max_episode_steps: int | None, slots=slice(None)) -> None:
+        """Steps after which episodes are truncated: None for the world's horizon, -1 for never."""
+        if max_episode_steps is None:
+            max_episode_steps = self.spec.horizon
+        if max_episode_steps < 1 and max_episode_steps != -1:
+            raise ValueError(f"max_episode_steps is {max_episode_steps}, expected at least 1 (or -1 for no limit)")
+        self.horizons[slots] = NO_LIMIT if max_episode_steps == -1 else max_episode_steps
+
+    # --- reset -------------------------------------------------------------------------------------------------------
+
+    def reset(self, mask: np.ndarray | None = None, seeds: list | None = None, options: list | None = None) -> None:
+        """Begin an episode in the slots of `mask` (bool [B], default all).
+
+        seeds: an int a slot restarts its streams at episode 0; None goes on to the slot's next episode.
+        options: a dict a slot, see `wm_gym.resets`. Nothing changes if any of them is wrong.
+        """
+        slots = range(self.num_envs) if mask is None else np.flatnonzero(mask)
+        if self._state is None and len(slots) < self.num_envs:
+            raise ResetNeeded("the first reset must be of all environments: call reset() without a reset_mask")
+        seeds, options = seeds or [None] * self.num_envs, options or [None] * self.num_envs
+        begun = []
+        for i in slots:
+            fresh = seeds[i] is not None or self.episodes[i] < 0
+            seed = as_seed(seeds[i]) if fresh else int(self.seeds[i])
+            episode = 0 if fresh else int(self.episodes[i]) + 1
+            begun.append((i, seed, episode, self._begin(resets.check_options(options[i]), seed, episode)))
+        for i, seed, episode, (state, frame) in begun:
+            self._write(i, state, frame)
+            self.seeds[i], self.episodes[i], self.steps[i], self.ended[i] = seed, episode, 0, False
+            for key, values in self._info.items():
+                values[i] = 0
+            self._info["proprioception"][i] = state["proprioception"][0].cpu().numpy()
+
+    def _begin(self, options: dict, seed: int, episode: int) -> tuple[dict, np.ndarray | None]:
+        """World state (leading axis of 1) and frame of one start; those of the bank are kept for the process."""
+        bank = vars(self.engine).setdefault("bank", {})
+        row = resets.start_index(self.world, options, self._streams.draw(seed, episode))
+        if row is not None and row in bank:
+            return bank[row]
+        if "world_state" in options:
+            arrays = resets.state_of_options(options, self._state_shapes())
+            return self._to_torch({k: v[None] for k, v in arrays.items()}), options["world_state"].get("frame")
+        if row is None:
+            state = self.engine.encode(*resets.clip_of_options(self.world, options))
+        else:
+            starts = self.world.starts
+            pose = starts.proprioception[row:row + 1] if self.spec.proprioception_dim else None
+            state = self.engine.encode(starts.frames[row:row + 1], pose)
+        frame = self.engine.render(state)[0].cpu().numpy() if self.decode else None
+        if row is not None:
+            bank[row] = state, frame
+        return state, frame
+
+    # --- step --------------------------------------------------------------------------------------------------------
+
+    def step(self, actions, active: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """One step of the slots of `active` (bool [B], default all); the others keep their state.
+
+        actions float32 [B, A] -> reward float64 [B], terminated bool [B], truncated bool [B]. The observation and
+        the info are read with `observation()` and `info()`. Raises ResetNeeded where an episode has ended, and
+        ValueError for an action of the wrong shape, not finite or outside the box.
+        """
+        active = np.ones(self.num_envs, bool) if active is None else active
+        if self._state is None:
+            raise ResetNeeded("step was called before reset; call reset() first")
+        if (self.ended & active).any():
+            raise ResetNeeded(f"the episode in slot {np.flatnonzero(self.ended & active).tolist()} has ended; "
+                              "call reset() before the next step")
+        actions = spaces.check_actions(actions, self.single_action_space, self.num_envs, active)
+        for i in np.flatnonzero(active):
+            self._streams.fill_noise(self._noise[i], int(self.seeds[i]), int(self.episodes[i]), int(self.steps[i]))
+        device = self.engine.device
+        state, out = self.engine.step(self._state, torch.from_numpy(actions).to(device),
+                                      torch.from_numpy(self._noise).to(device))
+        out = {key: value.cpu().numpy() for key, value in out.items()}
+        self._keep(state, out, active)
+
+        terms = out["reward"].astype(np.float64)
+        reward = terms.sum(axis=1)
+        success = out["success"] > self.spec.success_threshold
+        self.steps[active] += 1
+        terminated = success & active if self.terminate_on_success else np.zeros(self.num_envs, bool)
+        truncated = (self.steps >= self.horizons) & active
+        self.ended[active] = (terminated | truncated)[active]
+        news = {"success": success, "is_success": success, "success_probability": out["success"],
+                "uncertainty": out["uncertainty"].reshape(self.num_envs, -1).mean(axis=1), "uncertainty_map": out["uncertainty"],
+                "proprioception": out["proprioception"],
+                **{f"reward/{name}": terms[:, r] for r, name in enumerate(self.spec.reward_components)}}
+        for key, values in news.items():
+            self._info[key][active] = values[active]
+        return np.where(active, reward, 0.0), terminated, truncated
+
+    def _keep(self, state: dict, out: dict, active: np.ndarray) -> None:
+        if active.all():
+            self._state = state
+            if self.decode:
+                self._frames = out["frame"].copy()
+            return
+        for i in np.flatnonzero(active):
+            frame = out["frame"][i] if self.decode else None
+            self._write(i, {key: value[i:i + 1] for key, value in state.items()}, frame)
+
+    # --- what goes out -----------------------------------------------------------------------------------------------
+
+    def observation(self):
+        """A copy of the current observations with a leading batch axis (a dict of them for "pixels+state")."""
+        if self.observation_mode == "latent":
+            return self._state["latents"][:, -1].cpu().numpy().reshape(self.num_envs, -1).copy()
+        if self.observation_mode == "pixels":
+            return self._frames.copy()
+        return {"agent_pos": self._info["proprioception"].copy(), "pixels": self._frames.copy()}
+
+    def info(self) -> dict[str, np.ndarray]:
+        """A copy of what is known beside the observation, each with a leading batch axis."""
+        return {key: values.copy() for key, values in self._info.items()}
+
+    def render(self, slot: int) -> np.ndarray:
+        """The frame uint8 [H, W, 3] of a slot."""
+        if self._state is None:
+            raise ResetNeeded("render was called before reset; call reset() first")
+        if self.decode:
+            return self._frames[slot].copy()
+        return self.engine.render({k: v[slot:slot + 1] for k, v in self._state.items()})[0].cpu().numpy().copy()
+
+    # --- state -------------------------------------------------------------------------------------------------------
+
+    def get_state(self, slot: int) -> dict[str, np.ndarray]:
+        """Everything a slot's future depends on, as plain arrays: `np.savez(path, **state)` saves it."""
+        if self._state is None:
+            raise ResetNeeded("get_state was called before reset; call reset() first")
+        state = {key: value[slot].cpu().numpy().copy() for key, value in self._state.items()}
+        if self.decode:
+            state["frame"] = self._frames[slot].copy()
+        counters = {"seed": self.seeds, "episode": self.episodes, "step": self.steps, "ended": self.ended}
+        return state | {key: np.array(values[slot]) for key, values in counters.items()}
+
+    def set_state(self, slot: int, state: dict[str, np.ndarray]) -> None:
+        """Put a slot where `get_state` was taken: the same actions then give the same frames, bit for bit.
+
+        Raises ValueError where a key is missing or has another world's shape.
+        """
+        arrays = resets.state_of_options({"world_state": state}, self._state_shapes())
+        if missing := sorted({"seed", "episode", "step", "ended"} - set(state)):
+            raise ValueError(f"world_state lacks {missing}; pass what env.get_state() gave")
+        self._write(slot, self._to_torch({k: v[None] for k, v in arrays.items()}), state.get("frame"))
+        self.seeds[slot], self.episodes[slot] = int(state["seed"]), int(state["episode"])
+        self.steps[slot], self.ended[slot] = int(state["step"]), bool(state["ended"])
+        self._info["proprioception"][slot] = arrays["proprioception"]
+
+    def branch(self, source: int, targets, seeds: list[int] | None = None) -> None:
+        """Fork a slot into others; with `seeds` (one a target) each goes on with noise of its own."""
+        state = self.get_state(source)
+        for k, target in enumerate(targets):
+            self.set_state(target, state if seeds is None else state | {"seed": as_seed(seeds[k])})
+            for values in self._info.values():
+                values[target] = values[source]
+
+    # --- small things ------------------------------------------------------------------------------------------------
+
+    @torch.inference_mode()
+    def _write(self, slot: int, state: dict[str, torch.Tensor], frame: np.ndarray | None) -> None:
+        """Copy one world state (leading axis of 1) into a slot."""
+        if self._state is None:
+            self._state = {k: v.new_zeros((self.num_envs, *v.shape[1:])) for k, v in state.items()}
+        for key, value in state.items():
+            self._state[key][slot] = value[0]
+        if self.decode:
+            self._frames[slot] = self.engine.render(state)[0].cpu().numpy() if frame is None else frame
+
+    def _state_shapes(self) -> dict[str, tuple[int, ...]]:
+        latent = tuple(self.spec.latent_shape)
+        return {"latents": (self.spec.context_frames, *latent), "first": latent,
+                "proprioception": (self.spec.proprioception_dim,)}
+
+    def _to_torch(self, arrays: dict[str, np.ndarray]) -> dict[str, torch.Tensor]:
+        return {key: torch.from_numpy(value).to(self.engine.device) for key, value in arrays.items()}
+
+    def _observation_space(self):
+        if self.observation_mode == "latent":
+            return spaces.vector_space(int(np.prod(self.spec.latent_shape)))
+        if self.observation_mode == "pixels":
+            return spaces.pixels_space(*self.spec.frame_size)
+        return spaces.pixels_and_state_space(*self.spec.frame_size, self.spec.proprioception_dim)
+
+    def _empty_info(self) -> dict[str, np.ndarray]:
+        n, (_, h, w) = self.num_envs, self.spec.latent_shape
+        scalars = ["success_probability", "uncertainty", *(f"reward/{r}" for r in self.spec.reward_components)]
+        return {"success": np.zeros(n, bool), "is_success": np.zeros(n, bool),
+                **{key: np.zeros(n) for key in scalars},
+                "uncertainty_map": np.zeros((n, h, w), np.float32),
+                "proprioception": np.zeros((n, self.spec.proprioception_dim), np.float32)}
+
+
+_WORLDS: dict[Path, tuple[int, World]] = {}
+
+
+def load_world(world: World | str | Path) -> World:
+    """The World of a folder, name or Hub id; loaded once a process as long as the folder does not change."""
+    if isinstance(world, World):
+        return world
+    folder = find_world(world).resolve()
+    stamp = max((p.stat().st_mtime_ns for p in folder.rglob("*")), default=0)
+    if _WORLDS.get(folder, (None,))[0] != stamp:
+        _WORLDS[folder] = stamp, World.from_pretrained(folder)
+    return _WORLDS[folder][1]
+
+
+def load_engine(world: World, backend: str, device: str, decode: bool):
+    """The engine of a World; made once a world, back-end and device (engines are stateless)."""
+    engines = vars(world).setdefault("_engines", {})
+    key = backend, device, decode
+    if key not in engines:
+        engines[key] = make_engine(world, backend, device, decode)
+    return engines[key]

@@ -1,0 +1,96 @@
+"""What is one step of a world, and what must every back-end offer?"""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from wm_gym.models.tokenizer import to_float, to_uint8
+from wm_gym.sampling import sample_euler
+
+STATE_KEYS = ("latents", "first", "proprioception")
+
+
+class WorldStep(nn.Module):
+    """The whole step as one pure function, so that a back-end can compile it whole.
+
+    (latents [B, K, C, h, w], first [B, C, h, w], proprioception [B, P], action [B, A], noise [B, C, h, w]) ->
+    (latents', proprioception', reward [B, R], success [B], uncertainty [B, h, w], frame uint8 [B, H, W, 3]).
+    """
+
+    def __init__(self, world, decode: bool = True):
+        super().__init__()
+        self.tokenizer, self.dynamics, self.heads = world.tokenizer, world.dynamics, world.heads
+        self.sampling_steps, self.decode = world.spec.sampling_steps, decode
+
+    def forward(self, latents: Tensor, first: Tensor, proprioception: Tensor, action: Tensor, noise: Tensor):
+        next_pose = self.dynamics.next_pose(proprioception, action)
+        vector = self.dynamics.encode_condition(proprioception, next_pose, action)
+        clean = torch.zeros_like(noise[:, 0, 0, 0])
+        latent, features = sample_euler(
+            lambda x, tau: self.dynamics(x, tau, latents, first, vector, clean), noise, self.sampling_steps)
+        reward, success = self.heads(latent, latents[:, -1], first, vector)
+        outputs = (torch.cat([latents[:, 1:], latent[:, None]], dim=1), next_pose, self.heads.reward(reward),
+                   torch.sigmoid(success), self.heads.predicted_error(features))
+        return (*outputs, to_uint8(self.tokenizer.decode(latent))) if self.decode else outputs
+
+
+class Engine:
+    """One world on one back-end; stateless: the world state goes in and comes out as a dict of tensors.
+
+    State: "latents" [B, K, C, h, w] newest last, "first" [B, C, h, w], "proprioception" [B, P].
+    """
+
+    name = "base"
+
+    def __init__(self, world, device: str, decode: bool):
+        self.world, self.device, self.decode = world, torch.device(device), decode
+        self.noise_shape = tuple(world.spec.latent_shape)
+
+    @torch.inference_mode()
+    def encode(self, frames: np.ndarray, proprioception: np.ndarray | None = None) -> dict[str, Tensor]:
+        """World state at the end of clips: frames uint8 [B, T, H, W, 3], proprioception [B, T, P] or None.
+
+        A clip shorter than the context is padded with its first frame; without proprioception the pose is read from
+        the last picture. The clip's first frame is pinned.
+        """
+        world, k = self.world, self.world.spec.context_frames
+        clip = torch.from_numpy(np.ascontiguousarray(frames)).to(self.device)
+        if clip.shape[1] < k:
+            clip = torch.cat([clip[:, :1].expand(-1, k - clip.shape[1], -1, -1, -1), clip], dim=1)
+        pinned, recent = clip[:, :1], clip[:, -k:]
+        tokenizer = world.tokenizer.to(self.device)
+        # one picture at a time: the latent of a picture must not depend on its neighbours in the batch
+        latents = torch.stack([tokenizer.encode(to_float(torch.cat([a, b]))) for a, b in zip(pinned, recent)])
+        if proprioception is not None:
+            pose = torch.as_tensor(proprioception[:, -1], dtype=torch.float32, device=self.device)
+        elif world.spec.proprioception_dim:
+            heads, code = world.heads.to(self.device), world.dynamics.to(self.device).pose_code
+            pose = torch.cat([code.decode(heads.estimate_pose(z[-1:])) for z in latents])
+        else:
+            pose = torch.zeros(len(clip), 0, device=self.device)
+        return {"latents": latents[:, 1:].clone(), "first": latents[:, 0].clone(), "proprioception": pose.clone()}
+
+    @torch.inference_mode()
+    def render(self, state: dict[str, Tensor]) -> Tensor:
+        """Frames uint8 [B, H, W, 3] of the current state: the tokenizer's reconstruction."""
+        tokenizer = self.world.tokenizer.to(self.device)
+        return torch.cat([to_uint8(tokenizer.decode(z[-1:])) for z in state["latents"]])
+
+    def step(self, state: dict[str, Tensor], action: Tensor, noise: Tensor) -> tuple[dict, dict]:
+        """One step: action float32 [B, A], noise float32 [B, C, h, w] -> (state', outputs).
+
+        outputs: "frame" uint8 [B, H, W, 3] (absent with decode=False), "reward" [B, R], "success" [B] in [0, 1],
+        "uncertainty" [B, h, w], "proprioception" [B, P], "latent" [B, C, h, w].
+        """
+        outputs = self._run(*(state[k] for k in STATE_KEYS), action, noise)
+        latents, pose, reward, success, uncertainty = outputs[:5]
+        out = {"reward": reward, "success": success, "uncertainty": uncertainty, "proprioception": pose,
+               "latent": latents[:, -1]}
+        if self.decode:
+            out["frame"] = outputs[5]
+        return {"latents": latents, "first": state["first"], "proprioception": pose}, out
+
+    def _run(self, *inputs: Tensor) -> tuple[Tensor, ...]:
+        raise NotImplementedError

@@ -1,0 +1,1 @@
+"""How far can a world be believed? One file a question."""

@@ -1,0 +1,59 @@
+"""Which convolution blocks do the networks share?"""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+
+def group_norm(channels: int) -> nn.GroupNorm:
+    return nn.GroupNorm(max(1, channels // 16), channels)
+
+
+class ResBlock(nn.Module):
+    """Residual block h + conv(silu(norm(conv(silu(norm(h)))))) with optional FiLM of the second norm.
+
+    FiLM (Perez et al. 2018): norm(h) * (1 + scale(c)) + shift(c), c [B, condition_dim].
+    """
+
+    def __init__(self, in_channels: int, out_channels: int, condition_dim: int = 0):
+        super().__init__()
+        self.norm1, self.conv1 = group_norm(in_channels), nn.Conv2d(in_channels, out_channels, 3, padding=1)
+        self.norm2, self.conv2 = group_norm(out_channels), nn.Conv2d(out_channels, out_channels, 3, padding=1)
+        self.film = nn.Linear(condition_dim, 2 * out_channels) if condition_dim else None
+        self.skip = nn.Conv2d(in_channels, out_channels, 1) if in_channels != out_channels else nn.Identity()
+        nn.init.zeros_(self.conv2.weight)
+        nn.init.zeros_(self.conv2.bias)
+
+    def forward(self, x: torch.Tensor, condition: torch.Tensor | None = None) -> torch.Tensor:
+        h = self.norm2(self.conv1(F.silu(self.norm1(x))))
+        if self.film is not None:
+            scale, shift = self.film(condition)[:, :, None, None].chunk(2, dim=1)
+            h = h * (1 + scale) + shift
+        return self.skip(x) + self.conv2(F.silu(h))
+
+
+def full_precision(x: torch.Tensor) -> torch.autocast:
+    """Context in which autocast is off: poses are millimetres, which bf16 would round away."""
+    return torch.autocast(x.device.type, enabled=False)
+
+
+class PoseMaps(nn.Module):
+    """Draw a pose as Gaussian blobs on the latent grid: a learned projection into the picture.
+
+    [B, P] -> [B, maps, h, w], values in (0, 1]. Each map has a learned centre (u, v) in [-1.5, 1.5]
+    and a learned width, both functions of the pose.
+    """
+
+    def __init__(self, pose_dim: int, maps: int, grid: tuple[int, int], hidden: int = 64):
+        super().__init__()
+        self.net = nn.Sequential(nn.Linear(pose_dim, hidden), nn.SiLU(), nn.Linear(hidden, 3 * maps))
+        v, u = torch.meshgrid(torch.linspace(-1, 1, grid[0]), torch.linspace(-1, 1, grid[1]), indexing="ij")
+        self.register_buffer("grid", torch.stack([u, v]), persistent=False)
+
+    def forward(self, pose: torch.Tensor) -> torch.Tensor:
+        with full_precision(pose):
+            u, v, log_width = self.net(pose)[:, :, None, None].chunk(3, dim=1)
+            distance = (self.grid[0] - 1.5 * torch.tanh(u)) ** 2 + (self.grid[1] - 1.5 * torch.tanh(v)) ** 2
+            return torch.exp(-distance * torch.exp(3.0 + torch.tanh(log_width) * 2.0))

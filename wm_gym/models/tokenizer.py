@@ -1,0 +1,47 @@
+"""How does a frame become a latent and back? A small convolutional autoencoder with a cheap decoder."""
+
+from __future__ import annotations
+
+import torch
+from diffusers.configuration_utils import ConfigMixin, register_to_config
+from diffusers.models.modeling_utils import ModelMixin
+from torch import nn
+
+from wm_gym.models.blocks import ResBlock
+
+
+class Tokenizer(ModelMixin, ConfigMixin):
+    """Frames [B, 3, H, W] in [-1, 1] <-> latents [B, C, H/4, W/4], normalised to unit variance a channel."""
+
+    @register_to_config
+    def __init__(self, latent_channels: int = 4, encoder_width: int = 32, decoder_width: int = 48):
+        super().__init__()
+        w, d = encoder_width, decoder_width
+        self.encoder = nn.Sequential(
+            nn.Conv2d(3, w, 5, stride=2, padding=2), ResBlock(w, w),
+            nn.Conv2d(w, 2 * w, 3, stride=2, padding=1), ResBlock(2 * w, 2 * w), ResBlock(2 * w, 2 * w),
+            nn.Conv2d(2 * w, latent_channels, 1))
+        self.decoder = nn.Sequential(
+            nn.Conv2d(latent_channels, d, 3, padding=1), ResBlock(d, d),
+            nn.Conv2d(d, 2 * d, 3, padding=1), nn.PixelShuffle(2), ResBlock(d // 2, d // 2),
+            nn.Conv2d(d // 2, 12, 3, padding=1), nn.PixelShuffle(2))
+        self.register_buffer("latent_mean", torch.zeros(latent_channels))
+        self.register_buffer("latent_std", torch.ones(latent_channels))
+
+    def encode(self, frames: torch.Tensor) -> torch.Tensor:
+        """[B, 3, H, W] in [-1, 1] -> normalised latent [B, C, H/4, W/4]."""
+        return (self.encoder(frames) - self.latent_mean[:, None, None]) / self.latent_std[:, None, None]
+
+    def decode(self, latents: torch.Tensor) -> torch.Tensor:
+        """Normalised latent [B, C, h, w] -> frames [B, 3, 4h, 4w], about [-1, 1] (not clipped)."""
+        return self.decoder(latents * self.latent_std[:, None, None] + self.latent_mean[:, None, None])
+
+
+def to_float(frames: torch.Tensor) -> torch.Tensor:
+    """uint8 [..., H, W, 3] -> float32 [..., 3, H, W] in [-1, 1]."""
+    return frames.movedim(-1, -3).float() / 127.5 - 1.0
+
+
+def to_uint8(frames: torch.Tensor) -> torch.Tensor:
+    """float [..., 3, H, W] in [-1, 1] -> uint8 [..., H, W, 3], rounded and clipped."""
+    return ((frames + 1.0) * 127.5).round().clamp(0, 255).to(torch.uint8).movedim(-3, -1)

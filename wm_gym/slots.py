@@ -1,0 +1,67 @@
+"""What is one environment of a batch to those who ask for it by index? (`call`, `get_attr`, `env_method`)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+
+class Slot:
+    """One environment of a WorldVectorEnv or WorldVecEnv, with the attributes of a WorldEnv.
+
+    Attributes that are not the world's can be set freely (`set_attr`). It cannot be stepped alone.
+    """
+
+    def __init__(self, batch, index: int):
+        self._batch, self._index = batch, index
+        core = batch.core
+        self.render_mode, self.metadata = batch.render_mode, batch.metadata
+        self.observation_space, self.action_space = core.single_observation_space, core.single_action_space
+        self.task_description = core.spec.task_description
+
+    @property
+    def unwrapped(self) -> "Slot":
+        return self
+
+    @property
+    def spec(self):
+        return self._batch.spec
+
+    @property
+    def horizon(self) -> int:
+        """Steps after which the episode is truncated; may be set, -1 for never."""
+        return int(self._batch.core.horizons[self._index])
+
+    @horizon.setter
+    def horizon(self, steps: int) -> None:
+        self._batch.core.set_horizon(steps, self._index)
+
+    _max_episode_steps = horizon  # the name lerobot's evaluation asks for
+
+    @property
+    def np_random_seed(self) -> int:
+        return int(self._batch.core.seeds[self._index])
+
+    @property
+    def elapsed_steps(self) -> int:
+        return int(self._batch.core.steps[self._index])
+
+    def render(self) -> np.ndarray | None:
+        """The current frame uint8 [H, W, 3]; None without render_mode="rgb_array"."""
+        return self._batch.core.render(self._index) if self.render_mode == "rgb_array" else None
+
+    def get_state(self) -> dict[str, np.ndarray]:
+        return self._batch.core.get_state(self._index)
+
+    def set_state(self, state: dict[str, np.ndarray]) -> None:
+        self._batch.core.set_state(self._index, state)
+
+    def has_wrapper_attr(self, name: str) -> bool:
+        return hasattr(self, name)
+
+    def get_wrapper_attr(self, name: str) -> Any:
+        return getattr(self, name)
+
+    def set_wrapper_attr(self, name: str, value: Any) -> None:
+        setattr(self, name, value)

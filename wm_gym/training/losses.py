@@ -1,0 +1,121 @@
+"""What does each stage minimise?"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from wm_gym.models import Heads, Tokenizer, UNetDynamics
+from wm_gym.models.tokenizer import to_float
+
+
+class TokenizerLoss(nn.Module):
+    """L1 between frame and reconstruction, foreground pixels weighted, noise on the latents."""
+
+    def __init__(self, tokenizer: Tokenizer, background: Tensor, foreground_weight: float, latent_noise: float):
+        super().__init__()
+        self.tokenizer, self.weight, self.latent_noise = tokenizer, foreground_weight, latent_noise
+        self.register_buffer("background", background, persistent=False)
+
+    def forward(self, frames: Tensor, noise: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+        """frames uint8 [B, H, W, 3], noise [B, C, h, w]."""
+        target = to_float(frames)
+        latent = self.tokenizer.encode(target)
+        spread = latent.detach().float().std(dim=(0, 2, 3), keepdim=True)
+        error = (self.tokenizer.decode(latent + self.latent_noise * spread * noise) - target).abs().mean(1)
+        foreground = ((target - self.background).abs().amax(1) > 0.1).float()
+        weight = 1 + (self.weight - 1) * foreground
+        keep_small = 1e-4 * latent.float().square().mean()
+        loss = (error * weight).sum() / weight.sum() + keep_small
+        return loss, {"l1": error.mean(), "foreground_l1": (error * foreground).sum() / foreground.sum().clamp(min=1)}
+
+
+class DynamicsLoss(nn.Module):
+    """Weighted x-space error of the next latent, teacher-forced or at the end of an own roll-out, plus the pose."""
+
+    def __init__(self, dynamics: UNetDynamics, tokenizer: Tokenizer, moved_weight: float, pixel_weight: float):
+        super().__init__()
+        self.dynamics, self.moved_weight, self.pixel_weight = dynamics, moved_weight, pixel_weight
+        self.tokenizer = tokenizer.requires_grad_(False)
+
+    def forward(self, latents: Tensor, first: Tensor, actions: Tensor, poses: Tensor, tau: Tensor, noise: Tensor,
+                context_noise: Tensor, level: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+        """latents [B, K+n, C, h, w], first [B, C, h, w], actions [B, n, A], poses [B, n+1, P], tau [B];
+
+        noise [n, B, C, h, w], context_noise [B, K, C, h, w], level [B].
+        """
+        n = actions.shape[1]
+        k = latents.shape[1] - n
+        target, previous = latents[:, -1], latents[:, -2]
+        context, pose, code = latents[:, :k], poses[:, 0], self.dynamics.pose_code
+        pose_loss = latents.new_zeros(())
+        for i in range(n):
+            action, now = actions[:, i], pose.detach()
+            pose = self.dynamics.next_pose(pose, action)
+            if pose.shape[1]:
+                pose_loss = pose_loss + F.smooth_l1_loss(code(pose), code(poses[:, i + 1]), beta=0.1) / n
+            vector = self.dynamics.encode_condition(now, pose.detach(), action)
+            if i < n - 1:
+                with torch.no_grad():
+                    zero = torch.zeros_like(tau)
+                    latent, _ = self.dynamics(noise[i], zero, context, first, vector, zero)
+                    context = torch.cat([context[:, 1:], latent[:, None].to(context)], dim=1)
+        noisy = torch.lerp(noise[-1], target, tau[:, None, None, None])
+        seen = context + level[:, None, None, None, None] * context_noise
+        predicted, _ = self.dynamics(noisy, tau, seen, first, vector, level)
+        error = (predicted.float() - target).square().mean(1)
+        moved = ((target - previous).abs().mean(1) > 0.2).float()
+        ramp = torch.where(tau > 0, 0.9 * tau + 0.1, torch.ones_like(tau))  # one evaluation from pure noise counts full
+        latent_loss = (error * (1 + self.moved_weight * moved) * ramp[:, None, None]).mean()
+        part = max(1, len(target) // 4)
+        with torch.no_grad():
+            picture, before = (self.tokenizer.decode(z[:part]) for z in (target, previous))
+            weight = 1 + self.moved_weight * ((picture - before).abs().amax(1, keepdim=True) > 0.1)
+        pixel_loss = ((self.tokenizer.decode(predicted[:part]) - picture).abs() * weight).mean()
+        loss = latent_loss + self.pixel_weight * pixel_loss + pose_loss
+        return loss, {"latent_mse": error.mean(), "pixel_l1": pixel_loss, "pose": pose_loss}
+
+
+class HeadsLoss(nn.Module):
+    """Reward, success, uncertainty and pose, read off real and generated transitions alike."""
+
+    def __init__(self, heads: Heads, dynamics: UNetDynamics, has_success: bool):
+        super().__init__()
+        self.heads, self.has_success = heads, has_success
+        self.dynamics = dynamics.requires_grad_(False)
+
+    def forward(self, latents: Tensor, first: Tensor, actions: Tensor, poses: Tensor, noise: Tensor, reward: Tensor,
+                success: Tensor, real: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+        """As DynamicsLoss, with reward [B, R] (standardised) and success [B] of the last transition;
+
+        real bool [B] chooses the true last transition instead of the generated one.
+        """
+        n = actions.shape[1]
+        context, pose = latents[:, :latents.shape[1] - n], poses[:, 0]
+        with torch.no_grad():
+            for i in range(n):
+                now, pose = pose, self.dynamics.next_pose(pose, actions[:, i])
+                vector = self.dynamics.encode_condition(now, pose, actions[:, i])
+                zero = torch.zeros_like(success)
+                latent, features = self.dynamics(noise[i], zero, context, first, vector, zero)
+                before = context[:, -1]
+                context = torch.cat([context[:, 1:], latent[:, None].to(context)], dim=1)
+            true = self.dynamics.encode_condition(poses[:, -2], poses[:, -1], actions[:, -1])
+            pick = real[:, None, None, None]
+            next_latent = torch.where(pick, latents[:, -1], latent.float())
+            before = torch.where(pick, latents[:, -2], before)
+            vector = torch.where(real[:, None], true, vector)
+            error = (latent.float() - latents[:, -1]).abs().mean(1)
+        predicted, logit = self.heads(next_latent, before, first, vector)
+        reward_loss = F.mse_loss(predicted.float(), reward)
+        success_loss = F.binary_cross_entropy_with_logits(logit.float(), success) if self.has_success \
+            else 0.0 * logit.float().mean()
+        uncertainty_loss = F.l1_loss(self.heads.predicted_error(features).float(), error)
+        loss = reward_loss + success_loss + uncertainty_loss
+        metrics = {"reward_mse": reward_loss, "success_bce": success_loss, "uncertainty_l1": uncertainty_loss}
+        if poses.shape[2]:
+            code = self.dynamics.pose_code(poses[:, -1])
+            metrics["pose_mse"] = F.mse_loss(self.heads.estimate_pose(next_latent).float(), code)
+            loss = loss + metrics["pose_mse"]
+        return loss, metrics

@@ -1,0 +1,55 @@
+"""How large, how long? Every knob of a training run in one table."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Preset:
+    """Sizes of the networks and length of each stage."""
+
+    # networks
+    latent_channels: int = 4
+    encoder_width: int = 32
+    decoder_width: int = 48
+    context_frames: int = 2
+    widths: tuple[int, ...] = (32, 64, 96)  # dynamics U-Net, one block a level
+    condition_dim: int = 128
+    head_width: int = 32
+    # optimisation
+    tokenizer_updates: int = 4000
+    dynamics_updates: int = 12000
+    heads_updates: int = 4000
+    tokenizer_batch: int = 64
+    dynamics_batch: int = 64
+    learning_rate: float = 1e-3
+    ema_decay: float = 0.998
+    warmup: int = 200
+    # losses
+    foreground_weight: float = 6.0  # tokenizer: weight of pixels that differ from the background
+    latent_noise: float = 0.1  # tokenizer: noise on the latents before decoding
+    moved_weight: float = 5.0  # dynamics: extra weight of patches that moved
+    pixel_weight: float = 0.1  # dynamics: decoded L1, on a quarter of the batch
+    context_noise: float = 0.3  # dynamics: largest noise level put on the context
+    rollout_share: float = 0.33  # dynamics: share of updates on the model's own roll-outs
+    rollout_lengths: tuple[int, ...] = (2, 4, 8, 16)  # curriculum, equal parts of the training
+    # bank of starts, checkpoints
+    starts: int = 1024
+    checkpoint_every: int = 500
+    report_every: int = 500
+
+
+PRESETS = {
+    # seconds on a CPU: tests
+    "tiny": Preset(encoder_width=16, decoder_width=16, widths=(16, 32), condition_dim=32, head_width=8,
+                   tokenizer_updates=150, dynamics_updates=150, heads_updates=100, tokenizer_batch=32,
+                   dynamics_batch=32, learning_rate=2e-3, ema_decay=0.95, warmup=10, rollout_lengths=(2, 4),
+                   starts=64, checkpoint_every=50, report_every=50),
+    # an hour or two on two CPU cores, minutes on a GPU
+    "small": Preset(),
+    # a GPU
+    "base": Preset(encoder_width=64, decoder_width=96, context_frames=4, widths=(96, 192, 256), condition_dim=256,
+                   head_width=64, tokenizer_updates=20000, dynamics_updates=60000, heads_updates=20000,
+                   tokenizer_batch=256, dynamics_batch=256, learning_rate=5e-4, ema_decay=0.9995, warmup=1000),
+}

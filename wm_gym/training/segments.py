@@ -1,0 +1,65 @@
+"""Which pieces of the recordings make a batch? Segments that never cross an episode's end, keyed by the update."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from wm_gym.data.cache import ClipData
+
+
+@dataclass
+class Segments:
+    """B segments of K context rows and n transitions; row K-1 is the present."""
+
+    rows: np.ndarray
+    """int64 [B, K + n] rows of the dataset."""
+    first: np.ndarray
+    """int64 [B] row of the pinned first frame."""
+    steps: int
+
+    @property
+    def moves(self) -> np.ndarray:
+        """Rows [B, n + 1] from the present on."""
+        return self.rows[:, -self.steps - 1:]
+
+
+class SegmentSampler:
+    """Draws segments from a split of the episodes; the same (seed, stage, update, rank) gives the same batch."""
+
+    def __init__(self, clips: ClipData, context: int, episodes: np.ndarray):
+        self.context = context
+        start, end = clips.episode_offset[:-1], clips.episode_offset[1:]
+        length = (end - start)[episodes]
+        self.start = np.repeat(start[episodes], length)
+        self.end = np.repeat(end[episodes], length)
+        self.rows = np.concatenate([np.arange(start[e], end[e]) for e in episodes])
+        if not (length > 1).any():
+            raise ValueError("no episode has two frames: there is nothing to learn motion from; record longer episodes")
+
+    def draw(self, rng: np.random.Generator, batch: int, steps: int) -> Segments:
+        """A batch of segments; `steps` shrinks to the longest episode where none is long enough."""
+        steps = int(min(steps, (self.end - self.rows).max() - 1))
+        at = rng.choice(np.flatnonzero(self.rows + steps < self.end), batch)
+        now, start = self.rows[at], self.start[at]
+        offsets = np.arange(1 - self.context, steps + 1)
+        rows = np.maximum(now[:, None] + offsets, start[:, None])
+        earlier = rng.integers(start, now + 1)
+        return Segments(rows, np.where(rng.random(batch) < 0.5, start, earlier), steps)
+
+
+def split_episodes(clips: ClipData, held_out: float = 0.05) -> tuple[np.ndarray, np.ndarray]:
+    """Indices of the training and held-out episodes (every 20th by default; a lone episode serves as both)."""
+    episodes = np.arange(len(clips.episode_offset) - 1)
+    every = max(2, round(1 / held_out))
+    held = episodes[every // 2::every] if len(episodes) > every // 2 else episodes[-1:]
+    train = np.setdiff1d(episodes, held)
+    return (train if len(train) else episodes), held
+
+
+def update_generators(seed: int, stage: int, update: int, rank: int = 0) -> tuple[np.random.Generator, torch.Generator]:
+    """The two random streams of one update, so that resuming needs no generator state."""
+    sequence = np.random.SeedSequence([seed, stage, update, rank])
+    return np.random.default_rng(sequence), torch.Generator().manual_seed(int(sequence.generate_state(1, np.uint64)[0] >> 1))

@@ -1,0 +1,281 @@
+"""From a dataset to a world folder: tokenizer, dynamics, heads, in that order, resumable at any moment."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from dataclasses import asdict, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from accelerate import Accelerator
+from accelerate.utils import ProjectConfiguration, set_seed
+
+from wm_gym.data.cache import ClipData, open_clips
+from wm_gym.models import Tokenizer
+from wm_gym.models.tokenizer import to_float
+from wm_gym.spec import WorldSpec
+from wm_gym.starts import StartBank
+from wm_gym.training.loop import Run, fit
+from wm_gym.training.losses import DynamicsLoss, HeadsLoss, TokenizerLoss
+from wm_gym.training.presets import PRESETS
+from wm_gym.training.report import early_report
+from wm_gym.training.segments import SegmentSampler, split_episodes
+from wm_gym.world import World, is_angle
+
+
+def train(dataset: str | Path, out: str | Path, preset: str = "small", seed: int = 0, camera: str | None = None,
+          size: tuple[int, int] | None = None, overrides: dict | None = None, name: str | None = None,
+          overwrite: bool = False, progress: bool = True, cpu: bool = False) -> Path:
+    """Train a world on a LeRobot dataset; returns the world folder.
+
+    Checkpoints, TensorBoard logs and pictures lie in `<out>.training`; a killed run started again with the same
+    arguments continues there and ends with the uninterrupted run's weights. `overrides` replaces preset fields.
+    Raises ValueError for an unknown preset, a finished `out` without `overwrite`, or a `<out>.training` that belongs
+    to other arguments.
+    """
+    if preset not in PRESETS:
+        raise ValueError(f"preset {preset!r} is unknown; choose one of {sorted(PRESETS)}")
+    sizes = replace(PRESETS[preset], **(overrides or {}))
+    out = Path(out)
+    folder = out.with_name(out.name + ".training")
+    if (out / "spec.yaml").is_file() and not folder.exists() and not overwrite:
+        raise ValueError(f"{out} already holds a finished world; choose another --out, or pass --overwrite")
+    clips = open_clips(dataset, camera=camera, size=size)
+    _claim(folder, {"dataset": clips.dataset_hash, "camera": clips.camera, "seed": seed, **asdict(sizes)}, overwrite)
+    accelerator = Accelerator(cpu=cpu, mixed_precision="bf16" if has_bf16(cpu) else "no", log_with="tensorboard",
+                              project_config=ProjectConfiguration(project_dir=str(folder), logging_dir=str(folder)))
+    accelerator.init_trackers("tensorboard")
+    set_seed(seed)
+    run = Run(folder, sizes, seed, accelerator, progress)
+    spec = spec_of(clips, name or out.name)
+    world = World.from_config(spec, sizes, seed, starts=make_starts(clips, sizes.starts, seed))
+    fit_statistics(world, clips)
+    trained, held = split_episodes(clips)
+    background = median_frame(clips, seed)
+    train_tokenizer(run, world, clips, background)
+    latents = encode_all(run, world.tokenizer, clips)
+    train_dynamics(run, world, clips, latents, trained, held, background)
+    train_heads(run, world, clips, latents, trained)
+    accelerator.wait_for_everyone()
+    if accelerator.is_main_process:
+        accelerator.end_training()
+        for module in world.modules().values():
+            module.to("cpu", memory_format=torch.contiguous_format)
+        world.save_pretrained(out)
+        (folder / "latents.npy").unlink(missing_ok=True)
+        shutil.rmtree(folder / "checkpoints", ignore_errors=True)
+        folder.rename(_free_name(out.with_name(out.name + ".log")))
+    return out
+
+
+def has_bf16(cpu: bool) -> bool:
+    """True where the hardware multiplies bf16 itself."""
+    if torch.cuda.is_available() and not cpu:
+        return torch.cuda.is_bf16_supported()
+    return torch.cpu._is_avx512_bf16_supported()
+
+
+def spec_of(clips: ClipData, name: str) -> WorldSpec:
+    """The contract of a world trained on these clips."""
+    return WorldSpec(
+        name=name, frame_size=list(clips.frames.shape[1:3]), action_low=clips.action_low.tolist(),
+        action_high=clips.action_high.tolist(), action_names=list(clips.action_names),
+        proprioception_names=list(clips.proprioception_names), reward_components=list(clips.reward_terms),
+        fps=float(clips.fps), horizon=int(clips.horizon), camera=clips.camera, twin=clips.env_id,
+        task_description=clips.task_description, success_threshold=0.5 if clips.has_success else 2.0,
+        trained_on=f"{len(clips.episode_offset) - 1} episodes, {len(clips.frames)} frames, "
+                   f"dataset {clips.dataset_hash[:12]}")
+
+
+def fit_statistics(world: World, clips: ClipData) -> None:
+    """Set the normalisation buffers from the data; angles keep mean 0 and standard deviation 1."""
+    def normalise(code, values, names):
+        for i in range(values.shape[1]):
+            if not is_angle(names[i]):
+                code.mean[i], code.std[i] = float(values[:, i].mean()), max(float(values[:, i].std()), 1e-4)
+
+    normalise(world.dynamics.action_code, clips.action, world.spec.action_names)
+    normalise(world.dynamics.pose_code, clips.proprioception, world.spec.proprioception_names)
+    world.heads.reward_mean.copy_(torch.from_numpy(clips.reward.mean(0)))
+    world.heads.reward_std.copy_(torch.from_numpy(clips.reward.std(0).clip(1e-3)))
+
+
+def make_starts(clips: ClipData, count: int, seed: int) -> StartBank:
+    """The bank of starts: first frames of training episodes, then random later ones until `count`."""
+    start, end = clips.episode_offset[:-1], clips.episode_offset[1:]
+    trained, _ = split_episodes(clips)
+    rng = np.random.default_rng([seed, 1])
+    firsts = start[rng.permutation(trained)[:count]]
+    later = np.concatenate([np.arange(start[e] + 1, end[e] - 1) for e in trained])
+    more = rng.permutation(later)[:max(0, min(count - len(firsts), len(later)))]
+    rows = np.sort(np.concatenate([firsts, more]))
+    episode = np.searchsorted(clips.episode_offset, rows, side="right") - 1
+    return StartBank(clips.frames[rows][:, None], np.zeros((len(rows), 0, clips.action.shape[1]), np.float32),
+                     clips.proprioception[rows][:, None], episode, rows - clips.episode_offset[episode],
+                     None if clips.physics_state is None else np.asarray(clips.physics_state[rows], np.float64))
+
+
+def median_frame(clips: ClipData, seed: int) -> np.ndarray:
+    """The background: the per-pixel median of 200 random frames, uint8 [H, W, 3]."""
+    rows = np.random.default_rng([seed, 2]).integers(0, len(clips.frames), 200)
+    return np.median(clips.frames[np.sort(rows)], axis=0).astype(np.uint8)
+
+
+def train_tokenizer(run: Run, world: World, clips: ClipData, background: np.ndarray) -> None:
+    tokenizer, sizes = world.tokenizer, run.preset
+    if _load_stage(run, "tokenizer", tokenizer):
+        return
+    tokenizer.requires_grad_(True).to(memory_format=torch.channels_last)
+    loss = TokenizerLoss(tokenizer, to_float(torch.from_numpy(background)), sizes.foreground_weight,
+                         sizes.latent_noise)
+    grid = world.spec.latent_shape
+
+    def batch(rng, torch_rng, update):
+        rows = np.sort(rng.integers(0, len(clips.frames), sizes.tokenizer_batch))
+        return {"frames": torch.from_numpy(clips.frames[rows]),
+                "noise": torch.randn(len(rows), *grid, generator=torch_rng)}
+
+    fit(run, "tokenizer", loss, sizes.tokenizer_updates, batch)
+    tokenizer.requires_grad_(False)
+    with torch.inference_mode():
+        rows = np.sort(np.random.default_rng([run.seed, 3]).integers(0, len(clips.frames), 512))
+        pictures = to_float(torch.from_numpy(clips.frames[rows])).to(run.accelerator.device)
+        raw = tokenizer.encoder(pictures)
+        tokenizer.latent_mean.copy_(raw.mean((0, 2, 3)))
+        tokenizer.latent_std.copy_(raw.std((0, 2, 3)).clip(1e-4))
+    _save_stage(run, "tokenizer", tokenizer)
+
+
+@torch.inference_mode()
+def encode_all(run: Run, tokenizer: Tokenizer, clips: ClipData) -> np.ndarray:
+    """Latents of every frame, float16 memory map [N, C, h, w] in the run's folder (made once)."""
+    path, device = run.folder / "latents.npy", run.accelerator.device
+    if run.accelerator.is_main_process and not path.exists():
+        shape = tokenizer.encode(to_float(torch.from_numpy(clips.frames[:1])).to(device)).shape[1:]
+        beside = path.with_suffix(".writing.npy")
+        latents = np.lib.format.open_memmap(beside, "w+", np.float16, (len(clips.frames), *shape))
+        for i in range(0, len(latents), 512):
+            frames = to_float(torch.from_numpy(clips.frames[i:i + 512])).to(device)
+            latents[i:i + 512] = tokenizer.encode(frames).cpu().numpy()
+        latents.flush()
+        beside.rename(path)
+    run.accelerator.wait_for_everyone()
+    return np.load(path, mmap_mode="r")
+
+
+def train_dynamics(run: Run, world: World, clips: ClipData, latents: np.ndarray, trained: np.ndarray,
+                   held: np.ndarray, background: np.ndarray) -> None:
+    dynamics, sizes = world.dynamics, run.preset
+    if _load_stage(run, "dynamics", dynamics):
+        return
+    dynamics.requires_grad_(True).to(memory_format=torch.channels_last)
+    loss = DynamicsLoss(dynamics, world.tokenizer, sizes.moved_weight, sizes.pixel_weight)
+    sampler = SegmentSampler(clips, sizes.context_frames, trained)
+    shown = SegmentSampler(clips, sizes.context_frames, held).draw(np.random.default_rng([run.seed, 4]), 32, 25)
+
+    def batch(rng, torch_rng, update):
+        steps = 1
+        if rng.random() < sizes.rollout_share:
+            part = update * len(sizes.rollout_lengths) // sizes.dynamics_updates
+            steps = sizes.rollout_lengths[min(part, len(sizes.rollout_lengths) - 1)]
+        inputs = _segment_inputs(sampler.draw(rng, sizes.dynamics_batch, steps), clips, latents, torch_rng)
+        size = len(inputs["first"])
+        tau = torch.rand(size, generator=torch_rng) * (torch.rand(size, generator=torch_rng) < 0.25)
+        level = sizes.context_noise * torch.rand(size, generator=torch_rng) * \
+            (torch.rand(size, generator=torch_rng) < 0.5)
+        context = inputs["latents"][:, :sizes.context_frames]
+        return {**inputs, "tau": tau, "level": level,
+                "context_noise": torch.randn(context.shape, generator=torch_rng)}
+
+    def report(update):
+        numbers = early_report(world, clips, shown, background, run.folder / "dynamics.png")
+        run.log("report", update, numbers)
+        _log_picture(run, update)
+        if run.progress:
+            print(f"dynamics {update}: " + "  ".join(f"{k} {v:.2f}" for k, v in numbers.items()), flush=True)
+
+    fit(run, "dynamics", loss, sizes.dynamics_updates, batch, report)
+    dynamics.requires_grad_(False)
+    _save_stage(run, "dynamics", dynamics)
+
+
+def train_heads(run: Run, world: World, clips: ClipData, latents: np.ndarray, trained: np.ndarray) -> None:
+    heads, sizes = world.heads, run.preset
+    if _load_stage(run, "heads", heads):
+        return
+    heads.requires_grad_(True)
+    loss = HeadsLoss(heads, world.dynamics, clips.has_success)
+    sampler = SegmentSampler(clips, sizes.context_frames, trained)
+    reward = (torch.from_numpy(np.asarray(clips.reward)) - heads.reward_mean.cpu()) / heads.reward_std.cpu()
+    success = torch.from_numpy(np.asarray(clips.success, np.float32))
+
+    def batch(rng, torch_rng, update):
+        segments = sampler.draw(rng, sizes.dynamics_batch, int(rng.integers(1, sizes.rollout_lengths[-1] + 1)))
+        inputs = _segment_inputs(segments, clips, latents, torch_rng)
+        return {**inputs, "reward": reward[segments.rows[:, -2]], "success": success[segments.rows[:, -1]],
+                "real": torch.rand(len(segments.rows), generator=torch_rng) < 0.33}
+
+    fit(run, "heads", loss, sizes.heads_updates, batch)
+    heads.requires_grad_(False)
+    _save_stage(run, "heads", heads)
+
+
+def _segment_inputs(segments, clips: ClipData, latents: np.ndarray, torch_rng: torch.Generator) -> dict:
+    """Tensors of one batch of segments, as the losses name them."""
+    moves = segments.moves
+    z = torch.from_numpy(latents[segments.rows].astype(np.float32))
+    return {"latents": z, "first": torch.from_numpy(latents[segments.first].astype(np.float32)),
+            "actions": torch.from_numpy(clips.action[moves[:, :-1]]),
+            "poses": torch.from_numpy(clips.proprioception[moves]),
+            "noise": torch.randn(segments.steps, len(z), *z.shape[2:], generator=torch_rng)}
+
+
+def _claim(folder: Path, config: dict, overwrite: bool) -> None:
+    """Make the run's folder, or check that the one there belongs to the same arguments."""
+    text = json.dumps(config, sort_keys=True, indent=1, default=str)
+    note = folder / "run.json"
+    if note.is_file() and not overwrite:
+        if note.read_text() != text:
+            raise ValueError(f"{folder} belongs to a training with other arguments (see {note}); choose another "
+                             "--out, repeat the old arguments to resume it, or pass --overwrite to start over")
+        return
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    note.write_text(text)
+
+
+def _load_stage(run: Run, stage: str, module) -> bool:
+    """Load a stage that is already finished."""
+    done = (run.folder / stage / "config.json").is_file()
+    if done:
+        module.load_state_dict(type(module).from_pretrained(run.folder / stage).state_dict())
+    module.to(run.accelerator.device)
+    return done
+
+
+def _save_stage(run: Run, stage: str, module) -> None:
+    if run.accelerator.is_main_process:
+        beside = run.folder / f".{stage}"
+        shutil.rmtree(beside, ignore_errors=True)
+        module.save_pretrained(beside)
+        beside.rename(run.folder / stage)
+    run.accelerator.wait_for_everyone()
+
+
+def _log_picture(run: Run, update: int) -> None:
+    import imageio.v3 as iio
+
+    for tracker in run.accelerator.trackers:
+        tracker.writer.add_image("report/truth_above_world", iio.imread(run.folder / "dynamics.png"), update,
+                                 dataformats="HWC")
+
+
+def _free_name(path: Path) -> Path:
+    """The path itself, or the first of path-2, path-3, … that does not exist."""
+    k, candidate = 1, path
+    while candidate.exists():
+        k += 1
+        candidate = path.with_name(f"{path.name}-{k}")
+    return candidate

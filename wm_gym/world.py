@@ -1,0 +1,187 @@
+"""What is on disk for one world, and how is it loaded? A diffusers-format folder with spec and starts beside it."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+
+from torch import nn
+
+from wm_gym.models import Heads, Tokenizer, UNetDynamics
+from wm_gym.spec import WorldSpec
+from wm_gym.starts import StartBank
+
+WEIGHTS_FILE = "diffusion_pytorch_model.safetensors"
+COMPONENTS = {"tokenizer": Tokenizer, "dynamics": UNetDynamics, "heads": Heads}
+PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle")
+
+
+@dataclass
+class World:
+    """A video world model: spec, tokenizer, dynamics, heads and the bank of starts."""
+
+    spec: WorldSpec
+    tokenizer: Tokenizer
+    dynamics: UNetDynamics
+    heads: Heads
+    starts: StartBank
+
+    def __post_init__(self):
+        for module in self.modules().values():
+            module.eval().requires_grad_(False)
+
+    def modules(self) -> dict[str, nn.Module]:
+        return {name: getattr(self, name) for name in COMPONENTS}
+
+    @classmethod
+    def from_pretrained(cls, path_or_id: str | Path) -> "World":
+        """Load a world from a folder, a catalogue name (`Reach-v0`) or a Hub id (`user/repository`).
+
+        Raises FileNotFoundError where nothing is found or a file is missing, ValueError where a file is damaged,
+        holds a pickle or disagrees with `spec.yaml`.
+        """
+        folder = find_world(path_or_id)
+        spec = WorldSpec.load(folder)
+        parts = {name: _load_component(folder / name, kind) for name, kind in COMPONENTS.items()}
+        world = cls(spec=spec, starts=StartBank.load(folder), **parts)
+        world.check(folder)
+        return world
+
+    def check(self, origin: str | Path = "this world") -> None:
+        """Raise ValueError where spec, networks and starts disagree."""
+        spec, dynamics = self.spec, self.dynamics.config
+        grid = [s // 4 for s in spec.frame_size]
+        facts = [
+            ("action_low", spec.action_dim, dynamics.action_dim),
+            ("proprioception_names", spec.proprioception_dim, dynamics.proprioception_dim),
+            ("context_frames", spec.context_frames, dynamics.context_frames),
+            ("frame_size", grid, list(dynamics.grid)),
+            ("latent_shape", list(spec.latent_shape), [dynamics.latent_channels, *dynamics.grid]),
+            ("reward_components", len(spec.reward_components), self.heads.config.reward_dim),
+            ("latent channels of the tokenizer", self.tokenizer.config.latent_channels, dynamics.latent_channels),
+            ("frame_size of the starts", list(self.starts.frames.shape[2:4]), list(spec.frame_size)),
+            ("action size of the starts", self.starts.actions.shape[-1], spec.action_dim),
+            ("proprioception size of the starts", self.starts.proprioception.shape[-1], spec.proprioception_dim)]
+        for what, says, has in facts:
+            if says != has:
+                raise ValueError(f"{origin}: spec.yaml and the weights disagree on {what}: {says} against {has}; "
+                                 "restore the spec.yaml that was written with these weights, or train again")
+
+    def save_pretrained(self, folder: str | Path) -> Path:
+        """Write the world folder (beside, then renamed over `folder`); returns its path."""
+        folder = Path(folder)
+        beside = folder.with_name(f".{folder.name}.writing-{os.getpid()}")
+        shutil.rmtree(beside, ignore_errors=True)
+        beside.mkdir(parents=True)
+        for name, module in self.modules().items():
+            module.save_pretrained(beside / name, safe_serialization=True)
+        (beside / "scheduler").mkdir()
+        (beside / "scheduler" / "scheduler_config.json").write_text(json.dumps(
+            {"_class_name": "FlowMatchEulerDiscreteScheduler", "num_train_timesteps": 1000, "shift": 1.0}, indent=2))
+        (beside / "model_index.json").write_text(json.dumps(
+            {"_class_name": ["wm_gym.pipeline", "WorldPipeline"], "_diffusers_version": "0.42.1",
+             **{name: [kind.__module__, kind.__name__] for name, kind in COMPONENTS.items()},
+             "scheduler": ["diffusers", "FlowMatchEulerDiscreteScheduler"]}, indent=2))
+        self.spec.save(beside)
+        self.starts.save(beside)
+        if folder.exists():  # keep what a user put beside the weights (a card, a GIF)
+            for extra in folder.iterdir():
+                if not (beside / extra.name).exists():
+                    shutil.move(extra, beside / extra.name)
+            shutil.rmtree(folder)
+        beside.rename(folder)
+        return folder
+
+    @classmethod
+    def from_config(cls, spec: WorldSpec, preset: "str | Preset" = "tiny", seed: int = 0,
+                    starts: StartBank | None = None) -> "World":
+        """A world with random weights in a preset's size, for tests and as the start of training.
+
+        Without `starts`, the bank is 8 pictures of noise.
+        """
+        import numpy as np
+        import torch
+
+        from wm_gym.training.presets import PRESETS
+
+        sizes = PRESETS[preset] if isinstance(preset, str) else preset
+        grid = tuple(s // 4 for s in spec.frame_size)
+        spec.latent_shape = [sizes.latent_channels, *grid]
+        spec.context_frames = sizes.context_frames
+        angles = [i for i, n in enumerate(spec.action_names) if is_angle(n)]
+        pose_angles = [i for i, n in enumerate(spec.proprioception_names) if is_angle(n)]
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            tokenizer = Tokenizer(sizes.latent_channels, sizes.encoder_width, sizes.decoder_width)
+            dynamics = UNetDynamics(sizes.latent_channels, grid, sizes.context_frames, spec.action_dim,
+                                    spec.proprioception_dim, tuple(angles), tuple(pose_angles), sizes.widths,
+                                    sizes.condition_dim)
+            pose_dim = dynamics.pose_code.out_dim
+            heads = Heads(sizes.latent_channels, grid, dynamics.action_code.out_dim + 2 * pose_dim, pose_dim,
+                          len(spec.reward_components), sizes.widths[0], sizes.head_width)
+        if starts is None:
+            rng, (h, w) = np.random.default_rng(seed), spec.frame_size
+            starts = StartBank(
+                rng.integers(0, 255, (8, 1, h, w, 3), dtype=np.uint8), np.zeros((8, 0, spec.action_dim), np.float32),
+                rng.uniform(-0.1, 0.1, (8, 1, spec.proprioception_dim)).astype(np.float32), np.arange(8),
+                np.zeros(8, np.int64))
+        return cls(spec, tokenizer, dynamics, heads, starts)
+
+
+def is_angle(name: str) -> bool:
+    """True where a component's name says that it is an angle that wraps at +-pi."""
+    return name.rsplit(".", 1)[-1].lower() in {"roll", "pitch", "yaw"}
+
+
+def find_world(path_or_id: str | Path) -> Path:
+    """The folder of a world: a path, a catalogue name, or a Hub id (downloaded, safetensors only)."""
+    from wm_gym.registration import catalogue_folders
+
+    folder = Path(path_or_id)
+    if folder.is_dir():
+        return folder
+    shipped = catalogue_folders()
+    name = str(path_or_id).removeprefix("wm_gym/")
+    if name in shipped:
+        return shipped[name]
+    text = str(path_or_id)
+    if text.count("/") == 1 and not text.startswith((".", "~", "/")):
+        from huggingface_hub import snapshot_download
+        from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
+
+        try:
+            return Path(snapshot_download(text, allow_patterns=["*.json", "*.yaml", "*.safetensors", "*.md"]))
+        except (HfHubHTTPError, LocalEntryNotFoundError, OSError, ValueError) as error:
+            raise FileNotFoundError(f"world {text!r} is neither a folder, nor shipped ({sorted(shipped)}), and the "
+                                    f"Hub did not give it: {error}") from error
+    raise FileNotFoundError(f"world {text!r} is neither a folder nor one of the shipped worlds {sorted(shipped)}; "
+                            "train one with `wm-gym train DATASET --out WORLD`")
+
+
+def _load_component(folder: Path, kind: type) -> nn.Module:
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    config, weights = folder / "config.json", folder / WEIGHTS_FILE
+    if not config.is_file():
+        raise FileNotFoundError(f"{config} is missing; the world folder is incomplete: download or train it again")
+    if not weights.is_file():
+        pickles = sorted(p.name for p in folder.iterdir() if p.suffix in PICKLES)
+        if pickles:
+            raise ValueError(f"{folder} holds the pickle {pickles[0]} where {WEIGHTS_FILE} belongs; pickles run code "
+                             "when loaded and are refused: convert it with safetensors first")
+        raise FileNotFoundError(f"{weights} is missing; the world folder is incomplete: download or train it again")
+    try:
+        module = kind.from_config(json.loads(config.read_text()))
+    except (json.JSONDecodeError, TypeError, ValueError) as error:
+        raise ValueError(f"{config} is no configuration of {kind.__name__}: {error}") from error
+    try:
+        module.load_state_dict(load_file(weights))
+    except SafetensorError as error:
+        raise ValueError(f"{weights} is truncated or damaged ({error}); download or train the world again") from error
+    except RuntimeError as error:
+        raise ValueError(f"{weights} does not fit {config}: {error}") from error
+    return module.float()
