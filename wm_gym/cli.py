@@ -10,10 +10,11 @@ import argparse
 import json
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 from wm_gym import __version__
 from wm_gym.data.rollout import POLICIES
+from wm_gym.training.presets import PRESETS, Preset
 
 ALGORITHMS = ("ppo", "sac", "dqn")
 SIZE_HELP = "resize the frames, e.g. 64 or 96x160 (default: as they are)"
@@ -101,23 +102,41 @@ def run_record(args: argparse.Namespace) -> None:
 
 def add_train(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("dataset", metavar="DATASET", help="a LeRobotDataset v3.0 folder")
-    parser.add_argument("--out", required=True, metavar="WORLD", help="the world folder to write")
-    parser.add_argument("--preset", default="small",
-                        help="tiny (seconds, for tests), small (a CPU in an hour or two), base (a GPU) (default: small)")
+    parser.add_argument("--out", required=True, metavar="WORLD",
+                        help="the world folder to write; checkpoints and logs lie in WORLD.training, and the same "
+                             "command goes on from there")
+    parser.add_argument("--preset", choices=PRESETS, default="small",
+                        help="tiny: seconds, for tests; small: a CPU in an hour or two; base: a GPU (default: small)")
+    parser.add_argument("--set", type=preset_field, action="append", default=[], metavar="FIELD=VALUE",
+                        help="change one number of the preset, e.g. dynamics_updates=2000; may be repeated")
     parser.add_argument("--seed", type=int, default=0, help="the one seed of the whole training (default: 0)")
     parser.add_argument("--camera", default=None, metavar="KEY",
                         help="which camera, e.g. observation.images.wrist_left (default: the first)")
-    parser.add_argument("--size", type=frame_size, default=None, metavar="HxW",
-                        help=SIZE_HELP)
-    parser.add_argument("--no-resume", action="store_true", help="start anew instead of from WORLD's last checkpoint")
+    parser.add_argument("--size", type=frame_size, default=None, metavar="HxW", help=SIZE_HELP)
+    parser.add_argument("--name", default=None, help="what the world is called (default: the name of its folder)")
+    parser.add_argument("--cpu", action="store_true", help="leave the GPUs alone")
+    parser.add_argument("--overwrite", action="store_true", help="start anew where WORLD or its training is there")
+
+
+def preset_field(text: str) -> tuple[str, object]:
+    """One field of a preset and its value as JSON: 'dynamics_updates=2000', 'rollout_lengths=[2,4]'."""
+    name, equals, value = text.partition("=")
+    known = sorted(field.name for field in fields(Preset))
+    if not equals or name not in known:
+        raise argparse.ArgumentTypeError(f"{text!r} is not FIELD=VALUE with one of the preset's fields {known}")
+    try:
+        value = json.loads(value)
+    except json.JSONDecodeError:
+        raise argparse.ArgumentTypeError(f"{text!r}: the value is neither a number nor a list like [2,4]") from None
+    return name, tuple(value) if isinstance(value, list) else value
 
 
 def run_train(args: argparse.Namespace) -> None:
     from wm_gym.training import train
 
     out = train(
-        args.dataset, args.out, preset=args.preset, seed=args.seed, camera=args.camera, size=args.size,
-        resume=not args.no_resume,
+        args.dataset, args.out, preset=args.preset, overrides=dict(args.set), seed=args.seed, camera=args.camera,
+        size=args.size, name=args.name, cpu=args.cpu, overwrite=args.overwrite,
     )
     print(f"trained: {out}\nnext: gym.make(\"wm_gym/World-v0\", world=\"{out}\")")
 
@@ -232,8 +251,10 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def mendable(error: Exception) -> bool:
-    """Whether an error is about what was typed or what lies on the disk; anything else is a bug and keeps its trace."""
-    if isinstance(error, (ValueError, OSError, ImportError)):
+    """Whether an error is about what was typed, installed or lies on the disk; any other is a bug and keeps its trace."""
+    if isinstance(error, ImportError):
+        return not (error.name or "").startswith("wm_gym")
+    if isinstance(error, (ValueError, OSError)):
         return True
     gymnasium = sys.modules.get("gymnasium")
     return gymnasium is not None and isinstance(error, gymnasium.error.Error)

@@ -9,9 +9,9 @@ import torch
 from gymnasium.error import ResetNeeded
 
 from wm_gym import resets, spaces
-from wm_gym.engine import make_engine
 from wm_gym.seeding import Streams, as_seed
-from wm_gym.world import World, find_world
+from wm_gym.shared import load_engine, load_world
+from wm_gym.world import World
 
 NO_LIMIT = np.iinfo(np.int64).max
 
@@ -100,8 +100,8 @@ class WorldCore:
             state = self.engine.encode(*resets.clip_of_options(self.world, options))
         else:
             starts = self.world.starts
-            pose = starts.proprioception[row:row + 1] if self.spec.proprioception_dim else None
-            state = self.engine.encode(starts.frames[row:row + 1], pose)
+            pose = np.array(starts.proprioception[row:row + 1]) if self.spec.proprioception_dim else None
+            state = self.engine.encode(np.array(starts.frames[row:row + 1]), pose)  # copies: the bank is read-only
         frame = self.engine.render(state)[0].cpu().numpy() if self.decode else None
         if row is not None:
             bank[row] = state, frame
@@ -117,8 +117,7 @@ class WorldCore:
         ValueError for an action of the wrong shape, not finite or outside the box.
         """
         active = np.ones(self.num_envs, bool) if active is None else active
-        if self._state is None:
-            raise ResetNeeded("step was called before reset; call reset() first")
+        self.require_reset("step")
         if (self.ended & active).any():
             raise ResetNeeded(f"the episode in slot {np.flatnonzero(self.ended & active).tolist()} has ended; "
                               "call reset() before the next step")
@@ -172,8 +171,7 @@ class WorldCore:
 
     def render(self, slot: int) -> np.ndarray:
         """The frame uint8 [H, W, 3] of a slot."""
-        if self._state is None:
-            raise ResetNeeded("render was called before reset; call reset() first")
+        self.require_reset("render")
         if self.decode:
             return self._frames[slot].copy()
         return self.engine.render({k: v[slot:slot + 1] for k, v in self._state.items()})[0].cpu().numpy().copy()
@@ -182,8 +180,7 @@ class WorldCore:
 
     def get_state(self, slot: int) -> dict[str, np.ndarray]:
         """Everything a slot's future depends on, as plain arrays: `np.savez(path, **state)` saves it."""
-        if self._state is None:
-            raise ResetNeeded("get_state was called before reset; call reset() first")
+        self.require_reset("get_state")
         state = {key: value[slot].cpu().numpy().copy() for key, value in self._state.items()}
         if self.decode:
             state["frame"] = self._frames[slot].copy()
@@ -212,6 +209,11 @@ class WorldCore:
                 values[target] = values[source]
 
     # --- small things ------------------------------------------------------------------------------------------------
+
+    def require_reset(self, what: str) -> None:
+        """Raise ResetNeeded where there has been no reset yet."""
+        if self._state is None:
+            raise ResetNeeded(f"{what} was called before reset; call reset() first")
 
     @torch.inference_mode()
     def _write(self, slot: int, state: dict[str, torch.Tensor], frame: np.ndarray | None) -> None:
@@ -245,26 +247,3 @@ class WorldCore:
                 **{key: np.zeros(n) for key in scalars},
                 "uncertainty_map": np.zeros((n, h, w), np.float32),
                 "proprioception": np.zeros((n, self.spec.proprioception_dim), np.float32)}
-
-
-_WORLDS: dict[Path, tuple[int, World]] = {}
-
-
-def load_world(world: World | str | Path) -> World:
-    """The World of a folder, name or Hub id; loaded once a process as long as the folder does not change."""
-    if isinstance(world, World):
-        return world
-    folder = find_world(world).resolve()
-    stamp = max((p.stat().st_mtime_ns for p in folder.rglob("*")), default=0)
-    if _WORLDS.get(folder, (None,))[0] != stamp:
-        _WORLDS[folder] = stamp, World.from_pretrained(folder)
-    return _WORLDS[folder][1]
-
-
-def load_engine(world: World, backend: str, device: str, decode: bool):
-    """The engine of a World; made once a world, back-end and device (engines are stateless)."""
-    engines = vars(world).setdefault("_engines", {})
-    key = backend, device, decode
-    if key not in engines:
-        engines[key] = make_engine(world, backend, device, decode)
-    return engines[key]

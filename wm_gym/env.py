@@ -33,10 +33,10 @@ class WorldEnv(gym.Env):
         check_render_mode(render_mode, self.metadata)
         if max_episode_steps is None:
             max_episode_steps = time_limit_of_make()
-        self.core: WorldCore | None = WorldCore(
+        self.core = WorldCore(
             world, 1, observation=observation, backend=backend, device=device, max_episode_steps=max_episode_steps,
             terminate_on_success=terminate_on_success)
-        self.render_mode = render_mode
+        self.render_mode, self._closed = render_mode, False
         self.metadata = {**self.metadata, "render_fps": self.core.spec.fps}
         self.observation_space = self.core.single_observation_space
         self.action_space = self.core.single_action_space
@@ -49,8 +49,9 @@ class WorldEnv(gym.Env):
         or [T, P] beside it or else estimated from the picture; {"episode": i, "t": k} from the bank of starts;
         {"world_state": env.get_state()}. Raises ValueError for anything else.
         """
-        core = self._open("reset")
         super().reset(seed=seed)
+        self._closed = False  # Stable-Baselines3's check_env closes, then goes on with a reset
+        core = self.core
         core.reset(seeds=[seed], options=[options])
         return self._observation(), slot_info(core.info(), 0)
 
@@ -82,7 +83,8 @@ class WorldEnv(gym.Env):
         return core.render(0) if self.render_mode == "rgb_array" else None
 
     def close(self) -> None:
-        self.core = None
+        """End the episode; stepping raises ClosedEnvironmentError until the next reset."""
+        self._closed = True
 
     def get_state(self) -> dict[str, np.ndarray]:
         """Everything the future depends on (world state, seed, episode, step), as a dict of plain arrays."""
@@ -98,20 +100,22 @@ class WorldEnv(gym.Env):
 
     @property
     def horizon(self) -> int:
-        """Steps after which an episode is truncated."""
+        """Steps after which an episode is truncated; may be set, -1 for never."""
         return int(self._open("horizon").horizons[0])
 
-    @property
-    def _max_episode_steps(self) -> int:  # the name lerobot's evaluation asks for
-        return self.horizon
+    @horizon.setter
+    def horizon(self, steps: int) -> None:
+        self._open("horizon").set_horizon(steps)
+
+    _max_episode_steps = horizon  # the name lerobot's evaluation asks for
 
     def _observation(self):
         observation = self.core.observation()
         return {k: v[0] for k, v in observation.items()} if isinstance(observation, dict) else observation[0]
 
     def _open(self, what: str) -> WorldCore:
-        if self.core is None:
-            raise ClosedEnvironmentError(f"{what} was called after close; make a new environment with gym.make")
+        if self._closed:
+            raise ClosedEnvironmentError(f"{what} was called after close; call reset() or make a new environment")
         return self.core
 
 

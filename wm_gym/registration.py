@@ -45,8 +45,7 @@ def register_envs() -> None:
     from wm_gym.physics import TASKS
 
     for task in TASKS.values():
-        _register(task.env_id, TWIN_ENTRY_POINT, max_episode_steps=task.max_episode_steps,
-                  kwargs=dict(task.kwargs))
+        _register(task.env_id, TWIN_ENTRY_POINT, max_episode_steps=task.max_episode_steps, kwargs=dict(task.kwargs))
 
 
 def _register(env_id: str, entry_point: str, vector_entry_point: str | None = None, **registration) -> None:

@@ -76,7 +76,7 @@ def clip_of_options(world: World, options: dict) -> tuple[np.ndarray, np.ndarray
         raise ValueError(f"reset option 'image' is {frames.dtype} {list(frames.shape)}, expected uint8 "
                          f"{[*size, 3]} or [T, {size[0]}, {size[1]}, 3] RGB; resize a picture with "
                          f"PIL.Image.fromarray(picture).resize(({size[1]}, {size[0]}), PIL.Image.BOX)")
-    frames = frames.reshape(-1, *size, 3)
+    frames = np.array(frames.reshape(-1, *size, 3))
     steps, size_a, size_p = len(frames), world.spec.action_dim, world.spec.proprioception_dim
     if "actions" in options:
         _vectors(options["actions"], (steps - 1, size_a), "actions", "one action between two pictures")
@@ -103,11 +103,11 @@ def state_of_options(options: dict, like: dict[str, tuple]) -> dict[str, np.ndar
         if np.shape(saved[key]) != shape:
             raise ValueError(f"world_state[{key!r}] has shape {list(np.shape(saved[key]))}, this world's is "
                              f"{list(shape)}; a state fits only the world it was saved from")
-    return {key: np.asarray(saved[key], np.float32) for key in like}
+    return {key: np.array(saved[key], np.float32) for key in like}
 
 
 def _vectors(values, shape: tuple[int, ...], name: str, meaning: str) -> np.ndarray:
-    array = np.asarray(values, np.float32)
+    array = np.array(values, np.float32)
     if array.shape != shape or not np.isfinite(array).all():
         found = "holds NaN or infinity" if array.shape == shape else f"has shape {list(array.shape)}"
         raise ValueError(f"reset option {name!r} {found}, expected finite float32 {list(shape)} ({meaning})")

@@ -55,6 +55,6 @@ def check_actions(actions, space: spaces.Box, num_envs: int, active: np.ndarray 
     if not inside.all():
         slot, axis = np.argwhere(~inside)[0].tolist()
         where = f"index {axis}" + (f" of environment {slot}" if num_envs > 1 else "")
-        raise ValueError(f"action is {array[slot, axis]} at {where}, expected a number in [{space.low[axis]}, "
+        raise ValueError(f"action is {array[slot, axis]:.7g} at {where}, expected a number in [{space.low[axis]}, "
                          f"{space.high[axis]}]; clip it: np.clip(action, action_space.low, action_space.high)")
     return np.clip(array, space.low, space.high)

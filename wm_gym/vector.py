@@ -59,6 +59,7 @@ class WorldVectorEnv(VectorEnv):
         """One control step everywhere; what happens where an episode has ended is the autoreset mode's matter."""
         self._check_open("step")
         core, mode = self.core, self.autoreset_mode
+        core.require_reset("step")
         over = core.ended.copy() if mode == AutoresetMode.NEXT_STEP else np.zeros(self.num_envs, bool)
         if over.all():
             reward, (terminated, truncated) = np.zeros(self.num_envs), np.zeros((2, self.num_envs), bool)

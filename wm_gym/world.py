@@ -82,7 +82,7 @@ class World:
         (beside / "scheduler" / "scheduler_config.json").write_text(json.dumps(
             {"_class_name": "FlowMatchEulerDiscreteScheduler", "num_train_timesteps": 1000, "shift": 1.0}, indent=2))
         (beside / "model_index.json").write_text(json.dumps(
-            {"_class_name": ["wm_gym.pipeline", "WorldPipeline"], "_diffusers_version": "0.42.1",
+            {"_class_name": "WorldPipeline", "_diffusers_version": "0.42.1",
              **{name: [kind.__module__, kind.__name__] for name, kind in COMPONENTS.items()},
              "scheduler": ["diffusers", "FlowMatchEulerDiscreteScheduler"]}, indent=2))
         self.spec.save(beside)

@@ -50,7 +50,7 @@ class TokenizerRoundTrip(gym.ObservationWrapper, gym.utils.RecordConstructorArgs
     """
 
     def __init__(self, env: gym.Env, world, device: str = "cpu"):
-        from wm_gym.core import load_engine, load_world
+        from wm_gym.shared import load_engine, load_world
 
         gym.utils.RecordConstructorArgs.__init__(self, world=world, device=device)
         gym.ObservationWrapper.__init__(self, env)

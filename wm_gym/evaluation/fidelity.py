@@ -28,11 +28,10 @@ def fidelity(world, held: ClipData, report: DecoderReport, horizons: tuple[int, 
     position = held.proprioception[rows][..., :3]
     poses = held.proprioception[starts][:, None]
     engine = make_engine(world, backend)
-    zero = np.clip(np.zeros_like(actions), held.action_low, held.action_high)
+    zero = np.clip(np.zeros_like(actions), world.spec.action_low, world.spec.action_high).astype(np.float32)
     rolls = {"world": roll_out(world, truth[:, :1], actions, poses, engine=engine),
              "deaf": roll_out(world, truth[:, :1], zero, poses, engine=engine),
-             "mirrored": roll_out(world, truth[:, :1], mirrored(actions, held.action_low, held.action_high), poses,
-                                  engine=engine)}
+             "mirrored": roll_out(world, truth[:, :1], mirrored(actions, world.spec), poses, engine=engine)}
     made = {name: roll["frame"] for name, roll in rolls.items()}
     made["physics"] = truth[:, 1:]
     made["frozen"] = np.repeat(truth[:, :1], n, axis=1)

@@ -8,6 +8,7 @@ import numpy as np
 import torch
 
 from wm_gym.engine.torch import TorchEngine
+from wm_gym.spec import WorldSpec
 from wm_gym.training.segments import Segments
 
 
@@ -35,9 +36,9 @@ def roll_out(world, frames: np.ndarray, actions: np.ndarray, proprioception: np.
     return {k: np.stack([s[k] for s in steps], axis=1) for k in steps[0]}
 
 
-def mirrored(actions: np.ndarray, low: np.ndarray, high: np.ndarray) -> np.ndarray:
+def mirrored(actions: np.ndarray, spec: WorldSpec) -> np.ndarray:
     """Actions reflected at the middle of their range."""
-    return (low + high - actions).astype(np.float32)
+    return (np.add(spec.action_low, spec.action_high) - actions).astype(np.float32)
 
 
 def early_report(world, clips, segments: Segments, background: np.ndarray, picture: Path | None = None) -> dict:
@@ -52,8 +53,7 @@ def early_report(world, clips, segments: Segments, background: np.ndarray, pictu
     poses, truth = clips.proprioception[segments.rows[:, :context]], frames[:, context:]
     engine = TorchEngine(world)
     made = roll_out(world, frames[:, :context], actions, poses, engine=engine)["frame"]
-    turned = roll_out(world, frames[:, :context], mirrored(actions, clips.action_low, clips.action_high), poses,
-                      engine=engine)["frame"]
+    turned = roll_out(world, frames[:, :context], mirrored(actions, world.spec), poses, engine=engine)["frame"]
     present = frames[:, context - 1:context]
     numbers = {"ceiling": float(psnr(engine.render(engine.encode(truth[:, -1:])).numpy(), truth[:, -1]).mean())}
     foreground = lambda x: (np.abs(x.astype(np.int16) - background).max(-1) > 20).sum((-2, -1))  # noqa: E731

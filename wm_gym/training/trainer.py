@@ -43,7 +43,8 @@ def train(dataset: str | Path, out: str | Path, preset: str = "small", seed: int
     if (out / "spec.yaml").is_file() and not folder.exists() and not overwrite:
         raise ValueError(f"{out} already holds a finished world; choose another --out, or pass --overwrite")
     clips = open_clips(dataset, camera=camera, size=size)
-    _claim(folder, {"dataset": clips.dataset_hash, "camera": clips.camera, "seed": seed, **asdict(sizes)}, overwrite)
+    _claim(folder, {"dataset": clips.meta["dataset_hash"], "camera": clips.meta["camera"],
+                    "frame_size": list(clips.frames.shape[1:3]), "seed": seed, **asdict(sizes)}, overwrite)
     accelerator = Accelerator(cpu=cpu, mixed_precision="bf16" if has_bf16(cpu) else "no", log_with="tensorboard",
                               project_config=ProjectConfiguration(project_dir=str(folder), logging_dir=str(folder)))
     accelerator.init_trackers("tensorboard")
@@ -79,14 +80,14 @@ def has_bf16(cpu: bool) -> bool:
 
 def spec_of(clips: ClipData, name: str) -> WorldSpec:
     """The contract of a world trained on these clips."""
+    meta = clips.meta
     return WorldSpec(
-        name=name, frame_size=list(clips.frames.shape[1:3]), action_low=clips.action_low.tolist(),
-        action_high=clips.action_high.tolist(), action_names=list(clips.action_names),
-        proprioception_names=list(clips.proprioception_names), reward_components=list(clips.reward_terms),
-        fps=float(clips.fps), horizon=int(clips.horizon), camera=clips.camera, twin=clips.env_id,
-        task_description=clips.task_description, success_threshold=0.5 if clips.has_success else 2.0,
-        trained_on=f"{len(clips.episode_offset) - 1} episodes, {len(clips.frames)} frames, "
-                   f"dataset {clips.dataset_hash[:12]}")
+        name=name, frame_size=list(clips.frames.shape[1:3]), action_low=[float(x) for x in meta["action_low"]],
+        action_high=[float(x) for x in meta["action_high"]], action_names=list(meta["action_names"]),
+        proprioception_names=list(meta["proprioception_names"]), reward_components=list(meta["reward_terms"]),
+        fps=float(meta["fps"]), horizon=int(meta["horizon"]), camera=meta["camera"], twin=meta["env_id"],
+        task_description=meta["task_description"], success_threshold=0.5 if meta["has_success"] else 2.0,
+        trained_on=f"{len(clips)} episodes, {len(clips.frames)} frames, dataset {meta['dataset_hash'][:12]}")
 
 
 def fit_statistics(world: World, clips: ClipData) -> None:
@@ -206,7 +207,7 @@ def train_heads(run: Run, world: World, clips: ClipData, latents: np.ndarray, tr
     if _load_stage(run, "heads", heads):
         return
     heads.requires_grad_(True)
-    loss = HeadsLoss(heads, world.dynamics, clips.has_success)
+    loss = HeadsLoss(heads, world.dynamics, clips.meta["has_success"])
     sampler = SegmentSampler(clips, sizes.context_frames, trained)
     reward = (torch.from_numpy(np.asarray(clips.reward)) - heads.reward_mean.cpu()) / heads.reward_std.cpu()
     success = torch.from_numpy(np.asarray(clips.success, np.float32))

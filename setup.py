@@ -1,0 +1,77 @@
+"""What is packaged: the library `wm_gym`, and the two catalogues `envs/` and `agents/` as its data."""
+
+from pathlib import Path
+
+from setuptools import find_packages, setup
+
+HERE = Path(__file__).resolve().parent
+
+VERSION = next(
+    line.split('"')[1]
+    for line in (HERE / "wm_gym" / "__init__.py").read_text(encoding="utf-8").splitlines()
+    if line.startswith("__version__")
+)
+
+# The catalogues hold no Python. They lie beside the library in a checkout and inside it (`wm_gym/envs`,
+# `wm_gym/agents`) once installed; top-level packages called `envs` or `agents` would overwrite other projects'.
+CATALOGUES = [name for name in ("envs", "agents") if (HERE / name).is_dir()]
+
+# Everything that `make demo` and the five commands use. The ranges are what the code is written for; the exact
+# versions that it is tested with are in constraints.txt.
+CORE = [
+    "torch>=2.6",
+    "numpy>=1.26",
+    "gymnasium>=1.2,<2",
+    "stable-baselines3>=2.7,<3",
+    "diffusers>=0.35",
+    "accelerate>=1.0",
+    "huggingface-hub>=0.34",
+    "safetensors>=0.4.3",
+    "openvino>=2025.0",
+    # The official pybullet has Linux wheels up to Python 3.11. Above that it would be compiled (a C++ compiler and a
+    # quarter of an hour), so its maintained fork is taken, which has wheels and the same `import pybullet`.
+    'pybullet>=3.2.5; python_version < "3.12"',
+    'pybullet-arm64>=3.2.8; python_version >= "3.12"',
+    "pyarrow>=15",
+    "pandas>=2.1",
+    "av>=12",
+    "imageio[ffmpeg]>=2.34",
+    "pillow>=10",
+    "matplotlib>=3.8",
+    "tensorboard>=2.16",
+    "tqdm>=4.66",
+    "pyyaml>=6.0",
+]
+
+EXTRAS = {
+    "test": ["pytest>=8", "pytest-xdist>=3.6", "pytest-timeout>=2.3", "setuptools>=70.1"],
+}
+
+setup(
+    name="wm-gym",
+    version=VERSION,
+    description="Record robot video, train a video world model on it, and gym.make the result.",
+    long_description=(HERE / "README.md").read_text(encoding="utf-8"),
+    long_description_content_type="text/markdown",
+    python_requires=">=3.11",
+    packages=[
+        *find_packages(include=["wm_gym", "wm_gym.*"]),
+        *(f"wm_gym.{name}" for name in CATALOGUES),
+    ],
+    package_dir={f"wm_gym.{name}": name for name in CATALOGUES},
+    package_data={
+        "wm_gym": ["**/*.yml", "**/*.yaml", "**/*.html"],
+        **{f"wm_gym.{name}": ["**/*"] for name in CATALOGUES},
+    },
+    install_requires=CORE,
+    extras_require=EXTRAS,
+    entry_points={"console_scripts": ["wm-gym=wm_gym.cli:main"]},
+    classifiers=[
+        "Development Status :: 3 - Alpha",
+        "Intended Audience :: Science/Research",
+        "Operating System :: POSIX :: Linux",
+        "Programming Language :: Python :: 3.11",
+        "Programming Language :: Python :: 3.12",
+        "Topic :: Scientific/Engineering :: Artificial Intelligence",
+    ],
+)

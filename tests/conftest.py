@@ -1,0 +1,90 @@
+"""What do the tests share? A cache of their own, a tiny world with random weights, and the real-data fixtures."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from pathlib import Path
+
+import pytest
+
+REPOSITORY = Path(__file__).resolve().parents[1]
+
+# Read at import by torch and by its forked children: two pytest processes on two cores get one thread each.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+# Nothing is fetched from the Hub by a test.
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+os.environ.setdefault("PYTHONHASHSEED", "0")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line("markers", "slow: trains for more than ten seconds; leave out with -m 'not slow'")
+    # The tests' own cache, one for all pytest-xdist processes (they inherit the variable), so that nothing of the
+    # user's cache helps or is changed.
+    if "WM_GYM_TEST_CACHE" not in os.environ:
+        os.environ["WM_GYM_TEST_CACHE"] = tempfile.mkdtemp(prefix="wm-gym-tests-")
+        config.add_cleanup(_remove_test_cache)
+    os.environ["WM_GYM_CACHE"] = os.environ["WM_GYM_TEST_CACHE"]
+
+
+def _remove_test_cache() -> None:
+    shutil.rmtree(os.environ.pop("WM_GYM_TEST_CACHE", ""), ignore_errors=True)
+
+
+@pytest.fixture(scope="session")
+def repository() -> Path:
+    """The root of this checkout."""
+    return REPOSITORY
+
+
+@pytest.fixture(scope="session")
+def shared_data() -> Path:
+    """The folder of real recordings (`shared/data` beside the checkout, or WM_GYM_SHARED_DATA); skips without it."""
+    folder = Path(os.environ.get("WM_GYM_SHARED_DATA", REPOSITORY.parent / "shared" / "data"))
+    if not folder.is_dir():
+        pytest.skip(f"the real-data fixtures are not at {folder}; set WM_GYM_SHARED_DATA to their folder")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def droid_dataset(shared_data: Path) -> Path:
+    """11 real Franka episodes as LeRobotDataset v3.0: 854 frames of 192 x 320, 2 cameras, 7 actions, 5 fps."""
+    folder = shared_data / "droid_lerobot"
+    if not (folder / "meta" / "info.json").is_file():
+        pytest.skip(f"{folder} holds no LeRobotDataset")
+    return folder
+
+
+def _tiny_spec():
+    from wm_gym.spec import WorldSpec
+
+    return WorldSpec(
+        name="Tiny-v0", frame_size=[64, 64], action_low=[-1.0] * 3, action_high=[1.0] * 3,
+        action_names=["x", "y", "z"], action_unit="2 cm", proprioception_names=["x", "y", "z"],
+        proprioception_unit="m", reward_components=["progress", "success"], horizon=12, success_threshold=2.0,
+        task_description="touch the ball",
+    )
+
+
+@pytest.fixture
+def tiny_spec():
+    """A spec like Reach's (64 x 64 x 3, three actions, three proprioceptive values), whose episodes never succeed."""
+    return _tiny_spec()
+
+
+@pytest.fixture
+def tiny_world(tiny_spec):
+    """A world with random weights: fast, and wrong about everything but its shapes. One's own to change."""
+    from wm_gym.world import World
+
+    return World.from_config(tiny_spec, preset="tiny", seed=0)
+
+
+@pytest.fixture(scope="session")
+def tiny_world_folder(tmp_path_factory) -> Path:
+    """The same tiny world saved as a folder; read it, never write into it."""
+    from wm_gym.world import World
+
+    folder = tmp_path_factory.mktemp("worlds") / "tiny"
+    return World.from_config(_tiny_spec(), preset="tiny", seed=0).save_pretrained(folder)

@@ -1,0 +1,209 @@
+"""Are frames a function of seed, back-end and batch size alone?"""
+
+import hashlib
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import gymnasium as gym
+import numpy as np
+import pytest
+import torch
+from tiny_world import make_world
+
+from wm_gym.env import WorldEnv
+from wm_gym.seeding import Streams
+from wm_gym.vector import WorldVectorEnv
+
+BACKENDS = ["torch", pytest.param("openvino", marks=pytest.mark.skipif(
+    not __import__("importlib").util.find_spec("openvino"), reason="openvino is not installed"))]
+STEPS = 6
+
+
+@pytest.fixture(scope="module")
+def world():
+    return make_world()
+
+
+@pytest.fixture(scope="module")
+def folder(world, tmp_path_factory):
+    return world.save_pretrained(tmp_path_factory.mktemp("worlds") / "Tiny-v0")
+
+
+def actions_for(seed: int, steps: int = STEPS) -> np.ndarray:
+    return np.random.default_rng(seed).uniform(-1, 1, (steps, 3)).astype(np.float32)
+
+
+def rollout(world, seeds, backend="torch", observation="pixels", steps=STEPS) -> np.ndarray:
+    """Observations [steps + 1, B, ...] of a vector env whose slot i has the seed and the actions of seeds[i]."""
+    env = WorldVectorEnv(len(seeds), world=world, backend=backend, observation=observation)
+    frames = [env.reset(seed=list(seeds))[0]]
+    for t in range(steps):
+        frames.append(env.step(np.stack([actions_for(s)[t] for s in seeds]))[0])
+    return np.stack(frames)
+
+
+def test_streams_follow_from_seed_episode_and_step_alone():
+    draws = {}
+    for order in (list(range(12)), list(reversed(range(12)))):
+        streams = Streams()
+        for i in order:
+            key = (i % 2, i // 2 % 3, i // 6)  # seed, episode, step
+            out = np.empty((4, 16, 16), np.float32)
+            streams.draw(*key[:2])
+            streams.fill_noise(out, *key)
+            draws.setdefault(key, []).append(out)
+    for first, second in draws.values():
+        np.testing.assert_array_equal(first, second)
+    flat = np.stack([d[0].ravel() for d in draws.values()])
+    correlation = np.corrcoef(flat) - np.eye(len(flat))
+    assert np.abs(correlation).max() < 0.2  # 1024 independent numbers: a standard deviation of 0.03
+    assert abs(flat.mean()) < 0.05 and abs(flat.std() - 1) < 0.05
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_frames_do_not_depend_on_the_slot_or_the_neighbours(world, backend):
+    base = rollout(world, [7, 1, 2, 3, 4], backend)
+    moved = rollout(world, [11, 12, 13, 14, 7], backend)
+    np.testing.assert_array_equal(base[:, 0], moved[:, 4])
+    assert (base[:, 0] != base[:, 1]).any()
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_frames_do_not_depend_on_when_neighbours_end(world, backend):
+    """A slot whose neighbours are reset around it goes on as if nothing had happened."""
+    together = WorldVectorEnv(3, world=world, backend=backend)
+    together.set_attr("horizon", [2, 50, 3])
+    alone = WorldVectorEnv(3, world=world, backend=backend, max_episode_steps=50)
+    a, b = together.reset(seed=5)[0], alone.reset(seed=5)[0]
+    for action in actions_for(0, 8):
+        np.testing.assert_array_equal(a[1], b[1])
+        a, b = together.step([action] * 3)[0], alone.step([action] * 3)[0]
+
+
+@pytest.mark.parametrize("observation", ["pixels", "latent"])
+def test_frames_do_not_depend_on_global_generators(world, observation):
+    torch.manual_seed(0), np.random.seed(0)
+    first = rollout(world, [3, 4], observation=observation)
+    torch.manual_seed(99), np.random.seed(99), torch.randn(7)
+    np.testing.assert_array_equal(first, rollout(world, [3, 4], observation=observation))
+
+
+SCRIPT = """
+import hashlib, sys, numpy as np, torch
+sys.path.insert(0, {tests!r})
+from test_determinism import rollout
+torch.manual_seed({torch_seed})
+print(hashlib.sha256(rollout({folder!r}, [3, 4], {backend!r}).tobytes()).hexdigest())
+"""
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_another_process_gives_the_same_frames(folder, backend):
+    here = hashlib.sha256(rollout(folder, [3, 4], backend).tobytes()).hexdigest()
+    script = SCRIPT.format(tests=str(Path(__file__).parent), folder=str(folder), backend=backend, torch_seed=123)
+    environment = os.environ | {"PYTHONHASHSEED": "7", "PYTHONPATH": str(Path(__file__).parents[1])}
+    there = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, env=environment,
+                           timeout=120)
+    assert there.stdout.strip().endswith(here), there.stdout + there.stderr
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_a_single_env_and_a_slot_with_its_seed_differ_by_arithmetic_only(world, backend):
+    many = rollout(world, [8, 9, 10], backend)
+    env = WorldEnv(world, backend=backend)
+    frames = [env.reset(seed=9)[0]] + [env.step(a)[0] for a in actions_for(9)]
+    np.testing.assert_array_equal(frames[0], many[0, 1])  # starts are encoded one by one
+    assert np.abs(np.stack(frames).astype(int) - many[:, 1]).max() <= 2
+
+
+def test_back_ends_differ_by_arithmetic_only(world):
+    pytest.importorskip("openvino")
+    difference = rollout(world, [1, 2], "torch").astype(int) - rollout(world, [1, 2], "openvino")
+    assert np.abs(difference).max() <= 2
+
+
+def test_a_seed_restarts_the_streams_and_no_seed_goes_on(world):
+    env, other = WorldEnv(world, backend="torch"), WorldEnv(world, backend="torch")
+    first, second, third = env.reset(seed=4)[0], env.reset()[0], env.reset()[0]
+    for expected, seed in ((first, 4), (second, None), (third, None)):
+        np.testing.assert_array_equal(other.reset(seed=seed)[0], expected)
+    starts = {env.reset()[0].tobytes() for _ in range(60)}
+    assert len(starts) == len(world.starts)  # every start of the bank is drawn
+
+
+def test_unseeded_environments_differ(world):
+    worlds = [tuple(WorldEnv(world, backend="torch").reset()[0].tobytes() for _ in range(1)) for _ in range(8)]
+    assert len(set(worlds)) > 1
+
+
+def test_fork_in_mid_episode_goes_on_identically(world, tmp_path):
+    env = WorldEnv(world, backend="torch")
+    env.reset(seed=1)
+    actions = actions_for(2, 10)
+    for action in actions[:4]:
+        env.step(action)
+    saved = env.get_state()
+    frame, rest = env.core.observation()[0], [env.step(a) for a in actions[4:]]
+    np.savez(tmp_path / "state.npz", **saved)
+    loaded = dict(np.load(tmp_path / "state.npz"))
+    for target in (env, WorldEnv(world, backend="torch")):
+        np.testing.assert_array_equal(target.set_state(loaded), frame)
+        for action, (observation, reward, terminated, truncated, info) in zip(actions[4:], rest):
+            again = target.step(action)
+            np.testing.assert_array_equal(again[0], observation)
+            assert again[1:4] == (reward, terminated, truncated)
+            np.testing.assert_array_equal(again[4]["uncertainty_map"], info["uncertainty_map"])
+        assert truncated  # the step counter came along: horizon 10
+
+
+def test_branches_share_or_vary_the_noise(world):
+    env = WorldVectorEnv(4, world=world, backend="torch", observation="latent")
+    env.reset(seed=0)
+    env.step(np.zeros((4, 3), np.float32))
+    start = env.branch(0, [1, 2, 3], seeds=None)
+    assert (start == start[0]).all()
+    same = env.step(np.ones((4, 3), np.float32))[0]
+    assert (same == same[0]).all()
+    env.branch(0, [1, 2, 3], seeds=[10, 11, 12])
+    varied = env.step(np.ones((4, 3), np.float32))[0]
+    assert len({row.tobytes() for row in varied}) == 4
+
+
+def test_vector_state_round_trip(world):
+    env = WorldVectorEnv(3, world=world, backend="torch", observation="pixels+state")
+    env.reset(seed=3)
+    action = np.full((3, 3), 0.5, np.float32)
+    env.step(action)
+    saved = env.get_state()
+    expected = env.step(action)[0]
+    restored = env.set_state(saved)
+    assert restored["pixels"].shape == (3, 64, 64, 3)
+    for key, values in env.step(action)[0].items():
+        np.testing.assert_array_equal(values, expected[key])
+
+
+def test_what_goes_out_is_a_copy(world):
+    env = WorldEnv(world, backend="torch", render_mode="rgb_array", observation="pixels+state")
+    actions = actions_for(0)
+    clean = [env.reset(seed=0)[0]["pixels"].copy()] + [env.step(a)[0]["pixels"].copy() for a in actions]
+    observation, info = env.reset(seed=0)
+    for t, action in enumerate(actions):
+        np.testing.assert_array_equal(observation["pixels"], clean[t])
+        state = env.get_state()
+        for array in (*observation.values(), env.render(), info["uncertainty_map"], info["proprioception"],
+                      *state.values()):
+            array[...] = 0
+        observation, _, _, _, info = env.step(action)
+
+
+def test_async_vector_env_agrees_after_the_parent_has_stepped(folder):
+    """Worlds survive a fork of the process (the default of AsyncVectorEnv on Linux)."""
+    WorldEnv(folder, backend="torch").reset(seed=0)
+    import wm_gym  # noqa: F401
+
+    env = gym.make_vec("wm_gym/World-v0", 2, vectorization_mode="async", world=str(folder), backend="torch")
+    frames = env.reset(seed=3)[0]
+    env.close()
+    np.testing.assert_array_equal(frames, rollout(folder, [3, 4], steps=0)[0])

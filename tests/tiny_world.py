@@ -1,0 +1,24 @@
+"""What do the environment tests run on? A real world of the tiny preset with random weights, on the real engine."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from wm_gym.spec import WorldSpec
+from wm_gym.starts import StartBank
+from wm_gym.world import World
+
+
+def make_world(horizon: int = 10, success_threshold: float = 2.0, proprioception: int = 3, seed: int = 0) -> World:
+    """Frames 64x64, 3 actions, 8 starts (episodes 0..3 at t = 0 and 5); success never unless a threshold says so."""
+    spec = WorldSpec(
+        name="Tiny-v0", frame_size=[64, 64], action_low=[-1.0] * 3, action_high=[1.0] * 3,
+        action_names=["x", "y", "z"], proprioception_names=["ee.x", "ee.y", "ee.z"][:proprioception],
+        reward_components=["progress", "success"], horizon=horizon, success_threshold=success_threshold,
+        task_description="touch the red ball")
+    rng = np.random.default_rng(seed)
+    blocks = rng.integers(0, 256, (8, 2, 8, 8, 3), dtype=np.uint8).repeat(8, axis=2).repeat(8, axis=3)
+    starts = StartBank(blocks, np.zeros((8, 1, 3), np.float32),
+                       rng.uniform(-0.1, 0.1, (8, 2, proprioception)).astype(np.float32),
+                       np.arange(8) // 2, np.arange(8) % 2 * 5)
+    return World.from_config(spec, preset="tiny", seed=seed, starts=starts)

@@ -1,0 +1,181 @@
+"""How does training get at the frames of a dataset fast? As a uint8 memory map, decoded once into a cache.
+
+The cache folder is `$WM_GYM_CACHE`, by default ~/.cache/wm_gym; an entry is keyed by the dataset's content, the camera
+and the size, so a changed dataset is decoded anew and an entry can be deleted at any time.
+"""
+
+import hashlib
+import os
+import shutil
+import tempfile
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from wm_gym.data.lerobot_reader import LeRobotReader
+from wm_gym.data.lerobot_schema import CAMERA_PREFIX, DatasetError
+from wm_gym.data.resize import resize_area
+
+
+@dataclass
+class ClipData:
+    """All rows of a dataset with one camera's frames; rows of episode e are episode_offset[e]:episode_offset[e+1].
+
+    Row t holds observation t and action t, which leads to observation t+1; an episode's last row has no successor.
+    frames uint8 memmap [N, H, W, 3]; action float32 [N, A]; proprioception float32 [N, P] (P may be 0);
+    reward float32 [N, R], the terms of transition t -> t+1 (zeros where the dataset has none); success bool [N], of
+    the row's observation; episode_offset int64 [E+1]; physics_state float64 [N, S] or None; episode_success bool [E].
+    meta: fps, action_names, action_low, action_high, action_bounds ("stated" by the dataset, or "data": its smallest
+    and largest values), proprioception_names, reward_terms, has_reward, has_success, camera, task_description,
+    tasks (text of each episode), env_id, env_kwargs, horizon, dataset_hash, dataset.
+    """
+
+    frames: np.ndarray
+    action: np.ndarray
+    proprioception: np.ndarray
+    reward: np.ndarray
+    success: np.ndarray
+    episode_offset: np.ndarray
+    physics_state: np.ndarray | None
+    episode_success: np.ndarray
+    meta: dict = field(default_factory=dict)
+
+    def __len__(self):
+        return len(self.episode_offset) - 1
+
+
+def open_clips(dataset, camera=None, size=None, cache_dir=None, progress=True):
+    """Open the LeRobotDataset folder `dataset` for training -> ClipData.
+
+    camera: short or whole name, default the first. size: (H, W) to resize to by area, default the stored size.
+    Raises DatasetError for whatever is wrong with the dataset.
+    """
+    reader = LeRobotReader(dataset)
+    camera = reader.camera(camera)
+    size = tuple(int(side) for side in (size or reader.features[camera]["shape"][:2]))
+    if len(size) != 2 or min(size) < 1:
+        raise DatasetError(f"size is {size}, expected (height, width) in pixels, for example (64, 64)")
+    if "action" not in reader.features:
+        raise DatasetError(f"{dataset} has no feature 'action'; it has {', '.join(reader.features)}: a world model "
+                           f"needs the actions")
+    columns = _columns(reader)
+    digest = reader.content_hash(camera)
+    frames = _frames(reader, camera, size, digest, Path(cache_dir) if cache_dir else default_cache(), progress)
+    success, episode_success = _success(reader, columns)
+    return ClipData(
+        frames=frames, action=columns["action"], proprioception=columns["proprioception"], reward=columns["reward"],
+        success=success, episode_offset=reader.offset, physics_state=columns["physics_state"],
+        episode_success=episode_success, meta=_meta(reader, columns, camera, digest))
+
+
+def default_cache():
+    """Give the cache folder: $WM_GYM_CACHE, else ~/.cache/wm_gym."""
+    return Path(os.environ.get("WM_GYM_CACHE") or Path.home() / ".cache" / "wm_gym")
+
+
+def _columns(reader):
+    terms = [key for key in reader.features if key.startswith("next.reward.")]
+    terms = _ordered(reader, terms) or [key for key in ("next.reward",) if key in reader.features]
+    optional = [key for key in ("observation.state", "physics_state", "next.success") if key in reader.features]
+    raw = reader.columns(["action", *optional, *terms])
+    rows = int(reader.offset[-1])
+    flat = {key: value.reshape(rows, -1) for key, value in raw.items()}
+    state = flat.get("observation.state", np.zeros((rows, 0)))
+    reward = np.concatenate([flat[key] for key in terms], 1) if terms else np.zeros((rows, 1))
+    names = [term.removeprefix("next.").removeprefix("reward.") for term in terms]
+    return {"action": flat["action"].astype(np.float32), "proprioception": state.astype(np.float32),
+            "reward": reward.astype(np.float32), "reward_terms": names,
+            "physics_state": flat.get("physics_state"), "next.success": flat.get("next.success")}
+
+
+def _ordered(reader, terms):
+    """Put reward terms in the order that info.json states."""
+    stated = [f"next.reward.{term}" for term in reader.info.get("wm_gym", {}).get("reward_terms", [])]
+    return [t for t in stated if t in terms] + [t for t in terms if t not in stated]
+
+
+def _success(reader, columns):
+    """Turn next.success (of transitions) into success of observations [N] and of episodes [E]."""
+    flags = columns["next.success"]
+    success = np.zeros(int(reader.offset[-1]), bool)
+    if flags is None:
+        return success, np.zeros(len(reader), bool)
+    flags = flags[:, 0].astype(bool)
+    success[1:] = flags[:-1]  # observation t+1 is what transition t led to
+    success[reader.offset[:-1]] = False  # no transition leads to a first observation
+    last = reader.offset[1:] - 1
+    success[last] |= flags[last]  # some datasets set the last row's flag only
+    return success, np.logical_or.reduceat(success, reader.offset[:-1])
+
+
+def _meta(reader, columns, camera, digest):
+    ours, action = reader.info.get("wm_gym", {}), columns["action"]
+    low, high, stated = ours.get("action_low"), ours.get("action_high"), True
+    if low is None or high is None:
+        low, high, stated = action.min(0).tolist(), action.max(0).tolist(), False
+    texts = [task for task in reader.tasks if task]
+    return {
+        "fps": reader.fps, "action_names": _names(reader, "action", action.shape[1]),
+        "action_low": list(low), "action_high": list(high), "action_bounds": "stated" if stated else "data",
+        "proprioception_names": _names(reader, "observation.state", columns["proprioception"].shape[1]),
+        "reward_terms": columns["reward_terms"] or ["reward"], "has_reward": bool(columns["reward_terms"]),
+        "has_success": columns["next.success"] is not None, "camera": camera.removeprefix(CAMERA_PREFIX),
+        "task_description": ours.get("task_description") or (max(texts, key=texts.count) if texts else ""),
+        "tasks": reader.tasks, "env_id": ours.get("env_id"), "env_kwargs": ours.get("env_kwargs", {}),
+        "horizon": int(ours.get("horizon") or max(reader.length) - 1), "dataset_hash": digest,
+        "dataset": str(reader.root),
+    }
+
+
+def _names(reader, key, size):
+    """Give one name a number of the feature, numbered ones where the dataset has none."""
+    names = reader.features.get(key, {}).get("names")
+    if isinstance(names, dict):  # lerobot also writes {"motors": [...]}
+        names = [name for group in names.values() for name in (group if isinstance(group, list) else [group])]
+    short = key.rpartition(".")[2]
+    return list(names) if names and len(names) == size else [f"{short}_{i}" for i in range(size)]
+
+
+def _frames(reader, camera, size, digest, cache, progress):
+    """Memory-map the frames [N, h, w, 3] from the cache, decoding them into it where they are not there yet."""
+    key = hashlib.blake2b(f"{digest} {camera} {size}".encode(), digest_size=12).hexdigest()
+    path = cache / "frames" / key / "frames.npy"
+    shape = (int(reader.offset[-1]), *size, 3)
+    if not path.is_file():
+        _decode(reader, camera, shape, path, progress)
+    try:
+        frames = np.load(path, mmap_mode="r")
+    except ValueError as error:
+        raise DatasetError(f"{path} is damaged ({error}); delete {path.parent}, it is decoded again") from None
+    if frames.shape != shape:
+        raise DatasetError(f"{path} has shape {frames.shape}, expected {shape}; delete {path.parent}, it is decoded "
+                           f"again")
+    return frames
+
+
+def _decode(reader, camera, shape, path, progress):
+    from tqdm import tqdm
+
+    path.parent.parent.mkdir(parents=True, exist_ok=True)
+    need = int(np.prod(shape, dtype=np.int64))
+    free = shutil.disk_usage(path.parent.parent).free
+    if need > free:
+        raise DatasetError(f"decoding {reader.root} at {shape[1]}x{shape[2]} needs {need / 1e9:.1f} GB, "
+                           f"{path.parent.parent} has {free / 1e9:.1f} GB free; give a smaller size or set "
+                           f"WM_GYM_CACHE to a folder on a larger disk")
+    beside = Path(tempfile.mkdtemp(prefix=f"{path.parent.name}.", suffix=".part", dir=path.parent.parent))
+    try:
+        frames = np.lib.format.open_memmap(beside / path.name, mode="w+", dtype=np.uint8, shape=shape)
+        rows = tqdm(reader.iter_frames(camera), total=shape[0], unit="frame", desc="decoding", disable=not progress)
+        for row, frame in rows:
+            frames[row] = frame if frame.shape == shape[1:] else resize_area(frame[None], shape[1:3])[0]
+        frames.flush()
+        del frames
+        try:
+            beside.rename(path.parent)
+        except OSError:
+            if not path.is_file():  # else another process was first, with the same frames
+                raise
+    finally:
+        shutil.rmtree(beside, ignore_errors=True)

@@ -1,0 +1,23 @@
+"""How is a picture made smaller without aliasing? By averaging the area that each new pixel covers."""
+
+import functools
+
+import numpy as np
+
+
+def resize_area(frames, size):
+    """Resize frames uint8 [T, H, W, 3] to size (h, w) by area averaging (what OpenCV calls INTER_AREA) -> uint8."""
+    height, width = frames.shape[1:3]
+    rows, columns = _weights(height, size[0]), _weights(width, size[1])
+    out = np.einsum("hH,tHWc->thWc", rows, frames.astype(np.float32), optimize=True)
+    out = np.einsum("wW,thWc->thwc", columns, out, optimize=True)
+    return np.rint(out).clip(0, 255).astype(np.uint8)
+
+
+@functools.lru_cache(maxsize=16)
+def _weights(old, new):
+    """Matrix float32 [new, old]: how much of each old pixel each new one covers, rows summing to 1."""
+    edges = np.linspace(0, old, new + 1)
+    cover = np.minimum(edges[1:, None], np.arange(1, old + 1)) - np.maximum(edges[:-1, None], np.arange(old))
+    cover = np.clip(cover, 0, None)
+    return (cover / cover.sum(1, keepdims=True)).astype(np.float32)

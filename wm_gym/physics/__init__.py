@@ -1,0 +1,24 @@
+"""Which physics twins exist? PyBullet scenes with the same spaces as the learned worlds."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+SCRIPTED_KINDS = ("expert", "noisy", "random", "near-miss")
+
+
+@dataclass(frozen=True)
+class TaskEntry:
+    """One twin: its environment id, where its Task class is, and its horizon in steps."""
+
+    env_id: str
+    entry_point: str
+    """`module:Class` of the task."""
+    max_episode_steps: int
+    kwargs: dict
+    """What `gym.make` passes to PandaTwin."""
+
+
+TASKS = {
+    "reach": TaskEntry("wm_gym/ReachPyBullet-v0", "wm_gym.physics.reach:ReachTask", 50, {"task": "reach"}),
+}

@@ -1,0 +1,203 @@
+"""How does a Panda on a table move and look? PyBullet with low-polygon drawing, inverse kinematics and one camera."""
+
+from __future__ import annotations
+
+import functools
+import os
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pybullet
+import pybullet_data
+
+SUBSTEPS = 24  # of 1/240 s: 10 Hz control
+ARM = [0, 1, 2, 3, 4, 5, 6, 9, 10]  # seven joints and two fingers
+GRASP = 11  # the point between the fingertips
+REST = [0.0, -0.2, 0.0, -2.2, 0.0, 2.0, 0.785, 0.0, 0.0]
+LOWER = [-2.8, -1.7, -2.8, -3.0, -2.8, -0.01, -2.8, 0.0, 0.0]
+UPPER = [2.8, 1.7, 2.8, -0.07, 2.8, 3.7, 2.8, 0.04, 0.04]
+DOWN = (1.0, 0.0, 0.0, 0.0)  # quaternion of a gripper that points down
+
+
+@dataclass(frozen=True)
+class Camera:
+    """A fixed camera: what it looks at (metres), from how far, yaw and pitch in degrees, vertical field of view."""
+
+    target: tuple[float, float, float]
+    distance: float
+    yaw: float
+    pitch: float
+    fov: float = 38.0
+
+
+@dataclass(frozen=True)
+class Tool:
+    """A foot on a stem that the closed gripper holds: width of its square foot, its height, length of all, metres."""
+
+    width: float
+    height: float
+    length: float
+
+
+class PandaScene:
+    """A Franka Panda with a closed gripper pointing down, and whatever a task adds."""
+
+    def __init__(self, camera: Camera, size: int = 64, renderer: str = "auto", tool: Tool | None = None):
+        self.client = _Client()
+        self.size, self.renderer = size, _renderer(self.client, renderer)
+        self.client.setGravity(0, 0, -9.81)
+        self.view = self.client.computeViewMatrixFromYawPitchRoll(
+            camera.target, camera.distance, camera.yaw, camera.pitch, 0, 2)
+        self.projection = self.client.computeProjectionMatrixFOV(camera.fov, 1.0, 0.1, 4.0)
+        self.robot = self.client.loadURDF(str(low_polygon_panda(tool)), useFixedBase=True)
+        for link in range(-1, self.client.getNumJoints(self.robot)):
+            colour = [0.93, 0.93, 0.95, 1] if link < 8 else [0.25, 0.25, 0.3, 1] if link == 8 else [0.85, 0.25, 0.1, 1]
+            self.client.changeVisualShape(self.robot, link, rgbaColor=colour)
+        self.box([0.4, 0, -0.02], [0.6, 0.7, 0.02], [0.55, 0.5, 0.45, 1], solid=True)
+        self.target = np.zeros(3)
+
+    # bodies
+    def box(self, position, half_extents, colour, mass: float = 0.0, solid: bool = False, friction: float = 0.5) -> int:
+        """Add a box; a solid one collides. Returns the body's number."""
+        c = self.client
+        body = c.createMultiBody(
+            mass, c.createCollisionShape(c.GEOM_BOX, halfExtents=half_extents) if solid else -1,
+            c.createVisualShape(c.GEOM_BOX, halfExtents=half_extents, rgbaColor=colour), position)
+        if solid:
+            c.changeDynamics(body, -1, lateralFriction=friction)
+        return body
+
+    def ball(self, radius: float, colour) -> int:
+        """Add a ball that is only drawn."""
+        return self.client.createMultiBody(
+            0, -1, self.client.createVisualShape(self.client.GEOM_SPHERE, radius=radius, rgbaColor=colour))
+
+    def cylinder(self, radius: float, length: float, colour) -> int:
+        """Add an upright cylinder that is only drawn."""
+        return self.client.createMultiBody(0, -1, self.client.createVisualShape(
+            self.client.GEOM_CYLINDER, radius=radius, length=length, rgbaColor=colour))
+
+    def place(self, body: int, position, orientation=(0, 0, 0, 1)) -> None:
+        self.client.resetBasePositionAndOrientation(body, position, orientation)
+
+    def pose(self, body: int) -> np.ndarray:
+        """Position and quaternion, float64 [7]."""
+        position, orientation = self.client.getBasePositionAndOrientation(body)
+        return np.array([*position, *orientation])
+
+    # robot
+    def end_effector(self) -> np.ndarray:
+        """Measured position between the fingertips, metres, float64 [3]."""
+        return np.array(self.client.getLinkState(self.robot, GRASP, computeForwardKinematics=True)[4])
+
+    def _joints_for(self, position) -> list[float]:
+        return list(self.client.calculateInverseKinematics(
+            self.robot, GRASP, position, DOWN, lowerLimits=LOWER, upperLimits=UPPER,
+            jointRanges=[u - l for l, u in zip(LOWER, UPPER)], restPoses=REST,
+            maxNumIterations=100, residualThreshold=1e-6))
+
+    def teleport(self, position) -> None:
+        """Put the gripper at a position, at rest."""
+        for joint, angle in zip(ARM, REST):
+            self.client.resetJointState(self.robot, joint, angle)
+        for _ in range(4):
+            for joint, angle in zip(ARM[:7], self._joints_for(position)):
+                self.client.resetJointState(self.robot, joint, angle)
+        self.target = np.array(position, np.float64)
+
+    def move(self, position) -> None:
+        """Drive the gripper towards a position for one control step (0.1 s)."""
+        self.target = np.array(position, np.float64)
+        goal = self._joints_for(position)[:7] + [0.0, 0.0]
+        self.client.setJointMotorControlArray(
+            self.robot, ARM, self.client.POSITION_CONTROL, targetPositions=goal, forces=[300.0] * 7 + [50.0] * 2,
+            positionGains=[0.25] * 9, velocityGains=[1.0] * 9)
+        for _ in range(SUBSTEPS):
+            self.client.stepSimulation()
+
+    def joints(self) -> np.ndarray:
+        """Joint angles, velocities and the commanded position, float64 [21]."""
+        states = self.client.getJointStates(self.robot, ARM)
+        return np.array([s[0] for s in states] + [s[1] for s in states] + self.target.tolist())
+
+    def set_joints(self, state: np.ndarray) -> None:
+        for joint, angle, velocity in zip(ARM, state[:9], state[9:18]):
+            self.client.resetJointState(self.robot, joint, angle, velocity)
+        self.target = np.array(state[18:21])
+
+    # picture
+    def render(self) -> np.ndarray:
+        """What the camera sees, uint8 [size, size, 3]."""
+        pixels = self.client.getCameraImage(
+            self.size, self.size, self.view, self.projection, shadow=0, lightDirection=[0.2, -0.2, 1.0],
+            renderer=self.renderer, flags=self.client.ER_NO_SEGMENTATION_MASK)[2]
+        return np.asarray(pixels, np.uint8).reshape(self.size, self.size, 4)[..., :3].copy()
+
+    def visible_pixels(self, bodies: list[int]) -> list[float]:
+        """How many pixels of a 64 x 64 picture each body shows, whatever the scene's own size."""
+        body_of = np.asarray(self.client.getCameraImage(
+            self.size, self.size, self.view, self.projection, renderer=self.renderer)[4])
+        return [float((body_of == body).sum()) * (64 / self.size) ** 2 for body in bodies]
+
+    def close(self) -> None:
+        self.client.disconnect()
+
+
+class _Client:
+    """PyBullet's functions bound to one simulation (bullet_client.BulletClient also prints to stdout)."""
+
+    def __init__(self):
+        self._id = pybullet.connect(pybullet.DIRECT)
+
+    def __getattr__(self, name: str):
+        value = getattr(pybullet, name)
+        return functools.partial(value, physicsClientId=self._id) if callable(value) else value
+
+
+def low_polygon_panda(tool: Tool | None = None) -> Path:
+    """A copy of pybullet_data's Panda, in the user's cache, that is drawn with its collision meshes (3,440 faces)."""
+    source = Path(pybullet_data.getDataPath(), "franka_panda")
+    cache = Path(os.environ.get("WM_GYM_CACHE", Path.home() / ".cache" / "wm_gym"))
+    urdf = cache / ("panda_low_polygon.urdf" if tool is None else "panda_low_polygon_tool.urdf")
+    text = re.sub(r"package://meshes/(visual|collision)/", f"{source.as_posix()}/meshes/collision/",
+                  (source / "panda.urdf").read_text())
+    if tool is not None:
+        text = text.replace("</robot>", _tool_links(tool) + "</robot>")
+    if not urdf.is_file() or urdf.read_text() != text:
+        cache.mkdir(parents=True, exist_ok=True)
+        beside = urdf.with_name(f".{urdf.name}.{os.getpid()}")
+        beside.write_text(text)
+        beside.rename(urdf)
+    return urdf
+
+
+def _tool_links(tool: Tool) -> str:
+    """URDF of the tool, fixed to the hand where the fingertips are."""
+    parts = [("stem", (0.016, 0.016, tool.length), 0.08 + tool.length / 2),
+             ("foot", (tool.width, tool.width, tool.height), 0.08 + tool.length - tool.height / 2)]
+    return "".join(f"""
+  <link name="{name}">
+    <inertial><origin xyz="0 0 0"/><mass value="0.05"/><inertia ixx="0.001" ixy="0" ixz="0" iyy="0.001" iyz="0" izz="0.001"/></inertial>
+    <visual><geometry><box size="{x} {y} {z}"/></geometry></visual>
+    <collision><geometry><box size="{x} {y} {z}"/></geometry></collision>
+  </link>
+  <joint name="{name}_joint" type="fixed"><parent link="panda_hand"/><child link="{name}"/><origin xyz="0 0 {at}"/></joint>
+""" for name, (x, y, z), at in parts)
+
+
+def _renderer(client: "_Client", name: str) -> int:
+    """TinyRenderer, or OpenGL through the EGL plugin where an NVIDIA device is."""
+    if name not in ("auto", "tiny", "egl"):
+        raise ValueError(f"renderer={name!r} is unknown; choose 'auto', 'tiny' or 'egl'")
+    if name == "egl" or (name == "auto" and Path("/dev/nvidia0").exists()):
+        import importlib.util
+
+        plugin = importlib.util.find_spec("eglRenderer")
+        loaded = client.loadPlugin(plugin.origin, "_eglRendererPlugin") if plugin else -1
+        if loaded >= 0:
+            return client.ER_BULLET_HARDWARE_OPENGL
+        if name == "egl":
+            raise RuntimeError("renderer='egl' could not load PyBullet's EGL plugin; use renderer='tiny'")
+    return client.ER_TINY_RENDERER

@@ -1,0 +1,181 @@
+"""The physics twins as Gymnasium environments: one robot, one camera, one task."""
+
+from __future__ import annotations
+
+import importlib
+
+import gymnasium as gym
+import numpy as np
+from gymnasium.error import ClosedEnvironmentError, ResetNeeded
+
+from wm_gym.physics import SCRIPTED_KINDS, TASKS
+from wm_gym.physics.scene import PandaScene
+
+STEP = 0.02  # metres that an action of length 1 commands
+MIN_PIXELS = 8  # of 64 x 64, that a body must show when an episode starts
+JOINTS = 21  # leading entries of a physics state that belong to the robot
+
+
+class PandaTwin(gym.Env):
+    """A Panda task in PyBullet: uint8 frames [64, 64, 3], end-effector displacements in [-1, 1] (2 cm), 10 Hz.
+
+    observation="pixels" gives frames, "pixels+state" a Dict of "pixels" and "agent_pos" float32 [3] (end-effector
+    x, y, z in metres). `starts` is a world folder whose start bank serves reset(options={"episode", "t"}).
+    """
+
+    metadata = {"render_modes": ["rgb_array"], "render_fps": 10}
+
+    def __init__(self, task: str = "reach", render_mode: str | None = None, observation: str = "pixels",
+                 size: int = 64, terminate_on_success: bool = True, starts: str | None = None,
+                 renderer: str = "auto"):
+        if task not in TASKS:
+            raise ValueError(f"task {task!r} is unknown; choose one of {sorted(TASKS)}")
+        if render_mode not in (None, "rgb_array"):
+            raise ValueError(f"render_mode={render_mode!r} is unknown; choose None or 'rgb_array'")
+        if observation not in ("pixels", "pixels+state"):
+            raise ValueError(f"observation={observation!r} is unknown; choose 'pixels' or 'pixels+state'")
+        module, name = TASKS[task].entry_point.split(":")
+        kind = getattr(importlib.import_module(module), name)
+        self.render_mode, self.observation, self.starts = render_mode, observation, starts
+        self.terminate_on_success = terminate_on_success
+        self.horizon, self.task_description = TASKS[task].max_episode_steps, kind.description
+        self._id = TASKS[task].env_id
+        self.scene = PandaScene(kind.camera, size, renderer)
+        self.task = kind(self.scene)
+        self.action_space = gym.spaces.Box(-1.0, 1.0, (kind.action_dim,), np.float32)
+        pixels = gym.spaces.Box(0, 255, (size, size, 3), np.uint8)
+        self.observation_space = pixels if observation == "pixels" else gym.spaces.Dict(
+            {"pixels": pixels, "agent_pos": gym.spaces.Box(-np.inf, np.inf, (3,), np.float32)})
+        self._frame: np.ndarray | None = None
+        self._closed = False
+
+    def reset(self, *, seed: int | None = None, options: dict | None = None):
+        """Start an episode; options: {"physics_state": float64 [S]} or {"episode": i, "t": k} of the start bank."""
+        super().reset(seed=seed)
+        self._check_open()
+        options = options or {}
+        if unknown := set(options) - {"physics_state", "episode", "t"}:
+            raise ValueError(f"reset options {sorted(unknown)} are unknown; choose 'physics_state', or 'episode' and 't'")
+        if "physics_state" in options:
+            self.set_physics_state(options["physics_state"])
+        elif options:
+            bank = self._bank()
+            self.set_physics_state(bank.physics_state[bank.index(options["episode"], options.get("t", 0))])
+        else:
+            self._draw_start()
+        return self._observation(), self._info({})
+
+    def step(self, action):
+        """Command one displacement; returns (observation, reward, terminated, False, info)."""
+        self._check_open()
+        if self._frame is None:
+            raise ResetNeeded("step() before reset(): call env.reset() first")
+        action = self._checked(action)
+        before = self.task.potential()
+        move = STEP * self.task.move(action.astype(np.float64))
+        move /= max(1.0, np.linalg.norm(move) / STEP)
+        self.scene.move(self.task.constrain(self.scene.target + move))
+        self._frame = self.scene.render()
+        success = self.task.success()
+        terms = {"progress": self.task.potential() - before, "success": float(success)}
+        return (self._observation(), float(sum(terms.values())), bool(success and self.terminate_on_success), False,
+                self._info(terms))
+
+    def render(self) -> np.ndarray | None:
+        """The camera's frame, uint8 [H, W, 3]."""
+        return None if self.render_mode is None or self._frame is None else self._frame.copy()
+
+    def close(self) -> None:
+        if not self._closed:
+            self._closed = True
+            self.scene.close()
+
+    def get_physics_state(self) -> np.ndarray:
+        """Robot joints, velocities and commanded position, then the task's objects: float64 [S]."""
+        return np.concatenate([self.scene.joints(), self.task.state()])
+
+    def set_physics_state(self, state) -> None:
+        """Continue from a state of `get_physics_state`; ValueError where its length differs."""
+        state, size = np.asarray(state, np.float64), JOINTS + len(self.task.state())
+        if state.shape != (size,):
+            raise ValueError(f"physics_state has shape {state.shape}, expected ({size},) for {self._id}")
+        self.scene.set_joints(state[:JOINTS])
+        self.task.set_state(state[JOINTS:])
+        self._frame = self.scene.render()
+
+    def scripted_policy(self, kind: str, rng: np.random.Generator, noise: float = 0.3) -> "ScriptedPolicy":
+        """A scripted policy for this episode; kind is one of SCRIPTED_KINDS."""
+        return ScriptedPolicy(self, kind, rng, noise)
+
+    def _draw_start(self) -> None:
+        """Draw starts until the camera sees at least 8 pixels of every body that matters."""
+        for _ in range(200):
+            self.scene.teleport(self.task.reset(self.np_random))
+            if min(self.scene.visible_pixels(self.task.must_see)) >= MIN_PIXELS:
+                break
+        self._frame = self.scene.render()
+
+    def _observation(self):
+        if self.observation == "pixels":
+            return self._frame.copy()
+        return {"pixels": self._frame.copy(), "agent_pos": self.scene.end_effector().astype(np.float32)}
+
+    def _info(self, terms: dict[str, float]) -> dict:
+        success = self.task.success()
+        return {"success": success, "is_success": success,
+                "proprioception": self.scene.end_effector().astype(np.float32),
+                "object_poses": self.task.object_poses(), **{f"reward/{k}": v for k, v in terms.items()}}
+
+    def _bank(self):
+        from wm_gym.registration import catalogue_folders
+        from wm_gym.spec import WorldSpec
+        from wm_gym.starts import StartBank
+
+        worlds = [self.starts] if self.starts else [
+            folder for folder in catalogue_folders().values() if WorldSpec.load(folder).twin == self._id]
+        if not worlds:
+            raise ValueError(f"no shipped world has {self._id} as its twin, so there is no start bank; pass "
+                             "starts='WORLD_FOLDER' to gym.make")
+        bank = StartBank.load(worlds[0])
+        if bank.physics_state is None:
+            raise ValueError(f"the start bank of {worlds[0]} holds no physics states, so no twin can start from it")
+        return bank
+
+    def _checked(self, action) -> np.ndarray:
+        action = np.asarray(action, np.float32)
+        if action.shape != self.action_space.shape:
+            raise ValueError(f"action has shape {action.shape}, expected {self.action_space.shape}")
+        if not np.isfinite(action).all() or (np.abs(action) > 1 + 1e-6).any():
+            raise ValueError(f"action {action} is NaN or outside the box [-1, 1]; clip it before step()")
+        return action.clip(-1, 1)
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise ClosedEnvironmentError("the environment is closed; make a new one with gym.make")
+
+
+class ScriptedPolicy:
+    """expert, noisy (expert with a persistent disturbance), random (smooth) or near-miss (a deliberate failure)."""
+
+    def __init__(self, env: PandaTwin, kind: str, rng: np.random.Generator, noise: float):
+        if kind not in SCRIPTED_KINDS:
+            raise ValueError(f"policy {kind!r} is unknown; choose one of {SCRIPTED_KINDS}")
+        self.env, self.kind, self.rng = env, kind, rng
+        self.noise = noise if kind != "noisy" else noise * rng.uniform(1, 5)
+        self.drift = np.zeros(env.action_space.shape)
+        self.aim = env.task.near_miss(rng) if kind == "near-miss" else env.task.expert
+
+    def act(self) -> np.ndarray:
+        """The next action, float32 [A] in [-1, 1]."""
+        shape = self.drift.shape
+        if self.kind == "random":
+            self.drift = 0.8 * self.drift + 0.6 * self.rng.normal(size=shape)
+            return np.clip(self.drift, -1, 1).astype(np.float32)
+        action = self.aim()
+        action = action / max(1.0, np.abs(action).max())
+        if self.kind == "noisy":
+            self.drift = 0.7 * self.drift + 0.7 * self.noise * self.rng.normal(size=shape)
+            action = action + self.drift
+        elif self.kind == "near-miss":
+            action = action + 0.2 * self.noise * self.rng.normal(size=shape)
+        return np.clip(action, -1, 1).astype(np.float32)
