@@ -44,7 +44,9 @@ CORE = [
 ]
 
 EXTRAS = {
-    "test": ["pytest>=8", "pytest-xdist>=3.6", "pytest-timeout>=2.3", "setuptools>=70.1"],
+    "test": [
+        "pytest>=8", "pytest-xdist>=3.6", "pytest-timeout>=2.3", "hypothesis>=6.100", "packaging>=23", "setuptools>=70.1",
+    ],
 }
 
 setup(

@@ -59,7 +59,6 @@ def test_incomplete_commands_show_the_usage(words, capsys):
     (["record", "some/Env-v0", "--out", "data", "--episodes", "1", "--policy", "clever"], "'clever'"),
     (["record", "some/Env-v0", "--out", "data", "--episodes", "1", "--env-kwargs", "{size:1}"], "'{size:1}'"),
     (["record", "some/Env-v0", "--out", "data", "--episodes", "1", "--env-kwargs", "[1]"], "'[1]'"),
-    (["agent", "train", "a2c", "--env", "some/Env-v0", "--out", "agent"], "'a2c'"),
 ])
 def test_bad_values_are_named_with_what_was_expected(words, named, capsys):
     status, _, err = outcome(capsys, *words)
@@ -83,6 +82,8 @@ def test_sizes_fields_and_keyword_arguments_are_read():
     (["record", "wm_gym/Nowhere-v0", "--episodes", "1", "--out", "data"], "wm_gym/Nowhere-v0"),
     (["train", "no-such-dataset", "--out", "world"], "no-such-dataset"),
     (["agent", "train", "ppo", "--env", "wm_gym/Nowhere-v0", "--out", "agent"], "wm_gym/Nowhere-v0"),
+    (["agent", "train", "a2c", "--env", "wm_gym/ReachPyBullet-v0", "--out", "agent"], "'a2c'"),
+    (["agent", "train", "ppo", "--env", "wm_gym/ReachPyBullet-v0", "--out", "a", "--recipe", "no.yml"], "no.yml"),
     (["agent", "evaluate", "no-such-agent", "--env", "wm_gym/ReachPyBullet-v0", "--episodes", "1"], "no-such-agent"),
 ], ids=lambda value: " ".join(value[:2]) if isinstance(value, list) else None)
 def test_mendable_errors_are_one_line_and_exit_2(words, named, capsys, tmp_path, monkeypatch):

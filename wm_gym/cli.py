@@ -16,7 +16,6 @@ from wm_gym import __version__
 from wm_gym.data.rollout import POLICIES
 from wm_gym.training.presets import PRESETS, Preset
 
-ALGORITHMS = ("ppo", "sac", "dqn")
 SIZE_HELP = "resize the frames, e.g. 64 or 96x160 (default: as they are)"
 ENV_ID_HELP = "id of a registered environment; module:id imports the module first, e.g. gym_pusht:gym_pusht/PushT-v0"
 
@@ -145,15 +144,21 @@ def run_train(args: argparse.Namespace) -> None:
 
 
 def add_agent_train(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("algo", metavar="ALGO", choices=ALGORITHMS, help=" | ".join(ALGORITHMS))
+    parser.add_argument("algo", metavar="ALGO", help="ppo, sac or dqn")
     parser.add_argument("--env", required=True, metavar="ENV_ID", help=ENV_ID_HELP)
-    parser.add_argument("--out", required=True, metavar="DIR", help="the agent folder to write")
+    parser.add_argument("--out", required=True, metavar="DIR",
+                        help="the agent folder to write; checkpoints, curves and logs lie in DIR.training")
     parser.add_argument("--timesteps", type=positive_int, default=None, metavar="N",
                         help="environment steps (default: the recipe's)")
+    parser.add_argument("--max-minutes", type=float, default=None, metavar="M", help="end the training by then")
     parser.add_argument("--seed", type=int, default=0, help="(default: 0)")
     parser.add_argument("--env-kwargs", type=json_object, default=None, metavar="JSON",
                         help="keyword arguments for the environment, e.g. '{\"world\": \"my-world\"}'")
+    parser.add_argument("--recipe", default=None, metavar="FILE",
+                        help="YAML in rl_zoo3's keys (default: wm_gym/rl/recipes/ALGO.yml)")
+    parser.add_argument("--device", default="auto", help="where the policy learns: auto, cpu, cuda (default: auto)")
     parser.add_argument("--resume", action="store_true", help="go on from DIR's last checkpoint")
+    parser.add_argument("--overwrite", action="store_true", help="start anew where DIR or its training is there")
 
 
 def run_agent_train(args: argparse.Namespace) -> None:
@@ -161,7 +166,8 @@ def run_agent_train(args: argparse.Namespace) -> None:
 
     out = train_agent(
         args.algo, args.env, args.out, timesteps=args.timesteps, seed=args.seed, resume=args.resume,
-        env_kwargs=args.env_kwargs,
+        env_kwargs=args.env_kwargs, recipe_file=args.recipe, max_minutes=args.max_minutes, device=args.device,
+        overwrite=args.overwrite,
     )
     print(f"trained: {out}\nnext: wm-gym agent evaluate {out} --env {args.env} --episodes 100")
 

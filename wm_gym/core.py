@@ -10,7 +10,7 @@ from gymnasium.error import ResetNeeded
 
 from wm_gym import resets, spaces
 from wm_gym.seeding import Streams, as_seed
-from wm_gym.shared import load_engine, load_world
+from wm_gym.shared import load_engine, load_world, start_engine
 from wm_gym.world import World
 
 NO_LIMIT = np.iinfo(np.int64).max
@@ -70,6 +70,7 @@ class WorldCore:
         seeds: an int a slot restarts its streams at episode 0; None goes on to the slot's next episode.
         options: a dict a slot, see `wm_gym.resets`. Nothing changes if any of them is wrong.
         """
+        start_engine(self.engine)
         slots = range(self.num_envs) if mask is None else np.flatnonzero(mask)
         if self._state is None and len(slots) < self.num_envs:
             raise ResetNeeded("the first reset must be of all environments: call reset() without a reset_mask")
@@ -118,6 +119,7 @@ class WorldCore:
         """
         active = np.ones(self.num_envs, bool) if active is None else active
         self.require_reset("step")
+        start_engine(self.engine)
         if (self.ended & active).any():
             raise ResetNeeded(f"the episode in slot {np.flatnonzero(self.ended & active).tolist()} has ended; "
                               "call reset() before the next step")

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
+
+import torch
 
 from wm_gym.engine import Engine, make_engine
 from wm_gym.world import World, find_world
@@ -28,3 +31,26 @@ def load_engine(world: World, backend: str, device: str, decode: bool) -> Engine
     if key not in engines:
         engines[key] = make_engine(world, backend, device, decode)
     return engines[key]
+
+
+_STARTED: set[str] = set()  # back-ends that have run in this process
+_LOST: set[str] = set()  # back-ends that ran in the process this one was forked from
+
+
+def start_engine(engine: Engine) -> None:
+    """Note that an engine runs here; RuntimeError where its threads were left behind by a fork (it would hang)."""
+    if engine.name == "openvino" and engine.name in _LOST:
+        raise RuntimeError(
+            "OpenVINO ran in the process that this one was forked from, and its threads did not come along: make the "
+            "batch with gym.make_vec(id, n) (one process, one call of the engine), or start the processes with "
+            "context='spawn', or use backend='torch'")
+    _STARTED.add(engine.name)
+
+
+def _after_fork() -> None:
+    torch.set_num_threads(1)  # OpenMP's threads did not come along; a second one would be waited for for ever
+    _LOST.update(_STARTED)
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)

@@ -22,6 +22,7 @@ class GlidingScene(PandaScene):
 
     def move(self, position) -> None:
         """Move the gripper to a position within one control step (0.1 s), starting and ending at rest."""
+        self._forget_contacts()
         self.target = np.array(position, np.float64)
         start = np.array([state[0] for state in self.client.getJointStates(self.robot, ARM)])
         path = np.array([*arm_angles(*position), 0.0, 0.0]) - start
@@ -30,6 +31,20 @@ class GlidingScene(PandaScene):
                 self.robot, ARM, self.client.POSITION_CONTROL, targetPositions=(start + share * path).tolist(),
                 forces=[300.0] * 7 + [50.0] * 2, positionGains=[0.8] * 9, velocityGains=[1.0] * 9)
             self.client.stepSimulation()
+
+    def _forget_contacts(self) -> None:
+        """Make what follows depend on poses and velocities alone, so that it can be continued from a physics state.
+
+        PyBullet keeps contact points from step to step, and a change in the last bit may flip which ones it finds:
+        drop them, and round what moves to a nanometre.
+        """
+        c = self.client
+        for body in self.movable:
+            c.setCollisionFilterGroupMask(body, -1, 0, 0)
+        c.performCollisionDetection()
+        for body in self.movable:
+            c.setCollisionFilterGroupMask(body, -1, 1, -1)
+            self.set_motion(body, self.motion(body).round(9))
 
 
 def arm_angles(x: float, y: float, z: float, turn: float = pi / 2) -> list[float]:
@@ -40,9 +55,9 @@ def arm_angles(x: float, y: float, z: float, turn: float = pi / 2) -> list[float
     """
     out, up = hypot(x, y) - WRIST_OFFSET, z + HAND - SHOULDER  # the wrist seen from the shoulder
     upper, fore, reach = hypot(UPPER_ARM, ELBOW), hypot(FOREARM, ELBOW), hypot(out, up)
-    if not 0.25 < reach < upper + fore:
+    if not 0.21 < reach < upper + fore:
         raise ValueError(f"the arm cannot put its fingertips at x={x:.3f}, y={y:.3f}, z={z:.3f} m: the wrist would be "
-                         f"{reach:.3f} m from the shoulder, and 0.25 to {upper + fore:.2f} m are possible")
+                         f"{reach:.3f} m from the shoulder, and 0.21 to {upper + fore:.2f} m are possible")
     elbow = acos((upper**2 + fore**2 - reach**2) / (2 * upper * fore)) - atan2(ELBOW, UPPER_ARM) - atan2(ELBOW, FOREARM)
     shoulder = atan2(out, up) - acos((upper**2 + reach**2 - fore**2) / (2 * upper * reach)) - atan2(ELBOW, UPPER_ARM)
     return [atan2(y, x), shoulder, 0.0, elbow - pi, 0.0, shoulder - elbow + pi, pi / 4 + atan2(y, x) - turn]

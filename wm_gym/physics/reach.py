@@ -10,6 +10,8 @@ from wm_gym.physics.scene import Camera, PandaScene
 class ReachTask:
     """The ball's place is marked three times (ball, post, base disc), so one camera sees where it is in space."""
 
+    scene_class = PandaScene
+    tool = None
     camera = Camera(target=(0.45, 0.0, 0.18), distance=1.22, yaw=0, pitch=-42)
     description = "Move the gripper to the green ball."
     low, high = np.array([0.30, -0.22, 0.06]), np.array([0.60, 0.22, 0.34])
@@ -49,9 +51,9 @@ class ReachTask:
         """A displacement in metres for an action [3] of full scale 1."""
         return action
 
-    def potential(self) -> float:
-        """-10 x distance to the goal; its change is the progress reward."""
-        return -10.0 * self.distance()
+    def potentials(self) -> dict[str, float]:
+        """progress: -10 x distance to the goal, metres."""
+        return {"progress": -10.0 * self.distance()}
 
     def distance(self) -> float:
         return float(np.linalg.norm(self.scene.end_effector() - self.goal))

@@ -47,6 +47,7 @@ class PandaScene:
     def __init__(self, camera: Camera, size: int = 64, renderer: str = "auto", tool: Tool | None = None):
         self.client = _Client()
         self.size, self.renderer = size, _renderer(self.client, renderer)
+        self.movable: list[int] = []  # bodies that physics moves, besides the robot
         self.client.setGravity(0, 0, -9.81)
         self.view = self.client.computeViewMatrixFromYawPitchRoll(
             camera.target, camera.distance, camera.yaw, camera.pitch, 0, 2)
@@ -67,6 +68,8 @@ class PandaScene:
             c.createVisualShape(c.GEOM_BOX, halfExtents=half_extents, rgbaColor=colour), position)
         if solid:
             c.changeDynamics(body, -1, lateralFriction=friction)
+        if mass:
+            self.movable.append(body)
         return body
 
     def ball(self, radius: float, colour) -> int:
@@ -86,6 +89,16 @@ class PandaScene:
         """Position and quaternion, float64 [7]."""
         position, orientation = self.client.getBasePositionAndOrientation(body)
         return np.array([*position, *orientation])
+
+    def motion(self, body: int) -> np.ndarray:
+        """Position, quaternion, linear and angular velocity, float64 [13]."""
+        linear, angular = self.client.getBaseVelocity(body)
+        return np.array([*self.pose(body), *linear, *angular])
+
+    def set_motion(self, body: int, motion: np.ndarray) -> None:
+        """Put a body where `motion` said it was, moving as it did."""
+        self.place(body, motion[:3], motion[3:7])
+        self.client.resetBaseVelocity(body, motion[7:10], motion[10:13])
 
     # robot
     def end_effector(self) -> np.ndarray:

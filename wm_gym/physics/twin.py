@@ -9,7 +9,6 @@ import numpy as np
 from gymnasium.error import ClosedEnvironmentError, ResetNeeded
 
 from wm_gym.physics import SCRIPTED_KINDS, TASKS
-from wm_gym.physics.scene import PandaScene
 
 STEP = 0.02  # metres that an action of length 1 commands
 MIN_PIXELS = 8  # of 64 x 64, that a body must show when an episode starts
@@ -40,7 +39,7 @@ class PandaTwin(gym.Env):
         self.terminate_on_success = terminate_on_success
         self.horizon, self.task_description = TASKS[task].max_episode_steps, kind.description
         self._id = TASKS[task].env_id
-        self.scene = PandaScene(kind.camera, size, renderer)
+        self.scene = kind.scene_class(kind.camera, size, renderer, kind.tool)
         self.task = kind(self.scene)
         self.action_space = gym.spaces.Box(-1.0, 1.0, (kind.action_dim,), np.float32)
         pixels = gym.spaces.Box(0, 255, (size, size, 3), np.uint8)
@@ -71,13 +70,14 @@ class PandaTwin(gym.Env):
         if self._frame is None:
             raise ResetNeeded("step() before reset(): call env.reset() first")
         action = self._checked(action)
-        before = self.task.potential()
+        before = self.task.potentials()
         move = STEP * self.task.move(action.astype(np.float64))
         move /= max(1.0, np.linalg.norm(move) / STEP)
         self.scene.move(self.task.constrain(self.scene.target + move))
         self._frame = self.scene.render()
         success = self.task.success()
-        terms = {"progress": self.task.potential() - before, "success": float(success)}
+        terms = {name: value - before[name] for name, value in self.task.potentials().items()}
+        terms["success"] = float(success)
         return (self._observation(), float(sum(terms.values())), bool(success and self.terminate_on_success), False,
                 self._info(terms))
 

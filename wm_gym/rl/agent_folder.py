@@ -1,0 +1,227 @@
+"""How is a policy kept and loaded without running anybody's code? A folder: safetensors + config.yml + card.
+
+    agents/ppo-Reach-v0/
+      README.md            the card, with the measured numbers
+      config.yml           algorithm, policy and its arguments, spaces, environment, hyperparameters
+      policy.safetensors   the tensors
+      results.json         what `wm-gym agent evaluate` measured (where it was)
+
+Stable-Baselines3's own zip holds cloudpickle, which runs code when it is loaded and breaks between Python versions:
+it is only an export (`agent.to_sb3(env).save(...)`), and refused by `load_agent` unless you say allow_pickle=True.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+import yaml
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from stable_baselines3.common.base_class import BaseAlgorithm
+from stable_baselines3.common.policies import BasePolicy
+
+from wm_gym.rl.recipe import algorithm, decode_policy_kwargs, encode_policy_kwargs, env_wrapper
+
+CONFIG_FILE, TENSORS_FILE = "config.yml", "policy.safetensors"
+FORMAT_VERSION = 1
+PICKLES = (".zip", ".pkl", ".pickle", ".pt", ".pth", ".bin", ".ckpt")
+
+
+@dataclass
+class Agent:
+    """A trained policy and what is known about it."""
+
+    policy: BasePolicy
+    config: dict[str, Any]
+    folder: Path | None = None
+
+    @property
+    def algo(self) -> str:
+        return self.config["algo"]
+
+    @property
+    def env_id(self) -> str | None:
+        """The environment that it was trained in."""
+        return self.config.get("env_id")
+
+    @property
+    def frame_stack(self) -> int:
+        return int(self.config.get("frame_stack") or 1)
+
+    @property
+    def env_wrapper(self):
+        """The gymnasium.Wrapper class that its environment needs (DiscreteActions for DQN), or None."""
+        return env_wrapper(self.config.get("env_wrapper"))
+
+    def act(self, observation, deterministic: bool = True) -> np.ndarray:
+        """Actions [B, A] (or [B]) for observations with a leading batch axis; clipped to the action space."""
+        return self.policy.predict(observation, deterministic=deterministic)[0]
+
+    def to_sb3(self, env) -> BaseAlgorithm:
+        """The Stable-Baselines3 model with these weights on an environment: train on, or export with `.save("x.zip")`."""
+        kind = algorithm(self.algo)
+        model = kind(
+            self.config["policy"], env, policy_kwargs=decode_policy_kwargs(self.config["policy_kwargs"]),
+            device=self.policy.device, **(self.config.get("hyperparameters") or {}),
+        )
+        model.policy.load_state_dict(self.policy.state_dict())
+        return model
+
+
+def save_agent(model: BaseAlgorithm, folder: str | Path, meta: dict[str, Any]) -> Path:
+    """Write a model's policy as an agent folder, beside and renamed; replaces an agent folder that is there.
+
+    meta: algo, policy (SB3's name of it), env_id, and what else the card shall know (env_kwargs, env_wrapper,
+    frame_stack, n_timesteps, seed, hyperparameters ...): plain values.
+    """
+    folder = Path(folder)
+    if folder.exists() and not (folder / CONFIG_FILE).is_file() and any(folder.iterdir()):
+        raise FileExistsError(f"{folder} is there and is no agent folder (no {CONFIG_FILE}); choose another --out")
+    partial = folder.with_name(f".{folder.name}.partial-{os.getpid()}")
+    shutil.rmtree(partial, ignore_errors=True)
+    partial.mkdir(parents=True)
+    config = {
+        "format_version": FORMAT_VERSION,
+        **meta,
+        "policy_kwargs": encode_policy_kwargs(model.policy_kwargs),
+        "observation_space": encode_space(model.observation_space),
+        "action_space": encode_space(model.action_space),
+    }
+    for name in ("optimizer_class", "optimizer_kwargs"):
+        config["policy_kwargs"].pop(name, None)
+    (partial / CONFIG_FILE).write_text(yaml.safe_dump(config, sort_keys=False))
+    save_file({k: v.detach().cpu().contiguous() for k, v in model.policy.state_dict().items()}, partial / TENSORS_FILE)
+    if folder.exists():
+        shutil.rmtree(folder)
+    partial.rename(folder)
+    return folder
+
+
+def load_agent(source: str | Path | Agent, device: str = "cpu", allow_pickle: bool = False) -> Agent:
+    """An agent from a folder, the name of a shipped one (`ppo-Reach-v0`) or a Hub id (`user/repository`).
+
+    Raises FileNotFoundError where there is none, ValueError for a damaged one, and for a zip or another pickle unless
+    allow_pickle=True: a pickle runs the code of whoever wrote it.
+    """
+    if isinstance(source, Agent):
+        return source
+    folder = find_agent(source)
+    if folder.is_file():
+        return _load_pickle(folder, device, allow_pickle)
+    if not (folder / CONFIG_FILE).is_file() or not (folder / TENSORS_FILE).is_file():
+        pickles = sorted(p for p in folder.iterdir() if p.suffix in PICKLES)
+        if pickles:
+            return _load_pickle(pickles[0], device, allow_pickle)
+        raise FileNotFoundError(
+            f"{folder} is no agent: it lacks {CONFIG_FILE} or {TENSORS_FILE}; "
+            "train one with `wm-gym agent train ppo --env wm_gym/Reach-v0 --out DIR`"
+        )
+    try:
+        config = yaml.safe_load((folder / CONFIG_FILE).read_text())
+        policy = build_policy(config)
+    except (KeyError, TypeError, yaml.YAMLError) as error:
+        raise ValueError(f"{folder / CONFIG_FILE} is damaged ({error!r}); train the agent again or copy it back") from error
+    try:
+        policy.load_state_dict(load_file(folder / TENSORS_FILE), strict=True)
+    except (SafetensorError, RuntimeError) as error:
+        raise ValueError(
+            f"{folder / TENSORS_FILE} is damaged or does not fit {CONFIG_FILE} ({str(error).splitlines()[0]}); "
+            "train the agent again or copy it back"
+        ) from error
+    policy.to(device)
+    policy.set_training_mode(False)
+    return Agent(policy, config, folder)
+
+
+def build_policy(config: dict[str, Any]) -> BasePolicy:
+    """The untrained Stable-Baselines3 policy that a config describes; only classes named in `wm_gym.rl.recipe`."""
+    aliases = algorithm(config["algo"]).policy_aliases
+    if config["policy"] not in aliases:
+        raise ValueError(f"policy {config['policy']!r} is unknown to {config['algo']}; choose one of {sorted(aliases)}")
+    return aliases[config["policy"]](
+        decode_space(config["observation_space"]),
+        decode_space(config["action_space"]),
+        lambda _: 0.0,  # a learning rate; training goes on through Agent.to_sb3
+        **decode_policy_kwargs(config["policy_kwargs"]),
+    )
+
+
+def find_agent(source: str | Path) -> Path:
+    """The folder (or file) of an agent: a path, a name in the catalogue, or a Hub id (downloaded, no pickles)."""
+    if Path(source).exists():
+        return Path(source)
+    shipped = catalogue()
+    name = str(source).removeprefix("agents/").removeprefix("wm_gym/")
+    if name in shipped:
+        return shipped[name]
+    if str(source).count("/") == 1 and not str(source).startswith((".", "/", "~")):
+        from huggingface_hub import snapshot_download
+        from huggingface_hub.errors import HFValidationError, HfHubHTTPError, LocalEntryNotFoundError
+
+        try:
+            return Path(snapshot_download(str(source), allow_patterns=["*.safetensors", "*.yml", "*.json", "*.md"]))
+        except (HFValidationError, HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
+            cause = f" (and the Hub has none: {str(error).splitlines()[0]})"
+    else:
+        cause = ""
+    raise FileNotFoundError(f"there is no agent {str(source)!r}{cause}; pass a folder or one of {sorted(shipped)}")
+
+
+def catalogue() -> dict[str, Path]:
+    """Name -> folder of every shipped agent: `wm_gym/agents` (a wheel), then `agents` beside the package."""
+    package = Path(__file__).resolve().parents[1]
+    roots = [package / "agents"]
+    if (package.parent / "setup.py").is_file():
+        roots.append(package.parent / "agents")
+    found: dict[str, Path] = {}
+    for root in roots:
+        for config in sorted(root.glob(f"*/{CONFIG_FILE}")):
+            found.setdefault(config.parent.name, config.parent)
+    return found
+
+
+def encode_space(space: gym.Space) -> dict[str, Any]:
+    """A Box, Discrete or Dict space as plain values; ValueError for another."""
+    if isinstance(space, gym.spaces.Dict):
+        return {"type": "Dict", "spaces": {k: encode_space(s) for k, s in space.spaces.items()}}
+    if isinstance(space, gym.spaces.Discrete):
+        return {"type": "Discrete", "n": int(space.n)}
+    if isinstance(space, gym.spaces.Box):
+        low, high = ([v.flat[0].item()] if (v == v.flat[0]).all() else v.flatten().tolist() for v in (space.low, space.high))
+        return {"type": "Box", "shape": list(space.shape), "dtype": str(space.dtype), "low": low, "high": high}
+    raise ValueError(f"{space} cannot be kept in an agent folder; it holds Box, Discrete and Dict spaces")
+
+
+def decode_space(config: dict[str, Any]) -> gym.Space:
+    """The space of `encode_space`."""
+    if config["type"] == "Dict":
+        return gym.spaces.Dict({k: decode_space(s) for k, s in config["spaces"].items()})
+    if config["type"] == "Discrete":
+        return gym.spaces.Discrete(config["n"])
+    shape, dtype = tuple(config["shape"]), np.dtype(config["dtype"])
+    low, high = (np.broadcast_to(np.array(v, dtype).reshape(-1 if len(v) == 1 else shape), shape)
+                 for v in (config["low"], config["high"]))
+    return gym.spaces.Box(low, high, shape, dtype.type)
+
+
+def _load_pickle(path: Path, device: str, allow_pickle: bool) -> Agent:
+    """Stable-Baselines3's zip, only for those who trust it."""
+    if path.suffix != ".zip" or not allow_pickle:
+        raise ValueError(
+            f"{path} holds a pickle, which runs the code of whoever wrote it, so it is not loaded. An agent folder has "
+            f"{CONFIG_FILE} and {TENSORS_FILE}; if you trust this Stable-Baselines3 zip: load_agent(..., allow_pickle=True)"
+        )
+    from stable_baselines3.common.save_util import load_from_zip_file
+
+    data, parameters, _ = load_from_zip_file(path, device=device)
+    policy = data["policy_class"](data["observation_space"], data["action_space"], lambda _: 0.0, **data["policy_kwargs"])
+    policy.load_state_dict(parameters["policy"])
+    policy.to(device)
+    policy.set_training_mode(False)
+    return Agent(policy, {"algo": path.stem.split("-")[0], "env_id": None}, path)

@@ -1,0 +1,108 @@
+"""What happens beside the learning? A progress bar, a curve on the disk, checkpoints, a time limit."""
+
+from __future__ import annotations
+
+import csv
+import time
+from pathlib import Path
+
+import numpy as np
+from stable_baselines3.common.callbacks import BaseCallback
+from tqdm import tqdm
+
+from wm_gym.rl.checkpoint import save_checkpoint
+
+CURVE_FILE = "curve.csv"
+CURVE_COLUMNS = ("steps", "seconds", "success_rate", "episode_length", "episode_reward")
+
+
+class Progress(BaseCallback):
+    """A tqdm bar, and a row of `curve.csv` every `every` steps: the mean over the last 100 episodes.
+
+    seconds: training time, without what was lost between a kill and the resumption.
+    """
+
+    def __init__(self, run: Path, total: int, every: int = 1000, bar: bool = True):
+        super().__init__()
+        self.path, self.total, self.every, self.with_bar = run / CURVE_FILE, total, every, bar
+        self.next_row = 0
+
+    def _on_training_start(self) -> None:
+        steps = self.model.num_timesteps
+        rows = [row for row in read_curve(self.path) if row["steps"] <= steps]
+        write_curve(self.path, rows)
+        self.offset = rows[-1]["seconds"] if rows else 0.0
+        self.started, self.next_row = time.monotonic(), steps + self.every
+        self.bar = tqdm(total=self.total, initial=steps, unit="step", unit_scale=True, disable=not self.with_bar)
+
+    def _on_step(self) -> bool:
+        self.bar.update(self.training_env.num_envs)
+        if self.num_timesteps >= self.next_row:
+            self._write_row()
+        return True
+
+    def _on_training_end(self) -> None:
+        self._write_row()
+        self.bar.close()
+
+    def _write_row(self) -> None:
+        self.next_row = self.num_timesteps + self.every
+        episodes, successes = self.model.ep_info_buffer, self.model.ep_success_buffer
+        if not episodes:
+            return
+        success = float(np.mean(successes)) if successes else float("nan")
+        length, reward = (float(np.mean([e[k] for e in episodes])) for k in ("l", "r"))
+        seconds = self.offset + time.monotonic() - self.started
+        with self.path.open("a", newline="") as file:
+            csv.writer(file).writerow([self.num_timesteps, f"{seconds:.2f}", f"{success:.4f}", f"{length:.2f}", f"{reward:.4f}"])
+        self.bar.set_postfix_str(f"success {success:.0%}, {length:.0f} steps an episode, reward {reward:.2f}")
+
+
+class Checkpoints(BaseCallback):
+    """A checkpoint every `every` steps, between two updates, so that nothing half-collected is lost or kept."""
+
+    def __init__(self, run: Path, every: int):
+        super().__init__()
+        self.run, self.every = run, every
+
+    def _on_training_start(self) -> None:
+        self.next = self.model.num_timesteps + self.every
+
+    def _on_rollout_start(self) -> None:
+        if self.num_timesteps >= self.next:
+            self.next = self.num_timesteps + self.every
+            save_checkpoint(self.model, self.run)
+
+    def _on_step(self) -> bool:
+        return True
+
+
+class TimeLimit(BaseCallback):
+    """Ends the training after so many minutes."""
+
+    def __init__(self, minutes: float):
+        super().__init__()
+        self.minutes, self.ended = minutes, False
+
+    def _on_training_start(self) -> None:
+        self.deadline = time.monotonic() + 60 * self.minutes
+
+    def _on_step(self) -> bool:
+        self.ended = time.monotonic() > self.deadline
+        return not self.ended
+
+
+def read_curve(path: Path) -> list[dict[str, float]]:
+    """The rows of a `curve.csv` as floats; a last row that a kill cut short is left out."""
+    if not path.is_file():
+        return []
+    with path.open(newline="") as file:
+        rows = [row for row in csv.DictReader(file) if all(row.get(c) for c in CURVE_COLUMNS)]
+    return [{column: float(row[column]) for column in CURVE_COLUMNS} for row in rows]
+
+
+def write_curve(path: Path, rows: list[dict[str, float]]) -> None:
+    with path.open("w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(CURVE_COLUMNS)
+        writer.writerows([int(row["steps"]), *(row[c] for c in CURVE_COLUMNS[1:])] for row in rows)

@@ -1,0 +1,108 @@
+"""What must be on the disk for a killed training to go on? Model, optimizer, random streams, running episodes.
+
+A checkpoint is a folder `checkpoint-<steps>` in the run directory, written beside and renamed, so that the newest is
+always whole. It holds Stable-Baselines3's zip (a pickle: our own run directory only, never a downloaded one).
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+
+import numpy as np
+import torch
+from stable_baselines3.common.base_class import BaseAlgorithm
+from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
+from stable_baselines3.common.vec_env import VecEnv, VecFrameStack, VecMonitor, VecNormalize, unwrap_vec_wrapper
+
+from wm_gym.sb3 import WorldVecEnv
+
+MONITOR = ("episode_returns", "episode_lengths")
+
+
+def save_checkpoint(model: BaseAlgorithm, run: Path) -> Path:
+    """Write the checkpoint of `model.num_timesteps`, then remove the older ones."""
+    final = run / f"checkpoint-{model.num_timesteps:09d}"
+    partial = run / f".{final.name}.partial-{os.getpid()}"
+    shutil.rmtree(partial, ignore_errors=True)
+    partial.mkdir(parents=True)
+    model.save(partial / "model.zip")
+    np.savez(partial / "state.npz", **_random_state(), **_env_state(model.env))
+    if isinstance(model, OffPolicyAlgorithm):
+        model.save_replay_buffer(partial / "replay_buffer.pkl")
+    if normalize := model.get_vec_normalize_env():
+        normalize.save(str(partial / "normalize.pkl"))
+    shutil.rmtree(final, ignore_errors=True)
+    partial.rename(final)
+    for old in run.glob("checkpoint-*"):
+        if old != final:
+            shutil.rmtree(old)
+    for leftover in run.glob(".checkpoint-*.partial-*"):
+        shutil.rmtree(leftover, ignore_errors=True)
+    return final
+
+
+def latest_checkpoint(run: Path) -> Path | None:
+    """The checkpoint with the most steps, or None."""
+    return max(run.glob("checkpoint-*"), default=None)
+
+
+def load_checkpoint(kind: type[BaseAlgorithm], checkpoint: Path, env: VecEnv, device: str, seed: int) -> BaseAlgorithm:
+    """The model as it was, on a fresh environment.
+
+    In a learned world the running episodes go on too, and an on-policy training ends bit for bit where an
+    uninterrupted one would; other environments begin new episodes.
+    """
+    if (checkpoint / "normalize.pkl").is_file():
+        env = VecNormalize.load(str(checkpoint / "normalize.pkl"), env.venv)
+    with np.load(checkpoint / "state.npz") as stored:
+        state = dict(stored)
+    running = any(key.startswith("env/") for key in state)
+    model = kind.load(checkpoint / "model.zip", env=env, device=device, force_reset=not running)
+    if running:
+        _set_env_state(model.env, state)
+    else:
+        model.env.seed(seed + model.num_timesteps)  # not the same starts once more
+    if isinstance(model, OffPolicyAlgorithm):
+        model.load_replay_buffer(checkpoint / "replay_buffer.pkl")
+    _set_random_state(state)
+    return model
+
+
+def _random_state() -> dict[str, np.ndarray]:
+    """SB3 draws actions from torch's stream and shuffles minibatches with numpy's."""
+    _, keys, position, *_ = np.random.get_state()
+    return {"random/torch": torch.get_rng_state().numpy(), "random/numpy": keys, "random/position": np.array(position)}
+
+
+def _set_random_state(state: dict[str, np.ndarray]) -> None:
+    torch.set_rng_state(torch.from_numpy(state["random/torch"]))
+    np.random.set_state(("MT19937", state["random/numpy"], int(state["random/position"])))
+
+
+def _world(env: VecEnv) -> WorldVecEnv | None:
+    """The batch of learned episodes under the wrappers; None where it, or a wrapper, keeps what we cannot."""
+    if unwrap_vec_wrapper(env, VecFrameStack) or unwrap_vec_wrapper(env, VecNormalize):
+        return None
+    base = env.unwrapped if hasattr(env, "unwrapped") else env
+    return base if isinstance(base, WorldVecEnv) else None
+
+
+def _env_state(env: VecEnv) -> dict[str, np.ndarray]:
+    world = _world(env)
+    if world is None:
+        return {}
+    slots = [world.core.get_state(i) for i in range(world.num_envs)]
+    state = {f"env/{key}": np.stack([slot[key] for slot in slots]) for key in slots[0]}
+    monitor = unwrap_vec_wrapper(env, VecMonitor)
+    return state | {f"monitor/{key}": getattr(monitor, key) for key in MONITOR}
+
+
+def _set_env_state(env: VecEnv, state: dict[str, np.ndarray]) -> None:
+    world, monitor = _world(env), unwrap_vec_wrapper(env, VecMonitor)
+    arrays = {key.removeprefix("env/"): value for key, value in state.items() if key.startswith("env/")}
+    for i in range(world.num_envs):
+        world.core.set_state(i, {key: value[i] for key, value in arrays.items()})
+    for key in MONITOR:
+        setattr(monitor, key, state[f"monitor/{key}"].copy())

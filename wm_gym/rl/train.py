@@ -1,0 +1,167 @@
+"""How is a policy trained in an environment? Stable-Baselines3 with a recipe, resumable after a kill."""
+
+from __future__ import annotations
+
+import shutil
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import stable_baselines3
+import torch
+import yaml
+from stable_baselines3.common.base_class import BaseAlgorithm
+from stable_baselines3.common.callbacks import BaseCallback
+from stable_baselines3.common.logger import configure
+from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
+from stable_baselines3.common.vec_env import VecEnv, VecFrameStack, VecNormalize
+
+from wm_gym.registration import find_spec, is_learned
+from wm_gym.rl.agent_folder import CONFIG_FILE, save_agent
+from wm_gym.rl.callbacks import CURVE_FILE, Checkpoints, Progress, TimeLimit, read_curve
+from wm_gym.rl.card import write_card
+from wm_gym.rl.checkpoint import latest_checkpoint, load_checkpoint, save_checkpoint
+from wm_gym.rl.recipe import algorithm, env_wrapper, load_recipe, sb3_arguments
+from wm_gym.sb3 import make_sb3_env
+
+RUN_FILE = "run.yml"
+SAME_RUN = ("algo", "env_id", "env_kwargs", "seed")
+
+
+def train_agent(
+    algo: str,
+    env_id: str,
+    out: str | Path,
+    timesteps: int | None = None,
+    seed: int = 0,
+    resume: bool = False,
+    env_kwargs: dict[str, Any] | None = None,
+    *,
+    recipe: dict[str, Any] | None = None,
+    recipe_file: str | Path | None = None,
+    progress: bool = True,
+    checkpoint_every: int | None = None,
+    max_minutes: float | None = None,
+    device: str = "auto",
+    overwrite: bool = False,
+    callback: BaseCallback | None = None,
+) -> Path:
+    """Train "ppo", "sac" or "dqn" in an environment; returns the agent folder `out`.
+
+    Checkpoints, the learning curve (curve.csv), monitor files and TensorBoard's events lie in `<out>.training`.
+    recipe: keys that replace the recipe file's. timesteps: environment steps in all (default: the recipe's);
+    max_minutes ends the training earlier. resume: go on from the last checkpoint (from the beginning where there is
+    none). Raises FileExistsError where `out` or its training is there and neither resume nor overwrite says what to
+    do, ValueError where a resumed run was of another algorithm, environment or seed.
+    """
+    out = Path(out)
+    run = out.with_name(out.name + ".training")
+    _prepare(out, run, resume, overwrite)
+    recipe = {**load_recipe(algo, env_id, recipe_file), **(recipe or {})}
+    env_kwargs = {**(recipe.get("env_kwargs") or {}), **(env_kwargs or {})}
+    plan = {"algo": algo, "env_id": env_id, "env_kwargs": env_kwargs, "seed": seed}
+    checkpoint = latest_checkpoint(run)
+    if checkpoint:
+        stored = yaml.safe_load((run / RUN_FILE).read_text())
+        _check_same(plan, stored, out)
+        recipe, timesteps = stored["recipe"], timesteps or stored["n_timesteps"]
+    total = int(timesteps or recipe["n_timesteps"])
+    run.mkdir(parents=True, exist_ok=True)
+    (run / RUN_FILE).write_text(yaml.safe_dump({**plan, "n_timesteps": total, "recipe": recipe}, sort_keys=False))
+
+    steps = int(checkpoint.name.split("-")[1]) if checkpoint else 0
+    env = _make_env(env_id, recipe, seed, env_kwargs, run / f"{steps:09d}.monitor.csv")
+    try:
+        arguments = sb3_arguments(algo, recipe, env.observation_space)
+        if checkpoint:
+            model = load_checkpoint(algorithm(algo), checkpoint, env, device, seed)
+            print(f"resumed at {model.num_timesteps:,} of {total:,} steps", file=sys.stderr)
+        else:
+            model = algorithm(algo)(env=env, seed=seed, device=device, **arguments)
+        model.set_logger(configure(str(run / "tensorboard"), ["tensorboard"]))
+        callbacks: list[BaseCallback] = [Progress(run, total, every=_log_interval(model), bar=progress)]
+        callbacks.append(Checkpoints(run, checkpoint_every or (10_000 if isinstance(model, OffPolicyAlgorithm) else 5_000)))
+        callbacks += [TimeLimit(max_minutes)] if max_minutes else []
+        callbacks += [callback] if callback else []
+        if model.num_timesteps < total:
+            model.learn(total - model.num_timesteps, callbacks, log_interval=_log_interval(model, rows=True),
+                        reset_num_timesteps=False)
+            save_checkpoint(model, run)
+    except KeyboardInterrupt:
+        last = latest_checkpoint(run)
+        where = f"the checkpoint of {int(last.name.split('-')[1]):,} steps" if last else "the beginning (no checkpoint yet)"
+        print(f"\ninterrupted; the same command with --resume goes on from {where}", file=sys.stderr)
+        raise
+    finally:
+        env.close()
+    meta = _meta(plan, recipe, arguments, model, run)
+    save_agent(model, out, meta)
+    write_card(out)
+    return out
+
+
+def _prepare(out: Path, run: Path, resume: bool, overwrite: bool) -> None:
+    """Refuse, keep or clear what lies at the destination."""
+    if out.exists() and not (out / CONFIG_FILE).is_file() and (not out.is_dir() or any(out.iterdir())):
+        raise FileExistsError(f"{out} is there and is no agent folder; choose another --out")
+    if resume or not (out.exists() or latest_checkpoint(run)):
+        return
+    if not overwrite:
+        raise FileExistsError(f"{out} or its training {run} is there; pass --resume to go on, or choose another --out")
+    for folder in (out, run):
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _check_same(plan: dict, stored: dict, out: Path) -> None:
+    for key in SAME_RUN:
+        if plan[key] != stored[key]:
+            raise ValueError(f"the training at {out} was begun with {key}={stored[key]!r}, not {plan[key]!r}; "
+                             "give the same, or train to another --out")
+
+
+def _make_env(env_id: str, recipe: dict, seed: int, env_kwargs: dict, monitor_file: Path) -> VecEnv:
+    """The recipe's number of environments with its wrappers."""
+    env: VecEnv = make_sb3_env(
+        env_id, int(recipe.get("n_envs", 1)), seed, wrapper_class=env_wrapper(recipe.get("env_wrapper")),
+        monitor_file=monitor_file, **env_kwargs)
+    if int(recipe.get("frame_stack") or 1) > 1:
+        env = VecFrameStack(env, int(recipe["frame_stack"]))
+    if normalize := recipe.get("normalize"):
+        options = dict(normalize) if isinstance(normalize, dict) else {}
+        if options.pop("norm_obs", False):
+            raise ValueError("normalize: norm_obs is not kept in an agent folder; write normalize: {norm_obs: false}")
+        env = VecNormalize(env, norm_obs=False, gamma=recipe.get("gamma", 0.99), **options)
+    return env
+
+
+def _log_interval(model: BaseAlgorithm, rows: bool = False) -> int:
+    """Steps between two rows of the curve; with rows=True SB3's own unit (updates, or episodes off policy)."""
+    if isinstance(model, OffPolicyAlgorithm):
+        return 10 if rows else 500
+    return 1 if rows else model.n_envs * model.n_steps
+
+
+def _meta(plan: dict, recipe: dict, arguments: dict, model: BaseAlgorithm, run: Path) -> dict[str, Any]:
+    """What config.yml says beside the policy."""
+    curve = read_curve(run / CURVE_FILE)
+    spec = find_spec(plan["env_id"])
+    plain = {k: v for k, v in recipe.items() if k not in ("policy", "policy_kwargs", "env_kwargs", "n_timesteps")}
+    return {
+        "algo": plan["algo"],
+        "policy": arguments["policy"],
+        "env_id": plan["env_id"],
+        "env_kwargs": plan["env_kwargs"],
+        "learned": is_learned(spec),
+        "env_wrapper": recipe.get("env_wrapper"),
+        "frame_stack": int(recipe.get("frame_stack") or 1),
+        "seed": plan["seed"],
+        "n_timesteps": int(model.num_timesteps),
+        "training_seconds": round(curve[-1]["seconds"], 1) if curve else None,
+        "training_success_rate": curve[-1]["success_rate"] if curve else None,
+        "hyperparameters": {k: v for k, v in plain.items() if k not in
+                            ("n_envs", "frame_stack", "normalize", "env_wrapper")},
+        "n_envs": int(recipe.get("n_envs", 1)),
+        "trained_with": {"stable_baselines3": stable_baselines3.__version__, "torch": torch.__version__,
+                         "date": time.strftime("%Y-%m-%d")},
+    }
