@@ -19,7 +19,7 @@ STAMP := $(VENV)/.ready-$(shell cat setup.py constraints.txt | cksum | cut -d' '
 .PHONY: help setup demo test clean
 
 help:
-	@echo "make demo    train in the shipped Reach world, evaluate there and in PyBullet, write a video and a report"
+	@echo "make demo    train in the shipped Reach world, evaluate there and in PyBullet, write a video and a report (outputs/demo)"
 	@echo "make test    run the tests (JOBS=2 processes; PYTEST_ARGS='-k name' to choose)"
 	@echo "make setup   only make $(VENV) (PYTHON=python3.11 to choose the interpreter)"
 	@echo "make clean   remove $(VENV)"

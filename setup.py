@@ -21,6 +21,7 @@ CATALOGUES = [name for name in ("envs", "agents") if (HERE / name).is_dir()]
 CORE = [
     "torch>=2.6",
     "numpy>=1.26",
+    "scipy>=1.11",
     "gymnasium>=1.2,<2",
     "stable-baselines3>=2.7,<3",
     "diffusers>=0.35",

@@ -132,5 +132,6 @@ def test_the_whole_line_from_the_shell(tmp_path, capsys, monkeypatch):
     assert env.observation_space.contains(frame) and np.isfinite(reward)
     env.close()
     run('agent train ppo --env wm_gym/World-v0 --out agent --timesteps 64 --env-kwargs {"world":"world"}')
-    results = json.loads(run("agent evaluate agent --env wm_gym/ReachPyBullet-v0 --episodes 2"))
-    assert results
+    said = run("agent evaluate agent --env wm_gym/World-v0 --episodes 2 --json results.json")
+    assert "success in physics" in said
+    assert json.loads((tmp_path / "results.json").read_text())["episodes"] == 2

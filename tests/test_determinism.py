@@ -1,6 +1,7 @@
 """Are frames a function of seed, back-end and batch size alone?"""
 
 import hashlib
+import importlib.util
 import os
 import subprocess
 import sys
@@ -17,7 +18,7 @@ from wm_gym.seeding import Streams
 from wm_gym.vector import WorldVectorEnv
 
 BACKENDS = ["torch", pytest.param("openvino", marks=pytest.mark.skipif(
-    not __import__("importlib").util.find_spec("openvino"), reason="openvino is not installed"))]
+    not importlib.util.find_spec("openvino"), reason="openvino is not installed"))]
 STEPS = 6
 
 
@@ -64,9 +65,9 @@ def test_streams_follow_from_seed_episode_and_step_alone():
 
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_frames_do_not_depend_on_the_slot_or_the_neighbours(world, backend):
-    base = rollout(world, [7, 1, 2, 3, 4], backend)
-    moved = rollout(world, [11, 12, 13, 14, 7], backend)
-    np.testing.assert_array_equal(base[:, 0], moved[:, 4])
+    base = rollout(world, [7, 1, 2], backend)
+    moved = rollout(world, [11, 12, 7], backend)
+    np.testing.assert_array_equal(base[:, 0], moved[:, 2])
     assert (base[:, 0] != base[:, 1]).any()
 
 
@@ -95,13 +96,13 @@ import hashlib, sys, numpy as np, torch
 sys.path.insert(0, {tests!r})
 from test_determinism import rollout
 torch.manual_seed({torch_seed})
-print(hashlib.sha256(rollout({folder!r}, [3, 4], {backend!r}).tobytes()).hexdigest())
+print(hashlib.sha256(rollout({folder!r}, [3, 4, 5], {backend!r}).tobytes()).hexdigest())
 """
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_another_process_gives_the_same_frames(folder, backend):
-    here = hashlib.sha256(rollout(folder, [3, 4], backend).tobytes()).hexdigest()
+    here = hashlib.sha256(rollout(folder, [3, 4, 5], backend).tobytes()).hexdigest()
     script = SCRIPT.format(tests=str(Path(__file__).parent), folder=str(folder), backend=backend, torch_seed=123)
     environment = os.environ | {"PYTHONHASHSEED": "7", "PYTHONPATH": str(Path(__file__).parents[1])}
     there = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, env=environment,
@@ -120,7 +121,7 @@ def test_a_single_env_and_a_slot_with_its_seed_differ_by_arithmetic_only(world, 
 
 def test_back_ends_differ_by_arithmetic_only(world):
     pytest.importorskip("openvino")
-    difference = rollout(world, [1, 2], "torch").astype(int) - rollout(world, [1, 2], "openvino")
+    difference = rollout(world, [1, 2, 3], "torch").astype(int) - rollout(world, [1, 2, 3], "openvino")
     assert np.abs(difference).max() <= 2
 
 
@@ -134,8 +135,12 @@ def test_a_seed_restarts_the_streams_and_no_seed_goes_on(world):
 
 
 def test_unseeded_environments_differ(world):
-    worlds = [tuple(WorldEnv(world, backend="torch").reset()[0].tobytes() for _ in range(1)) for _ in range(8)]
-    assert len(set(worlds)) > 1
+    seeds = []
+    for _ in range(2):
+        env = WorldEnv(world, backend="torch")
+        env.reset()
+        seeds.append(int(env.core.seeds[0]))
+    assert seeds[0] != seeds[1]
 
 
 def test_fork_in_mid_episode_goes_on_identically(world, tmp_path):
@@ -198,12 +203,19 @@ def test_what_goes_out_is_a_copy(world):
         observation, _, _, _, info = env.step(action)
 
 
-def test_async_vector_env_agrees_after_the_parent_has_stepped(folder):
-    """Worlds survive a fork of the process (the default of AsyncVectorEnv on Linux)."""
-    WorldEnv(folder, backend="torch").reset(seed=0)
-    import wm_gym  # noqa: F401
-
-    env = gym.make_vec("wm_gym/World-v0", 2, vectorization_mode="async", world=str(folder), backend="torch")
-    frames = env.reset(seed=3)[0]
-    env.close()
-    np.testing.assert_array_equal(frames, rollout(folder, [3, 4], steps=0)[0])
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_async_vector_env_works_or_says_why_after_the_parent_has_stepped(folder, backend):
+    """Threads do not survive a fork (AsyncVectorEnv's way on Linux before Python 3.14): no hang, whatever the back-end."""
+    rollout(folder, [3], backend, steps=1)
+    env = gym.make_vec("wm_gym/World-v0", 2, vectorization_mode="async", vector_kwargs={"context": "fork"},
+                       world=str(folder), backend=backend)
+    try:
+        if backend == "openvino":
+            with pytest.raises(RuntimeError, match="context='spawn'"):
+                env.reset(seed=3)
+        else:
+            frames = np.stack([env.reset(seed=3)[0]] + [env.step(np.zeros((2, 3), np.float32))[0] for _ in range(3)])
+            assert np.abs(frames[0].astype(int) - rollout(folder, [3, 4], steps=0)[0]).max() <= 1
+            assert (frames[0] != frames[3]).any()
+    finally:
+        env.close(terminate=True)

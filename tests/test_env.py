@@ -138,6 +138,8 @@ def test_an_unknown_id_and_an_unknown_world_name_what_there_is():
         find_spec("wm_gym/Nothing-v0")
     with pytest.raises(FileNotFoundError, match="wm-gym train"):
         gym.make("wm_gym/World-v0", world="./nowhere")
+    with pytest.raises(ValueError, match="wm-gym train"):
+        gym.make("wm_gym/World-v0")
 
 
 # --- episodes -------------------------------------------------------------------------------------------------------------
@@ -374,6 +376,17 @@ def test_the_round_trip_shows_what_a_reset_in_the_world_shows(world, as_dict):
     np.testing.assert_array_equal(shown["pixels"] if as_dict else shown, expected)
     with pytest.raises(ValueError, match="64, 64, 3"):
         TokenizerRoundTrip(Camera(picture[None, :32]), world)
+
+
+def test_videos_are_recorded(folder, tmp_path):
+    pytest.importorskip("moviepy")
+    env = gym.make("wm_gym/World-v0", world=folder, backend="torch", render_mode="rgb_array", max_episode_steps=4)
+    env = gym.wrappers.RecordVideo(env, str(tmp_path), disable_logger=True)
+    env.reset(seed=0)
+    while not env.step(ACTION)[3]:
+        pass
+    env.close()
+    assert [p.suffix for p in tmp_path.iterdir()] == [".mp4"]
 
 
 # --- any sequence of calls ------------------------------------------------------------------------------------------------

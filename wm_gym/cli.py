@@ -110,7 +110,7 @@ def add_train(parser: argparse.ArgumentParser) -> None:
                         help="change one number of the preset, e.g. dynamics_updates=2000; may be repeated")
     parser.add_argument("--seed", type=int, default=0, help="the one seed of the whole training (default: 0)")
     parser.add_argument("--camera", default=None, metavar="KEY",
-                        help="which camera, e.g. observation.images.wrist_left (default: the first)")
+                        help="which camera, by its short or whole name, e.g. wrist_left (default: the first)")
     parser.add_argument("--size", type=frame_size, default=None, metavar="HxW", help=SIZE_HELP)
     parser.add_argument("--name", default=None, help="what the world is called (default: the name of its folder)")
     parser.add_argument("--cpu", action="store_true", help="leave the GPUs alone")
@@ -174,30 +174,48 @@ def run_agent_train(args: argparse.Namespace) -> None:
 
 def add_agent_evaluate(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("agent", metavar="AGENT", help="an agent folder, or the name of one in agents/")
-    parser.add_argument("--env", required=True, metavar="ENV_ID", help=ENV_ID_HELP)
+    parser.add_argument("--env", required=True, metavar="ENV_ID",
+                        help=ENV_ID_HELP + "; a learned world with a physics twin, or that twin: the policy is measured "
+                             "in both from the same starts")
     parser.add_argument("--episodes", type=positive_int, default=100, metavar="N", help="(default: 100)")
     parser.add_argument("--seed", type=int, default=0, help="of the starts (default: 0)")
-    parser.add_argument("--video", default=None, metavar="FILE", help="also write an mp4 or GIF of some episodes")
+    parser.add_argument("--env-kwargs", type=json_object, default=None, metavar="JSON",
+                        help="keyword arguments for the environment, e.g. '{\"world\": \"my-world\"}'")
+    parser.add_argument("--video", default=None, metavar="FILE", help="also write an .mp4 or .gif of some episodes")
+    parser.add_argument("--json", default=None, metavar="FILE", help="also write everything, an entry an episode")
+    parser.add_argument("--save", action="store_true", help="keep the results in the agent's folder and on its card")
 
 
 def run_agent_evaluate(args: argparse.Namespace) -> None:
-    from wm_gym.rl.evaluate import evaluate_agent
+    from wm_gym.rl.evaluate import evaluate_agent, summary
 
-    print(json.dumps(evaluate_agent(args.agent, args.env, args.episodes, args.seed), indent=2))
+    results = evaluate_agent(
+        args.agent, args.env, args.episodes, args.seed, env_kwargs=args.env_kwargs, video=args.video, save=args.save,
+    )
+    if args.json:
+        with open(args.json, "w") as file:
+            json.dump(results, file, indent=2)
+    print(summary(results))
 
 
 # ---------------------------------------------------------------- demo
 
 
 def add_demo(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--env", default="wm_gym/Reach-v0", metavar="ENV_ID",
+                        help="a shipped world with a physics twin (default: wm_gym/Reach-v0)")
     parser.add_argument("--out", default="outputs/demo", metavar="DIR", help="(default: outputs/demo)")
+    parser.add_argument("--minutes", type=float, default=6.0, metavar="M",
+                        help="the training ends by then (default: 6)")
+    parser.add_argument("--episodes", type=positive_int, default=100, metavar="N",
+                        help="matched starts of the evaluation (default: 100)")
     parser.add_argument("--seed", type=int, default=0, help="(default: 0)")
 
 
 def run_demo(args: argparse.Namespace) -> None:
     from wm_gym.rl.demo import demo
 
-    demo(args.out, seed=args.seed)
+    demo(args.out, args.minutes, args.seed, env_id=args.env, episodes=args.episodes)
 
 
 COMMANDS = (

@@ -10,7 +10,7 @@ from gymnasium.error import ResetNeeded
 
 from wm_gym import resets, spaces
 from wm_gym.seeding import Streams, as_seed
-from wm_gym.shared import load_engine, load_world, start_engine
+from wm_gym.shared import encoded_starts, load_engine, load_world, start_engine
 from wm_gym.world import World
 
 NO_LIMIT = np.iinfo(np.int64).max
@@ -23,9 +23,12 @@ class WorldCore:
     {"pixels", "agent_pos" float32 [P]}; "latent" float32 [C*h*w], which skips the decoder. max_episode_steps: None
     for the world's horizon, -1 for none. Episodes end by learned success (unless terminate_on_success is False) or
     by the horizon. Everything that goes out is a copy.
+
+    Frames follow from the seeds, the back-end with its number of threads, and the batch size, bit for bit; not from
+    the slot, its neighbours, the process or a global generator.
     """
 
-    def __init__(self, world: World | str | Path, num_envs: int = 1, *, observation: str = "pixels",
+    def __init__(self, world: World | str | Path | None, num_envs: int = 1, *, observation: str = "pixels",
                  backend: str = "auto", device: str = "auto", max_episode_steps: int | None = None,
                  terminate_on_success: bool = True):
         if observation not in spaces.OBSERVATIONS:
@@ -90,7 +93,7 @@ class WorldCore:
 
     def _begin(self, options: dict, seed: int, episode: int) -> tuple[dict, np.ndarray | None]:
         """World state (leading axis of 1) and frame of one start; those of the bank are kept for the process."""
-        bank = vars(self.engine).setdefault("bank", {})
+        bank = encoded_starts(self.engine)
         row = resets.start_index(self.world, options, self._streams.draw(seed, episode))
         if row is not None and row in bank:
             return bank[row]
@@ -140,8 +143,8 @@ class WorldCore:
         truncated = (self.steps >= self.horizons) & active
         self.ended[active] = (terminated | truncated)[active]
         news = {"success": success, "is_success": success, "success_probability": out["success"],
-                "uncertainty": out["uncertainty"].reshape(self.num_envs, -1).mean(axis=1), "uncertainty_map": out["uncertainty"],
-                "proprioception": out["proprioception"],
+                "uncertainty": out["uncertainty"].reshape(self.num_envs, -1).mean(axis=1),
+                "uncertainty_map": out["uncertainty"], "proprioception": out["proprioception"],
                 **{f"reward/{name}": terms[:, r] for r, name in enumerate(self.spec.reward_components)}}
         for key, values in news.items():
             self._info[key][active] = values[active]

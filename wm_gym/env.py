@@ -27,7 +27,7 @@ class WorldEnv(gym.Env):
 
     metadata = {"render_modes": ["rgb_array"], "render_fps": 10}
 
-    def __init__(self, world: World | str | Path, render_mode: str | None = None, observation: str = "pixels",
+    def __init__(self, world: World | str | Path | None = None, render_mode: str | None = None, observation: str = "pixels",
                  backend: str = "auto", device: str = "auto", max_episode_steps: int | None = None,
                  terminate_on_success: bool = True):
         check_render_mode(render_mode, self.metadata)

@@ -29,7 +29,7 @@ class WorldVecEnv(VecEnv):
     "TimeLimit.truncated", and reset_infos[i] the info of the next one's start. Not monitored: see `make_sb3_env`.
     """
 
-    def __init__(self, num_envs: int = 1, *, world: World | str | Path, render_mode: str | None = None,
+    def __init__(self, num_envs: int = 1, *, world: World | str | Path | None = None, render_mode: str | None = None,
                  observation: str = "pixels", backend: str = "auto", device: str = "auto",
                  max_episode_steps: int | None = None, terminate_on_success: bool = True,
                  spec: gym.envs.registration.EnvSpec | None = None):

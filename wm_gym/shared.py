@@ -8,15 +8,23 @@ from pathlib import Path
 import torch
 
 from wm_gym.engine import Engine, make_engine
+from wm_gym.registration import catalogue_folders
 from wm_gym.world import World, find_world
 
 _WORLDS: dict[Path, tuple[int, World]] = {}
 
 
-def load_world(world: World | str | Path) -> World:
-    """The World of a folder, catalogue name or Hub id; read again only when a file of the folder has changed."""
+def load_world(world: World | str | Path | None) -> World:
+    """The World of a folder, catalogue name or Hub id; read again only when a file of the folder has changed.
+
+    Raises FileNotFoundError for what is not found and ValueError for None, naming the worlds there are.
+    """
     if isinstance(world, World):
         return world
+    if world is None:
+        raise ValueError(f"which world? Pass world= a folder, a Hub id or one of {sorted(catalogue_folders())}, as in "
+                         "gym.make('wm_gym/World-v0', world='FOLDER'); train one with "
+                         "`wm-gym train DATASET --out FOLDER`")
     folder = find_world(world).resolve()
     stamp = max((p.stat().st_mtime_ns for p in folder.rglob("*")), default=0)
     if _WORLDS.get(folder, (None,))[0] != stamp:
@@ -31,6 +39,13 @@ def load_engine(world: World, backend: str, device: str, decode: bool) -> Engine
     if key not in engines:
         engines[key] = make_engine(world, backend, device, decode)
     return engines[key]
+
+
+def encoded_starts(engine: Engine) -> dict[int, tuple]:
+    """Row of the world's start bank -> (world state, frame), as far as they have been encoded in this process."""
+    if vars(engine).get("_encoded_bank") is not engine.world.starts:
+        engine._encoded_bank, engine._encoded_starts = engine.world.starts, {}
+    return engine._encoded_starts
 
 
 _STARTED: set[str] = set()  # back-ends that have run in this process

@@ -25,7 +25,7 @@ class WorldVectorEnv(VectorEnv):
 
     metadata = {"render_modes": ["rgb_array"], "render_fps": 10, "autoreset_mode": AutoresetMode.NEXT_STEP}
 
-    def __init__(self, num_envs: int = 1, *, world: World | str | Path, render_mode: str | None = None,
+    def __init__(self, num_envs: int = 1, *, world: World | str | Path | None = None, render_mode: str | None = None,
                  observation: str = "pixels", backend: str = "auto", device: str = "auto",
                  max_episode_steps: int | None = None, terminate_on_success: bool = True,
                  autoreset_mode: AutoresetMode | str = AutoresetMode.NEXT_STEP):

@@ -7,12 +7,16 @@ import os
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from torch import nn
 
 from wm_gym.models import Heads, Tokenizer, UNetDynamics
 from wm_gym.spec import WorldSpec
 from wm_gym.starts import StartBank
+
+if TYPE_CHECKING:
+    from wm_gym.training.presets import Preset
 
 WEIGHTS_FILE = "diffusion_pytorch_model.safetensors"
 COMPONENTS = {"tokenizer": Tokenizer, "dynamics": UNetDynamics, "heads": Heads}
@@ -37,7 +41,7 @@ class World:
         return {name: getattr(self, name) for name in COMPONENTS}
 
     @classmethod
-    def from_pretrained(cls, path_or_id: str | Path) -> "World":
+    def from_pretrained(cls, path_or_id: str | Path) -> World:
         """Load a world from a folder, a catalogue name (`Reach-v0`) or a Hub id (`user/repository`).
 
         Raises FileNotFoundError where nothing is found or a file is missing, ValueError where a file is damaged,
@@ -96,8 +100,8 @@ class World:
         return folder
 
     @classmethod
-    def from_config(cls, spec: WorldSpec, preset: "str | Preset" = "tiny", seed: int = 0,
-                    starts: StartBank | None = None) -> "World":
+    def from_config(cls, spec: WorldSpec, preset: str | Preset = "tiny", seed: int = 0,
+                    starts: StartBank | None = None) -> World:
         """A world with random weights in a preset's size, for tests and as the start of training.
 
         Without `starts`, the bank is 8 pictures of noise.

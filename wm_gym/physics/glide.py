@@ -17,6 +17,10 @@ SHARE = [3 * (k / SUBSTEPS) ** 2 - 2 * (k / SUBSTEPS) ** 3 for k in range(1, SUB
 class GlidingScene(PandaScene):
     """A PandaScene whose arm stays in the upright plane through its base, so the joints follow from the position."""
 
+    def __init__(self, *args, **kwargs):
+        super().__init__(*args, **kwargs)
+        self.client.setPhysicsEngineParameter(deterministicOverlappingPairs=1)
+
     def _joints_for(self, position) -> list[float]:
         return arm_angles(*position)
 

@@ -5,30 +5,32 @@ from __future__ import annotations
 import numpy as np
 
 from wm_gym.physics.glide import GlidingScene
-from wm_gym.physics.scene import Camera, Tool
+from wm_gym.physics.scene import STEP, Camera, Tool
+from wm_gym.physics.task import Task
 
 FOOT, BLOCK = 0.07, 0.06  # widths, metres
 BESIDE = (FOOT + BLOCK) / 2  # between the centres when foot and block touch face to face
-HEIGHT = 0.179  # of the fingertips: the foot then hangs 4 mm above the table
-STEP = 0.02
+CLEAR = BESIDE + 0.01  # per axis, where a foot can pass a block that is turned a little
 
 
-class PushTask:
+class PushTask(Task):
     """Planar: actions move the foot in x and y. What it cannot reach it cannot push, so nothing leaves the picture."""
 
     scene_class = GlidingScene
     tool = Tool(width=FOOT, height=0.03, length=0.20)
     camera = Camera(target=(0.485, 0.0, 0.03), distance=1.6, yaw=90, pitch=-50, fov=16.5)
     description = "Push the yellow block onto the blue disc."
-    low, high = np.array([0.33, -0.135]), np.array([0.63, 0.135])
-    block_low, block_high = np.array([0.40, -0.06]), np.array([0.56, 0.06])
+    low, high = np.array([0.31, -0.135]), np.array([0.64, 0.135])
+    block_low, block_high = np.array([0.40, -0.06]), np.array([0.55, 0.06])
     goal_low, goal_high = np.array([0.37, -0.10]), np.array([0.59, 0.10])
     push_at_least = 0.10
     action_dim = 2
+    height = 0.179  # the foot then hangs 4 mm above the table
     radius = 0.035
+    noise_scale = 0.5
 
     def __init__(self, scene: GlidingScene):
-        self.scene = scene
+        super().__init__(scene)
         self.block = scene.box([0.5, 0, 0.02], [BLOCK / 2, BLOCK / 2, 0.02], [0.95, 0.75, 0.1, 1], mass=0.3,
                                solid=True, friction=1.6)
         self.disc = scene.cylinder(0.055, 0.002, [0.1, 0.3, 0.9, 1])
@@ -48,7 +50,7 @@ class PushTask:
                     (foot == self.constrain(np.array([*foot, 0]))[:2]).all():
                 break
         self.set_state(np.array([*goal, *block, 0.02, 0, 0, np.sin(yaw / 2), np.cos(yaw / 2), *[0.0] * 6]))
-        return np.array([*foot, HEIGHT])
+        return np.array([*foot, self.height])
 
     def state(self) -> np.ndarray:
         """The goal's x, y and the block's motion: float64 [15]."""
@@ -59,13 +61,6 @@ class PushTask:
         self.scene.place(self.disc, [*self.goal, 0.001])
         self.scene.set_motion(self.block, state[2:])
 
-    def constrain(self, target: np.ndarray) -> np.ndarray:
-        return np.array([*np.clip(target[:2], self.low, self.high), HEIGHT])
-
-    def move(self, action: np.ndarray) -> np.ndarray:
-        """A displacement in metres for an action [2] of full scale 1."""
-        return np.array([*action, 0.0])
-
     def potentials(self) -> dict[str, float]:
         """progress: -10 x block to goal; approach: -1 x foot to block."""
         return {"progress": -10.0 * self.distance(),
@@ -73,9 +68,6 @@ class PushTask:
 
     def distance(self) -> float:
         return float(np.linalg.norm(self.goal - self._block()))
-
-    def success(self) -> bool:
-        return self.distance() <= self.radius
 
     def object_poses(self) -> dict[str, np.ndarray]:
         return {"block": self.scene.pose(self.block).astype(np.float32),
@@ -85,9 +77,10 @@ class PushTask:
         return self._push_to(self.goal)
 
     def near_miss(self, rng: np.random.Generator):
-        """A policy that pushes the block to a place just outside the goal, or past it."""
-        angle = rng.uniform(0, 2 * np.pi)
-        beside = self.goal + np.array([np.cos(angle), np.sin(angle)]) * rng.uniform(1.3, 2.2) * self.radius
+        """A policy that pushes the block to a place just outside the goal, short of it or beside it."""
+        direction = rng.normal(size=2)
+        direction *= np.sign(direction @ (self._block() - self.goal))
+        beside = self.goal + _unit(direction) * rng.uniform(1.35, 2.2) * self.radius
         return lambda: self._push_to(beside)
 
     def _foot(self) -> np.ndarray:
@@ -97,32 +90,45 @@ class PushTask:
         return self.scene.pose(self.block)[:2]
 
     def _push_to(self, goal: np.ndarray) -> np.ndarray:
-        """Go round the block to the face that looks away from the goal, then push straight at the goal."""
+        """Get behind the block, on a face that looks away from the goal, and push towards the goal from there."""
         foot, block = self._foot(), self._block()
         way = goal - block
-        if np.linalg.norm(way) < 0.006:
+        if np.linalg.norm(way) < 0.01:
             return np.zeros(2)
-        face = np.zeros(2)
-        axis = int(np.argmax(np.abs(way)))
-        face[axis] = -np.sign(way[axis])  # from the block to where the foot must be
+        for axis in np.argsort(-np.abs(way)):  # the face to push on: the one touched already, else the farther way
+            out = -np.sign(way[axis]) * np.eye(2)[axis]  # from the block to the foot
+            along, across = (foot - block) @ out, foot - block - ((foot - block) @ out) * out
+            if BESIDE - 0.012 < along < BESIDE + 0.025 and np.abs(across).max() < 0.02 and abs(way[axis]) > 0.008:
+                push = np.clip(way, -0.6 * abs(way[axis]), 0.6 * abs(way[axis]))  # within what friction carries
+                push[axis] = way[axis]
+                return (_unit(push) * min(STEP, np.linalg.norm(push)) - 0.3 * across) / STEP
+        behind = [block - np.sign(way[axis]) * np.eye(2)[axis] * (BESIDE + 0.018)
+                  for axis in np.argsort(-np.abs(way)) if abs(way[axis]) > 0.012]
+        reachable = [point for point in behind if (np.clip(point, self.low, self.high) == point).all()]
+        end = (reachable or behind or [foot])[0]
+        return (self._way_round(foot, block, end) - foot) / STEP
+
+    def _way_round(self, foot: np.ndarray, block: np.ndarray, end: np.ndarray) -> np.ndarray:
+        """The first point of the shortest way from the foot to `end` over the corners around the block."""
         offset = foot - block
-        along, across = offset @ face, offset - (offset @ face) * face
-        if along > BESIDE - 0.01 and np.linalg.norm(across) < 0.02:  # behind it: push
-            pushing = along < BESIDE + 0.006
-            aim = block + way + face * BESIDE if pushing else block + face * BESIDE
-            step = aim - foot
-            if pushing:  # stay on the line through the block's centre
-                step = _unit(way) * min(STEP, np.linalg.norm(way)) - 0.3 * across
-        elif along > BESIDE + 0.008:  # far enough behind: line up
-            step = block + face * (BESIDE + 0.02) - foot
-        else:  # beside it or in front: keep clear of it on the way round
-            side = _unit(across) if np.linalg.norm(across) > 1e-6 else np.array([face[1], face[0]])
-            clear = BESIDE + 0.022
-            if np.linalg.norm(across) < clear - 0.004:
-                step = side * (clear - across @ side)
-            else:
-                step = face * (BESIDE + 0.02 - along) + side * (clear - across @ side)
-        return step / STEP
+        if np.abs(offset).max() < CLEAR:  # too near to turn: back off
+            axis = int(np.argmax(np.abs(offset)))
+            return block + np.where(np.arange(2) == axis, np.sign(offset) * (CLEAR + 0.012), offset)
+        corners = [np.clip(block + np.array([a, b]) * (CLEAR + 0.008), self.low, self.high)
+                   for a in (-1, 1) for b in (-1, 1)]
+        ways = [[end], *([c, end] for c in corners), *([c, d, end] for c in corners for d in corners if d is not c)]
+
+        def length(way):
+            return sum(_length_clear_of(block, a, b) for a, b in zip([foot, *way], way))
+
+        return min(ways, key=length)[0]
+
+
+def _length_clear_of(block: np.ndarray, a: np.ndarray, b: np.ndarray) -> float:
+    """Distance from a to b, 10 m more where the foot would touch the block on the way."""
+    points = a + np.linspace(0.0, 1.0, 12)[:, None] * (b - a)
+    touches = (np.abs(points - block).max(1) < CLEAR - 0.001).any()
+    return float(np.linalg.norm(b - a)) + 10.0 * touches
 
 
 def _unit(vector: np.ndarray) -> np.ndarray:

@@ -12,6 +12,7 @@ import numpy as np
 import pybullet
 import pybullet_data
 
+STEP = 0.02  # metres, the longest displacement of one control step
 SUBSTEPS = 24  # of 1/240 s: 10 Hz control
 ARM = [0, 1, 2, 3, 4, 5, 6, 9, 10]  # seven joints and two fingers
 GRASP = 11  # the point between the fingertips

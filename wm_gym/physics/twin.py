@@ -8,10 +8,11 @@ import gymnasium as gym
 import numpy as np
 from gymnasium.error import ClosedEnvironmentError, ResetNeeded
 
+from wm_gym import spaces
 from wm_gym.physics import SCRIPTED_KINDS, TASKS
 
-STEP = 0.02  # metres that an action of length 1 commands
 MIN_PIXELS = 8  # of 64 x 64, that a body must show when an episode starts
+WAYS = "{'physics_state': vector} or {'episode': i, 't': k} (of the start bank)"
 JOINTS = 21  # leading entries of a physics state that belong to the robot
 
 
@@ -41,10 +42,11 @@ class PandaTwin(gym.Env):
         self._id = TASKS[task].env_id
         self.scene = kind.scene_class(kind.camera, size, renderer, kind.tool)
         self.task = kind(self.scene)
-        self.action_space = gym.spaces.Box(-1.0, 1.0, (kind.action_dim,), np.float32)
-        pixels = gym.spaces.Box(0, 255, (size, size, 3), np.uint8)
-        self.observation_space = pixels if observation == "pixels" else gym.spaces.Dict(
-            {"pixels": pixels, "agent_pos": gym.spaces.Box(-np.inf, np.inf, (3,), np.float32)})
+        self.action_names = ["dx", "dy", "dz"][:kind.action_dim]
+        self.proprioception_names = ["end_effector.x", "end_effector.y", "end_effector.z"]
+        self.action_space = spaces.action_space([-1.0] * kind.action_dim, [1.0] * kind.action_dim)
+        self.observation_space = spaces.pixels_space(size, size) if observation == "pixels" else \
+            spaces.pixels_and_state_space(size, size, len(self.proprioception_names))
         self._frame: np.ndarray | None = None
         self._closed = False
 
@@ -52,28 +54,24 @@ class PandaTwin(gym.Env):
         """Start an episode; options: {"physics_state": float64 [S]} or {"episode": i, "t": k} of the start bank."""
         super().reset(seed=seed)
         self._check_open()
-        options = options or {}
-        if unknown := set(options) - {"physics_state", "episode", "t"}:
-            raise ValueError(f"reset options {sorted(unknown)} are unknown; choose 'physics_state', or 'episode' and 't'")
-        if "physics_state" in options:
-            self.set_physics_state(options["physics_state"])
-        elif options:
-            bank = self._bank()
-            self.set_physics_state(bank.physics_state[bank.index(options["episode"], options.get("t", 0))])
-        else:
+        state = self._asked_state(options or {})
+        if state is None:
             self._draw_start()
+        else:
+            self.set_physics_state(state)
         return self._observation(), self._info({})
 
     def step(self, action):
-        """Command one displacement; returns (observation, reward, terminated, False, info)."""
+        """Command one displacement; returns (observation, reward, terminated, False, info).
+
+        Raises ValueError for an action of another shape, NaN or outside the box, ResetNeeded, ClosedEnvironmentError.
+        """
         self._check_open()
         if self._frame is None:
             raise ResetNeeded("step() before reset(): call env.reset() first")
-        action = self._checked(action)
+        action = spaces.check_actions([action], self.action_space, 1)[0]
         before = self.task.potentials()
-        move = STEP * self.task.move(action.astype(np.float64))
-        move /= max(1.0, np.linalg.norm(move) / STEP)
-        self.scene.move(self.task.constrain(self.scene.target + move))
+        self.scene.move(self.task.command(action.astype(np.float64)))
         self._frame = self.scene.render()
         success = self.task.success()
         terms = {name: value - before[name] for name, value in self.task.potentials().items()}
@@ -82,7 +80,8 @@ class PandaTwin(gym.Env):
                 self._info(terms))
 
     def render(self) -> np.ndarray | None:
-        """The camera's frame, uint8 [H, W, 3]."""
+        """The camera's frame, uint8 [H, W, 3]; None without render_mode="rgb_array"."""
+        self._check_open()
         return None if self.render_mode is None or self._frame is None else self._frame.copy()
 
     def close(self) -> None:
@@ -92,13 +91,19 @@ class PandaTwin(gym.Env):
 
     def get_physics_state(self) -> np.ndarray:
         """Robot joints, velocities and commanded position, then the task's objects: float64 [S]."""
+        self._check_open()
         return np.concatenate([self.scene.joints(), self.task.state()])
 
     def set_physics_state(self, state) -> None:
-        """Continue from a state of `get_physics_state`; ValueError where its length differs."""
+        """Continue from a state of `get_physics_state`; ValueError where its length differs or it is not finite."""
+        self._check_open()
         state, size = np.asarray(state, np.float64), JOINTS + len(self.task.state())
         if state.shape != (size,):
-            raise ValueError(f"physics_state has shape {state.shape}, expected ({size},) for {self._id}")
+            raise ValueError(f"physics_state has shape {list(state.shape)}, expected [{size}] for {self._id}: give what "
+                             "get_physics_state() of this environment returned")
+        if not np.isfinite(state).all():
+            index = int(np.flatnonzero(~np.isfinite(state))[0])
+            raise ValueError(f"physics_state is {state[index]} at index {index}, expected finite numbers")
         self.scene.set_joints(state[:JOINTS])
         self.task.set_state(state[JOINTS:])
         self._frame = self.scene.render()
@@ -106,6 +111,18 @@ class PandaTwin(gym.Env):
     def scripted_policy(self, kind: str, rng: np.random.Generator, noise: float = 0.3) -> "ScriptedPolicy":
         """A scripted policy for this episode; kind is one of SCRIPTED_KINDS."""
         return ScriptedPolicy(self, kind, rng, noise)
+
+    def _asked_state(self, options: dict) -> np.ndarray | None:
+        """The physics state that reset's options ask for, None where they ask for nothing."""
+        if unknown := sorted(set(options) - {"physics_state", "episode", "t"}, key=str):
+            raise ValueError(f"reset options {unknown} are unknown; a twin takes {WAYS}")
+        if set(options) not in (set(), {"physics_state"}, {"episode"}, {"episode", "t"}):
+            raise ValueError(f"reset options {sorted(options)} are no way to begin an episode; give one of {WAYS}")
+        if "episode" not in options:
+            return options.get("physics_state")
+        bank, episode = self._bank(), int(options["episode"])
+        steps = bank.t[bank.episode == episode]
+        return bank.physics_state[bank.index(episode, int(options.get("t", steps.min() if len(steps) else 0)))]
 
     def _draw_start(self) -> None:
         """Draw starts until the camera sees at least 8 pixels of every body that matters."""
@@ -141,14 +158,6 @@ class PandaTwin(gym.Env):
             raise ValueError(f"the start bank of {worlds[0]} holds no physics states, so no twin can start from it")
         return bank
 
-    def _checked(self, action) -> np.ndarray:
-        action = np.asarray(action, np.float32)
-        if action.shape != self.action_space.shape:
-            raise ValueError(f"action has shape {action.shape}, expected {self.action_space.shape}")
-        if not np.isfinite(action).all() or (np.abs(action) > 1 + 1e-6).any():
-            raise ValueError(f"action {action} is NaN or outside the box [-1, 1]; clip it before step()")
-        return action.clip(-1, 1)
-
     def _check_open(self) -> None:
         if self._closed:
             raise ClosedEnvironmentError("the environment is closed; make a new one with gym.make")
@@ -161,6 +170,7 @@ class ScriptedPolicy:
         if kind not in SCRIPTED_KINDS:
             raise ValueError(f"policy {kind!r} is unknown; choose one of {SCRIPTED_KINDS}")
         self.env, self.kind, self.rng = env, kind, rng
+        noise *= env.task.noise_scale
         self.noise = noise if kind != "noisy" else noise * rng.uniform(1, 5)
         self.drift = np.zeros(env.action_space.shape)
         self.aim = env.task.near_miss(rng) if kind == "near-miss" else env.task.expert

@@ -18,13 +18,13 @@ from tqdm import tqdm
 
 from wm_gym.registration import find_spec, is_learned
 from wm_gym.rl.agent_folder import Agent, load_agent
+from wm_gym.rl.card import RESULTS_FILE, matched_rows, percent, write_card
 from wm_gym.rl.rollout import BASELINES, Outcome, Start, make_twin, run_twin, run_world, start_seeds
 from wm_gym.rl.statistics import matched_table, rate
 from wm_gym.sb3 import make_sb3_env
 from wm_gym.shared import load_world
 from wm_gym.world import World
 
-RESULTS_FILE = "results.json"
 PART = 5  # episodes a worker takes at a time
 
 
@@ -40,14 +40,14 @@ def evaluate_agent(agent: Agent | str | Path, env_id: str, episodes: int = 100, 
     agent = load_agent(agent)
     spec = find_spec(env_id)
     world, twin_id = _world_and_twin(agent, spec, env_kwargs or {})
-    if world is not None and twin_id:
+    if twin_id:
         results = evaluate_matched(agent, world, twin_id, episodes, seed, **options)
     else:
         results = evaluate_alone(agent, env_id, episodes, seed, env_kwargs=env_kwargs, **options)
     if video:
         from wm_gym.rl.video import film_alone, film_matched
 
-        if world is not None and twin_id:
+        if twin_id:
             film_matched(agent, world, twin_id, video, seed=seed)
         else:
             film_alone(agent, env_id, video, seed=seed, env_kwargs=env_kwargs)
@@ -72,6 +72,7 @@ def evaluate_matched(agent: Agent | str | Path, world: World | str | Path, twin_
     workers: processes for the twin (0: this one). Returns success rates with Wilson's 95 % intervals, their paired
     difference, the 2x2 table, optimism and pessimism, and lists an episode each.
     """
+    source = None if isinstance(world, World) else str(world)
     agent, world = load_agent(agent), load_world(world)
     twin_id = twin_id or world.spec.twin
     if not twin_id:
@@ -81,15 +82,20 @@ def evaluate_matched(agent: Agent | str | Path, world: World | str | Path, twin_
     started = time.monotonic()
     with _Bar(progress) as bar:
         jobs = {"agent": (agent, seeds), **{name: (name, few) for name in baselines}}
-        physics = {name: _in_twin(policy, world, twin_id, horizon, s, deterministic, workers, bar.begin(f"physics, {name}", len(s)))
-                   for name, (policy, s) in jobs.items()}
+        physics = {}
+        for name, (policy, some) in jobs.items():
+            count = bar.begin(f"physics, {name}", len(some))
+            if _parallel(policy, source, some, workers):
+                physics[name] = _in_processes(policy, source, twin_id, horizon, some, deterministic, workers, count)
+            else:
+                physics[name] = _in_process(policy, world, twin_id, horizon, some, deterministic, count)
         outcomes, starts = physics["agent"]
         imagined = run_world(agent, world, starts, horizon, deterministic, backend, device,
                              bar.begin("learned world", episodes))
     return {
         "agent": str(agent.folder) if agent.folder else agent.algo,
-        "world": world.spec.name,
-        "twin": twin_id,
+        "world_name": world.spec.name,
+        "twin_id": twin_id,
         "episodes": episodes,
         "seed": seed,
         "horizon": horizon,
@@ -142,8 +148,6 @@ def evaluate_alone(agent: Agent | str | Path, env_id: str, episodes: int = 100, 
 
 def save_results(folder: str | Path, results: dict[str, Any]) -> None:
     """Write results.json (beside and renamed) into an agent folder, and its card anew."""
-    from wm_gym.rl.card import write_card
-
     path = Path(folder) / RESULTS_FILE
     beside = path.with_name(f".{path.name}.{os.getpid()}")
     beside.write_text(json.dumps(results) + "\n")
@@ -154,22 +158,11 @@ def save_results(folder: str | Path, results: dict[str, Any]) -> None:
 def summary(results: dict[str, Any]) -> str:
     """The results in a few lines for a terminal."""
     if "table" not in results:
-        success = f"success {_percent(results['success'])}, " if results["success"] else ""
-        return f"{results['env']}: {success}reward {results['reward']['mean']:.2f}, {results['steps']['mean']:.0f} steps an episode"
-    difference = results["world_minus_physics"]
-    lines = [
-        f"{results['episodes']} matched starts, {results['world']} and {results['twin']}",
-        f"  success in the learned world   {_percent(results['world'] if isinstance(results['world'], dict) else results['world_success'])}",
-        f"  success in physics             {_percent(results['physics'])}",
-        f"  world minus physics            {100 * difference['difference']:+.1f} points "
-        f"[{100 * difference['low']:+.1f}, {100 * difference['high']:+.1f}] ({difference['method']})",
-    ]
-    lines += [f"  {name + ' policy in physics':30s} {_percent(r)}" for name, r in results["baselines"].items()]
-    return "\n".join(lines)
-
-
-def _percent(r: dict) -> str:
-    return f"{100 * r['rate']:.1f} % [{100 * r['low']:.1f}, {100 * r['high']:.1f}] ({r['successes']}/{r['n']})" if r["n"] else "none"
+        success = f"success {percent(results['success'])}, " if results["success"] else ""
+        return (f"{results['env']}, {results['episodes']} episodes: {success}reward {results['reward']['mean']:.2f}, "
+                f"{results['steps']['mean']:.1f} steps an episode")
+    title = f"{results['episodes']} matched starts, {results['world_name']} and {results['twin_id']}"
+    return "\n".join([title, *(f"  {what:54s} {number}" for what, number in matched_rows(results))])
 
 
 def _steps(outcomes: list[Outcome]) -> dict:
@@ -178,18 +171,18 @@ def _steps(outcomes: list[Outcome]) -> dict:
     return {"mean_of_successes": float(np.mean(steps)) if steps else None}
 
 
-def _world_and_twin(agent: Agent, spec: gym.envs.registration.EnvSpec, env_kwargs: dict) -> tuple[World | None, str | None]:
-    """The learned world and its twin that an id stands for, (None, None) where the id is neither of a pair."""
+def _world_and_twin(agent: Agent, spec: gym.envs.registration.EnvSpec, env_kwargs: dict) -> tuple[Any, str | None]:
+    """The learned world and its twin that an id stands for; the twin is None where the id is neither of a pair."""
+    trained_with = agent.config.get("env_kwargs") or {}
     if is_learned(spec):
-        source = {**spec.kwargs, **(agent.config.get("env_kwargs") or {}), **env_kwargs}.get("world") \
-            if spec.id.endswith("/World-v0") else {**spec.kwargs, **env_kwargs}["world"]
-        world = load_world(source)
-        return world, world.spec.twin
+        kwargs = {**spec.kwargs, **(trained_with if spec.id == agent.env_id else {}), **env_kwargs}
+        if "world" not in kwargs:
+            raise ValueError(f"{spec.id} needs to know which world: pass env_kwargs={{'world': 'FOLDER'}}")
+        return kwargs["world"], load_world(kwargs["world"]).spec.twin
     if agent.config.get("learned") and agent.env_id:
-        own = find_spec(agent.env_id)
-        world = load_world({**own.kwargs, **(agent.config.get("env_kwargs") or {})}["world"])
-        if world.spec.twin == spec.id:
-            return world, spec.id
+        source = {**find_spec(agent.env_id).kwargs, **trained_with}.get("world")
+        if source is not None and load_world(source).spec.twin == spec.id:
+            return source, spec.id
     return None, None
 
 
@@ -202,37 +195,48 @@ def _shared_kwargs(agent: Agent, env_id: str) -> dict:
 # ---------------------------------------------------------------- physics in worker processes
 
 
-def _in_twin(policy, world, twin_id, horizon, seeds, deterministic, workers, progress) -> tuple[list[Outcome], list[Start]]:
-    """Run the twin in processes (spawned: forking after torch or OpenVINO has threads hangs), or here for workers=0."""
-    workers = min(os.cpu_count() or 1, 8) if workers is None else workers
-    if workers < 2 or len(seeds) <= 2 * PART or (isinstance(policy, Agent) and policy.folder is None):
-        env = make_twin(twin_id, world, policy, horizon)
-        try:
-            return run_twin(policy, env, seeds, deterministic, progress)
-        finally:
-            env.close()
-    name = policy if isinstance(policy, str) else str(policy.folder)
-    learned = world.folder if isinstance(policy, Agent) and policy.config.get("learned") else None
+def _parallel(policy: Agent | str, source: str | None, seeds: list[int], workers: int | None) -> bool:
+    """Whether processes pay: there are several, enough to do, and both policy and world can be loaded by name."""
+    nameable = isinstance(policy, str) or (policy.folder is not None and policy.folder.is_dir() and source is not None)
+    return nameable and len(seeds) > 4 * PART and (os.cpu_count() if workers is None else workers) > 1
+
+
+def _in_process(policy, world, twin_id, horizon, seeds, deterministic, progress) -> tuple[list[Outcome], list[Start]]:
+    env = make_twin(twin_id, world, policy, horizon)
+    try:
+        return run_twin(policy, env, seeds, deterministic, progress)
+    finally:
+        env.close()
+
+
+def _in_processes(policy, source, twin_id, horizon, seeds, deterministic, workers, progress) -> tuple[list[Outcome], list[Start]]:
+    """Spawned, as forking after torch or OpenVINO has threads hangs; outcomes in the order of the seeds."""
+    workers = workers or min(os.cpu_count() or 1, 8)
+    agent = isinstance(policy, Agent)
+    arguments = (str(policy.folder) if agent else policy, source if agent else None, twin_id, horizon)
     parts = [seeds[i:i + PART] for i in range(0, len(seeds), PART)]
-    with ProcessPoolExecutor(workers, get_context("spawn"), _begin_worker, (name, learned, twin_id, horizon)) as pool:
+    done: dict[int, tuple[list[Outcome], list[Start]]] = {}
+    with ProcessPoolExecutor(workers, get_context("spawn"), _begin_worker, arguments) as pool:
         futures = {pool.submit(_work, part, deterministic): k for k, part in enumerate(parts)}
-        done: dict[int, tuple] = {}
         for future in as_completed(futures):
-            done[futures[future]] = future.result()
-            for _ in parts[futures[future]]:
-                progress()
-    return sum((done[k][0] for k in range(len(parts))), []), sum((done[k][1] for k in range(len(parts))), [])
+            k = futures[future]
+            done[k] = future.result()
+            progress(len(parts[k]))
+    ordered = [done[k] for k in range(len(parts))]
+    return [o for outcomes, _ in ordered for o in outcomes], [s for _, starts in ordered for s in starts]
 
 
 _worker: dict[str, Any] = {}
 
 
-def _begin_worker(name: str, world, twin_id: str, horizon: int) -> None:
+def _begin_worker(name: str, source: str | None, twin_id: str, horizon: int) -> None:
     import torch
+
+    import wm_gym  # noqa: F401  registers the ids
 
     torch.set_num_threads(1)
     policy = name if name in BASELINES else load_agent(name)
-    _worker.update(policy=policy, env=make_twin(twin_id, load_world(world) if world else None, policy, horizon))
+    _worker.update(policy=policy, env=make_twin(twin_id, load_world(source) if source else None, policy, horizon))
 
 
 def _work(seeds: list[int], deterministic: bool) -> tuple[list[Outcome], list[Start]]:
@@ -240,7 +244,7 @@ def _work(seeds: list[int], deterministic: bool) -> tuple[list[Outcome], list[St
 
 
 class _Bar:
-    """One tqdm bar a phase."""
+    """A tqdm bar a phase; `begin` gives the function that advances it."""
 
     def __init__(self, show: bool):
         self.show, self.bar = show, None

@@ -17,11 +17,12 @@ from wm_gym.models import Tokenizer
 from wm_gym.models.tokenizer import to_float
 from wm_gym.spec import WorldSpec
 from wm_gym.starts import StartBank
+from wm_gym.training.card import write_card
 from wm_gym.training.loop import Run, fit
 from wm_gym.training.losses import DynamicsLoss, HeadsLoss, TokenizerLoss
-from wm_gym.training.presets import PRESETS
+from wm_gym.training.presets import PRESETS, Preset
 from wm_gym.training.report import early_report
-from wm_gym.training.segments import SegmentSampler, split_episodes
+from wm_gym.training.segments import Segments, SegmentSampler, split_episodes
 from wm_gym.world import World, is_angle
 
 
@@ -65,6 +66,8 @@ def train(dataset: str | Path, out: str | Path, preset: str = "small", seed: int
         for module in world.modules().values():
             module.to("cpu", memory_format=torch.contiguous_format)
         world.save_pretrained(out)
+        numbers = early_report(world, clips, held_out_segments(clips, held, sizes, seed), background)
+        write_card(out, spec, {"preset": preset, "seed": seed}, numbers, len(clips))
         (folder / "latents.npy").unlink(missing_ok=True)
         shutil.rmtree(folder / "checkpoints", ignore_errors=True)
         folder.rename(_free_name(out.with_name(out.name + ".log")))
@@ -116,6 +119,11 @@ def make_starts(clips: ClipData, count: int, seed: int) -> StartBank:
     return StartBank(clips.frames[rows][:, None], np.zeros((len(rows), 0, clips.action.shape[1]), np.float32),
                      clips.proprioception[rows][:, None], episode, rows - clips.episode_offset[episode],
                      None if clips.physics_state is None else np.asarray(clips.physics_state[rows], np.float64))
+
+
+def held_out_segments(clips: ClipData, held: np.ndarray, sizes: Preset, seed: int) -> Segments:
+    """The 32 held-out segments of up to 25 steps that every report shows."""
+    return SegmentSampler(clips, sizes.context_frames, held).draw(np.random.default_rng([seed, 4]), 32, 25)
 
 
 def median_frame(clips: ClipData, seed: int) -> np.ndarray:
@@ -174,7 +182,7 @@ def train_dynamics(run: Run, world: World, clips: ClipData, latents: np.ndarray,
     dynamics.requires_grad_(True).to(memory_format=torch.channels_last)
     loss = DynamicsLoss(dynamics, world.tokenizer, sizes.moved_weight, sizes.pixel_weight)
     sampler = SegmentSampler(clips, sizes.context_frames, trained)
-    shown = SegmentSampler(clips, sizes.context_frames, held).draw(np.random.default_rng([run.seed, 4]), 32, 25)
+    shown = held_out_segments(clips, held, sizes, run.seed)
 
     def batch(rng, torch_rng, update):
         steps = 1

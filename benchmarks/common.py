@@ -1,0 +1,42 @@
+"""What does every benchmark write? A JSON file with its numbers, the machine, the versions and the commit."""
+
+from __future__ import annotations
+
+import json
+import platform
+import subprocess
+from importlib.metadata import version
+from pathlib import Path
+
+RESULTS = Path(__file__).parent / "results"
+
+
+def write_results(name: str, numbers: dict) -> Path:
+    """Write `benchmarks/results/<name>.json` and print it."""
+    import torch
+
+    commit = subprocess.run(["git", "describe", "--always", "--dirty"], capture_output=True, text=True,
+                            cwd=Path(__file__).parent).stdout.strip()
+    packages = ("torch", "gymnasium", "stable-baselines3", "openvino", "pybullet", "numpy", "diffusers")
+    record = {"machine": {"processor": _processor(), "threads": torch.get_num_threads(),
+                          "python": platform.python_version()},
+              "versions": {p: _version(p) for p in packages}, "commit": commit, **numbers}
+    RESULTS.mkdir(exist_ok=True)
+    path = RESULTS / f"{name}.json"
+    path.write_text(json.dumps(record, indent=1) + "\n")
+    print(json.dumps(numbers, indent=1), f"\nwritten: {path}")
+    return path
+
+
+def _version(package: str) -> str | None:
+    try:
+        return version(package)
+    except ImportError:
+        return None
+
+
+def _processor() -> str:
+    for line in Path("/proc/cpuinfo").read_text().splitlines():
+        if line.startswith("model name"):
+            return line.split(":")[1].strip()
+    return platform.processor()

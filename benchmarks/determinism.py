@@ -1,0 +1,68 @@
+"""Same seed, same frames? Across processes, slots, batch sizes and back-ends, over 12 and 50 steps.
+
+    python benchmarks/determinism.py [WORLD_ID]
+"""
+
+from __future__ import annotations
+
+import hashlib
+import subprocess
+import sys
+
+import gymnasium as gym
+import numpy as np
+from common import write_results
+
+import wm_gym  # noqa: F401
+
+STEPS, SEED = 50, 7
+
+
+def roll_out(world: str, num_envs: int, seeds: list[int], backend: str) -> np.ndarray:
+    """Frames uint8 [num_envs, STEPS + 1, H, W, 3] under actions that depend on the seed of the slot."""
+    env = gym.make_vec("wm_gym/World-v0", num_envs, world=world, backend=backend, terminate_on_success=False,
+                       vectorization_mode="vector_entry_point")
+    frames = [env.reset(seed=list(seeds))[0]]
+    streams = [np.random.default_rng(s) for s in seeds]
+    for _ in range(STEPS - 1):  # the horizon would reset the episode
+        actions = np.stack([s.uniform(-1, 1, env.single_action_space.shape) for s in streams]).astype(np.float32)
+        frames.append(env.step(actions)[0])
+    env.close()
+    return np.stack(frames, axis=1)
+
+
+def digest(frames: np.ndarray) -> str:
+    return hashlib.sha256(frames.tobytes()).hexdigest()[:16]
+
+
+def main() -> None:
+    if sys.argv[1:2] == ["--digest"]:
+        world, backend = sys.argv[2:]
+        print(digest(roll_out(world, 1, [SEED], backend)[0]))
+        return
+    world = sys.argv[1] if len(sys.argv) > 1 else "wm_gym/Reach-v0"
+    numbers = {}
+    alone = {}
+    for backend in ("torch", "openvino"):
+        alone[backend] = roll_out(world, 1, [SEED], backend)[0]
+        processes = {subprocess.run([sys.executable, __file__, "--digest", world, backend], capture_output=True,
+                                    text=True, check=True).stdout.split()[-1] for _ in range(2)}
+        slots = roll_out(world, 8, [SEED] * 8, backend)
+        mixed = roll_out(world, 8, [1, 2, 3, 4, 5, SEED, 6, 8], backend)[5]
+        numbers[backend] = {
+            "identical in two other processes": processes == {digest(alone[backend])},
+            "identical in all 8 slots": all(digest(s) == digest(slots[0]) for s in slots),
+            "identical beside other neighbours": digest(mixed) == digest(slots[5]),
+            **{f"grey levels between batch 1 and 8, {t} steps": levels(alone[backend], slots[0], t)
+               for t in (12, STEPS - 1)}}
+    numbers["torch against openvino"] = {f"grey levels, {t} steps": levels(alone["torch"], alone["openvino"], t)
+                                         for t in (12, STEPS - 1)}
+    write_results("determinism", numbers)
+
+
+def levels(a: np.ndarray, b: np.ndarray, steps: int) -> int:
+    return int(np.abs(a[:steps + 1].astype(int) - b[:steps + 1].astype(int)).max())
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,35 @@
+"""Does an agent trained only inside the world succeed in physics? Matched starts, random and no-op policies beside it.
+
+    python benchmarks/transfer.py AGENT WORLD_ID --episodes 400
+"""
+
+from __future__ import annotations
+
+import argparse
+
+from common import write_results
+
+from wm_gym.rl.agent_folder import load_agent
+from wm_gym.rl.evaluate import evaluate_matched, save_results, summary
+from wm_gym.world import World
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("agent")
+    parser.add_argument("world")
+    parser.add_argument("--episodes", type=int, default=400)
+    parser.add_argument("--seed", type=int, default=1000, help="of the starts; training used others (default: 1000)")
+    parser.add_argument("--save", action="store_true", help="also write the agent's card and results.json")
+    args = parser.parse_args()
+    agent, world = load_agent(args.agent), World.from_pretrained(args.world)
+    results = evaluate_matched(agent, world, world.spec.twin, args.episodes, args.seed)
+    print(summary(results))
+    if args.save and agent.folder:
+        save_results(agent.folder, results)
+    numbers = {key: value for key, value in results.items() if key != "episodes_list"}
+    write_results(f"transfer_{world.spec.name}", numbers)
+
+
+if __name__ == "__main__":
+    main()

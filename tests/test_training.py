@@ -1,0 +1,139 @@
+"""Does training learn, resume bit for bit after a kill, take real robot video, and refuse what it cannot do?"""
+
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from wm_gym.data.record import record
+from wm_gym.training import train
+from wm_gym.world import World
+
+TESTS = Path(__file__).parent
+SHORT = {"tokenizer_updates": 12, "dynamics_updates": 12, "heads_updates": 12, "checkpoint_every": 4,
+         "report_every": 6, "starts": 8}
+
+
+@pytest.fixture(scope="module")
+def balls(tmp_path_factory):
+    """40 short episodes of the ball environment, 32 x 32."""
+    return record("ball_env:wm_gym_test/Ball-v0", 40, policy="mix", out=tmp_path_factory.mktemp("data") / "balls",
+                  seed=0, workers=0)
+
+
+def weights(folder):
+    return {name: module.state_dict() for name, module in World.from_pretrained(folder).modules().items()}
+
+
+def assert_same_weights(a, b):
+    a, b = weights(a), weights(b)
+    for part, tensors in a.items():
+        for key, tensor in tensors.items():
+            np.testing.assert_array_equal(tensor.numpy(), b[part][key].numpy(), err_msg=f"{part}.{key}")
+
+
+def test_world_folder_says_what_it_was_trained_on(balls, tmp_path):
+    out = train(balls, tmp_path / "w", preset="tiny", overrides=SHORT, progress=False)
+    world = World.from_pretrained(out)
+    assert world.spec.frame_size == [32, 32] and world.spec.reward_components == ["progress", "success"]
+    assert world.spec.proprioception_names == ["x", "y"] and world.spec.horizon == 15
+    assert len(world.starts) == 8 and world.starts.physics_state.shape == (8, 4)
+    assert (tmp_path / "w.log" / "dynamics.png").is_file() and list((tmp_path / "w.log").rglob("events.*"))
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["w", "w.log"]
+
+
+SCRIPT = """
+import sys
+sys.path.insert(0, {tests!r})
+from wm_gym.training import train
+train({data!r}, {out!r}, preset="tiny", overrides={overrides!r}, progress=False)
+"""
+
+
+def test_killed_training_ends_with_the_same_weights(balls, tmp_path):
+    whole = train(balls, tmp_path / "whole", preset="tiny", overrides=SHORT, progress=False)
+    out = tmp_path / "killed"
+    script = SCRIPT.format(tests=str(TESTS), data=str(balls), out=str(out), overrides=SHORT)
+    for stage in ("tokenizer", "dynamics"):  # killed once in each, just after a checkpoint
+        process = subprocess.Popen([sys.executable, "-c", script])
+        deadline = time.time() + 120
+        while not list((tmp_path / "killed.training" / "checkpoints").glob(f"{stage}-[48]")) and time.time() < deadline:
+            if process.poll() is not None:
+                break
+            time.sleep(0.01)
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+        if out.exists():
+            break
+    assert_same_weights(whole, train(balls, out, preset="tiny", overrides=SHORT, progress=False))
+
+
+def test_seed_decides_the_weights(balls, tmp_path):
+    one = train(balls, tmp_path / "one", preset="tiny", overrides=SHORT, progress=False, seed=1)
+    same = train(balls, tmp_path / "same", preset="tiny", overrides=SHORT, progress=False, seed=1)
+    other = train(balls, tmp_path / "other", preset="tiny", overrides=SHORT, progress=False, seed=2)
+    assert_same_weights(one, same)
+    with pytest.raises(AssertionError):
+        assert_same_weights(one, other)
+
+
+def test_unknown_preset_names_the_known_ones(balls, tmp_path):
+    with pytest.raises(ValueError, match="'huge' is unknown.*small"):
+        train(balls, tmp_path / "w", preset="huge")
+
+
+def test_finished_world_is_not_overwritten(balls, tiny_world_folder):
+    with pytest.raises(ValueError, match="--overwrite"):
+        train(balls, tiny_world_folder, preset="tiny")
+
+
+def test_resuming_with_other_arguments_is_refused(balls, tmp_path):
+    folder = tmp_path / "w.training"
+    folder.mkdir()
+    (folder / "run.json").write_text("{}")
+    with pytest.raises(ValueError, match="other arguments"):
+        train(balls, tmp_path / "w", preset="tiny")
+
+
+def test_takes_real_robot_video_as_it_stands(droid_dataset, tmp_path):
+    import gymnasium as gym
+
+    out = train(droid_dataset, tmp_path / "droid", preset="tiny", overrides=SHORT, progress=False,
+                camera="wrist_left", size=(48, 80))
+    world = World.from_pretrained(out)
+    assert world.dynamics.config.action_angles == [3, 4, 5]  # roll, pitch and yaw wrap at +-pi
+    env = gym.make("wm_gym/World-v0", world=str(out), backend="torch")
+    observation, _ = env.reset(seed=0)
+    assert observation.shape == (48, 80, 3)
+    observation, reward, terminated, truncated, info = env.step(np.clip(
+        info_pose(env), env.action_space.low, env.action_space.high))
+    assert observation.shape == (48, 80, 3) and not terminated and np.isfinite(info["proprioception"]).all()
+    env.close()
+
+
+def info_pose(env):
+    """Hold still: these actions are absolute targets, so the present pose is the action."""
+    _, info = env.reset(seed=0)
+    return info["proprioception"]
+
+
+@pytest.mark.slow
+def test_learns_to_move_the_ball(tmp_path):
+    """A world trained for a minute or two must beat the frozen frame and must obey the action."""
+    from wm_gym.data.cache import open_clips
+    from wm_gym.training.report import early_report
+    from wm_gym.training.segments import SegmentSampler
+
+    data = record("ball_env:wm_gym_test/Ball-v0", 200, policy="mix", out=tmp_path / "data", seed=0, workers=0)
+    held = open_clips(record("ball_env:wm_gym_test/Ball-v0", 30, policy="mix", out=tmp_path / "held", seed=1,
+                             workers=0), progress=False)
+    out = train(data, tmp_path / "w", preset="tiny", progress=False,
+                overrides={"tokenizer_updates": 500, "dynamics_updates": 700, "heads_updates": 300})
+    segments = SegmentSampler(held, 2, np.arange(30)).draw(np.random.default_rng(0), 64, 8)
+    numbers = early_report(World.from_pretrained(out), held, segments, np.median(held.frames[:200], axis=0))
+    assert numbers["psnr@8"] > numbers["frozen@8"] + 1.5, numbers
+    assert numbers["mirrored@8"] > 1.5, numbers  # dB lost when the actions are mirrored

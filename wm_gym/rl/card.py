@@ -1,0 +1,150 @@
+"""What does an agent's card say? README.md with Hub metadata, the measured numbers and how to use it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+CONFIG_FILE, RESULTS_FILE, CARD_FILE = "config.yml", "results.json", "README.md"
+
+
+def write_card(folder: str | Path) -> Path:
+    """Write README.md of an agent folder from its config.yml and, where it was evaluated, results.json."""
+    folder = Path(folder)
+    config = yaml.safe_load((folder / CONFIG_FILE).read_text())
+    results = json.loads((folder / RESULTS_FILE).read_text()) if (folder / RESULTS_FILE).is_file() else None
+    path = folder / CARD_FILE
+    path.write_text(card_text(folder.name, config, results))
+    return path
+
+
+def card_text(name: str, config: dict[str, Any], results: dict[str, Any] | None) -> str:
+    """The card as Markdown; says "not measured" where nothing was."""
+    front = yaml.safe_dump(_metadata(config, results), sort_keys=False).strip()
+    env_id, algo = config["env_id"], config["algo"].upper()
+    where = "the learned world" if config.get("learned") else "the environment"
+    reached = config.get("training_success_rate")
+    seconds = config.get("training_seconds")
+    trained = f"{config['n_timesteps']:,} steps" + (f" in {seconds / 60:.1f} minutes" if seconds else "")
+    versions = ", ".join(f"{k.replace('_', '-')} {v}" for k, v in config["trained_with"].items() if k != "date")
+    return f"""---
+{front}
+---
+
+# {name}
+
+A **{algo}** policy of Stable-Baselines3, trained in {where} `{env_id}`: {trained}{_reached(reached)}.
+
+## Measured
+
+{_measured(results, name, env_id)}
+
+## Use
+
+```python
+import gymnasium as gym, wm_gym
+from wm_gym.rl.agent_folder import load_agent
+
+agent = load_agent("{name}")               # safetensors and YAML: nothing is unpickled
+env = gym.make("{env_id}"{_kwargs(config)})
+observation, info = env.reset(seed=0)
+action = agent.act(observation[None])[0]{"          # a dict of arrays with a leading batch axis for Dict observations" if _is_dict(config) else ""}
+```
+
+## Training
+
+```
+wm-gym agent train {config['algo']} --env {env_id} --seed {config['seed']} --out {name}
+```
+
+Trained {config['trained_with'].get('date', '')} with {versions}; {config['n_envs']} environments at a time, seed {config['seed']}.
+
+```yaml
+{yaml.safe_dump({**config.get('hyperparameters', {}), 'policy': config['policy'], 'policy_kwargs': config['policy_kwargs']}, sort_keys=False).strip()}
+```
+"""
+
+
+def _metadata(config: dict, results: dict | None) -> dict:
+    """Front matter as the Hub reads it for Stable-Baselines3 models."""
+    tags = [config["env_id"], "deep-reinforcement-learning", "reinforcement-learning", "stable-baselines3", "world-model", "wm-gym"]
+    metadata: dict[str, Any] = {"library_name": "stable-baselines3", "tags": tags}
+    rows = []
+    if results and "table" in results:
+        rows = [(results["twin_id"], results["physics"]), (results["world_name"], results["world"])]
+    elif results and results.get("success"):
+        rows = [(results["env"], results["success"])]
+    if rows:
+        metadata["model-index"] = [{"name": config["algo"].upper(), "results": [{
+            "task": {"type": "reinforcement-learning", "name": "reinforcement-learning"},
+            "dataset": {"name": env, "type": env},
+            "metrics": [{"type": "success_rate", "name": "success rate", "verified": False,
+                         "value": round(rate["rate"], 4)}],
+        } for env, rate in rows]}]
+    return metadata
+
+
+def _measured(results: dict | None, name: str, env_id: str) -> str:
+    if results is None:
+        return f"Not measured. `wm-gym agent evaluate {name} --env {env_id} --episodes 400` does it."
+    if "table" not in results:
+        rows = [("success", percent(results["success"]))] if results["success"] else []
+        rows += [("reward an episode", f"{results['reward']['mean']:.2f} ± {results['reward']['std']:.2f}"),
+                 ("steps an episode", f"{results['steps']['mean']:.1f}")]
+        return f"`{results['env']}`, {results['episodes']} episodes, seed {results['seed']}.\n\n" + _rows(rows)
+    table, points = results["table"], results["world_minus_physics"]
+    return f"""The same policy from the same {results['episodes']} starts (seed {results['seed']}) in the learned world
+`{results['world_name']}` and in its physics twin `{results['twin_id']}`, {results['horizon']} steps at most,
+{'deterministic' if results['deterministic'] else 'stochastic'} actions. 95 % intervals in brackets.
+
+{_rows(matched_rows(results))}
+
+| | physics: success | physics: failure |
+|---|---|---|
+| **world: success** | {table['both']} | {table['world_only']} |
+| **world: failure** | {table['physics_only']} | {table['neither']} |
+
+Rates: Wilson's interval. Difference: {points['method']}; McNemar's exact p = {points['mcnemar_exact_p']:.3g}."""
+
+
+def matched_rows(results: dict[str, Any]) -> list[tuple[str, str]]:
+    """(what, number with interval) of a matched evaluation, for the card and the report."""
+    points = results["world_minus_physics"]
+    rows = [
+        ("success in physics", percent(results["physics"])),
+        ("success in the learned world", percent(results["world"])),
+        ("world minus physics", f"{100 * points['difference']:+.1f} points [{100 * points['low']:+.1f}, {100 * points['high']:+.1f}]"),
+        ("optimism: world says success where physics fails", percent(results["optimism"])),
+        ("pessimism: world says failure where physics succeeds", percent(results["pessimism"])),
+    ]
+    rows += [(f"{name} policy in physics", percent(rate)) for name, rate in results["baselines"].items()]
+    for side in ("physics", "world"):
+        steps = results[f"{side}_steps"]["mean_of_successes"]
+        rows += [(f"steps to success in {'physics' if side == 'physics' else 'the learned world'}", f"{steps:.1f}")] if steps else []
+    return rows
+
+
+def percent(rate: dict[str, Any]) -> str:
+    """A rate with its interval and counts, e.g. 97.2 % [95.1, 98.5] (389/400)."""
+    if not rate["n"]:
+        return "no such episode"
+    return f"{100 * rate['rate']:.1f} % [{100 * rate['low']:.1f}, {100 * rate['high']:.1f}] ({rate['successes']}/{rate['n']})"
+
+
+def _rows(rows: list[tuple[str, str]]) -> str:
+    return "\n".join(["| | |", "|---|---|", *(f"| {what} | {number} |" for what, number in rows)])
+
+
+def _reached(rate: float | None) -> str:
+    return f", success there at the end {rate:.0%} (exploring, last 100 episodes)" if rate is not None and rate == rate else ""
+
+
+def _kwargs(config: dict) -> str:
+    return "".join(f", {k}={v!r}" for k, v in (config.get("env_kwargs") or {}).items())
+
+
+def _is_dict(config: dict) -> bool:
+    return config["observation_space"]["type"] == "Dict"

@@ -1,0 +1,61 @@
+"""What does wm-gym do, in one command? Trains in the shipped world, checks in physics, writes a film and a report."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from pathlib import Path
+
+from wm_gym.registration import catalogue_folders
+from wm_gym.rl.agent_folder import load_agent
+from wm_gym.rl.callbacks import CURVE_FILE, read_curve
+from wm_gym.rl.evaluate import evaluate_matched, save_results, summary
+from wm_gym.rl.report import write_report
+from wm_gym.rl.train import train_agent
+from wm_gym.rl.video import matched_clips, side_by_side, write_video
+
+DEMO_ENV = "wm_gym/Reach-v0"
+
+
+def demo(out: str | Path = "runs/demo", minutes: float = 6.0, seed: int = 0, env_id: str = DEMO_ENV, algo: str = "ppo",
+         episodes: int = 100, timesteps: int | None = None) -> Path:
+    """Train from scratch inside a learned world, evaluate there and in physics; returns the report's path.
+
+    minutes: the training ends then at the latest. Writes OUT/report.html, side-by-side.mp4 and .gif, results.json and
+    the agent folder OUT/agent. Raises ValueError where the world is not shipped or has no physics twin.
+    """
+    out = Path(out)
+    name = env_id.removeprefix("wm_gym/")
+    if name not in catalogue_folders():
+        raise ValueError(f"the world {env_id!r} is not in the catalogue {sorted(catalogue_folders())}; the demo needs one "
+                         "with a physics twin: train it with `wm-gym train DATASET --out envs/NAME-v0`")
+    timings: dict[str, float] = {}
+    _say(f"1/3  training a {algo.upper()} policy from pixels inside {env_id}; no simulator is involved")
+    started = time.monotonic()
+    folder = train_agent(algo, env_id, out / "agent", timesteps, seed, max_minutes=minutes, overwrite=True)
+    timings["training"] = time.monotonic() - started
+
+    _say(f"2/3  the same policy in the learned world and in PyBullet, {episodes} matched starts")
+    started = time.monotonic()
+    results = evaluate_matched(folder, env_id, None, episodes, seed, baselines=("random",), baseline_episodes=episodes)
+    save_results(folder, results)
+    (out / "results.json").write_text(json.dumps(results) + "\n")
+    timings["evaluation"] = time.monotonic() - started
+    print(summary(results), flush=True)
+
+    _say("3/3  film and report")
+    started = time.monotonic()
+    agent = load_agent(folder)
+    frames = side_by_side(matched_clips(agent, env_id, None, episodes=4, seed=seed + 1))
+    film = write_video(out / "side-by-side.gif", frames, 10)
+    write_video(out / "side-by-side.mp4", frames, 10)
+    timings["film"] = time.monotonic() - started
+    curve = read_curve(out / "agent.training" / CURVE_FILE)
+    report = write_report(out / "report.html", results, curve, agent.config, film, timings)
+    print(f"\nreport: {report.resolve()}\nfilm:   {film.resolve()}\nagent:  {folder.resolve()}", flush=True)
+    return report
+
+
+def _say(text: str) -> None:
+    print(f"\n{text}", file=sys.stderr, flush=True)

@@ -1,0 +1,51 @@
+"""What should a reader of a world folder know first? Its card (README.md), written from measured numbers."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from wm_gym.spec import WorldSpec
+
+FEW_EPISODES = 100
+
+
+def write_card(folder: Path, spec: WorldSpec, settings: dict, numbers: dict[str, float], episodes: int) -> None:
+    """Write README.md in the Hub's card format; an existing card is kept as it is."""
+    path = folder / "README.md"
+    if path.exists():
+        return
+    rows = "\n".join(f"| {name} | {value:.2f} |" for name, value in numbers.items())
+    few = "" if episodes >= FEW_EPISODES else (
+        f"\n> Trained on only {episodes} episodes: this shows that the path from such data to an environment works, "
+        "not that the world generalises.\n")
+    chosen = ", ".join(f"{key} {value}" for key, value in settings.items())
+    path.write_text(f"""---
+library_name: wm-gym
+tags: [world-model, robotics, gymnasium]
+---
+# {spec.name}
+
+{spec.task_description or "A learned world."}
+{few}
+```python
+import gymnasium as gym, wm_gym
+env = gym.make("wm_gym/World-v0", world="PATH_OR_HUB_ID_OF_THIS_FOLDER")
+```
+
+- Frames {spec.frame_size[0]} x {spec.frame_size[1]}, {spec.fps:g} Hz, horizon {spec.horizon} steps; \
+{spec.action_dim} actions ({", ".join(spec.action_names)}), {spec.proprioception_dim} proprioceptive values.
+- Physics twin: {spec.twin or "none"}. Trained on {spec.trained_on}; camera {spec.camera}.
+- Settings: {chosen}.
+
+## Measured by the training, on held-out episodes
+
+Closed loop, same actions as the recording; `@t` is the step. `frozen` repeats the first frame; `ceiling` is the
+tokenizer's round trip; `mirrored` is the PSNR lost when the actions are mirrored; `area` and `motion` are
+generated / true (1 is right; area < 0.8: objects fade).
+
+| what | value |
+|---|---|
+{rows}
+
+The predicted uncertainty is not calibrated.
+""")
