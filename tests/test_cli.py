@@ -131,7 +131,9 @@ def test_the_whole_line_from_the_shell(tmp_path, capsys, monkeypatch):
     frame, reward, _, _, _ = env.step(np.zeros(3, np.float32))
     assert env.observation_space.contains(frame) and np.isfinite(reward)
     env.close()
-    run('agent train ppo --env wm_gym/World-v0 --out agent --timesteps 64 --env-kwargs {"world":"world"}')
+    (tmp_path / "recipe.yml").write_text("default: {policy: CnnPolicy, n_envs: 2, n_steps: 32, batch_size: 32}")
+    run('agent train ppo --env wm_gym/World-v0 --out agent --timesteps 64 --recipe recipe.yml '
+        '--env-kwargs {"world":"world"}')
     said = run("agent evaluate agent --env wm_gym/World-v0 --episodes 2 --json results.json")
     assert "success in physics" in said
     assert json.loads((tmp_path / "results.json").read_text())["episodes"] == 2

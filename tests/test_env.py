@@ -40,13 +40,14 @@ def env(world):
     return WorldEnv(world, backend="torch", render_mode="rgb_array")
 
 
-# --- the checkers ---------------------------------------------------------------------------------------------------------
+# --- the checkers -----------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("observation", ["pixels", "pixels+state", "latent"])
 @pytest.mark.parametrize("render_mode", [None, "rgb_array"])
 def test_both_checkers_pass_without_a_warning(folder, observation, render_mode):
-    env = gym.make("wm_gym/World-v0", world=folder, observation=observation, render_mode=render_mode, backend="torch")
+    backend = "torch" if render_mode else "auto"
+    env = gym.make("wm_gym/World-v0", world=folder, observation=observation, render_mode=render_mode, backend=backend)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         check_env(env.unwrapped)
@@ -75,7 +76,7 @@ def test_a_shipped_world_and_its_twin_have_identical_spaces(env_id):
         assert twin.spec.max_episode_steps == env.spec.max_episode_steps
 
 
-# --- registration ---------------------------------------------------------------------------------------------------------
+# --- registration -----------------------------------------------------------------------------------------------------
 
 
 def test_importing_costs_nothing_and_brings_neither_torch_nor_pybullet():
@@ -142,7 +143,7 @@ def test_an_unknown_id_and_an_unknown_world_name_what_there_is():
         gym.make("wm_gym/World-v0")
 
 
-# --- episodes -------------------------------------------------------------------------------------------------------------
+# --- episodes ---------------------------------------------------------------------------------------------------------
 
 
 def test_types_shapes_and_the_sum_of_the_reward_terms(env):
@@ -218,7 +219,7 @@ def test_chunk_step_is_a_row_of_steps(env):
         env.chunk_step(actions[0])
 
 
-# --- reset options --------------------------------------------------------------------------------------------------------
+# --- reset options ----------------------------------------------------------------------------------------------------
 
 
 def test_start_from_a_picture_is_the_start_of_the_bank(env, world):
@@ -274,7 +275,7 @@ def test_wrong_reset_options_are_named_and_change_nothing(env, options, words):
         np.testing.assert_array_equal(value, before[key])
 
 
-# --- errors ---------------------------------------------------------------------------------------------------------------
+# --- errors -----------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("action, words", [
@@ -336,7 +337,7 @@ def test_a_world_is_loaded_once_a_process_and_again_when_it_changes(tmp_path):
     assert WorldEnv(folder, backend="torch").core.world is not first.core.world
 
 
-# --- wrappers -------------------------------------------------------------------------------------------------------------
+# --- wrappers ---------------------------------------------------------------------------------------------------------
 
 
 def test_discrete_actions(world):
@@ -381,15 +382,15 @@ def test_the_round_trip_shows_what_a_reset_in_the_world_shows(world, as_dict):
 def test_videos_are_recorded(folder, tmp_path):
     pytest.importorskip("moviepy")
     env = gym.make("wm_gym/World-v0", world=folder, backend="torch", render_mode="rgb_array", max_episode_steps=4)
-    env = gym.wrappers.RecordVideo(env, str(tmp_path), disable_logger=True)
+    env = gym.wrappers.RecordVideo(env, str(tmp_path / "videos"), disable_logger=True)
     env.reset(seed=0)
     while not env.step(ACTION)[3]:
         pass
     env.close()
-    assert [p.suffix for p in tmp_path.iterdir()] == [".mp4"]
+    assert [p.suffix for p in (tmp_path / "videos").iterdir()] == [".mp4"]
 
 
-# --- any sequence of calls ------------------------------------------------------------------------------------------------
+# --- any sequence of calls --------------------------------------------------------------------------------------------
 
 COMMANDS = st.one_of(
     st.tuples(st.just("step"), st.lists(st.floats(-1, 1, width=32), min_size=3, max_size=3)),

@@ -55,7 +55,8 @@ class DotReach(gym.Env):
         after = np.linalg.norm(self.dot - self.goal)
         self.steps += 1
         success = bool(after < 0.25)
-        return self._observe(), float(3 * (before - after) + success), success, self.steps >= 15, {"is_success": success}
+        reward = float(3 * (before - after) + success)
+        return self._observe(), reward, success, self.steps >= 15, {"is_success": success}
 
     def _observe(self):
         picture = np.zeros((36, 36, 3), np.uint8)
@@ -66,8 +67,9 @@ class DotReach(gym.Env):
 
 
 def small_ppo(env, policy="CnnPolicy", **kwargs) -> PPO:
-    return PPO(policy, env, n_steps=8, batch_size=16, n_epochs=1, device="cpu", seed=0, policy_kwargs=dict(
-        features_extractor_class=SpatialSoftmaxCNN, features_extractor_kwargs=dict(channels=[4, 4, 4]), net_arch=[8]), **kwargs)
+    network = dict(features_extractor_class=SpatialSoftmaxCNN, features_extractor_kwargs=dict(channels=[4, 4, 4]))
+    return PPO(policy, env, n_steps=8, batch_size=8, n_epochs=1, device="cpu", seed=0,
+               policy_kwargs={**network, "net_arch": [8]}, **kwargs)
 
 
 META = {"algo": "ppo", "policy": "CnnPolicy", "env_id": TWIN, "env_kwargs": {}, "learned": False, "env_wrapper": None,
@@ -154,6 +156,7 @@ def test_other_algorithms_round_trip(tmp_path, kind, algo):
 def test_pickles_are_refused_unless_asked_for(tmp_path):
     env = make_vec_env(DotReach, 1, seed=0)
     model = small_ppo(env)
+    (tmp_path / "zipped").mkdir()
     model.save(tmp_path / "zipped" / "ppo-dots.zip")
     for source in (tmp_path / "zipped" / "ppo-dots.zip", tmp_path / "zipped"):
         with pytest.raises(ValueError, match="pickle.*allow_pickle=True"):
@@ -270,7 +273,7 @@ def test_matched_evaluation_of_a_world_and_its_twin(tmp_path, world_folder):
     assert json.loads((agent / "results.json").read_text())["episodes"] == 3
     assert "world minus physics" in (agent / "README.md").read_text() and "matched starts" in summary(results)
 
-    clips = matched_clips(agent, world_folder, None, episodes=1, seed=5)
+    clips = matched_clips(agent, world_folder, None, episodes=1, seed=5, backend="torch")
     assert clips[0].world.shape == clips[0].physics.shape
     frames = side_by_side(clips)
     assert frames.shape[1:] == (288, 528, 3)

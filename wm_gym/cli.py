@@ -162,6 +162,9 @@ def add_agent_train(parser: argparse.ArgumentParser) -> None:
 
 
 def run_agent_train(args: argparse.Namespace) -> None:
+    from wm_gym.registration import find_spec
+
+    find_spec(args.env)  # an unknown id ends here, before torch is loaded and a folder begun
     from wm_gym.rl.train import train_agent
 
     out = train_agent(

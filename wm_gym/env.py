@@ -27,9 +27,9 @@ class WorldEnv(gym.Env):
 
     metadata = {"render_modes": ["rgb_array"], "render_fps": 10}
 
-    def __init__(self, world: World | str | Path | None = None, render_mode: str | None = None, observation: str = "pixels",
-                 backend: str = "auto", device: str = "auto", max_episode_steps: int | None = None,
-                 terminate_on_success: bool = True):
+    def __init__(self, world: World | str | Path | None = None, render_mode: str | None = None,
+                 observation: str = "pixels", backend: str = "auto", device: str = "auto",
+                 max_episode_steps: int | None = None, terminate_on_success: bool = True):
         check_render_mode(render_mode, self.metadata)
         if max_episode_steps is None:
             max_episode_steps = time_limit_of_make()

@@ -1,4 +1,4 @@
-"""How are many learned environments stepped as one Gymnasium VectorEnv? Autoreset and batched infos over `WorldCore`."""
+"""How are many learned environments stepped as one Gymnasium VectorEnv? Autoreset and batched infos."""
 
 from __future__ import annotations
 
@@ -147,7 +147,7 @@ class WorldVectorEnv(VectorEnv):
     def _reset_mask(self, mask) -> np.ndarray:
         mask = np.asarray(mask)
         if mask.dtype != bool or mask.shape != (self.num_envs,) or not mask.any():
-            raise ValueError(f"options['reset_mask'] is {mask!r}, expected bool [{self.num_envs}] with at least one True")
+            raise ValueError(f"options['reset_mask'] is {mask!r}, expected bool [{self.num_envs}], True at least once")
         return mask
 
 

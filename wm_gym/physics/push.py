@@ -39,12 +39,12 @@ class PushTask(Task):
 
     def reset(self, rng: np.random.Generator) -> np.ndarray:
         """Draw block, goal and foot, in two of five episodes right behind the block; returns where the gripper starts."""
+        behind, yaw = rng.uniform() < 0.4, rng.uniform(-0.3, 0.3)
         while True:
             block, goal = rng.uniform(self.block_low, self.block_high), rng.uniform(self.goal_low, self.goal_high)
-            yaw, behind = rng.uniform(-0.3, 0.3), rng.uniform() < 0.4
             foot = rng.uniform(self.low, self.high)
             if behind:
-                foot = block - _unit(goal - block) * (BESIDE * 1.35) + rng.uniform(-0.015, 0.015, 2)
+                foot = block - _unit(goal - block) * BESIDE * rng.uniform(1.5, 2.1) + rng.uniform(-0.015, 0.015, 2)
             apart = np.abs(foot - block).max()
             if np.linalg.norm(goal - block) >= self.push_at_least and apart > BESIDE + 0.02 and \
                     (foot == self.constrain(np.array([*foot, 0]))[:2]).all():

@@ -163,7 +163,15 @@ class _Client:
     """PyBullet's functions bound to one simulation (bullet_client.BulletClient also prints to stdout)."""
 
     def __init__(self):
-        self._id = pybullet.connect(pybullet.DIRECT)
+        self._process, self._id = os.getpid(), pybullet.connect(pybullet.DIRECT)
+
+    def disconnect(self) -> None:
+        """End the simulation, once, and in the process that began it: PyBullet gives its number to the next one."""
+        if self._id >= 0 and self._process == os.getpid():
+            pybullet.disconnect(self._id)
+        self._id = -1
+
+    __del__ = disconnect
 
     def __getattr__(self, name: str):
         value = getattr(pybullet, name)

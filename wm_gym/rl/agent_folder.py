@@ -20,6 +20,7 @@ from typing import Any
 
 import gymnasium as gym
 import numpy as np
+import torch
 import yaml
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
@@ -64,7 +65,7 @@ class Agent:
         return self.policy.predict(observation, deterministic=deterministic)[0]
 
     def to_sb3(self, env) -> BaseAlgorithm:
-        """The Stable-Baselines3 model with these weights on an environment: train on, or export with `.save("x.zip")`."""
+        """The Stable-Baselines3 model with these weights on an environment: train on, or export: `.save("x.zip")`."""
         kind = algorithm(self.algo)
         model = kind(
             self.config["policy"], env, policy_kwargs=decode_policy_kwargs(self.config["policy_kwargs"]),
@@ -96,7 +97,7 @@ def save_agent(model: BaseAlgorithm, folder: str | Path, meta: dict[str, Any]) -
     for name in ("optimizer_class", "optimizer_kwargs"):
         config["policy_kwargs"].pop(name, None)
     (partial / CONFIG_FILE).write_text(yaml.safe_dump(config, sort_keys=False))
-    save_file({k: v.detach().cpu().contiguous() for k, v in model.policy.state_dict().items()}, partial / TENSORS_FILE)
+    save_file(_distinct_tensors(model.policy), partial / TENSORS_FILE)
     if folder.exists():
         shutil.rmtree(folder)
     partial.rename(folder)
@@ -126,9 +127,13 @@ def load_agent(source: str | Path | Agent, device: str = "cpu", allow_pickle: bo
         config = yaml.safe_load((folder / CONFIG_FILE).read_text())
         policy = build_policy(config)
     except (KeyError, TypeError, yaml.YAMLError) as error:
-        raise ValueError(f"{folder / CONFIG_FILE} is damaged ({error!r}); train the agent again or copy it back") from error
+        raise ValueError(
+            f"{folder / CONFIG_FILE} is damaged ({error!r}); train the agent again or copy it back") from error
     try:
-        policy.load_state_dict(load_file(folder / TENSORS_FILE), strict=True)
+        tensors = load_file(folder / TENSORS_FILE)
+        if set(tensors) != set(_distinct_tensors(policy)):
+            raise RuntimeError(f"names differ: {sorted(set(tensors) ^ set(_distinct_tensors(policy)))[:4]}")
+        policy.load_state_dict(tensors, strict=False)  # one name of a shared tensor sets it under all its names
     except (SafetensorError, RuntimeError) as error:
         raise ValueError(
             f"{folder / TENSORS_FILE} is damaged or does not fit {CONFIG_FILE} ({str(error).splitlines()[0]}); "
@@ -150,6 +155,15 @@ def build_policy(config: dict[str, Any]) -> BasePolicy:
         lambda _: 0.0,  # a learning rate; training goes on through Agent.to_sb3
         **decode_policy_kwargs(config["policy_kwargs"]),
     )
+
+
+def _distinct_tensors(policy: BasePolicy) -> dict[str, torch.Tensor]:
+    """The state dict with each tensor once: safetensors refuses the extractor that actor and critic share."""
+    seen: dict[int, str] = {}
+    state = policy.state_dict()
+    for name, tensor in state.items():
+        seen.setdefault(tensor.data_ptr(), name)
+    return {name: state[name].detach().cpu().contiguous() for name in seen.values()}
 
 
 def find_agent(source: str | Path) -> Path:
@@ -193,7 +207,8 @@ def encode_space(space: gym.Space) -> dict[str, Any]:
     if isinstance(space, gym.spaces.Discrete):
         return {"type": "Discrete", "n": int(space.n)}
     if isinstance(space, gym.spaces.Box):
-        low, high = ([v.flat[0].item()] if (v == v.flat[0]).all() else v.flatten().tolist() for v in (space.low, space.high))
+        low, high = (np.unique(v).tolist() if len(np.unique(v)) == 1 else v.flatten().tolist()
+                     for v in (space.low, space.high))
         return {"type": "Box", "shape": list(space.shape), "dtype": str(space.dtype), "low": low, "high": high}
     raise ValueError(f"{space} cannot be kept in an agent folder; it holds Box, Discrete and Dict spaces")
 
@@ -215,12 +230,14 @@ def _load_pickle(path: Path, device: str, allow_pickle: bool) -> Agent:
     if path.suffix != ".zip" or not allow_pickle:
         raise ValueError(
             f"{path} holds a pickle, which runs the code of whoever wrote it, so it is not loaded. An agent folder has "
-            f"{CONFIG_FILE} and {TENSORS_FILE}; if you trust this Stable-Baselines3 zip: load_agent(..., allow_pickle=True)"
+            f"{CONFIG_FILE} and {TENSORS_FILE}; if you trust this Stable-Baselines3 zip: "
+            "load_agent(..., allow_pickle=True)"
         )
     from stable_baselines3.common.save_util import load_from_zip_file
 
     data, parameters, _ = load_from_zip_file(path, device=device)
-    policy = data["policy_class"](data["observation_space"], data["action_space"], lambda _: 0.0, **data["policy_kwargs"])
+    policy = data["policy_class"](
+        data["observation_space"], data["action_space"], lambda _: 0.0, **data["policy_kwargs"])
     policy.load_state_dict(parameters["policy"])
     policy.to(device)
     policy.set_training_mode(False)

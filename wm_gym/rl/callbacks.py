@@ -42,7 +42,8 @@ class Progress(BaseCallback):
         return True
 
     def _on_training_end(self) -> None:
-        self._write_row()
+        if self.next_row != self.num_timesteps + self.every:  # else it was written at this step
+            self._write_row()
         self.bar.close()
 
     def _write_row(self) -> None:
@@ -54,7 +55,8 @@ class Progress(BaseCallback):
         length, reward = (float(np.mean([e[k] for e in episodes])) for k in ("l", "r"))
         seconds = self.offset + time.monotonic() - self.started
         with self.path.open("a", newline="") as file:
-            csv.writer(file).writerow([self.num_timesteps, f"{seconds:.2f}", f"{success:.4f}", f"{length:.2f}", f"{reward:.4f}"])
+            csv.writer(file).writerow(
+                [self.num_timesteps, f"{seconds:.2f}", f"{success:.4f}", f"{length:.2f}", f"{reward:.4f}"])
         self.bar.set_postfix_str(f"success {success:.0%}, {length:.0f} steps an episode, reward {reward:.2f}")
 
 

@@ -30,6 +30,10 @@ def card_text(name: str, config: dict[str, Any], results: dict[str, Any] | None)
     seconds = config.get("training_seconds")
     trained = f"{config['n_timesteps']:,} steps" + (f" in {seconds / 60:.1f} minutes" if seconds else "")
     versions = ", ".join(f"{k.replace('_', '-')} {v}" for k, v in config["trained_with"].items() if k != "date")
+    batched = "          # a dict of arrays with a leading batch axis" if _is_dict(config) else ""
+    hyperparameters = yaml.safe_dump({
+        **config.get("hyperparameters", {}), "policy": config["policy"], "policy_kwargs": config["policy_kwargs"],
+    }, sort_keys=False).strip()
     return f"""---
 {front}
 ---
@@ -51,7 +55,7 @@ from wm_gym.rl.agent_folder import load_agent
 agent = load_agent("{name}")               # safetensors and YAML: nothing is unpickled
 env = gym.make("{env_id}"{_kwargs(config)})
 observation, info = env.reset(seed=0)
-action = agent.act(observation[None])[0]{"          # a dict of arrays with a leading batch axis for Dict observations" if _is_dict(config) else ""}
+action = agent.act(observation[None])[0]{batched}
 ```
 
 ## Training
@@ -60,17 +64,18 @@ action = agent.act(observation[None])[0]{"          # a dict of arrays with a le
 wm-gym agent train {config['algo']} --env {env_id} --seed {config['seed']} --out {name}
 ```
 
-Trained {config['trained_with'].get('date', '')} with {versions}; {config['n_envs']} environments at a time, seed {config['seed']}.
+Trained {config['trained_with'].get('date', '')} with {versions}; {config['n_envs']} environments at a time.
 
 ```yaml
-{yaml.safe_dump({**config.get('hyperparameters', {}), 'policy': config['policy'], 'policy_kwargs': config['policy_kwargs']}, sort_keys=False).strip()}
+{hyperparameters}
 ```
 """
 
 
 def _metadata(config: dict, results: dict | None) -> dict:
     """Front matter as the Hub reads it for Stable-Baselines3 models."""
-    tags = [config["env_id"], "deep-reinforcement-learning", "reinforcement-learning", "stable-baselines3", "world-model", "wm-gym"]
+    tags = [config["env_id"], "deep-reinforcement-learning", "reinforcement-learning", "stable-baselines3",
+            "world-model", "wm-gym"]
     metadata: dict[str, Any] = {"library_name": "stable-baselines3", "tags": tags}
     rows = []
     if results and "table" in results:
@@ -116,14 +121,15 @@ def matched_rows(results: dict[str, Any]) -> list[tuple[str, str]]:
     rows = [
         ("success in physics", percent(results["physics"])),
         ("success in the learned world", percent(results["world"])),
-        ("world minus physics", f"{100 * points['difference']:+.1f} points [{100 * points['low']:+.1f}, {100 * points['high']:+.1f}]"),
+        ("world minus physics", 
+         f"{100 * points['difference']:+.1f} points [{100 * points['low']:+.1f}, {100 * points['high']:+.1f}]"),
         ("optimism: world says success where physics fails", percent(results["optimism"])),
         ("pessimism: world says failure where physics succeeds", percent(results["pessimism"])),
     ]
     rows += [(f"{name} policy in physics", percent(rate)) for name, rate in results["baselines"].items()]
-    for side in ("physics", "world"):
+    for side, where in (("physics", "physics"), ("world", "the learned world")):
         steps = results[f"{side}_steps"]["mean_of_successes"]
-        rows += [(f"steps to success in {'physics' if side == 'physics' else 'the learned world'}", f"{steps:.1f}")] if steps else []
+        rows += [(f"steps to success in {where}", f"{steps:.1f}")] if steps else []
     return rows
 
 
@@ -131,7 +137,8 @@ def percent(rate: dict[str, Any]) -> str:
     """A rate with its interval and counts, e.g. 97.2 % [95.1, 98.5] (389/400)."""
     if not rate["n"]:
         return "no such episode"
-    return f"{100 * rate['rate']:.1f} % [{100 * rate['low']:.1f}, {100 * rate['high']:.1f}] ({rate['successes']}/{rate['n']})"
+    low, middle, high = (f"{100 * rate[key]:.1f}" for key in ("low", "rate", "high"))
+    return f"{middle} % [{low}, {high}] ({rate['successes']}/{rate['n']})"
 
 
 def _rows(rows: list[tuple[str, str]]) -> str:
@@ -139,7 +146,8 @@ def _rows(rows: list[tuple[str, str]]) -> str:
 
 
 def _reached(rate: float | None) -> str:
-    return f", success there at the end {rate:.0%} (exploring, last 100 episodes)" if rate is not None and rate == rate else ""
+    known = rate is not None and rate == rate  # NaN where no episode ended
+    return f", success there at the end {rate:.0%} (exploring, last 100 episodes)" if known else ""
 
 
 def _kwargs(config: dict) -> str:

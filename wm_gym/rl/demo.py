@@ -28,8 +28,8 @@ def demo(out: str | Path = "runs/demo", minutes: float = 6.0, seed: int = 0, env
     out = Path(out)
     name = env_id.removeprefix("wm_gym/")
     if name not in catalogue_folders():
-        raise ValueError(f"the world {env_id!r} is not in the catalogue {sorted(catalogue_folders())}; the demo needs one "
-                         "with a physics twin: train it with `wm-gym train DATASET --out envs/NAME-v0`")
+        raise ValueError(f"the world {env_id!r} is not in the catalogue {sorted(catalogue_folders())}; the demo needs "
+                         "one with a physics twin: train it with `wm-gym train DATASET --out envs/NAME-v0`")
     timings: dict[str, float] = {}
     _say(f"1/3  training a {algo.upper()} policy from pixels inside {env_id}; no simulator is involved")
     started = time.monotonic()

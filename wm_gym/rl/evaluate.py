@@ -48,7 +48,8 @@ def evaluate_agent(agent: Agent | str | Path, env_id: str, episodes: int = 100, 
         from wm_gym.rl.video import film_alone, film_matched
 
         if twin_id:
-            film_matched(agent, world, twin_id, video, seed=seed)
+            film_matched(agent, world, twin_id, video, seed=seed,
+                         **{k: options[k] for k in ("backend", "device", "deterministic") if k in options})
         else:
             film_alone(agent, env_id, video, seed=seed, env_kwargs=env_kwargs)
         results["video"] = str(video)
@@ -72,7 +73,7 @@ def evaluate_matched(agent: Agent | str | Path, world: World | str | Path, twin_
     workers: processes for the twin (0: this one). Returns success rates with Wilson's 95 % intervals, their paired
     difference, the 2x2 table, optimism and pessimism, and lists an episode each.
     """
-    source = None if isinstance(world, World) else str(world)
+    source = world if isinstance(world, World) else str(world)
     agent, world = load_agent(agent), load_world(world)
     twin_id = twin_id or world.spec.twin
     if not twin_id:
@@ -88,7 +89,7 @@ def evaluate_matched(agent: Agent | str | Path, world: World | str | Path, twin_
             if _parallel(policy, source, some, workers):
                 physics[name] = _in_processes(policy, source, twin_id, horizon, some, deterministic, workers, count)
             else:
-                physics[name] = _in_process(policy, world, twin_id, horizon, some, deterministic, count)
+                physics[name] = _in_process(policy, source, twin_id, horizon, some, deterministic, count)
         outcomes, starts = physics["agent"]
         imagined = run_world(agent, world, starts, horizon, deterministic, backend, device,
                              bar.begin("learned world", episodes))
@@ -109,13 +110,15 @@ def evaluate_matched(agent: Agent | str | Path, world: World | str | Path, twin_
             "seed": seeds,
             "world_success": [o.success for o in imagined], "physics_success": [o.success for o in outcomes],
             "world_steps": [o.steps for o in imagined], "physics_steps": [o.steps for o in outcomes],
-            "world_reward": [round(o.reward, 4) for o in imagined], "physics_reward": [round(o.reward, 4) for o in outcomes],
+            "world_reward": [round(o.reward, 4) for o in imagined],
+            "physics_reward": [round(o.reward, 4) for o in outcomes],
         },
     }
 
 
 def evaluate_alone(agent: Agent | str | Path, env_id: str, episodes: int = 100, seed: int = 0, *,
-                   env_kwargs: dict[str, Any] | None = None, deterministic: bool = True, n_envs: int | None = None) -> dict[str, Any]:
+                   env_kwargs: dict[str, Any] | None = None, deterministic: bool = True,
+                   n_envs: int | None = None) -> dict[str, Any]:
     """An agent in one environment: success rate where its info has `is_success`, rewards and lengths."""
     agent = load_agent(agent)
     kwargs = {**_shared_kwargs(agent, env_id), **(env_kwargs or {})}
@@ -195,21 +198,23 @@ def _shared_kwargs(agent: Agent, env_id: str) -> dict:
 # ---------------------------------------------------------------- physics in worker processes
 
 
-def _parallel(policy: Agent | str, source: str | None, seeds: list[int], workers: int | None) -> bool:
+def _parallel(policy: Agent | str, source: World | str, seeds: list[int], workers: int | None) -> bool:
     """Whether processes pay: there are several, enough to do, and both policy and world can be loaded by name."""
-    nameable = isinstance(policy, str) or (policy.folder is not None and policy.folder.is_dir() and source is not None)
+    nameable = isinstance(policy, str) or (
+        policy.folder is not None and policy.folder.is_dir() and isinstance(source, str))
     return nameable and len(seeds) > 4 * PART and (os.cpu_count() if workers is None else workers) > 1
 
 
-def _in_process(policy, world, twin_id, horizon, seeds, deterministic, progress) -> tuple[list[Outcome], list[Start]]:
-    env = make_twin(twin_id, world, policy, horizon)
+def _in_process(policy, source, twin_id, horizon, seeds, deterministic, progress) -> tuple[list[Outcome], list[Start]]:
+    env = make_twin(twin_id, source, policy, horizon)
     try:
         return run_twin(policy, env, seeds, deterministic, progress)
     finally:
         env.close()
 
 
-def _in_processes(policy, source, twin_id, horizon, seeds, deterministic, workers, progress) -> tuple[list[Outcome], list[Start]]:
+def _in_processes(policy, source, twin_id, horizon, seeds, deterministic, workers,
+                  progress) -> tuple[list[Outcome], list[Start]]:
     """Spawned, as forking after torch or OpenVINO has threads hangs; outcomes in the order of the seeds."""
     workers = workers or min(os.cpu_count() or 1, 8)
     agent = isinstance(policy, Agent)
@@ -236,7 +241,7 @@ def _begin_worker(name: str, source: str | None, twin_id: str, horizon: int) -> 
 
     torch.set_num_threads(1)
     policy = name if name in BASELINES else load_agent(name)
-    _worker.update(policy=policy, env=make_twin(twin_id, load_world(source) if source else None, policy, horizon))
+    _worker.update(policy=policy, env=make_twin(twin_id, source, policy, horizon))
 
 
 def _work(seeds: list[int], deterministic: bool) -> tuple[list[Outcome], list[Start]]:

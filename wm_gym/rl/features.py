@@ -54,11 +54,11 @@ class SpatialSoftmaxCNN(BaseFeaturesExtractor):
         normalized_image: bool = False,
     ):
         parts = observation_space.spaces if isinstance(observation_space, gym.spaces.Dict) else {"": observation_space}
-        images = {k: s for k, s in parts.items() if is_image_space(s, check_channels=False, normalized_image=normalized_image)}
+        images = {k: s for k, s in parts.items() if is_image_space(s, normalized_image=normalized_image)}
         if not images:
             raise ValueError(
-                f"SpatialSoftmaxCNN needs an image (uint8 [H, W, 3]) in the observation space, got {observation_space}. "
-                "For vectors use policy: MlpPolicy without a features extractor, or make the env with observation='pixels'."
+                f"SpatialSoftmaxCNN needs an image (uint8 [H, W, 3]) in the observation space, "
+                f"got {observation_space}; for vectors use policy: MlpPolicy and no features extractor, or make the env with observation='pixels'"
             )
         vectors = {k: s for k, s in parts.items() if k not in images}
         keypoints = 2 * channels[-1] * len(images)
@@ -66,7 +66,8 @@ class SpatialSoftmaxCNN(BaseFeaturesExtractor):
         super().__init__(observation_space, features_dim or total)
         self.is_dict = isinstance(observation_space, gym.spaces.Dict)
         self.vectors, self.state_scale = sorted(vectors), state_scale
-        self.cnn = nn.ModuleDict({k or "pixels": _keypoint_cnn(s, channels, temperature) for k, s in sorted(images.items())})
+        self.cnn = nn.ModuleDict({
+            k or "pixels": _keypoint_cnn(s, channels, temperature) for k, s in sorted(images.items())})
         self.out = nn.Sequential(nn.Linear(total, features_dim), nn.ReLU()) if features_dim else nn.Identity()
 
     def forward(self, observation) -> torch.Tensor:

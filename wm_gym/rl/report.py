@@ -16,7 +16,8 @@ WORLD, PHYSICS, GREY = "#2f6fb5", "#c8641e", "#8a8f98"
 STYLE = """
 :root { color-scheme: light; --ink: #1f2328; --soft: #5b626c; --line: #e3e5e8; --world: #2f6fb5; --physics: #c8641e; }
 * { box-sizing: border-box; }
-body { margin: 0; background: #f6f6f4; color: var(--ink); font: 16px/1.55 system-ui, -apple-system, "Segoe UI", sans-serif; }
+body { margin: 0; background: #f6f6f4; color: var(--ink);
+  font: 16px/1.55 system-ui, -apple-system, "Segoe UI", "DejaVu Sans", sans-serif; }
 main { max-width: 960px; margin: 0 auto; padding: 40px 24px 64px; }
 h1 { font-size: 30px; line-height: 1.2; margin: 0 0 8px; letter-spacing: -.01em; }
 h2 { font-size: 20px; margin: 0 0 6px; }
@@ -61,25 +62,29 @@ def report_html(results, curve, config, film=None, timings=None) -> str:
     world, physics, points = results["world"], results["physics"], results["world_minus_physics"]
     minutes = (config.get("training_seconds") or 0) / 60
     tiles = [
-        ("physics", f"{100 * physics['rate']:.0f} %", f"success in physics, {physics['successes']} of {physics['n']} episodes"),
+        ("physics", f"{100 * physics['rate']:.0f} %", 
+         f"success in physics, {physics['successes']} of {physics['n']} episodes"),
         ("world", f"{100 * world['rate']:.0f} %", "success in the learned world, same starts"),
         ("", f"{minutes:.1f} min", f"of training, {config['n_timesteps']:,} steps, none of them in the simulator"),
     ]
     if "random" in results["baselines"]:
         chance = results["baselines"]["random"]
-        tiles.append(("", f"{100 * chance['rate']:.0f} %", f"success of random actions in physics ({chance['successes']} of {chance['n']})"))
+        tiles.append(("", f"{100 * chance['rate']:.0f} %",
+                      f"success of random actions in physics ({chance['successes']} of {chance['n']})"))
     return f"""<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">
-<title>{_text(results['world_name'])}: trained in imagination, checked in physics</title><style>{STYLE}</style></head><body><main>
+<title>{_text(results['world_name'])}: trained in imagination, checked in physics</title>
+<style>{STYLE}</style></head><body><main>
 <h1>Trained in imagination, checked in physics</h1>
-<p class="lead">A {_text(config['algo'].upper())} policy learned from pixels inside <code>{_text(config['env_id'])}</code>, a video world
-model that imagines every frame. The same policy was then run in the simulator <code>{_text(results['twin_id'])}</code>,
+<p class="lead">A {_text(config['algo'].upper())} policy learned from pixels inside
+<code>{_text(config['env_id'])}</code>, a video world model that imagines every frame. The same policy was then run in the simulator
+<code>{_text(results['twin_id'])}</code>,
 which it had never seen.</p>
 <div class="tiles">{''.join(_tile(*t) for t in tiles)}</div>
 {_film_section(film)}
 <section><h2>How it learned</h2>
-<p>Share of the last 100 episodes that reached the goal while exploring, and how long an episode took. All of it happened
-inside the learned world.</p>
+<p>Share of the last 100 episodes that reached the goal while exploring, and how long an episode took. All of it
+happened inside the learned world.</p>
 {_picture(learning_curve(curve), 'learning curve: success rate and episode length against environment steps')}</section>
 <section><h2>Does it hold in physics?</h2>
 <p>{results['episodes']} episodes began from the same picture in both. Bars are 95 % intervals.</p>
@@ -87,13 +92,14 @@ inside the learned world.</p>
 {_cross(results['table'])}</section>
 <section><h2>All numbers</h2>
 <table>{''.join(f'<tr><td>{_text(w)}</td><td>{_text(n)}</td></tr>' for w, n in matched_rows(results))}</table>
-<p class="note" style="margin-top:12px">In brackets: 95 % intervals. Rates: Wilson. Difference: {_text(points['method'])}. Optimism is the
-share of physics failures that the world takes for successes, pessimism the reverse. At most {results['horizon']} steps an
-episode, {'deterministic' if results['deterministic'] else 'stochastic'} actions, seed {results['seed']}.</p></section>
+<p class="note" style="margin-top:12px">In brackets: 95 % intervals. Rates: Wilson. Difference:
+{_text(points['method'])}. Optimism is the share of physics failures that the world takes for successes, pessimism
+the reverse. At most {results['horizon']} steps an episode,
+{'deterministic' if results['deterministic'] else 'stochastic'} actions, seed {results['seed']}.</p></section>
 <section><h2>Read this with care</h2>
-<p>Physics here is a simulator, not a robot: nothing on this page says that the policy works on real hardware. The policy sees the
-simulator's pictures through the world's tokenizer, the way it saw the imagined ones. One training run with one seed;
-another seed gives other numbers.</p>
+<p>Physics here is a simulator, not a robot: nothing on this page says that the policy works on real hardware. The
+policy sees the simulator's pictures through the world's tokenizer, the way it saw the imagined ones.
+One training run with one seed; another seed gives other numbers.</p>
 {_timings(timings)}
 <p>Again, and with more episodes:</p>
 <pre><code>wm-gym demo
@@ -126,7 +132,8 @@ def rates_figure(results: dict[str, Any]):
     rows += [(f"{name}, physics", rate, GREY) for name, rate in results["baselines"].items()]
     figure, (axis,) = _axes(1, (9.2, 0.7 + 0.45 * len(rows)))
     for y, (label, rate, colour) in enumerate(reversed(rows)):
-        axis.plot([100 * rate["low"], 100 * rate["high"]], [y, y], color=colour, linewidth=5, alpha=0.3, solid_capstyle="round")
+        axis.plot([100 * rate["low"], 100 * rate["high"]], [y, y], color=colour, linewidth=5, alpha=0.3,
+                  solid_capstyle="round")
         axis.plot(100 * rate["rate"], y, "o", color=colour, markersize=8)
     axis.set_yticks(range(len(rows)), [label for label, *_ in reversed(rows)])
     axis.set(xlim=(-2, 102), ylim=(-0.6, len(rows) - 0.4), xlabel="success, %")
@@ -163,8 +170,9 @@ def _film_section(film: str | Path | None) -> str:
         return ""
     data = base64.b64encode(Path(film).read_bytes()).decode()
     return f"""<section><h2>What it looks like</h2>
-<p>Left: what the learned world imagines. Right: the simulator, given exactly the same actions from the same start. The policy
-acts on the left.</p><img class="film" alt="learned world beside physics under the same actions" src="data:image/gif;base64,{data}"></section>"""
+<p>Left: what the learned world imagines. Right: the simulator, given exactly the same actions from the same start.
+The policy acts on the left.</p>
+<img class="film" alt="learned world beside physics, same actions" src="data:image/gif;base64,{data}"></section>"""
 
 
 def _tile(kind: str, number: str, text: str) -> str:

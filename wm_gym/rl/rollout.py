@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 
 import gymnasium as gym
 import numpy as np
 
 from wm_gym.core import WorldCore
 from wm_gym.rl.agent_folder import Agent
-from wm_gym.shared import load_engine
+from wm_gym.shared import load_engine, load_world
 from wm_gym.world import World
 from wm_gym.wrappers import TokenizerRoundTrip, check_box, discrete_table
 
@@ -81,7 +82,8 @@ class Actor:
 
 def observation_mode(policy: Agent | str) -> str:
     """What the policy looks at: "pixels", "pixels+state" or "latent"."""
-    return (policy.config.get("env_kwargs") or {}).get("observation", "pixels") if isinstance(policy, Agent) else "pixels"
+    kwargs = policy.config.get("env_kwargs") if isinstance(policy, Agent) else None
+    return (kwargs or {}).get("observation", "pixels")
 
 
 class LatentView(gym.ObservationWrapper):
@@ -97,20 +99,21 @@ class LatentView(gym.ObservationWrapper):
         return self.engine.encode(observation[None, None])["latents"][0, -1].flatten().cpu().numpy()
 
 
-def make_twin(twin_id: str, world: World | None, policy: Agent | str, horizon: int | None = None, **kwargs) -> gym.Env:
-    """The physics twin as the policy is used to see it.
+def make_twin(twin_id: str, world: World | str | Path | None, policy: Agent | str, horizon: int | None = None,
+              **kwargs) -> gym.Env:
+    """The physics twin (render_mode="rgb_array") as the policy is used to see it.
 
     An agent trained in a learned world gets the twin's frames through that world's tokenizer; baselines and agents
     trained on physics get them as they are.
     """
     mode = observation_mode(policy)
-    kwargs = {"observation": "pixels" if mode == "latent" else mode, **kwargs}
-    if world is not None and world.spec.frame_size[0] != 64:
-        kwargs["size"] = world.spec.frame_size[0]
+    kwargs = {"observation": "pixels" if mode == "latent" else mode, "render_mode": "rgb_array", **kwargs}
+    if world is not None and (size := load_world(world).spec.frame_size[0]) != 64:
+        kwargs["size"] = size
     env = gym.make(twin_id, max_episode_steps=horizon, disable_env_checker=True, **kwargs)
     if world is None or isinstance(policy, str) or not policy.config.get("learned"):
         return env
-    return LatentView(env, world) if mode == "latent" else TokenizerRoundTrip(env, world)
+    return LatentView(env, load_world(world)) if mode == "latent" else TokenizerRoundTrip(env, world)
 
 
 def start_seeds(episodes: int, seed: int) -> list[int]:
@@ -121,10 +124,7 @@ def start_seeds(episodes: int, seed: int) -> list[int]:
 def draw_start(env: gym.Env, seed: int) -> tuple[Start, np.ndarray | dict]:
     """Reset the twin with a seed; its start, and the observation as the policy sees it."""
     observation, info = env.reset(seed=seed)
-    twin = env.unwrapped
-    raw = twin._observation()
-    frame = raw["pixels"] if isinstance(raw, dict) else raw
-    return Start(seed, frame, info["proprioception"], twin.get_physics_state()), observation
+    return Start(seed, env.render(), info["proprioception"], env.unwrapped.get_physics_state()), observation
 
 
 def run_twin(policy: Agent | str, env: gym.Env, seeds: list[int], deterministic: bool = True,
@@ -151,8 +151,8 @@ def run_world(policy: Agent | str, world: World, starts: list[Start], horizon: i
     """One episode a start in the learned world, up to 100 at a time; calls progress() as each one ends."""
     outcomes: list[Outcome] = []
     for first in range(0, len(starts), WORLD_BATCH):
-        outcomes += _run_batch(policy, world, starts[first:first + WORLD_BATCH], horizon, deterministic, backend, device,
-                               progress)
+        some = starts[first:first + WORLD_BATCH]
+        outcomes += _run_batch(policy, world, some, horizon, deterministic, backend, device, progress)
     return outcomes
 
 

@@ -23,7 +23,7 @@ def wilson_interval(successes: int, n: int, confidence: float = CONFIDENCE) -> t
 
 
 def rate(outcomes: Sequence[bool]) -> dict:
-    """{"rate", "successes", "n", "low", "high"} of yes/no outcomes, with Wilson's 95 % interval; rate None for n = 0."""
+    """{"rate", "successes", "n", "low", "high"} of yes/no outcomes, Wilson's 95 % interval; rate None for n = 0."""
     n, successes = len(outcomes), int(np.sum(outcomes))
     low, high = wilson_interval(successes, n)
     return {"rate": successes / n if n else None, "successes": successes, "n": n, "low": low, "high": high}

@@ -81,7 +81,9 @@ def train_agent(
             model = algorithm(algo)(env=env, seed=seed, device=device, **arguments)
         model.set_logger(configure(str(run / "tensorboard"), ["tensorboard"]))
         callbacks: list[BaseCallback] = [Progress(run, total, every=_log_interval(model), bar=progress)]
-        callbacks.append(Checkpoints(run, checkpoint_every or (10_000 if isinstance(model, OffPolicyAlgorithm) else 5_000)))
+        # a checkpoint of an off-policy algorithm holds its replay buffer
+        rare = 10_000 if isinstance(model, OffPolicyAlgorithm) else 5_000
+        callbacks.append(Checkpoints(run, checkpoint_every or rare))
         callbacks += [TimeLimit(max_minutes)] if max_minutes else []
         callbacks += [callback] if callback else []
         if model.num_timesteps < total:
@@ -90,7 +92,7 @@ def train_agent(
             save_checkpoint(model, run)
     except KeyboardInterrupt:
         last = latest_checkpoint(run)
-        where = f"the checkpoint of {int(last.name.split('-')[1]):,} steps" if last else "the beginning (no checkpoint yet)"
+        where = f"step {int(last.name.split('-')[1]):,}" if last else "the beginning (no checkpoint yet)"
         print(f"\ninterrupted; the same command with --resume goes on from {where}", file=sys.stderr)
         raise
     finally:
@@ -162,6 +164,6 @@ def _meta(plan: dict, recipe: dict, arguments: dict, model: BaseAlgorithm, run: 
         "hyperparameters": {k: v for k, v in plain.items() if k not in
                             ("n_envs", "frame_stack", "normalize", "env_wrapper")},
         "n_envs": int(recipe.get("n_envs", 1)),
-        "trained_with": {"stable_baselines3": stable_baselines3.__version__, "torch": torch.__version__,
+        "trained_with": {"stable_baselines3": stable_baselines3.__version__, "torch": str(torch.__version__),
                          "date": time.strftime("%Y-%m-%d")},
     }

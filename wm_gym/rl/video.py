@@ -38,18 +38,20 @@ class Clip:
 
 
 def matched_clips(agent: Agent | str | Path, world: World | str | Path, twin_id: str | None = None, episodes: int = 4,
-                  seed: int = 0, driver: str = "world", deterministic: bool = True) -> list[Clip]:
+                  seed: int = 0, driver: str = "world", *, deterministic: bool = True, backend: str = "auto",
+                  device: str = "auto") -> list[Clip]:
     """Roll the policy out on one side ("world" or "physics") and apply its actions to both from the same start.
 
     An episode ends when the driving side succeeds or at the twin's horizon.
     """
     if driver not in ("world", "physics"):
         raise ValueError(f"driver={driver!r} is unknown; choose 'world' (the policy sees imagined frames) or 'physics'")
-    agent, world = load_agent(agent), load_world(world)
+    agent, source, world = load_agent(agent), world, load_world(world)
     twin_id = twin_id or world.spec.twin
     horizon = find_spec(twin_id).max_episode_steps or world.spec.horizon
-    twin = make_twin(twin_id, world, agent, horizon, terminate_on_success=False)
-    core = WorldCore(world, 1, observation=observation_mode(agent), max_episode_steps=-1, terminate_on_success=False)
+    twin = make_twin(twin_id, source, agent, horizon, terminate_on_success=False)
+    core = WorldCore(world, 1, observation=observation_mode(agent), backend=backend, device=device,
+                     max_episode_steps=-1, terminate_on_success=False)
     try:
         return [_clip(agent, world, core, twin, s, horizon, driver, deterministic) for s in start_seeds(episodes, seed)]
     finally:
@@ -67,9 +69,8 @@ def _clip(agent, world, core, twin, seed, horizon, driver, deterministic) -> Cli
         action = actor.act(batch)
         core.step(action)
         seen, *_, info = twin.step(action[0])
-        raw = twin.unwrapped._observation()
         frames[0].append(core.render(0))
-        frames[1].append(raw["pixels"] if isinstance(raw, dict) else raw)
+        frames[1].append(twin.render())
         flags[0].append(flags[0][-1] or bool(core.info()["success"][0]))
         flags[1].append(flags[1][-1] or bool(info["success"]))
         if flags[driver == "physics"][-1]:
@@ -78,7 +79,7 @@ def _clip(agent, world, core, twin, seed, horizon, driver, deterministic) -> Cli
 
 
 def side_by_side(clips: list[Clip], labels: tuple[str, str] = ("learned world", "physics")) -> np.ndarray:
-    """Clips one after the other as uint8 [T, H', W', 3]: labelled, upscaled with nearest neighbour, last frames held."""
+    """Clips one after the other as uint8 [T, H', W', 3]: labelled, upscaled (nearest neighbour), last frames held."""
     pictures = []
     for clip in clips:
         for t in [*range(len(clip.world)), *[len(clip.world) - 1] * HOLD]:
@@ -88,9 +89,9 @@ def side_by_side(clips: list[Clip], labels: tuple[str, str] = ("learned world", 
 
 
 def film_matched(agent: Agent | str | Path, world: World | str | Path, twin_id: str | None, path: str | Path,
-                 episodes: int = 4, seed: int = 0, driver: str = "world") -> Path:
+                 episodes: int = 4, seed: int = 0, driver: str = "world", **options) -> Path:
     """Write an mp4 or GIF of some episodes, world beside physics under the same actions."""
-    clips = matched_clips(agent, world, twin_id, episodes, seed, driver)
+    clips = matched_clips(agent, world, twin_id, episodes, seed, driver, **options)
     return write_video(path, side_by_side(clips), load_world(world).spec.fps)
 
 
@@ -136,7 +137,7 @@ def _write_gif(path: Path, frames: np.ndarray, fps: float) -> None:
     sample = Image.fromarray(np.concatenate(frames[:: max(1, len(frames) // 12)]))
     palette = sample.quantize(128, dither=Image.Dither.NONE)
     pictures = [Image.fromarray(f).quantize(palette=palette, dither=Image.Dither.NONE) for f in frames]
-    pictures[0].save(path, save_all=True, append_images=pictures[1:], duration=round(1000 / fps), loop=0, optimize=False)
+    pictures[0].save(path, save_all=True, append_images=pictures[1:], duration=round(1000 / fps), loop=0)
 
 
 def _panel(frame: np.ndarray, label: str, success: bool) -> np.ndarray:
