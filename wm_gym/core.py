@@ -154,7 +154,7 @@ class WorldCore:
         if active.all():
             self._state = state
             if self.decode:
-                self._frames = out["frame"].copy()
+                self._frames = np.ascontiguousarray(out["frame"])
             return
         for i in np.flatnonzero(active):
             frame = out["frame"][i] if self.decode else None
