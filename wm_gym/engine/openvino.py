@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import warnings
+
 import numpy as np
 import openvino
 import torch
@@ -22,7 +24,8 @@ class OpenVINOEngine(Engine):
     def _request(self, inputs: tuple[torch.Tensor, ...]):
         batch = inputs[0].shape[0]
         if batch not in self._requests:
-            with torch.inference_mode(False), torch.no_grad():
+            with torch.inference_mode(False), torch.no_grad(), warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # the tracer's, about constants that are meant to be constant
                 example = tuple(torch.zeros_like(x) for x in inputs)
                 graph = openvino.convert_model(self._module, example_input=example,
                                                input=[tuple(x.shape) for x in inputs])
