@@ -9,9 +9,7 @@ import argparse
 
 from common import write_results
 
-from wm_gym.rl.agent_folder import load_agent
 from wm_gym.rl.evaluate import evaluate_matched, save_results, summary
-from wm_gym.world import World
 
 
 def main() -> None:
@@ -22,13 +20,12 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=1000, help="of the starts; training used others (default: 1000)")
     parser.add_argument("--save", action="store_true", help="also write the agent's card and results.json")
     args = parser.parse_args()
-    agent, world = load_agent(args.agent), World.from_pretrained(args.world)
-    results = evaluate_matched(agent, world, world.spec.twin, args.episodes, args.seed)
+    results = evaluate_matched(args.agent, args.world, None, args.episodes, args.seed)
     print(summary(results))
-    if args.save and agent.folder:
-        save_results(agent.folder, results)
-    numbers = {key: value for key, value in results.items() if key != "episodes_list"}
-    write_results(f"transfer_{world.spec.name}", numbers)
+    if args.save:
+        save_results(args.agent, results)
+    del results["per_episode"]
+    write_results(f"transfer_{results['world_name']}", results)
 
 
 if __name__ == "__main__":

@@ -19,7 +19,7 @@ DEMO_ENV = "wm_gym/Reach-v0"
 
 
 def demo(out: str | Path = "runs/demo", minutes: float = 6.0, seed: int = 0, env_id: str = DEMO_ENV, algo: str = "ppo",
-         episodes: int = 100, timesteps: int | None = None) -> Path:
+         episodes: int = 100, timesteps: int = 120_000) -> Path:
     """Train from scratch inside a learned world, evaluate there and in physics; returns the report's path.
 
     minutes: the training ends then at the latest. Writes OUT/report.html, side-by-side.mp4 and .gif, results.json and
