@@ -79,15 +79,6 @@ def test_a_shipped_world_and_its_twin_have_identical_spaces(env_id):
 # --- registration -----------------------------------------------------------------------------------------------------
 
 
-def test_importing_costs_nothing_and_brings_neither_torch_nor_pybullet():
-    script = ("import time; t = time.perf_counter(); import wm_gym, sys; s = time.perf_counter() - t; "
-              "print(s, [m for m in ('torch', 'pybullet', 'stable_baselines3', 'diffusers') if m in sys.modules])")
-    runs = [subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True,
-                           cwd=Path(wm_gym.__file__).parents[1]).stdout.split(maxsplit=1) for _ in range(3)]
-    assert runs[0][1].strip() == "[]"
-    assert min(float(seconds) for seconds, _ in runs) < 0.5
-
-
 def test_an_env_spec_survives_json(folder):
     env = gym.make("wm_gym/World-v0", world=folder, backend="torch", observation="latent", max_episode_steps=4)
     spec = EnvSpec.from_json(env.spec.to_json())

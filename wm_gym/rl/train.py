@@ -55,6 +55,7 @@ def train_agent(
     none). Raises FileExistsError where `out` or its training is there and neither resume nor overwrite says what to
     do, ValueError where a resumed run was of another algorithm, environment or seed.
     """
+    find_spec(env_id)  # an unknown id must fail before anything is written
     out = Path(out)
     run = out.with_name(out.name + ".training")
     _prepare(out, run, resume, overwrite)

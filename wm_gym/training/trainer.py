@@ -136,7 +136,7 @@ def train_tokenizer(run: Run, world: World, clips: ClipData, background: np.ndar
     tokenizer, sizes = world.tokenizer, run.preset
     if _load_stage(run, "tokenizer", tokenizer):
         return
-    tokenizer.requires_grad_(True).to(memory_format=torch.channels_last)
+    tokenizer.requires_grad_(True)
     loss = TokenizerLoss(tokenizer, to_float(torch.from_numpy(background)), sizes.foreground_weight,
                          sizes.latent_noise)
     grid = world.spec.latent_shape
@@ -179,7 +179,7 @@ def train_dynamics(run: Run, world: World, clips: ClipData, latents: np.ndarray,
     dynamics, sizes = world.dynamics, run.preset
     if _load_stage(run, "dynamics", dynamics):
         return
-    dynamics.requires_grad_(True).to(memory_format=torch.channels_last)
+    dynamics.requires_grad_(True)
     loss = DynamicsLoss(dynamics, world.tokenizer, sizes.moved_weight, sizes.pixel_weight)
     sampler = SegmentSampler(clips, sizes.context_frames, trained)
     shown = held_out_segments(clips, held, sizes, run.seed)
@@ -260,7 +260,7 @@ def _load_stage(run: Run, stage: str, module) -> bool:
     done = (run.folder / stage / "config.json").is_file()
     if done:
         module.load_state_dict(type(module).from_pretrained(run.folder / stage).state_dict())
-    module.to(run.accelerator.device)
+    module.to(run.accelerator.device, memory_format=torch.channels_last)  # resumed or not: the layout decides the bits
     return done
 
 
