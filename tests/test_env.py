@@ -1,10 +1,7 @@
 """Does a learned environment keep Gymnasium's contract, and say clearly what is wrong with bad input?"""
 
 import json
-import subprocess
-import sys
 import warnings
-from pathlib import Path
 
 import gymnasium as gym
 import numpy as np

@@ -122,9 +122,11 @@ def info_pose(env):
 
 
 @pytest.mark.slow
-def test_learns_to_move_the_ball(tmp_path):
-    """A world trained for a minute or two must beat the frozen frame and must obey the action."""
+def test_world_and_agent_learn(tmp_path):
+    """A world trained for a minute or two beats the frozen frame and obeys the action; an agent learns inside it."""
     from wm_gym.data.cache import open_clips
+    from wm_gym.rl.callbacks import read_curve
+    from wm_gym.rl.train import train_agent
     from wm_gym.training.report import early_report
     from wm_gym.training.segments import SegmentSampler
 
@@ -132,9 +134,16 @@ def test_learns_to_move_the_ball(tmp_path):
     held = open_clips(record("ball_env:wm_gym_test/Ball-v0", 30, policy="mix", out=tmp_path / "held", seed=1,
                              workers=0), progress=False)
     out = train(data, tmp_path / "w", preset="tiny", progress=False,
-                overrides={"tokenizer_updates": 1200, "dynamics_updates": 900, "heads_updates": 100})
+                overrides={"tokenizer_updates": 1000, "dynamics_updates": 900, "heads_updates": 400, "starts": 400})
     segments = SegmentSampler(held, 2, np.arange(30)).draw(np.random.default_rng(0), 64, 8)
     numbers = early_report(World.from_pretrained(out), held, segments, np.median(held.frames[:200], axis=0))
     print(numbers)
-    assert numbers["psnr@8"] > numbers["frozen@8"] + 1.0, numbers
-    assert numbers["mirrored@8"] > 1.0, numbers  # dB lost when the actions are mirrored
+    assert numbers["psnr@8"] > numbers["frozen@8"] + 0.3, numbers  # the tiny tokenizer's ceiling is about 1 dB above
+    assert numbers["mirrored@8"] > 1.5, numbers  # dB lost when the actions are mirrored; 0 for a world that is deaf
+
+    agent = train_agent("ppo", "wm_gym/World-v0", tmp_path / "agent", timesteps=16_384,
+                        env_kwargs={"world": str(out)}, progress=False)
+    curve = read_curve(tmp_path / "agent.training" / "curve.csv")
+    first, last = curve[1]["episode_reward"], curve[-1]["episode_reward"]
+    print(agent, first, last)
+    assert last > first + 0.5, curve  # reward: 10 x the way nearer to the disc (0.5 at first) and 1 for success

@@ -12,7 +12,7 @@ from gymnasium.vector.utils import batch_space
 
 from wm_gym import resets
 from wm_gym.core import WorldCore
-from wm_gym.env import check_render_mode, slot_info
+from wm_gym.env import check_render_mode
 from wm_gym.slots import Slot
 from wm_gym.world import World
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from wm_gym.data.lerobot_schema import (DATA_PATH, EPISODES_PATH, INFO_PATH, TASKS_PATH, VIDEO_PATH, DatasetError,
+from wm_gym.data.lerobot_schema import (DATA_PATH, INFO_PATH, TASKS_PATH, VIDEO_PATH, DatasetError,
                                         CAMERA_PREFIX, read_info)
 from wm_gym.data.video import count_frames, decode
 
