@@ -30,7 +30,7 @@ def make_engine(world, backend: str = "auto", device: str = "auto", decode: bool
         return TorchEngine(world, device, decode)
     if backend == "openvino":
         if not has_openvino:
-            raise ImportError("backend='openvino' needs the openvino package: pip install 'wm-gym[openvino]'")
+            raise ImportError("backend='openvino' needs the openvino package: pip install openvino")
         if device != "cpu":
             raise ValueError(f"backend='openvino' runs on device='cpu', not {device!r}")
         from wm_gym.engine.openvino import OpenVINOEngine
