@@ -59,8 +59,8 @@ class SpatialSoftmaxCNN(BaseFeaturesExtractor):
         images = {k: s for k, s in parts.items() if is_image_space(s, normalized_image=normalized_image)}
         if not images:
             raise ValueError(
-                f"SpatialSoftmaxCNN needs an image (uint8 [H, W, 3]) in the observation space, "
-                f"got {observation_space}; for vectors use policy: MlpPolicy and no features extractor, or make the env with observation='pixels'"
+                f"SpatialSoftmaxCNN needs an image (uint8 [H, W, 3]) in the observation space, got {observation_space}; "
+                "for vectors use policy: MlpPolicy and no extractor, or make the env with observation='pixels'"
             )
         vectors = {k: s for k, s in parts.items() if k not in images}
         keypoints = 2 * channels[-1] * len(images)
@@ -69,8 +69,7 @@ class SpatialSoftmaxCNN(BaseFeaturesExtractor):
         self.is_dict = isinstance(observation_space, gym.spaces.Dict)
         self.vectors, self.state_scale = sorted(vectors), state_scale
         self.cnn = nn.ModuleDict({
-            k or "pixels": _keypoint_cnn(s, channels, temperature, normalize)
-            for k, s in sorted(images.items())})
+            k or "pixels": _keypoint_cnn(s, channels, temperature, normalize) for k, s in sorted(images.items())})
         self.out = nn.Sequential(nn.Linear(total, features_dim), nn.ReLU()) if features_dim else nn.Identity()
 
     def forward(self, observation) -> torch.Tensor:
@@ -81,7 +80,9 @@ class SpatialSoftmaxCNN(BaseFeaturesExtractor):
         return self.out(torch.cat(features, dim=1))
 
 
-def _keypoint_cnn(space: gym.spaces.Box, channels: Sequence[int], temperature: float, normalize: bool) -> nn.Sequential:
+def _keypoint_cnn(
+    space: gym.spaces.Box, channels: Sequence[int], temperature: float, normalize: bool
+) -> nn.Sequential:
     """Convolutions at stride 4 in all (5x5/2, 3x3/2, 3x3/1), then the spatial softmax."""
     planes, height, width = space.shape if is_image_space_channels_first(space) else (space.shape[2], *space.shape[:2])
     c1, c2, c3 = channels
@@ -91,6 +92,6 @@ def _keypoint_cnn(space: gym.spaces.Box, channels: Sequence[int], temperature: f
         nn.Conv2d(c1, c2, 3, stride=2, padding=1),
         nn.ReLU(),
         nn.Conv2d(c2, c3, 3, padding=1),
-        nn.InstanceNorm2d(c3) if normalize else nn.Identity(),
+        *([nn.InstanceNorm2d(c3)] if normalize else []),
         SpatialSoftmax(c3, -(-height // 4), -(-width // 4), temperature),
     )
