@@ -5,7 +5,7 @@ import shutil
 import numpy as np
 import pytest
 
-from wm_gym.data import DatasetError, LeRobotReader, LeRobotWriter, cache, open_clips
+from wm_gym.data import DatasetError, LeRobotReader, LeRobotWriter, cache, join_clips, open_clips
 from wm_gym.data.lerobot_schema import feature, video_feature
 from wm_gym.data.record import record
 from wm_gym.data.resize import resize_area
@@ -141,3 +141,21 @@ def test_resize_keeps_flat_pictures_flat_and_the_mean():
     assert np.abs(small.mean((1, 2)) - frames.mean((1, 2))).max() < 0.5
     assert (resize_area(np.full((1, 31, 47, 3), 77, np.uint8), (64, 64)) == 77).all()
     assert np.array_equal(resize_area(frames, (31, 47)), frames)
+
+
+def test_joined_recordings_read_like_one(dataset, tmp_path):
+    other = record(BALL, 3, out=tmp_path / "other", seed=5, workers=0, progress=False)
+    parts = [open_clips(folder, cache_dir=tmp_path) for folder in (dataset, other)]
+    joined = join_clips(parts)
+    assert len(joined) == 9 and joined.episode_offset.tolist() == [16 * e for e in range(10)]
+    frames = np.concatenate([np.asarray(part.frames) for part in parts])
+    assert joined.frames.shape == frames.shape and len(joined.frames) == len(frames)
+    rows = np.array([[0, 95, 96], [143, 50, -1]])
+    assert (joined.frames[rows] == frames[rows]).all() and (joined.frames[90:100] == frames[90:100]).all()
+    assert (joined.frames[7] == frames[7]).all()
+    assert (joined.action == np.concatenate([part.action for part in parts])).all()
+    assert joined.physics_state.shape == (144, 4) and joined.meta["latest_row"] == 96
+    assert joined.meta["dataset_hash"] not in [part.meta["dataset_hash"] for part in parts]
+    small = open_clips(other, size=(16, 16), cache_dir=tmp_path)
+    with pytest.raises(DatasetError, match="frame size.*same environment"):
+        join_clips([parts[0], small])

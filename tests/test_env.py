@@ -419,3 +419,14 @@ def test_any_sequence_of_calls_keeps_spaces_and_counters(world, commands, mode):
             over = truncated
         assert observation in env.observation_space
         assert (env.core.steps[0], env.core.episodes[0], env.core.seeds[0]) == (steps, episode, seed % 2**64)
+
+
+@pytest.mark.parametrize("starts, distinct", [("first", 4), ("any", 8)])
+def test_where_episodes_begin(starts, distinct):
+    env = WorldEnv(make_world(), starts=starts)
+    assert len({env.reset(seed=seed)[0].tobytes() for seed in range(80)}) == distinct
+
+
+def test_unknown_starts_are_refused():
+    with pytest.raises(ValueError, match="'middle'.*'any'"):
+        WorldEnv(make_world(), starts="middle")

@@ -17,8 +17,8 @@ import wm_gym  # noqa: F401  (registers the ids)
 from wm_gym.physics import SCRIPTED_KINDS, TASKS, TaskEntry
 from wm_gym.starts import StartBank
 
-REACH, PUSH = "wm_gym/ReachPyBullet-v0", "wm_gym/PushPyBullet-v0"
-TWINS = (REACH, PUSH)
+REACH, PUSH, DRAWER = (f"wm_gym/{name}PyBullet-v0" for name in ("Reach", "Push", "Drawer"))
+TWINS = (REACH, PUSH, DRAWER)
 
 
 def make(env_id: str, **kwargs):
@@ -69,7 +69,7 @@ def test_both_checkers_pass_without_a_warning(env_id, observation):
         sb3_check_env(gym.make(env_id, observation=observation))
 
 
-@pytest.mark.parametrize("env_id, actions, horizon", [(REACH, 3, 50), (PUSH, 2, 60)])
+@pytest.mark.parametrize("env_id, actions, horizon", [(REACH, 3, 50), (PUSH, 2, 60), (DRAWER, 2, 60)])
 def test_spaces_and_horizon(env_id, actions, horizon):
     env = gym.make(env_id, observation="pixels+state", render_mode="rgb_array", size=96)
     assert env.action_space == gym.spaces.Box(-1, 1, (actions,), np.float32)
@@ -85,7 +85,7 @@ def test_spaces_and_horizon(env_id, actions, horizon):
 
 
 def test_importing_costs_no_pybullet_and_a_second_process_sees_the_same_frames(twin):
-    env_id = TASKS["reach" if twin.action_space.shape == (3,) else "push"].env_id
+    env_id = twin.spec.id
     code = (f"import sys; sys.path[:0] = {sys.path!r}; import wm_gym.physics; "
             "assert not {'pybullet', 'torch'} & set(sys.modules); "
             f"from test_physics import make, roll_out; print(roll_out(make({env_id!r}), 'expert', 25, seed=5)[0])")
@@ -177,7 +177,8 @@ def test_pushing_moves_the_block_and_near_starts_stay_near():
 # tasks
 @pytest.mark.parametrize("env_id, kind, episodes, low, high", [
     (REACH, "expert", 25, 0.99, 1.0), (REACH, "uniform", 20, 0.0, 0.1), (REACH, "near-miss", 12, 0.0, 0.1),
-    (PUSH, "expert", 15, 0.8, 1.0), (PUSH, "uniform", 10, 0.0, 0.1), (PUSH, "near-miss", 8, 0.0, 0.25)])
+    (PUSH, "expert", 15, 0.8, 1.0), (PUSH, "uniform", 10, 0.0, 0.1), (PUSH, "near-miss", 8, 0.0, 0.25),
+    (DRAWER, "expert", 12, 0.99, 1.0), (DRAWER, "uniform", 10, 0.0, 0.2), (DRAWER, "near-miss", 8, 0.0, 0.0)])
 def test_success_rates_of_the_scripted_policies(env_id, kind, episodes, low, high):
     assert low <= success_rate(make(env_id), kind, episodes) <= high
 

@@ -9,12 +9,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from wm_gym.data import join_clips, open_clips
 from wm_gym.data.record import record
 from wm_gym.training import train
+from wm_gym.training.segments import SegmentSampler
 from wm_gym.world import World
 
 TESTS = Path(__file__).parent
-SHORT = {"tokenizer_updates": 12, "dynamics_updates": 12, "heads_updates": 12, "checkpoint_every": 4,
+SHORT = {"tokenizer_updates": 12, "pose_updates": 12, "dynamics_updates": 12, "heads_updates": 12, "checkpoint_every": 4,
          "report_every": 6, "starts": 8}
 
 
@@ -52,6 +54,37 @@ sys.path.insert(0, {tests!r})
 from wm_gym.training import train
 train({data!r}, {out!r}, preset="tiny", overrides={overrides!r}, progress=False)
 """
+
+
+def test_finetuning_goes_on_from_a_world_on_more_recordings(balls, tmp_path):
+    first = train(balls, tmp_path / "first", preset="tiny", overrides=SHORT, progress=False)
+    more = record("ball_env:wm_gym_test/Ball-v0", 4, policy="expert", out=tmp_path / "more", seed=9, workers=0)
+    kept = {"tokenizer_updates": 0, "pose_updates": 0}
+    out = train([balls, more], tmp_path / "second", preset="tiny", overrides=SHORT | kept, init=first, progress=False)
+    before, after = weights(first), weights(out)
+    for part, same in (("tokenizer", True), ("dynamics", False), ("heads", False)):
+        equal = all((tensor == after[part][key]).all() for key, tensor in before[part].items())
+        assert equal is same, part
+    for key, tensor in before["dynamics"].items():
+        if key.startswith(("pose_net", "pose_code")):
+            assert (tensor == after["dynamics"][key]).all(), key
+    spec = World.from_pretrained(out).spec
+    assert "44 episodes" in spec.trained_on and "first" in spec.trained_on and spec.name == "second"
+
+
+def test_finetuning_without_a_world_is_refused(balls, tmp_path):
+    with pytest.raises(ValueError, match="--init"):
+        train(balls, tmp_path / "w", preset="finetune")
+    assert not list(tmp_path.iterdir())
+
+
+def test_latest_share_of_a_batch(balls, tmp_path):
+    more = record("ball_env:wm_gym_test/Ball-v0", 2, policy="expert", out=tmp_path / "more", seed=9, workers=0)
+    clips = join_clips([open_clips(balls), open_clips(more)])
+    sampler = SegmentSampler(clips, 2, np.arange(42), latest_share=0.25)
+    segments = sampler.draw(np.random.default_rng(0), 64, 4)
+    assert (segments.rows[:, -1] >= clips.episode_offset[40]).sum() == 16
+    assert all(np.searchsorted(clips.episode_offset, row, side="right").std() == 0 for row in segments.moves)
 
 
 def test_killed_training_ends_with_the_same_weights(balls, tmp_path):

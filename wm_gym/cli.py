@@ -1,4 +1,4 @@
-"""What can be typed? The `wm-gym` command: record, train, agent train, agent evaluate, demo.
+"""What can be typed? The `wm-gym` command: record, train, agent train, agent evaluate, improve, demo.
 
 Each command is one `Command` below: its help text, its flags and the function that does the work. The functions import
 what they need when they run, so `wm-gym --help` stays quick.
@@ -71,9 +71,10 @@ def add_record(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("env_id", metavar="ENV_ID", help=ENV_ID_HELP)
     parser.add_argument("--episodes", type=positive_int, required=True, metavar="N",
                         help="how many the dataset holds at the end (with what an interrupted run left there)")
-    parser.add_argument("--policy", choices=POLICIES, default="mix",
-                        help="who acts; mix takes of the others what the environment has: all for wm-gym's physics "
-                             "twins, random alone for any other (default: mix)")
+    parser.add_argument("--policy", default="mix",
+                        help=f"who acts: {', '.join(POLICIES)} or agent:FOLDER; mix takes of the scripts what the "
+                             "environment has: all for wm-gym's physics twins, random alone for any other "
+                             "(default: mix)")
     parser.add_argument("--out", required=True, metavar="DIR", help="the LeRobotDataset v3.0 folder to write")
     parser.add_argument("--seed", type=int, default=0, help="episode i depends on (seed, i) only (default: 0)")
     parser.add_argument("--workers", type=positive_int, default=None, metavar="N",
@@ -100,12 +101,16 @@ def run_record(args: argparse.Namespace) -> None:
 
 
 def add_train(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("dataset", metavar="DATASET", help="a LeRobotDataset v3.0 folder")
+    parser.add_argument("dataset", metavar="DATASET", nargs="+",
+                        help="a LeRobotDataset v3.0 folder, or several of one environment")
     parser.add_argument("--out", required=True, metavar="WORLD",
                         help="the world folder to write; checkpoints and logs lie in WORLD.training, and the same "
                              "command goes on from there")
     parser.add_argument("--preset", choices=PRESETS, default="small",
-                        help="tiny: seconds, for tests; small: a CPU in an hour or two; base: a GPU (default: small)")
+                        help="tiny: seconds, for tests; small: a CPU in an hour or two; base: a GPU; finetune: "
+                             "minutes, with --init (default: small)")
+    parser.add_argument("--init", default=None, metavar="WORLD",
+                        help="go on from this trained world, with --preset finetune and more recordings")
     parser.add_argument("--set", type=preset_field, action="append", default=[], metavar="FIELD=VALUE",
                         help="change one number of the preset, e.g. dynamics_updates=2000; may be repeated")
     parser.add_argument("--seed", type=int, default=0, help="the one seed of the whole training (default: 0)")
@@ -135,7 +140,7 @@ def run_train(args: argparse.Namespace) -> None:
 
     out = train(
         args.dataset, args.out, preset=args.preset, overrides=dict(args.set), seed=args.seed, camera=args.camera,
-        size=args.size, name=args.name, cpu=args.cpu, overwrite=args.overwrite,
+        size=args.size, name=args.name, init=args.init, cpu=args.cpu, overwrite=args.overwrite,
     )
     print(f"trained: {out}\nnext: gym.make(\"wm_gym/World-v0\", world=\"{out}\")")
 
@@ -201,6 +206,41 @@ def run_agent_evaluate(args: argparse.Namespace) -> None:
     print(summary(results))
 
 
+# ---------------------------------------------------------------- improve
+
+
+def add_improve(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("world", metavar="WORLD", help="a world folder, or the name of a shipped one")
+    parser.add_argument("--dataset", required=True, action="append", metavar="DATASET",
+                        help="what the world was trained on; may be repeated")
+    parser.add_argument("--out", required=True, metavar="DIR",
+                        help="agents, recordings, worlds, improve.json and improve.png; the same command goes on there")
+    parser.add_argument("--rounds", type=positive_int, default=2, metavar="N",
+                        help="agents trained; the world is finetuned between them (default: 2)")
+    parser.add_argument("--twin", default=None, metavar="ENV_ID", help="(default: the twin that the world names)")
+    parser.add_argument("--algo", default="ppo", help="ppo, sac or dqn (default: ppo)")
+    parser.add_argument("--timesteps", type=positive_int, default=None, metavar="N",
+                        help="environment steps of each agent (default: the recipe's)")
+    parser.add_argument("--recipe", default=None, metavar="FILE",
+                        help="YAML in rl_zoo3's keys (default: wm_gym/rl/recipes/ALGO.yml)")
+    parser.add_argument("--episodes", type=positive_int, default=200, metavar="N",
+                        help="recorded in the twin each round (default: 200)")
+    parser.add_argument("--evaluations", type=positive_int, default=100, metavar="N",
+                        help="matched starts of each round's measurement (default: 100)")
+    parser.add_argument("--set", type=preset_field, action="append", default=[], metavar="FIELD=VALUE",
+                        help="change one number of the finetune preset, e.g. dynamics_updates=2000; may be repeated")
+    parser.add_argument("--seed", type=int, default=0, help="(default: 0)")
+
+
+def run_improve(args: argparse.Namespace) -> None:
+    from wm_gym.rl.improve import NOTES_FILE, PLOT_FILE, improve
+
+    out = improve(args.world, args.dataset, args.out, args.rounds, twin_id=args.twin, algo=args.algo,
+                  timesteps=args.timesteps, recipe_file=args.recipe, episodes=args.episodes,
+                  evaluations=args.evaluations, seed=args.seed, overrides=dict(args.set))
+    print(f"improved: {out / NOTES_FILE} and {out / PLOT_FILE}")
+
+
 # ---------------------------------------------------------------- demo
 
 
@@ -234,6 +274,9 @@ COMMANDS = (
     Command("agent evaluate", "measure a policy, in a learned world and in its physics twin from the same starts",
             "wm-gym agent evaluate my-agent --env wm_gym/Reach-v0 --episodes 100",
             add_agent_evaluate, run_agent_evaluate),
+    Command("improve", "train an agent in a world, record it in the twin, finetune the world, and again",
+            "wm-gym improve my-world --dataset reach-data --rounds 2 --out improved",
+            add_improve, run_improve),
     Command("demo", "train a policy inside the shipped Reach world, check it in physics, write a report",
             "wm-gym demo",
             add_demo, run_demo),

@@ -21,7 +21,8 @@ class WorldCore:
 
     world: a World, a folder, a catalogue name or a Hub id. observation: "pixels" uint8 [H, W, 3]; "pixels+state"
     {"pixels", "agent_pos" float32 [P]}; "latent" float32 [C*h*w], which skips the decoder. max_episode_steps: None
-    for the world's horizon, -1 for none. Episodes end by learned success (unless terminate_on_success is False) or
+    for the world's horizon, -1 for none. starts: "first" draws from the bank's first frames of episodes, "any" from
+    all of it, in the middle of episodes too. Episodes end by learned success (unless terminate_on_success is False) or
     by the horizon. Everything that goes out is a copy.
 
     Frames follow from the seeds, the back-end with its number of threads, and the batch size, bit for bit; not from
@@ -30,9 +31,11 @@ class WorldCore:
 
     def __init__(self, world: World | str | Path | None, num_envs: int = 1, *, observation: str = "pixels",
                  backend: str = "auto", device: str = "auto", max_episode_steps: int | None = None,
-                 terminate_on_success: bool = True):
+                 terminate_on_success: bool = True, starts: str = "first"):
         if observation not in spaces.OBSERVATIONS:
             raise ValueError(f"observation={observation!r} is unknown; choose one of {spaces.OBSERVATIONS}")
+        if starts not in ("first", "any"):
+            raise ValueError(f"starts={starts!r} is unknown; choose 'first' or 'any'")
         if num_envs < 1:
             raise ValueError(f"num_envs is {num_envs}, expected at least 1")
         self.world = load_world(world)
@@ -40,6 +43,8 @@ class WorldCore:
         if observation == "pixels+state" and not self.spec.proprioception_dim:
             raise ValueError(f"the world {self.spec.name!r} was recorded without proprioception; "
                              "use observation='pixels'")
+        bank = self.world.starts
+        self._start_rows = np.flatnonzero(bank.t == 0 if starts == "first" and (bank.t == 0).any() else bank.t >= 0)
         self.decode, self.terminate_on_success = observation != "latent", terminate_on_success
         self.engine = load_engine(self.world, backend, device, self.decode)
         self.single_observation_space = self._observation_space()
@@ -94,7 +99,7 @@ class WorldCore:
     def _begin(self, options: dict, seed: int, episode: int) -> tuple[dict, np.ndarray | None]:
         """World state (leading axis of 1) and frame of one start; those of the bank are kept for the process."""
         bank = encoded_starts(self.engine)
-        row = resets.start_index(self.world, options, self._streams.draw(seed, episode))
+        row = resets.start_index(self.world, options, self._start_rows, self._streams.draw(seed, episode))
         if row is not None and row in bank:
             return bank[row]
         if "world_state" in options:

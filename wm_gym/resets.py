@@ -47,10 +47,10 @@ def split_options(options: dict | None, num_envs: int) -> list[dict]:
     return slots
 
 
-def start_index(world: World, options: dict, draw: int) -> int | None:
-    """Row of the start bank that the options ask for (`draw` if they do not say), None if they bring their own start.
+def start_index(world: World, options: dict, rows: np.ndarray, draw: int) -> int | None:
+    """Row of the start bank that the options ask for (one of `rows` if not), None if they bring their own start.
 
-    draw: any integer >= 0; taken modulo the size of the bank.
+    draw: any integer >= 0, taken modulo the number of `rows`.
     """
     if "image" in options or "world_state" in options:
         return None
@@ -62,7 +62,7 @@ def start_index(world: World, options: dict, draw: int) -> int | None:
     if not len(starts):
         raise ValueError("this world has no bank of starts; reset with options={'image': frame} "
                          "(uint8 [H, W, 3])")
-    return draw % len(starts)
+    return int(rows[draw % len(rows)])
 
 
 def clip_of_options(world: World, options: dict) -> tuple[np.ndarray, np.ndarray | None]:

@@ -11,6 +11,7 @@ _HOME = {
     "LeRobotReader": "lerobot_reader",
     "LeRobotWriter": "lerobot_writer",
     "ClipData": "cache",
+    "join_clips": "cache",
     "open_clips": "cache",
 }
 __all__ = sorted(_HOME)

@@ -18,17 +18,21 @@ from wm_gym.data.lerobot_schema import CAMERA_PREFIX, DatasetError
 from wm_gym.data.resize import resize_area
 
 
+SAME = ("action_names", "action_bounds", "proprioception_names", "reward_terms", "has_success", "env_id", "camera")
+
+
 @dataclass
 class ClipData:
     """All rows of a dataset with one camera's frames; rows of episode e are episode_offset[e]:episode_offset[e+1].
 
     Row t holds observation t and action t, which leads to observation t+1; an episode's last row has no successor.
-    frames uint8 memmap [N, H, W, 3]; action float32 [N, A]; proprioception float32 [N, P] (P may be 0);
-    reward float32 [N, R], the terms of transition t -> t+1 (zeros where the dataset has none); success bool [N], of
+    frames uint8 memmap (or JoinedFrames) [N, H, W, 3]; action float32 [N, A]; proprioception float32 [N, P] (P may be
+    0); reward float32 [N, R], the terms of transition t -> t+1 (zeros where the dataset has none); success bool [N], of
     the row's observation; episode_offset int64 [E+1]; physics_state float64 [N, S] or None; episode_success bool [E].
     meta: fps, action_names, action_low, action_high, action_bounds ("stated" by the dataset, or "data": its smallest
     and largest values), proprioception_names, reward_terms, has_reward, has_success, camera, task_description,
-    tasks (text of each episode), env_id, env_kwargs, horizon, dataset_hash, dataset.
+    tasks (text of each episode), latest_row (where the last of several joined recordings begins), env_id,
+    env_kwargs, horizon, dataset_hash, dataset.
     """
 
     frames: np.ndarray
@@ -67,6 +71,52 @@ def open_clips(dataset, camera=None, size=None, cache_dir=None, progress=True):
         frames=frames, action=columns["action"], proprioception=columns["proprioception"], reward=columns["reward"],
         success=success, episode_offset=reader.offset, physics_state=columns["physics_state"],
         episode_success=episode_success, meta=_meta(reader, columns, camera, digest))
+
+
+def join_clips(parts):
+    """Join recordings of one environment (ClipData of the same features); DatasetError where they differ."""
+    if len(parts) == 1:
+        return parts[0]
+    first = parts[0]
+    for part in parts[1:]:
+        for what, a, b in (("frame size", first.frames.shape[1:], part.frames.shape[1:]),
+                           *((k, first.meta[k], part.meta[k]) for k in SAME)):
+            if a != b:
+                raise DatasetError(f"{part.meta['dataset']} has {what} {b}, {first.meta['dataset']} has {a}; only "
+                                   f"recordings of the same environment can be joined")
+    joined = {key: np.concatenate([getattr(part, key) for part in parts])
+              for key in ("action", "proprioception", "reward", "success", "episode_success")}
+    physics = [part.physics_state for part in parts]
+    before = np.cumsum([0, *(len(part.frames) for part in parts)])
+    offset = np.concatenate([[0], *(part.episode_offset[1:] + n for part, n in zip(parts, before))])
+    digest = hashlib.blake2b(" ".join(part.meta["dataset_hash"] for part in parts).encode(), digest_size=16)
+    meta = first.meta | {"action_low": np.min([part.meta["action_low"] for part in parts], 0).tolist(),
+                         "action_high": np.max([part.meta["action_high"] for part in parts], 0).tolist(),
+                         "latest_row": int(before[-2]), "tasks": sum((part.meta["tasks"] for part in parts), []),
+                         "dataset_hash": digest.hexdigest(), "horizon": max(part.meta["horizon"] for part in parts)}
+    return ClipData(frames=JoinedFrames([part.frames for part in parts]), episode_offset=offset, meta=meta,
+                    physics_state=None if any(x is None for x in physics) else np.concatenate(physics), **joined)
+
+
+class JoinedFrames:
+    """Several frame arrays [N, H, W, 3] as one, read by slices and integer arrays without joining them in memory."""
+
+    def __init__(self, parts):
+        self.parts, self.ends = parts, np.cumsum([len(part) for part in parts])
+        self.shape = (int(self.ends[-1]), *parts[0].shape[1:])
+
+    def __len__(self):
+        return self.shape[0]
+
+    def __getitem__(self, rows):
+        rows = np.arange(len(self))[rows]
+        out = np.empty((*rows.shape, *self.shape[1:]), np.uint8)
+        which = np.searchsorted(self.ends, rows, side="right")
+        for number, part in enumerate(self.parts):
+            mask = which == number
+            if mask.any():
+                out[mask] = part[rows[mask] - (self.ends[number] - len(part))]
+        return out
 
 
 def default_cache():

@@ -10,7 +10,7 @@ from pathlib import Path
 from wm_gym.data.lerobot_schema import CAMERA_PREFIX, INFO_PATH, DatasetError, feature, read_info, video_feature
 from wm_gym.data.lerobot_writer import LeRobotWriter
 from wm_gym.data.parallel import Interrupts, simulate
-from wm_gym.data.rollout import MIX, POLICIES
+from wm_gym.data.rollout import AGENT, KINDS, POLICIES
 
 CAMERA = CAMERA_PREFIX + "main"
 
@@ -19,15 +19,16 @@ def record(env_id, episodes, policy="mix", *, out, seed=0, workers=None, noise=0
            size=None, progress=True, shard_frames=2000):
     """Record `episodes` episodes of a registered environment into the LeRobotDataset folder `out`; returns its Path.
 
-    policy: expert, noisy, random, near-miss, or mix (of those the environment has: without scripted policies that is
-    random alone); noise in [0, 1] perturbs "noisy". workers: processes, default one a core; 0 simulates in this
-    process. resume: go on with what is in `out`. size (H, W): store frames resized by area. Episode i depends only on
-    (seed, i). Raises ValueError for an unknown id, policy, or a folder recorded with other arguments.
+    policy: expert, noisy, random, near-miss, mix (of those the environment has: without scripted policies that is
+    random alone), or agent:FOLDER, a trained agent in a physics twin, exploring in half of the episodes; noise in
+    [0, 1] perturbs "noisy". workers: processes, default one a core; 0 simulates in this process. resume: go on
+    with what is in `out`. size (H, W): store frames resized by area. Episode i depends only on (seed, i). Raises
+    ValueError for an unknown id, policy, or a folder recorded with other arguments.
     KeyboardInterrupt comes through after what was simulated is written.
     """
     out = Path(out)
-    if policy not in POLICIES:
-        raise ValueError(f"unknown policy {policy!r}; give one of {', '.join(POLICIES)}")
+    if policy not in POLICIES and not policy.startswith(AGENT):
+        raise ValueError(f"unknown policy {policy!r}; give one of {', '.join(POLICIES)}, or {AGENT}FOLDER")
     if int(episodes) != episodes or episodes < 1:
         raise ValueError(f"episodes is {episodes!r}, expected a whole number of at least 1")
     env_kwargs = dict(env_kwargs or {})
@@ -94,7 +95,7 @@ def _extra(asked, describe, episode):
     return asked | {key: describe[key] for key in ("action_space", "action_low", "action_high", "action_names",
                                                    "proprioception_names", "horizon", "task_description")} | {
         "reward_terms": episode.reward_terms, "success": "next.success" in episode.columns,
-        "policy_kinds": list(MIX)}
+        "policy_kinds": list(KINDS)}
 
 
 def _check_resume(out, asked, resume):

@@ -11,6 +11,8 @@ import numpy as np
 
 MIX = {"expert": 0.2, "noisy": 0.35, "random": 0.2, "near-miss": 0.25}  # shares of --policy mix
 POLICIES = (*MIX, "mix")
+KINDS = (*MIX, "agent")  # what the column policy_kind counts
+AGENT = "agent:"  # a policy that is a trained agent: agent:FOLDER
 MAX_STEPS = 1000  # where the environment has no horizon of its own
 
 
@@ -31,9 +33,13 @@ class EpisodeSource:
 
     def __init__(self, env_id, env_kwargs, policy, seed, noise, size):
         self.env_id, self.policy, self.seed, self.noise, self.size = env_id, policy, seed, noise, size
-        self.env = make_env(env_id, env_kwargs)
+        self.agent = None
+        if policy.startswith(AGENT):
+            self.agent, self.env = agent_env(policy.removeprefix(AGENT), env_id, env_kwargs)
+        else:
+            self.env = make_env(env_id, env_kwargs)
         self.kinds = policy_kinds(self.env)
-        if policy != "mix" and policy not in self.kinds:
+        if self.agent is None and policy != "mix" and policy not in self.kinds:
             self.env.close()
             raise ValueError(f"{env_id} has no policy {policy!r}; it has {', '.join(self.kinds)}: "
                              f"give --policy {self.kinds[-1]}")
@@ -47,11 +53,11 @@ class EpisodeSource:
         rng = np.random.default_rng(policy_seed)
         kind = self._choose(rng)
         observation, info = self.env.reset(seed=int(env_seed % 2**31))
-        act = self._policy(kind, rng)
+        act = self._policy(kind, rng) if self.agent is None else self._actor(rng)
         rows, rewards, successes, infos = [self._row(observation, info)], [], [], [info]
         actions = []
         while True:
-            action = act()
+            action = act(observation)
             actions.append(self.encode_action(action))
             observation, reward, terminated, truncated, info = self.env.step(action)
             rows.append(self._row(observation, info))
@@ -67,7 +73,7 @@ class EpisodeSource:
 
     def _choose(self, rng):
         if self.policy != "mix":
-            return self.policy
+            return "agent" if self.agent else self.policy
         share = np.array([MIX[kind] for kind in self.kinds])
         return self.kinds[rng.choice(len(self.kinds), p=share / share.sum())]
 
@@ -76,9 +82,19 @@ class EpisodeSource:
         if scripted is not None:
             act = scripted(kind, rng, noise=self.noise).act
             low, high = self.action_space.low, self.action_space.high
-            return lambda: np.clip(np.asarray(act(), np.float32), low, high)
+            return lambda _: np.clip(np.asarray(act(), np.float32), low, high)
         self.action_space.seed(int(rng.integers(2**31)))
-        return self.action_space.sample
+        return lambda _: self.action_space.sample()
+
+    def _actor(self, rng):
+        """The agent, exploring in half of the episodes."""
+        import torch
+
+        from wm_gym.rl.rollout import Actor, one_in_batch
+
+        torch.manual_seed(int(rng.integers(2**31)))
+        actor = Actor(self.agent, self.action_space, deterministic=bool(rng.random() < 0.5))
+        return lambda seen: actor.act(one_in_batch(seen))[0]
 
     def _row(self, observation, info):
         state = getattr(self.env.unwrapped, "get_physics_state", None)
@@ -87,6 +103,8 @@ class EpisodeSource:
 
     def _frame(self, observation):
         pixels = observation.get("pixels") if isinstance(observation, dict) else observation
+        if self.agent is not None:  # it sees the frames through its world's tokenizer; what is recorded is the camera's
+            pixels = self.env.render()
         if isinstance(pixels, dict):  # several cameras: the first
             pixels = next(iter(pixels.values()))
         if not (isinstance(pixels, np.ndarray) and pixels.dtype == np.uint8 and pixels.ndim == 3
@@ -120,7 +138,7 @@ class EpisodeSource:
             columns["next.success"] = np.array([*flags, flags[-1]])
         if physics[0] is not None:
             columns["physics_state"] = np.stack(physics)
-        columns["policy_kind"] = np.full(length, list(MIX).index(kind), np.int64)
+        columns["policy_kind"] = np.full(length, KINDS.index(kind), np.int64)
         columns = {key: value.reshape(length, -1) for key, value in columns.items()}
         return RecordedEpisode(np.stack(frames), columns, self.describe["task_description"],
                                [term.removeprefix("reward/") for term in terms], kind)
@@ -158,6 +176,19 @@ def make_env(env_id, env_kwargs=None):
     if env.spec.max_episode_steps is None and getattr(env.unwrapped, "horizon", None) is None:
         env = gym.wrappers.TimeLimit(env, MAX_STEPS)
     return env
+
+
+def agent_env(folder, env_id, env_kwargs=None):
+    """An agent and its physics twin for recording; ValueError where the environment is no twin of this package."""
+    from wm_gym.registration import TWIN_ENTRY_POINT, find_spec
+    from wm_gym.rl.agent_folder import load_agent
+    from wm_gym.rl.rollout import make_twin
+
+    agent = load_agent(folder)
+    if find_spec(env_id).entry_point != TWIN_ENTRY_POINT:
+        raise ValueError(f"an agent can be recorded in a physics twin only, {env_id} is none; give --policy random, or "
+                         f"one of wm_gym's PyBullet ids")
+    return agent, make_twin(env_id, agent.world, agent, terminate_on_success=False, **(env_kwargs or {}))
 
 
 def policy_kinds(env):

@@ -22,4 +22,5 @@ class TaskEntry:
 TASKS = {
     "reach": TaskEntry("wm_gym/ReachPyBullet-v0", "wm_gym.physics.reach:ReachTask", 50, {"task": "reach"}),
     "push": TaskEntry("wm_gym/PushPyBullet-v0", "wm_gym.physics.push:PushTask", 60, {"task": "push"}),
+    "drawer": TaskEntry("wm_gym/DrawerPyBullet-v0", "wm_gym.physics.drawer:DrawerTask", 60, {"task": "drawer"}),
 }

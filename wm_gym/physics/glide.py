@@ -43,12 +43,16 @@ class GlidingScene(PandaScene):
         drop them, and round what moves to a nanometre.
         """
         c = self.client
-        for body in self.movable:
-            c.setCollisionFilterGroupMask(body, -1, 0, 0)
+        links = [(body, -1) for body in self.movable] + [(body, 0) for body in self.sliders]
+        for body, link in links:
+            c.setCollisionFilterGroupMask(body, link, 0, 0)
         c.performCollisionDetection()
+        for body, link in links:
+            c.setCollisionFilterGroupMask(body, link, 1, -1)
         for body in self.movable:
-            c.setCollisionFilterGroupMask(body, -1, 1, -1)
             self.set_motion(body, self.motion(body).round(9))
+        for body in self.sliders:
+            self.slide(body, self.slid(body).round(9))
 
 
 def arm_angles(x: float, y: float, z: float, turn: float = pi / 2) -> list[float]:

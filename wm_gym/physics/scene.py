@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import os
 import re
+import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -48,7 +49,8 @@ class PandaScene:
     def __init__(self, camera: Camera, size: int = 64, renderer: str = "auto", tool: Tool | None = None):
         self.client = _Client()
         self.size, self.renderer = size, _renderer(self.client, renderer)
-        self.movable: list[int] = []  # bodies that physics moves, besides the robot
+        self.movable: list[int] = []  # free bodies that physics moves
+        self.sliders: list[int] = []  # bodies whose link 0 slides along x
         self.client.setGravity(0, 0, -9.81)
         self.view = self.client.computeViewMatrixFromYawPitchRoll(
             camera.target, camera.distance, camera.yaw, camera.pitch, 0, 2)
@@ -82,6 +84,35 @@ class PandaScene:
         """Add an upright cylinder that is only drawn."""
         return self.client.createMultiBody(0, -1, self.client.createVisualShape(
             self.client.GEOM_CYLINDER, radius=radius, length=length, rgbaColor=colour))
+
+    def slider(self, boxes, travel: float, friction: float) -> int:
+        """Add boxes (position, half extents, colour) that slide together along -x by 0 to `travel` metres.
+
+        friction in newtons. Returns the body's number; `place` puts it somewhere, `slid` and `slide` say how far it is.
+        """
+        shapes = "".join(f"""
+      <{kind}><origin xyz="{' '.join(map(str, at))}"/><geometry><box size="{' '.join(str(2 * h) for h in half)}"/></geometry>\
+{f'<material name="m{i}"><color rgba="{" ".join(map(str, colour))}"/></material>' if kind == "visual" else ""}</{kind}>"""
+                         for i, (at, half, colour) in enumerate(boxes) for kind in ("visual", "collision"))
+        urdf = f"""<robot name="slider"><link name="base"><inertial><mass value="1"/><inertia ixx="1" ixy="0" ixz="0" iyy="1" iyz="0" izz="1"/></inertial></link><link name="tray">
+      <inertial><origin xyz="0 0 0.02"/><mass value="0.5"/><inertia ixx="0.01" ixy="0" ixz="0" iyy="0.01" iyz="0" izz="0.01"/></inertial>{shapes}
+    </link><joint name="slide" type="prismatic"><parent link="base"/><child link="tray"/><axis xyz="-1 0 0"/>
+      <limit lower="0" upper="{travel}" effort="100" velocity="10"/></joint></robot>"""
+        with tempfile.NamedTemporaryFile("w", suffix=".urdf") as file:
+            file.write(urdf)
+            file.flush()
+            body = self.client.loadURDF(file.name, useFixedBase=True)
+        self.client.setJointMotorControl2(body, 0, self.client.VELOCITY_CONTROL, targetVelocity=0, force=friction)
+        self.sliders.append(body)
+        return body
+
+    def slid(self, body: int) -> np.ndarray:
+        """How far a slider is out, metres, and its speed: float64 [2]."""
+        return np.array(self.client.getJointState(body, 0)[:2])
+
+    def slide(self, body: int, state) -> None:
+        """Put a slider where `slid` said it was."""
+        self.client.resetJointState(body, 0, *state)
 
     def place(self, body: int, position, orientation=(0, 0, 0, 1)) -> None:
         self.client.resetBasePositionAndOrientation(body, position, orientation)

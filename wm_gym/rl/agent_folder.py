@@ -27,6 +27,7 @@ from safetensors.torch import load_file, save_file
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.policies import BasePolicy
 
+from wm_gym.registration import find_spec
 from wm_gym.rl.recipe import algorithm, decode_policy_kwargs, encode_policy_kwargs, env_wrapper
 
 CONFIG_FILE, TENSORS_FILE = "config.yml", "policy.safetensors"
@@ -50,6 +51,18 @@ class Agent:
     def env_id(self) -> str | None:
         """The environment that it was trained in."""
         return self.config.get("env_id")
+
+    @property
+    def env_kwargs(self) -> dict[str, Any]:
+        """The keyword arguments of its environment, without those that shaped the training's episodes only."""
+        return without_episode_shape(self.config.get("env_kwargs") or {})
+
+    @property
+    def world(self) -> Any:
+        """The learned world that it was trained in (a folder, a name or a Hub id), or None."""
+        if not (self.config.get("learned") and self.env_id):
+            return None
+        return {**find_spec(self.env_id).kwargs, **self.env_kwargs}.get("world")
 
     @property
     def frame_stack(self) -> int:
@@ -155,6 +168,11 @@ def build_policy(config: dict[str, Any]) -> BasePolicy:
         lambda _: 0.0,  # a learning rate; training goes on through Agent.to_sb3
         **decode_policy_kwargs(config["policy_kwargs"]),
     )
+
+
+def without_episode_shape(env_kwargs: dict[str, Any]) -> dict[str, Any]:
+    """env_kwargs less those that say how episodes begin and end: a policy is measured in the environment's own episodes."""
+    return {k: v for k, v in env_kwargs.items() if k not in ("terminate_on_success", "max_episode_steps", "starts")}
 
 
 def _distinct_tensors(policy: BasePolicy) -> dict[str, torch.Tensor]:

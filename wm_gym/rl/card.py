@@ -8,6 +8,8 @@ from typing import Any
 
 import yaml
 
+from wm_gym.rl.agent_folder import without_episode_shape
+
 CONFIG_FILE, RESULTS_FILE, CARD_FILE = "config.yml", "results.json", "README.md"
 
 
@@ -151,7 +153,7 @@ def _reached(rate: float | None) -> str:
 
 
 def _kwargs(config: dict) -> str:
-    return "".join(f", {k}={v!r}" for k, v in (config.get("env_kwargs") or {}).items())
+    return "".join(f", {k}={v!r}" for k, v in without_episode_shape(config.get("env_kwargs") or {}).items())
 
 
 def _is_dict(config: dict) -> bool:

@@ -176,23 +176,19 @@ def _steps(outcomes: list[Outcome]) -> dict:
 
 def _world_and_twin(agent: Agent, spec: gym.envs.registration.EnvSpec, env_kwargs: dict) -> tuple[Any, str | None]:
     """The learned world and its twin that an id stands for; the twin is None where the id is neither of a pair."""
-    trained_with = agent.config.get("env_kwargs") or {}
     if is_learned(spec):
-        kwargs = {**spec.kwargs, **(trained_with if spec.id == agent.env_id else {}), **env_kwargs}
+        kwargs = {**spec.kwargs, **(agent.env_kwargs if spec.id == agent.env_id else {}), **env_kwargs}
         if "world" not in kwargs:
             raise ValueError(f"{spec.id} needs to know which world: pass env_kwargs={{'world': 'FOLDER'}}")
         return kwargs["world"], load_world(kwargs["world"]).spec.twin
-    if agent.config.get("learned") and agent.env_id:
-        source = {**find_spec(agent.env_id).kwargs, **trained_with}.get("world")
-        if source is not None and load_world(source).spec.twin == spec.id:
-            return source, spec.id
+    if agent.world is not None and load_world(agent.world).spec.twin == spec.id:
+        return agent.world, spec.id
     return None, None
 
 
 def _shared_kwargs(agent: Agent, env_id: str) -> dict:
-    """The env_kwargs of the training that hold for another id too (the observation), all of them for the same."""
-    kwargs = dict(agent.config.get("env_kwargs") or {})
-    return kwargs if env_id == agent.env_id else {k: v for k, v in kwargs.items() if k == "observation"}
+    """The env_kwargs of the training that hold for another id too (the observation), for the same all of them."""
+    return agent.env_kwargs if env_id == agent.env_id else {k: v for k, v in agent.env_kwargs.items() if k == "observation"}
 
 
 # ---------------------------------------------------------------- physics in worker processes

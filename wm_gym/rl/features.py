@@ -1,6 +1,7 @@
 """Which network turns 64x64 pixels into features that a policy learns from within minutes on a CPU?
 
-`SpatialSoftmaxCNN`: three small convolutions, then the expected image coordinates of every feature map
+`SpatialSoftmaxCNN`: three small convolutions, every map normalised to mean 0 and variance 1 so that it looks at
+places from the first update on instead of averaging the whole picture, then the expected image coordinates of each
 (Levine et al. 2016, "End-to-End Training of Deep Visuomotor Policies", section 4): the policy is handed
 *where* things are instead of having to learn it from a flattened feature map. It has about a hundredth of
 NatureCNN's parameters. Use it as any Stable-Baselines3 features extractor:
@@ -41,8 +42,7 @@ class SpatialSoftmaxCNN(BaseFeaturesExtractor):
 
     Images: channels-first Box [C, H, W] (Stable-Baselines3 transposes and scales to [0, 1] by itself), each
     through its own three convolutions (total stride 4) to 2*channels[-1] keypoint coordinates; vectors are
-    appended as they are, times `state_scale`. normalize: every map to mean 0 and variance 1 before the softmax, so
-    that it looks at places from the first update on instead of averaging the whole picture. Raises ValueError for a space that holds no image.
+    appended as they are, times `state_scale`. Raises ValueError for a space that holds no image.
     """
 
     def __init__(
@@ -50,7 +50,6 @@ class SpatialSoftmaxCNN(BaseFeaturesExtractor):
         observation_space: gym.Space,
         channels: Sequence[int] = (16, 32, 32),
         temperature: float = 0.25,
-        normalize: bool = False,
         features_dim: int | None = None,
         state_scale: float = 1.0,
         normalized_image: bool = False,
@@ -69,7 +68,7 @@ class SpatialSoftmaxCNN(BaseFeaturesExtractor):
         self.is_dict = isinstance(observation_space, gym.spaces.Dict)
         self.vectors, self.state_scale = sorted(vectors), state_scale
         self.cnn = nn.ModuleDict({
-            k or "pixels": _keypoint_cnn(s, channels, temperature, normalize) for k, s in sorted(images.items())})
+            k or "pixels": _keypoint_cnn(s, channels, temperature) for k, s in sorted(images.items())})
         self.out = nn.Sequential(nn.Linear(total, features_dim), nn.ReLU()) if features_dim else nn.Identity()
 
     def forward(self, observation) -> torch.Tensor:
@@ -80,9 +79,7 @@ class SpatialSoftmaxCNN(BaseFeaturesExtractor):
         return self.out(torch.cat(features, dim=1))
 
 
-def _keypoint_cnn(
-    space: gym.spaces.Box, channels: Sequence[int], temperature: float, normalize: bool
-) -> nn.Sequential:
+def _keypoint_cnn(space: gym.spaces.Box, channels: Sequence[int], temperature: float) -> nn.Sequential:
     """Convolutions at stride 4 in all (5x5/2, 3x3/2, 3x3/1), then the spatial softmax."""
     planes, height, width = space.shape if is_image_space_channels_first(space) else (space.shape[2], *space.shape[:2])
     c1, c2, c3 = channels
@@ -92,6 +89,6 @@ def _keypoint_cnn(
         nn.Conv2d(c1, c2, 3, stride=2, padding=1),
         nn.ReLU(),
         nn.Conv2d(c2, c3, 3, padding=1),
-        *([nn.InstanceNorm2d(c3)] if normalize else []),
+        nn.InstanceNorm2d(c3),
         SpatialSoftmax(c3, -(-height // 4), -(-width // 4), temperature),
     )

@@ -110,13 +110,13 @@ wm-gym agent evaluate my-agent --env {_text(config['env_id'])} --episodes 400</c
 
 
 def learning_curve(curve: list[dict[str, float]]):
-    """Success rate and episode length against steps, minutes along the top; a matplotlib figure."""
+    """Success rate and reward an episode against steps; a matplotlib figure."""
     figure, (left, right) = _axes(2, (9.2, 3.3))
     steps = [row["steps"] / 1000 for row in curve]
     left.plot(steps, [100 * row["success_rate"] for row in curve], color=WORLD, linewidth=2)
     left.set(ylim=(0, 103), ylabel="success, %", title="success while exploring")
-    right.plot(steps, [row["episode_length"] for row in curve], color=WORLD, linewidth=2)
-    right.set(ylim=(0, None), ylabel="steps an episode", title="episode length")
+    right.plot(steps, [row["episode_reward"] for row in curve], color=WORLD, linewidth=2)
+    right.set(ylim=(0, None), ylabel="reward an episode", title="reward")
     for axis in (left, right):
         axis.set_xlabel("environment steps, thousands")
     if len(curve) > 1:
@@ -139,6 +139,20 @@ def rates_figure(results: dict[str, Any]):
     axis.set(xlim=(-2, 102), ylim=(-0.6, len(rows) - 0.4), xlabel="success, %")
     axis.grid(axis="y", visible=False)
     return figure
+
+
+def improvement_plot(notes: list[dict[str, Any]], path: Path) -> None:
+    """Write a PNG: success of each round's agent in its world and in physics, against the physics steps recorded."""
+    figure, (axis,) = _axes(1, (6.4, 3.6))
+    steps = [note["physics_steps"] / 1000 for note in notes]
+    for side, colour in (("world", WORLD), ("physics", PHYSICS)):
+        rates = [note[side] for note in notes]
+        axis.errorbar(steps, [100 * r["rate"] for r in rates], fmt="o-", color=colour, capsize=3,
+                      label={"world": "learned world", "physics": "physics"}[side],
+                      yerr=[[100 * (r["rate"] - r["low"]) for r in rates], [100 * (r["high"] - r["rate"]) for r in rates]])
+    axis.set(ylim=(0, 103), xlabel="physics steps recorded, thousands", ylabel="success, %")
+    axis.legend(frameon=False)
+    figure.savefig(path, dpi=170)
 
 
 def _axes(columns: int, size: tuple[float, float]):

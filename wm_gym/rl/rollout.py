@@ -82,8 +82,7 @@ class Actor:
 
 def observation_mode(policy: Agent | str) -> str:
     """What the policy looks at: "pixels", "pixels+state" or "latent"."""
-    kwargs = policy.config.get("env_kwargs") if isinstance(policy, Agent) else None
-    return (kwargs or {}).get("observation", "pixels")
+    return policy.env_kwargs.get("observation", "pixels") if isinstance(policy, Agent) else "pixels"
 
 
 class LatentView(gym.ObservationWrapper):
@@ -127,6 +126,11 @@ def draw_start(env: gym.Env, seed: int) -> tuple[Start, np.ndarray | dict]:
     return Start(seed, env.render(), info["proprioception"], env.unwrapped.get_physics_state()), observation
 
 
+def one_in_batch(observation: np.ndarray | dict) -> np.ndarray | dict:
+    """A single observation with a leading batch axis of 1."""
+    return {k: v[None] for k, v in observation.items()} if isinstance(observation, dict) else observation[None]
+
+
 def run_twin(policy: Agent | str, env: gym.Env, seeds: list[int], deterministic: bool = True,
              progress=lambda: None) -> tuple[list[Outcome], list[Start]]:
     """One episode a seed in the twin, one after the other; calls progress() after each."""
@@ -136,8 +140,7 @@ def run_twin(policy: Agent | str, env: gym.Env, seeds: list[int], deterministic:
         start, observation = draw_start(env, seed)
         steps, total, success, over = 0, 0.0, False, False
         while not over:
-            batch = {k: v[None] for k, v in observation.items()} if isinstance(observation, dict) else observation[None]
-            observation, reward, terminated, truncated, info = env.step(actor.act(batch)[0])
+            observation, reward, terminated, truncated, info = env.step(actor.act(one_in_batch(observation))[0])
             steps, total, success = steps + 1, total + reward, success or bool(info["is_success"])
             over = terminated or truncated
         outcomes.append(Outcome(success, steps, total))

@@ -14,7 +14,15 @@ from PIL import Image, ImageDraw, ImageFont
 from wm_gym.core import WorldCore
 from wm_gym.registration import find_spec
 from wm_gym.rl.agent_folder import Agent, load_agent
-from wm_gym.rl.rollout import Actor, draw_start, make_twin, observation_mode, start_seeds, world_options
+from wm_gym.rl.rollout import (
+    Actor,
+    draw_start,
+    make_twin,
+    observation_mode,
+    one_in_batch,
+    start_seeds,
+    world_options,
+)
 from wm_gym.shared import load_world
 from wm_gym.world import World
 
@@ -108,8 +116,7 @@ def film_alone(agent: Agent | str | Path, env_id: str, path: str | Path, episode
         done = success = False
         pictures.append(_row([_panel(env.render(), env_id, False)]))
         while not done:
-            batch = {k: v[None] for k, v in observation.items()} if isinstance(observation, dict) else observation[None]
-            observation, _, terminated, truncated, info = env.step(agent.act(batch)[0])
+            observation, _, terminated, truncated, info = env.step(agent.act(one_in_batch(observation))[0])
             done, success = terminated or truncated, success or bool(info.get("is_success", False))
             pictures.append(_row([_panel(env.render(), env_id, success)]))
         pictures += [pictures[-1]] * HOLD

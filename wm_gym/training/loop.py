@@ -17,7 +17,7 @@ from tqdm import tqdm
 from wm_gym.training.presets import Preset
 from wm_gym.training.segments import update_generators
 
-STAGES = ("tokenizer", "dynamics", "heads")
+STAGES = ("tokenizer", "dynamics", "heads", "pose")  # a stage's place decides its random stream
 
 
 @dataclass
@@ -36,16 +36,17 @@ class Run:
 
 
 def fit(run: Run, stage: str, module: nn.Module, updates: int, batch: Callable,
-        report: Callable[[int], None] | None = None) -> None:
+        report: Callable[[int], None] | None = None, rate: float | None = None) -> None:
     """Train `module` (whose forward returns loss and metrics) in place; it ends holding the EMA weights.
 
-    `batch(numpy generator, torch generator, update) -> dict of forward's arguments`. A checkpoint every
+    `batch(numpy generator, torch generator, update) -> dict of forward's arguments`. rate: the highest learning rate
+    (default: the preset's). A checkpoint every
     `checkpoint_every` updates goes to `folder/checkpoints`; a killed run continues from the newest one, bit for bit,
     because everything random in an update is keyed by (seed, stage, update, rank).
     """
-    preset, accelerator = run.preset, run.accelerator
+    preset, accelerator, rate = run.preset, run.accelerator, rate or run.preset.learning_rate
     trained = [p for p in module.parameters() if p.requires_grad]
-    optimizer = torch.optim.AdamW(trained, lr=preset.learning_rate, weight_decay=1e-3, betas=(0.9, 0.99))
+    optimizer = torch.optim.AdamW(trained, lr=rate, weight_decay=1e-3, betas=(0.9, 0.99))
     model, optimizer = accelerator.prepare(module, optimizer)
     ema = EMAModel(trained, decay=preset.ema_decay, use_ema_warmup=True, power=0.75)
     ema.to(accelerator.device)
@@ -58,7 +59,7 @@ def fit(run: Run, stage: str, module: nn.Module, updates: int, batch: Callable,
     model.train()
     for update in bar:
         for group in optimizer.param_groups:
-            group["lr"] = learning_rate(update, updates, preset)
+            group["lr"] = learning_rate(update, updates, rate, preset.warmup)
         numpy_rng, torch_rng = update_generators(run.seed, STAGES.index(stage), update, accelerator.process_index)
         inputs = {k: v.to(accelerator.device) if isinstance(v, torch.Tensor) else v
                   for k, v in batch(numpy_rng, torch_rng, update).items()}
@@ -89,10 +90,10 @@ def fit(run: Run, stage: str, module: nn.Module, updates: int, batch: Callable,
     module.eval()
 
 
-def learning_rate(update: int, updates: int, preset: Preset) -> float:
+def learning_rate(update: int, updates: int, highest: float, warmup: int) -> float:
     """Linear warm-up, then a cosine down to 2 %."""
-    warm = min(1.0, (update + 1) / preset.warmup)
-    return preset.learning_rate * warm * (0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * update / updates)))
+    warm = min(1.0, (update + 1) / warmup)
+    return highest * warm * (0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * update / updates)))
 
 
 def _save(accelerator: Accelerator, folder: Path, stage: str, step: int) -> None:

@@ -31,8 +31,25 @@ class TokenizerLoss(nn.Module):
         return loss, {"l1": error.mean(), "foreground_l1": (error * foreground).sum() / foreground.sum().clamp(min=1)}
 
 
+class PoseLoss(nn.Module):
+    """Error of the coded pose along a roll-out of the pose network, gradients through all of it."""
+
+    def __init__(self, dynamics: UNetDynamics):
+        super().__init__()
+        self.dynamics = dynamics
+
+    def forward(self, actions: Tensor, poses: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+        """actions [B, n, A], poses [B, n+1, P]."""
+        n, pose, code = actions.shape[1], poses[:, 0], self.dynamics.pose_code
+        loss = poses.new_zeros(())
+        for i in range(n):
+            pose = self.dynamics.next_pose(pose, actions[:, i])
+            loss = loss + F.smooth_l1_loss(code(pose), code(poses[:, i + 1]), beta=0.1) / n
+        return loss, {"last_l1": (code(pose) - code(poses[:, -1])).abs().mean()}
+
+
 class DynamicsLoss(nn.Module):
-    """Weighted x-space error of the next latent, teacher-forced or at the end of an own roll-out, plus the pose."""
+    """Weighted x-space error of the next latent, teacher-forced or at the end of an own roll-out."""
 
     def __init__(self, dynamics: UNetDynamics, tokenizer: Tokenizer, moved_weight: float, pixel_weight: float):
         super().__init__()
@@ -48,14 +65,10 @@ class DynamicsLoss(nn.Module):
         n = actions.shape[1]
         k = latents.shape[1] - n
         target, previous = latents[:, -1], latents[:, -2]
-        context, pose, code = latents[:, :k], poses[:, 0], self.dynamics.pose_code
-        pose_loss = latents.new_zeros(())
+        context, pose = latents[:, :k], poses[:, 0]
         for i in range(n):
-            action, now = actions[:, i], pose.detach()
-            pose = self.dynamics.next_pose(pose, action)
-            if pose.shape[1]:
-                pose_loss = pose_loss + F.smooth_l1_loss(code(pose), code(poses[:, i + 1]), beta=0.1) / n
-            vector = self.dynamics.encode_condition(now, pose.detach(), action)
+            now, pose = pose, self.dynamics.next_pose(pose, actions[:, i])
+            vector = self.dynamics.encode_condition(now, pose, actions[:, i])
             if i < n - 1:
                 with torch.no_grad():
                     zero = torch.zeros_like(tau)
@@ -73,8 +86,7 @@ class DynamicsLoss(nn.Module):
             picture, before = (self.tokenizer.decode(z[:part]) for z in (target, previous))
             weight = 1 + self.moved_weight * ((picture - before).abs().amax(1, keepdim=True) > 0.1)
         pixel_loss = ((self.tokenizer.decode(predicted[:part]) - picture).abs() * weight).mean()
-        loss = latent_loss + self.pixel_weight * pixel_loss + pose_loss
-        return loss, {"latent_mse": error.mean(), "pixel_l1": pixel_loss, "pose": pose_loss}
+        return latent_loss + self.pixel_weight * pixel_loss, {"latent_mse": error.mean(), "pixel_l1": pixel_loss}
 
 
 class HeadsLoss(nn.Module):

@@ -19,11 +19,14 @@ class Preset:
     head_width: int = 32
     # optimisation
     tokenizer_updates: int = 4000
+    pose_updates: int = 6000
     dynamics_updates: int = 12000
     heads_updates: int = 4000
     tokenizer_batch: int = 64
+    pose_batch: int = 256
     dynamics_batch: int = 64
     learning_rate: float = 1e-3
+    pose_learning_rate: float = 3e-3
     ema_decay: float = 0.998
     warmup: int = 200
     # losses
@@ -32,10 +35,13 @@ class Preset:
     moved_weight: float = 5.0  # dynamics: extra weight of patches that moved
     pixel_weight: float = 0.1  # dynamics: decoded L1, on a quarter of the batch
     context_noise: float = 0.3  # dynamics: largest noise level put on the context
+    latest_share: float = 0.0  # part of each batch from the last of several datasets (0: all rows alike)
     rollout_share: float = 0.33  # dynamics: share of updates on the model's own roll-outs
     rollout_lengths: tuple[int, ...] = (2, 4, 8, 16)  # curriculum, equal parts of the training
+    pose_rollout_lengths: tuple[int, ...] = (1, 2, 4, 8, 16, 32, 50)  # pose: likewise
     # bank of starts, checkpoints
     starts: int = 1024
+    first_starts: int = 1024  # of them, at most so many first frames of episodes; the others are later frames
     checkpoint_every: int = 500
     report_every: int = 500
 
@@ -43,11 +49,16 @@ class Preset:
 PRESETS = {
     # seconds on a CPU: tests
     "tiny": Preset(encoder_width=16, decoder_width=16, widths=(16, 32), condition_dim=32, head_width=8,
-                   tokenizer_updates=150, dynamics_updates=150, heads_updates=100, tokenizer_batch=32,
+                   tokenizer_updates=150, pose_updates=150, dynamics_updates=150, heads_updates=100, tokenizer_batch=32,
                    dynamics_batch=32, learning_rate=2e-3, ema_decay=0.95, warmup=10, rollout_lengths=(2, 4),
+                   pose_rollout_lengths=(1, 2, 4),
                    starts=64, checkpoint_every=50, report_every=50),
     # an hour or two on two CPU cores, minutes on a GPU
     "small": Preset(),
+    # a trained world on more recordings of its environment (`--init`): minutes on a CPU
+    "finetune": Preset(tokenizer_updates=0, pose_updates=1500, dynamics_updates=3000, heads_updates=2000,
+                       learning_rate=3e-4, pose_learning_rate=1e-3, latest_share=0.5, rollout_lengths=(8, 16),
+                       pose_rollout_lengths=(16, 50)),
     # a GPU
     "base": Preset(encoder_width=64, decoder_width=96, context_frames=4, widths=(96, 192, 256), condition_dim=256,
                    head_width=64, tokenizer_updates=20000, dynamics_updates=60000, heads_updates=20000,

@@ -27,22 +27,31 @@ class Segments:
 
 
 class SegmentSampler:
-    """Draws segments from a split of the episodes; the same (seed, stage, update, rank) gives the same batch."""
+    """Draws segments from a split of the episodes; the same (seed, stage, update, rank) gives the same batch.
 
-    def __init__(self, clips: ClipData, context: int, episodes: np.ndarray):
-        self.context = context
+    latest_share: this part of a batch comes from the latest of several joined recordings (0: all rows alike).
+    """
+
+    def __init__(self, clips: ClipData, context: int, episodes: np.ndarray, latest_share: float = 0.0):
+        self.context, self.latest_share = context, latest_share
         start, end = clips.episode_offset[:-1], clips.episode_offset[1:]
         length = (end - start)[episodes]
         self.start = np.repeat(start[episodes], length)
         self.end = np.repeat(end[episodes], length)
         self.rows = np.concatenate([np.arange(start[e], end[e]) for e in episodes])
+        self.latest = self.rows >= clips.meta.get("latest_row", 0)
         if not (length > 1).any():
             raise ValueError("no episode has two frames: there is nothing to learn motion from; record longer episodes")
 
     def draw(self, rng: np.random.Generator, batch: int, steps: int) -> Segments:
         """A batch of segments; `steps` shrinks to the longest episode where none is long enough."""
         steps = int(min(steps, (self.end - self.rows).max() - 1))
-        at = rng.choice(np.flatnonzero(self.rows + steps < self.end), batch)
+        usable = self.rows + steps < self.end
+        some = [(usable & self.latest, round(batch * self.latest_share)),
+                (usable & ~self.latest, batch - round(batch * self.latest_share))]
+        if not self.latest_share or not all(mask.any() for mask, _ in some):
+            some = [(usable, batch)]
+        at = np.concatenate([rng.choice(np.flatnonzero(mask), count) for mask, count in some])
         now, start = self.rows[at], self.start[at]
         offsets = np.arange(1 - self.context, steps + 1)
         rows = np.maximum(now[:, None] + offsets, start[:, None])

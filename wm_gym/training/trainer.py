@@ -1,9 +1,10 @@
-"""From a dataset to a world folder: tokenizer, dynamics, heads, in that order, resumable at any moment."""
+"""From a dataset to a world folder: tokenizer, pose, dynamics, heads, in that order, resumable at any moment."""
 
 from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 
@@ -19,17 +20,21 @@ from wm_gym.spec import WorldSpec
 from wm_gym.starts import StartBank
 from wm_gym.training.card import write_card
 from wm_gym.training.loop import Run, fit
-from wm_gym.training.losses import DynamicsLoss, HeadsLoss, TokenizerLoss
+from wm_gym.training.losses import DynamicsLoss, HeadsLoss, PoseLoss, TokenizerLoss
 from wm_gym.training.presets import PRESETS, Preset
 from wm_gym.training.report import early_report
 from wm_gym.training.segments import Segments, SegmentSampler, split_episodes
 from wm_gym.world import World, is_angle
 
 
-def train(dataset: str | Path, out: str | Path, preset: str = "small", seed: int = 0, camera: str | None = None,
-          size: tuple[int, int] | None = None, overrides: dict | None = None, name: str | None = None,
-          overwrite: bool = False, progress: bool = True, cpu: bool = False) -> Path:
-    """Train a world on a LeRobot dataset; returns the world folder.
+def train(dataset: str | Path | Sequence[str | Path], out: str | Path, preset: str = "small", seed: int = 0,
+          camera: str | None = None, size: tuple[int, int] | None = None, overrides: dict | None = None,
+          name: str | None = None, init: str | Path | None = None, overwrite: bool = False, progress: bool = True,
+          cpu: bool = False) -> Path:
+    """Train a world on one or several LeRobot datasets of one environment; returns the world folder.
+
+    init: a world to go on from (with preset "finetune"), which keeps its networks' sizes and normalisation; a stage
+    with 0 updates keeps its weights.
 
     Checkpoints, TensorBoard logs and pictures lie in `<out>.training`; a killed run started again with the same
     arguments continues there and ends with the uninterrupted run's weights. `overrides` replaces preset fields.
@@ -39,12 +44,16 @@ def train(dataset: str | Path, out: str | Path, preset: str = "small", seed: int
     if preset not in PRESETS:
         raise ValueError(f"preset {preset!r} is unknown; choose one of {sorted(PRESETS)}")
     sizes = replace(PRESETS[preset], **(overrides or {}))
+    if not init and not sizes.tokenizer_updates:
+        raise ValueError(f"preset {preset!r} keeps the tokenizer of a trained world; pass --init WORLD, or "
+                         "another preset")
     out = Path(out)
     folder = out.with_name(out.name + ".training")
     if (out / "spec.yaml").is_file() and not folder.exists() and not overwrite:
         raise ValueError(f"{out} already holds a finished world; choose another --out, or pass --overwrite")
-    clips = open_clips(dataset, camera=camera, size=size)
-    _claim(folder, {"dataset": clips.meta["dataset_hash"], "camera": clips.meta["camera"],
+    datasets = [dataset] if isinstance(dataset, (str, Path)) else list(dataset)
+    clips = join_clips([open_clips(one, camera=camera, size=size) for one in datasets])
+    _claim(folder, {"dataset": clips.meta["dataset_hash"], "camera": clips.meta["camera"], "init": str(init or ""),
                     "frame_size": list(clips.frames.shape[1:3]), "seed": seed, **asdict(sizes)}, overwrite)
     accelerator = Accelerator(cpu=cpu, mixed_precision="bf16" if has_bf16(cpu) else "no", log_with="tensorboard",
                               project_config=ProjectConfiguration(project_dir=str(folder), logging_dir=str(folder)))
@@ -52,12 +61,17 @@ def train(dataset: str | Path, out: str | Path, preset: str = "small", seed: int
     set_seed(seed)
     run = Run(folder, sizes, seed, accelerator, progress)
     spec = spec_of(clips, name or out.name)
-    world = World.from_config(spec, sizes, seed, starts=make_starts(clips, sizes.starts, seed))
-    fit_statistics(world, clips)
+    starts = make_starts(clips, sizes, seed)
+    if init:
+        world = continued(init, spec, starts)
+    else:
+        world = World.from_config(spec, sizes, seed, starts=starts)
+        fit_statistics(world, clips)
     trained, held = split_episodes(clips)
     background = median_frame(clips, seed)
     train_tokenizer(run, world, clips, background)
-    latents = encode_all(run, world.tokenizer, clips)
+    latents = encode_all(run, world.tokenizer, clips, spec.latent_shape)
+    train_pose(run, world, clips, trained)
     train_dynamics(run, world, clips, latents, trained, held, background)
     train_heads(run, world, clips, latents, trained)
     accelerator.wait_for_everyone()
@@ -72,6 +86,16 @@ def train(dataset: str | Path, out: str | Path, preset: str = "small", seed: int
         shutil.rmtree(folder / "checkpoints", ignore_errors=True)
         folder.rename(_free_name(out.with_name(out.name + ".log")))
     return out
+
+
+def continued(init: str | Path, spec: WorldSpec, starts: StartBank) -> World:
+    """The networks of a trained world with a new spec and starts; ValueError where they do not fit the data."""
+    world = World.from_pretrained(init)
+    spec.latent_shape, spec.context_frames = world.spec.latent_shape, world.spec.context_frames
+    spec.trained_on += f", from the world {world.spec.name} ({world.spec.trained_on})"
+    world = replace(world, spec=spec, starts=starts)
+    world.check(f"--init {init} on this dataset")
+    return world
 
 
 def has_bf16(cpu: bool) -> bool:
@@ -106,14 +130,14 @@ def fit_statistics(world: World, clips: ClipData) -> None:
     world.heads.reward_std.copy_(torch.from_numpy(clips.reward.std(0).clip(1e-3)))
 
 
-def make_starts(clips: ClipData, count: int, seed: int) -> StartBank:
-    """The bank of starts: first frames of training episodes, then random later ones until `count`."""
+def make_starts(clips: ClipData, sizes: Preset, seed: int) -> StartBank:
+    """The bank of starts: first frames of training episodes, then random later ones until there are enough."""
     start, end = clips.episode_offset[:-1], clips.episode_offset[1:]
     trained, _ = split_episodes(clips)
     rng = np.random.default_rng([seed, 1])
-    firsts = start[rng.permutation(trained)[:count]]
+    firsts = start[rng.permutation(trained)[:min(sizes.starts, sizes.first_starts)]]
     later = np.concatenate([np.arange(start[e] + 1, end[e] - 1) for e in trained])
-    more = rng.permutation(later)[:max(0, min(count - len(firsts), len(later)))]
+    more = rng.permutation(later)[:max(0, min(sizes.starts - len(firsts), len(later)))]
     rows = np.sort(np.concatenate([firsts, more]))
     episode = np.searchsorted(clips.episode_offset, rows, side="right") - 1
     return StartBank(clips.frames[rows][:, None], np.zeros((len(rows), 0, clips.action.shape[1]), np.float32),
@@ -134,7 +158,7 @@ def median_frame(clips: ClipData, seed: int) -> np.ndarray:
 
 def train_tokenizer(run: Run, world: World, clips: ClipData, background: np.ndarray) -> None:
     tokenizer, sizes = world.tokenizer, run.preset
-    if _load_stage(run, "tokenizer", tokenizer):
+    if _load_stage(run, "tokenizer", tokenizer, sizes.tokenizer_updates):
         return
     tokenizer.requires_grad_(True)
     loss = TokenizerLoss(tokenizer, to_float(torch.from_numpy(background)), sizes.foreground_weight,
@@ -158,15 +182,14 @@ def train_tokenizer(run: Run, world: World, clips: ClipData, background: np.ndar
 
 
 @torch.inference_mode()
-def encode_all(run: Run, tokenizer: Tokenizer, clips: ClipData) -> np.ndarray:
+def encode_all(run: Run, tokenizer: Tokenizer, clips: ClipData, grid: list[int]) -> np.ndarray:
     """Latents of every frame, float16 memory map [N, C, h, w] in the run's folder (made once)."""
     path, device = run.folder / "latents.npy", run.accelerator.device
     if run.accelerator.is_main_process and not path.exists():
-        shape = tokenizer.encode(to_float(torch.from_numpy(clips.frames[:1])).to(device)).shape[1:]
         beside = path.with_suffix(".writing.npy")
-        latents = np.lib.format.open_memmap(beside, "w+", np.float16, (len(clips.frames), *shape))
+        latents = np.lib.format.open_memmap(beside, "w+", np.float16, (len(clips.frames), *grid))
         for i in range(0, len(latents), 512):
-            frames = to_float(torch.from_numpy(clips.frames[i:i + 512])).to(device)
+            frames = to_float(torch.from_numpy(np.array(clips.frames[i:i + 512]))).to(device)
             latents[i:i + 512] = tokenizer.encode(frames).cpu().numpy()
         latents.flush()
         beside.rename(path)
@@ -174,21 +197,46 @@ def encode_all(run: Run, tokenizer: Tokenizer, clips: ClipData) -> np.ndarray:
     return np.load(path, mmap_mode="r")
 
 
+def train_pose(run: Run, world: World, clips: ClipData, trained: np.ndarray) -> None:
+    """The network that integrates the pose, before the one that draws it; on ever longer roll-outs."""
+    dynamics, sizes = world.dynamics, run.preset
+    if dynamics.pose_net is None or _load_stage(run, "pose", dynamics, sizes.pose_updates):
+        return
+    dynamics.pose_net.requires_grad_(True)
+    sampler = SegmentSampler(clips, 1, trained, sizes.latest_share)
+
+    def batch(rng, torch_rng, update):
+        steps = of_curriculum(sizes.pose_rollout_lengths, update, sizes.pose_updates)
+        moves = sampler.draw(rng, sizes.pose_batch, steps).moves
+        return {"actions": torch.from_numpy(clips.action[moves[:, :-1]]),
+                "poses": torch.from_numpy(clips.proprioception[moves])}
+
+    fit(run, "pose", PoseLoss(dynamics), sizes.pose_updates, batch, rate=sizes.pose_learning_rate)
+    dynamics.requires_grad_(False)
+    _save_stage(run, "pose", dynamics)
+
+
+def of_curriculum(lengths: tuple[int, ...], update: int, updates: int) -> int:
+    """The roll-out length of an update: each takes an equal part of the training."""
+    return lengths[min(update * len(lengths) // updates, len(lengths) - 1)]
+
+
 def train_dynamics(run: Run, world: World, clips: ClipData, latents: np.ndarray, trained: np.ndarray,
                    held: np.ndarray, background: np.ndarray) -> None:
     dynamics, sizes = world.dynamics, run.preset
-    if _load_stage(run, "dynamics", dynamics):
+    if _load_stage(run, "dynamics", dynamics, sizes.dynamics_updates):
         return
     dynamics.requires_grad_(True)
+    if dynamics.pose_net is not None:
+        dynamics.pose_net.requires_grad_(False)
     loss = DynamicsLoss(dynamics, world.tokenizer, sizes.moved_weight, sizes.pixel_weight)
-    sampler = SegmentSampler(clips, sizes.context_frames, trained)
+    sampler = SegmentSampler(clips, sizes.context_frames, trained, sizes.latest_share)
     shown = held_out_segments(clips, held, sizes, run.seed)
 
     def batch(rng, torch_rng, update):
         steps = 1
         if rng.random() < sizes.rollout_share:
-            part = update * len(sizes.rollout_lengths) // sizes.dynamics_updates
-            steps = sizes.rollout_lengths[min(part, len(sizes.rollout_lengths) - 1)]
+            steps = of_curriculum(sizes.rollout_lengths, update, sizes.dynamics_updates)
         inputs = _segment_inputs(sampler.draw(rng, sizes.dynamics_batch, steps), clips, latents, torch_rng)
         size = len(inputs["first"])
         tau = torch.rand(size, generator=torch_rng) * (torch.rand(size, generator=torch_rng) < 0.25)
@@ -212,11 +260,11 @@ def train_dynamics(run: Run, world: World, clips: ClipData, latents: np.ndarray,
 
 def train_heads(run: Run, world: World, clips: ClipData, latents: np.ndarray, trained: np.ndarray) -> None:
     heads, sizes = world.heads, run.preset
-    if _load_stage(run, "heads", heads):
+    if _load_stage(run, "heads", heads, sizes.heads_updates):
         return
     heads.requires_grad_(True)
     loss = HeadsLoss(heads, world.dynamics, clips.meta["has_success"])
-    sampler = SegmentSampler(clips, sizes.context_frames, trained)
+    sampler = SegmentSampler(clips, sizes.context_frames, trained, sizes.latest_share)
     reward = (torch.from_numpy(np.asarray(clips.reward)) - heads.reward_mean.cpu()) / heads.reward_std.cpu()
     success = torch.from_numpy(np.asarray(clips.success, np.float32))
 
@@ -255,13 +303,13 @@ def _claim(folder: Path, config: dict, overwrite: bool) -> None:
     note.write_text(text)
 
 
-def _load_stage(run: Run, stage: str, module) -> bool:
-    """Load a stage that is already finished."""
+def _load_stage(run: Run, stage: str, module, updates: int) -> bool:
+    """Load a stage that is already finished; True for one without updates too."""
     done = (run.folder / stage / "config.json").is_file()
     if done:
         module.load_state_dict(type(module).from_pretrained(run.folder / stage).state_dict())
     module.to(run.accelerator.device, memory_format=torch.channels_last)  # resumed or not: the layout decides the bits
-    return done
+    return done or not updates
 
 
 def _save_stage(run: Run, stage: str, module) -> None:

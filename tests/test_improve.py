@@ -1,0 +1,64 @@
+"""Does the improvement loop record what the agent does, finetune on it, count physics steps, and go on after a stop?"""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+from tiny_world import make_world
+
+from wm_gym.data import LeRobotReader
+from wm_gym.data.record import record
+from wm_gym.rl.improve import NOTES_FILE, PLOT_FILE, improve
+from wm_gym.rl.train import train_agent
+from wm_gym.training import train
+
+TWIN = "wm_gym/ReachPyBullet-v0"
+SHORT = {"tokenizer_updates": 4, "pose_updates": 4, "dynamics_updates": 4, "heads_updates": 4, "starts": 8}
+RECIPE = {"n_envs": 2, "n_steps": 8, "batch_size": 8, "n_epochs": 1, "policy_kwargs": {"net_arch": [8]}}
+
+
+@pytest.fixture(scope="module")
+def reach_data(tmp_path_factory):
+    """Three recorded episodes of Reach."""
+    return record(TWIN, 3, out=tmp_path_factory.mktemp("data") / "reach", workers=0, progress=False)
+
+
+def test_an_agent_can_be_recorded_in_the_twin(tmp_path):
+    world = make_world(horizon=5).save_pretrained(tmp_path / "world")
+    agent = train_agent("ppo", "wm_gym/World-v0", tmp_path / "agent", 16, recipe=RECIPE, progress=False,
+                        env_kwargs={"world": str(world)})
+    one, two = (record(TWIN, 2, policy=f"agent:{agent}", out=tmp_path / name, workers=0, progress=False)
+                for name in ("one", "two"))
+    reader = LeRobotReader(one)
+    assert len(reader) == 2 and set(reader.columns(["policy_kind"])["policy_kind"].ravel()) == {4}
+    raw = record(TWIN, 2, policy="random", out=tmp_path / "raw", workers=0, progress=False)
+    first = [next(iter(LeRobotReader(folder).iter_frames(reader.camera(None))))[1] for folder in (one, two, raw)]
+    assert (first[0] == first[1]).all() and (first[0] == first[2]).all()  # the camera's frame, not the tokenizer's
+    actions = [LeRobotReader(folder).columns(["action"])["action"] for folder in (one, two)]
+    assert (actions[0] == actions[1]).all() and np.abs(actions[0]).max() > 0
+    with pytest.raises(ValueError, match="physics twin"):
+        record("ball_env:wm_gym_test/Ball-v0", 1, policy=f"agent:{agent}", out=tmp_path / "no", workers=0)
+
+
+@pytest.mark.slow
+def test_two_rounds_and_what_is_there_is_kept(reach_data, tmp_path):
+    world = train(reach_data, tmp_path / "world", preset="tiny", overrides=SHORT, progress=False)
+    recipe = tmp_path / "recipe.yml"
+    recipe.write_text(json.dumps({"default": {"policy": "CnnPolicy", "n_timesteps": 32, **RECIPE}}))
+    call = dict(rounds=2, episodes=2, evaluations=2, preset="tiny", recipe_file=recipe, progress=False,
+                overrides=SHORT | {"tokenizer_updates": 0, "pose_updates": 0})
+    out = improve(world, [reach_data], tmp_path / "out", **call)
+    notes = json.loads((out / NOTES_FILE).read_text())
+    assert [n["physics_steps"] for n in notes] == [150, 250] and notes[1]["world"].endswith("world-2")
+    assert all(n["physics"]["n"] == 2 for n in notes) and (out / PLOT_FILE).stat().st_size > 5000
+    stamps = {p: p.stat().st_mtime_ns for p in out.rglob("*.safetensors")}
+    improve(world, [reach_data], out, **call)
+    assert stamps == {p: p.stat().st_mtime_ns for p in out.rglob("*.safetensors")}
+
+
+def test_a_world_without_a_twin_is_refused(tmp_path):
+    world = make_world().save_pretrained(tmp_path / "world")
+    with pytest.raises(ValueError, match="--twin"):
+        improve(world, [], tmp_path / "out")

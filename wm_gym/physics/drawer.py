@@ -1,0 +1,110 @@
+"""Drawer: hook a peg behind the T-shaped handle of a drawer and pull it open, over the table."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from wm_gym.physics.glide import GlidingScene
+from wm_gym.physics.scene import STEP, Camera, Tool
+from wm_gym.physics.task import Task
+
+PEG = 0.03  # width of the square peg, metres
+BAR, THICK, NECK = 0.11, 0.014, 0.065  # the handle: length of its bar, thickness, how far it stands off the front
+TRAY = 0.14  # width of the drawer
+BEHIND = (THICK + PEG) / 2 + 0.004  # from the bar's middle to a peg behind it
+BESIDE = (BAR + PEG) / 2 + 0.008  # from the bar's middle to a peg that passes its end
+INSIDE = BAR / 4 + 0.004  # from the neck to where a peg pulls
+
+
+class DrawerTask(Task):
+    """Planar: actions move the peg in x and y. The drawer slides along x, towards the robot to open."""
+
+    scene_class = GlidingScene
+    tool = Tool(width=PEG, height=0.03, length=0.20)
+    camera = Camera(target=(0.485, 0.0, 0.03), distance=1.6, yaw=90, pitch=-50, fov=16.5)
+    description = "Pull the drawer open by its handle."
+    low, high = np.array([0.31, -0.135]), np.array([0.64, 0.135])
+    front_low, front_high = np.array([0.585, -0.045]), np.array([0.615, 0.045])
+    open_by = 0.10
+    radius = 0.02
+    action_dim = 2
+    height = 0.179  # the peg then hangs 4 mm above the table
+    noise_scale = 0.5
+
+    def __init__(self, scene: GlidingScene):
+        super().__init__(scene)
+        yellow, green = [0.95, 0.75, 0.1, 1], [0.2, 0.45, 0.2, 1]
+        self.drawer = scene.slider([
+            ([0.01, 0, 0.02], [0.01, TRAY / 2, 0.018], green),  # the front, then its bottom, the neck and the bar
+            ([0.02 + TRAY / 2, 0, 0.01], [TRAY / 2, TRAY / 2, 0.006], green),
+            ([-NECK / 2, 0, 0.016], [NECK / 2, THICK / 2, 0.012], yellow),
+            ([-NECK, 0, 0.016], [THICK / 2, BAR / 2, 0.012], yellow)], travel=0.14, friction=4.0)
+        self.cabinet = scene.box([0, 0, 0], [TRAY / 2 + 0.02, TRAY / 2 + 0.012, 0.012], [0.35, 0.38, 0.5, 1])
+        self.must_see = [self.drawer]
+        self.front = np.zeros(2)
+
+    def reset(self, rng: np.random.Generator) -> np.ndarray:
+        """Draw the drawer's place and the peg's, clear of the handle; returns where the gripper starts."""
+        front = rng.uniform(self.front_low, self.front_high)
+        while True:
+            peg = rng.uniform(self.low, self.high)
+            before = peg[0] < front[0] - NECK - BEHIND - 0.01
+            beside = abs(peg[1] - front[1]) > BESIDE and peg[0] < front[0] - PEG
+            if before or beside:
+                self.set_state(np.array([*front, 0.0, 0.0]))
+                return np.array([*peg, self.height])
+
+    def state(self) -> np.ndarray:
+        """Where the drawer stands (x, y of its front when shut), how far it is out and its speed: float64 [4]."""
+        return np.array([*self.front, *self.scene.slid(self.drawer)])
+
+    def set_state(self, state: np.ndarray) -> None:
+        self.front = np.array(state[:2], np.float64)
+        self.scene.place(self.drawer, [*self.front, 0])
+        self.scene.place(self.cabinet, [self.front[0] + 0.04 + TRAY / 2, self.front[1], 0.045])
+        self.scene.slide(self.drawer, state[2:])
+
+    def distance(self) -> float:
+        """How much of the opening is still missing, metres."""
+        return max(0.0, self.open_by - float(self.scene.slid(self.drawer)[0]))
+
+    def potentials(self) -> dict[str, float]:
+        """progress: -10 x what is missing; approach: -2 x peg to the nearer place behind the bar."""
+        places = [self._bar() + [BEHIND, side * INSIDE] for side in (-1, 1)]
+        return {"progress": -10.0 * self.distance(),
+                "approach": -2.0 * float(min(np.linalg.norm(self._peg() - p) for p in places))}
+
+    def object_poses(self) -> dict[str, np.ndarray]:
+        bar = self._bar()
+        return {"handle": np.array([*bar, 0.016, 0, 0, 0, 1], np.float32)}
+
+    def expert(self) -> np.ndarray:
+        return self._pull_to(self.open_by + 0.01)
+
+    def near_miss(self, rng: np.random.Generator):
+        """A policy that pulls the drawer out a part of the way only."""
+        short = rng.uniform(0.0, 0.7) * (self.open_by - self.radius)
+        return lambda: self._pull_to(short)
+
+    def _peg(self) -> np.ndarray:
+        return self.scene.end_effector()[:2]
+
+    def _bar(self) -> np.ndarray:
+        """The middle of the handle's bar, x and y."""
+        return self.front - [NECK + self.scene.slid(self.drawer)[0], 0]
+
+    def _pull_to(self, opening: float) -> np.ndarray:
+        """Round the end of the bar, in behind it, and back with it until the drawer is out by `opening`."""
+        peg, bar = self._peg(), self._bar()
+        side = 1.0 if peg[1] > bar[1] else -1.0
+        along, across = peg[0] - bar[0], side * (peg[1] - bar[1])
+        missing = opening - self.scene.slid(self.drawer)[0]
+        if along > BEHIND - 0.012 and across < INSIDE + 0.012:  # hooked
+            if missing <= 0.001:
+                return np.zeros(2)
+            return np.array([-min(STEP, max(along - BEHIND, 0) + missing), 0.3 * side * (INSIDE - across)]) / STEP
+        if along > BEHIND - 0.004:  # behind the bar, still beside it
+            return np.array([bar[0] + BEHIND + 0.004 - peg[0], side * (INSIDE - across)]) / STEP
+        if across > BESIDE - 0.006:  # beside it, still before
+            return np.array([bar[0] + BEHIND + 0.006 - peg[0], side * (BESIDE + 0.004 - across)]) / STEP
+        return np.array([min(bar[0] - BEHIND - 0.006 - peg[0], 0.0), side * (BESIDE + 0.01 - across)]) / STEP

@@ -1,0 +1,72 @@
+"""How do agent and world get better together? Train in the world, record in the twin what the agent does, finetune."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+from wm_gym.data import LeRobotReader
+from wm_gym.data.record import record
+from wm_gym.registration import find_spec
+from wm_gym.rl.card import RESULTS_FILE
+from wm_gym.rl.evaluate import evaluate_matched, save_results
+from wm_gym.rl.recipe import load_recipe
+from wm_gym.rl.report import improvement_plot
+from wm_gym.rl.train import train_agent
+from wm_gym.shared import load_world
+from wm_gym.training import train
+
+NOTES_FILE, PLOT_FILE = "improve.json", "improve.png"
+
+
+def improve(world: str | Path, datasets: list[str | Path], out: str | Path, rounds: int = 2, *,
+            twin_id: str | None = None, algo: str = "ppo", timesteps: int | None = None, episodes: int = 200,
+            evaluations: int = 100, seed: int = 0, recipe_file: str | Path | None = None, preset: str = "finetune",
+            overrides: dict | None = None, progress: bool = True) -> Path:
+    """Improve a world and an agent in turns; returns the folder `out`.
+
+    Round r trains an agent inside the world (OUT/agent-r), measures it in world and twin from `evaluations` matched
+    starts, records `episodes` episodes of it in the twin (OUT/data-r) and finetunes the world on `datasets` and all
+    recordings of the rounds (OUT/world-r+1); the last round ends with its measurement. OUT/improve.json counts the
+    physics steps used, OUT/improve.png plots success in world and physics against them. What is there already is
+    kept, so the same call goes on after a kill. Raises ValueError where the world names no twin.
+    """
+    out, name = Path(out), load_world(world).spec.name
+    twin_id = twin_id or load_world(world).spec.twin
+    if not twin_id:
+        raise ValueError(f"the world {name!r} names no physics twin; pass --twin ID")
+    horizon = find_spec(twin_id).max_episode_steps
+    recorded = sum(int(LeRobotReader(d).offset[-1]) - len(LeRobotReader(d)) for d in datasets)
+    notes: list[dict[str, Any]] = []
+    for r in range(1, rounds + 1):
+        agent = out / f"agent-{r}"
+        if not (agent / "config.yml").is_file():
+            train_agent(algo, "wm_gym/World-v0", agent, timesteps, seed + r, resume=True, progress=progress,
+                        env_kwargs={"world": str(world)}, recipe=load_recipe(algo, f"wm_gym/{name}", recipe_file))
+        if not (agent / RESULTS_FILE).is_file():
+            save_results(agent, evaluate_matched(agent, world, twin_id, evaluations, seed, baselines=(),
+                                                 progress=progress))
+        results = json.loads((agent / RESULTS_FILE).read_text())
+        notes.append({"round": r, "world": str(world), "agent": str(agent), "physics_steps": recorded,
+                      **{key: results[key] for key in ("world", "physics", "world_minus_physics", "optimism")}})
+        _write(out, notes)
+        if r == rounds:
+            break
+        data, better = out / f"data-{r}", out / f"world-{r + 1}"
+        record(twin_id, episodes, policy=f"agent:{agent}", out=data, seed=seed + 1000 * r, progress=progress)
+        recorded += episodes * horizon
+        if not (better / "spec.yaml").is_file():
+            train([*datasets, *(out / f"data-{i}" for i in range(1, r + 1))], better, preset=preset, seed=seed + r,
+                  overrides=overrides, name=name, init=world, progress=progress)
+        world = better
+    return out
+
+
+def _write(out: Path, notes: list[dict[str, Any]]) -> None:
+    """improve.json and improve.png, beside and renamed."""
+    beside = out / f".{NOTES_FILE}.{os.getpid()}"
+    beside.write_text(json.dumps(notes, indent=1) + "\n")
+    beside.rename(out / NOTES_FILE)
+    improvement_plot(notes, out / PLOT_FILE)
