@@ -51,7 +51,7 @@ def test_two_rounds_and_what_is_there_is_kept(reach_data, tmp_path):
                 overrides=SHORT | {"tokenizer_updates": 0, "pose_updates": 0})
     out = improve(world, [reach_data], tmp_path / "out", **call)
     notes = json.loads((out / NOTES_FILE).read_text())
-    assert [n["physics_steps"] for n in notes] == [150, 250] and notes[1]["world"].endswith("world-2")
+    assert [n["physics_steps"] for n in notes] == [150, 250] and notes[1]["world_folder"].endswith("world-2")
     assert all(n["physics"]["n"] == 2 for n in notes) and (out / PLOT_FILE).stat().st_size > 5000
     stamps = {p: p.stat().st_mtime_ns for p in out.rglob("*.safetensors")}
     improve(world, [reach_data], out, **call)

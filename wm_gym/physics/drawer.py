@@ -82,8 +82,8 @@ class DrawerTask(Task):
         return self._pull_to(self.open_by + 0.01)
 
     def near_miss(self, rng: np.random.Generator):
-        """A policy that pulls the drawer out a part of the way only."""
-        short = rng.uniform(0.0, 0.7) * (self.open_by - self.radius)
+        """A policy that pulls the drawer out most of the way only."""
+        short = rng.uniform(0.55, 0.9) * (self.open_by - self.radius)
         return lambda: self._pull_to(short)
 
     def _peg(self) -> np.ndarray:

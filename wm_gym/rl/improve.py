@@ -49,7 +49,7 @@ def improve(world: str | Path, datasets: list[str | Path], out: str | Path, roun
             save_results(agent, evaluate_matched(agent, world, twin_id, evaluations, seed, baselines=(),
                                                  progress=progress))
         results = json.loads((agent / RESULTS_FILE).read_text())
-        notes.append({"round": r, "world": str(world), "agent": str(agent), "physics_steps": recorded,
+        notes.append({"round": r, "world_folder": str(world), "agent_folder": str(agent), "physics_steps": recorded,
                       **{key: results[key] for key in ("world", "physics", "world_minus_physics", "optimism")}})
         _write(out, notes)
         if r == rounds:

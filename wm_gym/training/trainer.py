@@ -13,7 +13,7 @@ import torch
 from accelerate import Accelerator
 from accelerate.utils import ProjectConfiguration, set_seed
 
-from wm_gym.data.cache import ClipData, open_clips
+from wm_gym.data.cache import ClipData, join_clips, open_clips
 from wm_gym.models import Tokenizer
 from wm_gym.models.tokenizer import to_float
 from wm_gym.spec import WorldSpec
