@@ -68,6 +68,7 @@ def main() -> None:
     parser.add_argument("train")
     parser.add_argument("held_out")
     parser.add_argument("--updates", type=int, default=5000, help="of the state decoder (default: 5000)")
+    parser.add_argument("--model-updates", type=int, default=8000, help="of the state model (default: 8000)")
     parser.add_argument("--episodes", type=int, default=300, help="at most (default: 300)")
     args = parser.parse_args()
     world, clips, held = World.from_pretrained(args.world), open_clips(args.train), open_clips(args.held_out)
@@ -96,7 +97,7 @@ def main() -> None:
         found[name] = np.concatenate([truth[:, :1, :4], report.decoder.read(pictures)], axis=1)
         lost[name] = np.concatenate([np.zeros((len(rows), 1), bool), block_area(pictures) < 0.3 * area[:, 1:]], axis=1)
     nothing = np.zeros(truth.shape[:2], bool)
-    model = fit_state_model(known, clips.action, clips.episode_offset)
+    model = fit_state_model(known, clips.action, clips.episode_offset, args.model_updates)
     found["state model"] = model.roll_out(truth[:, 0], actions)[..., :4]
     env, rng = gym.make(world.spec.twin, render_mode=None, terminate_on_success=False), np.random.default_rng(0)
     chaos = np.stack([jittered(env, np.asarray(held.physics_state[r[0]], np.float64), a, rng)

@@ -83,9 +83,9 @@ which it had never seen.</p>
 <div class="tiles">{''.join(_tile(*t) for t in tiles)}</div>
 {_film_section(film)}
 <section><h2>How it learned</h2>
-<p>Share of the last 100 episodes that reached the goal while exploring, and how long an episode took. All of it
+<p>Share of the last 100 episodes that ended in success while exploring, and the reward of an episode. All of it
 happened inside the learned world.</p>
-{_picture(learning_curve(curve), 'learning curve: success rate and episode length against environment steps')}</section>
+{_picture(learning_curve(curve), 'learning curve: success rate and reward against environment steps')}</section>
 <section><h2>Does it hold in physics?</h2>
 <p>{results['episodes']} episodes began from the same picture in both. Bars are 95 % intervals.</p>
 {_picture(rates_figure(results), 'success rates with 95 % intervals')}
