@@ -110,7 +110,7 @@ class WorldCore:
         else:
             starts = self.world.starts
             pose = np.array(starts.proprioception[row:row + 1]) if self.spec.proprioception_dim else None
-            state = self.engine.encode(np.array(starts.frames[row:row + 1]), pose)  # copies: the bank is read-only
+            state = self.engine.encode(starts.frames[row:row + 1], pose)
         frame = self.engine.render(state)[0].cpu().numpy() if self.decode else None
         if row is not None:
             bank[row] = state, frame

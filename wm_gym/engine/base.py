@@ -56,7 +56,7 @@ class Engine:
         the last picture. The clip's first frame is pinned.
         """
         world, k = self.world, self.world.spec.context_frames
-        clip = torch.from_numpy(np.ascontiguousarray(frames)).to(self.device)
+        clip = torch.from_numpy(np.array(frames)).to(self.device)  # a copy: the bank of starts is read-only
         if clip.shape[1] < k:
             clip = torch.cat([clip[:, :1].expand(-1, k - clip.shape[1], -1, -1, -1), clip], dim=1)
         pinned, recent = clip[:, :1], clip[:, -k:]
