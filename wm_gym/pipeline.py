@@ -32,7 +32,7 @@ class WorldPipeline(DiffusionPipeline):
     def __call__(self, image: np.ndarray, actions: np.ndarray, num_inference_steps: int = 1,
                  generator: torch.Generator | None = None) -> WorldPipelineOutput:
         """image uint8 [H, W, 3], actions float [T, A] -> frames uint8 [T, H, W, 3]; the pose is read from the image."""
-        first = self.tokenizer.encode(to_float(torch.from_numpy(image)[None]).to(self.device))
+        first = self.tokenizer.encode(to_float(torch.from_numpy(np.array(image))[None]).to(self.device))
         latents = first[:, None].repeat(1, self.dynamics.config.context_frames, 1, 1, 1)
         pose = first.new_zeros(1, 0)
         if self.heads.pose is not None:
