@@ -20,7 +20,7 @@ class DrawerTask(Task):
     """Planar: actions move the peg in x and y. The drawer slides along x, towards the robot to open."""
 
     scene_class = GlidingScene
-    tool = Tool(width=PEG, height=0.03, length=0.20)
+    tool = Tool(width=PEG, height=0.03, length=0.28)
     camera = Camera(target=(0.485, 0.0, 0.03), distance=1.6, yaw=90, pitch=-50, fov=16.5)
     description = "Pull the drawer open by its handle."
     low, high = np.array([0.31, -0.135]), np.array([0.64, 0.135])
@@ -28,7 +28,7 @@ class DrawerTask(Task):
     open_by = 0.10
     radius = 0.02
     action_dim = 2
-    height = 0.179  # the peg then hangs 4 mm above the table
+    height = 0.259  # the peg then hangs 4 mm above the table
     noise_scale = 0.5
 
     def __init__(self, scene: GlidingScene):

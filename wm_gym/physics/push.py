@@ -17,7 +17,7 @@ class PushTask(Task):
     """Planar: actions move the foot in x and y. What it cannot reach it cannot push, so nothing leaves the picture."""
 
     scene_class = GlidingScene
-    tool = Tool(width=FOOT, height=0.03, length=0.20)
+    tool = Tool(width=FOOT, height=0.03, length=0.28)
     camera = Camera(target=(0.485, 0.0, 0.03), distance=1.6, yaw=90, pitch=-50, fov=16.5)
     description = "Push the yellow block onto the blue disc."
     low, high = np.array([0.31, -0.135]), np.array([0.64, 0.135])
@@ -25,7 +25,7 @@ class PushTask(Task):
     goal_low, goal_high = np.array([0.37, -0.10]), np.array([0.59, 0.10])
     push_at_least = 0.10
     action_dim = 2
-    height = 0.179  # the foot then hangs 4 mm above the table
+    height = 0.259  # the foot then hangs 4 mm above the table
     radius = 0.035
     noise_scale = 0.5
 
