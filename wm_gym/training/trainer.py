@@ -14,16 +14,21 @@ from accelerate import Accelerator
 from accelerate.utils import ProjectConfiguration, set_seed
 
 from wm_gym.data.cache import ClipData, join_clips, open_clips
-from wm_gym.models import Tokenizer
-from wm_gym.models.tokenizer import to_float
 from wm_gym.spec import WorldSpec
 from wm_gym.starts import StartBank
 from wm_gym.training.card import write_card
-from wm_gym.training.loop import Run, fit
-from wm_gym.training.losses import DynamicsLoss, HeadsLoss, PoseLoss, TokenizerLoss
+from wm_gym.training.loop import Run
 from wm_gym.training.presets import PRESETS, Preset
 from wm_gym.training.report import early_report
-from wm_gym.training.segments import Segments, SegmentSampler, split_episodes
+from wm_gym.training.segments import split_episodes
+from wm_gym.training.stages import (
+    encode_all,
+    held_out_segments,
+    train_dynamics,
+    train_heads,
+    train_pose,
+    train_tokenizer,
+)
 from wm_gym.world import World, is_angle
 
 
@@ -145,148 +150,10 @@ def make_starts(clips: ClipData, sizes: Preset, seed: int) -> StartBank:
                      None if clips.physics_state is None else np.asarray(clips.physics_state[rows], np.float64))
 
 
-def held_out_segments(clips: ClipData, held: np.ndarray, sizes: Preset, seed: int) -> Segments:
-    """The 32 held-out segments of up to 25 steps that every report shows."""
-    return SegmentSampler(clips, sizes.context_frames, held).draw(np.random.default_rng([seed, 4]), 32, 25)
-
-
 def median_frame(clips: ClipData, seed: int) -> np.ndarray:
     """The background: the per-pixel median of 200 random frames, uint8 [H, W, 3]."""
     rows = np.random.default_rng([seed, 2]).integers(0, len(clips.frames), 200)
     return np.median(clips.frames[np.sort(rows)], axis=0).astype(np.uint8)
-
-
-def train_tokenizer(run: Run, world: World, clips: ClipData, background: np.ndarray) -> None:
-    tokenizer, sizes = world.tokenizer, run.preset
-    if _load_stage(run, "tokenizer", tokenizer, sizes.tokenizer_updates):
-        return
-    tokenizer.requires_grad_(True)
-    loss = TokenizerLoss(tokenizer, to_float(torch.from_numpy(background)), sizes.foreground_weight,
-                         sizes.latent_noise)
-    grid = world.spec.latent_shape
-
-    def batch(rng, torch_rng, update):
-        rows = np.sort(rng.integers(0, len(clips.frames), sizes.tokenizer_batch))
-        return {"frames": torch.from_numpy(clips.frames[rows]),
-                "noise": torch.randn(len(rows), *grid, generator=torch_rng)}
-
-    fit(run, "tokenizer", loss, sizes.tokenizer_updates, batch)
-    tokenizer.requires_grad_(False)
-    with torch.inference_mode():
-        rows = np.sort(np.random.default_rng([run.seed, 3]).integers(0, len(clips.frames), 512))
-        pictures = to_float(torch.from_numpy(clips.frames[rows])).to(run.accelerator.device)
-        raw = tokenizer.encoder(pictures)
-        tokenizer.latent_mean.copy_(raw.mean((0, 2, 3)))
-        tokenizer.latent_std.copy_(raw.std((0, 2, 3)).clip(1e-4))
-    _save_stage(run, "tokenizer", tokenizer)
-
-
-@torch.inference_mode()
-def encode_all(run: Run, tokenizer: Tokenizer, clips: ClipData, grid: list[int]) -> np.ndarray:
-    """Latents of every frame, float16 memory map [N, C, h, w] in the run's folder (made once)."""
-    path, device = run.folder / "latents.npy", run.accelerator.device
-    if run.accelerator.is_main_process and not path.exists():
-        beside = path.with_suffix(".writing.npy")
-        latents = np.lib.format.open_memmap(beside, "w+", np.float16, (len(clips.frames), *grid))
-        for i in range(0, len(latents), 512):
-            frames = to_float(torch.from_numpy(np.array(clips.frames[i:i + 512]))).to(device)
-            latents[i:i + 512] = tokenizer.encode(frames).cpu().numpy()
-        latents.flush()
-        beside.rename(path)
-    run.accelerator.wait_for_everyone()
-    return np.load(path, mmap_mode="r")
-
-
-def train_pose(run: Run, world: World, clips: ClipData, trained: np.ndarray) -> None:
-    """The network that integrates the pose, before the one that draws it; on ever longer roll-outs."""
-    dynamics, sizes = world.dynamics, run.preset
-    if dynamics.pose_net is None or _load_stage(run, "pose", dynamics, sizes.pose_updates):
-        return
-    dynamics.pose_net.requires_grad_(True)
-    sampler = SegmentSampler(clips, 1, trained, sizes.latest_share)
-
-    def batch(rng, torch_rng, update):
-        steps = of_curriculum(sizes.pose_rollout_lengths, update, sizes.pose_updates)
-        moves = sampler.draw(rng, sizes.pose_batch, steps).moves
-        return {"actions": torch.from_numpy(clips.action[moves[:, :-1]]),
-                "poses": torch.from_numpy(clips.proprioception[moves])}
-
-    fit(run, "pose", PoseLoss(dynamics), sizes.pose_updates, batch, rate=sizes.pose_learning_rate)
-    dynamics.requires_grad_(False)
-    _save_stage(run, "pose", dynamics)
-
-
-def of_curriculum(lengths: tuple[int, ...], update: int, updates: int) -> int:
-    """The roll-out length of an update: each takes an equal part of the training."""
-    return lengths[min(update * len(lengths) // updates, len(lengths) - 1)]
-
-
-def train_dynamics(run: Run, world: World, clips: ClipData, latents: np.ndarray, trained: np.ndarray,
-                   held: np.ndarray, background: np.ndarray) -> None:
-    dynamics, sizes = world.dynamics, run.preset
-    if _load_stage(run, "dynamics", dynamics, sizes.dynamics_updates):
-        return
-    dynamics.requires_grad_(True)
-    if dynamics.pose_net is not None:
-        dynamics.pose_net.requires_grad_(False)
-    loss = DynamicsLoss(dynamics, world.tokenizer, sizes.moved_weight, sizes.pixel_weight)
-    sampler = SegmentSampler(clips, sizes.context_frames, trained, sizes.latest_share)
-    shown = held_out_segments(clips, held, sizes, run.seed)
-
-    def batch(rng, torch_rng, update):
-        steps = 1
-        if rng.random() < sizes.rollout_share:
-            steps = of_curriculum(sizes.rollout_lengths, update, sizes.dynamics_updates)
-        inputs = _segment_inputs(sampler.draw(rng, sizes.dynamics_batch, steps), clips, latents, torch_rng)
-        size = len(inputs["first"])
-        tau = torch.rand(size, generator=torch_rng) * (torch.rand(size, generator=torch_rng) < 0.25)
-        level = sizes.context_noise * torch.rand(size, generator=torch_rng) * \
-            (torch.rand(size, generator=torch_rng) < 0.5)
-        context = inputs["latents"][:, :sizes.context_frames]
-        return {**inputs, "tau": tau, "level": level,
-                "context_noise": torch.randn(context.shape, generator=torch_rng)}
-
-    def report(update):
-        numbers = early_report(world, clips, shown, background, run.folder / "dynamics.png")
-        run.log("report", update, numbers)
-        _log_picture(run, update)
-        if run.progress:
-            print(f"dynamics {update}: " + "  ".join(f"{k} {v:.2f}" for k, v in numbers.items()), flush=True)
-
-    fit(run, "dynamics", loss, sizes.dynamics_updates, batch, report)
-    dynamics.requires_grad_(False)
-    _save_stage(run, "dynamics", dynamics)
-
-
-def train_heads(run: Run, world: World, clips: ClipData, latents: np.ndarray, trained: np.ndarray) -> None:
-    heads, sizes = world.heads, run.preset
-    if _load_stage(run, "heads", heads, sizes.heads_updates):
-        return
-    heads.requires_grad_(True)
-    loss = HeadsLoss(heads, world.dynamics, clips.meta["has_success"])
-    sampler = SegmentSampler(clips, sizes.context_frames, trained, sizes.latest_share)
-    reward = (torch.from_numpy(np.asarray(clips.reward)) - heads.reward_mean.cpu()) / heads.reward_std.cpu()
-    success = torch.from_numpy(np.asarray(clips.success, np.float32))
-
-    def batch(rng, torch_rng, update):
-        segments = sampler.draw(rng, sizes.dynamics_batch, int(rng.integers(1, sizes.rollout_lengths[-1] + 1)))
-        inputs = _segment_inputs(segments, clips, latents, torch_rng)
-        return {**inputs, "reward": reward[segments.rows[:, -2]], "success": success[segments.rows[:, -1]],
-                "real": torch.rand(len(segments.rows), generator=torch_rng) < 0.33}
-
-    fit(run, "heads", loss, sizes.heads_updates, batch)
-    heads.requires_grad_(False)
-    _save_stage(run, "heads", heads)
-
-
-def _segment_inputs(segments, clips: ClipData, latents: np.ndarray, torch_rng: torch.Generator) -> dict:
-    """Tensors of one batch of segments, as the losses name them."""
-    moves = segments.moves
-    z = torch.from_numpy(latents[segments.rows].astype(np.float32))
-    return {"latents": z, "first": torch.from_numpy(latents[segments.first].astype(np.float32)),
-            "actions": torch.from_numpy(clips.action[moves[:, :-1]]),
-            "poses": torch.from_numpy(clips.proprioception[moves]),
-            "noise": torch.randn(segments.steps, len(z), *z.shape[2:], generator=torch_rng)}
 
 
 def _claim(folder: Path, config: dict, overwrite: bool) -> None:
@@ -301,32 +168,6 @@ def _claim(folder: Path, config: dict, overwrite: bool) -> None:
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     note.write_text(text)
-
-
-def _load_stage(run: Run, stage: str, module, updates: int) -> bool:
-    """Load a stage that is already finished; True for one without updates too."""
-    done = (run.folder / stage / "config.json").is_file()
-    if done:
-        module.load_state_dict(type(module).from_pretrained(run.folder / stage).state_dict())
-    module.to(run.accelerator.device, memory_format=torch.channels_last)  # resumed or not: the layout decides the bits
-    return done or not updates
-
-
-def _save_stage(run: Run, stage: str, module) -> None:
-    if run.accelerator.is_main_process:
-        beside = run.folder / f".{stage}"
-        shutil.rmtree(beside, ignore_errors=True)
-        module.save_pretrained(beside)
-        beside.rename(run.folder / stage)
-    run.accelerator.wait_for_everyone()
-
-
-def _log_picture(run: Run, update: int) -> None:
-    import imageio.v3 as iio
-
-    for tracker in run.accelerator.trackers:
-        tracker.writer.add_image("report/truth_above_world", iio.imread(run.folder / "dynamics.png"), update,
-                                 dataformats="HWC")
 
 
 def _free_name(path: Path) -> Path:
