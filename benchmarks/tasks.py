@@ -1,0 +1,53 @@
+"""Do the physics tasks mean something? Success of random actions, of none, and of the scripted expert, from the same starts.
+
+    python benchmarks/tasks.py
+"""
+
+from __future__ import annotations
+
+import argparse
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
+
+import gymnasium as gym
+import numpy as np
+from common import write_results
+
+import wm_gym  # noqa: F401
+from wm_gym.physics import TASKS
+from wm_gym.rl.rollout import make_twin, run_twin, start_seeds
+from wm_gym.rl.statistics import rate
+
+
+def expert(env: gym.Env, seeds: list[int]) -> list[bool]:
+    successes = []
+    for seed in seeds:
+        env.reset(seed=seed)
+        policy, over, info = env.unwrapped.scripted_policy("expert", np.random.default_rng(seed)), False, {}
+        while not over:
+            _, _, terminated, truncated, info = env.step(policy.act())
+            over = terminated or truncated
+        successes.append(info["success"])
+    return successes
+
+
+def measure(task: str, episodes: int) -> dict:
+    entry, seeds = TASKS[task], start_seeds(episodes, 2000)
+    env = make_twin(entry.env_id, None, "random", entry.max_episode_steps)
+    policies = {name: [o.success for o in run_twin(name, env, seeds)[0]] for name in ("random", "no-op")}
+    policies["expert"] = expert(env, seeds)
+    env.close()
+    return {name: rate(successes) for name, successes in policies.items()}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--episodes", type=int, default=400, help="(default: 400)")
+    args = parser.parse_args()
+    with ProcessPoolExecutor(mp_context=get_context("spawn")) as pool:
+        rows = pool.map(measure, TASKS, [args.episodes] * len(TASKS))
+        write_results("tasks", {"episodes": args.episodes, **dict(zip(TASKS, rows))})
+
+
+if __name__ == "__main__":
+    main()
