@@ -110,7 +110,7 @@ def save_agent(model: BaseAlgorithm, folder: str | Path, meta: dict[str, Any]) -
     for name in ("optimizer_class", "optimizer_kwargs"):
         config["policy_kwargs"].pop(name, None)
     (partial / CONFIG_FILE).write_text(yaml.safe_dump(config, sort_keys=False))
-    save_file(_distinct_tensors(model.policy), partial / TENSORS_FILE)
+    save_file(distinct_tensors(model.policy), partial / TENSORS_FILE)
     if folder.exists():
         shutil.rmtree(folder)
     partial.rename(folder)
@@ -144,8 +144,8 @@ def load_agent(source: str | Path | Agent, device: str = "cpu", allow_pickle: bo
             f"{folder / CONFIG_FILE} is damaged ({error!r}); train the agent again or copy it back") from error
     try:
         tensors = load_file(folder / TENSORS_FILE)
-        if set(tensors) != set(_distinct_tensors(policy)):
-            raise RuntimeError(f"names differ: {sorted(set(tensors) ^ set(_distinct_tensors(policy)))[:4]}")
+        if set(tensors) != set(distinct_tensors(policy)):
+            raise RuntimeError(f"names differ: {sorted(set(tensors) ^ set(distinct_tensors(policy)))[:4]}")
         policy.load_state_dict(tensors, strict=False)  # one name of a shared tensor sets it under all its names
     except (SafetensorError, RuntimeError) as error:
         raise ValueError(
@@ -175,7 +175,7 @@ def without_episode_shape(env_kwargs: dict[str, Any]) -> dict[str, Any]:
     return {k: v for k, v in env_kwargs.items() if k not in ("terminate_on_success", "max_episode_steps", "starts")}
 
 
-def _distinct_tensors(policy: BasePolicy) -> dict[str, torch.Tensor]:
+def distinct_tensors(policy: BasePolicy) -> dict[str, torch.Tensor]:
     """The state dict with each tensor once: safetensors refuses the extractor that actor and critic share."""
     seen: dict[int, str] = {}
     state = policy.state_dict()

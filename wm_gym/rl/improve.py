@@ -10,6 +10,7 @@ from typing import Any
 from wm_gym.data import LeRobotReader
 from wm_gym.data.record import record
 from wm_gym.registration import find_spec
+from wm_gym.rl.agent_folder import load_agent
 from wm_gym.rl.card import RESULTS_FILE
 from wm_gym.rl.evaluate import evaluate_matched, save_results
 from wm_gym.rl.recipe import load_recipe
@@ -30,7 +31,7 @@ def improve(world: str | Path, datasets: list[str | Path], out: str | Path, roun
     Round r trains an agent inside the world (OUT/agent-r), measures it in world and twin from `evaluations` matched
     starts, records `episodes` episodes of it in the twin (OUT/data-r) and finetunes the world on `datasets` and all
     recordings of the rounds (OUT/world-r+1); the last round ends with its measurement. OUT/improve.json counts the
-    physics steps used, OUT/improve.png plots success in world and physics against them. What is there already is
+    physics steps of recordings and of the recipe's physics checks, OUT/improve.png plots success in world and physics against them. What is there already is
     kept, so the same call goes on after a kill. Raises ValueError where the world names no twin.
     """
     out, name = Path(out), load_world(world).spec.name
@@ -38,25 +39,26 @@ def improve(world: str | Path, datasets: list[str | Path], out: str | Path, roun
     if not twin_id:
         raise ValueError(f"the world {name!r} names no physics twin; pass --twin ID")
     horizon = find_spec(twin_id).max_episode_steps
-    recorded = sum(int(LeRobotReader(d).offset[-1]) - len(LeRobotReader(d)) for d in datasets)
+    spent = sum(int(reader.offset[-1]) - len(reader) for reader in map(LeRobotReader, datasets))
     notes: list[dict[str, Any]] = []
     for r in range(1, rounds + 1):
         agent = out / f"agent-{r}"
         if not (agent / "config.yml").is_file():
             train_agent(algo, "wm_gym/World-v0", agent, timesteps, seed + r, resume=True, progress=progress,
                         env_kwargs={"world": str(world)}, recipe=load_recipe(algo, f"wm_gym/{name}", recipe_file))
+        spent += load_agent(agent).config["physics_check_steps"]
         if not (agent / RESULTS_FILE).is_file():
             save_results(agent, evaluate_matched(agent, world, twin_id, evaluations, seed, baselines=(),
                                                  progress=progress))
         results = json.loads((agent / RESULTS_FILE).read_text())
-        notes.append({"round": r, "world_folder": str(world), "agent_folder": str(agent), "physics_steps": recorded,
+        notes.append({"round": r, "world_folder": str(world), "agent_folder": str(agent), "physics_steps": spent,
                       **{key: results[key] for key in ("world", "physics", "world_minus_physics", "optimism")}})
         _write(out, notes)
         if r == rounds:
             break
         data, better = out / f"data-{r}", out / f"world-{r + 1}"
         record(twin_id, episodes, policy=f"agent:{agent}", out=data, seed=seed + 1000 * r, progress=progress)
-        recorded += episodes * horizon
+        spent += episodes * horizon
         if not (better / "spec.yaml").is_file():
             train([*datasets, *(out / f"data-{i}" for i in range(1, r + 1))], better, preset=preset, seed=seed + r,
                   overrides=overrides, name=name, init=world, progress=progress)

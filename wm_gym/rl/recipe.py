@@ -23,7 +23,8 @@ ACTIVATIONS = {c.__name__: c for c in (nn.ReLU, nn.Tanh, nn.ELU, nn.SiLU, nn.GEL
 CLASSES = {"features_extractor_class": EXTRACTORS, "activation_fn": ACTIVATIONS}
 """Names that a recipe or a downloaded agent may use for classes: nothing else is ever imported for them."""
 
-ENV_KEYS = {"n_timesteps", "policy", "n_envs", "frame_stack", "normalize", "env_wrapper", "env_kwargs", "policy_kwargs"}
+ENV_KEYS = {"n_timesteps", "policy", "n_envs", "frame_stack", "normalize", "env_wrapper", "env_kwargs", "policy_kwargs",
+            "physics_check"}
 
 
 def algorithm(name: str) -> type[BaseAlgorithm]:

@@ -22,7 +22,8 @@ from wm_gym.rl.agent_folder import CONFIG_FILE, save_agent
 from wm_gym.rl.callbacks import CURVE_FILE, Checkpoints, Progress, TimeLimit, read_curve
 from wm_gym.rl.card import write_card
 from wm_gym.rl.checkpoint import latest_checkpoint, load_checkpoint, save_checkpoint
-from wm_gym.rl.recipe import algorithm, env_wrapper, load_recipe, sb3_arguments
+from wm_gym.rl.physics_check import CHECKS_FILE, PhysicsCheck, read_checks
+from wm_gym.rl.recipe import ENV_KEYS, algorithm, env_wrapper, load_recipe, sb3_arguments
 from wm_gym.sb3 import make_sb3_env
 
 RUN_FILE = "run.yml"
@@ -85,12 +86,18 @@ def train_agent(
         # a checkpoint of an off-policy algorithm holds its replay buffer
         rare = 10_000 if isinstance(model, OffPolicyAlgorithm) else 5_000
         callbacks.append(Checkpoints(run, checkpoint_every or rare))
+        identity = _identity(plan, recipe, arguments)
+        check = PhysicsCheck(run, identity, **recipe["physics_check"]) if recipe.get("physics_check") else None
+        callbacks += [check] if check else []
         callbacks += [TimeLimit(max_minutes)] if max_minutes else []
         callbacks += [callback] if callback else []
         if model.num_timesteps < total:
             model.learn(total - model.num_timesteps, callbacks, log_interval=_log_interval(model, rows=True),
                         reset_num_timesteps=False)
             save_checkpoint(model, run)
+            if check and check.parted:
+                print(f"\nended at {model.num_timesteps:,} steps: success imagined has parted from success in physics "
+                      f"({check.path}); kept the policy of step {check.take_best():,}", file=sys.stderr)
     except KeyboardInterrupt:
         last = latest_checkpoint(run)
         where = f"step {int(last.name.split('-')[1]):,}" if last else "the beginning (no checkpoint yet)"
@@ -98,8 +105,7 @@ def train_agent(
         raise
     finally:
         env.close()
-    meta = _meta(plan, recipe, arguments, model, run)
-    save_agent(model, out, meta)
+    save_agent(model, out, identity | _history(recipe, model, run))
     write_card(out)
     return out
 
@@ -145,25 +151,30 @@ def _log_interval(model: BaseAlgorithm, rows: bool = False) -> int:
     return 1 if rows else model.n_envs * model.n_steps
 
 
-def _meta(plan: dict, recipe: dict, arguments: dict, model: BaseAlgorithm, run: Path) -> dict[str, Any]:
-    """What config.yml says beside the policy."""
-    curve = read_curve(run / CURVE_FILE)
-    spec = find_spec(plan["env_id"])
-    plain = {k: v for k, v in recipe.items() if k not in ("policy", "policy_kwargs", "env_kwargs", "n_timesteps")}
+def _identity(plan: dict, recipe: dict, arguments: dict) -> dict[str, Any]:
+    """What config.yml says from the first step on: what is trained where, and how it looks at its environment."""
     return {
         "algo": plan["algo"],
         "policy": arguments["policy"],
         "env_id": plan["env_id"],
         "env_kwargs": plan["env_kwargs"],
-        "learned": is_learned(spec),
+        "learned": is_learned(find_spec(plan["env_id"])),
         "env_wrapper": recipe.get("env_wrapper"),
         "frame_stack": int(recipe.get("frame_stack") or 1),
         "seed": plan["seed"],
+    }
+
+
+def _history(recipe: dict, model: BaseAlgorithm, run: Path) -> dict[str, Any]:
+    """How the training went."""
+    curve, checks = read_curve(run / CURVE_FILE), read_checks(run / CHECKS_FILE)
+    plain = {k: v for k, v in recipe.items() if k not in ENV_KEYS}
+    return {
         "n_timesteps": int(model.num_timesteps),
         "training_seconds": round(curve[-1]["seconds"], 1) if curve else None,
         "training_success_rate": curve[-1]["success_rate"] if curve else None,
-        "hyperparameters": {k: v for k, v in plain.items() if k not in
-                            ("n_envs", "frame_stack", "normalize", "env_wrapper")},
+        "physics_check_steps": int(checks[-1]["physics_steps"]) if checks else 0,
+        "hyperparameters": plain,
         "n_envs": int(recipe.get("n_envs", 1)),
         "trained_with": {"stable_baselines3": stable_baselines3.__version__, "torch": str(torch.__version__),
                          "date": time.strftime("%Y-%m-%d")},

@@ -1,0 +1,85 @@
+"""Does what a policy learns inside still hold in physics? A small measurement every so often while it trains."""
+
+from __future__ import annotations
+
+import csv
+from pathlib import Path
+from typing import Any
+
+from safetensors.torch import load_file, save_file
+from stable_baselines3.common.callbacks import BaseCallback
+
+from wm_gym.rl.agent_folder import Agent, distinct_tensors
+from wm_gym.rl.evaluate import evaluate_matched
+
+CHECKS_FILE, BEST_FILE = "checks.csv", "best.safetensors"
+COLUMNS = ("steps", "world", "physics", "physics_steps")
+
+
+class PhysicsCheck(BaseCallback):
+    """Every `every` steps, success in the world and in its twin from the same `episodes` starts (a row of checks.csv).
+
+    The training ends once the last two checks together say that success imagined exceeds success in physics by more
+    than `max_gap`; `take_best` then puts the policy back to the check that was best in physics. physics_steps: what
+    the checks have cost so far.
+    """
+
+    def __init__(self, run: Path, config: dict[str, Any], every: int = 50_000, episodes: int = 20,
+                 max_gap: float = 0.3):
+        super().__init__()
+        self.path, self.best_path, self.config = run / CHECKS_FILE, run / BEST_FILE, config
+        self.every, self.episodes, self.max_gap = every, episodes, max_gap
+
+    def _on_training_start(self) -> None:
+        self.rows = [row for row in read_checks(self.path) if row["steps"] <= self.model.num_timesteps]
+        self._write()
+        self.next = self.rows[-1]["steps"] + self.every if self.rows else self.every
+
+    def _on_rollout_start(self) -> None:
+        if self.num_timesteps >= self.next:
+            self._check()
+
+    def _on_step(self) -> bool:
+        return not self.parted
+
+    @property
+    def parted(self) -> bool:
+        """Whether the last two checks together put success imagined too far above success in physics."""
+        last = self.rows[-2:]
+        return len(last) == 2 and sum(row["world"] - row["physics"] for row in last) / 2 > self.max_gap
+
+    def take_best(self) -> int:
+        """Put the policy back to the best check in physics (the latest of equals); returns its step."""
+        self.model.policy.load_state_dict(load_file(self.best_path), strict=False)  # shared tensors are there once
+        return int(_best(self.rows)["steps"])
+
+    def _check(self) -> None:
+        agent = Agent(self.model.policy, self.config)
+        result = evaluate_matched(agent, agent.world, episodes=self.episodes, seed=self.model.seed or 0, baselines=(),
+                                  progress=False)
+        spent = sum(result["per_episode"]["physics_steps"]) + (self.rows[-1]["physics_steps"] if self.rows else 0)
+        row = {"steps": self.num_timesteps, "world": result["world"]["rate"], "physics": result["physics"]["rate"],
+               "physics_steps": spent}
+        self.rows.append(row)
+        if _best(self.rows) is row:
+            save_file(distinct_tensors(self.model.policy), self.best_path)
+        self._write()
+        self.next = row["steps"] + self.every
+
+    def _write(self) -> None:
+        with self.path.open("w", newline="") as file:
+            writer = csv.DictWriter(file, COLUMNS)
+            writer.writeheader()
+            writer.writerows(self.rows)
+
+
+def read_checks(path: Path) -> list[dict[str, float]]:
+    """The rows of a checks.csv; none where there is no such file."""
+    if not path.is_file():
+        return []
+    with path.open(newline="") as file:
+        return [{key: float(row[key]) for key in COLUMNS} for row in csv.DictReader(file)]
+
+
+def _best(rows: list[dict[str, float]]) -> dict[str, float]:
+    return max(rows, key=lambda row: (row["physics"], row["steps"]))
