@@ -33,6 +33,15 @@ def _remove_test_cache() -> None:
 
 
 @pytest.fixture(scope="session")
+def balls(tmp_path_factory):
+    """40 short episodes of the ball environment, 32 x 32."""
+    from wm_gym.data.record import record
+
+    return record("ball_env:wm_gym_test/Ball-v0", 40, policy="mix", out=tmp_path_factory.mktemp("data") / "balls",
+                  seed=0, workers=0)
+
+
+@pytest.fixture(scope="session")
 def repository() -> Path:
     """The root of this checkout."""
     return REPOSITORY

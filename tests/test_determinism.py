@@ -22,9 +22,9 @@ BACKENDS = ["torch", pytest.param("openvino", marks=pytest.mark.skipif(
 STEPS = 6
 
 
-@pytest.fixture(scope="module")
-def world():
-    return make_world()
+@pytest.fixture(scope="module", params=["unet", "dit"])
+def world(request):
+    return make_world(dynamics=request.param)
 
 
 @pytest.fixture(scope="module")

@@ -20,13 +20,6 @@ SHORT = {"tokenizer_updates": 12, "pose_updates": 12, "dynamics_updates": 12, "h
          "report_every": 6, "starts": 8}
 
 
-@pytest.fixture(scope="module")
-def balls(tmp_path_factory):
-    """40 short episodes of the ball environment, 32 x 32."""
-    return record("ball_env:wm_gym_test/Ball-v0", 40, policy="mix", out=tmp_path_factory.mktemp("data") / "balls",
-                  seed=0, workers=0)
-
-
 def weights(folder):
     return {name: module.state_dict() for name, module in World.from_pretrained(folder).modules().items()}
 

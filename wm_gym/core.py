@@ -237,8 +237,8 @@ class WorldCore:
 
     def _state_shapes(self) -> dict[str, tuple[int, ...]]:
         latent = tuple(self.spec.latent_shape)
-        return {"latents": (self.spec.context_frames, *latent), "first": latent,
-                "proprioception": (self.spec.proprioception_dim,)}
+        return {"first": latent, "proprioception": (self.spec.proprioception_dim,),
+                **self.world.dynamics.memory_shapes()}
 
     def _to_torch(self, arrays: dict[str, np.ndarray]) -> dict[str, torch.Tensor]:
         return {key: torch.from_numpy(value).to(self.engine.device) for key, value in arrays.items()}

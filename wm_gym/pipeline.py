@@ -9,7 +9,7 @@ import torch
 from diffusers import DiffusionPipeline
 from diffusers.utils import BaseOutput
 
-from wm_gym.models import Heads, Tokenizer, UNetDynamics
+from wm_gym.models import Dynamics, Heads, Tokenizer
 from wm_gym.sampling import sample_euler
 from wm_gym.models.tokenizer import to_float, to_uint8
 
@@ -24,7 +24,7 @@ class WorldPipelineOutput(BaseOutput):
 class WorldPipeline(DiffusionPipeline):
     """A world folder as a diffusers pipeline: `WorldPipeline.from_pretrained(folder)`, to Hub and back as usual."""
 
-    def __init__(self, tokenizer: Tokenizer, dynamics: UNetDynamics, heads: Heads, scheduler):
+    def __init__(self, tokenizer: Tokenizer, dynamics: Dynamics, heads: Heads, scheduler):
         super().__init__()
         self.register_modules(tokenizer=tokenizer, dynamics=dynamics, heads=heads, scheduler=scheduler)
 
@@ -33,7 +33,7 @@ class WorldPipeline(DiffusionPipeline):
                  generator: torch.Generator | None = None) -> WorldPipelineOutput:
         """image uint8 [H, W, 3], actions float [T, A] -> frames uint8 [T, H, W, 3]; the pose is read from the image."""
         first = self.tokenizer.encode(to_float(torch.from_numpy(np.array(image))[None]).to(self.device))
-        latents = first[:, None].repeat(1, self.dynamics.config.context_frames, 1, 1, 1)
+        memory = self.dynamics.remember(first[:, None].repeat(1, self.dynamics.config.context_frames, 1, 1, 1), first)
         pose = first.new_zeros(1, 0)
         if self.heads.pose is not None:
             pose = self.dynamics.pose_code.decode(self.heads.estimate_pose(first))
@@ -42,8 +42,8 @@ class WorldPipeline(DiffusionPipeline):
             next_pose = self.dynamics.next_pose(pose, action)
             vector = self.dynamics.encode_condition(pose, next_pose, action)
             noise = torch.randn(first.shape, generator=generator).to(first)
-            latent, _ = sample_euler(lambda x, tau: self.dynamics(x, tau, latents, first, vector, 0 * tau), noise,
+            latent, _ = sample_euler(lambda x, tau: self.dynamics(x, tau, memory, first, vector, 0 * tau), noise,
                                      num_inference_steps)
-            latents, pose = torch.cat([latents[:, 1:], latent[:, None]], dim=1), next_pose
+            memory, pose = self.dynamics.append(memory, latent, first), next_pose
             frames.append(to_uint8(self.tokenizer.decode(latent))[0].cpu().numpy())
         return WorldPipelineOutput(frames=np.stack(frames))

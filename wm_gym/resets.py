@@ -6,7 +6,6 @@ import numpy as np
 
 from wm_gym.world import World
 
-STATE_KEYS = ("latents", "first", "proprioception")
 OPTIONS = {"image", "actions", "proprioception", "episode", "t", "world_state"}
 WAYS = "{'image': …}, {'episode': i, 't': k} or {'world_state': env.get_state()}"
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from torch import nn
 
-from wm_gym.models import Heads, Tokenizer, UNetDynamics
+from wm_gym.models import DiTDynamics, Dynamics, Heads, Tokenizer, UNetDynamics
 from wm_gym.spec import WorldSpec
 from wm_gym.starts import StartBank
 
@@ -19,7 +19,8 @@ if TYPE_CHECKING:
     from wm_gym.training.presets import Preset
 
 WEIGHTS_FILE = "diffusion_pytorch_model.safetensors"
-COMPONENTS = {"tokenizer": Tokenizer, "dynamics": UNetDynamics, "heads": Heads}
+COMPONENTS = {"tokenizer": (Tokenizer,), "dynamics": (UNetDynamics, DiTDynamics), "heads": (Heads,)}
+"""The classes that each sub-folder of a world may hold; its config.json says which."""
 PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle")
 
 
@@ -29,7 +30,7 @@ class World:
 
     spec: WorldSpec
     tokenizer: Tokenizer
-    dynamics: UNetDynamics
+    dynamics: Dynamics
     heads: Heads
     starts: StartBank
 
@@ -49,7 +50,7 @@ class World:
         """
         folder = find_world(path_or_id)
         spec = WorldSpec.load(folder)
-        parts = {name: _load_component(folder / name, kind) for name, kind in COMPONENTS.items()}
+        parts = {name: _load_component(folder / name, kinds) for name, kinds in COMPONENTS.items()}
         world = cls(spec=spec, starts=StartBank.load(folder), **parts)
         world.check(folder)
         return world
@@ -87,7 +88,7 @@ class World:
             {"_class_name": "FlowMatchEulerDiscreteScheduler", "num_train_timesteps": 1000, "shift": 1.0}, indent=2))
         (beside / "model_index.json").write_text(json.dumps(
             {"_class_name": "WorldPipeline", "_diffusers_version": "0.42.1",
-             **{name: [kind.__module__, kind.__name__] for name, kind in COMPONENTS.items()},
+             **{name: [type(module).__module__, type(module).__name__] for name, module in self.modules().items()},
              "scheduler": ["diffusers", "FlowMatchEulerDiscreteScheduler"]}, indent=2))
         self.spec.save(beside)
         self.starts.save(beside)
@@ -120,12 +121,17 @@ class World:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             tokenizer = Tokenizer(sizes.latent_channels, sizes.encoder_width, sizes.decoder_width)
-            dynamics = UNetDynamics(sizes.latent_channels, grid, sizes.context_frames, spec.action_dim,
-                                    spec.proprioception_dim, tuple(angles), tuple(pose_angles), sizes.widths,
-                                    sizes.condition_dim)
+            common = dict(latent_channels=sizes.latent_channels, grid=grid, context_frames=sizes.context_frames,
+                          action_dim=spec.action_dim, proprioception_dim=spec.proprioception_dim,
+                          action_angles=tuple(angles), proprioception_angles=tuple(pose_angles),
+                          condition_dim=sizes.condition_dim)
+            if sizes.dynamics == "dit":
+                dynamics = DiTDynamics(**common, width=sizes.dit_width, layers=sizes.dit_layers, heads=sizes.dit_heads)
+            else:
+                dynamics = UNetDynamics(**common, widths=sizes.widths)
             pose_dim = dynamics.pose_code.out_dim
             heads = Heads(sizes.latent_channels, grid, dynamics.action_code.out_dim + 2 * pose_dim, pose_dim,
-                          len(spec.reward_components), sizes.widths[0], sizes.head_width)
+                          len(spec.reward_components), dynamics.feature_dim, sizes.head_width)
         if starts is None:
             rng, (h, w) = np.random.default_rng(seed), spec.frame_size
             starts = StartBank(
@@ -165,7 +171,7 @@ def find_world(path_or_id: str | Path) -> Path:
                             "train one with `wm-gym train DATASET --out WORLD`")
 
 
-def _load_component(folder: Path, kind: type) -> nn.Module:
+def _load_component(folder: Path, kinds: tuple[type, ...]) -> nn.Module:
     from safetensors import SafetensorError
     from safetensors.torch import load_file
 
@@ -178,10 +184,12 @@ def _load_component(folder: Path, kind: type) -> nn.Module:
             raise ValueError(f"{folder} holds the pickle {pickles[0]} where {WEIGHTS_FILE} belongs; pickles run code "
                              "when loaded and are refused: convert it with safetensors first")
         raise FileNotFoundError(f"{weights} is missing; the world folder is incomplete: download or train it again")
+    names = {kind.__name__: kind for kind in kinds}
     try:
-        module = kind.from_config(json.loads(config.read_text()))
-    except (json.JSONDecodeError, TypeError, ValueError) as error:
-        raise ValueError(f"{config} is no configuration of {kind.__name__}: {error}") from error
+        settings = json.loads(config.read_text())
+        module = names[settings.get("_class_name", kinds[0].__name__)].from_config(settings)
+    except (json.JSONDecodeError, AttributeError, KeyError, TypeError, ValueError) as error:
+        raise ValueError(f"{config} is no configuration of {' or '.join(names)}: {error}") from error
     try:
         module.load_state_dict(load_file(weights))
     except SafetensorError as error:

@@ -9,44 +9,47 @@ from torch import Tensor, nn
 from wm_gym.models.tokenizer import to_float, to_uint8
 from wm_gym.sampling import sample_euler
 
-STATE_KEYS = ("latents", "first", "proprioception")
-
 
 class WorldStep(nn.Module):
     """The whole step as one pure function, so that a back-end can compile it whole.
 
-    (latents [B, K, C, h, w], first [B, C, h, w], proprioception [B, P], action [B, A], noise [B, C, h, w]) ->
-    (latents', proprioception', reward [B, R], success [B], uncertainty [B, h, w], frame uint8 [B, H, W, 3]).
+    (first [B, C, h, w], proprioception [B, P], action [B, A], noise [B, C, h, w], *memory) -> (proprioception',
+    reward [B, R], success [B], uncertainty [B, h, w], *memory', frame uint8 [B, H, W, 3] if decode); the memory's
+    tensors come in the order of `memory_keys`, their own of the dynamics.
     """
 
     def __init__(self, world, decode: bool = True):
         super().__init__()
         self.tokenizer, self.dynamics, self.heads = world.tokenizer, world.dynamics, world.heads
         self.sampling_steps, self.decode = world.spec.sampling_steps, decode
+        self.memory_keys = tuple(self.dynamics.memory_shapes())
 
-    def forward(self, latents: Tensor, first: Tensor, proprioception: Tensor, action: Tensor, noise: Tensor):
+    def forward(self, first: Tensor, proprioception: Tensor, action: Tensor, noise: Tensor, *memory: Tensor):
+        before = dict(zip(self.memory_keys, memory))
         next_pose = self.dynamics.next_pose(proprioception, action)
         vector = self.dynamics.encode_condition(proprioception, next_pose, action)
         clean = torch.zeros_like(noise[:, 0, 0, 0])
         latent, features = sample_euler(
-            lambda x, tau: self.dynamics(x, tau, latents, first, vector, clean), noise, self.sampling_steps)
-        reward, success = self.heads(latent, latents[:, -1], first, vector)
-        outputs = (torch.cat([latents[:, 1:], latent[:, None]], dim=1), next_pose, self.heads.reward(reward),
-                   torch.sigmoid(success), self.heads.predicted_error(features))
+            lambda x, tau: self.dynamics(x, tau, before, first, vector, clean), noise, self.sampling_steps)
+        reward, success = self.heads(latent, before["latents"][:, -1], first, vector)
+        after = self.dynamics.append(before, latent, first)
+        outputs = (next_pose, self.heads.reward(reward), torch.sigmoid(success), self.heads.predicted_error(features),
+                   *(after[key] for key in self.memory_keys))
         return (*outputs, to_uint8(self.tokenizer.decode(latent))) if self.decode else outputs
 
 
 class Engine:
     """One world on one back-end; stateless: the world state goes in and comes out as a dict of tensors.
 
-    State: "latents" [B, K, C, h, w] newest last, "first" [B, C, h, w], "proprioception" [B, P].
+    State: "first" [B, C, h, w], "proprioception" [B, P] and the dynamics' memory, in it "latents" [B, K, C, h, w],
+    newest last.
     """
 
     name = "base"
 
     def __init__(self, world, device: str, decode: bool):
         self.world, self.device, self.decode = world, torch.device(device), decode
-        self.noise_shape = tuple(world.spec.latent_shape)
+        self.noise_shape, self.memory_keys = tuple(world.spec.latent_shape), tuple(world.dynamics.memory_shapes())
 
     @torch.inference_mode()
     def encode(self, frames: np.ndarray, proprioception: np.ndarray | None = None) -> dict[str, Tensor]:
@@ -70,7 +73,10 @@ class Engine:
             pose = torch.cat([code.decode(heads.estimate_pose(z[-1:])) for z in latents])
         else:
             pose = torch.zeros(len(clip), 0, device=self.device)
-        return {"latents": latents[:, 1:].clone(), "first": latents[:, 0].clone(), "proprioception": pose.clone()}
+        first, dynamics = latents[:, 0].clone(), world.dynamics.to(self.device)
+        memories = [dynamics.remember(z[None, 1:], z[None, 0]) for z in latents]
+        memory = {key: torch.cat([m[key] for m in memories]) for key in memories[0]}
+        return {"first": first, "proprioception": pose.clone(), **memory}
 
     @torch.inference_mode()
     def render(self, state: dict[str, Tensor]) -> Tensor:
@@ -84,13 +90,15 @@ class Engine:
         outputs: "frame" uint8 [B, H, W, 3] (absent with decode=False), "reward" [B, R], "success" [B] in [0, 1],
         "uncertainty" [B, h, w], "proprioception" [B, P], "latent" [B, C, h, w].
         """
-        outputs = self._run(*(state[k] for k in STATE_KEYS), action, noise)
-        latents, pose, reward, success, uncertainty = outputs[:5]
+        keys, first = self.memory_keys, state["first"]
+        outputs = self._run(first, state["proprioception"], action, noise, *(state[key] for key in keys))
+        pose, reward, success, uncertainty, *rest = outputs
+        memory = dict(zip(keys, rest))
         out = {"reward": reward, "success": success, "uncertainty": uncertainty, "proprioception": pose,
-               "latent": latents[:, -1]}
+               "latent": memory["latents"][:, -1]}
         if self.decode:
-            out["frame"] = outputs[5]
-        return {"latents": latents, "first": state["first"], "proprioception": pose}, out
+            out["frame"] = rest[len(keys)]
+        return {"first": first, "proprioception": pose, **memory}, out
 
     def _run(self, *inputs: Tensor) -> tuple[Tensor, ...]:
         raise NotImplementedError

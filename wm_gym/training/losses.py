@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from wm_gym.models import Heads, Tokenizer, UNetDynamics
+from wm_gym.models import Dynamics, Heads, Tokenizer
 from wm_gym.models.tokenizer import to_float
 
 
@@ -34,7 +34,7 @@ class TokenizerLoss(nn.Module):
 class PoseLoss(nn.Module):
     """Error of the coded pose along a roll-out of the pose network, gradients through all of it."""
 
-    def __init__(self, dynamics: UNetDynamics):
+    def __init__(self, dynamics: Dynamics):
         super().__init__()
         self.dynamics = dynamics
 
@@ -51,7 +51,7 @@ class PoseLoss(nn.Module):
 class DynamicsLoss(nn.Module):
     """Weighted x-space error of the next latent, teacher-forced or at the end of an own roll-out."""
 
-    def __init__(self, dynamics: UNetDynamics, tokenizer: Tokenizer, moved_weight: float, pixel_weight: float):
+    def __init__(self, dynamics: Dynamics, tokenizer: Tokenizer, moved_weight: float, pixel_weight: float):
         super().__init__()
         self.dynamics, self.moved_weight, self.pixel_weight = dynamics, moved_weight, pixel_weight
         self.tokenizer = tokenizer.requires_grad_(False)
@@ -65,18 +65,22 @@ class DynamicsLoss(nn.Module):
         n = actions.shape[1]
         k = latents.shape[1] - n
         target, previous = latents[:, -1], latents[:, -2]
-        context, pose = latents[:, :k], poses[:, 0]
+        context, pose, memory = latents[:, :k], poses[:, 0], None
         for i in range(n):
             now, pose = pose, self.dynamics.next_pose(pose, actions[:, i])
             vector = self.dynamics.encode_condition(now, pose, actions[:, i])
             if i < n - 1:
                 with torch.no_grad():
                     zero = torch.zeros_like(tau)
-                    latent, _ = self.dynamics(noise[i], zero, context, first, vector, zero)
-                    context = torch.cat([context[:, 1:], latent[:, None].to(context)], dim=1)
+                    memory = self.dynamics.append(memory, latent, first) if memory else \
+                        self.dynamics.remember(context, first)
+                    latent, _ = self.dynamics(noise[i], zero, memory, first, vector, zero)
+                    latent = latent.to(context)
+                    context = torch.cat([context[:, 1:], latent[:, None]], dim=1)
         noisy = torch.lerp(noise[-1], target, tau[:, None, None, None])
         seen = context + level[:, None, None, None, None] * context_noise
-        predicted, _ = self.dynamics(noisy, tau, seen, first, vector, level)
+        memory = self.dynamics.remember(seen, first, level)
+        predicted, _ = self.dynamics(noisy, tau, memory, first, vector, level)
         error = (predicted.float() - target).square().mean(1)
         moved = ((target - previous).abs().mean(1) > 0.2).float()
         ramp = torch.where(tau > 0, 0.9 * tau + 0.1, torch.ones_like(tau))  # one evaluation from pure noise counts full
@@ -92,7 +96,7 @@ class DynamicsLoss(nn.Module):
 class HeadsLoss(nn.Module):
     """Reward, success, uncertainty and pose, read off real and generated transitions alike."""
 
-    def __init__(self, heads: Heads, dynamics: UNetDynamics, has_success: bool):
+    def __init__(self, heads: Heads, dynamics: Dynamics, has_success: bool):
         super().__init__()
         self.heads, self.has_success = heads, has_success
         self.dynamics = dynamics.requires_grad_(False)
@@ -104,15 +108,16 @@ class HeadsLoss(nn.Module):
         real bool [B] chooses the true last transition instead of the generated one.
         """
         n = actions.shape[1]
-        context, pose = latents[:, :latents.shape[1] - n], poses[:, 0]
+        pose = poses[:, 0]
         with torch.no_grad():
+            memory, zero = self.dynamics.remember(latents[:, :-n], first), torch.zeros_like(success)
             for i in range(n):
                 now, pose = pose, self.dynamics.next_pose(pose, actions[:, i])
                 vector = self.dynamics.encode_condition(now, pose, actions[:, i])
-                zero = torch.zeros_like(success)
-                latent, features = self.dynamics(noise[i], zero, context, first, vector, zero)
-                before = context[:, -1]
-                context = torch.cat([context[:, 1:], latent[:, None].to(context)], dim=1)
+                latent, features = self.dynamics(noise[i], zero, memory, first, vector, zero)
+                before = memory["latents"][:, -1]
+                if i < n - 1:
+                    memory = self.dynamics.append(memory, latent.to(latents), first)
             true = self.dynamics.encode_condition(poses[:, -2], poses[:, -1], actions[:, -1])
             pick = real[:, None, None, None]
             next_latent = torch.where(pick, latents[:, -1], latent.float())

@@ -14,7 +14,11 @@ class Preset:
     encoder_width: int = 32
     decoder_width: int = 48
     context_frames: int = 2
-    widths: tuple[int, ...] = (32, 64, 96)  # dynamics U-Net, one block a level
+    dynamics: str = "unet"  # or "dit"
+    widths: tuple[int, ...] = (32, 64, 96)  # of the U-Net, one block a level
+    dit_width: int = 128
+    dit_layers: int = 6
+    dit_heads: int = 4
     condition_dim: int = 128
     head_width: int = 32
     # optimisation
@@ -48,7 +52,8 @@ class Preset:
 
 PRESETS = {
     # seconds on a CPU: tests
-    "tiny": Preset(encoder_width=16, decoder_width=16, widths=(16, 32), condition_dim=32, head_width=8,
+    "tiny": Preset(encoder_width=16, decoder_width=16, widths=(16, 32), dit_width=32, dit_layers=2,
+                   dit_heads=2, condition_dim=32, head_width=8,
                    tokenizer_updates=150, pose_updates=150, dynamics_updates=150, heads_updates=100, tokenizer_batch=32,
                    dynamics_batch=32, learning_rate=2e-3, ema_decay=0.95, warmup=10, rollout_lengths=(2, 4),
                    pose_rollout_lengths=(1, 2, 4),

@@ -1,0 +1,81 @@
+"""How do action and pose reach the dynamics? Coded as vectors; the pose is integrated first, then drawn."""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+
+from wm_gym.models.blocks import PoseMaps, full_precision
+
+
+class VectorCode(nn.Module):
+    """Normalise a vector and write its angles as (sin, cos): [B, D] -> [B, D + number of angles]."""
+
+    def __init__(self, dim: int, angle_dims: list[int]):
+        super().__init__()
+        self.angles = list(angle_dims)
+        self.lines = [d for d in range(dim) if d not in self.angles]
+        self.dim, self.out_dim = dim, dim + len(self.angles)
+        self.register_buffer("mean", torch.zeros(dim))
+        self.register_buffer("std", torch.ones(dim))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        lines = ((x - self.mean) / self.std)[:, self.lines]
+        if not self.angles:
+            return lines
+        angles = x[:, self.angles]
+        return torch.cat([lines, angles.sin(), angles.cos()], dim=1)
+
+    def decode(self, code: torch.Tensor) -> torch.Tensor:
+        """[B, D + angles] -> [B, D], angles in (-pi, pi]."""
+        n, k = len(self.lines), len(self.angles)
+        if not k:
+            return code * self.std + self.mean
+        columns = [None] * self.dim
+        for i, d in enumerate(self.lines):
+            columns[d] = code[:, i] * self.std[d] + self.mean[d]
+        for i, d in enumerate(self.angles):
+            columns[d] = torch.atan2(code[:, n + i], code[:, n + k + i])
+        return torch.stack(columns, dim=1)
+
+
+class Conditioned:
+    """A mixin of every dynamics network: codes of action and pose, and the pose integrator p' = p + f(p, a).
+
+    `condition` takes [B, V + 2]: the vector of `encode_condition`, tau and the context's noise level.
+    """
+
+    def build_conditioning(self, action_dim: int, proprioception_dim: int, action_angles, proprioception_angles,
+                           condition_dim: int, pose_maps: int, grid: tuple[int, int]) -> None:
+        """Make the sub-modules; a world without proprioception has neither pose_net nor pose_projection."""
+        p = proprioception_dim
+        self.action_code = VectorCode(action_dim, action_angles)
+        self.pose_code = VectorCode(p, proprioception_angles)
+        pose_dim = self.pose_code.out_dim
+        self.pose_net = nn.Sequential(nn.Linear(pose_dim + self.action_code.out_dim, 128), nn.SiLU(),
+                                      nn.Linear(128, 128), nn.SiLU(), nn.Linear(128, pose_dim)) if p else None
+        if p:
+            nn.init.zeros_(self.pose_net[-1].weight)
+            nn.init.zeros_(self.pose_net[-1].bias)
+        self.pose_projection = PoseMaps(2 * pose_dim, pose_maps, grid) if p else None
+        self.vector_dim = self.action_code.out_dim + 2 * pose_dim
+        self.condition = nn.Sequential(nn.Linear(self.vector_dim + 2, condition_dim), nn.SiLU(),
+                                       nn.Linear(condition_dim, condition_dim), nn.SiLU())
+
+    def next_pose(self, proprioception: torch.Tensor, action: torch.Tensor) -> torch.Tensor:
+        """Integrate the pose: [B, P], [B, A] -> [B, P]."""
+        if self.pose_net is None:
+            return proprioception
+        with full_precision(proprioception):
+            code = self.pose_code(proprioception)
+            return self.pose_code.decode(code + self.pose_net(torch.cat([code, self.action_code(action)], dim=1)))
+
+    def encode_condition(self, proprioception: torch.Tensor, next_proprioception: torch.Tensor,
+                         action: torch.Tensor) -> torch.Tensor:
+        """What moves the scene, as one vector [B, V]: the coded action, pose and next pose."""
+        return torch.cat([self.action_code(action), self.pose_code(proprioception),
+                          self.pose_code(next_proprioception)], dim=1)
+
+    def draw_pose(self, vector: torch.Tensor) -> list[torch.Tensor]:
+        """The pose maps [B, maps, h, w] of a vector [B, V], in a list that is empty without proprioception."""
+        return [self.pose_projection(vector[:, self.action_code.out_dim:])] if self.pose_projection else []

@@ -1,0 +1,153 @@
+"""How does the world move, at GPU scale? A block-causal diffusion transformer with a ring cache of keys and values."""
+
+from __future__ import annotations
+
+import torch
+from diffusers.configuration_utils import ConfigMixin, register_to_config
+from diffusers.models.modeling_utils import ModelMixin
+from torch import nn
+from torch.nn import functional as F
+
+from wm_gym.models.conditioning import Conditioned
+
+PATCH = 2
+
+
+class DiTBlock(nn.Module):
+    """Attention and MLP with AdaLN-zero (Peebles and Xie 2023, "Scalable Diffusion Models with Transformers")."""
+
+    def __init__(self, width: int, heads: int, condition_dim: int, window: int):
+        super().__init__()
+        self.heads = heads
+        self.modulation = nn.Linear(condition_dim, 6 * width)
+        self.norm1, self.norm2 = (nn.LayerNorm(width, elementwise_affine=False) for _ in range(2))
+        self.query, self.keys_values = nn.Linear(width, width), nn.Linear(width, 2 * width)
+        self.query_norm, self.key_norm = (nn.LayerNorm(width // heads) for _ in range(2))
+        self.project = nn.Linear(width, width)
+        self.mlp = nn.Sequential(nn.Linear(width, 4 * width), nn.GELU(approximate="tanh"), nn.Linear(4 * width, width))
+        self.age_bias = nn.Parameter(torch.zeros(heads, window))
+        nn.init.zeros_(self.modulation.weight)
+        nn.init.zeros_(self.modulation.bias)
+
+    def forward(self, x: torch.Tensor, condition: torch.Tensor, cached: torch.Tensor | None = None,
+                age: torch.Tensor | None = None) -> tuple[torch.Tensor, torch.Tensor]:
+        """Tokens [B, N, D] and condition [B, c] -> (tokens, their keys and values [B, 2, N, D]).
+
+        cached [B, 2, W, N, D]: keys and values of the last W frames, whose ages int64 [B, W] count from 0, the newest.
+        """
+        shift1, scale1, gate1, shift2, scale2, gate2 = self.modulation(condition)[:, None].chunk(6, dim=2)
+        h = self.norm1(x) * (1 + scale1) + shift1
+        keys, values = self.keys_values(h).chunk(2, dim=2)
+        keys = self.key_norm(self._split(keys))
+        query, values = self.query_norm(self._split(self.query(h))), self._split(values)
+        own = torch.stack([self._join(keys), self._join(values)], dim=1)
+        bias = None
+        if cached is not None:
+            past_keys, past_values = (self._split(cached[:, i].flatten(1, 2)) for i in range(2))
+            past = self.age_bias.T[age].transpose(1, 2)  # [B, heads, W]
+            past = past[..., None].expand(-1, -1, -1, x.shape[1]).flatten(2)
+            bias = torch.cat([past, torch.zeros_like(past[:, :, :x.shape[1]])], dim=2)[:, :, None].to(query)
+            keys, values = torch.cat([past_keys.to(keys), keys], 2), torch.cat([past_values.to(values), values], 2)
+        h = F.scaled_dot_product_attention(query, keys, values, bias)
+        x = x + gate1 * self.project(self._join(h))
+        return x + gate2 * self.mlp(self.norm2(x) * (1 + scale2) + shift2), own
+
+    def _split(self, x: torch.Tensor) -> torch.Tensor:
+        """[B, n, D] -> [B, heads, n, D / heads]."""
+        return x.unflatten(2, (self.heads, -1)).transpose(1, 2)
+
+    def _join(self, x: torch.Tensor) -> torch.Tensor:
+        return x.transpose(1, 2).flatten(2)
+
+
+class DiTDynamics(ModelMixin, ConfigMixin, Conditioned):
+    """The interface of `UNetDynamics` with attention over the last `context_frames` frames, 2 x 2 latents a token.
+
+    The next frame's tokens attend to their own and to the keys and values of the frames before. Those come from a
+    pass over each frame by itself (tau = 1, no action), so the cache is exact however long the episode: what it holds
+    does not depend on frames that have left it. Memory: the newest latent, the ring of keys and values
+    [L, 2, W, N, D], and the slot that is written next.
+    """
+
+    @register_to_config
+    def __init__(self, latent_channels: int = 4, grid: tuple[int, int] = (16, 16), context_frames: int = 4,
+                 action_dim: int = 3, proprioception_dim: int = 3, action_angles: tuple[int, ...] = (),
+                 proprioception_angles: tuple[int, ...] = (), width: int = 128, layers: int = 6, heads: int = 4,
+                 condition_dim: int = 128, pose_maps: int = 8):
+        super().__init__()
+        self.build_conditioning(action_dim, proprioception_dim, action_angles, proprioception_angles, condition_dim,
+                                pose_maps, grid)
+        tokens = (grid[0] // PATCH) * (grid[1] // PATCH)
+        self.embed = nn.Conv2d(2 * latent_channels, width, PATCH, stride=PATCH)
+        self.embed_pose = nn.Conv2d(pose_maps, width, PATCH, stride=PATCH) if proprioception_dim else None
+        self.position = nn.Parameter(0.02 * torch.randn(1, tokens, width))
+        self.blocks = nn.ModuleList(DiTBlock(width, heads, condition_dim, context_frames) for _ in range(layers))
+        self.norm = nn.LayerNorm(width)
+        self.unpatch = nn.Linear(width, width)
+        self.out = nn.Conv2d(width // PATCH**2, latent_channels + 1, 3, padding=1)
+
+    @property
+    def feature_dim(self) -> int:
+        """Channels of the features that `forward` returns."""
+        return self.config.width // PATCH**2
+
+    def memory_shapes(self) -> dict[str, tuple[int, ...]]:
+        """Shape of each tensor of the memory, without the batch axis."""
+        c = self.config
+        ring = (c.layers, 2, c.context_frames, self.position.shape[1], c.width)
+        return {"latents": (1, c.latent_channels, *c.grid), "cache": ring, "slot": ()}
+
+    def remember(self, latents: torch.Tensor, first: torch.Tensor,
+                 level: torch.Tensor | None = None) -> dict[str, torch.Tensor]:
+        """The memory of the last `context_frames` latents [B, K, C, h, w], newest last (level [B]: of their noise)."""
+        b, k = latents.shape[:2]
+        level = latents.new_zeros(b) if level is None else level
+        frames, firsts = latents.flatten(0, 1), first[:, None].expand(-1, k, -1, -1, -1).flatten(0, 1)
+        cache = self._keys_values(frames, firsts, level.repeat_interleave(k)).unflatten(0, (b, k))
+        return {"latents": latents[:, -1:], "cache": cache.permute(0, 2, 3, 1, 4, 5), "slot": latents.new_zeros(b)}
+
+    def append(self, memory: dict[str, torch.Tensor], latent: torch.Tensor,
+               first: torch.Tensor) -> dict[str, torch.Tensor]:
+        """The memory one frame later, latent [B, C, h, w]: its keys and values take the place of the oldest."""
+        cache, slot, window = memory["cache"], memory["slot"], self.config.context_frames
+        new = self._keys_values(latent, first, torch.zeros_like(slot))[:, :, :, None]
+        here = torch.arange(window, device=slot.device) == slot[:, None]
+        return {"latents": latent[:, None], "cache": torch.where(here[:, None, None, :, None, None], new, cache),
+                "slot": torch.remainder(slot + 1, window)}
+
+    def forward(self, noisy: torch.Tensor, tau: torch.Tensor, memory: dict[str, torch.Tensor], first: torch.Tensor,
+                vector: torch.Tensor, context_noise: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Predict the clean next latent [B, C, h, w] and the features [B, feature_dim, h, w] it was read from.
+
+        noisy [B, C, h, w] = (1 - tau) * noise + tau * x; tau [B] in [0, 1); memory of `remember` or `append`;
+        first [B, C, h, w]; vector [B, V] from `encode_condition`; context_noise [B], the level added to the context.
+        """
+        x = self._tokens(noisy, first)
+        for maps in self.draw_pose(vector):
+            x = x + self.embed_pose(maps).flatten(2).transpose(1, 2)
+        condition = self.condition(torch.cat([vector, tau[:, None], context_noise[:, None]], dim=1))
+        window = self.config.context_frames
+        ring = torch.arange(window, device=x.device)
+        age = torch.remainder(memory["slot"][:, None] - 1 - ring, window).long()
+        for layer, block in enumerate(self.blocks):
+            x, _ = block(x, condition, memory["cache"][:, layer], age)
+        rows, columns = (size // PATCH for size in self.config.grid)
+        h = self.unpatch(F.silu(self.norm(x))).transpose(1, 2).unflatten(2, (rows, columns))
+        features = F.silu(F.pixel_shuffle(h, PATCH))
+        x, gate = self.out(features).split([noisy.shape[1], 1], dim=1)
+        gate = torch.sigmoid(gate)
+        return gate * x + (1 - gate) * memory["latents"][:, -1], features
+
+    def _tokens(self, latent: torch.Tensor, first: torch.Tensor) -> torch.Tensor:
+        """[B, C, h, w] -> [B, N, D]."""
+        return self.embed(torch.cat([latent, first], dim=1)).flatten(2).transpose(1, 2) + self.position
+
+    def _keys_values(self, latent: torch.Tensor, first: torch.Tensor, level: torch.Tensor) -> torch.Tensor:
+        """Keys and values of frames by themselves: [B, C, h, w], level of their noise [B] -> [B, L, 2, N, D]."""
+        x, one = self._tokens(latent, first), torch.ones_like(level)[:, None]
+        condition = self.condition(torch.cat([latent.new_zeros(len(latent), self.vector_dim), one, level[:, None]], 1))
+        layers = []
+        for block in self.blocks:
+            x, own = block(x, condition)
+            layers.append(own)
+        return torch.stack(layers, dim=1)
