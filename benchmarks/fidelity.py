@@ -8,13 +8,11 @@ from __future__ import annotations
 import argparse
 
 import numpy as np
-import torch
 from common import write_results
 
 from wm_gym.data import open_clips
 from wm_gym.evaluation.fidelity import fidelity
 from wm_gym.evaluation.state_decoder import fit_state_decoder
-from wm_gym.models.tokenizer import to_float, to_uint8
 from wm_gym.world import World
 
 
@@ -27,13 +25,10 @@ def main() -> None:
     args = parser.parse_args()
     world, clips, held = World.from_pretrained(args.world), open_clips(args.train), open_clips(args.held_out)
 
-    @torch.inference_mode()
-    def round_trip(frames: np.ndarray) -> np.ndarray:
-        return to_uint8(world.tokenizer.decode(world.tokenizer.encode(to_float(torch.from_numpy(frames))))).numpy()
-
     rows = np.random.default_rng(0).permutation(len(held.frames))[:2000]
     report = fit_state_decoder(clips.frames, clips.proprioception[:, :3], held.frames[np.sort(rows)],
-                               held.proprioception[np.sort(rows), :3], views=round_trip, updates=args.updates)
+                               held.proprioception[np.sort(rows), :3], views=world.tokenizer.round_trip,
+                               updates=args.updates)
     write_results(f"fidelity_{world.spec.name}", fidelity(world, held, report))
 
 

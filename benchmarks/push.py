@@ -13,7 +13,6 @@ import argparse
 
 import gymnasium as gym
 import numpy as np
-import torch
 from common import write_results
 
 import wm_gym  # noqa: F401
@@ -22,7 +21,6 @@ from wm_gym.engine import make_engine
 from wm_gym.evaluation.contact import contact_ratio, motion_without_contact, object_errors, square_gap
 from wm_gym.evaluation.state_decoder import fit_state_decoder
 from wm_gym.evaluation.state_model import fit_state_model
-from wm_gym.models.tokenizer import to_float, to_uint8
 from wm_gym.physics.push import BESIDE, PushTask
 from wm_gym.training.report import roll_out
 from wm_gym.world import World
@@ -74,13 +72,9 @@ def main() -> None:
     world, clips, held = World.from_pretrained(args.world), open_clips(args.train), open_clips(args.held_out)
     n = max(HORIZONS)
 
-    @torch.inference_mode()
-    def round_trip(frames: np.ndarray) -> np.ndarray:
-        return to_uint8(world.tokenizer.decode(world.tokenizer.encode(to_float(torch.from_numpy(frames))))).numpy()
-
     known, told = states(clips), states(held)
-    report = fit_state_decoder(clips.frames, known[:, :4], held.frames[::7], told[::7, :4], views=round_trip,
-                               updates=args.updates)
+    report = fit_state_decoder(clips.frames, known[:, :4], held.frames[::7], told[::7, :4],
+                               views=world.tokenizer.round_trip, updates=args.updates)
     error = np.linalg.norm(report.decoder.read(held.frames[::7])[:, 2:] - told[::7, 2:4], axis=1)
 
     start = held.episode_offset[:-1][np.diff(held.episode_offset) > n]

@@ -58,3 +58,12 @@ def test_a_world_without_a_twin_is_refused(tmp_path):
     world = make_world(horizon=5).save_pretrained(tmp_path / "world")
     with pytest.raises(ValueError, match="names no physics twin"):
         train_in(tmp_path, world)
+
+
+def test_an_agent_that_trains_in_physics_is_checked_there(tmp_path):
+    recipe = RECIPE | {"physics_check": {"every": 16, "episodes": 2}}
+    agent = train_agent("ppo", "wm_gym/ReachPyBullet-v0", tmp_path / "agent", 24, recipe=recipe, progress=False,
+                        env_kwargs={"max_episode_steps": 5})
+    (row,) = read_checks(tmp_path / "agent.training" / CHECKS_FILE)
+    assert row["world"] != row["world"] and 0 <= row["physics"] <= 1 and row["physics_steps"] > 0
+    assert load_agent(agent).config["n_timesteps"] >= 24

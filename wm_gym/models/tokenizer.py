@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import torch
 from diffusers.configuration_utils import ConfigMixin, register_to_config
 from diffusers.models.modeling_utils import ModelMixin
@@ -35,6 +36,11 @@ class Tokenizer(ModelMixin, ConfigMixin):
     def decode(self, latents: torch.Tensor) -> torch.Tensor:
         """Normalised latent [B, C, h, w] -> frames [B, 3, 4h, 4w], about [-1, 1] (not clipped)."""
         return self.decoder(latents * self.latent_std[:, None, None] + self.latent_mean[:, None, None])
+
+    @torch.inference_mode()
+    def round_trip(self, frames: np.ndarray) -> np.ndarray:
+        """Frames uint8 [B, H, W, 3] as the decoder draws them, on the CPU."""
+        return to_uint8(self.decode(self.encode(to_float(torch.from_numpy(frames))))).numpy()
 
 
 def to_float(frames: torch.Tensor) -> torch.Tensor:

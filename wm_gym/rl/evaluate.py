@@ -188,7 +188,8 @@ def _world_and_twin(agent: Agent, spec: gym.envs.registration.EnvSpec, env_kwarg
 
 def _shared_kwargs(agent: Agent, env_id: str) -> dict:
     """The env_kwargs of the training that hold for another id too (the observation), for the same all of them."""
-    return agent.env_kwargs if env_id == agent.env_id else {k: v for k, v in agent.env_kwargs.items() if k == "observation"}
+    same = env_id == agent.env_id
+    return {key: value for key, value in agent.env_kwargs.items() if same or key == "observation"}
 
 
 # ---------------------------------------------------------------- physics in worker processes

@@ -10,14 +10,15 @@ from safetensors.torch import load_file, save_file
 from stable_baselines3.common.callbacks import BaseCallback
 
 from wm_gym.rl.agent_folder import Agent, distinct_tensors
-from wm_gym.rl.evaluate import evaluate_matched
+from wm_gym.rl.evaluate import evaluate_alone, evaluate_matched
 
 CHECKS_FILE, BEST_FILE = "checks.csv", "best.safetensors"
 COLUMNS = ("steps", "world", "physics", "physics_steps")
 
 
 class PhysicsCheck(BaseCallback):
-    """Every `every` steps, success in the world and in its twin from the same `episodes` starts (a row of checks.csv).
+    """Every `every` steps, success in the world and in its twin from the same `episodes` starts (a row of checks.csv);
+    for an agent that trains in physics, success there alone (the world's is nan).
 
     The training ends once the last two checks together say that success imagined exceeds success in physics by more
     than `max_gap`; `take_best` then puts the policy back to the check that was best in physics. physics_steps: what
@@ -55,11 +56,14 @@ class PhysicsCheck(BaseCallback):
 
     def _check(self) -> None:
         agent = Agent(self.model.policy, self.config)
-        result = evaluate_matched(agent, agent.world, episodes=self.episodes, seed=self.model.seed or 0, baselines=(),
-                                  progress=False)
-        spent = sum(result["per_episode"]["physics_steps"]) + (self.rows[-1]["physics_steps"] if self.rows else 0)
-        row = {"steps": self.num_timesteps, "world": result["world"]["rate"], "physics": result["physics"]["rate"],
-               "physics_steps": spent}
+        spent, seed = self.rows[-1]["physics_steps"] if self.rows else 0, self.model.seed or 0
+        if agent.world is None:
+            alone = evaluate_alone(agent, agent.env_id, self.episodes, seed)
+            rates, steps = (float("nan"), alone["success"]["rate"]), round(alone["steps"]["mean"] * self.episodes)
+        else:
+            both = evaluate_matched(agent, agent.world, episodes=self.episodes, seed=seed, baselines=(), progress=False)
+            rates, steps = (both["world"]["rate"], both["physics"]["rate"]), sum(both["per_episode"]["physics_steps"])
+        row = {"steps": self.num_timesteps, "world": rates[0], "physics": rates[1], "physics_steps": spent + steps}
         self.rows.append(row)
         if _best(self.rows) is row:
             save_file(distinct_tensors(self.model.policy), self.best_path)

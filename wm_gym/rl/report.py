@@ -44,20 +44,22 @@ pre code { padding: 0; background: none; }
 
 
 def write_report(path: str | Path, results: dict[str, Any], curve: list[dict[str, float]], config: dict[str, Any],
-                 film: str | Path | None = None, timings: dict[str, float] | None = None) -> Path:
+                 film: str | Path | None = None, timings: dict[str, float] | None = None,
+                 harder: dict[str, Any] | None = None) -> Path:
     """Write the page: headline numbers, the film (a GIF), the learning curve, all numbers with their intervals.
 
-    results: of `evaluate_matched`; curve: of `read_curve`; config: the agent's; timings: seconds a phase.
+    results: of `evaluate_matched`; curve: of `read_curve`; config: the agent's; timings: seconds a phase;
+    harder: `evaluate_matched` of another, shipped agent.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     beside = path.with_name(f".partial-{path.name}")
-    beside.write_text(report_html(results, curve, config, film, timings), encoding="utf-8")
+    beside.write_text(report_html(results, curve, config, film, timings, harder), encoding="utf-8")
     beside.rename(path)
     return path
 
 
-def report_html(results, curve, config, film=None, timings=None) -> str:
+def report_html(results, curve, config, film=None, timings=None, harder=None) -> str:
     """The page as a string."""
     world, physics, points = results["world"], results["physics"], results["world_minus_physics"]
     minutes = (config.get("training_seconds") or 0) / 60
@@ -90,6 +92,7 @@ happened inside the learned world.</p>
 <p>{results['episodes']} episodes began from the same picture in both. Bars are 95 % intervals.</p>
 {_picture(rates_figure(results), 'success rates with 95 % intervals')}
 {_cross(results['table'])}</section>
+{_harder_section(harder)}
 <section><h2>All numbers</h2>
 <table>{''.join(f'<tr><td>{_text(w)}</td><td>{_text(n)}</td></tr>' for w, n in matched_rows(results))}</table>
 <p class="note" style="margin-top:12px">In brackets: 95 % intervals. Rates: Wilson. Difference:
@@ -111,7 +114,7 @@ wm-gym agent evaluate my-agent --env {_text(config['env_id'])} --episodes 400</c
 
 def learning_curve(curve: list[dict[str, float]]):
     """Success rate and reward an episode against steps; a matplotlib figure."""
-    figure, (left, right) = _axes(2, (9.2, 3.3))
+    figure, (left, right) = axes(2, (9.2, 3.3))
     steps = [row["steps"] / 1000 for row in curve]
     left.plot(steps, [100 * row["success_rate"] for row in curve], color=WORLD, linewidth=2)
     left.set(ylim=(0, 103), ylabel="success, %", title="success while exploring")
@@ -130,7 +133,7 @@ def rates_figure(results: dict[str, Any]):
     """Success rates as dots with their 95 % intervals; a matplotlib figure."""
     rows = [("policy, learned world", results["world"], WORLD), ("policy, physics", results["physics"], PHYSICS)]
     rows += [(f"{name}, physics", rate, GREY) for name, rate in results["baselines"].items()]
-    figure, (axis,) = _axes(1, (9.2, 0.7 + 0.45 * len(rows)))
+    figure, (axis,) = axes(1, (9.2, 0.7 + 0.45 * len(rows)))
     for y, (label, rate, colour) in enumerate(reversed(rows)):
         axis.plot([100 * rate["low"], 100 * rate["high"]], [y, y], color=colour, linewidth=5, alpha=0.3,
                   solid_capstyle="round")
@@ -143,7 +146,7 @@ def rates_figure(results: dict[str, Any]):
 
 def improvement_plot(notes: list[dict[str, Any]], path: Path) -> None:
     """Write a PNG: success of each round's agent in its world and in physics, against the physics steps recorded."""
-    figure, (axis,) = _axes(1, (6.4, 3.6))
+    figure, (axis,) = axes(1, (6.4, 3.6))
     steps = [note["physics_steps"] / 1000 for note in notes]
     for side, colour in (("world", WORLD), ("physics", PHYSICS)):
         rates = [note[side] for note in notes]
@@ -155,7 +158,7 @@ def improvement_plot(notes: list[dict[str, Any]], path: Path) -> None:
     figure.savefig(path, dpi=170)
 
 
-def _axes(columns: int, size: tuple[float, float]):
+def axes(columns: int, size: tuple[float, float]):
     """A figure without a window, in the page's style."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
@@ -187,6 +190,15 @@ def _film_section(film: str | Path | None) -> str:
 <p>Left: what the learned world imagines. Right: the simulator, given exactly the same actions from the same start.
 The policy acts on the left.</p>
 <img class="film" alt="learned world beside physics, same actions" src="data:image/gif;base64,{data}"></section>"""
+
+
+def _harder_section(results: dict[str, Any] | None) -> str:
+    if results is None:
+        return ""
+    return f"""<section><h2>A harder task: {_text(results['world_name'])}</h2>
+<p>A shipped policy, trained inside its own learned world beforehand, from {results['episodes']} matched starts.</p>
+{_picture(rates_figure(results), 'success rates of the shipped agent with 95 % intervals')}
+{_cross(results['table'])}</section>"""
 
 
 def _tile(kind: str, number: str, text: str) -> str:
