@@ -29,7 +29,8 @@ def history(agent: str, inside: bool, steps_before: int, seconds_before: float) 
     """Of each check: physics steps used, seconds, success in physics."""
     run = Path(agent).with_name(Path(agent).name + ".training")
     checks, curve = read_checks(run / CHECKS_FILE), read_curve(run / CURVE_FILE)
-    seconds = np.interp([c["steps"] for c in checks], [row["steps"] for row in curve], [row["seconds"] for row in curve])
+    steps, times = zip(*((row["steps"], row["seconds"]) for row in curve))
+    seconds = np.interp([c["steps"] for c in checks], steps, times)
     return {"physics_steps": [steps_before + c["physics_steps"] if inside else c["steps"] for c in checks],
             "seconds": [round(seconds_before + s, 1) for s in seconds], "success": [c["physics"] for c in checks]}
 

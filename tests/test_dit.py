@@ -54,4 +54,5 @@ def test_a_transformer_world_trains_saves_and_loads(balls, tmp_path):
            "dynamics": "dit", "context_frames": 3}
     world = World.from_pretrained(train(balls, tmp_path / "w", preset="tiny", overrides=few, progress=False))
     assert isinstance(world.dynamics, DiTDynamics) and world.spec.context_frames == 3
-    assert world.dynamics.blocks[0].age_bias.abs().max() > 0 and world.dynamics.blocks[0].modulation.weight.abs().max() > 0
+    block = world.dynamics.blocks[0]
+    assert block.age_bias.abs().max() > 0 and block.modulation.weight.abs().max() > 0

@@ -31,8 +31,9 @@ def improve(world: str | Path, datasets: list[str | Path], out: str | Path, roun
     Round r trains an agent inside the world (OUT/agent-r), measures it in world and twin from `evaluations` matched
     starts, records `episodes` episodes of it in the twin (OUT/data-r) and finetunes the world on `datasets` and all
     recordings of the rounds (OUT/world-r+1); the last round ends with its measurement. OUT/improve.json counts the
-    physics steps of recordings and of the recipe's physics checks, OUT/improve.png plots success in world and physics against them. What is there already is
-    kept, so the same call goes on after a kill. Raises ValueError where the world names no twin.
+    physics steps of recordings and of the recipe's physics checks, OUT/improve.png plots success in world and physics
+    against them. What is there already is kept, so the same call goes on after a kill. Raises ValueError where the
+    world names no twin.
     """
     out, name = Path(out), load_world(world).spec.name
     twin_id = twin_id or load_world(world).spec.twin
