@@ -325,3 +325,26 @@ def test_a_further_task_is_one_small_file(tmp_path, monkeypatch):
         assert success_rate(make("test/Hover-v0"), "expert", 5) == 1.0
     finally:
         del gym.registry["test/Hover-v0"]
+
+
+@pytest.mark.parametrize("task, object_name, slopes", [("Push", "block", (2.2, 8.4)), ("Drawer", "handle", (1.0, 1.0))])
+@pytest.mark.parametrize("policy", ["expert", "random"])
+def test_the_way_round_is_a_reward_without_jumps(task, object_name, slopes, policy):
+    """The approach term never gains more than what hand and object moved, and the expert gains by it."""
+    env = gym.make(f"wm_gym/{task}PyBullet-v0", render_mode=None, terminate_on_success=False)
+    gains = []
+    for seed in range(4):
+        _, info = env.reset(seed=seed)
+        inner, gained = env.unwrapped, 0.0
+        env.action_space.seed(seed)
+        for _ in range(50):
+            expert = np.clip(inner.task.expert(), -1, 1).astype(np.float32)
+            before = np.array([info["proprioception"][:2], inner.task.object_poses()[object_name][:2]])
+            info = env.step(expert if policy == "expert" else env.action_space.sample())[4]
+            after = np.array([info["proprioception"][:2], inner.task.object_poses()[object_name][:2]])
+            moved = np.linalg.norm(after - before, axis=1)
+            assert abs(info["reward/approach"]) <= 4 * (moved @ slopes) + 2e-3
+            gained += info["reward/approach"]
+        gains.append(gained)
+    env.close()
+    assert policy == "random" or min(gains) > 0.1

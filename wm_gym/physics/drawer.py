@@ -69,10 +69,8 @@ class DrawerTask(Task):
         return max(0.0, self.open_by - float(self.scene.slid(self.drawer)[0]))
 
     def potentials(self) -> dict[str, float]:
-        """progress: -10 x what is missing; approach: -2 x peg to the nearer place behind the bar."""
-        places = [self._bar() + [BEHIND, side * INSIDE] for side in (-1, 1)]
-        return {"progress": -10.0 * self.distance(),
-                "approach": -2.0 * float(min(np.linalg.norm(self._peg() - p) for p in places))}
+        """progress: -10 x what is missing; approach: -4 x the peg's way round the bar's end to the place behind it."""
+        return {"progress": -10.0 * self.distance(), "approach": -4.0 * min(map(self._way_behind, (-1, 1)))}
 
     def object_poses(self) -> dict[str, np.ndarray]:
         bar = self._bar()
@@ -92,6 +90,15 @@ class DrawerTask(Task):
     def _bar(self) -> np.ndarray:
         """The middle of the handle's bar, x and y."""
         return self.front - [NECK + self.scene.slid(self.drawer)[0], 0]
+
+    def _way_behind(self, side: int) -> float:
+        """Length of the shortest way to the place behind the bar on one side of the neck, metres."""
+        peg, place = self._peg() - self._bar(), np.array([BEHIND, side * INSIDE])
+        end = np.array([0.0, side * BESIDE])
+        crossing = peg[1] - peg[0] * (place[1] - peg[1]) / (place[0] - peg[0]) if peg[0] < 0 else end[1]
+        if side * crossing < BESIDE and peg[0] < 0:
+            return float(np.linalg.norm(peg - end) + np.linalg.norm(end - place))
+        return float(np.linalg.norm(peg - place))
 
     def _pull_to(self, opening: float) -> np.ndarray:
         """Round the end of the bar, in behind it, and back with it until the drawer is out by `opening`."""

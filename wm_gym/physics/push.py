@@ -11,6 +11,7 @@ from wm_gym.physics.task import Task
 FOOT, BLOCK = 0.07, 0.06  # widths, metres
 BESIDE = (FOOT + BLOCK) / 2  # between the centres when foot and block touch face to face
 CLEAR = BESIDE + 0.01  # per axis, where a foot can pass a block that is turned a little
+AROUND = 0.075  # radius of the way round the block that the reward counts
 
 
 class PushTask(Task):
@@ -62,9 +63,12 @@ class PushTask(Task):
         self.scene.set_motion(self.block, state[2:])
 
     def potentials(self) -> dict[str, float]:
-        """progress: -10 x block to goal; approach: -1 x foot to block."""
+        """progress: -10 x block to goal; approach: -4 x the foot's way round the block to the side to push from."""
+        offset, way = self._foot() - self._block(), self.goal - self._block()
+        behind = np.arccos(np.clip(-_unit(offset) @ _unit(way), -1.0, 1.0))  # 0 there, pi on the goal's side
+        round_it = AROUND * behind * min(1.0, self.distance() / 0.05)  # at the goal no side is the right one
         return {"progress": -10.0 * self.distance(),
-                "approach": -float(np.linalg.norm(self._foot() - self._block()))}
+                "approach": -4.0 * float(max(np.linalg.norm(offset) - AROUND, 0.0) + round_it)}
 
     def distance(self) -> float:
         return float(np.linalg.norm(self.goal - self._block()))
