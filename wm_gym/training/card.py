@@ -9,8 +9,9 @@ from wm_gym.spec import WorldSpec
 FEW_EPISODES = 100
 
 
-def write_card(folder: Path, spec: WorldSpec, settings: dict, numbers: dict[str, float], episodes: int) -> None:
-    """Write README.md in the Hub's card format; an existing card is kept as it is."""
+def write_card(folder: Path, spec: WorldSpec, settings: dict, numbers: dict[str, float], episodes: int,
+               seconds: dict[str, float]) -> None:
+    """Write README.md in the Hub's card format (seconds: of each stage); an existing card is kept as it is."""
     path = folder / "README.md"
     if path.exists():
         return
@@ -18,6 +19,7 @@ def write_card(folder: Path, spec: WorldSpec, settings: dict, numbers: dict[str,
     few = "" if episodes >= FEW_EPISODES else (
         f"\n> Trained on only {episodes} episodes: this shows that the path from such data to an environment works, "
         "not that the world generalises.\n")
+    took = ", ".join(f"{stage} {spent / 60:.1f}" for stage, spent in seconds.items())
     chosen = ", ".join(f"{key} {value}" for key, value in settings.items())
     path.write_text(f"""---
 library_name: wm-gym
@@ -35,7 +37,7 @@ env = gym.make("wm_gym/World-v0", world="PATH_OR_HUB_ID_OF_THIS_FOLDER")
 - Frames {spec.frame_size[0]} x {spec.frame_size[1]}, {spec.fps:g} Hz, horizon {spec.horizon} steps; \
 {spec.action_dim} actions ({", ".join(spec.action_names)}), {spec.proprioception_dim} proprioceptive values.
 - Physics twin: {spec.twin or "none"}. Trained on {spec.trained_on}; camera {spec.camera}.
-- Settings: {chosen}.
+- Settings: {chosen}. Optimisation took {sum(seconds.values()) / 60:.1f} minutes ({took}).
 
 ## Measured by the training, on held-out episodes
 

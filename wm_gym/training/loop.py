@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import math
 import shutil
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,12 +19,13 @@ from tqdm import tqdm
 from wm_gym.training.presets import Preset
 from wm_gym.training.segments import update_generators
 
+SECONDS_FILE = "seconds.json"
 STAGES = ("tokenizer", "dynamics", "heads", "pose")  # a stage's place decides its random stream
 
 
 @dataclass
 class Run:
-    """What the three stages of a training share."""
+    """What the stages of a training share."""
 
     folder: Path
     preset: Preset
@@ -34,15 +37,28 @@ class Run:
         if self.accelerator.is_main_process:
             self.accelerator.log({f"{stage}/{k}": float(v) for k, v in values.items()}, step=update)
 
+    def seconds(self) -> dict[str, float]:
+        """What each stage has taken up to its last checkpoint, pauses and lost updates left out."""
+        path = self.folder / SECONDS_FILE
+        return json.loads(path.read_text()) if path.is_file() else {}
+
+    def spend(self, stage: str, seconds: float) -> None:
+        if self.accelerator.is_main_process:
+            spent = self.seconds()
+            spent[stage] = round(spent.get(stage, 0.0) + seconds, 1)
+            beside = self.folder / f".{SECONDS_FILE}"
+            beside.write_text(json.dumps(spent))
+            beside.rename(self.folder / SECONDS_FILE)
+
 
 def fit(run: Run, stage: str, module: nn.Module, updates: int, batch: Callable,
         report: Callable[[int], None] | None = None, rate: float | None = None) -> None:
     """Train `module` (whose forward returns loss and metrics) in place; it ends holding the EMA weights.
 
     `batch(numpy generator, torch generator, update) -> dict of forward's arguments`. rate: the highest learning rate
-    (default: the preset's). A checkpoint every
-    `checkpoint_every` updates goes to `folder/checkpoints`; a killed run continues from the newest one, bit for bit,
-    because everything random in an update is keyed by (seed, stage, update, rank).
+    (default: the preset's). A checkpoint every `checkpoint_every` updates goes to `folder/checkpoints`; a killed run
+    continues from the newest one, bit for bit, because everything random in an update is keyed by (seed, stage,
+    update, rank).
     """
     preset, accelerator, rate = run.preset, run.accelerator, rate or run.preset.learning_rate
     trained = [p for p in module.parameters() if p.requires_grad]
@@ -57,6 +73,7 @@ def fit(run: Run, stage: str, module: nn.Module, updates: int, batch: Callable,
     bar = tqdm(range(done, updates), desc=stage, initial=done, total=updates, mininterval=1.0,
                disable=not (run.progress and accelerator.is_main_process))
     model.train()
+    clock = time.monotonic()
     for update in bar:
         for group in optimizer.param_groups:
             group["lr"] = learning_rate(update, updates, rate, preset.warmup)
@@ -79,6 +96,8 @@ def fit(run: Run, stage: str, module: nn.Module, updates: int, batch: Callable,
             run.log(stage, step, values)
         if step % preset.checkpoint_every == 0 or step == updates:
             _save(accelerator, checkpoints, stage, step)
+            run.spend(stage, time.monotonic() - clock)
+            clock = time.monotonic()
         if report and (step % preset.report_every == 0 or step == updates) and accelerator.is_main_process:
             ema.store(trained)
             ema.copy_to(trained)
