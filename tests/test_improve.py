@@ -10,6 +10,7 @@ from tiny_world import make_world
 
 from wm_gym.data import LeRobotReader
 from wm_gym.data.record import record
+from wm_gym.rl.agent_folder import load_agent
 from wm_gym.rl.improve import NOTES_FILE, PLOT_FILE, improve
 from wm_gym.rl.train import train_agent
 from wm_gym.training import train
@@ -53,6 +54,7 @@ def test_two_rounds_and_what_is_there_is_kept(reach_data, tmp_path):
     notes = json.loads((out / NOTES_FILE).read_text())
     assert [n["physics_steps"] for n in notes] == [150, 250] and notes[1]["world_folder"].endswith("world-2")
     assert all(n["physics"]["n"] == 2 for n in notes) and (out / PLOT_FILE).stat().st_size > 5000
+    assert load_agent(out / "agent-2").config["init"] == str(out / "agent-1")
     stamps = {p: p.stat().st_mtime_ns for p in out.rglob("*.safetensors")}
     improve(world, [reach_data], out, **call)
     assert stamps == {p: p.stat().st_mtime_ns for p in out.rglob("*.safetensors")}
@@ -62,3 +64,18 @@ def test_a_world_without_a_twin_is_refused(tmp_path):
     world = make_world().save_pretrained(tmp_path / "world")
     with pytest.raises(ValueError, match="--twin"):
         improve(world, [], tmp_path / "out")
+
+
+def test_a_training_goes_on_from_an_agent(tmp_path):
+    world = str(make_world(horizon=5).save_pretrained(tmp_path / "world"))
+    call = dict(env_kwargs={"world": world}, progress=False)
+    first = train_agent("ppo", "wm_gym/World-v0", tmp_path / "first", 16, recipe=RECIPE, **call)
+    still = RECIPE | {"learning_rate": 0.0}
+    second = train_agent("ppo", "wm_gym/World-v0", tmp_path / "second", 16, recipe=still, init=first, **call)
+    weights = [load_agent(agent).policy.state_dict() for agent in (first, second)]
+    assert all((weights[1][key] == value).all() for key, value in weights[0].items())
+    with pytest.raises(ValueError, match="does not fit"):
+        train_agent("ppo", "wm_gym/World-v0", tmp_path / "wide", 16, init=first, **call,
+                    recipe=RECIPE | {"policy_kwargs": {"net_arch": [16]}})
+    with pytest.raises(ValueError, match="init"):
+        train_agent("ppo", "wm_gym/World-v0", tmp_path / "second", 32, recipe=still, resume=True, **call)

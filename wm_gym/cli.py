@@ -161,6 +161,7 @@ def add_agent_train(parser: argparse.ArgumentParser) -> None:
                         help="keyword arguments for the environment, e.g. '{\"world\": \"my-world\"}'")
     parser.add_argument("--recipe", default=None, metavar="FILE",
                         help="YAML in rl_zoo3's keys (default: wm_gym/rl/recipes/ALGO.yml)")
+    parser.add_argument("--init", default=None, metavar="AGENT", help="go on from the policy of this agent")
     parser.add_argument("--device", default="auto", help="where the policy learns: auto, cpu, cuda (default: auto)")
     parser.add_argument("--resume", action="store_true", help="go on from DIR's last checkpoint")
     parser.add_argument("--overwrite", action="store_true", help="start anew where DIR or its training is there")
@@ -174,7 +175,7 @@ def run_agent_train(args: argparse.Namespace) -> None:
 
     out = train_agent(
         args.algo, args.env, args.out, timesteps=args.timesteps, seed=args.seed, resume=args.resume,
-        env_kwargs=args.env_kwargs, recipe_file=args.recipe, max_minutes=args.max_minutes, device=args.device,
+        env_kwargs=args.env_kwargs, recipe_file=args.recipe, init=args.init, max_minutes=args.max_minutes, device=args.device,
         overwrite=args.overwrite,
     )
     print(f"trained: {out}\nnext: wm-gym agent evaluate {out} --env {args.env} --episodes 100")
@@ -220,7 +221,9 @@ def add_improve(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--twin", default=None, metavar="ENV_ID", help="(default: the twin that the world names)")
     parser.add_argument("--algo", default="ppo", help="ppo, sac or dqn (default: ppo)")
     parser.add_argument("--timesteps", type=positive_int, default=None, metavar="N",
-                        help="environment steps of each agent (default: the recipe's)")
+                        help="environment steps of the first agent (default: the recipe's)")
+    parser.add_argument("--more-timesteps", type=positive_int, default=None, metavar="N",
+                        help="of the later ones, which go on from the one before (default: as many)")
     parser.add_argument("--recipe", default=None, metavar="FILE",
                         help="YAML in rl_zoo3's keys (default: wm_gym/rl/recipes/ALGO.yml)")
     parser.add_argument("--episodes", type=positive_int, default=200, metavar="N",
@@ -236,7 +239,7 @@ def run_improve(args: argparse.Namespace) -> None:
     from wm_gym.rl.improve import NOTES_FILE, PLOT_FILE, improve
 
     out = improve(args.world, args.dataset, args.out, args.rounds, twin_id=args.twin, algo=args.algo,
-                  timesteps=args.timesteps, recipe_file=args.recipe, episodes=args.episodes,
+                  timesteps=args.timesteps, more_timesteps=args.more_timesteps, recipe_file=args.recipe, episodes=args.episodes,
                   evaluations=args.evaluations, seed=args.seed, overrides=dict(args.set))
     print(f"improved: {out / NOTES_FILE} and {out / PLOT_FILE}")
 

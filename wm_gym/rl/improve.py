@@ -23,17 +23,19 @@ NOTES_FILE, PLOT_FILE = "improve.json", "improve.png"
 
 
 def improve(world: str | Path, datasets: list[str | Path], out: str | Path, rounds: int = 2, *,
-            twin_id: str | None = None, algo: str = "ppo", timesteps: int | None = None, episodes: int = 200,
-            evaluations: int = 100, seed: int = 0, recipe_file: str | Path | None = None, preset: str = "finetune",
-            overrides: dict | None = None, progress: bool = True) -> Path:
+            twin_id: str | None = None, algo: str = "ppo", timesteps: int | None = None,
+            more_timesteps: int | None = None, episodes: int = 200, evaluations: int = 100, seed: int = 0,
+            recipe_file: str | Path | None = None, preset: str = "finetune", overrides: dict | None = None,
+            progress: bool = True) -> Path:
     """Improve a world and an agent in turns; returns the folder `out`.
 
-    Round r trains an agent inside the world (OUT/agent-r), measures it in world and twin from `evaluations` matched
-    starts, records `episodes` episodes of it in the twin (OUT/data-r) and finetunes the world on `datasets` and all
-    recordings of the rounds (OUT/world-r+1); the last round ends with its measurement. OUT/improve.json counts the
-    physics steps of recordings and of the recipe's physics checks, OUT/improve.png plots success in world and physics
-    against them. What is there already is kept, so the same call goes on after a kill. Raises ValueError where the
-    world names no twin.
+    Round r trains an agent inside the world (OUT/agent-r; the first for `timesteps`, each later one for
+    `more_timesteps` from the one before), measures it in world and twin from `evaluations` matched starts, records
+    `episodes` episodes of it in the twin (OUT/data-r) and finetunes the world on `datasets` and all recordings of the
+    rounds (OUT/world-r+1); the last round ends with its measurement. OUT/improve.json counts the physics steps of
+    recordings and of the recipe's physics checks, OUT/improve.png plots success in world and physics against them.
+    What is there already is kept, so the same call goes on after a kill. Raises ValueError where the world names no
+    twin.
     """
     out, name = Path(out), load_world(world).spec.name
     twin_id = twin_id or load_world(world).spec.twin
@@ -45,7 +47,8 @@ def improve(world: str | Path, datasets: list[str | Path], out: str | Path, roun
     for r in range(1, rounds + 1):
         agent = out / f"agent-{r}"
         if not (agent / "config.yml").is_file():
-            train_agent(algo, "wm_gym/World-v0", agent, timesteps, seed + r, resume=True, progress=progress,
+            steps, before = (more_timesteps or timesteps, out / f"agent-{r - 1}") if r > 1 else (timesteps, None)
+            train_agent(algo, "wm_gym/World-v0", agent, steps, seed + r, resume=True, init=before, progress=progress,
                         env_kwargs={"world": str(world)}, recipe=load_recipe(algo, f"wm_gym/{name}", recipe_file))
         spent += load_agent(agent).config["physics_check_steps"]
         if not (agent / RESULTS_FILE).is_file():

@@ -18,7 +18,7 @@ from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
 from stable_baselines3.common.vec_env import VecEnv, VecFrameStack, VecNormalize
 
 from wm_gym.registration import find_spec, is_learned
-from wm_gym.rl.agent_folder import CONFIG_FILE, save_agent
+from wm_gym.rl.agent_folder import CONFIG_FILE, Agent, load_agent, save_agent
 from wm_gym.rl.callbacks import CURVE_FILE, Checkpoints, Progress, TimeLimit, read_curve
 from wm_gym.rl.card import write_card
 from wm_gym.rl.checkpoint import latest_checkpoint, load_checkpoint, save_checkpoint
@@ -27,7 +27,7 @@ from wm_gym.rl.recipe import ENV_KEYS, algorithm, env_wrapper, load_recipe, sb3_
 from wm_gym.sb3 import make_sb3_env
 
 RUN_FILE = "run.yml"
-SAME_RUN = ("algo", "env_id", "env_kwargs", "seed")
+SAME_RUN = ("algo", "env_id", "env_kwargs", "seed", "init")
 
 
 def train_agent(
@@ -41,6 +41,7 @@ def train_agent(
     *,
     recipe: dict[str, Any] | None = None,
     recipe_file: str | Path | None = None,
+    init: str | Path | None = None,
     progress: bool = True,
     checkpoint_every: int | None = None,
     max_minutes: float | None = None,
@@ -51,10 +52,10 @@ def train_agent(
     """Train "ppo", "sac" or "dqn" in an environment; returns the agent folder `out`.
 
     Checkpoints, the learning curve (curve.csv), monitor files and TensorBoard's events lie in `<out>.training`.
-    recipe: keys that replace the recipe file's. timesteps: environment steps in all (default: the recipe's);
+    recipe: keys that replace the recipe file's. init: an agent whose policy the training goes on from. timesteps: environment steps in all (default: the recipe's);
     max_minutes ends the training earlier. resume: go on from the last checkpoint (from the beginning where there is
     none). Raises FileExistsError where `out` or its training is there and neither resume nor overwrite says what to
-    do, ValueError where a resumed run was of another algorithm, environment or seed.
+    do, ValueError where a resumed run was of another algorithm, environment, seed or init, or init's policy is another.
     """
     find_spec(env_id)  # an unknown id must fail before anything is written
     out = Path(out)
@@ -62,7 +63,7 @@ def train_agent(
     _prepare(out, run, resume, overwrite)
     recipe = {**load_recipe(algo, env_id, recipe_file), **(recipe or {})}
     env_kwargs = {**(recipe.get("env_kwargs") or {}), **(env_kwargs or {})}
-    plan = {"algo": algo, "env_id": env_id, "env_kwargs": env_kwargs, "seed": seed}
+    plan = {"algo": algo, "env_id": env_id, "env_kwargs": env_kwargs, "seed": seed, "init": str(init) if init else None}
     checkpoint = latest_checkpoint(run)
     if checkpoint:
         stored = yaml.safe_load((run / RUN_FILE).read_text())
@@ -81,6 +82,8 @@ def train_agent(
             print(f"resumed at {model.num_timesteps:,} of {total:,} steps", file=sys.stderr)
         else:
             model = algorithm(algo)(env=env, seed=seed, device=device, **arguments)
+            if init:
+                _take_policy(model, load_agent(init))
         model.set_logger(configure(str(run / "tensorboard"), ["tensorboard"]))
         callbacks: list[BaseCallback] = [Progress(run, total, every=_log_interval(model), bar=progress)]
         # a checkpoint of an off-policy algorithm holds its replay buffer
@@ -124,9 +127,18 @@ def _prepare(out: Path, run: Path, resume: bool, overwrite: bool) -> None:
 
 def _check_same(plan: dict, stored: dict, out: Path) -> None:
     for key in SAME_RUN:
-        if plan[key] != stored[key]:
-            raise ValueError(f"the training at {out} was begun with {key}={stored[key]!r}, not {plan[key]!r}; "
+        if plan[key] != stored.get(key):
+            raise ValueError(f"the training at {out} was begun with {key}={stored.get(key)!r}, not {plan[key]!r}; "
                              "give the same, or train to another --out")
+
+
+def _take_policy(model: BaseAlgorithm, agent: Agent) -> None:
+    """Begin with the weights of an agent; ValueError where its policy is of another shape."""
+    try:
+        model.policy.load_state_dict(agent.policy.state_dict())
+    except RuntimeError as error:
+        raise ValueError(f"the policy of {agent.folder} does not fit this training ({str(error).splitlines()[0]}); "
+                         "use the algorithm, observation and recipe it was trained with") from error
 
 
 def _make_env(env_id: str, recipe: dict, seed: int, env_kwargs: dict, monitor_file: Path) -> VecEnv:
@@ -162,6 +174,7 @@ def _identity(plan: dict, recipe: dict, arguments: dict) -> dict[str, Any]:
         "env_wrapper": recipe.get("env_wrapper"),
         "frame_stack": int(recipe.get("frame_stack") or 1),
         "seed": plan["seed"],
+        "init": plan["init"],
     }
 
 
