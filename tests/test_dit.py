@@ -56,3 +56,9 @@ def test_a_transformer_world_trains_saves_and_loads(balls, tmp_path):
     assert isinstance(world.dynamics, DiTDynamics) and world.spec.context_frames == 3
     block = world.dynamics.blocks[0]
     assert block.age_bias.abs().max() > 0 and block.modulation.weight.abs().max() > 0
+
+
+def test_unknown_dynamics_name_the_known_ones(balls, tmp_path):
+    with pytest.raises(ValueError, match="'unet' or 'dit'"):
+        train(balls, tmp_path / "w", preset="tiny", overrides={"dynamics": "mamba"})
+    assert not list(tmp_path.iterdir())

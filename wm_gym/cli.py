@@ -123,11 +123,13 @@ def add_train(parser: argparse.ArgumentParser) -> None:
 
 
 def preset_field(text: str) -> tuple[str, object]:
-    """One field of a preset and its value as JSON: 'dynamics_updates=2000', 'rollout_lengths=[2,4]'."""
+    """One field of a preset and its value: 'dynamics_updates=2000', 'rollout_lengths=[2,4]', 'dynamics=dit'."""
     name, equals, value = text.partition("=")
     known = sorted(field.name for field in fields(Preset))
     if not equals or name not in known:
         raise argparse.ArgumentTypeError(f"{text!r} is not FIELD=VALUE with one of the preset's fields {known}")
+    if isinstance(getattr(Preset, name), str):
+        return name, value
     try:
         value = json.loads(value)
     except json.JSONDecodeError:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Preset:
-    """Sizes of the networks and length of each stage."""
+    """Sizes of the networks and length of each stage. Raises ValueError for unknown dynamics."""
 
     # networks
     latent_channels: int = 4
@@ -48,6 +48,10 @@ class Preset:
     first_starts: int = 1024  # of them, at most so many first frames of episodes; the others are later frames
     checkpoint_every: int = 500
     report_every: int = 500
+
+    def __post_init__(self):
+        if self.dynamics not in ("unet", "dit"):
+            raise ValueError(f"dynamics={self.dynamics!r} is unknown; choose 'unet' or 'dit'")
 
 
 PRESETS = {

@@ -47,11 +47,12 @@ class SegmentSampler:
         """A batch of segments; `steps` shrinks to the longest episode where none is long enough."""
         steps = int(min(steps, (self.end - self.rows).max() - 1))
         usable = self.rows + steps < self.end
-        some = [(usable & self.latest, round(batch * self.latest_share)),
-                (usable & ~self.latest, batch - round(batch * self.latest_share))]
-        if not self.latest_share or not all(mask.any() for mask, _ in some):
-            some = [(usable, batch)]
-        at = np.concatenate([rng.choice(np.flatnonzero(mask), count) for mask, count in some])
+        parts = [(usable, batch)]
+        if self.latest_share:
+            few = round(batch * self.latest_share)
+            latest = [(usable & self.latest, few), (usable & ~self.latest, batch - few)]
+            parts = latest if all(mask.any() for mask, _ in latest) else parts
+        at = np.concatenate([rng.choice(np.flatnonzero(mask), count) for mask, count in parts])
         now, start = self.rows[at], self.start[at]
         offsets = np.arange(1 - self.context, steps + 1)
         rows = np.maximum(now[:, None] + offsets, start[:, None])
