@@ -4,7 +4,8 @@
 
 Held-out episodes in which physics moves the block >= 5 cm, same starts and actions. `state model`: an MLP on simulator
 states, trained on the same transitions (ceiling). `chaos`: PyBullet against itself, its block put 2 mm and 3 degrees
-off at the start (floor). `frozen` repeats the first frame, `deaf` is the world given zero actions.
+off at the start (floor). `frozen` repeats the first frame, `deaf` is the world given zero actions, `real frames` are
+physics' own, read as the generated ones are.
 """
 
 from __future__ import annotations
@@ -84,7 +85,7 @@ def main() -> None:
     engine, poses = make_engine(world, "auto"), held.proprioception[rows[:, :1]]
     made = {"world": roll_out(world, frames[:, :1], actions, poses, engine=engine)["frame"],
             "deaf": roll_out(world, frames[:, :1], np.zeros_like(actions), poses, engine=engine)["frame"],
-            "frozen": np.repeat(frames[:, :1], n, axis=1)}
+            "frozen": np.repeat(frames[:, :1], n, axis=1), "real frames": frames[:, 1:]}
     area = np.maximum(block_area(frames), 1)
     found, lost = {}, {}
     for name, pictures in made.items():
