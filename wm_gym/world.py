@@ -129,8 +129,7 @@ class World:
                 dynamics = DiTDynamics(**common, width=sizes.dit_width, layers=sizes.dit_layers, heads=sizes.dit_heads)
             else:
                 dynamics = UNetDynamics(**common, widths=sizes.widths)
-            pose_dim = dynamics.pose_code.out_dim
-            heads = Heads(sizes.latent_channels, grid, dynamics.action_code.out_dim + 2 * pose_dim, pose_dim,
+            heads = Heads(sizes.latent_channels, grid, dynamics.vector_dim, dynamics.pose_code.out_dim,
                           len(spec.reward_components), dynamics.feature_dim, sizes.head_width)
         if starts is None:
             rng, (h, w) = np.random.default_rng(seed), spec.frame_size

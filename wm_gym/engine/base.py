@@ -15,17 +15,16 @@ class WorldStep(nn.Module):
 
     (first [B, C, h, w], proprioception [B, P], action [B, A], noise [B, C, h, w], *memory) -> (proprioception',
     reward [B, R], success [B], uncertainty [B, h, w], *memory', frame uint8 [B, H, W, 3] if decode); the memory's
-    tensors come in the order of `memory_keys`, their own of the dynamics.
+    tensors come in the order of the dynamics' `memory_keys`.
     """
 
     def __init__(self, world, decode: bool = True):
         super().__init__()
         self.tokenizer, self.dynamics, self.heads = world.tokenizer, world.dynamics, world.heads
         self.sampling_steps, self.decode = world.spec.sampling_steps, decode
-        self.memory_keys = tuple(self.dynamics.memory_shapes())
 
     def forward(self, first: Tensor, proprioception: Tensor, action: Tensor, noise: Tensor, *memory: Tensor):
-        before = dict(zip(self.memory_keys, memory))
+        before = dict(zip(self.dynamics.memory_keys, memory))
         next_pose = self.dynamics.next_pose(proprioception, action)
         vector = self.dynamics.encode_condition(proprioception, next_pose, action)
         clean = torch.zeros_like(noise[:, 0, 0, 0])
@@ -34,7 +33,7 @@ class WorldStep(nn.Module):
         reward, success = self.heads(latent, before["latents"][:, -1], first, vector)
         after = self.dynamics.append(before, latent, first)
         outputs = (next_pose, self.heads.reward(reward), torch.sigmoid(success), self.heads.predicted_error(features),
-                   *(after[key] for key in self.memory_keys))
+                   *(after[key] for key in self.dynamics.memory_keys))
         return (*outputs, to_uint8(self.tokenizer.decode(latent))) if self.decode else outputs
 
 
@@ -49,7 +48,7 @@ class Engine:
 
     def __init__(self, world, device: str, decode: bool):
         self.world, self.device, self.decode = world, torch.device(device), decode
-        self.noise_shape, self.memory_keys = tuple(world.spec.latent_shape), tuple(world.dynamics.memory_shapes())
+        self.noise_shape = tuple(world.spec.latent_shape)
 
     @torch.inference_mode()
     def encode(self, frames: np.ndarray, proprioception: np.ndarray | None = None) -> dict[str, Tensor]:
@@ -90,7 +89,7 @@ class Engine:
         outputs: "frame" uint8 [B, H, W, 3] (absent with decode=False), "reward" [B, R], "success" [B] in [0, 1],
         "uncertainty" [B, h, w], "proprioception" [B, P], "latent" [B, C, h, w].
         """
-        keys, first = self.memory_keys, state["first"]
+        keys, first = self.world.dynamics.memory_keys, state["first"]
         outputs = self._run(first, state["proprioception"], action, noise, *(state[key] for key in keys))
         pose, reward, success, uncertainty, *rest = outputs
         memory = dict(zip(keys, rest))

@@ -62,6 +62,11 @@ class Conditioned:
         self.condition = nn.Sequential(nn.Linear(self.vector_dim + 2, condition_dim), nn.SiLU(),
                                        nn.Linear(condition_dim, condition_dim), nn.SiLU())
 
+    @property
+    def memory_keys(self) -> tuple[str, ...]:
+        """Names of the memory's tensors, in the order in which a compiled step takes and gives them."""
+        return tuple(self.memory_shapes())
+
     def next_pose(self, proprioception: torch.Tensor, action: torch.Tensor) -> torch.Tensor:
         """Integrate the pose: [B, P], [B, A] -> [B, P]."""
         if self.pose_net is None:
