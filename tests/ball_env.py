@@ -14,7 +14,7 @@ class BallEnv(gym.Env):
     """The ball moves by up to 0.1 of the picture a step; success within 0.1 of the disc."""
 
     metadata = {"render_modes": ["rgb_array"], "render_fps": 10}
-    action_names, proprioception_names = ["x", "y"], ["x", "y"]
+    action_names, proprioception_names, action_unit = ["x", "y"], ["x", "y"], "a tenth of the picture"
     task_description = "push the ball to the disc"
 
     def __init__(self, render_mode=None, terminate_on_success=True, size=32, break_at=None, crash=False):

@@ -221,6 +221,19 @@ def test_rewards_are_the_sum_of_their_terms_and_success_ends_the_episode():
         assert gained == pytest.approx(10 * (first - env.task.distance()), abs=1e-6)
 
 
+@pytest.mark.parametrize("env_id", ["wm_gym/PushPyBullet-v0", "wm_gym/DrawerPyBullet-v0"])
+def test_where_contact_is_hard_reaching_the_goal_is_paid_once_and_staying_there_is_not(env_id):
+    env = make(env_id, terminate_on_success=False)
+    env.reset(seed=1)
+    policy, paid, there = env.scripted_policy("expert", np.random.default_rng(1)), [], []
+    for _ in range(env.horizon):
+        *_, info = env.step(policy.act())
+        paid.append(info["reward/success"])
+        there.append(info["success"])
+    assert there[-1] and sum(there) > 1
+    assert (np.cumsum(paid) == there).all()
+
+
 # bad input
 @pytest.mark.parametrize("change, match", [
     ({"task": "fly"}, "'fly'.*push"), ({"observation": "audio"}, "'audio'.*pixels"),

@@ -36,6 +36,7 @@ def test_world_folder_says_what_it_was_trained_on(balls, tmp_path):
     world = World.from_pretrained(out)
     assert world.spec.frame_size == [32, 32] and world.spec.reward_components == ["progress", "success"]
     assert world.spec.proprioception_names == ["x", "y"] and world.spec.horizon == 15
+    assert world.spec.action_unit == "a tenth of the picture" and world.spec.proprioception_unit == ""
     assert len(world.starts) == 8 and world.starts.physics_state.shape == (8, 4)
     assert (tmp_path / "w.log" / "dynamics.png").is_file() and list((tmp_path / "w.log").rglob("events.*"))
     assert sorted(p.name for p in tmp_path.iterdir()) == ["w", "w.log"]

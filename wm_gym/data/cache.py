@@ -30,7 +30,7 @@ class ClipData:
     0); reward float32 [N, R], the terms of transition t -> t+1 (zeros where the dataset has none); success bool [N], of
     the row's observation; episode_offset int64 [E+1]; physics_state float64 [N, S] or None; episode_success bool [E].
     meta: fps, action_names, action_low, action_high, action_bounds ("stated" by the dataset, or "data": its smallest
-    and largest values), proprioception_names, reward_terms, has_reward, has_success, camera, task_description,
+    and largest values), action_unit, proprioception_names, proprioception_unit ("" where nobody said), reward_terms, has_reward, has_success, camera, task_description,
     tasks (text of each episode), latest_row (where the last of several joined recordings begins), env_id,
     env_kwargs, horizon, dataset_hash, dataset.
     """
@@ -169,6 +169,7 @@ def _meta(reader, columns, camera, digest):
         "fps": reader.fps, "action_names": _names(reader, "action", action.shape[1]),
         "action_low": list(low), "action_high": list(high), "action_bounds": "stated" if stated else "data",
         "proprioception_names": _names(reader, "observation.state", columns["proprioception"].shape[1]),
+        "action_unit": ours.get("action_unit", ""), "proprioception_unit": ours.get("proprioception_unit", ""),
         "reward_terms": columns["reward_terms"] or ["reward"], "has_reward": bool(columns["reward_terms"]),
         "has_success": columns["next.success"] is not None, "camera": camera.removeprefix(CAMERA_PREFIX),
         "task_description": ours.get("task_description") or (max(texts, key=texts.count) if texts else ""),

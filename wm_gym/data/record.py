@@ -93,7 +93,8 @@ def _features(describe, episode):
 def _extra(asked, describe, episode):
     """Give what info.json says under "wm_gym"."""
     return asked | {key: describe[key] for key in ("action_space", "action_low", "action_high", "action_names",
-                                                   "proprioception_names", "horizon", "task_description")} | {
+                                                   "action_unit", "proprioception_names", "proprioception_unit",
+                                                   "horizon", "task_description")} | {
         "reward_terms": episode.reward_terms, "success": "next.success" in episode.columns,
         "policy_kinds": list(KINDS)}
 

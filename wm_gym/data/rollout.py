@@ -228,6 +228,8 @@ def describe(env, low, high):
         "action_low": _bounds(low), "action_high": _bounds(high),
         "action_names": None if names is None else list(names),
         "proprioception_names": None if proprioception is None else list(proprioception),
+        "action_unit": str(getattr(base, "action_unit", "")),
+        "proprioception_unit": str(getattr(base, "proprioception_unit", "")),
         "horizon": int(horizon), "fps": float(env.metadata.get("render_fps") or 10),
         "task_description": str(getattr(base, "task_description", env.spec.id)),
     }

@@ -69,8 +69,9 @@ class DrawerTask(Task):
         return max(0.0, self.open_by - float(self.scene.slid(self.drawer)[0]))
 
     def potentials(self) -> dict[str, float]:
-        """progress: -10 x what is missing; approach: -4 x the peg's way round the bar's end to the place behind it."""
-        return {"progress": -10.0 * self.distance(), "approach": -4.0 * min(map(self._way_behind, (-1, 1)))}
+        """progress: -10 x what is missing; approach: -4 x the peg's way round the bar's end to behind it; success."""
+        return {"progress": -10.0 * self.distance(), "approach": -4.0 * min(map(self._way_behind, (-1, 1))),
+                "success": float(self.success())}
 
     def object_poses(self) -> dict[str, np.ndarray]:
         bar = self._bar()

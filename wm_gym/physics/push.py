@@ -63,12 +63,13 @@ class PushTask(Task):
         self.scene.set_motion(self.block, state[2:])
 
     def potentials(self) -> dict[str, float]:
-        """progress: -10 x block to goal; approach: -4 x the foot's way round the block to the side to push from."""
+        """progress: -10 x block to goal; approach: -4 x the foot's way round the block to where to push from; success."""
         offset, way = self._foot() - self._block(), self.goal - self._block()
         behind = np.arccos(np.clip(-_unit(offset) @ _unit(way), -1.0, 1.0))  # 0 there, pi on the goal's side
         round_it = AROUND * behind * min(1.0, self.distance() / 0.05)  # at the goal no side is the right one
         return {"progress": -10.0 * self.distance(),
-                "approach": -4.0 * float(max(np.linalg.norm(offset) - AROUND, 0.0) + round_it)}
+                "approach": -4.0 * float(max(np.linalg.norm(offset) - AROUND, 0.0) + round_it),
+                "success": float(self.success())}
 
     def distance(self) -> float:
         return float(np.linalg.norm(self.goal - self._block()))

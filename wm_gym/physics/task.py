@@ -69,7 +69,11 @@ class Task(ABC):
         """Draw a deliberate failure for this episode: a function that gives the next action."""
 
     def potentials(self) -> dict[str, float]:
-        """Reward terms as potentials: each step's reward is what they gained."""
+        """Reward terms as potentials: each step's reward is what they gained.
+
+        Where "success" is none of them, every step at the goal pays 1: that suits a task whose way there pays more
+        than its few steps at the goal.
+        """
         return {"progress": -10.0 * self.distance()}
 
     def success(self) -> bool:

@@ -44,6 +44,7 @@ class PandaTwin(gym.Env):
         self.task = kind(self.scene)
         self.action_names = ["dx", "dy", "dz"][:kind.action_dim]
         self.proprioception_names = ["end_effector.x", "end_effector.y", "end_effector.z"]
+        self.action_unit, self.proprioception_unit = "2 cm, the displacement's norm at most 1", "m"
         self.action_space = spaces.action_space([-1.0] * kind.action_dim, [1.0] * kind.action_dim)
         self.observation_space = spaces.pixels_space(size, size) if observation == "pixels" else \
             spaces.pixels_and_state_space(size, size, len(self.proprioception_names))
@@ -75,7 +76,7 @@ class PandaTwin(gym.Env):
         self._frame = self.scene.render()
         success = self.task.success()
         terms = {name: value - before[name] for name, value in self.task.potentials().items()}
-        terms["success"] = float(success)
+        terms.setdefault("success", float(success))
         return (self._observation(), float(sum(terms.values())), bool(success and self.terminate_on_success), False,
                 self._info(terms))
 

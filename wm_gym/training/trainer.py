@@ -116,7 +116,8 @@ def spec_of(clips: ClipData, name: str) -> WorldSpec:
     return WorldSpec(
         name=name, frame_size=list(clips.frames.shape[1:3]), action_low=[float(x) for x in meta["action_low"]],
         action_high=[float(x) for x in meta["action_high"]], action_names=list(meta["action_names"]),
-        proprioception_names=list(meta["proprioception_names"]), reward_components=list(meta["reward_terms"]),
+        action_unit=meta["action_unit"], proprioception_names=list(meta["proprioception_names"]),
+        proprioception_unit=meta["proprioception_unit"], reward_components=list(meta["reward_terms"]),
         fps=float(meta["fps"]), horizon=int(meta["horizon"]), camera=meta["camera"], twin=meta["env_id"],
         task_description=meta["task_description"], success_threshold=0.5 if meta["has_success"] else 2.0,
         trained_on=f"{len(clips)} episodes, {len(clips.frames)} frames, dataset {meta['dataset_hash'][:12]}")
