@@ -174,6 +174,12 @@ def test_episodes_end_by_success(world):
     whole.reset(seed=0)
     _, _, terminated, truncated, info = whole.chunk_step(np.zeros((20, 3), np.float32))
     assert info["steps"] == 10 and info["success"] and truncated and not terminated
+    strict = WorldEnv(certain, backend="torch", success_threshold=1.0)
+    strict.reset(seed=0)
+    _, _, terminated, truncated, info = strict.chunk_step(np.zeros((20, 3), np.float32))
+    assert info["steps"] == 10 and truncated and not terminated and not info["success"]
+    with pytest.raises(ValueError, match="success_threshold is 1.5, expected a probability"):
+        WorldEnv(certain, backend="torch", success_threshold=1.5)
 
 
 @pytest.mark.parametrize("limit, length", [(None, 10), (4, 4), (25, 25)])

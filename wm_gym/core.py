@@ -22,8 +22,9 @@ class WorldCore:
     world: a World, a folder, a catalogue name or a Hub id. observation: "pixels" uint8 [H, W, 3]; "pixels+state"
     {"pixels", "agent_pos" float32 [P]}; "latent" float32 [C*h*w], which skips the decoder. max_episode_steps: None
     for the world's horizon, -1 for none. starts: "first" draws from the bank's first frames of episodes, "any" from
-    all of it, in the middle of episodes too. Episodes end by learned success (unless terminate_on_success is False) or
-    by the horizon. Everything that goes out is a copy.
+    all of it, in the middle of episodes too. Success is a learned probability above success_threshold (None for the
+    world's); it ends an episode (unless terminate_on_success is False), and so does the horizon. Everything that goes
+    out is a copy.
 
     Frames follow from the seeds, the back-end with its number of threads, and the batch size, bit for bit; not from
     the slot, its neighbours, the process or a global generator.
@@ -31,18 +32,21 @@ class WorldCore:
 
     def __init__(self, world: World | str | Path | None, num_envs: int = 1, *, observation: str = "pixels",
                  backend: str = "auto", device: str = "auto", max_episode_steps: int | None = None,
-                 terminate_on_success: bool = True, starts: str = "first"):
+                 terminate_on_success: bool = True, starts: str = "first", success_threshold: float | None = None):
         if observation not in spaces.OBSERVATIONS:
             raise ValueError(f"observation={observation!r} is unknown; choose one of {spaces.OBSERVATIONS}")
         if starts not in ("first", "any"):
             raise ValueError(f"starts={starts!r} is unknown; choose 'first' or 'any'")
         if num_envs < 1:
             raise ValueError(f"num_envs is {num_envs}, expected at least 1")
+        if success_threshold is not None and not 0 <= success_threshold <= 1:
+            raise ValueError(f"success_threshold is {success_threshold}, expected a probability in [0, 1]")
         self.world = load_world(world)
         self.spec, self.num_envs, self.observation_mode = self.world.spec, num_envs, observation
         if observation == "pixels+state" and not self.spec.proprioception_dim:
             raise ValueError(f"the world {self.spec.name!r} was recorded without proprioception; "
                              "use observation='pixels'")
+        self.success_threshold = self.spec.success_threshold if success_threshold is None else success_threshold
         bank = self.world.starts
         self._start_rows = np.flatnonzero(bank.t == 0 if starts == "first" and (bank.t == 0).any() else bank.t >= 0)
         self.decode, self.terminate_on_success = observation != "latent", terminate_on_success
@@ -142,7 +146,7 @@ class WorldCore:
 
         terms = out["reward"].astype(np.float64)
         reward = terms.sum(axis=1)
-        success = out["success"] > self.spec.success_threshold
+        success = out["success"] > self.success_threshold
         self.steps[active] += 1
         terminated = success & active if self.terminate_on_success else np.zeros(self.num_envs, bool)
         truncated = (self.steps >= self.horizons) & active

@@ -20,7 +20,8 @@ class WorldEnv(gym.Env):
     world: a World, a folder, a catalogue name or a Hub id. observation: "pixels" (uint8 [H, W, 3]), "pixels+state"
     ({"pixels", "agent_pos" float32 [P]}) or "latent" (float32 [C*h*w], the decoder is skipped). Actions: float32 [A]
     in the world's box; ValueError outside it. max_episode_steps: None for the world's horizon, -1 for no limit.
-    starts: "first" begins episodes where recorded ones began, "any" also in their middle (see `WorldCore`).
+    starts: "first" begins episodes where recorded ones began, "any" also in their middle. success_threshold: the
+    probability above which the judge's answer is yes, None for the world's (see `WorldCore`).
 
     info: success and is_success (bool), success_probability, uncertainty (float), uncertainty_map float32 [h, w],
     reward/<term> (floats; the reward is their sum) and proprioception float32 [P].
@@ -31,13 +32,13 @@ class WorldEnv(gym.Env):
     def __init__(self, world: World | str | Path | None = None, render_mode: str | None = None,
                  observation: str = "pixels", backend: str = "auto", device: str = "auto",
                  max_episode_steps: int | None = None, terminate_on_success: bool = True,
-                 starts: str = "first"):
+                 starts: str = "first", success_threshold: float | None = None):
         check_render_mode(render_mode, self.metadata)
         if max_episode_steps is None:
             max_episode_steps = time_limit_of_make()
         self.core = WorldCore(
             world, 1, observation=observation, backend=backend, device=device, max_episode_steps=max_episode_steps,
-            terminate_on_success=terminate_on_success, starts=starts)
+            terminate_on_success=terminate_on_success, starts=starts, success_threshold=success_threshold)
         self.render_mode, self._closed = render_mode, False
         self.metadata = {**self.metadata, "render_fps": self.core.spec.fps}
         self.observation_space = self.core.single_observation_space

@@ -52,10 +52,11 @@ def train_agent(
     """Train "ppo", "sac" or "dqn" in an environment; returns the agent folder `out`.
 
     Checkpoints, the learning curve (curve.csv), monitor files and TensorBoard's events lie in `<out>.training`.
-    recipe: keys that replace the recipe file's. init: an agent whose policy the training goes on from. timesteps: environment steps in all (default: the recipe's);
-    max_minutes ends the training earlier. resume: go on from the last checkpoint (from the beginning where there is
-    none). Raises FileExistsError where `out` or its training is there and neither resume nor overwrite says what to
-    do, ValueError where a resumed run was of another algorithm, environment, seed or init, or init's policy is another.
+    recipe: keys that replace the recipe file's. init: an agent whose policy the training goes on from. timesteps:
+    environment steps in all (default: the recipe's); max_minutes ends the training earlier. resume: go on from the
+    last checkpoint (from the beginning where there is none). Raises FileExistsError where `out` or its training is
+    there and neither resume nor overwrite says what to do, ValueError where a resumed run was of another algorithm,
+    environment, seed or init, or init's policy is another.
     """
     find_spec(env_id)  # an unknown id must fail before anything is written
     out = Path(out)
@@ -86,9 +87,7 @@ def train_agent(
                 _take_policy(model, load_agent(init))
         model.set_logger(configure(str(run / "tensorboard"), ["tensorboard"]))
         callbacks: list[BaseCallback] = [Progress(run, total, every=_log_interval(model), bar=progress)]
-        # a checkpoint of an off-policy algorithm holds its replay buffer
-        rare = 10_000 if isinstance(model, OffPolicyAlgorithm) else 5_000
-        callbacks.append(Checkpoints(run, checkpoint_every or rare))
+        callbacks.append(Checkpoints(run, checkpoint_every or 20_000))
         identity = _identity(plan, recipe, arguments)
         check = PhysicsCheck(run, identity, **recipe["physics_check"]) if recipe.get("physics_check") else None
         callbacks += [check] if check else []
