@@ -72,6 +72,8 @@ def test_a_training_goes_on_from_an_agent(tmp_path):
     first = train_agent("ppo", "wm_gym/World-v0", tmp_path / "first", 16, recipe=RECIPE, **call)
     still = RECIPE | {"learning_rate": 0.0}
     second = train_agent("ppo", "wm_gym/World-v0", tmp_path / "second", 16, recipe=still, init=first, **call)
+    assert load_agent(second).config["n_timesteps_before"] == 16
+    assert f"going on from `{first}` (16 steps)" in (second / "README.md").read_text()
     weights = [load_agent(agent).policy.state_dict() for agent in (first, second)]
     assert all((weights[1][key] == value).all() for key, value in weights[0].items())
     with pytest.raises(ValueError, match="does not fit"):

@@ -31,6 +31,8 @@ def card_text(name: str, config: dict[str, Any], results: dict[str, Any] | None)
     reached = config.get("training_success_rate")
     seconds = config.get("training_seconds")
     trained = f"{config['n_timesteps']:,} steps" + (f" in {seconds / 60:.1f} minutes" if seconds else "")
+    if config.get("init"):
+        trained += f", going on from `{config['init']}` ({config['n_timesteps_before']:,} steps)"
     versions = ", ".join(f"{k.replace('_', '-')} {v}" for k, v in config["trained_with"].items() if k != "date")
     batched = "          # a dict of arrays with a leading batch axis" if _is_dict(config) else ""
     hyperparameters = yaml.safe_dump({
@@ -63,7 +65,7 @@ action = agent.act(observation[None])[0]{batched}
 ## Training
 
 ```
-wm-gym agent train {config['algo']} --env {env_id} --seed {config['seed']} --out {name}
+wm-gym agent train {config['algo']} --env {env_id} --seed {config['seed']}{_init(config)} --out {name}
 ```
 
 Trained {config['trained_with'].get('date', '')} with {versions}; {config['n_envs']} environments at a time.
@@ -150,6 +152,10 @@ def _rows(rows: list[tuple[str, str]]) -> str:
 def _reached(rate: float | None) -> str:
     known = rate is not None and rate == rate  # NaN where no episode ended
     return f", success there at the end {rate:.0%} (exploring, last 100 episodes)" if known else ""
+
+
+def _init(config: dict) -> str:
+    return f" --init {config['init']}" if config.get("init") else ""
 
 
 def _kwargs(config: dict) -> str:

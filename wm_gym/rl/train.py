@@ -64,11 +64,14 @@ def train_agent(
     _prepare(out, run, resume, overwrite)
     recipe = {**load_recipe(algo, env_id, recipe_file), **(recipe or {})}
     env_kwargs = {**(recipe.get("env_kwargs") or {}), **(env_kwargs or {})}
-    plan = {"algo": algo, "env_id": env_id, "env_kwargs": env_kwargs, "seed": seed, "init": str(init) if init else None}
     checkpoint = latest_checkpoint(run)
+    before = load_agent(init) if init and not checkpoint else None
+    plan = {"algo": algo, "env_id": env_id, "env_kwargs": env_kwargs, "seed": seed, "init": str(init) if init else None,
+            "n_timesteps_before": _steps_in_all(before.config) if before else 0}
     if checkpoint:
         stored = yaml.safe_load((run / RUN_FILE).read_text())
         _check_same(plan, stored, out)
+        plan["n_timesteps_before"] = stored["n_timesteps_before"]
         recipe, timesteps = stored["recipe"], timesteps or stored["n_timesteps"]
     total = int(timesteps or recipe["n_timesteps"])
     run.mkdir(parents=True, exist_ok=True)
@@ -83,8 +86,8 @@ def train_agent(
             print(f"resumed at {model.num_timesteps:,} of {total:,} steps", file=sys.stderr)
         else:
             model = algorithm(algo)(env=env, seed=seed, device=device, **arguments)
-            if init:
-                _take_policy(model, load_agent(init))
+            if before:
+                _take_policy(model, before)
         model.set_logger(configure(str(run / "tensorboard"), ["tensorboard"]))
         callbacks: list[BaseCallback] = [Progress(run, total, every=_log_interval(model), bar=progress)]
         callbacks.append(Checkpoints(run, checkpoint_every or 20_000))
@@ -175,7 +178,13 @@ def _identity(plan: dict, recipe: dict, arguments: dict) -> dict[str, Any]:
         "frame_stack": int(recipe.get("frame_stack") or 1),
         "seed": plan["seed"],
         "init": plan["init"],
+        "n_timesteps_before": plan["n_timesteps_before"],
     }
+
+
+def _steps_in_all(config: dict[str, Any]) -> int:
+    """Environment steps that a policy has seen, those of the agents it went on from included."""
+    return config["n_timesteps"] + config.get("n_timesteps_before", 0)
 
 
 def _history(recipe: dict, model: BaseAlgorithm, run: Path) -> dict[str, Any]:
