@@ -177,8 +177,8 @@ def run_agent_train(args: argparse.Namespace) -> None:
 
     out = train_agent(
         args.algo, args.env, args.out, timesteps=args.timesteps, seed=args.seed, resume=args.resume,
-        env_kwargs=args.env_kwargs, recipe_file=args.recipe, init=args.init, max_minutes=args.max_minutes, device=args.device,
-        overwrite=args.overwrite,
+        env_kwargs=args.env_kwargs, recipe_file=args.recipe, init=args.init, max_minutes=args.max_minutes,
+        device=args.device, overwrite=args.overwrite,
     )
     print(f"trained: {out}\nnext: wm-gym agent evaluate {out} --env {args.env} --episodes 100")
 
@@ -241,8 +241,8 @@ def run_improve(args: argparse.Namespace) -> None:
     from wm_gym.rl.improve import NOTES_FILE, PLOT_FILE, improve
 
     out = improve(args.world, args.dataset, args.out, args.rounds, twin_id=args.twin, algo=args.algo,
-                  timesteps=args.timesteps, more_timesteps=args.more_timesteps, recipe_file=args.recipe, episodes=args.episodes,
-                  evaluations=args.evaluations, seed=args.seed, overrides=dict(args.set))
+                  timesteps=args.timesteps, more_timesteps=args.more_timesteps, recipe_file=args.recipe,
+                  episodes=args.episodes, evaluations=args.evaluations, seed=args.seed, overrides=dict(args.set))
     print(f"improved: {out / NOTES_FILE} and {out / PLOT_FILE}")
 
 

@@ -30,9 +30,9 @@ class ClipData:
     0); reward float32 [N, R], the terms of transition t -> t+1 (zeros where the dataset has none); success bool [N], of
     the row's observation; episode_offset int64 [E+1]; physics_state float64 [N, S] or None; episode_success bool [E].
     meta: fps, action_names, action_low, action_high, action_bounds ("stated" by the dataset, or "data": its smallest
-    and largest values), action_unit, proprioception_names, proprioception_unit ("" where nobody said), reward_terms, has_reward, has_success, camera, task_description,
-    tasks (text of each episode), latest_row (where the last of several joined recordings begins), env_id,
-    env_kwargs, horizon, dataset_hash, dataset.
+    and largest values), action_unit, proprioception_names, proprioception_unit ("" where nobody said), reward_terms,
+    has_reward, has_success, camera, task_description, tasks (text of each episode), latest_row (where the last of
+    several joined recordings begins), env_id, env_kwargs, horizon, dataset_hash, dataset.
     """
 
     frames: np.ndarray

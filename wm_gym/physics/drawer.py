@@ -5,8 +5,9 @@ from __future__ import annotations
 import numpy as np
 
 from wm_gym.physics.glide import GlidingScene
-from wm_gym.physics.scene import STEP, Camera, Tool
+from wm_gym.physics.scene import STEP, Camera
 from wm_gym.physics.task import Task
+from wm_gym.physics.urdf import Box, Tool
 
 PEG = 0.03  # width of the square peg, metres
 BAR, THICK, NECK = 0.11, 0.014, 0.065  # the handle: length of its bar, thickness, how far it stands off the front
@@ -35,10 +36,10 @@ class DrawerTask(Task):
         super().__init__(scene)
         yellow, green = [0.95, 0.75, 0.1, 1], [0.2, 0.45, 0.2, 1]
         self.drawer = scene.slider([
-            ([0.01, 0, 0.02], [0.01, TRAY / 2, 0.018], green),  # the front, then its bottom, the neck and the bar
-            ([0.02 + TRAY / 2, 0, 0.01], [TRAY / 2, TRAY / 2, 0.006], green),
-            ([-NECK / 2, 0, 0.016], [NECK / 2, THICK / 2, 0.012], yellow),
-            ([-NECK, 0, 0.016], [THICK / 2, BAR / 2, 0.012], yellow)], travel=0.14, friction=4.0)
+            Box([0.01, 0, 0.02], [0.01, TRAY / 2, 0.018], green),  # the front, then its bottom, the neck and the bar
+            Box([0.02 + TRAY / 2, 0, 0.01], [TRAY / 2, TRAY / 2, 0.006], green),
+            Box([-NECK / 2, 0, 0.016], [NECK / 2, THICK / 2, 0.012], yellow),
+            Box([-NECK, 0, 0.016], [THICK / 2, BAR / 2, 0.012], yellow)], travel=0.14, friction=4.0)
         self.cabinet = scene.box([0, 0, 0], [TRAY / 2 + 0.02, TRAY / 2 + 0.012, 0.012], [0.35, 0.38, 0.5, 1])
         self.must_see = [self.drawer]
         self.front = np.zeros(2)

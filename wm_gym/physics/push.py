@@ -5,8 +5,9 @@ from __future__ import annotations
 import numpy as np
 
 from wm_gym.physics.glide import GlidingScene
-from wm_gym.physics.scene import STEP, Camera, Tool
+from wm_gym.physics.scene import STEP, Camera
 from wm_gym.physics.task import Task
+from wm_gym.physics.urdf import Tool
 
 FOOT, BLOCK = 0.07, 0.06  # widths, metres
 BESIDE = (FOOT + BLOCK) / 2  # between the centres when foot and block touch face to face

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import functools
 import os
-import re
-import tempfile
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import pybullet
-import pybullet_data
+
+from wm_gym.physics import urdf
+from wm_gym.physics.urdf import Box
 
 STEP = 0.02  # metres, the longest displacement of one control step
 SUBSTEPS = 24  # of 1/240 s: 10 Hz control
@@ -34,19 +35,10 @@ class Camera:
     fov: float = 38.0
 
 
-@dataclass(frozen=True)
-class Tool:
-    """A foot on a stem that the closed gripper holds: width of its square foot, its height, length of all, metres."""
-
-    width: float
-    height: float
-    length: float
-
-
 class PandaScene:
     """A Franka Panda with a closed gripper pointing down, and whatever a task adds."""
 
-    def __init__(self, camera: Camera, size: int = 64, renderer: str = "auto", tool: Tool | None = None):
+    def __init__(self, camera: Camera, size: int = 64, renderer: str = "auto", tool: urdf.Tool | None = None):
         self.client = _Client()
         self.size, self.renderer = size, _renderer(self.client, renderer)
         self.movable: list[int] = []  # free bodies that physics moves
@@ -55,7 +47,7 @@ class PandaScene:
         self.view = self.client.computeViewMatrixFromYawPitchRoll(
             camera.target, camera.distance, camera.yaw, camera.pitch, 0, 2)
         self.projection = self.client.computeProjectionMatrixFOV(camera.fov, 1.0, 0.1, 4.0)
-        self.robot = self.client.loadURDF(str(low_polygon_panda(tool)), useFixedBase=True)
+        self.robot = self.client.loadURDF(str(urdf.low_polygon_panda(tool)), useFixedBase=True)
         for link in range(-1, self.client.getNumJoints(self.robot)):
             colour = [0.93, 0.93, 0.95, 1] if link < 8 else [0.25, 0.25, 0.3, 1] if link == 8 else [0.85, 0.25, 0.1, 1]
             self.client.changeVisualShape(self.robot, link, rgbaColor=colour)
@@ -85,23 +77,12 @@ class PandaScene:
         return self.client.createMultiBody(0, -1, self.client.createVisualShape(
             self.client.GEOM_CYLINDER, radius=radius, length=length, rgbaColor=colour))
 
-    def slider(self, boxes, travel: float, friction: float) -> int:
-        """Add boxes (position, half extents, colour) that slide together along -x by 0 to `travel` metres.
+    def slider(self, boxes: Sequence[Box], travel: float, friction: float) -> int:
+        """Add boxes that slide together along -x by 0 to `travel` metres against a friction in newtons.
 
-        friction in newtons. Returns the body's number; `place` puts it somewhere, `slid` and `slide` say how far it is.
+        Returns the body's number; `place` puts it somewhere, `slid` and `slide` say how far it is.
         """
-        shapes = "".join(f"""
-      <{kind}><origin xyz="{' '.join(map(str, at))}"/><geometry><box size="{' '.join(str(2 * h) for h in half)}"/></geometry>\
-{f'<material name="m{i}"><color rgba="{" ".join(map(str, colour))}"/></material>' if kind == "visual" else ""}</{kind}>"""
-                         for i, (at, half, colour) in enumerate(boxes) for kind in ("visual", "collision"))
-        urdf = f"""<robot name="slider"><link name="base"><inertial><mass value="1"/><inertia ixx="1" ixy="0" ixz="0" iyy="1" iyz="0" izz="1"/></inertial></link><link name="tray">
-      <inertial><origin xyz="0 0 0.02"/><mass value="0.5"/><inertia ixx="0.01" ixy="0" ixz="0" iyy="0.01" iyz="0" izz="0.01"/></inertial>{shapes}
-    </link><joint name="slide" type="prismatic"><parent link="base"/><child link="tray"/><axis xyz="-1 0 0"/>
-      <limit lower="0" upper="{travel}" effort="100" velocity="10"/></joint></robot>"""
-        with tempfile.NamedTemporaryFile("w", suffix=".urdf") as file:
-            file.write(urdf)
-            file.flush()
-            body = self.client.loadURDF(file.name, useFixedBase=True)
+        body = self.client.loadURDF(str(urdf.slider(boxes, travel)), useFixedBase=True)
         self.client.setJointMotorControl2(body, 0, self.client.VELOCITY_CONTROL, targetVelocity=0, force=friction)
         self.sliders.append(body)
         return body
@@ -207,37 +188,6 @@ class _Client:
     def __getattr__(self, name: str):
         value = getattr(pybullet, name)
         return functools.partial(value, physicsClientId=self._id) if callable(value) else value
-
-
-def low_polygon_panda(tool: Tool | None = None) -> Path:
-    """A copy of pybullet_data's Panda, in the user's cache, that is drawn with its collision meshes (3,440 faces)."""
-    source = Path(pybullet_data.getDataPath(), "franka_panda")
-    cache = Path(os.environ.get("WM_GYM_CACHE", Path.home() / ".cache" / "wm_gym"))
-    urdf = cache / ("panda_low_polygon.urdf" if tool is None else "panda_low_polygon_tool.urdf")
-    text = re.sub(r"package://meshes/(visual|collision)/", f"{source.as_posix()}/meshes/collision/",
-                  (source / "panda.urdf").read_text())
-    if tool is not None:
-        text = text.replace("</robot>", _tool_links(tool) + "</robot>")
-    if not urdf.is_file() or urdf.read_text() != text:
-        cache.mkdir(parents=True, exist_ok=True)
-        beside = urdf.with_name(f".{urdf.name}.{os.getpid()}")
-        beside.write_text(text)
-        beside.rename(urdf)
-    return urdf
-
-
-def _tool_links(tool: Tool) -> str:
-    """URDF of the tool, fixed to the hand where the fingertips are."""
-    parts = [("stem", (0.016, 0.016, tool.length), 0.08 + tool.length / 2),
-             ("foot", (tool.width, tool.width, tool.height), 0.08 + tool.length - tool.height / 2)]
-    return "".join(f"""
-  <link name="{name}">
-    <inertial><origin xyz="0 0 0"/><mass value="0.05"/><inertia ixx="0.001" ixy="0" ixz="0" iyy="0.001" iyz="0" izz="0.001"/></inertial>
-    <visual><geometry><box size="{x} {y} {z}"/></geometry></visual>
-    <collision><geometry><box size="{x} {y} {z}"/></geometry></collision>
-  </link>
-  <joint name="{name}_joint" type="fixed"><parent link="panda_hand"/><child link="{name}"/><origin xyz="0 0 {at}"/></joint>
-""" for name, (x, y, z), at in parts)
 
 
 def _renderer(client: "_Client", name: str) -> int:

@@ -7,7 +7,8 @@ from collections.abc import Callable
 
 import numpy as np
 
-from wm_gym.physics.scene import STEP, Camera, PandaScene, Tool
+from wm_gym.physics.scene import STEP, Camera, PandaScene
+from wm_gym.physics.urdf import Tool
 
 
 class Task(ABC):
