@@ -51,10 +51,11 @@ train({data!r}, {out!r}, preset="tiny", overrides={overrides!r}, progress=False)
 
 
 def test_finetuning_goes_on_from_a_world_on_more_recordings(balls, tmp_path):
-    first = train(balls, tmp_path / "first", preset="tiny", overrides=SHORT, progress=False)
+    first = train(balls, tmp_path / "first", preset="tiny", overrides=SHORT | {"sampling_steps": 2}, progress=False)
     more = record("ball_env:wm_gym_test/Ball-v0", 4, policy="expert", out=tmp_path / "more", seed=9, workers=0)
     kept = {"tokenizer_updates": 0, "pose_updates": 0}
     out = train([balls, more], tmp_path / "second", preset="tiny", overrides=SHORT | kept, init=first, progress=False)
+    assert World.from_pretrained(out).spec.sampling_steps == 2
     before, after = weights(first), weights(out)
     for part, same in (("tokenizer", True), ("dynamics", False), ("heads", False)):
         equal = all((tensor == after[part][key]).all() for key, tensor in before[part].items())

@@ -43,9 +43,11 @@ class Preset:
     rollout_share: float = 0.33  # dynamics: share of updates on the model's own roll-outs
     rollout_lengths: tuple[int, ...] = (2, 4, 8, 16)  # curriculum, equal parts of the training
     pose_rollout_lengths: tuple[int, ...] = (1, 2, 4, 8, 16, 32, 50)  # pose: likewise
-    # bank of starts, checkpoints
+    # the finished world: denoising evaluations a frame (None: those of the world it goes on from, else 1), starts
+    sampling_steps: int | None = None
     starts: int = 1024
     first_starts: int = 1024  # of them, at most so many first frames of episodes; the others are later frames
+    # how often
     checkpoint_every: int = 500
     report_every: int = 500
 

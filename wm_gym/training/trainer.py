@@ -72,6 +72,7 @@ def train(dataset: str | Path | Sequence[str | Path], out: str | Path, preset: s
     else:
         world = World.from_config(spec, sizes, seed, starts=starts)
         fit_statistics(world, clips)
+    spec.sampling_steps = sizes.sampling_steps or spec.sampling_steps
     trained, held = split_episodes(clips)
     background = median_frame(clips, seed)
     train_tokenizer(run, world, clips, background)
@@ -96,7 +97,8 @@ def train(dataset: str | Path | Sequence[str | Path], out: str | Path, preset: s
 def continued(init: str | Path, spec: WorldSpec, starts: StartBank) -> World:
     """The networks of a trained world with a new spec and starts; ValueError where they do not fit the data."""
     world = World.from_pretrained(init)
-    spec.latent_shape, spec.context_frames = world.spec.latent_shape, world.spec.context_frames
+    for field in ("latent_shape", "context_frames", "sampling_steps"):
+        setattr(spec, field, getattr(world.spec, field))
     spec.trained_on += f", from the world {world.spec.name} ({world.spec.trained_on})"
     world = replace(world, spec=spec, starts=starts)
     world.check(f"--init {init} on this dataset")
