@@ -341,9 +341,12 @@ def test_a_further_task_is_one_small_file(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("task, object_name, slopes", [("Push", "block", (2.2, 8.4)), ("Drawer", "handle", (1.0, 1.0))])
-@pytest.mark.parametrize("policy", ["expert", "random"])
+@pytest.mark.parametrize("policy", ["expert", "random", "blunt"])
 def test_the_way_round_is_a_reward_without_jumps(task, object_name, slopes, policy):
-    """The approach term never gains more than what hand and object moved, and the expert gains by it."""
+    """The approach term never gains more than what hand and object moved, and the expert gains by it.
+
+    The blunt policy drives straight through the object, as one does that was trained where nothing stopped it.
+    """
     env = gym.make(f"wm_gym/{task}PyBullet-v0", render_mode=None, terminate_on_success=False)
     gains = []
     for seed in range(4):
@@ -353,11 +356,13 @@ def test_the_way_round_is_a_reward_without_jumps(task, object_name, slopes, poli
         for _ in range(50):
             expert = np.clip(inner.task.expert(), -1, 1).astype(np.float32)
             before = np.array([info["proprioception"][:2], inner.task.object_poses()[object_name][:2]])
-            info = env.step(expert if policy == "expert" else env.action_space.sample())[4]
+            through = np.clip((before[1] + [0.05, 0] - before[0]) / 0.02, -0.7, 0.7).astype(np.float32)
+            action = {"expert": expert, "random": env.action_space.sample(), "blunt": through}[policy]
+            info = env.step(action)[4]
             after = np.array([info["proprioception"][:2], inner.task.object_poses()[object_name][:2]])
             moved = np.linalg.norm(after - before, axis=1)
             assert abs(info["reward/approach"]) <= 4 * (moved @ slopes) + 2e-3
             gained += info["reward/approach"]
         gains.append(gained)
     env.close()
-    assert policy == "random" or min(gains) > 0.1
+    assert policy != "expert" or min(gains) > 0.1

@@ -13,7 +13,8 @@ PEG = 0.03  # width of the square peg, metres
 BAR, THICK, NECK = 0.11, 0.014, 0.065  # the handle: length of its bar, thickness, how far it stands off the front
 TRAY = 0.14  # width of the drawer
 BEHIND = (THICK + PEG) / 2 + 0.004  # from the bar's middle to a peg behind it
-BESIDE = (BAR + PEG) / 2 + 0.008  # from the bar's middle to a peg that passes its end
+END = (BAR + PEG) / 2  # from the bar's middle to a peg that touches its end
+BESIDE = END + 0.008  # to one that passes it
 INSIDE = BAR / 4 + 0.004  # from the neck to where a peg pulls
 
 
@@ -87,7 +88,8 @@ class DrawerTask(Task):
         return lambda: self._pull_to(short)
 
     def _peg(self) -> np.ndarray:
-        return self.scene.end_effector()[:2]
+        """Where the peg's foot is, x and y: an arm that presses on the shut drawer leans over it by centimetres."""
+        return self.scene.foot()[:2]
 
     def _bar(self) -> np.ndarray:
         """The middle of the handle's bar, x and y."""
@@ -96,9 +98,9 @@ class DrawerTask(Task):
     def _way_behind(self, side: int) -> float:
         """Length of the shortest way to the place behind the bar on one side of the neck, metres."""
         peg, place = self._peg() - self._bar(), np.array([BEHIND, side * INSIDE])
-        end = np.array([0.0, side * BESIDE])
+        end = np.array([0.0, side * END])
         crossing = peg[1] - peg[0] * (place[1] - peg[1]) / (place[0] - peg[0]) if peg[0] < 0 else end[1]
-        if side * crossing < BESIDE and peg[0] < 0:
+        if side * crossing < END and peg[0] < 0:
             return float(np.linalg.norm(peg - end) + np.linalg.norm(end - place))
         return float(np.linalg.norm(peg - place))
 

@@ -18,6 +18,7 @@ STEP = 0.02  # metres, the longest displacement of one control step
 SUBSTEPS = 24  # of 1/240 s: 10 Hz control
 ARM = [0, 1, 2, 3, 4, 5, 6, 9, 10]  # seven joints and two fingers
 GRASP = 11  # the point between the fingertips
+FOOT = 13  # of the tool that the gripper holds
 REST = [0.0, -0.2, 0.0, -2.2, 0.0, 2.0, 0.785, 0.0, 0.0]
 LOWER = [-2.8, -1.7, -2.8, -3.0, -2.8, -0.01, -2.8, 0.0, 0.0]
 UPPER = [2.8, 1.7, 2.8, -0.07, 2.8, 3.7, 2.8, 0.04, 0.04]
@@ -117,6 +118,10 @@ class PandaScene:
     def end_effector(self) -> np.ndarray:
         """Measured position between the fingertips, metres, float64 [3]."""
         return np.array(self.client.getLinkState(self.robot, GRASP, computeForwardKinematics=True)[4])
+
+    def foot(self) -> np.ndarray:
+        """Measured position of the middle of the tool's foot, metres, float64 [3]."""
+        return np.array(self.client.getLinkState(self.robot, FOOT, computeForwardKinematics=True)[4])
 
     def _joints_for(self, position) -> list[float]:
         return list(self.client.calculateInverseKinematics(
