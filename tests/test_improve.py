@@ -10,6 +10,7 @@ from tiny_world import make_world
 
 from wm_gym.data import LeRobotReader
 from wm_gym.data.record import record
+from wm_gym.data.rollout import EpisodeSource
 from wm_gym.rl.agent_folder import load_agent
 from wm_gym.rl.improve import NOTES_FILE, PLOT_FILE, improve
 from wm_gym.rl.train import train_agent
@@ -41,6 +42,23 @@ def test_an_agent_can_be_recorded_in_the_twin(tmp_path):
     assert (actions[0] == actions[1]).all() and np.abs(actions[0]).max() > 0
     with pytest.raises(ValueError, match="physics twin"):
         record("ball_env:wm_gym_test/Ball-v0", 1, policy=f"agent:{agent}", out=tmp_path / "no", workers=0)
+
+
+def test_a_third_of_the_episodes_does_in_physics_what_the_agent_did_in_imagination(tmp_path, monkeypatch):
+    world = make_world(horizon=5).save_pretrained(tmp_path / "world")
+    agent = train_agent("ppo", "wm_gym/World-v0", tmp_path / "agent", 16, recipe=RECIPE, progress=False,
+                        env_kwargs={"world": str(world)})
+    source, imagined = EpisodeSource(TWIN, {}, f"agent:{agent}", 0, 0.3, None), []
+    step = source.imagination.step
+    monkeypatch.setattr(source.imagination, "step", lambda actions: imagined.append(actions[0].copy()) or step(actions))
+    kinds = []
+    for number in range(8):
+        imagined.clear()
+        done = source.rollout(number).columns["action"]
+        kinds.append(bool(imagined))
+        assert not imagined or np.array_equal(done[:len(imagined)], imagined)
+    source.close()
+    assert 0 < sum(kinds) < 8
 
 
 @pytest.mark.slow

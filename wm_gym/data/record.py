@@ -20,10 +20,11 @@ def record(env_id, episodes, policy="mix", *, out, seed=0, workers=None, noise=0
     """Record `episodes` episodes of a registered environment into the LeRobotDataset folder `out`; returns its Path.
 
     policy: expert, noisy, random, near-miss, mix (of those the environment has: without scripted policies that is
-    random alone), or agent:FOLDER, a trained agent in a physics twin, exploring in half of the episodes; noise in
-    [0, 1] perturbs "noisy". workers: processes, default one a core; 0 simulates in this process. resume: go on
-    with what is in `out`. size (H, W): store frames resized by area. Episode i depends only on (seed, i). Raises
-    ValueError for an unknown id, policy, or a folder recorded with other arguments.
+    random alone), or agent:FOLDER, a trained agent in a physics twin: a third of the episodes each as it is,
+    exploring, and with the actions that it takes where its world imagines the episode meanwhile. noise in [0, 1]
+    perturbs "noisy". workers: processes, default one a core; 0 simulates in this process. resume: go on with what is in
+    `out`. size (H, W): store frames resized by area. Episode i depends only on (seed, i). Raises ValueError for an
+    unknown id, policy, or a folder recorded with other arguments.
     KeyboardInterrupt comes through after what was simulated is written.
     """
     out = Path(out)

@@ -33,9 +33,9 @@ class EpisodeSource:
 
     def __init__(self, env_id, env_kwargs, policy, seed, noise, size):
         self.env_id, self.policy, self.seed, self.noise, self.size = env_id, policy, seed, noise, size
-        self.agent = None
+        self.agent = self.imagination = None
         if policy.startswith(AGENT):
-            self.agent, self.env = agent_env(policy.removeprefix(AGENT), env_id, env_kwargs)
+            self.agent, self.env, self.imagination = agent_env(policy.removeprefix(AGENT), env_id, env_kwargs)
         else:
             self.env = make_env(env_id, env_kwargs)
         self.kinds = policy_kinds(self.env)
@@ -53,7 +53,7 @@ class EpisodeSource:
         rng = np.random.default_rng(policy_seed)
         kind = self._choose(rng)
         observation, info = self.env.reset(seed=int(env_seed % 2**31))
-        act = self._policy(kind, rng) if self.agent is None else self._actor(rng)
+        act = self._policy(kind, rng) if self.agent is None else self._actor(rng, info)
         rows, rewards, successes, infos = [self._row(observation, info)], [], [], [info]
         actions = []
         while True:
@@ -86,15 +86,30 @@ class EpisodeSource:
         self.action_space.seed(int(rng.integers(2**31)))
         return lambda _: self.action_space.sample()
 
-    def _actor(self, rng):
-        """The agent, exploring in half of the episodes."""
+    def _actor(self, rng, info):
+        """The agent on what it sees, exploring, or on what its world imagines meanwhile: each in a third of episodes.
+
+        What exploits an error of the world is done in imagination only: in physics the policy soon sees otherwise.
+        """
         import torch
 
-        from wm_gym.rl.rollout import Actor, one_in_batch
+        from wm_gym.rl.rollout import Actor, Start, one_in_batch, world_options
 
         torch.manual_seed(int(rng.integers(2**31)))
-        actor = Actor(self.agent, self.action_space, deterministic=bool(rng.random() < 0.5))
-        return lambda seen: actor.act(one_in_batch(seen))[0]
+        manner = rng.choice(["seen", "exploring", "imagined"] if self.imagination else ["seen", "exploring"])
+        actor = Actor(self.agent, self.action_space, deterministic=manner != "exploring")
+        if manner != "imagined":
+            return lambda seen: actor.act(one_in_batch(seen))[0]
+        core, seed = self.imagination, int(rng.integers(2**31))
+        start = Start(seed, self.env.render(), info["proprioception"], self.env.unwrapped.get_physics_state())
+        core.reset(seeds=[seed], options=[world_options(core.world, start)])
+
+        def act(_):
+            action = actor.act(core.observation())
+            core.step(action)
+            return action[0]
+
+        return act
 
     def _row(self, observation, info):
         state = getattr(self.env.unwrapped, "get_physics_state", None)
@@ -179,16 +194,20 @@ def make_env(env_id, env_kwargs=None):
 
 
 def agent_env(folder, env_id, env_kwargs=None):
-    """An agent and its physics twin for recording; ValueError where the environment is no twin of this package."""
+    """An agent, its physics twin and the core of its world (None where it was trained in physics) for recording.
+
+    ValueError where the environment is no twin of this package.
+    """
     from wm_gym.registration import TWIN_ENTRY_POINT, find_spec
     from wm_gym.rl.agent_folder import load_agent
-    from wm_gym.rl.rollout import make_twin
+    from wm_gym.rl.rollout import endless_core, make_twin
 
     agent = load_agent(folder)
     if find_spec(env_id).entry_point != TWIN_ENTRY_POINT:
         raise ValueError(f"an agent can be recorded in a physics twin only, {env_id} is none; give --policy random, or "
                          f"one of wm_gym's PyBullet ids")
-    return agent, make_twin(env_id, agent.world, agent, terminate_on_success=False, **(env_kwargs or {}))
+    twin = make_twin(env_id, agent.world, agent, terminate_on_success=False, **(env_kwargs or {}))
+    return agent, twin, endless_core(agent.world, agent) if agent.world else None
 
 
 def policy_kinds(env):

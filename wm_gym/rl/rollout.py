@@ -180,6 +180,13 @@ def _run_batch(policy, world, starts, horizon, deterministic, backend, device, p
     return [Outcome(bool(s), int(t), float(r)) for s, t, r in zip(success, steps, total)]
 
 
+def endless_core(world: World | str | Path, policy: Agent | str, backend: str = "auto",
+                 device: str = "auto") -> WorldCore:
+    """One slot of the learned world as the policy sees it, which goes on after success and past the horizon."""
+    return WorldCore(world, 1, observation=observation_mode(policy), backend=backend, device=device,
+                     max_episode_steps=-1, terminate_on_success=False)
+
+
 def world_options(world: World, start: Start) -> dict:
     """Reset options that begin the learned world where the twin began."""
     pose = {"proprioception": start.proprioception} if world.spec.proprioception_dim else {}

@@ -11,12 +11,12 @@ import imageio.v2 as imageio
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from wm_gym.core import WorldCore
 from wm_gym.registration import find_spec
 from wm_gym.rl.agent_folder import Agent, load_agent
 from wm_gym.rl.rollout import (
     Actor,
     draw_start,
+    endless_core,
     make_twin,
     observation_mode,
     one_in_batch,
@@ -58,8 +58,7 @@ def matched_clips(agent: Agent | str | Path, world: World | str | Path, twin_id:
     twin_id = twin_id or world.spec.twin
     horizon = find_spec(twin_id).max_episode_steps or world.spec.horizon
     twin = make_twin(twin_id, source, agent, horizon, terminate_on_success=False)
-    core = WorldCore(world, 1, observation=observation_mode(agent), backend=backend, device=device,
-                     max_episode_steps=-1, terminate_on_success=False)
+    core = endless_core(world, agent, backend, device)
     try:
         return [_clip(agent, world, core, twin, s, horizon, driver, deterministic) for s in start_seeds(episodes, seed)]
     finally:
