@@ -9,6 +9,7 @@ import argparse
 
 from common import write_results
 
+from wm_gym.rl.agent_folder import load_agent
 from wm_gym.rl.evaluate import evaluate_matched, save_results, summary
 
 
@@ -20,10 +21,11 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=1000, help="of the starts; training used others (default: 1000)")
     parser.add_argument("--save", action="store_true", help="also write the agent's card and results.json")
     args = parser.parse_args()
-    results = evaluate_matched(args.agent, args.world, None, args.episodes, args.seed)
+    agent = load_agent(args.agent)
+    results = evaluate_matched(agent, args.world, None, args.episodes, args.seed)
     print(summary(results))
     if args.save:
-        save_results(args.agent, results)
+        save_results(agent.folder, results)
     del results["per_episode"]
     write_results(f"transfer_{results['world_name']}", results)
 
