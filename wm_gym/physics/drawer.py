@@ -99,9 +99,10 @@ class DrawerTask(Task):
         """Length of the shortest way to the place behind the bar on one side of the neck, metres."""
         peg, place = self._peg() - self._bar(), np.array([BEHIND, side * INSIDE])
         end = np.array([0.0, side * END])
-        crossing = peg[1] - peg[0] * (place[1] - peg[1]) / (place[0] - peg[0]) if peg[0] < 0 else end[1]
-        if side * crossing < END and peg[0] < 0:
-            return float(np.linalg.norm(peg - end) + np.linalg.norm(end - place))
+        if peg[0] < 0:
+            crossing = peg[1] - peg[0] * (place[1] - peg[1]) / (place[0] - peg[0])
+            if side * crossing < END:
+                return float(np.linalg.norm(peg - end) + np.linalg.norm(end - place))
         return float(np.linalg.norm(peg - place))
 
     def _pull_to(self, opening: float) -> np.ndarray:

@@ -12,7 +12,6 @@ import numpy as np
 import pybullet
 
 from wm_gym.physics import urdf
-from wm_gym.physics.urdf import Box
 
 STEP = 0.02  # metres, the longest displacement of one control step
 SUBSTEPS = 24  # of 1/240 s: 10 Hz control
@@ -78,7 +77,7 @@ class PandaScene:
         return self.client.createMultiBody(0, -1, self.client.createVisualShape(
             self.client.GEOM_CYLINDER, radius=radius, length=length, rgbaColor=colour))
 
-    def slider(self, boxes: Sequence[Box], travel: float, friction: float) -> int:
+    def slider(self, boxes: Sequence[urdf.Box], travel: float, friction: float) -> int:
         """Add boxes that slide together along -x by 0 to `travel` metres against a friction in newtons.
 
         Returns the body's number; `place` puts it somewhere, `slid` and `slide` say how far it is.

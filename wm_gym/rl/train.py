@@ -71,7 +71,7 @@ def train_agent(
     if checkpoint:
         stored = yaml.safe_load((run / RUN_FILE).read_text())
         _check_same(plan, stored, out)
-        plan["n_timesteps_before"] = stored["n_timesteps_before"]
+        plan["n_timesteps_before"] = stored.get("n_timesteps_before", 0)
         recipe, timesteps = stored["recipe"], timesteps or stored["n_timesteps"]
     total = int(timesteps or recipe["n_timesteps"])
     run.mkdir(parents=True, exist_ok=True)
