@@ -8,6 +8,8 @@ import tempfile
 from pathlib import Path
 
 import pytest
+from tiny_world import make_world
+from twins import TWINS, make
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 
@@ -97,3 +99,23 @@ def tiny_world_folder(tmp_path_factory) -> Path:
 
     folder = tmp_path_factory.mktemp("worlds") / "tiny"
     return World.from_config(_tiny_spec(), preset="tiny", seed=0).save_pretrained(folder)
+
+
+@pytest.fixture(scope="module")
+def world():
+    """A tiny world whose success threshold and start bank are set (tiny_world.py)."""
+    return make_world()
+
+
+@pytest.fixture(scope="module")
+def folder(world, tmp_path_factory) -> str:
+    """The same world saved as Tiny-v0; read it, never write into it."""
+    return str(world.save_pretrained(tmp_path_factory.mktemp("worlds") / "Tiny-v0"))
+
+
+@pytest.fixture(scope="module", params=TWINS)
+def twin(request):
+    """Each physics twin in turn, with episodes that go on at the goal."""
+    env = make(request.param, terminate_on_success=False)
+    yield env
+    env.close()

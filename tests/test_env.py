@@ -1,12 +1,10 @@
 """Does a learned environment keep Gymnasium's contract, and say clearly what is wrong with bad input?"""
 
-import json
 import warnings
 
 import gymnasium as gym
 import numpy as np
 import pytest
-from gymnasium.envs.registration import EnvSpec
 from gymnasium.error import ClosedEnvironmentError, ResetNeeded
 from gymnasium.utils.env_checker import check_env
 from hypothesis import HealthCheck, given, settings
@@ -14,22 +12,10 @@ from hypothesis import strategies as st
 from stable_baselines3.common.env_checker import check_env as sb3_check_env
 from tiny_world import make_world
 
-import wm_gym
 from wm_gym.env import WorldEnv
-from wm_gym.registration import catalogue_folders, env_ids, find_spec, is_learned
-from wm_gym.wrappers import DiscreteActions, TokenizerRoundTrip
+from wm_gym.registration import env_ids, is_learned
 
 ACTION = np.zeros(3, np.float32)
-
-
-@pytest.fixture(scope="module")
-def world():
-    return make_world()
-
-
-@pytest.fixture(scope="module")
-def folder(world, tmp_path_factory):
-    return str(world.save_pretrained(tmp_path_factory.mktemp("worlds") / "Tiny-v0"))
 
 
 @pytest.fixture
@@ -71,64 +57,6 @@ def test_a_shipped_world_and_its_twin_have_identical_spaces(env_id):
         twin = gym.make(env.unwrapped.core.spec.twin, observation=observation)
         assert twin.observation_space == env.observation_space and twin.action_space == env.action_space
         assert twin.spec.max_episode_steps == env.spec.max_episode_steps
-
-
-# --- registration -----------------------------------------------------------------------------------------------------
-
-
-def test_an_env_spec_survives_json(folder):
-    env = gym.make("wm_gym/World-v0", world=folder, backend="torch", observation="latent", max_episode_steps=4)
-    spec = EnvSpec.from_json(env.spec.to_json())
-    again = gym.make(spec)
-    assert again.observation_space == env.observation_space and again.spec.max_episode_steps == 4
-    for env_id in env_ids():
-        assert EnvSpec.from_json(gym.spec(env_id).to_json()) == gym.spec(env_id)
-        assert "/" not in json.dumps(gym.spec(env_id).kwargs).replace("wm_gym/", "")  # no path of this machine
-
-
-def test_every_folder_of_the_catalogue_is_registered_and_a_broken_one_is_named(tmp_path, monkeypatch, world):
-    package = tmp_path / "wm_gym"
-    package.mkdir()
-    (tmp_path / "setup.py").touch()
-    world.save_pretrained(tmp_path / "envs" / "Good-v0")
-    for name, text in (("Broken-v0", "name: [unclosed"), ("Empty-v0", ""), ("Odd name", "name: x")):
-        (tmp_path / "envs" / name).mkdir()
-        (tmp_path / "envs" / name / "spec.yaml").write_text(text)
-    (tmp_path / "envs" / "notes").mkdir()
-    monkeypatch.setattr("wm_gym.registration.__file__", str(package / "registration.py"))
-    assert sorted(catalogue_folders()) == ["Broken-v0", "Empty-v0", "Good-v0", "Odd name"]
-    before = set(gym.registry)
-    try:
-        with pytest.warns(UserWarning) as caught:
-            wm_gym.register_envs()
-        messages = " ".join(str(w.message) for w in caught)
-        assert all(name in messages for name in ("Broken-v0", "Empty-v0", "Odd name"))
-        assert gym.spec("wm_gym/Good-v0").max_episode_steps == 10
-        env = gym.make("wm_gym/Good-v0", backend="torch")
-        assert env.reset(seed=0)[0].shape == (64, 64, 3)
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            wm_gym.register_envs()  # a second call changes nothing
-    finally:
-        for new in set(gym.registry) - before:
-            del gym.registry[new]
-
-
-def test_a_folder_called_envs_that_is_not_ours_is_left_alone(tmp_path, monkeypatch):
-    (tmp_path / "wm_gym").mkdir()
-    (tmp_path / "envs" / "Other-v0").mkdir(parents=True)
-    (tmp_path / "envs" / "Other-v0" / "spec.yaml").write_text("name: x")
-    monkeypatch.setattr("wm_gym.registration.__file__", str(tmp_path / "wm_gym" / "registration.py"))
-    assert catalogue_folders() == {}
-
-
-def test_an_unknown_id_and_an_unknown_world_name_what_there_is():
-    with pytest.raises(gym.error.UnregisteredEnv, match="wm_gym/World-v0"):
-        find_spec("wm_gym/Nothing-v0")
-    with pytest.raises(FileNotFoundError, match="wm-gym train"):
-        gym.make("wm_gym/World-v0", world="./nowhere")
-    with pytest.raises(ValueError, match="wm-gym train"):
-        gym.make("wm_gym/World-v0")
 
 
 # --- episodes ---------------------------------------------------------------------------------------------------------
@@ -329,59 +257,6 @@ def test_a_world_is_loaded_once_a_process_and_again_when_it_changes(tmp_path):
     assert first.core.world is second.core.world and first.core.engine is second.core.engine
     make_world(seed=1).save_pretrained(folder)
     assert WorldEnv(folder, backend="torch").core.world is not first.core.world
-
-
-# --- wrappers ---------------------------------------------------------------------------------------------------------
-
-
-def test_discrete_actions(world):
-    env = DiscreteActions(WorldEnv(world, backend="torch"))
-    assert env.action_space == gym.spaces.Discrete(7)
-    pushes = np.stack([env.action(i) for i in range(7)])
-    np.testing.assert_array_equal(pushes[0], 0)
-    np.testing.assert_array_equal(pushes[1:], np.kron(np.eye(3), [[1], [-1]]))
-    check_env(env.unwrapped, skip_render_check=True, skip_close_check=True)
-    env.reset(seed=0)
-    env.step(3)
-    with pytest.raises(ValueError, match="0..6"):
-        env.step(7)
-    with pytest.raises(ValueError, match="Box"):
-        DiscreteActions(gym.make("CartPole-v1"))
-
-
-class Camera(gym.Env):
-    """A real camera's stand-in: shows a clip's pictures."""
-
-    action_space = gym.spaces.Box(-1, 1, (3,), np.float32)
-
-    def __init__(self, frames, as_dict=False):
-        self.frames, self.as_dict = frames, as_dict
-        pixels = gym.spaces.Box(0, 255, frames.shape[1:], np.uint8)
-        self.observation_space = gym.spaces.Dict({"pixels": pixels}) if as_dict else pixels
-
-    def reset(self, *, seed=None, options=None):
-        return ({"pixels": self.frames[0]} if self.as_dict else self.frames[0]), {}
-
-
-@pytest.mark.parametrize("as_dict", [False, True])
-def test_the_round_trip_shows_what_a_reset_in_the_world_shows(world, as_dict):
-    picture = world.starts.frames[3, -1]
-    shown = TokenizerRoundTrip(Camera(picture[None], as_dict), world).reset()[0]
-    expected = WorldEnv(world, backend="torch").reset(options={"image": picture})[0]
-    np.testing.assert_array_equal(shown["pixels"] if as_dict else shown, expected)
-    with pytest.raises(ValueError, match="64, 64, 3"):
-        TokenizerRoundTrip(Camera(picture[None, :32]), world)
-
-
-def test_videos_are_recorded(folder, tmp_path):
-    pytest.importorskip("moviepy")
-    env = gym.make("wm_gym/World-v0", world=folder, backend="torch", render_mode="rgb_array", max_episode_steps=4)
-    env = gym.wrappers.RecordVideo(env, str(tmp_path / "videos"), disable_logger=True)
-    env.reset(seed=0)
-    while not env.step(ACTION)[3]:
-        pass
-    env.close()
-    assert [p.suffix for p in (tmp_path / "videos").iterdir()] == [".mp4"]
 
 
 # --- any sequence of calls --------------------------------------------------------------------------------------------

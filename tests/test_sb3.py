@@ -21,16 +21,6 @@ HORIZONS = [2, 3, 5]
 ZERO = np.zeros((N, 3), np.float32)
 
 
-@pytest.fixture(scope="module")
-def world():
-    return make_world()
-
-
-@pytest.fixture(scope="module")
-def folder(world, tmp_path_factory):
-    return str(world.save_pretrained(tmp_path_factory.mktemp("worlds") / "Tiny-v0"))
-
-
 def make(world, **kwargs) -> WorldVecEnv:
     env = WorldVecEnv(N, world=world, backend="torch", **kwargs)
     for i, horizon in enumerate(HORIZONS):

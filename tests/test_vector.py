@@ -7,7 +7,6 @@ from gymnasium.error import ClosedEnvironmentError, ResetNeeded
 from gymnasium.vector import AutoresetMode, SyncVectorEnv
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tiny_world import make_world
 
 from wm_gym.env import WorldEnv
 from wm_gym.vector import WorldVectorEnv
@@ -15,16 +14,6 @@ from wm_gym.vector import WorldVectorEnv
 N = 3
 HORIZONS = [2, 3, 5]
 ZERO = np.zeros((N, 3), np.float32)
-
-
-@pytest.fixture(scope="module")
-def world():
-    return make_world()
-
-
-@pytest.fixture(scope="module")
-def folder(world, tmp_path_factory):
-    return str(world.save_pretrained(tmp_path_factory.mktemp("worlds") / "Tiny-v0"))
 
 
 def make(world, mode="NextStep", **kwargs) -> WorldVectorEnv:

@@ -1,0 +1,66 @@
+"""Which ids exist, and does a spec lead back to the same environment?"""
+
+import json
+import warnings
+
+import gymnasium as gym
+import pytest
+from gymnasium.envs.registration import EnvSpec
+
+import wm_gym
+from wm_gym.registration import catalogue_folders, env_ids, find_spec
+
+
+def test_an_env_spec_survives_json(folder):
+    env = gym.make("wm_gym/World-v0", world=folder, backend="torch", observation="latent", max_episode_steps=4)
+    spec = EnvSpec.from_json(env.spec.to_json())
+    again = gym.make(spec)
+    assert again.observation_space == env.observation_space and again.spec.max_episode_steps == 4
+    for env_id in env_ids():
+        assert EnvSpec.from_json(gym.spec(env_id).to_json()) == gym.spec(env_id)
+        assert "/" not in json.dumps(gym.spec(env_id).kwargs).replace("wm_gym/", "")  # no path of this machine
+
+
+def test_every_folder_of_the_catalogue_is_registered_and_a_broken_one_is_named(tmp_path, monkeypatch, world):
+    package = tmp_path / "wm_gym"
+    package.mkdir()
+    (tmp_path / "setup.py").touch()
+    world.save_pretrained(tmp_path / "envs" / "Good-v0")
+    for name, text in (("Broken-v0", "name: [unclosed"), ("Empty-v0", ""), ("Odd name", "name: x")):
+        (tmp_path / "envs" / name).mkdir()
+        (tmp_path / "envs" / name / "spec.yaml").write_text(text)
+    (tmp_path / "envs" / "notes").mkdir()
+    monkeypatch.setattr("wm_gym.registration.__file__", str(package / "registration.py"))
+    assert sorted(catalogue_folders()) == ["Broken-v0", "Empty-v0", "Good-v0", "Odd name"]
+    before = set(gym.registry)
+    try:
+        with pytest.warns(UserWarning) as caught:
+            wm_gym.register_envs()
+        messages = " ".join(str(w.message) for w in caught)
+        assert all(name in messages for name in ("Broken-v0", "Empty-v0", "Odd name"))
+        assert gym.spec("wm_gym/Good-v0").max_episode_steps == 10
+        env = gym.make("wm_gym/Good-v0", backend="torch")
+        assert env.reset(seed=0)[0].shape == (64, 64, 3)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            wm_gym.register_envs()  # a second call changes nothing
+    finally:
+        for new in set(gym.registry) - before:
+            del gym.registry[new]
+
+
+def test_a_folder_called_envs_that_is_not_ours_is_left_alone(tmp_path, monkeypatch):
+    (tmp_path / "wm_gym").mkdir()
+    (tmp_path / "envs" / "Other-v0").mkdir(parents=True)
+    (tmp_path / "envs" / "Other-v0" / "spec.yaml").write_text("name: x")
+    monkeypatch.setattr("wm_gym.registration.__file__", str(tmp_path / "wm_gym" / "registration.py"))
+    assert catalogue_folders() == {}
+
+
+def test_an_unknown_id_and_an_unknown_world_name_what_there_is():
+    with pytest.raises(gym.error.UnregisteredEnv, match="wm_gym/World-v0"):
+        find_spec("wm_gym/Nothing-v0")
+    with pytest.raises(FileNotFoundError, match="wm-gym train"):
+        gym.make("wm_gym/World-v0", world="./nowhere")
+    with pytest.raises(ValueError, match="wm-gym train"):
+        gym.make("wm_gym/World-v0")
