@@ -44,8 +44,12 @@ CORE = [
     "pyyaml>=6.0",
 ]
 
+ONNX = ["onnx>=1.17", "onnxscript>=0.5", "onnxruntime>=1.20"]
+
 EXTRAS = {
+    "onnx": ONNX,
     "test": [
+        *ONNX,
         "pytest>=8", "pytest-xdist>=3.6", "pytest-timeout>=2.3", "hypothesis>=6.100", "packaging>=23", "setuptools>=70.1",
     ],
 }

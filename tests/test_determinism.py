@@ -17,8 +17,8 @@ from wm_gym.env import WorldEnv
 from wm_gym.seeding import Streams
 from wm_gym.vector import WorldVectorEnv
 
-BACKENDS = ["torch", pytest.param("openvino", marks=pytest.mark.skipif(
-    not importlib.util.find_spec("openvino"), reason="openvino is not installed"))]
+BACKENDS = ["torch", *(pytest.param(name, marks=pytest.mark.skipif(
+    not importlib.util.find_spec(name), reason=f"{name} is not installed")) for name in ("openvino", "onnxruntime"))]
 STEPS = 6
 
 
@@ -119,9 +119,9 @@ def test_a_single_env_and_a_slot_with_its_seed_differ_by_arithmetic_only(world, 
     assert np.abs(np.stack(frames).astype(int) - many[:, 1]).max() <= 2
 
 
-def test_back_ends_differ_by_arithmetic_only(world):
-    pytest.importorskip("openvino")
-    difference = rollout(world, [1, 2, 3], "torch").astype(int) - rollout(world, [1, 2, 3], "openvino")
+@pytest.mark.parametrize("backend", BACKENDS[1:])
+def test_back_ends_differ_by_arithmetic_only(world, backend):
+    difference = rollout(world, [1, 2, 3], "torch").astype(int) - rollout(world, [1, 2, 3], backend)
     assert np.abs(difference).max() <= 2
 
 

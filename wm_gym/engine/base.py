@@ -6,6 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from wm_gym.engine.artefacts import digest_of
 from wm_gym.models.tokenizer import to_float, to_uint8
 from wm_gym.sampling import sample_euler
 
@@ -98,6 +99,11 @@ class Engine:
         if self.decode:
             out["frame"] = rest[len(keys)]
         return {"first": first, "proprioception": pose, **memory}, out
+
+    def made_from(self, batch: int) -> dict:
+        """What a compiled step of a batch size depends on, beside the back-end and its version."""
+        return {"weights": {name: digest_of(module) for name, module in self.world.modules().items()},
+                "sampling_steps": self.world.spec.sampling_steps, "decode": self.decode, "batch": batch}
 
     def _run(self, *inputs: Tensor) -> tuple[Tensor, ...]:
         raise NotImplementedError

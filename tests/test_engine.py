@@ -1,0 +1,79 @@
+"""Does every back-end compute the same step, and do compiled artefacts survive what happens to files?"""
+
+import threading
+
+import numpy as np
+import pytest
+import torch
+from tiny_world import make_world
+
+from wm_gym.engine import make_engine
+from wm_gym.engine.artefacts import artefact
+
+BATCH = 3
+
+
+def one_step(world, backend: str, decode: bool = True) -> dict[str, np.ndarray]:
+    """Everything that a step of three slots gives, from given noise."""
+    engine, rng = make_engine(world, backend, "cpu", decode), np.random.default_rng(0)
+    state = engine.encode(world.starts.frames[:BATCH], world.starts.proprioception[:BATCH])
+    action = torch.from_numpy(rng.uniform(-1, 1, (BATCH, 3)).astype(np.float32))
+    noise = torch.from_numpy(rng.normal(size=(BATCH, *engine.noise_shape)).astype(np.float32))
+    state, out = engine.step(state, action, noise)
+    return {key: value.numpy() for key, value in (state | out).items()}
+
+
+@pytest.mark.parametrize("dynamics", ["unet", "dit"])
+@pytest.mark.parametrize("backend", ["openvino", "onnxruntime"])
+@pytest.mark.parametrize("decode", [True, False])
+def test_a_step_is_within_1e_4_of_eager(dynamics, backend, decode):
+    pytest.importorskip(backend)
+    world = make_world(dynamics=dynamics)
+    eager, compiled = one_step(world, "torch", decode), one_step(world, backend, decode)
+    assert eager.keys() == compiled.keys() and ("frame" in eager) is decode
+    for key, value in eager.items():
+        limit = 1 if key == "frame" else 1e-4
+        assert compiled[key].dtype == value.dtype
+        np.testing.assert_allclose(compiled[key].astype(np.float64), value.astype(np.float64), rtol=0, atol=limit)
+
+
+@pytest.fixture
+def cache(tmp_path, monkeypatch):
+    monkeypatch.setenv("WM_GYM_CACHE", str(tmp_path))
+    return tmp_path / "engines"
+
+
+def test_an_artefact_is_built_once_owner_only_and_anew_when_damaged(cache):
+    built = []
+
+    def build() -> bytes:
+        built.append(1)
+        return b"engine"
+
+    key = {"backend": "onnx", "batch": 1}
+    assert [artefact(key, build) for _ in range(3)] == [b"engine"] * 3 and len(built) == 1
+    assert artefact(key | {"batch": 2}, build) == b"engine" and len(built) == 2
+    for path in cache.iterdir():
+        assert path.stat().st_mode & 0o077 == 0 and cache.stat().st_mode & 0o077 == 0
+        path.write_bytes(path.read_bytes()[:-1])
+    assert artefact(key, build) == b"engine" and len(built) == 3
+
+
+def test_two_who_build_at_once_do_not_clash(cache):
+    barrier, results = threading.Barrier(2), []
+
+    def build() -> bytes:
+        barrier.wait(5)
+        return b"engine" * 1000
+
+    threads = [threading.Thread(target=lambda: results.append(artefact({"backend": "onnx"}, build))) for _ in range(2)]
+    [t.start() for t in threads], [t.join() for t in threads]
+    assert results == [b"engine" * 1000] * 2
+    assert len(list(cache.iterdir())) == 1
+
+
+def test_the_graph_is_kept_for_the_weights_it_was_made_from(cache):
+    pytest.importorskip("onnxruntime")
+    for seed, kept in ((0, 1), (0, 1), (1, 2)):
+        one_step(make_world(seed=seed), "onnxruntime")
+        assert len(list(cache.iterdir())) == kept

@@ -1,0 +1,45 @@
+"""How does the step leave torch? As one ONNX graph with static shapes, for ONNX Runtime and TensorRT."""
+
+from __future__ import annotations
+
+import io
+import logging
+import warnings
+
+import torch
+
+from wm_gym.engine.base import WorldStep
+
+OPSET = 20
+
+
+def step_names(world, decode: bool) -> tuple[list[str], list[str]]:
+    """Names of the graph's inputs and outputs, in the order of `WorldStep`."""
+    memory = world.dynamics.memory_keys
+    outputs = ["next_proprioception", "reward", "success", "uncertainty", *(f"next_{key}" for key in memory)]
+    return ["first", "proprioception", "action", "noise", *memory], outputs + ["frame"] * decode
+
+
+def step_inputs(world, batch: int) -> tuple[torch.Tensor, ...]:
+    """Zeros in the shapes that `WorldStep` takes, for a batch size."""
+    spec = world.spec
+    latent, memory = tuple(spec.latent_shape), world.dynamics.memory_shapes().values()
+    shapes = [latent, (spec.proprioception_dim,), (len(spec.action_low),), latent, *memory]
+    return tuple(torch.zeros(batch, *shape) for shape in shapes)
+
+
+def export_step(world, batch: int, decode: bool = True) -> bytes:
+    """The step as a serialized ONNX model (opset 20, fp32), its weights inside."""
+    inputs, outputs = step_names(world, decode)
+    buffer, logger = io.BytesIO(), logging.getLogger("torch.onnx")
+    level = logger.level
+    logger.setLevel(logging.ERROR)  # it counts the torchvision operators that it does without
+    try:
+        with torch.inference_mode(False), torch.no_grad(), warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            program = torch.onnx.export(WorldStep(world, decode).eval(), step_inputs(world, batch), dynamo=True,
+                                        input_names=inputs, output_names=outputs, opset_version=OPSET, verbose=False)
+    finally:
+        logger.setLevel(level)
+    program.save(buffer)
+    return buffer.getvalue()
