@@ -37,12 +37,18 @@ def test_displacement_in_contact_is_along_the_true_motion(pushes):
 
 def test_motion_without_contact_counts_only_steps_clear_of_the_object(pushes):
     truth, _ = pushes
-    far, near = np.full((3, 5), 0.1), np.zeros((3, 5))
-    assert motion_without_contact(truth, far, 0.02, 0.005) == pytest.approx(0.5)
-    assert motion_without_contact(truth, near, 0.02, 0.005) == 0
-    assert motion_without_contact(np.zeros_like(truth), far, 0.02, 0.005) == 0
+    far, near, seen = np.full((3, 5), 0.1), np.zeros((3, 5)), np.zeros((3, 5), bool)
+    assert motion_without_contact(truth, far, seen, 0.02, 0.005) == pytest.approx(0.5)
+    assert motion_without_contact(truth, near, seen, 0.02, 0.005) == 0
+    assert motion_without_contact(np.zeros_like(truth), far, seen, 0.02, 0.005) == 0
     arriving = np.array([[0.1, 0.1, 0.1, 0.0, 0.0]] * 3)  # touches from the third step on: that motion is allowed
-    assert motion_without_contact(truth, arriving, 0.02, 0.005) == 0
+    assert motion_without_contact(truth, arriving, seen, 0.02, 0.005) == 0
+    lost = seen.copy()
+    lost[:, 4] = True  # neither it nor the frame beside it tells a motion: of the steps left none moves
+    assert motion_without_contact(truth, far, lost, 0.02, 0.005) == 0
+    lost = seen.copy()
+    lost[0] = True
+    assert motion_without_contact(truth, far, lost, 0.02, 0.005) == pytest.approx(0.5)
 
 
 def test_gap_between_squares():

@@ -31,13 +31,19 @@ def contact_ratio(made: np.ndarray, truth: np.ndarray, touched: np.ndarray) -> f
     return float(along[touched].sum() / length[..., 0][touched].sum())
 
 
-def motion_without_contact(made: np.ndarray, gap: np.ndarray, clear: float, still: float) -> float:
+def motion_without_contact(made: np.ndarray, gap: np.ndarray, lost: np.ndarray, clear: float, still: float) -> float:
     """Share of the steps clear of the object in which it moves all the same.
 
-    made [E, n+1, D], the object; gap [E, n+1] metres between the pusher and the object in the same frames; a step is
-    clear if the gap is above `clear` before and after it, and moves if the object does more than `still` metres.
+    made [E, n+1, D], the object; gap [E, n+1] metres between the pusher and the object in the same frames; lost bool
+    [E, n+1]: the object was not found there, nor is it looked for in the frames beside those (a lost object is counted
+    as lost). A step is clear if the gap is above `clear` before and after it, and moves if the object does more than
+    `still` metres.
     """
-    away = (gap[:, :-1] > clear) & (gap[:, 1:] > clear)
+    known = ~lost
+    known[:, 1:] &= ~lost[:, :-1]
+    known[:, :-1] &= ~lost[:, 1:]
+    far = known & (gap > clear)
+    away = far[:, :-1] & far[:, 1:]
     moved = np.linalg.norm(np.diff(made, axis=1), axis=-1) > still
     return float((moved & away).sum() / max(away.sum(), 1))
 
