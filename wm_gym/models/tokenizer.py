@@ -50,4 +50,4 @@ def to_float(frames: torch.Tensor) -> torch.Tensor:
 
 def to_uint8(frames: torch.Tensor) -> torch.Tensor:
     """float [..., 3, H, W] in [-1, 1] -> uint8 [..., H, W, 3], rounded and clipped."""
-    return ((frames + 1.0) * 127.5).round().clamp(0, 255).to(torch.uint8).movedim(-3, -1)
+    return ((frames + 1.0) * 127.5).round().clamp(0, 255).movedim(-3, -1).to(torch.uint8)  # uint8 last: TensorRT
