@@ -12,7 +12,7 @@ from wm_gym.engine.base import Engine, WorldStep
 
 
 class OpenVINOEngine(Engine):
-    """OpenVINO on the CPU in fp32; a batch size is compiled at its first use."""
+    """OpenVINO on the CPU in fp32, with as many threads as torch; a batch size is compiled at its first use."""
 
     name = "openvino"
 
@@ -30,7 +30,8 @@ class OpenVINOEngine(Engine):
                 graph = openvino.convert_model(self._module, example_input=example,
                                                input=[tuple(x.shape) for x in inputs])
             compiled = openvino.compile_model(graph, "CPU", {
-                "INFERENCE_PRECISION_HINT": self._precision, "PERFORMANCE_HINT": "LATENCY"})
+                "INFERENCE_PRECISION_HINT": self._precision, "PERFORMANCE_HINT": "LATENCY",
+                "INFERENCE_NUM_THREADS": torch.get_num_threads()})
             self._requests[batch] = compiled.create_infer_request()
         return self._requests[batch]
 
