@@ -18,7 +18,8 @@ from wm_gym.training import train
 
 TWIN = "wm_gym/ReachPyBullet-v0"
 SHORT = {"tokenizer_updates": 4, "pose_updates": 4, "dynamics_updates": 4, "heads_updates": 4, "starts": 8}
-RECIPE = {"n_envs": 2, "n_steps": 8, "batch_size": 8, "n_epochs": 1, "policy_kwargs": {"net_arch": [8]}}
+RECIPE = {"n_envs": 2, "n_steps": 8, "batch_size": 8, "n_epochs": 1, "learning_rate": "lin_1e-3",
+          "policy_kwargs": {"net_arch": [8]}}
 
 
 @pytest.fixture(scope="module")
@@ -72,7 +73,9 @@ def test_two_rounds_and_what_is_there_is_kept(reach_data, tmp_path):
     notes = json.loads((out / NOTES_FILE).read_text())
     assert [n["physics_steps"] for n in notes] == [150, 250] and notes[1]["world_folder"].endswith("world-2")
     assert all(n["physics"]["n"] == 2 for n in notes) and (out / PLOT_FILE).stat().st_size > 5000
-    assert load_agent(out / "agent-2").config["init"] == str(out / "agent-1")
+    configs = [load_agent(out / f"agent-{r}").config for r in (1, 2)]
+    assert configs[1]["init"] == str(out / "agent-1")
+    assert [c["hyperparameters"]["learning_rate"] for c in configs] == ["lin_1e-3", "lin_0.0002"]
     stamps = {p: p.stat().st_mtime_ns for p in out.rglob("*.safetensors")}
     improve(world, [reach_data], out, **call)
     assert stamps == {p: p.stat().st_mtime_ns for p in out.rglob("*.safetensors")}

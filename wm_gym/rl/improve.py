@@ -13,7 +13,7 @@ from wm_gym.registration import find_spec
 from wm_gym.rl.agent_folder import load_agent
 from wm_gym.rl.card import RESULTS_FILE
 from wm_gym.rl.evaluate import evaluate_matched, save_results
-from wm_gym.rl.recipe import load_recipe
+from wm_gym.rl.recipe import gentler, load_recipe
 from wm_gym.rl.report import improvement_plot
 from wm_gym.rl.train import train_agent
 from wm_gym.shared import load_world
@@ -30,12 +30,12 @@ def improve(world: str | Path, datasets: list[str | Path], out: str | Path, roun
     """Improve a world and an agent in turns; returns the folder `out`.
 
     Round r trains an agent inside the world (OUT/agent-r; the first for `timesteps`, each later one for
-    `more_timesteps` from the one before), measures it in world and twin from `evaluations` matched starts, records
-    `episodes` episodes of it in the twin (OUT/data-r) and finetunes the world on `datasets` and all recordings of the
-    rounds (OUT/world-r+1); the last round ends with its measurement. OUT/improve.json counts the physics steps of
-    recordings and of the recipe's physics checks, OUT/improve.png plots success in world and physics against them.
-    What is there already is kept, so the same call goes on after a kill. Raises ValueError where the world names no
-    twin.
+    `more_timesteps` from the one before, at a fifth of the learning rate), measures it in world and twin from
+    `evaluations` matched starts, records `episodes` episodes of it in the twin (OUT/data-r) and finetunes the world on
+    `datasets` and all recordings of the rounds (OUT/world-r+1); the last round ends with its measurement.
+    OUT/improve.json counts the physics steps of recordings and of the recipe's physics checks, OUT/improve.png plots
+    success in world and physics against them. What is there already is kept, so the same call goes on after a kill.
+    Raises ValueError where the world names no twin.
     """
     out, name = Path(out), load_world(world).spec.name
     twin_id = twin_id or load_world(world).spec.twin
@@ -47,9 +47,11 @@ def improve(world: str | Path, datasets: list[str | Path], out: str | Path, roun
     for r in range(1, rounds + 1):
         agent = out / f"agent-{r}"
         if not (agent / "config.yml").is_file():
-            steps, before = (more_timesteps or timesteps, out / f"agent-{r - 1}") if r > 1 else (timesteps, None)
+            recipe, steps, before = load_recipe(algo, f"wm_gym/{name}", recipe_file), timesteps, None
+            if r > 1:
+                recipe, steps, before = gentler(recipe), more_timesteps or timesteps, out / f"agent-{r - 1}"
             train_agent(algo, "wm_gym/World-v0", agent, steps, seed + r, resume=True, init=before, progress=progress,
-                        env_kwargs={"world": str(world)}, recipe=load_recipe(algo, f"wm_gym/{name}", recipe_file))
+                        env_kwargs={"world": str(world)}, recipe=recipe)
         spent += load_agent(agent).config["physics_check_steps"]
         if not (agent / RESULTS_FILE).is_file():
             save_results(agent, evaluate_matched(agent, world, twin_id, evaluations, seed, baselines=(),

@@ -57,6 +57,15 @@ def sb3_arguments(algo: str, recipe: dict[str, Any], space: gym.Space) -> dict[s
     return {"policy": policy, "policy_kwargs": decode_policy_kwargs(policy_kwargs), **arguments}
 
 
+def gentler(recipe: dict[str, Any], factor: float = 0.2) -> dict[str, Any]:
+    """The recipe with its learning rate times `factor`: for going on from a policy that is good already."""
+    rate = recipe.get("learning_rate")
+    if rate is None:
+        return recipe
+    rate = f"lin_{factor * float(rate[4:]):g}" if str(rate).startswith("lin_") else factor * float(rate)
+    return {**recipe, "learning_rate": rate}
+
+
 def policy_for(space: gym.Space, policy: str, policy_kwargs: dict[str, Any]) -> tuple[str, dict[str, Any]]:
     """The policy name that fits the space: an image, a Dict or a vector (which needs no image extractor)."""
     if isinstance(space, gym.spaces.Dict):
