@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from safetensors.torch import load_file, save_file
+from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.callbacks import BaseCallback
 
 from wm_gym.rl.agent_folder import Agent, distinct_tensors
@@ -17,12 +18,12 @@ COLUMNS = ("steps", "world", "physics", "physics_steps")
 
 
 class PhysicsCheck(BaseCallback):
-    """Every `every` steps, success in the world and in its twin from the same `episodes` starts (a row of checks.csv);
-    for an agent that trains in physics, success there alone (the world's is nan).
+    """Every `every` steps and at the end, success in the world and in its twin from the same `episodes` starts (a row
+    of checks.csv); for an agent that trains in physics, success there alone (the world's is nan).
 
     The training ends once the last two checks together say that success imagined exceeds success in physics by more
-    than `max_gap`; `take_best` then puts the policy back to the check that was best in physics. physics_steps: what
-    the checks have cost so far.
+    than `max_gap`. `take_best` puts the policy back to the check that was best in physics: what is learned after it
+    may be of use in imagination only. physics_steps: what the checks have cost so far.
     """
 
     def __init__(self, run: Path, config: dict[str, Any], every: int = 50_000, episodes: int = 20,
@@ -43,16 +44,20 @@ class PhysicsCheck(BaseCallback):
     def _on_step(self) -> bool:
         return not self.parted
 
+    def _on_training_end(self) -> None:
+        if not self.parted and (not self.rows or self.rows[-1]["steps"] < self.num_timesteps):
+            self._check()
+
     @property
     def parted(self) -> bool:
         """Whether the last two checks together put success imagined too far above success in physics."""
         last = self.rows[-2:]
         return len(last) == 2 and sum(row["world"] - row["physics"] for row in last) / 2 > self.max_gap
 
-    def take_best(self) -> int:
+    def take_best(self, model: BaseAlgorithm) -> int:
         """Put the policy back to the best check in physics (the latest of equals); returns its step."""
-        self.model.policy.load_state_dict(load_file(self.best_path), strict=False)  # shared tensors are there once
-        return int(_best(self.rows)["steps"])
+        model.policy.load_state_dict(load_file(self.best_path), strict=False)  # shared tensors are there once
+        return int(_best(read_checks(self.path))["steps"])
 
     def _check(self) -> None:
         agent = Agent(self.model.policy, self.config)

@@ -101,9 +101,10 @@ def train_agent(
                         reset_num_timesteps=False)
             save_checkpoint(model, run)
             if check and check.parted:
-                best = check.take_best()
                 print(f"\nended at {model.num_timesteps:,} steps: success imagined has parted from success in physics "
-                      f"({check.path}); kept the policy of step {best:,}", file=sys.stderr)
+                      f"({check.path})", file=sys.stderr)
+        if check:
+            print(f"\nkept the policy of step {check.take_best(model):,}, the best in physics", file=sys.stderr)
     except KeyboardInterrupt:
         last = latest_checkpoint(run)
         where = f"step {int(last.name.split('-')[1]):,}" if last else "the beginning (no checkpoint yet)"
