@@ -27,7 +27,6 @@ def one_step(world, backend: str, decode: bool = True) -> dict[str, np.ndarray]:
 @pytest.mark.parametrize("backend", ["openvino", "onnxruntime"])
 @pytest.mark.parametrize("decode", [True, False])
 def test_a_step_is_within_1e_4_of_eager(dynamics, backend, decode):
-    pytest.importorskip(backend)
     world = make_world(dynamics=dynamics)
     eager, compiled = one_step(world, "torch", decode), one_step(world, backend, decode)
     assert eager.keys() == compiled.keys() and ("frame" in eager) is decode
@@ -73,7 +72,6 @@ def test_two_who_build_at_once_do_not_clash(cache):
 
 
 def test_the_graph_is_kept_for_the_weights_it_was_made_from(cache):
-    pytest.importorskip("onnxruntime")
     for seed, kept in ((0, 1), (0, 1), (1, 2)):
         one_step(make_world(seed=seed), "onnxruntime")
         assert len(list(cache.iterdir())) == kept
