@@ -7,8 +7,22 @@ from torch import nn
 from torch.nn import functional as F
 
 
-def group_norm(channels: int) -> nn.GroupNorm:
-    return nn.GroupNorm(max(1, channels // 16), channels)
+class GroupNorm(nn.GroupNorm):
+    """GroupNorm whose weights follow its input's type under autocast; TensorRT refuses mixed ones."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return F.group_norm(x, self.num_groups, self.weight.to(x.dtype), self.bias.to(x.dtype), self.eps)
+
+
+class LayerNorm(nn.LayerNorm):
+    """LayerNorm whose weights follow its input's type under autocast, as `GroupNorm`'s do."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return F.layer_norm(x, self.normalized_shape, self.weight.to(x.dtype), self.bias.to(x.dtype), self.eps)
+
+
+def group_norm(channels: int) -> GroupNorm:
+    return GroupNorm(max(1, channels // 16), channels)
 
 
 class ResBlock(nn.Module):

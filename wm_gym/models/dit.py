@@ -8,6 +8,7 @@ from diffusers.models.modeling_utils import ModelMixin
 from torch import nn
 from torch.nn import functional as F
 
+from wm_gym.models.blocks import LayerNorm
 from wm_gym.models.conditioning import Conditioned
 
 PATCH = 2
@@ -22,42 +23,37 @@ class DiTBlock(nn.Module):
         self.modulation = nn.Linear(condition_dim, 6 * width)
         self.norm1, self.norm2 = (nn.LayerNorm(width, elementwise_affine=False) for _ in range(2))
         self.query, self.keys_values = nn.Linear(width, width), nn.Linear(width, 2 * width)
-        self.query_norm, self.key_norm = (nn.LayerNorm(width // heads) for _ in range(2))
+        self.query_norm, self.key_norm = (LayerNorm(width // heads) for _ in range(2))
         self.project = nn.Linear(width, width)
         self.mlp = nn.Sequential(nn.Linear(width, 4 * width), nn.GELU(approximate="tanh"), nn.Linear(4 * width, width))
         self.age_bias = nn.Parameter(torch.zeros(heads, window))
         nn.init.zeros_(self.modulation.weight)
         nn.init.zeros_(self.modulation.bias)
 
-    def forward(self, x: torch.Tensor, condition: torch.Tensor, cached: torch.Tensor | None = None,
-                age: torch.Tensor | None = None) -> tuple[torch.Tensor, torch.Tensor]:
-        """Tokens [B, N, D] and condition [B, c] -> (tokens, their keys and values [B, 2, N, D]).
+    def forward(self, x: torch.Tensor, condition: torch.Tensor, past: tuple[torch.Tensor, torch.Tensor] | None = None,
+                age: torch.Tensor | None = None) -> tuple[torch.Tensor, tuple[torch.Tensor, torch.Tensor]]:
+        """Tokens [B, N, D] and condition [B, c] -> (tokens, their keys and values, [B, heads, N, D / heads] each).
 
-        cached [B, 2, W, N, D]: keys and values of the last W frames, whose ages int64 [B, W] count from 0, the newest.
+        past: keys and values [B, heads, W * N, D / heads] of the last W frames, whose ages int64 [B, W] count from 0,
+        the newest.
         """
         shift1, scale1, gate1, shift2, scale2, gate2 = self.modulation(condition)[:, None].chunk(6, dim=2)
         h = self.norm1(x) * (1 + scale1) + shift1
-        keys, values = self.keys_values(h).chunk(2, dim=2)
-        keys = self.key_norm(self._split(keys))
-        query, values = self.query_norm(self._split(self.query(h))), self._split(values)
-        own = torch.stack([self._join(keys), self._join(values)], dim=1)
-        bias = None
-        if cached is not None:
-            past_keys, past_values = (self._split(cached[:, i].flatten(1, 2)) for i in range(2))
-            past = self.age_bias.T[age].transpose(1, 2)  # [B, heads, W]
-            past = past[..., None].expand(-1, -1, -1, x.shape[1]).flatten(2)
-            bias = torch.cat([past, torch.zeros_like(past[:, :, :x.shape[1]])], dim=2)[:, :, None].to(query)
-            keys, values = torch.cat([past_keys.to(keys), keys], 2), torch.cat([past_values.to(values), values], 2)
+        keys, values = (self._split(part) for part in self.keys_values(h).chunk(2, dim=2))
+        query, keys = self.query_norm(self._split(self.query(h))), self.key_norm(keys)
+        own, bias = (keys, values), None
+        if past is not None:
+            bias = self.age_bias.T[age].transpose(1, 2)  # [B, heads, W]
+            bias = bias[..., None].expand(-1, -1, -1, x.shape[1]).flatten(2)
+            bias = torch.cat([bias, torch.zeros_like(bias[:, :, :x.shape[1]])], dim=2)[:, :, None].to(query)
+            keys, values = (torch.cat([a.to(b), b], dim=2) for a, b in zip(past, own))
         h = F.scaled_dot_product_attention(query, keys, values, bias)
-        x = x + gate1 * self.project(self._join(h))
+        x = x + gate1 * self.project(h.transpose(1, 2).flatten(2))
         return x + gate2 * self.mlp(self.norm2(x) * (1 + scale2) + shift2), own
 
     def _split(self, x: torch.Tensor) -> torch.Tensor:
         """[B, n, D] -> [B, heads, n, D / heads]."""
         return x.unflatten(2, (self.heads, -1)).transpose(1, 2)
-
-    def _join(self, x: torch.Tensor) -> torch.Tensor:
-        return x.transpose(1, 2).flatten(2)
 
 
 class DiTDynamics(ModelMixin, ConfigMixin, Conditioned):
@@ -65,8 +61,8 @@ class DiTDynamics(ModelMixin, ConfigMixin, Conditioned):
 
     The next frame's tokens attend to their own and to the keys and values of the frames before. Those come from a
     pass over each frame by itself (tau = 1, no action), so the cache is exact however long the episode: what it holds
-    does not depend on frames that have left it. Memory: the newest latent, the ring of keys and values
-    [L, 2, W, N, D], and the slot that is written next.
+    does not depend on frames that have left it. Memory: the newest latent, the slot of the ring that is written next,
+    and a layer's keys and values [heads, W * N, D / heads] each, frame by frame in the order of the slots.
     """
 
     @register_to_config
@@ -82,7 +78,7 @@ class DiTDynamics(ModelMixin, ConfigMixin, Conditioned):
         self.embed_pose = nn.Conv2d(pose_maps, width, PATCH, stride=PATCH) if proprioception_dim else None
         self.position = nn.Parameter(0.02 * torch.randn(1, tokens, width))
         self.blocks = nn.ModuleList(DiTBlock(width, heads, condition_dim, context_frames) for _ in range(layers))
-        self.norm = nn.LayerNorm(width)
+        self.norm = LayerNorm(width)
         self.unpatch = nn.Linear(width, width)
         self.out = nn.Conv2d(width // PATCH**2, latent_channels + 1, 3, padding=1)
 
@@ -94,8 +90,8 @@ class DiTDynamics(ModelMixin, ConfigMixin, Conditioned):
     def memory_shapes(self) -> dict[str, tuple[int, ...]]:
         """Shape of each tensor of the memory, without the batch axis."""
         c = self.config
-        ring = (c.layers, 2, c.context_frames, self.position.shape[1], c.width)
-        return {"latents": (1, c.latent_channels, *c.grid), "cache": ring, "slot": ()}
+        ring = (c.heads, c.context_frames * self.position.shape[1], c.width // c.heads)
+        return {"latents": (1, c.latent_channels, *c.grid), "slot": (), **dict.fromkeys(self._ring_keys(), ring)}
 
     def remember(self, latents: torch.Tensor, first: torch.Tensor,
                  level: torch.Tensor | None = None) -> dict[str, torch.Tensor]:
@@ -103,17 +99,17 @@ class DiTDynamics(ModelMixin, ConfigMixin, Conditioned):
         b, k = latents.shape[:2]
         level = latents.new_zeros(b) if level is None else level
         frames, firsts = latents.flatten(0, 1), first[:, None].expand(-1, k, -1, -1, -1).flatten(0, 1)
-        cache = self._keys_values(frames, firsts, level.repeat_interleave(k)).unflatten(0, (b, k))
-        return {"latents": latents[:, -1:], "cache": cache.permute(0, 2, 3, 1, 4, 5), "slot": latents.new_zeros(b)}
+        rings = (ring.unflatten(0, (b, k)).transpose(1, 2).flatten(2, 3)
+                 for ring in self._keys_values(frames, firsts, level.repeat_interleave(k)))
+        return {"latents": latents[:, -1:], "slot": latents.new_zeros(b), **dict(zip(self._ring_keys(), rings))}
 
     def append(self, memory: dict[str, torch.Tensor], latent: torch.Tensor,
                first: torch.Tensor) -> dict[str, torch.Tensor]:
         """The memory one frame later, latent [B, C, h, w]: its keys and values take the place of the oldest."""
-        cache, slot, window = memory["cache"], memory["slot"], self.config.context_frames
-        new = self._keys_values(latent, first, torch.zeros_like(slot))[:, :, :, None]
-        here = torch.arange(window, device=slot.device) == slot[:, None]
-        return {"latents": latent[:, None], "cache": torch.where(here[:, None, None, :, None, None], new, cache),
-                "slot": torch.remainder(slot + 1, window)}
+        slot, names = memory["slot"], self._ring_keys()
+        new = self._keys_values(latent, first, torch.zeros_like(slot))
+        return {"latents": latent[:, None], "slot": torch.remainder(slot + 1, self.config.context_frames),
+                **{name: write_ring(memory[name], part, slot) for name, part in zip(names, new)}}
 
     def forward(self, noisy: torch.Tensor, tau: torch.Tensor, memory: dict[str, torch.Tensor], first: torch.Tensor,
                 vector: torch.Tensor, context_noise: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
@@ -129,8 +125,9 @@ class DiTDynamics(ModelMixin, ConfigMixin, Conditioned):
         window = self.config.context_frames
         ring = torch.arange(window, device=x.device)
         age = torch.remainder(memory["slot"][:, None] - 1 - ring, window).long()
-        for layer, block in enumerate(self.blocks):
-            x, _ = block(x, condition, memory["cache"][:, layer], age)
+        rings = [memory[name] for name in self._ring_keys()]
+        for block, past in zip(self.blocks, zip(rings[::2], rings[1::2])):
+            x, _ = block(x, condition, past, age)
         rows, columns = (size // PATCH for size in self.config.grid)
         h = self.unpatch(F.silu(self.norm(x))).transpose(1, 2).unflatten(2, (rows, columns))
         features = F.silu(F.pixel_shuffle(h, PATCH))
@@ -142,12 +139,26 @@ class DiTDynamics(ModelMixin, ConfigMixin, Conditioned):
         """[B, C, h, w] -> [B, N, D]."""
         return self.embed(torch.cat([latent, first], dim=1)).flatten(2).transpose(1, 2) + self.position
 
-    def _keys_values(self, latent: torch.Tensor, first: torch.Tensor, level: torch.Tensor) -> torch.Tensor:
-        """Keys and values of frames by themselves: [B, C, h, w], level of their noise [B] -> [B, L, 2, N, D]."""
+    def _ring_keys(self) -> list[str]:
+        """Names of the rings in the memory, a layer's keys before its values."""
+        return [f"{part}_{layer}" for layer in range(len(self.blocks)) for part in ("keys", "values")]
+
+    def _keys_values(self, latent: torch.Tensor, first: torch.Tensor, level: torch.Tensor) -> list[torch.Tensor]:
+        """Keys and values of frames by themselves, [B, heads, N, D / heads] each, in the order of `_ring_keys`.
+
+        latent, first [B, C, h, w]; level [B]: of their noise.
+        """
         x, one = self._tokens(latent, first), torch.ones_like(level)[:, None]
         condition = self.condition(torch.cat([latent.new_zeros(len(latent), self.vector_dim), one, level[:, None]], 1))
         layers = []
         for block in self.blocks:
             x, own = block(x, condition)
-            layers.append(own)
-        return torch.stack(layers, dim=1)
+            layers.extend(own)
+        return layers
+
+
+def write_ring(ring: torch.Tensor, new: torch.Tensor, slot: torch.Tensor) -> torch.Tensor:
+    """ring [B, heads, W * N, d] with new [B, heads, N, d] in the place of the frame that slot [B] names."""
+    frames = ring.unflatten(2, (-1, new.shape[2]))
+    here = torch.arange(frames.shape[2], device=slot.device) == slot[:, None]
+    return torch.where(here[:, None, :, None, None], new[:, :, None], frames).flatten(2, 3)
