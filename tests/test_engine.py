@@ -1,5 +1,6 @@
 """Does every back-end compute the same step, and do compiled artefacts survive what happens to files?"""
 
+import importlib.util
 import threading
 
 import numpy as np
@@ -13,9 +14,9 @@ from wm_gym.engine.artefacts import artefact
 BATCH = 3
 
 
-def one_step(world, backend: str, decode: bool = True) -> dict[str, np.ndarray]:
+def one_step(world, backend: str, decode: bool = True, precision: str = "fp32") -> dict[str, np.ndarray]:
     """Everything that a step of three slots gives, from given noise."""
-    engine, rng = make_engine(world, backend, "cpu", decode), np.random.default_rng(0)
+    engine, rng = make_engine(world, backend, "cpu", decode, precision), np.random.default_rng(0)
     state = engine.encode(world.starts.frames[:BATCH], world.starts.proprioception[:BATCH])
     action = torch.from_numpy(rng.uniform(-1, 1, (BATCH, 3)).astype(np.float32))
     noise = torch.from_numpy(rng.normal(size=(BATCH, *engine.noise_shape)).astype(np.float32))
@@ -34,6 +35,37 @@ def test_a_step_is_within_1e_4_of_eager(dynamics, backend, decode):
         limit = 1 if key == "frame" else 1e-4
         assert compiled[key].dtype == value.dtype
         np.testing.assert_allclose(compiled[key].astype(np.float64), value.astype(np.float64), rtol=0, atol=limit)
+
+
+def test_bf16_stays_near():
+    world = make_world()
+    exact, rounded = one_step(world, "openvino"), one_step(world, "openvino", precision="bf16")
+    difference = np.abs(exact["latent"] - rounded["latent"])
+    assert 0 < difference.mean() < 0.02 * np.abs(exact["latent"]).mean()
+    assert np.abs(exact["frame"].astype(int) - rounded["frame"]).mean() < 2
+
+
+@pytest.mark.parametrize("asked, error, words", [
+    ({"backend": "tensorrt9"}, ValueError, "'tensorrt9' is unknown"),
+    ({"precision": "fp8"}, ValueError, "precision='fp8' is unknown"),
+    ({"backend": "onnxruntime", "precision": "bf16"}, ValueError, "does not run in bf16"),
+    ({"backend": "torch-cuda", "device": "cpu"}, ValueError, "CUDA device"),
+    ({"backend": "tensorrt", "device": "cpu"}, ValueError, "CUDA device"),
+    ({"backend": "openvino", "device": "cuda"}, ValueError, "CUDA device|device='cpu'")])
+def test_what_cannot_run_is_refused_by_name(asked, error, words):
+    with pytest.raises(error, match=words):
+        make_engine(make_world(), **asked)
+
+
+@pytest.mark.parametrize("backend, package, extra", [
+    ("openvino", "openvino", "pip install openvino"), ("onnxruntime", "onnxruntime", "wm-gym\\[onnx\\]")])
+def test_what_is_not_installed_names_the_extra(monkeypatch, backend, package, extra):
+    find = importlib.util.find_spec
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == package else find(name))
+    with pytest.raises(ImportError, match=extra):
+        make_engine(make_world(), backend)
+    if package == "openvino" and not torch.cuda.is_available():
+        assert make_engine(make_world()).name == "torch"
 
 
 @pytest.fixture
@@ -71,7 +103,11 @@ def test_two_who_build_at_once_do_not_clash(cache):
     assert len(list(cache.iterdir())) == 1
 
 
-def test_the_graph_is_kept_for_the_weights_it_was_made_from(cache):
+@pytest.mark.parametrize("backend", ["onnxruntime", "openvino"])
+def test_a_compiled_step_is_kept_for_the_weights_it_was_made_from(cache, backend):
+    steps = []
     for seed, kept in ((0, 1), (0, 1), (1, 2)):
-        one_step(make_world(seed=seed), "onnxruntime")
+        steps.append(one_step(make_world(seed=seed), backend))
         assert len(list(cache.iterdir())) == kept
+    np.testing.assert_array_equal(steps[0]["latent"], steps[1]["latent"])
+    assert (steps[0]["latent"] != steps[2]["latent"]).any()

@@ -3,40 +3,81 @@
 from __future__ import annotations
 
 import importlib.util
+import logging
+import pkgutil
+from dataclasses import dataclass
 
-from wm_gym.engine.base import Engine
+from wm_gym.engine.base import PRECISIONS, Engine
 
-BACKENDS = ("torch", "openvino", "onnxruntime")
-INSTALL = {"openvino": "openvino", "onnxruntime": "'wm-gym[onnx]'"}  # what pip installs for those that run on the CPU only
+LOG = logging.getLogger("wm_gym")
 
 
-def make_engine(world, backend: str = "auto", device: str = "auto", decode: bool = True) -> Engine:
+@dataclass(frozen=True)
+class Backend:
+    """What a back-end is and needs: its engine's class, where it runs ("cpu", "cuda" or "any"), its packages (any one
+    of them), what pip installs, and its precisions, the default first."""
+
+    engine: str
+    runs_on: str
+    packages: tuple[str, ...]
+    install: str
+    precisions: tuple[str, ...]
+
+
+KNOWN = {
+    "torch": Backend("torch:TorchEngine", "any", ("torch",), "torch", ("fp32", "bf16")),
+    "openvino": Backend("openvino:OpenVINOEngine", "cpu", ("openvino",), "openvino", ("fp32", "bf16")),
+    "onnxruntime": Backend("onnxruntime:ONNXRuntimeEngine", "cpu", ("onnxruntime",), "'wm-gym[onnx]'", ("fp32",)),
+    "torch-cuda": Backend("torch_cuda:TorchCudaEngine", "cuda", ("torch",), "torch", ("bf16", "fp16", "fp32")),
+    "tensorrt": Backend("tensorrt:TensorRTEngine", "cuda", ("tensorrt", "tensorrt_rtx"), "'wm-gym[tensorrt]'",
+                        ("bf16", "fp16")),
+}
+BACKENDS = tuple(KNOWN)
+
+
+def make_engine(world, backend: str = "auto", device: str = "auto", decode: bool = True,
+                precision: str = "auto") -> Engine:
     """An engine for a loaded World.
 
-    backend: "auto", "torch" (any device), "openvino" or "onnxruntime" (CPU). "auto" takes OpenVINO on a CPU where it
-    is installed, else torch. device: "auto", "cpu" or a torch CUDA device. decode=False skips the frame in `step`.
-    Raises ValueError for an unknown back-end, ImportError where the back-end is not installed.
+    backend: "auto" or one of `BACKENDS`. "auto" takes torch-cuda on a GPU and OpenVINO on a CPU (torch where OpenVINO
+    is not installed), and logs which and why. device: "auto", "cpu" or a torch CUDA device. precision: "auto" for the
+    back-end's default, "fp32", "bf16" or "fp16". decode=False skips the frame in `step`. Raises ValueError for what is
+    unknown or does not go together, ImportError where the back-end's package is not installed.
     """
     import torch
 
     if backend not in ("auto", *BACKENDS):
         raise ValueError(f"backend={backend!r} is unknown; choose 'auto' or one of {BACKENDS}")
     if device == "auto":
-        device = "cuda" if torch.cuda.is_available() and backend not in INSTALL else "cpu"
+        on_gpu = KNOWN[backend].runs_on != "cpu" if backend != "auto" else True
+        device = "cuda" if on_gpu and torch.cuda.is_available() else "cpu"
     if device != "cpu" and not torch.cuda.is_available():
         raise ValueError(f"device={device!r} asked for, but torch sees no CUDA device; use device='cpu'")
     if backend == "auto":
-        backend = "openvino" if device == "cpu" and importlib.util.find_spec("openvino") else "torch"
-    if backend in INSTALL:
-        if importlib.util.find_spec(backend) is None:
-            raise ImportError(f"backend={backend!r} needs the {backend} package: pip install {INSTALL[backend]}")
-        if device != "cpu":
-            raise ValueError(f"backend={backend!r} runs on device='cpu', not {device!r}")
-    if backend == "openvino":
-        from wm_gym.engine.openvino import OpenVINOEngine
-        return OpenVINOEngine(world, decode)
-    if backend == "onnxruntime":
-        from wm_gym.engine.onnxruntime import ONNXRuntimeEngine
-        return ONNXRuntimeEngine(world, decode)
-    from wm_gym.engine.torch import TorchEngine
-    return TorchEngine(world, device, decode)
+        backend, why = _best(device)
+        LOG.info("backend='auto' takes %s: %s", backend, why)
+    needs = KNOWN[backend]
+    if needs.runs_on == "cuda" and device == "cpu":
+        raise ValueError(f"backend={backend!r} needs a CUDA device and torch sees none; use backend='auto'"
+                         if not torch.cuda.is_available() else
+                         f"backend={backend!r} runs on a CUDA device, not on device='cpu'")
+    if needs.runs_on == "cpu" and device != "cpu":
+        raise ValueError(f"backend={backend!r} runs on device='cpu', not {device!r}")
+    if not any(map(importlib.util.find_spec, needs.packages)):
+        raise ImportError(f"backend={backend!r} needs the {needs.packages[0]} package: pip install {needs.install}")
+    if precision not in ("auto", *PRECISIONS):
+        raise ValueError(f"precision={precision!r} is unknown; choose 'auto' or one of {tuple(PRECISIONS)}")
+    if precision == "auto":
+        precision = needs.precisions[0]
+    if precision not in needs.precisions:
+        raise ValueError(f"backend={backend!r} does not run in {precision}; choose one of {needs.precisions}")
+    return pkgutil.resolve_name(f"{__name__}.{needs.engine}")(world, device, decode, precision)
+
+
+def _best(device: str) -> tuple[str, str]:
+    """The back-end for a device, and why."""
+    if device != "cpu":
+        return "torch-cuda", f"there is a CUDA device ({device})"
+    if importlib.util.find_spec("openvino"):
+        return "openvino", "it is installed and the fastest measured on a CPU"
+    return "torch", "there is no CUDA device and openvino is not installed"

@@ -7,7 +7,6 @@ import json
 import os
 import tempfile
 from collections.abc import Callable
-from pathlib import Path
 
 from wm_gym.data.cache import default_cache
 

@@ -11,20 +11,30 @@ from wm_gym.models.tokenizer import to_float, to_uint8
 from wm_gym.sampling import sample_euler
 
 
+PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+
+
 class WorldStep(nn.Module):
     """The whole step as one pure function, so that a back-end can compile it whole.
 
     (first [B, C, h, w], proprioception [B, P], action [B, A], noise [B, C, h, w], *memory) -> (proprioception',
     reward [B, R], success [B], uncertainty [B, h, w], *memory', frame uint8 [B, H, W, 3] if decode); the memory's
-    tensors come in the order of the dynamics' `memory_keys`.
+    tensors come in the order of the dynamics' `memory_keys`. precision: "fp32", or "bf16" or "fp16" for the
+    convolutions and products; what goes in and out is float32 all the same, and poses are integrated in it.
     """
 
-    def __init__(self, world, decode: bool = True):
+    def __init__(self, world, decode: bool = True, precision: str = "fp32"):
         super().__init__()
         self.tokenizer, self.dynamics, self.heads = world.tokenizer, world.dynamics, world.heads
-        self.sampling_steps, self.decode = world.spec.sampling_steps, decode
+        self.sampling_steps, self.decode, self.dtype = world.spec.sampling_steps, decode, PRECISIONS[precision]
 
     def forward(self, first: Tensor, proprioception: Tensor, action: Tensor, noise: Tensor, *memory: Tensor):
+        if self.dtype == torch.float32:
+            return self._step(first, proprioception, action, noise, memory)
+        with torch.autocast(first.device.type, self.dtype):
+            return self._step(first, proprioception, action, noise, memory)
+
+    def _step(self, first: Tensor, proprioception: Tensor, action: Tensor, noise: Tensor, memory: tuple[Tensor, ...]):
         before = dict(zip(self.dynamics.memory_keys, memory))
         next_pose = self.dynamics.next_pose(proprioception, action)
         vector = self.dynamics.encode_condition(proprioception, next_pose, action)
@@ -33,8 +43,8 @@ class WorldStep(nn.Module):
             lambda x, tau: self.dynamics(x, tau, before, first, vector, clean), noise, self.sampling_steps)
         reward, success = self.heads(latent, before["latents"][:, -1], first, vector)
         after = self.dynamics.append(before, latent, first)
-        outputs = (next_pose, self.heads.reward(reward), torch.sigmoid(success), self.heads.predicted_error(features),
-                   *(after[key] for key in self.dynamics.memory_keys))
+        outputs = (next_pose, self.heads.reward(reward), torch.sigmoid(success.float()),
+                   self.heads.predicted_error(features).float(), *(after[key] for key in self.dynamics.memory_keys))
         return (*outputs, to_uint8(self.tokenizer.decode(latent))) if self.decode else outputs
 
 
@@ -47,8 +57,8 @@ class Engine:
 
     name = "base"
 
-    def __init__(self, world, device: str, decode: bool):
-        self.world, self.device, self.decode = world, torch.device(device), decode
+    def __init__(self, world, device: str, decode: bool, precision: str = "fp32"):
+        self.world, self.device, self.decode, self.precision = world, torch.device(device), decode, precision
         self.noise_shape = tuple(world.spec.latent_shape)
 
     @torch.inference_mode()
@@ -103,7 +113,8 @@ class Engine:
     def made_from(self, batch: int) -> dict:
         """What a compiled step of a batch size depends on, beside the back-end and its version."""
         return {"weights": {name: digest_of(module) for name, module in self.world.modules().items()},
-                "sampling_steps": self.world.spec.sampling_steps, "decode": self.decode, "batch": batch}
+                "sampling_steps": self.world.spec.sampling_steps, "decode": self.decode, "batch": batch,
+                "precision": self.precision}
 
     def _run(self, *inputs: Tensor) -> tuple[Tensor, ...]:
         raise NotImplementedError

@@ -10,7 +10,7 @@ import torch
 
 from wm_gym.engine.base import WorldStep
 
-OPSET = 20
+OPSET = 24
 
 
 def step_names(world, decode: bool) -> tuple[list[str], list[str]]:
@@ -28,8 +28,8 @@ def step_inputs(world, batch: int) -> tuple[torch.Tensor, ...]:
     return tuple(torch.zeros(batch, *shape) for shape in shapes)
 
 
-def export_step(world, batch: int, decode: bool = True) -> bytes:
-    """The step as a serialized ONNX model (opset 20, fp32), its weights inside."""
+def export_step(world, batch: int, decode: bool = True, precision: str = "fp32") -> bytes:
+    """The step as a serialized ONNX model (opset 24), its weights inside."""
     inputs, outputs = step_names(world, decode)
     buffer, logger = io.BytesIO(), logging.getLogger("torch.onnx")
     level = logger.level
@@ -37,8 +37,9 @@ def export_step(world, batch: int, decode: bool = True) -> bytes:
     try:
         with torch.inference_mode(False), torch.no_grad(), warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            program = torch.onnx.export(WorldStep(world, decode).eval(), step_inputs(world, batch), dynamo=True,
-                                        input_names=inputs, output_names=outputs, opset_version=OPSET, verbose=False)
+            program = torch.onnx.export(
+                WorldStep(world, decode, precision).eval(), step_inputs(world, batch), dynamo=True, input_names=inputs,
+                output_names=outputs, opset_version=OPSET, verbose=False)
     finally:
         logger.setLevel(level)
     program.save(buffer)

@@ -16,8 +16,8 @@ class ONNXRuntimeEngine(Engine):
 
     name = "onnxruntime"
 
-    def __init__(self, world, decode: bool = True):
-        super().__init__(world, "cpu", decode)
+    def __init__(self, world, device: str = "cpu", decode: bool = True, precision: str = "fp32"):
+        super().__init__(world, device, decode, precision)
         self._inputs, self._outputs = step_names(world, decode)
         self._sessions: dict[int, onnxruntime.InferenceSession] = {}
 

@@ -8,34 +8,45 @@ import numpy as np
 import openvino
 import torch
 
+from wm_gym.engine.artefacts import artefact
 from wm_gym.engine.base import Engine, WorldStep
+from wm_gym.engine.onnx import step_inputs
+
+HINTS = {"fp32": "f32", "bf16": "bf16"}
 
 
 class OpenVINOEngine(Engine):
-    """OpenVINO on the CPU in fp32, with as many threads as torch; a batch size is compiled at its first use."""
+    """OpenVINO on the CPU with as many threads as torch; a batch size is compiled at its first use, once a machine.
+
+    precision: "fp32", or "bf16", where OpenVINO itself chooses what to round.
+    """
 
     name = "openvino"
 
-    def __init__(self, world, decode: bool = True, precision: str = "f32"):
-        super().__init__(world, "cpu", decode)
-        self._module = WorldStep(world, decode).eval()
-        self._precision, self._requests = precision, {}
+    def __init__(self, world, device: str = "cpu", decode: bool = True, precision: str = "fp32"):
+        super().__init__(world, device, decode, precision)
+        self._requests: dict[int, openvino.InferRequest] = {}
 
-    def _request(self, inputs: tuple[torch.Tensor, ...]):
-        batch = inputs[0].shape[0]
+    def _request(self, batch: int) -> openvino.InferRequest:
         if batch not in self._requests:
-            with torch.inference_mode(False), torch.no_grad(), warnings.catch_warnings():
-                warnings.simplefilter("ignore")  # the tracer's, about constants that are meant to be constant
-                example = tuple(torch.zeros_like(x) for x in inputs)
-                graph = openvino.convert_model(self._module, example_input=example,
-                                               input=[tuple(x.shape) for x in inputs])
-            compiled = openvino.compile_model(graph, "CPU", {
-                "INFERENCE_PRECISION_HINT": self._precision, "PERFORMANCE_HINT": "LATENCY",
-                "INFERENCE_NUM_THREADS": torch.get_num_threads()})
-            self._requests[batch] = compiled.create_infer_request()
+            settings = {"INFERENCE_PRECISION_HINT": HINTS[self.precision], "PERFORMANCE_HINT": "LATENCY",
+                        "INFERENCE_NUM_THREADS": torch.get_num_threads()}
+            core = openvino.Core()
+            made_from = {"backend": "openvino", "version": openvino.__version__, "torch": torch.__version__,
+                         "cpu": core.get_property("CPU", "FULL_DEVICE_NAME"), **settings, **self.made_from(batch)}
+            compiled = artefact(made_from, lambda: self._compile(batch, settings).export_model().getvalue())
+            self._requests[batch] = core.import_model(compiled, "CPU", settings).create_infer_request()
         return self._requests[batch]
 
+    def _compile(self, batch: int, settings: dict) -> openvino.CompiledModel:
+        example = step_inputs(self.world, batch)
+        with torch.inference_mode(False), torch.no_grad(), warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # the tracer's, about constants that are meant to be constant
+            graph = openvino.convert_model(WorldStep(self.world, self.decode).eval(), example_input=example,
+                                           input=[tuple(x.shape) for x in example])
+        return openvino.compile_model(graph, "CPU", settings)
+
     def _run(self, *inputs: torch.Tensor) -> tuple[torch.Tensor, ...]:
-        request = self._request(inputs)
+        request = self._request(len(inputs[0]))
         results = request.infer([np.ascontiguousarray(x.numpy()) for x in inputs], share_inputs=True)
         return tuple(torch.from_numpy(np.array(results[i])) for i in range(len(results)))

@@ -8,13 +8,13 @@ from wm_gym.engine.base import Engine, WorldStep
 
 
 class TorchEngine(Engine):
-    """Eager torch in fp32: what every other back-end is compared with."""
+    """Eager torch: what every other back-end is compared with, in fp32."""
 
     name = "torch"
 
-    def __init__(self, world, device: str = "cpu", decode: bool = True):
-        super().__init__(world, device, decode)
-        self._step = WorldStep(world, decode).to(self.device).eval()
+    def __init__(self, world, device: str = "cpu", decode: bool = True, precision: str = "fp32"):
+        super().__init__(world, device, decode, precision)
+        self._step = WorldStep(world, decode, precision).to(self.device).eval()
 
     @torch.inference_mode()
     def _run(self, *inputs: torch.Tensor) -> tuple[torch.Tensor, ...]:

@@ -46,6 +46,7 @@ class DiTBlock(nn.Module):
             bias = self.age_bias.T[age].transpose(1, 2)  # [B, heads, W]
             bias = bias[..., None].expand(-1, -1, -1, x.shape[1]).flatten(2)
             bias = torch.cat([bias, torch.zeros_like(bias[:, :, :x.shape[1]])], dim=2)[:, :, None].to(query)
+            bias = bias.expand(-1, -1, x.shape[1], -1)  # ONNX Runtime's Attention does not broadcast it over queries
             keys, values = (torch.cat([a.to(b), b], dim=2) for a, b in zip(past, own))
         h = F.scaled_dot_product_attention(query, keys, values, bias)
         x = x + gate1 * self.project(h.transpose(1, 2).flatten(2))
@@ -158,7 +159,14 @@ class DiTDynamics(ModelMixin, ConfigMixin, Conditioned):
 
 
 def write_ring(ring: torch.Tensor, new: torch.Tensor, slot: torch.Tensor) -> torch.Tensor:
-    """ring [B, heads, W * N, d] with new [B, heads, N, d] in the place of the frame that slot [B] names."""
+    """ring [B, heads, W * N, d] with new [B, heads, N, d] in the place of the frame that slot [B] names.
+
+    Exported to ONNX it is a TensorScatter, which TensorRT carries out in place.
+    """
+    if torch.onnx.is_in_onnx_export():
+        row = (slot * new.shape[2]).long()
+        return torch.onnx.ops.symbolic("TensorScatter", (ring, new.to(ring.dtype), row), {"axis": 2, "mode": "linear"},
+                                       dtype=ring.dtype, shape=ring.shape, version=24)
     frames = ring.unflatten(2, (-1, new.shape[2]))
     here = torch.arange(frames.shape[2], device=slot.device) == slot[:, None]
     return torch.where(here[:, None, :, None, None], new[:, :, None], frames).flatten(2, 3)

@@ -1,0 +1,27 @@
+"""The GPU back-end: the step compiled whole by torch and captured in a CUDA graph, one a batch size."""
+
+from __future__ import annotations
+
+import torch
+
+from wm_gym.engine.base import Engine, WorldStep
+from wm_gym.engine.cuda_graph import CudaGraph
+from wm_gym.engine.onnx import step_inputs
+
+
+class TorchCudaEngine(Engine):
+    """torch.compile on a CUDA device; a batch size is compiled and captured at its first use."""
+
+    name = "torch-cuda"
+
+    def __init__(self, world, device: str = "cuda", decode: bool = True, precision: str = "bf16"):
+        super().__init__(world, device, decode, precision)
+        self._step = torch.compile(WorldStep(world, decode, precision).to(self.device).eval(), dynamic=False)
+        self._graphs: dict[int, CudaGraph] = {}
+
+    def _run(self, *inputs: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        batch = len(inputs[0])
+        if batch not in self._graphs:
+            buffers = tuple(x.to(self.device) for x in step_inputs(self.world, batch))
+            self._graphs[batch] = CudaGraph(self._step, buffers)
+        return self._graphs[batch](*inputs)
