@@ -1,4 +1,4 @@
-"""What can be typed? The `wm-gym` command: record, train, agent train, agent evaluate, improve, demo.
+"""What can be typed? The `wm-gym` command: record, train, compile, agent train, agent evaluate, improve, demo.
 
 Each command is one `Command` below: its help text, its flags and the function that does the work. The functions import
 what they need when they run, so `wm-gym --help` stays quick.
@@ -14,6 +14,7 @@ from dataclasses import dataclass, fields
 
 from wm_gym import __version__
 from wm_gym.data.rollout import POLICIES
+from wm_gym.engine import BACKENDS, PRECISIONS
 from wm_gym.training.presets import PRESETS, Preset
 
 SIZE_HELP = "resize the frames, e.g. 64 or 96x160 (default: as they are)"
@@ -147,6 +148,32 @@ def run_train(args: argparse.Namespace) -> None:
     print(f"trained: {out}\nnext: gym.make(\"wm_gym/World-v0\", world=\"{out}\")")
 
 
+# ---------------------------------------------------------------- compile
+
+
+def add_compile(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("world", metavar="WORLD", help="a world folder, a Hub id, or the name of a shipped one")
+    parser.add_argument("--batch", type=positive_int, nargs="+", default=[1, 32], metavar="B",
+                        help="numbers of environments stepped at once (default: 1 32)")
+    parser.add_argument("--backend", default="auto", help=f"auto, {', '.join(BACKENDS)} (default: auto)")
+    parser.add_argument("--device", default="auto", help="auto, cpu or a CUDA device (default: auto)")
+    parser.add_argument("--precision", default="auto", help=f"auto, {', '.join(PRECISIONS)} (default: the back-end's)")
+    parser.add_argument("--no-frames", action="store_true", help="the step of observation='latent', without pictures")
+
+
+def run_compile(args: argparse.Namespace) -> None:
+    import time
+
+    from wm_gym.engine import make_engine
+    from wm_gym.shared import load_world
+
+    engine = make_engine(load_world(args.world), args.backend, args.device, not args.no_frames, args.precision)
+    for batch in args.batch:
+        started = time.monotonic()
+        engine.compile(batch)
+        print(f"{engine.name} {engine.precision}, batch {batch}: {time.monotonic() - started:.1f} s")
+
+
 # ---------------------------------------------------------------- agent train, agent evaluate
 
 
@@ -273,6 +300,9 @@ COMMANDS = (
     Command("train", "train a world on a dataset",
             "wm-gym train reach-data --out my-world --preset small",
             add_train, run_train),
+    Command("compile", "compile a world's step ahead of time, into the user's cache",
+            "wm-gym compile Push-v0 --batch 1 32",
+            add_compile, run_compile),
     Command("agent train", "train a policy in an environment with Stable-Baselines3",
             "wm-gym agent train ppo --env wm_gym/Reach-v0 --out my-agent",
             add_agent_train, run_agent_train),

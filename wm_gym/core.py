@@ -31,8 +31,9 @@ class WorldCore:
     """
 
     def __init__(self, world: World | str | Path | None, num_envs: int = 1, *, observation: str = "pixels",
-                 backend: str = "auto", device: str = "auto", max_episode_steps: int | None = None,
-                 terminate_on_success: bool = True, starts: str = "first", success_threshold: float | None = None):
+                 backend: str = "auto", device: str = "auto", precision: str = "auto",
+                 max_episode_steps: int | None = None, terminate_on_success: bool = True, starts: str = "first",
+                 success_threshold: float | None = None):
         if observation not in spaces.OBSERVATIONS:
             raise ValueError(f"observation={observation!r} is unknown; choose one of {spaces.OBSERVATIONS}")
         if starts not in ("first", "any"):
@@ -50,7 +51,7 @@ class WorldCore:
         bank = self.world.starts
         self._start_rows = np.flatnonzero(bank.t == 0 if starts == "first" and (bank.t == 0).any() else bank.t >= 0)
         self.decode, self.terminate_on_success = observation != "latent", terminate_on_success
-        self.engine = load_engine(self.world, backend, device, self.decode)
+        self.engine = load_engine(self.world, backend, device, self.decode, precision)
         self.single_observation_space = self._observation_space()
         self.single_action_space = spaces.action_space(self.spec.action_low, self.spec.action_high)
         self.horizons = np.full(num_envs, self.spec.horizon, np.int64)

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import torch
 
-from wm_gym.engine import Engine, make_engine
+from wm_gym.engine import make_engine
+from wm_gym.engine.base import Engine
 from wm_gym.registration import catalogue_folders
 from wm_gym.world import World, find_world
 
@@ -32,12 +33,12 @@ def load_world(world: World | str | Path | None) -> World:
     return _WORLDS[folder][1]
 
 
-def load_engine(world: World, backend: str, device: str, decode: bool) -> Engine:
-    """The engine of a World, made once a back-end and device; engines keep no state, so environments share them."""
+def load_engine(world: World, backend: str, device: str, decode: bool, precision: str = "auto") -> Engine:
+    """The engine of a World, made once for its arguments (see `make_engine`); engines keep no state, so environments share them."""
     engines = vars(world).setdefault("_engines", {})
-    key = backend, device, decode
+    key = backend, device, decode, precision
     if key not in engines:
-        engines[key] = make_engine(world, backend, device, decode)
+        engines[key] = make_engine(world, *key)
     return engines[key]
 
 

@@ -27,13 +27,15 @@ class WorldVectorEnv(VectorEnv):
 
     def __init__(self, num_envs: int = 1, *, world: World | str | Path | None = None, render_mode: str | None = None,
                  observation: str = "pixels", backend: str = "auto", device: str = "auto",
-                 max_episode_steps: int | None = None, terminate_on_success: bool = True, starts: str = "first",
-                 success_threshold: float | None = None, autoreset_mode: AutoresetMode | str = AutoresetMode.NEXT_STEP):
+                 precision: str = "auto", max_episode_steps: int | None = None, terminate_on_success: bool = True,
+                 starts: str = "first", success_threshold: float | None = None,
+                 autoreset_mode: AutoresetMode | str = AutoresetMode.NEXT_STEP):
         check_render_mode(render_mode, self.metadata)
         self.autoreset_mode = as_autoreset_mode(autoreset_mode)
         self.core = WorldCore(world, num_envs, observation=observation, backend=backend, device=device,
-                              max_episode_steps=max_episode_steps, terminate_on_success=terminate_on_success,
-                              starts=starts, success_threshold=success_threshold)
+                              precision=precision, max_episode_steps=max_episode_steps,
+                              terminate_on_success=terminate_on_success, starts=starts,
+                              success_threshold=success_threshold)
         self.num_envs, self.render_mode = num_envs, render_mode
         self.metadata = {**self.metadata, "render_fps": self.core.spec.fps, "autoreset_mode": self.autoreset_mode}
         self.single_observation_space = self.core.single_observation_space

@@ -6,8 +6,11 @@ import importlib.util
 import logging
 import pkgutil
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-from wm_gym.engine.base import PRECISIONS, Engine
+if TYPE_CHECKING:
+    from wm_gym.engine.base import Engine
+    from wm_gym.world import World
 
 LOG = logging.getLogger("wm_gym")
 
@@ -32,10 +35,10 @@ KNOWN = {
     "tensorrt": Backend("tensorrt:TensorRTEngine", "cuda", ("tensorrt", "tensorrt_rtx"), "'wm-gym[tensorrt]'",
                         ("bf16", "fp16")),
 }
-BACKENDS = tuple(KNOWN)
+BACKENDS, PRECISIONS = tuple(KNOWN), ("fp32", "bf16", "fp16")
 
 
-def make_engine(world, backend: str = "auto", device: str = "auto", decode: bool = True,
+def make_engine(world: World, backend: str = "auto", device: str = "auto", decode: bool = True,
                 precision: str = "auto") -> Engine:
     """An engine for a loaded World.
 
@@ -66,7 +69,7 @@ def make_engine(world, backend: str = "auto", device: str = "auto", decode: bool
     if not any(map(importlib.util.find_spec, needs.packages)):
         raise ImportError(f"backend={backend!r} needs the {needs.packages[0]} package: pip install {needs.install}")
     if precision not in ("auto", *PRECISIONS):
-        raise ValueError(f"precision={precision!r} is unknown; choose 'auto' or one of {tuple(PRECISIONS)}")
+        raise ValueError(f"precision={precision!r} is unknown; choose 'auto' or one of {PRECISIONS}")
     if precision == "auto":
         precision = needs.precisions[0]
     if precision not in needs.precisions:

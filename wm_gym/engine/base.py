@@ -11,7 +11,7 @@ from wm_gym.models.tokenizer import to_float, to_uint8
 from wm_gym.sampling import sample_euler
 
 
-PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+TYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 class WorldStep(nn.Module):
@@ -26,7 +26,7 @@ class WorldStep(nn.Module):
     def __init__(self, world, decode: bool = True, precision: str = "fp32"):
         super().__init__()
         self.tokenizer, self.dynamics, self.heads = world.tokenizer, world.dynamics, world.heads
-        self.sampling_steps, self.decode, self.dtype = world.spec.sampling_steps, decode, PRECISIONS[precision]
+        self.sampling_steps, self.decode, self.dtype = world.spec.sampling_steps, decode, TYPES[precision]
 
     def forward(self, first: Tensor, proprioception: Tensor, action: Tensor, noise: Tensor, *memory: Tensor):
         if self.dtype == torch.float32:
@@ -109,6 +109,9 @@ class Engine:
         if self.decode:
             out["frame"] = rest[len(keys)]
         return {"first": first, "proprioception": pose, **memory}, out
+
+    def compile(self, batch: int) -> None:
+        """Make a batch size ready, which otherwise happens at its first step."""
 
     def made_from(self, batch: int) -> dict:
         """What a compiled step of a batch size depends on, beside the back-end and its version."""

@@ -21,15 +21,15 @@ class ONNXRuntimeEngine(Engine):
         self._inputs, self._outputs = step_names(world, decode)
         self._sessions: dict[int, onnxruntime.InferenceSession] = {}
 
-    def _session(self, batch: int) -> onnxruntime.InferenceSession:
+    def compile(self, batch: int) -> None:
         if batch not in self._sessions:
             graph = artefact({"backend": "onnx", "opset": OPSET, "torch": torch.__version__, **self.made_from(batch)},
                              lambda: export_step(self.world, batch, self.decode))
             options = onnxruntime.SessionOptions()
             options.intra_op_num_threads = torch.get_num_threads()
             self._sessions[batch] = onnxruntime.InferenceSession(graph, options, ["CPUExecutionProvider"])
-        return self._sessions[batch]
 
     def _run(self, *inputs: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        self.compile(len(inputs[0]))
         feed = {name: np.ascontiguousarray(x.numpy()) for name, x in zip(self._inputs, inputs)}
-        return tuple(map(torch.from_numpy, self._session(len(inputs[0])).run(self._outputs, feed)))
+        return tuple(map(torch.from_numpy, self._sessions[len(inputs[0])].run(self._outputs, feed)))

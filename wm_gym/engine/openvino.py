@@ -27,18 +27,17 @@ class OpenVINOEngine(Engine):
         super().__init__(world, device, decode, precision)
         self._requests: dict[int, openvino.InferRequest] = {}
 
-    def _request(self, batch: int) -> openvino.InferRequest:
+    def compile(self, batch: int) -> None:
         if batch not in self._requests:
             settings = {"INFERENCE_PRECISION_HINT": HINTS[self.precision], "PERFORMANCE_HINT": "LATENCY",
                         "INFERENCE_NUM_THREADS": torch.get_num_threads()}
             core = openvino.Core()
             made_from = {"backend": "openvino", "version": openvino.__version__, "torch": torch.__version__,
                          "cpu": core.get_property("CPU", "FULL_DEVICE_NAME"), **settings, **self.made_from(batch)}
-            compiled = artefact(made_from, lambda: self._compile(batch, settings).export_model().getvalue())
+            compiled = artefact(made_from, lambda: self._convert(batch, settings).export_model().getvalue())
             self._requests[batch] = core.import_model(compiled, "CPU", settings).create_infer_request()
-        return self._requests[batch]
 
-    def _compile(self, batch: int, settings: dict) -> openvino.CompiledModel:
+    def _convert(self, batch: int, settings: dict) -> openvino.CompiledModel:
         example = step_inputs(self.world, batch)
         with torch.inference_mode(False), torch.no_grad(), warnings.catch_warnings():
             warnings.simplefilter("ignore")  # the tracer's, about constants that are meant to be constant
@@ -47,6 +46,6 @@ class OpenVINOEngine(Engine):
         return openvino.compile_model(graph, "CPU", settings)
 
     def _run(self, *inputs: torch.Tensor) -> tuple[torch.Tensor, ...]:
-        request = self._request(len(inputs[0]))
-        results = request.infer([np.ascontiguousarray(x.numpy()) for x in inputs], share_inputs=True)
+        self.compile(len(inputs[0]))
+        results = self._requests[len(inputs[0])].infer([np.ascontiguousarray(x.numpy()) for x in inputs], share_inputs=True)
         return tuple(torch.from_numpy(np.array(results[i])) for i in range(len(results)))

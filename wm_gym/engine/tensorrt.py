@@ -64,15 +64,19 @@ class TensorRTEngine(Engine):
         self._runtime = self._trt.Runtime(self._trt.Logger(self._trt.Logger.ERROR))
         self._graphs: dict[int, CudaGraph] = {}
 
-    def compiled(self, batch: int) -> bytes:
+    def compile(self, batch: int) -> None:
+        if batch not in self._graphs:
+            self._graphs[batch] = self._capture(self._engine(batch), batch)
+
+    def _engine(self, batch: int) -> bytes:
         """The serialized engine of a batch size, from the cache where it is there."""
         made_from = {"backend": self._trt.__name__, "version": self._trt.__version__, "opset": OPSET,
                      "torch": torch.__version__, "gpu": torch.cuda.get_device_name(self.device),
                      **self.made_from(batch)}
         return artefact(made_from, lambda: build_engine(export_step(self.world, batch, self.decode, self.precision)))
 
-    def _capture(self, batch: int) -> CudaGraph:
-        engine = self._runtime.deserialize_cuda_engine(self.compiled(batch))
+    def _capture(self, serialized: bytes, batch: int) -> CudaGraph:
+        engine = self._runtime.deserialize_cuda_engine(serialized)
         if engine is None:
             raise RuntimeError(f"{self._trt.__name__} cannot run its engine on "
                                f"{torch.cuda.get_device_name(self.device)} (its log says why); use backend='torch-cuda'")
@@ -94,7 +98,5 @@ class TensorRTEngine(Engine):
         return CudaGraph(run, tuple(buffers[name] for name in names))
 
     def _run(self, *inputs: torch.Tensor) -> tuple[torch.Tensor, ...]:
-        batch = len(inputs[0])
-        if batch not in self._graphs:
-            self._graphs[batch] = self._capture(batch)
-        return self._graphs[batch](*inputs)
+        self.compile(len(inputs[0]))
+        return self._graphs[len(inputs[0])](*inputs)

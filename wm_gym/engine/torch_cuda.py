@@ -19,9 +19,11 @@ class TorchCudaEngine(Engine):
         self._step = torch.compile(WorldStep(world, decode, precision).to(self.device).eval(), dynamic=False)
         self._graphs: dict[int, CudaGraph] = {}
 
-    def _run(self, *inputs: torch.Tensor) -> tuple[torch.Tensor, ...]:
-        batch = len(inputs[0])
+    def compile(self, batch: int) -> None:
         if batch not in self._graphs:
             buffers = tuple(x.to(self.device) for x in step_inputs(self.world, batch))
             self._graphs[batch] = CudaGraph(self._step, buffers)
-        return self._graphs[batch](*inputs)
+
+    def _run(self, *inputs: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        self.compile(len(inputs[0]))
+        return self._graphs[len(inputs[0])](*inputs)

@@ -49,7 +49,7 @@ def evaluate_agent(agent: Agent | str | Path, env_id: str, episodes: int = 100, 
 
         if twin_id:
             film_matched(agent, world, twin_id, video, seed=seed,
-                         **{k: options[k] for k in ("backend", "device", "deterministic") if k in options})
+                         **{k: options[k] for k in ("backend", "device", "precision", "deterministic") if k in options})
         else:
             film_alone(agent, env_id, video, seed=seed, env_kwargs=env_kwargs)
         results["video"] = str(video)
@@ -61,8 +61,7 @@ def evaluate_agent(agent: Agent | str | Path, env_id: str, episodes: int = 100, 
 def evaluate_matched(agent: Agent | str | Path, world: World | str | Path, twin_id: str | None = None,
                      episodes: int = 400, seed: int = 0, *, deterministic: bool = True,
                      baselines: tuple[str, ...] = BASELINES, baseline_episodes: int | None = None,
-                     workers: int | None = None, backend: str = "auto", device: str = "auto",
-                     progress: bool = True) -> dict[str, Any]:
+                     workers: int | None = None, progress: bool = True, **engine: str) -> dict[str, Any]:
     """The same policy from the same starts in a learned world and in its physics twin.
 
     Episode i begins where the twin does with a seed of (seed, i); the world begins from the twin's picture and
@@ -70,8 +69,9 @@ def evaluate_matched(agent: Agent | str | Path, world: World | str | Path, twin_
     succeeds if its environment says so (the world's learned head, the twin's distance) within the twin's horizon.
 
     baselines: "random" and "no-op", in the twin from the same starts (baseline_episodes of them, default all).
-    workers: processes for the twin (0: this one). Returns success rates with Wilson's 95 % intervals, their paired
-    difference, the 2x2 table, optimism and pessimism, and lists an episode each.
+    workers: processes for the twin (0: this one). engine: backend, device and precision of `make_engine`. Returns
+    success rates with Wilson's 95 % intervals, their paired difference, the 2x2 table, optimism and pessimism, and
+    lists an episode each.
     """
     source = world if isinstance(world, World) else str(world)
     agent, world = load_agent(agent), load_world(world)
@@ -91,8 +91,8 @@ def evaluate_matched(agent: Agent | str | Path, world: World | str | Path, twin_
             else:
                 physics[name] = _in_process(policy, source, twin_id, horizon, some, deterministic, count)
         outcomes, starts = physics["agent"]
-        imagined = run_world(agent, world, starts, horizon, deterministic, backend, device,
-                             bar.begin("learned world", episodes))
+        imagined = run_world(agent, world, starts, horizon, deterministic, bar.begin("learned world", episodes),
+                             **engine)
     return {
         "agent": str(agent.folder) if agent.folder else agent.algo,
         "world_name": world.spec.name,

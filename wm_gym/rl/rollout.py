@@ -150,19 +150,21 @@ def run_twin(policy: Agent | str, env: gym.Env, seeds: list[int], deterministic:
 
 
 def run_world(policy: Agent | str, world: World, starts: list[Start], horizon: int, deterministic: bool = True,
-              backend: str = "auto", device: str = "auto", progress=lambda: None) -> list[Outcome]:
-    """One episode a start in the learned world, up to 100 at a time; calls progress() as each one ends."""
+              progress=lambda: None, **engine: str) -> list[Outcome]:
+    """One episode a start in the learned world, up to 100 at a time; calls progress() as each one ends.
+
+    engine: backend, device and precision of `make_engine`.
+    """
     outcomes: list[Outcome] = []
     for first in range(0, len(starts), WORLD_BATCH):
         some = starts[first:first + WORLD_BATCH]
-        outcomes += _run_batch(policy, world, some, horizon, deterministic, backend, device, progress)
+        outcomes += _run_batch(policy, world, some, horizon, deterministic, progress, **engine)
     return outcomes
 
 
-def _run_batch(policy, world, starts, horizon, deterministic, backend, device, progress) -> list[Outcome]:
+def _run_batch(policy, world, starts, horizon, deterministic, progress, **engine: str) -> list[Outcome]:
     n = len(starts)
-    core = WorldCore(world, n, observation=observation_mode(policy), backend=backend, device=device,
-                     max_episode_steps=horizon)
+    core = WorldCore(world, n, observation=observation_mode(policy), max_episode_steps=horizon, **engine)
     core.reset(seeds=[s.seed for s in starts], options=[world_options(world, s) for s in starts])
     actor = Actor(policy, core.single_action_space, deterministic, starts[0].seed)
     success, active = np.zeros(n, bool), np.ones(n, bool)
@@ -180,11 +182,10 @@ def _run_batch(policy, world, starts, horizon, deterministic, backend, device, p
     return [Outcome(bool(s), int(t), float(r)) for s, t, r in zip(success, steps, total)]
 
 
-def endless_core(world: World | str | Path, policy: Agent | str, backend: str = "auto",
-                 device: str = "auto") -> WorldCore:
+def endless_core(world: World | str | Path, policy: Agent | str, **engine: str) -> WorldCore:
     """One slot of the learned world as the policy sees it, which goes on after success and past the horizon."""
-    return WorldCore(world, 1, observation=observation_mode(policy), backend=backend, device=device,
-                     max_episode_steps=-1, terminate_on_success=False)
+    return WorldCore(world, 1, observation=observation_mode(policy), max_episode_steps=-1, terminate_on_success=False,
+                     **engine)
 
 
 def world_options(world: World, start: Start) -> dict:

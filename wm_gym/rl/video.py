@@ -46,11 +46,11 @@ class Clip:
 
 
 def matched_clips(agent: Agent | str | Path, world: World | str | Path, twin_id: str | None = None, episodes: int = 4,
-                  seed: int = 0, driver: str = "world", *, deterministic: bool = True, backend: str = "auto",
-                  device: str = "auto") -> list[Clip]:
+                  seed: int = 0, driver: str = "world", *, deterministic: bool = True, **engine: str) -> list[Clip]:
     """Roll the policy out on one side ("world" or "physics") and apply its actions to both from the same start.
 
-    An episode ends when the driving side succeeds or at the twin's horizon.
+    An episode ends when the driving side succeeds or at the twin's horizon. engine: backend, device and precision of
+    `make_engine`.
     """
     if driver not in ("world", "physics"):
         raise ValueError(f"driver={driver!r} is unknown; choose 'world' (the policy sees imagined frames) or 'physics'")
@@ -58,7 +58,7 @@ def matched_clips(agent: Agent | str | Path, world: World | str | Path, twin_id:
     twin_id = twin_id or world.spec.twin
     horizon = find_spec(twin_id).max_episode_steps or world.spec.horizon
     twin = make_twin(twin_id, source, agent, horizon, terminate_on_success=False)
-    core = endless_core(world, agent, backend, device)
+    core = endless_core(world, agent, **engine)
     try:
         return [_clip(agent, world, core, twin, s, horizon, driver, deterministic) for s in start_seeds(episodes, seed)]
     finally:
