@@ -10,11 +10,12 @@ from pathlib import Path
 import gymnasium as gym
 import numpy as np
 import pytest
+import scipy.stats
 import torch
 from tiny_world import make_world
 
 from wm_gym.env import WorldEnv
-from wm_gym.seeding import Streams
+from wm_gym.seeding import philox, start_draw, step_noise
 from wm_gym.vector import WorldVectorEnv
 
 BACKENDS = ["torch", *(pytest.param(name, marks=pytest.mark.skipif(
@@ -45,22 +46,36 @@ def rollout(world, seeds, backend="torch", observation="pixels", steps=STEPS) ->
     return np.stack(frames)
 
 
-def test_streams_follow_from_seed_episode_and_step_alone():
-    draws = {}
-    for order in (list(range(12)), list(reversed(range(12)))):
-        streams = Streams()
-        for i in order:
-            key = (i % 2, i // 2 % 3, i // 6)  # seed, episode, step
-            out = np.empty((4, 16, 16), np.float32)
-            streams.draw(*key[:2])
-            streams.fill_noise(out, *key)
-            draws.setdefault(key, []).append(out)
-    for first, second in draws.values():
-        np.testing.assert_array_equal(first, second)
-    flat = np.stack([d[0].ravel() for d in draws.values()])
+@pytest.mark.parametrize("word, answer", [  # of the known-answer tests that the generator's authors publish
+    (0, (0x6627E8D5, 0xE169C58D, 0xBC57AC4C, 0x9B00DBD8)),
+    (0xFFFFFFFF, (0x408F276D, 0x41C83B0E, 0xA20BC7C6, 0x6D5451FD))])
+def test_philox_gives_the_published_answers(word, answer):
+    for array in (np.full(3, word, np.uint64), torch.full((3,), word)):
+        for got, expected in zip(philox((array,) * 4, (array,) * 2), answer):
+            assert (got == expected).all()
+
+
+def test_noise_follows_from_seed_episode_and_step_alone():
+    keys = [(seed, episode, step) for seed in (0, 2**63 + 5) for episode in range(3) for step in range(2)]
+    together = step_noise(*(np.array(column, np.uint64) for column in zip(*keys)), (4, 16, 16)).numpy()
+    for (seed, episode, step), rows in zip(keys, together):
+        alone = step_noise(*(np.array([word], np.uint64) for word in (seed, episode, step)), (4, 16, 16)).numpy()
+        np.testing.assert_array_equal(alone[0], rows)
+    flat = together.reshape(len(keys), -1)
     correlation = np.corrcoef(flat) - np.eye(len(flat))
     assert np.abs(correlation).max() < 0.2  # 1024 independent numbers: a standard deviation of 0.03
     assert abs(flat.mean()) < 0.05 and abs(flat.std() - 1) < 0.05
+
+
+def test_normals_are_normal():
+    one = np.array([3])
+    numbers = step_noise(one, one, one, (100_003,)).numpy()[0]
+    assert scipy.stats.kstest(numbers, "norm").pvalue > 1e-3 and np.isfinite(numbers).all()
+
+
+def test_start_draws_differ_by_seed_and_episode():
+    keys = [(seed, episode) for seed in (0, 1, 2**64 - 1) for episode in range(50)]
+    assert len({start_draw(*key) for key in keys}) == len(keys) and start_draw(5, 2) == start_draw(5, 2)
 
 
 @pytest.mark.parametrize("backend", BACKENDS)

@@ -9,7 +9,7 @@ import torch
 from gymnasium.error import ResetNeeded
 
 from wm_gym import resets, spaces
-from wm_gym.seeding import Streams, as_seed
+from wm_gym.seeding import as_seed, start_draw, step_noise
 from wm_gym.shared import encoded_starts, load_engine, load_world, start_engine
 from wm_gym.world import World
 
@@ -57,13 +57,11 @@ class WorldCore:
         self.horizons = np.full(num_envs, self.spec.horizon, np.int64)
         self.set_horizon(max_episode_steps)
 
-        self._streams = Streams()
         self.seeds = np.zeros(num_envs, np.uint64)
         self.episodes = np.full(num_envs, -1, np.int64)  # -1: never reset
         self.steps = np.zeros(num_envs, np.int64)
         self.ended = np.ones(num_envs, bool)
         self._state: dict[str, torch.Tensor] | None = None
-        self._noise = np.zeros((num_envs, *self.engine.noise_shape), np.float32)
         self._frames = np.zeros((num_envs, *self.spec.frame_size, 3), np.uint8)
         self._info = self._empty_info()
 
@@ -104,7 +102,7 @@ class WorldCore:
     def _begin(self, options: dict, seed: int, episode: int) -> tuple[dict, np.ndarray | None]:
         """World state (leading axis of 1) and frame of one start; those of the bank are kept for the process."""
         bank = encoded_starts(self.engine)
-        row = resets.start_index(self.world, options, self._start_rows, self._streams.draw(seed, episode))
+        row = resets.start_index(self.world, options, self._start_rows, start_draw(seed, episode))
         if row is not None and row in bank:
             return bank[row]
         if "world_state" in options:
@@ -137,11 +135,9 @@ class WorldCore:
             raise ResetNeeded(f"the episode in slot {np.flatnonzero(self.ended & active).tolist()} has ended; "
                               "call reset() before the next step")
         actions = spaces.check_actions(actions, self.single_action_space, self.num_envs, active)
-        for i in np.flatnonzero(active):
-            self._streams.fill_noise(self._noise[i], int(self.seeds[i]), int(self.episodes[i]), int(self.steps[i]))
         device = self.engine.device
-        state, out = self.engine.step(self._state, torch.from_numpy(actions).to(device),
-                                      torch.from_numpy(self._noise).to(device))
+        noise = step_noise(self.seeds, self.episodes, self.steps, self.engine.noise_shape, device)
+        state, out = self.engine.step(self._state, torch.from_numpy(actions).to(device), noise)
         out = {key: value.cpu().numpy() for key, value in out.items()}
         self._keep(state, out, active)
 

@@ -2,40 +2,62 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
+import torch
 
-NOISE, START = 0, 1
-"""What a stream is for; it keeps the draw of the start apart from the noise of the steps."""
+START = 1
+"""Last word of the counter for the draw of an episode's start; 0 is for the noise of the steps."""
+LOW = 0xFFFFFFFF
 
 
-class Streams:
-    """Philox 4x64 (Salmon et al. 2011) with key (seed, episode) and counter (block, 0, step, purpose).
+def philox(counter: tuple, key: tuple) -> tuple:
+    """Philox 4x32-10 (Salmon et al. 2011, "Parallel random numbers: as easy as 1, 2, 3") on arrays of 32-bit words.
 
-    There is no state to carry: the numbers follow from the key and the counter, so that they depend neither on the
-    slot nor on its neighbours nor on how often anything else was drawn.
+    counter (4 arrays), key (2 arrays): NumPy uint64 or torch int64 that broadcast; returns 4 of them.
     """
+    x0, x1, x2, x3 = counter
+    k0, k1 = key
+    for _ in range(10):
+        p0, p1 = x0 * 0xD2511F53, x2 * 0xCD9E8D57
+        x0, x1, x2, x3 = (p1 >> 32) & LOW ^ x1 ^ k0, p1 & LOW, (p0 >> 32) & LOW ^ x3 ^ k1, p0 & LOW
+        k0, k1 = (k0 + 0x9E3779B9) & LOW, (k1 + 0xBB67AE85) & LOW
+    return x0, x1, x2, x3
 
-    def __init__(self):
-        self._bits = np.random.Philox(0)
-        self._generator = np.random.Generator(self._bits)
-        self._state = self._bits.state
-        self._state.update(buffer_pos=4, has_uint32=0, uinteger=0)
 
-    def _seek(self, seed: int, episode: int, step: int, purpose: int) -> None:
-        state = self._state["state"]
-        state["key"][:] = seed, episode
-        state["counter"][:] = 0, 0, step, purpose
-        self._bits.state = self._state
+def step_noise(seeds: np.ndarray, episodes: np.ndarray, steps: np.ndarray, shape: tuple[int, ...],
+               device: torch.device | str = "cpu") -> torch.Tensor:
+    """Standard normal numbers float32 [B, *shape], those of row i a function of (seeds, episodes, steps)[i] alone.
 
-    def fill_noise(self, out: np.ndarray, seed: int, episode: int, step: int) -> None:
-        """Write standard normal float32 into `out` (contiguous, any shape)."""
-        self._seek(seed, episode, step, NOISE)
-        self._generator.standard_normal(out=out, dtype=np.float32)
+    seeds uint64 [B], episodes and steps int [B] below 2^32. Made on the device: of NumPy on a CPU and torch elsewhere,
+    which differ in the last bits.
+    """
+    count = math.prod(shape)
+    block, words = np.arange(-(-count // 4)), [seeds.astype(np.uint64)[:, None], steps[:, None], episodes[:, None]]
+    if torch.device(device).type == "cpu":
+        xp, (block, seed, step, episode) = np, (x.astype(np.uint64) for x in (block, *words))
+    else:
+        xp = torch
+        block, seed, step, episode = (torch.from_numpy(x.astype(np.int64)).to(device) for x in (block, *words))
+    a, b, c, d = philox((block, step, episode, episode & 0), (seed & LOW, (seed >> 32) & LOW))
+    radius, angle = (xp.stack(pair, -1) for pair in ((a, b), (c, d)))
+    radius = xp.sqrt(-2 * xp.log(_unit(radius)))  # Box and Muller 1958
+    angle = 2 * math.pi * _unit(angle)
+    noise = xp.concatenate([radius * xp.cos(angle), radius * xp.sin(angle)], -1)
+    noise = noise.reshape(len(seeds), -1)[:, :count].reshape(len(seeds), *shape)
+    return torch.from_numpy(noise) if xp is np else noise
 
-    def draw(self, seed: int, episode: int) -> int:
-        """The episode's random integer in 0..2^64-1, from which its start is chosen."""
-        self._seek(seed, episode, 0, START)
-        return int(self._bits.random_raw())
+
+def _unit(words):
+    """32-bit words as float32 in (0, 1]."""
+    halves = words.astype(np.float32) if isinstance(words, np.ndarray) else words.float()
+    return (halves + 0.5) * 2.0**-32
+
+
+def start_draw(seed: int, episode: int) -> int:
+    """The episode's random integer in 0..2^64-1, from which its start is chosen."""
+    return int(np.random.Philox(key=np.array([seed, episode], np.uint64), counter=[0, 0, 0, START]).random_raw())
 
 
 def as_seed(seed) -> int:

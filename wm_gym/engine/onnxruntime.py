@@ -26,7 +26,7 @@ class ONNXRuntimeEngine(Engine):
             graph = artefact({"backend": "onnx", "opset": OPSET, "torch": torch.__version__, **self.made_from(batch)},
                              lambda: export_step(self.world, batch, self.decode))
             options = onnxruntime.SessionOptions()
-            options.intra_op_num_threads = torch.get_num_threads()
+            options.intra_op_num_threads, options.log_severity_level = torch.get_num_threads(), 3
             self._sessions[batch] = onnxruntime.InferenceSession(graph, options, ["CPUExecutionProvider"])
 
     def _run(self, *inputs: torch.Tensor) -> tuple[torch.Tensor, ...]:

@@ -47,5 +47,6 @@ class OpenVINOEngine(Engine):
 
     def _run(self, *inputs: torch.Tensor) -> tuple[torch.Tensor, ...]:
         self.compile(len(inputs[0]))
-        results = self._requests[len(inputs[0])].infer([np.ascontiguousarray(x.numpy()) for x in inputs], share_inputs=True)
+        request = self._requests[len(inputs[0])]
+        results = request.infer([np.ascontiguousarray(x.numpy()) for x in inputs], share_inputs=True)
         return tuple(torch.from_numpy(np.array(results[i])) for i in range(len(results)))

@@ -78,8 +78,9 @@ class TensorRTEngine(Engine):
     def _capture(self, serialized: bytes, batch: int) -> CudaGraph:
         engine = self._runtime.deserialize_cuda_engine(serialized)
         if engine is None:
-            raise RuntimeError(f"{self._trt.__name__} cannot run its engine on "
-                               f"{torch.cuda.get_device_name(self.device)} (its log says why); use backend='torch-cuda'")
+            card = torch.cuda.get_device_name(self.device)
+            raise RuntimeError(f"{self._trt.__name__} cannot run its engine on {card} (its log says why); "
+                               "use backend='torch-cuda'")
         context = engine.create_execution_context()
         names, results = step_names(self.world, self.decode)
         buffers = dict(zip(names, (x.to(self.device) for x in step_inputs(self.world, batch))))
