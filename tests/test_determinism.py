@@ -14,6 +14,8 @@ import scipy.stats
 import torch
 from tiny_world import make_world
 
+from wm_gym.engine import make_engine
+from wm_gym.engine.onnx import step_inputs
 from wm_gym.env import WorldEnv
 from wm_gym.seeding import philox, start_draw, step_noise
 from wm_gym.vector import WorldVectorEnv
@@ -76,6 +78,16 @@ def test_normals_are_normal():
 def test_start_draws_differ_by_seed_and_episode():
     keys = [(seed, episode) for seed in (0, 1, 2**64 - 1) for episode in range(50)]
     assert len({start_draw(*key) for key in keys}) == len(keys) and start_draw(5, 2) == start_draw(5, 2)
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("batch", [3, 5])
+def test_a_step_does_not_depend_on_the_place_in_the_batch(world, backend, batch):
+    engine, generator = make_engine(world, backend, "cpu"), torch.Generator().manual_seed(batch)
+    inputs = [x if x.ndim == 1 else torch.randn(x.shape, generator=generator) for x in step_inputs(world, batch)]
+    order = torch.randperm(batch, generator=generator)
+    for straight, moved in zip(engine._run(*inputs), engine._run(*(x[order] for x in inputs))):
+        assert torch.equal(straight[order], moved)
 
 
 @pytest.mark.parametrize("backend", BACKENDS)

@@ -3,6 +3,7 @@
 import gymnasium as gym
 import numpy as np
 import pytest
+import torch
 from gymnasium.error import ClosedEnvironmentError, ResetNeeded
 from gymnasium.vector import AutoresetMode, SyncVectorEnv
 from hypothesis import given, settings
@@ -246,3 +247,28 @@ def test_any_horizons_keep_every_counter_right(world, horizons, steps, mode):
         assert env.core.steps.tolist() == elapsed and env.core.episodes.tolist() == episodes
         assert observation in env.observation_space
         assert all(info[f"_{key}"].shape == (N,) for key in info if not key.startswith("_"))
+
+
+@pytest.mark.parametrize("observation", ["pixels", "pixels+state", "latent"])
+@pytest.mark.parametrize("mode", ["NextStep", "SameStep"])
+def test_torch_output_is_the_same_in_tensors(world, mode, observation):
+    plain, tensors = (make(world, mode, observation=observation, max_episode_steps=3, output=output)
+                      for output in ("numpy", "torch"))
+    pairs = [(plain.reset(seed=0)[0], tensors.reset(seed=0)[0])]
+    actions = np.random.default_rng(0).uniform(-1, 1, (5, N, 3)).astype(np.float32)
+    for action in actions:
+        a, b = plain.step(action), tensors.step(torch.from_numpy(action))
+        pairs += list(zip(a[:4], b[:4]))
+        for i in np.flatnonzero(a[4].get("_final_obs", np.zeros(N, bool))):
+            pairs.append((a[4]["final_obs"][i], b[4]["final_obs"][i]))
+    for one, other in pairs:
+        one, other = (x if isinstance(x, dict) else {"": x} for x in (one, other))
+        for key, value in other.items():
+            assert isinstance(value, torch.Tensor) and not value.is_inference()
+            np.testing.assert_array_equal(value.numpy(), one[key])
+    assert len(pairs) > 21 if mode == "SameStep" else len(pairs) == 21
+
+
+def test_unknown_output_is_named(world):
+    with pytest.raises(ValueError, match="output='jax'"):
+        make(world, "NextStep", output="jax")

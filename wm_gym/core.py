@@ -33,17 +33,19 @@ class WorldCore:
     def __init__(self, world: World | str | Path | None, num_envs: int = 1, *, observation: str = "pixels",
                  backend: str = "auto", device: str = "auto", precision: str = "auto",
                  max_episode_steps: int | None = None, terminate_on_success: bool = True, starts: str = "first",
-                 success_threshold: float | None = None):
+                 success_threshold: float | None = None, output: str = "numpy"):
         if observation not in spaces.OBSERVATIONS:
             raise ValueError(f"observation={observation!r} is unknown; choose one of {spaces.OBSERVATIONS}")
         if starts not in ("first", "any"):
             raise ValueError(f"starts={starts!r} is unknown; choose 'first' or 'any'")
+        if output not in ("numpy", "torch"):
+            raise ValueError(f"output={output!r} is unknown; choose 'numpy' or 'torch'")
         if num_envs < 1:
             raise ValueError(f"num_envs is {num_envs}, expected at least 1")
         if success_threshold is not None and not 0 <= success_threshold <= 1:
             raise ValueError(f"success_threshold is {success_threshold}, expected a probability in [0, 1]")
         self.world = load_world(world)
-        self.spec, self.num_envs, self.observation_mode = self.world.spec, num_envs, observation
+        self.spec, self.num_envs, self.observation_mode, self.output = self.world.spec, num_envs, observation, output
         if observation == "pixels+state" and not self.spec.proprioception_dim:
             raise ValueError(f"the world {self.spec.name!r} was recorded without proprioception; "
                              "use observation='pixels'")
@@ -62,7 +64,7 @@ class WorldCore:
         self.steps = np.zeros(num_envs, np.int64)
         self.ended = np.ones(num_envs, bool)
         self._state: dict[str, torch.Tensor] | None = None
-        self._frames = np.zeros((num_envs, *self.spec.frame_size, 3), np.uint8)
+        self._frames = torch.zeros(num_envs, *self.spec.frame_size, 3, dtype=torch.uint8, device=self.engine.device)
         self._info = self._empty_info()
 
     def set_horizon(self, max_episode_steps: int | None, slots=slice(None)) -> None:
@@ -99,7 +101,7 @@ class WorldCore:
                 values[i] = 0
             self._info["proprioception"][i] = state["proprioception"][0].cpu().numpy()
 
-    def _begin(self, options: dict, seed: int, episode: int) -> tuple[dict, np.ndarray | None]:
+    def _begin(self, options: dict, seed: int, episode: int) -> tuple[dict, torch.Tensor | np.ndarray | None]:
         """World state (leading axis of 1) and frame of one start; those of the bank are kept for the process."""
         bank = encoded_starts(self.engine)
         row = resets.start_index(self.world, options, self._start_rows, start_draw(seed, episode))
@@ -114,7 +116,7 @@ class WorldCore:
             starts = self.world.starts
             pose = np.array(starts.proprioception[row:row + 1]) if self.spec.proprioception_dim else None
             state = self.engine.encode(starts.frames[row:row + 1], pose)
-        frame = self.engine.render(state)[0].cpu().numpy() if self.decode else None
+        frame = self.engine.render(state)[0] if self.decode else None
         if row is not None:
             bank[row] = state, frame
         return state, frame
@@ -138,8 +140,9 @@ class WorldCore:
         device = self.engine.device
         noise = step_noise(self.seeds, self.episodes, self.steps, self.engine.noise_shape, device)
         state, out = self.engine.step(self._state, torch.from_numpy(actions).to(device), noise)
+        self._keep(state, out.pop("frame", None), active)
+        del out["latent"]
         out = {key: value.cpu().numpy() for key, value in out.items()}
-        self._keep(state, out, active)
 
         terms = out["reward"].astype(np.float64)
         reward = terms.sum(axis=1)
@@ -156,25 +159,29 @@ class WorldCore:
             self._info[key][active] = values[active]
         return np.where(active, reward, 0.0), terminated, truncated
 
-    def _keep(self, state: dict, out: dict, active: np.ndarray) -> None:
+    def _keep(self, state: dict, frames: torch.Tensor | None, active: np.ndarray) -> None:
         if active.all():
-            self._state = state
-            if self.decode:
-                self._frames = np.ascontiguousarray(out["frame"])
+            self._state, self._frames = state, frames
             return
         for i in np.flatnonzero(active):
-            frame = out["frame"][i] if self.decode else None
+            frame = frames[i] if self.decode else None
             self._write(i, {key: value[i:i + 1] for key, value in state.items()}, frame)
 
     # --- what goes out -----------------------------------------------------------------------------------------------
 
     def observation(self):
-        """A copy of the current observations with a leading batch axis (a dict of them for "pixels+state")."""
+        """A copy of the current observations with a leading batch axis (a dict of them for "pixels+state").
+
+        NumPy arrays, or tensors on the engine's device with output="torch".
+        """
         if self.observation_mode == "latent":
-            return self._state["latents"][:, -1].cpu().numpy().reshape(self.num_envs, -1).copy()
+            return self._copy(self._state["latents"][:, -1].flatten(1))
         if self.observation_mode == "pixels":
-            return self._frames.copy()
-        return {"agent_pos": self._info["proprioception"].copy(), "pixels": self._frames.copy()}
+            return self._copy(self._frames)
+        return {"agent_pos": self._copy(self._state["proprioception"]), "pixels": self._copy(self._frames)}
+
+    def _copy(self, values: torch.Tensor) -> torch.Tensor | np.ndarray:
+        return values.clone() if self.output == "torch" else values.cpu().numpy().copy()
 
     def info(self) -> dict[str, np.ndarray]:
         """A copy of what is known beside the observation, each with a leading batch axis."""
@@ -184,7 +191,7 @@ class WorldCore:
         """The frame uint8 [H, W, 3] of a slot."""
         self.require_reset("render")
         if self.decode:
-            return self._frames[slot].copy()
+            return self._frames[slot].cpu().numpy().copy()
         return self.engine.render({k: v[slot:slot + 1] for k, v in self._state.items()})[0].cpu().numpy().copy()
 
     # --- state -------------------------------------------------------------------------------------------------------
@@ -194,7 +201,7 @@ class WorldCore:
         self.require_reset("get_state")
         state = {key: value[slot].cpu().numpy().copy() for key, value in self._state.items()}
         if self.decode:
-            state["frame"] = self._frames[slot].copy()
+            state["frame"] = self._frames[slot].cpu().numpy().copy()
         counters = {"seed": self.seeds, "episode": self.episodes, "step": self.steps, "ended": self.ended}
         return state | {key: np.array(values[slot]) for key, values in counters.items()}
 
@@ -227,14 +234,14 @@ class WorldCore:
             raise ResetNeeded(f"{what} was called before reset; call reset() first")
 
     @torch.inference_mode()
-    def _write(self, slot: int, state: dict[str, torch.Tensor], frame: np.ndarray | None) -> None:
+    def _write(self, slot: int, state: dict[str, torch.Tensor], frame: torch.Tensor | np.ndarray | None) -> None:
         """Copy one world state (leading axis of 1) into a slot."""
         if self._state is None:
             self._state = {k: v.new_zeros((self.num_envs, *v.shape[1:])) for k, v in state.items()}
         for key, value in state.items():
             self._state[key][slot] = value[0]
         if self.decode:
-            self._frames[slot] = self.engine.render(state)[0].cpu().numpy() if frame is None else frame
+            self._frames[slot] = self.engine.render(state)[0] if frame is None else torch.as_tensor(frame)
 
     def _state_shapes(self) -> dict[str, tuple[int, ...]]:
         latent = tuple(self.spec.latent_shape)

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from gymnasium.error import ClosedEnvironmentError
 from gymnasium.vector import AutoresetMode, VectorEnv
 from gymnasium.vector.utils import batch_space
@@ -20,7 +21,9 @@ from wm_gym.world import World
 class WorldVectorEnv(VectorEnv):
     """A batch of episodes in a learned world, stepped by one call of the engine.
 
-    The arguments are `WorldEnv`'s, with num_envs and autoreset_mode ("NextStep", "SameStep" or "Disabled").
+    The arguments are `WorldEnv`'s, with num_envs, autoreset_mode ("NextStep", "SameStep" or "Disabled") and output:
+    "torch" gives observations, rewards and ends as tensors on the engine's device, so that a policy there takes them
+    without a trip through the host; infos are NumPy's all the same. Actions may be tensors in either case.
     """
 
     metadata = {"render_modes": ["rgb_array"], "render_fps": 10, "autoreset_mode": AutoresetMode.NEXT_STEP}
@@ -29,13 +32,13 @@ class WorldVectorEnv(VectorEnv):
                  observation: str = "pixels", backend: str = "auto", device: str = "auto",
                  precision: str = "auto", max_episode_steps: int | None = None, terminate_on_success: bool = True,
                  starts: str = "first", success_threshold: float | None = None,
-                 autoreset_mode: AutoresetMode | str = AutoresetMode.NEXT_STEP):
+                 autoreset_mode: AutoresetMode | str = AutoresetMode.NEXT_STEP, output: str = "numpy"):
         check_render_mode(render_mode, self.metadata)
         self.autoreset_mode = as_autoreset_mode(autoreset_mode)
         self.core = WorldCore(world, num_envs, observation=observation, backend=backend, device=device,
                               precision=precision, max_episode_steps=max_episode_steps,
                               terminate_on_success=terminate_on_success, starts=starts,
-                              success_threshold=success_threshold)
+                              success_threshold=success_threshold, output=output)
         self.num_envs, self.render_mode = num_envs, render_mode
         self.metadata = {**self.metadata, "render_fps": self.core.spec.fps, "autoreset_mode": self.autoreset_mode}
         self.single_observation_space = self.core.single_observation_space
@@ -67,6 +70,7 @@ class WorldVectorEnv(VectorEnv):
         if over.all():
             reward, (terminated, truncated) = np.zeros(self.num_envs), np.zeros((2, self.num_envs), bool)
         else:
+            actions = actions.detach().cpu().numpy() if isinstance(actions, torch.Tensor) else actions
             reward, terminated, truncated = core.step(actions, active=~over)
         extra: dict[str, Any] = {}
         if mode == AutoresetMode.NEXT_STEP and over.any():
@@ -75,7 +79,10 @@ class WorldVectorEnv(VectorEnv):
             extra = self._final(done)
             core.reset(done)
         info = masked(core.info(), np.ones(self.num_envs, bool))
-        return core.observation(), reward, terminated, truncated, info | extra
+        ends = reward, terminated, truncated
+        if core.output == "torch":
+            ends = tuple(torch.from_numpy(x).to(core.engine.device) for x in ends)
+        return core.observation(), *ends, info | extra
 
     def _final(self, done: np.ndarray) -> dict[str, Any]:
         """The last observation and info of the episodes that ended in this step, before they are reset."""
@@ -165,8 +172,8 @@ def as_autoreset_mode(mode: AutoresetMode | str) -> AutoresetMode:
 def slot_observation(observation, slot: int):
     """A copy of one slot's observation."""
     if isinstance(observation, dict):
-        return {key: values[slot].copy() for key, values in observation.items()}
-    return observation[slot].copy()
+        return {key: slot_observation(values, slot) for key, values in observation.items()}
+    return observation[slot].clone() if isinstance(observation, torch.Tensor) else observation[slot].copy()
 
 
 def masked(info: dict[str, np.ndarray], mask: np.ndarray) -> dict[str, np.ndarray]:
