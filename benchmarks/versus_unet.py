@@ -3,8 +3,8 @@
     python benchmarks/versus_unet.py WORLD TRAIN_DATASET HELD_OUT_DATASET --minutes 60
 
 The rival has DIAMOND's default widths, depths and recipe (Alonso et al. 2024, "Diffusion for World Modeling: Visual
-Details Matter in Atari"): a U-Net over 4 stacked frames, EDM preconditioning, 3 Euler steps a frame. Built of diffusers'
-U-Net it has 3.3 M parameters instead of 4.4 M, for its blocks are modulated once, not twice.
+Details Matter in Atari"): a U-Net over 4 stacked frames, EDM preconditioning, 3 Euler steps a frame. Built of
+diffusers' U-Net it has 3.3 M parameters instead of 4.4 M, for its blocks are modulated once, not twice.
 `--minutes` is what the world's training took on the same threads. It goes on from its checkpoint after a kill.
 """
 
