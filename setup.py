@@ -50,6 +50,7 @@ EXTRAS = {
     "onnx": ONNX,
     "tensorrt": [*ONNX, "tensorrt>=10.15"],  # data-centre GPUs; its libraries are on NVIDIA's own package index
     "test-trt": [*ONNX, 'tensorrt-rtx==1.7.1.116; platform_machine == "x86_64"'],  # builds engines without a GPU
+    "benchmarks": ["panda-gym>=3.0.7"],
     "test": [
         *ONNX,
         "pytest>=8", "pytest-xdist>=3.6", "pytest-timeout>=2.3", "hypothesis>=6.100", "packaging>=23", "setuptools>=70.1",

@@ -4,7 +4,7 @@
 
 The learned world in this process on all cores; physics in as many processes, an environment each: the twin with its
 fastest renderer, and panda-gym's PandaPush-v3 drawing as many pixels with PyBullet's TinyRenderer (and with EGL where
-there is a GPU). Wants `pip install panda-gym`. Random actions, episodes reset as they end.
+there is a GPU). Wants `pip install -e '.[benchmarks]'`. Random actions, episodes reset as they end.
 """
 
 from __future__ import annotations
