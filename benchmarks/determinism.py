@@ -16,6 +16,7 @@ from common import write_results
 import wm_gym  # noqa: F401
 
 STEPS, SEED = 50, 7
+BACKENDS = ("torch", "openvino", "onnxruntime")
 
 
 def roll_out(world: str, num_envs: int, seeds: list[int], backend: str) -> np.ndarray:
@@ -43,7 +44,7 @@ def main() -> None:
     world = sys.argv[1] if len(sys.argv) > 1 else "wm_gym/Reach-v0"
     numbers = {}
     alone = {}
-    for backend in ("torch", "openvino"):
+    for backend in BACKENDS:
         alone[backend] = roll_out(world, 1, [SEED], backend)[0]
         processes = {subprocess.run([sys.executable, __file__, "--digest", world, backend], capture_output=True,
                                     text=True, check=True).stdout.split()[-1] for _ in range(2)}
@@ -55,8 +56,9 @@ def main() -> None:
             "identical beside other neighbours": digest(mixed) == digest(slots[5]),
             **{f"grey levels between batch 1 and 8, {t} steps": levels(alone[backend], slots[0], t)
                for t in (12, STEPS - 1)}}
-    numbers["torch against openvino"] = {f"grey levels, {t} steps": levels(alone["torch"], alone["openvino"], t)
-                                         for t in (12, STEPS - 1)}
+    for backend in BACKENDS[1:]:
+        numbers[f"torch against {backend}"] = {f"grey levels, {t} steps": levels(alone["torch"], alone[backend], t)
+                                               for t in (12, STEPS - 1)}
     write_results("determinism", numbers)
 
 
