@@ -68,6 +68,24 @@ def block_area(frames: np.ndarray) -> np.ndarray:
     return ((r > 120) & (g > 80) & (r - b > 70) & (g - b > 40)).sum((-2, -1))
 
 
+def pushed_rows(held: ClipData, told: np.ndarray, episodes: int) -> np.ndarray:
+    """Rows [E, n+1] of held-out episodes, at most so many, in which physics moves the block >= 5 cm; told: `states`."""
+    n = max(HORIZONS)
+    start = held.episode_offset[:-1][np.diff(held.episode_offset) > n]
+    moved = np.linalg.norm(told[start + n, 2:4] - told[start, 2:4], axis=1) >= MOVED
+    return start[moved][:episodes, None] + np.arange(n + 1)
+
+
+def read_pushes(decoder, made: np.ndarray, frames: np.ndarray, truth: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Foot and block [E, n+1, 4] read off made frames [E, n, H, W, 3], row 0 true; bool [E, n+1] where it is lost.
+
+    frames [E, n+1, H, W, 3] and truth [E, n+1, S] are physics'; lost: less than 0.3 of the pixels that physics shows.
+    """
+    area = np.maximum(block_area(frames), 1)
+    lost = np.concatenate([np.zeros((len(made), 1), bool), block_area(made) < 0.3 * area[:, 1:]], axis=1)
+    return np.concatenate([truth[:, :1, :4], decoder.read(made)], axis=1), lost
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("world")
@@ -78,26 +96,21 @@ def main() -> None:
     parser.add_argument("--episodes", type=int, default=300, help="at most (default: 300)")
     args = parser.parse_args()
     world, clips, held = World.from_pretrained(args.world), open_clips(args.train), open_clips(args.held_out)
-    n = max(HORIZONS)
 
     known, told = states(clips), states(held)
     report = fit_state_decoder(clips.frames, known[:, :4], held.frames[::7], told[::7, :4],
                                views=world.tokenizer.round_trip, updates=args.updates)
     error = np.linalg.norm(report.decoder.read(held.frames[::7])[:, 2:] - told[::7, 2:4], axis=1)
 
-    start = held.episode_offset[:-1][np.diff(held.episode_offset) > n]
-    moved = np.linalg.norm(told[start + n, 2:4] - told[start, 2:4], axis=1) >= MOVED
-    rows = start[moved][:args.episodes, None] + np.arange(n + 1)
+    rows = pushed_rows(held, told, args.episodes)
     truth, frames, actions = told[rows], held.frames[rows], held.action[rows[:, :-1]]
     engine, poses = make_engine(world, "auto"), held.proprioception[rows[:, :1]]
     made = {"world": roll_out(world, frames[:, :1], actions, poses, engine=engine)["frame"],
             "deaf": roll_out(world, frames[:, :1], np.zeros_like(actions), poses, engine=engine)["frame"],
-            "frozen": np.repeat(frames[:, :1], n, axis=1), "real frames": frames[:, 1:]}
-    area = np.maximum(block_area(frames), 1)
+            "frozen": np.repeat(frames[:, :1], max(HORIZONS), axis=1), "real frames": frames[:, 1:]}
     found, lost = {}, {}
     for name, pictures in made.items():
-        found[name] = np.concatenate([truth[:, :1, :4], report.decoder.read(pictures)], axis=1)
-        lost[name] = np.concatenate([np.zeros((len(rows), 1), bool), block_area(pictures) < 0.3 * area[:, 1:]], axis=1)
+        found[name], lost[name] = read_pushes(report.decoder, pictures, frames, truth)
     nothing = np.zeros(truth.shape[:2], bool)
     model = fit_state_model(known, clips.action, clips.episode_offset, args.model_updates)
     found["state model"] = model.roll_out(truth[:, 0], actions)[..., :4]

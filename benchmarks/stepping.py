@@ -14,13 +14,12 @@ import time
 import numpy as np
 import torch
 from common import write_results
-from timing import gemm_flops
+from timing import alternate, gemm_flops
 from torch.utils.flop_counter import FlopCounterMode
 
 from wm_gym.core import WorldCore
 from wm_gym.engine import KNOWN
-from wm_gym.engine.base import TYPES, WorldStep
-from wm_gym.engine.onnx import step_inputs
+from wm_gym.engine.base import TYPES, WorldStep, step_inputs
 from wm_gym.shared import load_world
 
 
@@ -71,13 +70,11 @@ def main() -> None:
     world = load_world(args.world)
     cores, flops = usable(world, device, args.batch), flops_per_frame(world)
     spent: dict = {key: [] for key in cores}
-    peaks: dict[str, list[float]] = {precision: [] for _, precision, _ in cores}
+    products = {precision: gemm_flops(device, TYPES[precision]) for _, precision, _ in cores}
+    peaks: dict[str, list[float]] = {precision: [] for precision in products}
     for _ in range(args.rounds):
-        for precision in peaks:
-            work, started, done = gemm_flops(device, TYPES[precision]), time.perf_counter(), 0
-            while time.perf_counter() - started < 0.5:
-                done += work()
-            peaks[precision].append(done / (time.perf_counter() - started))
+        for precision, (peak,) in alternate(products, 1, 0.5).items():
+            peaks[precision].append(peak)
         for key, core in cores.items():
             spent[key] += times(core, args.seconds)
     rows = []

@@ -18,7 +18,7 @@ import numpy as np
 import torch
 from common import write_results
 from diffusers import UNet2DModel
-from push import HORIZONS, MOVED, WIDTH, block_area, states
+from push import HORIZONS, WIDTH, pushed_rows, read_pushes, states
 from timing import alternate, ratio
 from torch import nn
 
@@ -149,21 +149,18 @@ def main() -> None:
     world, clips, held = World.from_pretrained(args.world), open_clips(args.train), open_clips(args.held_out)
     rival, done = train_rival(clips, 60 * args.minutes, Path(args.checkpoint))
 
-    known, told, n = states(clips), states(held), max(HORIZONS)
+    known, told = states(clips), states(held)
     report = fit_state_decoder(clips.frames, known[:, :4], held.frames[::7], told[::7, :4],
                                views=world.tokenizer.round_trip)
-    start = held.episode_offset[:-1][np.diff(held.episode_offset) > n]
-    moved = np.linalg.norm(told[start + n, 2:4] - told[start, 2:4], axis=1) >= MOVED
-    rows = start[moved][:args.episodes, None] + np.arange(n + 1)
-    truth, frames, actions = told[rows][..., 2:4], held.frames[rows], held.action[rows[:, :-1]]
+    rows = pushed_rows(held, told, args.episodes)
+    truth, frames, actions = told[rows], held.frames[rows], held.action[rows[:, :-1]]
     engine = make_engine(world, precision=args.precision)
     made = {"world": roll_out(world, frames[:, :1], actions, held.proprioception[rows[:, :1]], engine=engine)["frame"],
             "pixel U-Net": rival_roll_out(rival, frames[:, 0], actions)}
-    area, errors = np.maximum(block_area(frames), 1), {}
+    errors = {}
     for name, pictures in made.items():
-        block = np.concatenate([truth[:, :1], report.decoder.read(pictures)[..., 2:4]], axis=1)
-        lost = np.concatenate([np.zeros((len(rows), 1), bool), block_area(pictures) < 0.3 * area[:, 1:]], axis=1)
-        errors[name] = object_errors(block, truth, lost, WIDTH, HORIZONS)
+        found, lost = read_pushes(report.decoder, pictures, frames, truth)
+        errors[name] = object_errors(found[..., 2:4], truth[..., 2:4], lost, WIDTH, HORIZONS)
 
     core = WorldCore(world, args.batch, precision=args.precision, max_episode_steps=-1, terminate_on_success=False)
     core.reset(seeds=list(range(args.batch)))

@@ -15,7 +15,7 @@ import torch
 from tiny_world import make_world
 
 from wm_gym.engine import make_engine
-from wm_gym.engine.onnx import step_inputs
+from wm_gym.engine.base import step_inputs
 from wm_gym.env import WorldEnv
 from wm_gym.seeding import philox, start_draw, step_noise
 from wm_gym.vector import WorldVectorEnv

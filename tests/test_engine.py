@@ -8,8 +8,10 @@ import pytest
 import torch
 from tiny_world import make_world
 
-from wm_gym.engine import make_engine
+from wm_gym.engine import KNOWN, make_engine
 from wm_gym.engine.artefacts import artefact
+from wm_gym.engine.base import step_inputs
+from wm_gym.engine.onnx import step_names
 
 BATCH = 3
 
@@ -43,6 +45,19 @@ def test_bf16_stays_near():
     difference = np.abs(exact["latent"] - rounded["latent"])
     assert 0 < difference.mean() < 0.02 * np.abs(exact["latent"]).mean()
     assert np.abs(exact["frame"].astype(int) - rounded["frame"]).mean() < 2
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="running an engine needs a CUDA device")
+@pytest.mark.parametrize("dynamics", ["unet", "dit"])
+@pytest.mark.parametrize("backend", ["torch-cuda", pytest.param("tensorrt", marks=pytest.mark.skipif(
+    not any(map(importlib.util.find_spec, KNOWN["tensorrt"].packages)), reason="TensorRT is not installed"))])
+def test_a_step_on_the_gpu_is_close_to_eager(dynamics, backend):
+    world = make_world(dynamics=dynamics)
+    inputs = [x if name == "slot" else torch.randn_like(x)
+              for name, x in zip(step_names(world, True)[0], step_inputs(world, BATCH))]
+    eager, compiled = make_engine(world, "torch", "cpu"), make_engine(world, backend)
+    for a, b in zip(eager._run(*inputs), compiled._run(*(x.cuda() for x in inputs))):
+        assert (a.float() - b.cpu().float()).abs().mean() < 0.02 * (1 if a.dtype != torch.uint8 else 255)
 
 
 @pytest.mark.parametrize("asked, error, words", [

@@ -34,7 +34,7 @@ def load_world(world: World | str | Path | None) -> World:
 
 
 def load_engine(world: World, backend: str, device: str, decode: bool, precision: str = "auto") -> Engine:
-    """The engine of a World, made once for its arguments (see `make_engine`); engines keep no state, so environments share them."""
+    """The engine of a World, made once for its arguments; engines keep no state, so environments share them."""
     engines = vars(world).setdefault("_engines", {})
     key = backend, device, decode, precision
     if key not in engines:

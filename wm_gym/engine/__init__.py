@@ -52,7 +52,7 @@ def make_engine(world: World, backend: str = "auto", device: str = "auto", decod
     if backend not in ("auto", *BACKENDS):
         raise ValueError(f"backend={backend!r} is unknown; choose 'auto' or one of {BACKENDS}")
     if device == "auto":
-        on_gpu = KNOWN[backend].runs_on != "cpu" if backend != "auto" else True
+        on_gpu = backend == "auto" or KNOWN[backend].runs_on != "cpu"
         device = "cuda" if on_gpu and torch.cuda.is_available() else "cpu"
     if device != "cpu" and not torch.cuda.is_available():
         raise ValueError(f"device={device!r} asked for, but torch sees no CUDA device; use device='cpu'")

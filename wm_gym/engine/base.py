@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import torch
 from torch import Tensor, nn
@@ -9,7 +11,6 @@ from torch import Tensor, nn
 from wm_gym.engine.artefacts import digest_of
 from wm_gym.models.tokenizer import to_float, to_uint8
 from wm_gym.sampling import sample_euler
-
 
 TYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
@@ -48,6 +49,14 @@ class WorldStep(nn.Module):
         return (*outputs, to_uint8(self.tokenizer.decode(latent))) if self.decode else outputs
 
 
+def step_inputs(world, batch: int) -> tuple[Tensor, ...]:
+    """Zeros in the shapes that `WorldStep` takes, for a batch size."""
+    spec = world.spec
+    latent, memory = tuple(spec.latent_shape), world.dynamics.memory_shapes().values()
+    shapes = [latent, (spec.proprioception_dim,), (len(spec.action_low),), latent, *memory]
+    return tuple(torch.zeros(batch, *shape) for shape in shapes)
+
+
 class Engine:
     """One world on one back-end; stateless: the world state goes in and comes out as a dict of tensors.
 
@@ -60,6 +69,7 @@ class Engine:
     def __init__(self, world, device: str, decode: bool, precision: str = "fp32"):
         self.world, self.device, self.decode, self.precision = world, torch.device(device), decode, precision
         self.noise_shape = tuple(world.spec.latent_shape)
+        self._compiled: dict[int, Callable[..., tuple[Tensor, ...]]] = {}
 
     @torch.inference_mode()
     def encode(self, frames: np.ndarray, proprioception: np.ndarray | None = None) -> dict[str, Tensor]:
@@ -112,12 +122,19 @@ class Engine:
 
     def compile(self, batch: int) -> None:
         """Make a batch size ready, which otherwise happens at its first step."""
+        if batch not in self._compiled:
+            self._compiled[batch] = self._build(batch)
 
     def made_from(self, batch: int) -> dict:
         """What a compiled step of a batch size depends on, beside the back-end and its version."""
         return {"weights": {name: digest_of(module) for name, module in self.world.modules().items()},
                 "sampling_steps": self.world.spec.sampling_steps, "decode": self.decode, "batch": batch,
-                "precision": self.precision}
+                "precision": self.precision, "torch": torch.__version__}
 
     def _run(self, *inputs: Tensor) -> tuple[Tensor, ...]:
+        self.compile(len(inputs[0]))
+        return self._compiled[len(inputs[0])](*inputs)
+
+    def _build(self, batch: int) -> Callable[..., tuple[Tensor, ...]]:
+        """`WorldStep` for a batch size, as this back-end runs it."""
         raise NotImplementedError

@@ -8,7 +8,7 @@ import warnings
 
 import torch
 
-from wm_gym.engine.base import WorldStep
+from wm_gym.engine.base import WorldStep, step_inputs
 
 OPSET = 24
 
@@ -18,14 +18,6 @@ def step_names(world, decode: bool) -> tuple[list[str], list[str]]:
     memory = world.dynamics.memory_keys
     outputs = ["next_proprioception", "reward", "success", "uncertainty", *(f"next_{key}" for key in memory)]
     return ["first", "proprioception", "action", "noise", *memory], outputs + ["frame"] * decode
-
-
-def step_inputs(world, batch: int) -> tuple[torch.Tensor, ...]:
-    """Zeros in the shapes that `WorldStep` takes, for a batch size."""
-    spec = world.spec
-    latent, memory = tuple(spec.latent_shape), world.dynamics.memory_shapes().values()
-    shapes = [latent, (spec.proprioception_dim,), (len(spec.action_low),), latent, *memory]
-    return tuple(torch.zeros(batch, *shape) for shape in shapes)
 
 
 def export_step(world, batch: int, decode: bool = True, precision: str = "fp32") -> bytes:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import onnxruntime
 import torch
@@ -16,20 +18,16 @@ class ONNXRuntimeEngine(Engine):
 
     name = "onnxruntime"
 
-    def __init__(self, world, device: str = "cpu", decode: bool = True, precision: str = "fp32"):
-        super().__init__(world, device, decode, precision)
-        self._inputs, self._outputs = step_names(world, decode)
-        self._sessions: dict[int, onnxruntime.InferenceSession] = {}
+    def _build(self, batch: int) -> Callable[..., tuple[torch.Tensor, ...]]:
+        graph = artefact({"backend": "onnx", "opset": OPSET, **self.made_from(batch)},
+                         lambda: export_step(self.world, batch, self.decode))
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads, options.log_severity_level = torch.get_num_threads(), 3
+        session = onnxruntime.InferenceSession(graph, options, ["CPUExecutionProvider"])
+        names, results = step_names(self.world, self.decode)
 
-    def compile(self, batch: int) -> None:
-        if batch not in self._sessions:
-            graph = artefact({"backend": "onnx", "opset": OPSET, "torch": torch.__version__, **self.made_from(batch)},
-                             lambda: export_step(self.world, batch, self.decode))
-            options = onnxruntime.SessionOptions()
-            options.intra_op_num_threads, options.log_severity_level = torch.get_num_threads(), 3
-            self._sessions[batch] = onnxruntime.InferenceSession(graph, options, ["CPUExecutionProvider"])
+        def run(*inputs: torch.Tensor) -> tuple[torch.Tensor, ...]:
+            feed = {name: np.ascontiguousarray(x.numpy()) for name, x in zip(names, inputs)}
+            return tuple(map(torch.from_numpy, session.run(results, feed)))
 
-    def _run(self, *inputs: torch.Tensor) -> tuple[torch.Tensor, ...]:
-        self.compile(len(inputs[0]))
-        feed = {name: np.ascontiguousarray(x.numpy()) for name, x in zip(self._inputs, inputs)}
-        return tuple(map(torch.from_numpy, self._sessions[len(inputs[0])].run(self._outputs, feed)))
+        return run

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Callable
 
 import numpy as np
 import openvino
 import torch
 
 from wm_gym.engine.artefacts import artefact
-from wm_gym.engine.base import Engine, WorldStep
-from wm_gym.engine.onnx import step_inputs
+from wm_gym.engine.base import Engine, WorldStep, step_inputs
 
 HINTS = {"fp32": "f32", "bf16": "bf16"}
 
@@ -23,19 +23,20 @@ class OpenVINOEngine(Engine):
 
     name = "openvino"
 
-    def __init__(self, world, device: str = "cpu", decode: bool = True, precision: str = "fp32"):
-        super().__init__(world, device, decode, precision)
-        self._requests: dict[int, openvino.InferRequest] = {}
+    def _build(self, batch: int) -> Callable[..., tuple[torch.Tensor, ...]]:
+        settings = {"INFERENCE_PRECISION_HINT": HINTS[self.precision], "PERFORMANCE_HINT": "LATENCY",
+                    "INFERENCE_NUM_THREADS": torch.get_num_threads()}
+        core = openvino.Core()
+        made_from = {"backend": "openvino", "version": openvino.__version__,
+                     "cpu": core.get_property("CPU", "FULL_DEVICE_NAME"), **settings, **self.made_from(batch)}
+        compiled = artefact(made_from, lambda: self._convert(batch, settings).export_model().getvalue())
+        request = core.import_model(compiled, "CPU", settings).create_infer_request()
 
-    def compile(self, batch: int) -> None:
-        if batch not in self._requests:
-            settings = {"INFERENCE_PRECISION_HINT": HINTS[self.precision], "PERFORMANCE_HINT": "LATENCY",
-                        "INFERENCE_NUM_THREADS": torch.get_num_threads()}
-            core = openvino.Core()
-            made_from = {"backend": "openvino", "version": openvino.__version__, "torch": torch.__version__,
-                         "cpu": core.get_property("CPU", "FULL_DEVICE_NAME"), **settings, **self.made_from(batch)}
-            compiled = artefact(made_from, lambda: self._convert(batch, settings).export_model().getvalue())
-            self._requests[batch] = core.import_model(compiled, "CPU", settings).create_infer_request()
+        def run(*inputs: torch.Tensor) -> tuple[torch.Tensor, ...]:
+            results = request.infer([np.ascontiguousarray(x.numpy()) for x in inputs], share_inputs=True)
+            return tuple(torch.from_numpy(np.array(results[i])) for i in range(len(results)))
+
+        return run
 
     def _convert(self, batch: int, settings: dict) -> openvino.CompiledModel:
         example = step_inputs(self.world, batch)
@@ -44,9 +45,3 @@ class OpenVINOEngine(Engine):
             graph = openvino.convert_model(WorldStep(self.world, self.decode).eval(), example_input=example,
                                            input=[tuple(x.shape) for x in example])
         return openvino.compile_model(graph, "CPU", settings)
-
-    def _run(self, *inputs: torch.Tensor) -> tuple[torch.Tensor, ...]:
-        self.compile(len(inputs[0]))
-        request = self._requests[len(inputs[0])]
-        results = request.infer([np.ascontiguousarray(x.numpy()) for x in inputs], share_inputs=True)
-        return tuple(torch.from_numpy(np.array(results[i])) for i in range(len(results)))

@@ -8,12 +8,13 @@ from types import ModuleType
 
 import torch
 
+from wm_gym.engine import KNOWN
 from wm_gym.engine.artefacts import artefact
-from wm_gym.engine.base import Engine
+from wm_gym.engine.base import Engine, step_inputs
 from wm_gym.engine.cuda_graph import CudaGraph
-from wm_gym.engine.onnx import OPSET, export_step, step_inputs, step_names
+from wm_gym.engine.onnx import OPSET, export_step, step_names
 
-PACKAGES = ("tensorrt", "tensorrt_rtx")
+PACKAGES = KNOWN["tensorrt"].packages
 """One API in two packages: for data-centre GPUs (preferred) and for RTX GPUs."""
 
 
@@ -62,21 +63,15 @@ class TensorRTEngine(Engine):
         super().__init__(world, device, decode, precision)
         self._trt = import_tensorrt()
         self._runtime = self._trt.Runtime(self._trt.Logger(self._trt.Logger.ERROR))
-        self._graphs: dict[int, CudaGraph] = {}
-
-    def compile(self, batch: int) -> None:
-        if batch not in self._graphs:
-            self._graphs[batch] = self._capture(self._engine(batch), batch)
 
     def _engine(self, batch: int) -> bytes:
         """The serialized engine of a batch size, from the cache where it is there."""
         made_from = {"backend": self._trt.__name__, "version": self._trt.__version__, "opset": OPSET,
-                     "torch": torch.__version__, "gpu": torch.cuda.get_device_name(self.device),
-                     **self.made_from(batch)}
+                     "gpu": torch.cuda.get_device_name(self.device), **self.made_from(batch)}
         return artefact(made_from, lambda: build_engine(export_step(self.world, batch, self.decode, self.precision)))
 
-    def _capture(self, serialized: bytes, batch: int) -> CudaGraph:
-        engine = self._runtime.deserialize_cuda_engine(serialized)
+    def _build(self, batch: int) -> CudaGraph:
+        engine = self._runtime.deserialize_cuda_engine(self._engine(batch))
         if engine is None:
             card = torch.cuda.get_device_name(self.device)
             raise RuntimeError(f"{self._trt.__name__} cannot run its engine on {card} (its log says why); "
@@ -97,7 +92,3 @@ class TensorRTEngine(Engine):
             return tuple(buffers[name] for name in results)
 
         return CudaGraph(run, tuple(buffers[name] for name in names))
-
-    def _run(self, *inputs: torch.Tensor) -> tuple[torch.Tensor, ...]:
-        self.compile(len(inputs[0]))
-        return self._graphs[len(inputs[0])](*inputs)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch.nn.functional import pad
 
@@ -23,12 +25,15 @@ class TorchEngine(Engine):
         super().__init__(world, device, decode, precision)
         self._step = WorldStep(world, decode, precision).to(self.device).eval()
 
-    @torch.inference_mode()
-    def _run(self, *inputs: torch.Tensor) -> tuple[torch.Tensor, ...]:
-        batch = len(inputs[0])
+    def _build(self, batch: int) -> Callable[..., tuple[torch.Tensor, ...]]:
         more = -batch % ROWS if self.device.type == "cpu" and batch > 1 else 0
-        outputs = self._step(*(_fill(x.to(self.device), more) for x in inputs))
-        return tuple(x[:batch] for x in outputs)
+
+        @torch.inference_mode()
+        def run(*inputs: torch.Tensor) -> tuple[torch.Tensor, ...]:
+            outputs = self._step(*(_fill(x.to(self.device), more) for x in inputs))
+            return tuple(x[:batch] for x in outputs)
+
+        return run
 
 
 def _fill(x: torch.Tensor, more: int) -> torch.Tensor:

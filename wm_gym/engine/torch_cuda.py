@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import torch
 
-from wm_gym.engine.base import Engine, WorldStep
+from wm_gym.engine.base import Engine, WorldStep, step_inputs
 from wm_gym.engine.cuda_graph import CudaGraph
-from wm_gym.engine.onnx import step_inputs
 
 
 class TorchCudaEngine(Engine):
@@ -17,13 +16,6 @@ class TorchCudaEngine(Engine):
     def __init__(self, world, device: str = "cuda", decode: bool = True, precision: str = "bf16"):
         super().__init__(world, device, decode, precision)
         self._step = torch.compile(WorldStep(world, decode, precision).to(self.device).eval(), dynamic=False)
-        self._graphs: dict[int, CudaGraph] = {}
 
-    def compile(self, batch: int) -> None:
-        if batch not in self._graphs:
-            buffers = tuple(x.to(self.device) for x in step_inputs(self.world, batch))
-            self._graphs[batch] = CudaGraph(self._step, buffers)
-
-    def _run(self, *inputs: torch.Tensor) -> tuple[torch.Tensor, ...]:
-        self.compile(len(inputs[0]))
-        return self._graphs[len(inputs[0])](*inputs)
+    def _build(self, batch: int) -> CudaGraph:
+        return CudaGraph(self._step, tuple(x.to(self.device) for x in step_inputs(self.world, batch)))
