@@ -53,7 +53,8 @@ EXTRAS = {
     "benchmarks": ["panda-gym>=3.0.7"],
     "test": [
         *ONNX,
-        "pytest>=8", "pytest-xdist>=3.6", "pytest-timeout>=2.3", "hypothesis>=6.100", "packaging>=23", "setuptools>=70.1",
+        "pytest>=8", "pytest-xdist>=3.6", "pytest-timeout>=2.3", "hypothesis>=6.100", "packaging>=23",
+        "setuptools>=70.1",
         "moviepy>=2",  # gymnasium's RecordVideo
     ],
 }

@@ -1,4 +1,4 @@
-"""Does the installed wheel work? Every id is made and stepped, outside the checkout; `.ci/run` runs this with pytest."""
+"""Does the installed wheel work? Every id is made and stepped, outside the checkout; `.ci/run` runs this."""
 
 import os
 import subprocess

@@ -1,4 +1,4 @@
-"""Do the physics tasks mean something? Success of random actions, of none, and of the scripted expert, from the same starts.
+"""Do the physics tasks mean something? Success of random actions, none and the expert's, from the same starts.
 
     python benchmarks/tasks.py
 """

@@ -48,7 +48,8 @@ def test_checks_change_nothing_and_go_on_after_a_stop(folder, tmp_path):
     half = train_in(tmp_path, world, "half", resume=True)
     alone = train_in(tmp_path, world, "alone", recipe=RECIPE | {"physics_check": None})
     rows = read_checks(tmp_path / "whole.training" / CHECKS_FILE)
-    assert [row["steps"] for row in rows] == [16, 32, 48] and rows == read_checks(tmp_path / "half.training" / CHECKS_FILE)
+    assert [row["steps"] for row in rows] == [16, 32, 48]
+    assert rows == read_checks(tmp_path / "half.training" / CHECKS_FILE)
     assert not (tmp_path / "alone.training" / CHECKS_FILE).exists()
     tensors = [load_file(agent / TENSORS_FILE) for agent in (whole, half, alone)]
     assert all((t[key] == tensors[0][key]).all() for t in tensors for key in t)

@@ -16,8 +16,8 @@ from wm_gym.training.segments import SegmentSampler
 from wm_gym.world import World
 
 TESTS = Path(__file__).parent
-SHORT = {"tokenizer_updates": 12, "pose_updates": 12, "dynamics_updates": 12, "heads_updates": 12, "checkpoint_every": 4,
-         "report_every": 6, "starts": 8}
+SHORT = {"tokenizer_updates": 12, "pose_updates": 12, "dynamics_updates": 12, "heads_updates": 12,
+         "checkpoint_every": 4, "report_every": 6, "starts": 8}
 
 
 def weights(folder):

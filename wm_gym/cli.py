@@ -213,8 +213,8 @@ def run_agent_train(args: argparse.Namespace) -> None:
 def add_agent_evaluate(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("agent", metavar="AGENT", help="an agent folder, or the name of one in agents/")
     parser.add_argument("--env", required=True, metavar="ENV_ID",
-                        help=ENV_ID_HELP + "; a learned world with a physics twin, or that twin: the policy is measured "
-                             "in both from the same starts")
+                        help=ENV_ID_HELP + "; a learned world with a physics twin, or that twin: the policy is "
+                             "measured in both from the same starts")
     parser.add_argument("--episodes", type=positive_int, default=100, metavar="N", help="(default: 100)")
     parser.add_argument("--seed", type=int, default=0, help="of the starts (default: 0)")
     parser.add_argument("--env-kwargs", type=json_object, default=None, metavar="JSON",
@@ -356,7 +356,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def mendable(error: Exception) -> bool:
-    """Whether an error is about what was typed, installed or lies on the disk; any other is a bug and keeps its trace."""
+    """Whether an error is about what was typed, is installed or on the disk; any other is a bug and keeps its trace."""
     if isinstance(error, ImportError):
         return not (error.name or "").startswith("wm_gym")
     if isinstance(error, (ValueError, OSError)):

@@ -15,8 +15,8 @@ def object_errors(made: np.ndarray, truth: np.ndarray, lost: np.ndarray, width: 
     result = {}
     for t in horizons:
         error = np.where(lost[:, t], width, np.linalg.norm(made[:, t] - truth[:, t], axis=-1))
-        result[f"at_{t}"] = {"cm_median": 100 * float(np.median(error)), "cm_p95": 100 * float(np.quantile(error, 0.95)),
-                             "lost": float(lost[:, t].mean())}
+        result[f"at_{t}"] = {"cm_median": 100 * float(np.median(error)),
+                             "cm_p95": 100 * float(np.quantile(error, 0.95)), "lost": float(lost[:, t].mean())}
     return result
 
 

@@ -13,7 +13,8 @@ class StateModel(nn.Module):
 
     def __init__(self, state_dim: int, action_dim: int, width: int = 256):
         super().__init__()
-        self.net = nn.Sequential(nn.Linear(state_dim + action_dim, width), nn.SiLU(), nn.Linear(width, width), nn.SiLU(),
+        self.net = nn.Sequential(nn.Linear(state_dim + action_dim, width), nn.SiLU(),
+                                 nn.Linear(width, width), nn.SiLU(),
                                  nn.Linear(width, width), nn.SiLU(), nn.Linear(width, state_dim))
         nn.init.zeros_(self.net[-1].weight)
         nn.init.zeros_(self.net[-1].bias)

@@ -43,7 +43,7 @@ class ResBlock(nn.Module):
     def forward(self, x: torch.Tensor, condition: torch.Tensor | None = None) -> torch.Tensor:
         h = self.norm2(self.conv1(F.silu(self.norm1(x))))
         if self.film is not None:
-            scale, shift = self.film(condition).chunk(2, dim=1)  # chunked flat: OpenVINO 2026.4 crashes on [B, 2C, 1, 1]
+            scale, shift = self.film(condition).chunk(2, dim=1)  # flat: OpenVINO 2026.4 crashes on [B, 2C, 1, 1]
             h = h * (1 + scale[:, :, None, None]) + shift[:, :, None, None]
         return self.skip(x) + self.conv2(F.silu(h))
 

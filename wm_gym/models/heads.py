@@ -38,7 +38,7 @@ class Heads(ModelMixin, ConfigMixin):
 
     def forward(self, next_latent: torch.Tensor, latent: torch.Tensor, first: torch.Tensor,
                 vector: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Latents [B, C, h, w] and the transition's vector [B, V] -> (standardised reward [B, R], success logit [B])."""
+        """Latents [B, C, h, w] and transition vector [B, V] -> (standardised reward [B, R], success logit [B])."""
         scene = self.scene_code(self.scene(torch.cat([next_latent, latent, first], dim=1)))
         out = self.outcome(scene + self.vector_code(vector))
         return out[:, :-1], out[:, -1]

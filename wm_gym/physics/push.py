@@ -40,7 +40,7 @@ class PushTask(Task):
         self.goal = np.zeros(2)
 
     def reset(self, rng: np.random.Generator) -> np.ndarray:
-        """Draw block, goal and foot, in two of five episodes right behind the block; returns where the gripper starts."""
+        """Draw block, goal and foot, in two of five episodes right behind the block; returns the gripper's start."""
         behind, yaw = rng.uniform() < 0.4, rng.uniform(-0.3, 0.3)
         while True:
             block, goal = rng.uniform(self.block_low, self.block_high), rng.uniform(self.goal_low, self.goal_high)
@@ -64,7 +64,7 @@ class PushTask(Task):
         self.scene.set_motion(self.block, state[2:])
 
     def potentials(self) -> dict[str, float]:
-        """progress: -10 x block to goal; approach: -4 x the foot's way round the block to where to push from; success."""
+        """progress: -10 x block to goal; approach: -4 x the foot's way round the block to its place behind; success."""
         offset, way = self._foot() - self._block(), self.goal - self._block()
         behind = np.arccos(np.clip(-_unit(offset) @ _unit(way), -1.0, 1.0))  # 0 there, pi on the goal's side
         round_it = AROUND * behind * min(1.0, self.distance() / 0.05)  # at the goal no side is the right one

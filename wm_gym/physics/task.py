@@ -1,4 +1,4 @@
-"""What does a task tell its twin? Subclass Task in a file of its own and name it in `TASKS`: that makes an environment."""
+"""What does a task tell its twin? A subclass of Task in a file of its own, named in `TASKS`, is an environment."""
 
 from __future__ import annotations
 

@@ -100,8 +100,8 @@ class PandaTwin(gym.Env):
         self._check_open()
         state, size = np.asarray(state, np.float64), JOINTS + len(self.task.state())
         if state.shape != (size,):
-            raise ValueError(f"physics_state has shape {list(state.shape)}, expected [{size}] for {self._id}: give what "
-                             "get_physics_state() of this environment returned")
+            raise ValueError(f"physics_state has shape {list(state.shape)}, expected [{size}] for {self._id}: give "
+                             "what get_physics_state() of this environment returned")
         if not np.isfinite(state).all():
             index = int(np.flatnonzero(~np.isfinite(state))[0])
             raise ValueError(f"physics_state is {state[index]} at index {index}, expected finite numbers")

@@ -1,4 +1,4 @@
-"""Which URDF files do the twins load? The Panda with low-polygon meshes and a tool, and boxes that slide like a drawer."""
+"""Which URDF files do the twins load? The Panda with few polygons and a tool, and boxes that slide like a drawer."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class Box:
 
 
 def low_polygon_panda(tool: Tool | None = None) -> Path:
-    """A copy of pybullet_data's Panda that is drawn with its collision meshes (3,440 faces), a tool fixed to its hand."""
+    """A copy of pybullet_data's Panda that is drawn with its collision meshes (3,440 faces), a tool on its hand."""
     source = Path(pybullet_data.getDataPath(), "franka_panda")
     text = re.sub(r"package://meshes/(visual|collision)/", f"{source.as_posix()}/meshes/collision/",
                   (source / "panda.urdf").read_text())
@@ -53,7 +53,9 @@ def _tool(tool: Tool) -> str:
     parts = [("stem", (0.008, 0.008, tool.length / 2), 0.08 + tool.length / 2),
              ("foot", (tool.width / 2, tool.width / 2, tool.height / 2), 0.08 + tool.length - tool.height / 2)]
     return "".join(f"""  {_link(name, [Box((0, 0, 0), half)], mass=0.05, inertia=0.001)}
-  <joint name="{name}_joint" type="fixed"><parent link="panda_hand"/><child link="{name}"/><origin xyz="0 0 {z}"/></joint>
+  <joint name="{name}_joint" type="fixed">
+    <parent link="panda_hand"/><child link="{name}"/><origin xyz="0 0 {z}"/>
+  </joint>
 """ for name, half, z in parts)
 
 

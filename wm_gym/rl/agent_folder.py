@@ -171,7 +171,7 @@ def build_policy(config: dict[str, Any]) -> BasePolicy:
 
 
 def without_episode_shape(env_kwargs: dict[str, Any]) -> dict[str, Any]:
-    """env_kwargs less those that say how episodes begin and end: a policy is measured in the environment's own episodes."""
+    """env_kwargs less those that say how episodes begin and end: a policy is measured in the env's own episodes."""
     shape = ("terminate_on_success", "success_threshold", "max_episode_steps", "starts")
     return {k: v for k, v in env_kwargs.items() if k not in shape}
 

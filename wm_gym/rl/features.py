@@ -58,8 +58,9 @@ class SpatialSoftmaxCNN(BaseFeaturesExtractor):
         images = {k: s for k, s in parts.items() if is_image_space(s, normalized_image=normalized_image)}
         if not images:
             raise ValueError(
-                f"SpatialSoftmaxCNN needs an image (uint8 [H, W, 3]) in the observation space, got {observation_space}; "
-                "for vectors use policy: MlpPolicy and no extractor, or make the env with observation='pixels'"
+                f"SpatialSoftmaxCNN needs an image (uint8 [H, W, 3]) in the observation space, got "
+                f"{observation_space}; for vectors use policy: MlpPolicy and no extractor, or make the env with "
+                "observation='pixels'"
             )
         vectors = {k: s for k, s in parts.items() if k not in images}
         keypoints = 2 * channels[-1] * len(images)

@@ -79,8 +79,8 @@ def report_html(results, curve, config, film=None, timings=None, harder=None) ->
 <style>{STYLE}</style></head><body><main>
 <h1>Trained in imagination, checked in physics</h1>
 <p class="lead">A {_text(config['algo'].upper())} policy learned from pixels inside
-<code>{_text(config['env_id'])}</code>, a video world model that imagines every frame. The same policy was then run in the simulator
-<code>{_text(results['twin_id'])}</code>,
+<code>{_text(config['env_id'])}</code>, a video world model that imagines every frame.
+The same policy was then run in the simulator <code>{_text(results['twin_id'])}</code>,
 which it had never seen.</p>
 <div class="tiles">{''.join(_tile(*t) for t in tiles)}</div>
 {_film_section(film)}
@@ -150,9 +150,9 @@ def improvement_plot(notes: list[dict[str, Any]], path: Path) -> None:
     steps = [note["physics_steps"] / 1000 for note in notes]
     for side, colour in (("world", WORLD), ("physics", PHYSICS)):
         rates = [note[side] for note in notes]
+        below, above = zip(*((100 * (r["rate"] - r["low"]), 100 * (r["high"] - r["rate"])) for r in rates))
         axis.errorbar(steps, [100 * r["rate"] for r in rates], fmt="o-", color=colour, capsize=3,
-                      label={"world": "learned world", "physics": "physics"}[side],
-                      yerr=[[100 * (r["rate"] - r["low"]) for r in rates], [100 * (r["high"] - r["rate"]) for r in rates]])
+                      label={"world": "learned world", "physics": "physics"}[side], yerr=[below, above])
     axis.set(ylim=(0, 103), xlabel="physics steps recorded, thousands", ylabel="success, %")
     axis.legend(frameon=False)
     figure.savefig(path, dpi=170)

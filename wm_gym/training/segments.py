@@ -72,4 +72,5 @@ def split_episodes(clips: ClipData, held_out: float = 0.05) -> tuple[np.ndarray,
 def update_generators(seed: int, stage: int, update: int, rank: int = 0) -> tuple[np.random.Generator, torch.Generator]:
     """The two random streams of one update, so that resuming needs no generator state."""
     sequence = np.random.SeedSequence([seed, stage, update, rank])
-    return np.random.default_rng(sequence), torch.Generator().manual_seed(int(sequence.generate_state(1, np.uint64)[0] >> 1))
+    seed = int(sequence.generate_state(1, np.uint64)[0] >> 1)
+    return np.random.default_rng(sequence), torch.Generator().manual_seed(seed)
