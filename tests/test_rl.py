@@ -237,8 +237,10 @@ def test_killed_training_resumes_to_the_same_weights(tmp_path, world_folder):
     resumed = train_small(tmp_path / "cut", world_folder, resume=True)
     assert (resumed / TENSORS_FILE).read_bytes() == (whole / TENSORS_FILE).read_bytes()
     assert yaml.safe_load((resumed / CONFIG_FILE).read_text())["n_timesteps"] == 64
-    steps = [row["steps"] for row in read_curve(tmp_path / "cut.training" / CURVE_FILE)]
+    curve = read_curve(tmp_path / "cut.training" / CURVE_FILE)
+    steps, updating = ([row[column] for row in curve] for column in ("steps", "update_seconds"))
     assert steps == sorted(set(steps)) and steps[-1] == 64
+    assert updating == sorted(updating) and 0 < updating[-1] < curve[-1]["seconds"]
     assert list((tmp_path / "cut.training" / "tensorboard").glob("events*"))
     assert len(list((tmp_path / "cut.training").glob("*.monitor.csv"))) == 2
 

@@ -13,13 +13,14 @@ from tqdm import tqdm
 from wm_gym.rl.checkpoint import save_checkpoint
 
 CURVE_FILE = "curve.csv"
-CURVE_COLUMNS = ("steps", "seconds", "success_rate", "episode_length", "episode_reward")
+CURVE_COLUMNS = ("steps", "seconds", "update_seconds", "success_rate", "episode_length", "episode_reward")
 
 
 class Progress(BaseCallback):
     """A tqdm bar, and a row of `curve.csv` every `every` steps: the mean over the last 100 episodes.
 
-    seconds: training time, without what was lost between a kill and the resumption.
+    seconds: training time, without what was lost between a kill and the resumption; update_seconds: those of them that
+    the algorithm's own updates took, which no faster environment makes shorter.
     """
 
     def __init__(self, run: Path, total: int, every: int = 1000, bar: bool = True):
@@ -31,9 +32,17 @@ class Progress(BaseCallback):
         steps = self.model.num_timesteps
         rows = [row for row in read_curve(self.path) if row["steps"] <= steps]
         write_curve(self.path, rows)
-        self.offset = rows[-1]["seconds"] if rows else 0.0
+        self.offset, self.updating = (rows[-1]["seconds"], rows[-1]["update_seconds"]) if rows else (0.0, 0.0)
+        self.update_started: float | None = None
         self.started, self.next_row = time.monotonic(), steps + self.every
         self.bar = tqdm(total=self.total, initial=steps, unit="step", unit_scale=True, disable=not self.with_bar)
+
+    def _on_rollout_start(self) -> None:
+        if self.update_started is not None:
+            self.updating += time.monotonic() - self.update_started
+
+    def _on_rollout_end(self) -> None:
+        self.update_started = time.monotonic()
 
     def _on_step(self) -> bool:
         self.bar.update(self.training_env.num_envs)
@@ -55,8 +64,8 @@ class Progress(BaseCallback):
         length, reward = (float(np.mean([e[k] for e in episodes])) for k in ("l", "r"))
         seconds = self.offset + time.monotonic() - self.started
         with self.path.open("a", newline="") as file:
-            csv.writer(file).writerow(
-                [self.num_timesteps, f"{seconds:.2f}", f"{success:.4f}", f"{length:.2f}", f"{reward:.4f}"])
+            csv.writer(file).writerow([self.num_timesteps, f"{seconds:.2f}", f"{self.updating:.2f}", f"{success:.4f}",
+                                       f"{length:.2f}", f"{reward:.4f}"])
         self.bar.set_postfix_str(f"success {success:.0%}, {length:.0f} steps an episode, reward {reward:.2f}")
 
 
@@ -99,8 +108,8 @@ def read_curve(path: Path) -> list[dict[str, float]]:
     if not path.is_file():
         return []
     with path.open(newline="") as file:
-        rows = [row for row in csv.DictReader(file) if all(row.get(c) for c in CURVE_COLUMNS)]
-    return [{column: float(row[column]) for column in CURVE_COLUMNS} for row in rows]
+        rows = [row for row in csv.DictReader(file) if all(row.values())]
+    return [{column: float(row.get(column, "nan")) for column in CURVE_COLUMNS} for row in rows]
 
 
 def write_curve(path: Path, rows: list[dict[str, float]]) -> None:

@@ -29,8 +29,9 @@ def card_text(name: str, config: dict[str, Any], results: dict[str, Any] | None)
     env_id, algo = config["env_id"], config["algo"].upper()
     where = "the learned world" if config.get("learned") else "the environment"
     reached = config.get("training_success_rate")
-    seconds = config.get("training_seconds")
+    seconds, updates = config.get("training_seconds"), config.get("update_seconds")
     trained = f"{config['n_timesteps']:,} steps" + (f" in {seconds / 60:.1f} minutes" if seconds else "")
+    trained += f" ({updates / 60:.1f} of them {algo}'s updates)" if updates else ""
     if config.get("init"):
         trained += f", going on from `{config['init']}` ({config['n_timesteps_before']:,} steps)"
     versions = ", ".join(f"{k.replace('_', '-')} {v}" for k, v in config["trained_with"].items() if k != "date")

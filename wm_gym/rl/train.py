@@ -195,6 +195,7 @@ def _history(recipe: dict, model: BaseAlgorithm, run: Path) -> dict[str, Any]:
     return {
         "n_timesteps": int(model.num_timesteps),
         "training_seconds": round(curve[-1]["seconds"], 1) if curve else None,
+        "update_seconds": round(curve[-1]["update_seconds"], 1) if curve else None,
         "training_success_rate": curve[-1]["success_rate"] if curve else None,
         "physics_check_steps": int(checks[-1]["physics_steps"]) if checks else 0,
         "hyperparameters": plain,
