@@ -21,13 +21,14 @@ CATALOGUES = [name for name in ("envs", "agents") if (HERE / name).is_dir()]
 CORE = [
     "torch>=2.6",
     "numpy>=1.26",
-    "scipy>=1.11",
+    "scipy>=1.15",
     "gymnasium>=1.2,<2",
     "stable-baselines3>=2.7,<3",
     "diffusers>=0.35",
     "accelerate>=1.0",
     "huggingface-hub>=0.34",
     "safetensors>=0.4.3",
+    "torchmetrics>=1.4",
     "openvino>=2025.0",
     # The official pybullet has Linux wheels up to Python 3.11. Above that it would be compiled (a C++ compiler and a
     # quarter of an hour), so its maintained fork is taken, which has wheels and the same `import pybullet`.
