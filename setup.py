@@ -57,6 +57,7 @@ EXTRAS = {
         "pytest>=8", "pytest-xdist>=3.6", "pytest-timeout>=2.3", "hypothesis>=6.100", "packaging>=23",
         "setuptools>=70.1",
         "moviepy>=2",  # gymnasium's RecordVideo
+        "opencv-python-headless>=4.9",  # what Physics-IQ's masks are compared with
     ],
 }
 
