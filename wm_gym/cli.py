@@ -1,4 +1,4 @@
-"""What can be typed? The `wm-gym` command: record, train, compile, agent train, agent evaluate, improve, demo.
+"""What can be typed? The `wm-gym` command: record, train, compile, agent train, clone and evaluate, improve, demo.
 
 Each command is one `Command` below: its help text, its flags and the function that does the work. The functions import
 what they need when they run, so `wm-gym --help` stays quick.
@@ -174,7 +174,7 @@ def run_compile(args: argparse.Namespace) -> None:
         print(f"{engine.name} {engine.precision}, batch {batch}: {time.monotonic() - started:.1f} s")
 
 
-# ---------------------------------------------------------------- agent train, agent evaluate
+# ---------------------------------------------------------------- agent train, agent clone, agent evaluate
 
 
 def add_agent_train(parser: argparse.ArgumentParser) -> None:
@@ -208,6 +208,29 @@ def run_agent_train(args: argparse.Namespace) -> None:
         device=args.device, overwrite=args.overwrite,
     )
     print(f"trained: {out}\nnext: wm-gym agent evaluate {out} --env {args.env} --episodes 100")
+
+
+def add_agent_clone(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("dataset", metavar="DATASET", help="a LeRobotDataset v3.0 folder, best of an expert")
+    parser.add_argument("--env", required=True, metavar="ENV_ID",
+                        help="whose pixels and actions these are; " + ENV_ID_HELP)
+    parser.add_argument("--out", required=True, metavar="DIR", help="the agent folder to write")
+    parser.add_argument("--episodes", type=positive_int, default=None, metavar="N",
+                        help="only the first so many (default: all; every tenth is held out)")
+    parser.add_argument("--updates", type=positive_int, default=3000, metavar="N", help="(default: 3000)")
+    parser.add_argument("--seed", type=int, default=0, help="(default: 0)")
+    parser.add_argument("--recipe", default=None, metavar="FILE",
+                        help="YAML whose ppo policy it is (default: wm_gym/rl/recipes/ppo.yml)")
+    parser.add_argument("--device", default="auto", help="auto, cpu, cuda (default: auto)")
+    parser.add_argument("--overwrite", action="store_true", help="replace an agent that is there")
+
+
+def run_agent_clone(args: argparse.Namespace) -> None:
+    from wm_gym.rl.clone import clone_agent
+
+    out = clone_agent(args.dataset, args.env, args.out, updates=args.updates, episodes=args.episodes, seed=args.seed,
+                      recipe_file=args.recipe, device=args.device, overwrite=args.overwrite)
+    print(f"cloned: {out}\nnext: wm-gym agent evaluate {out} --env {args.env} --episodes 100")
 
 
 def add_agent_evaluate(parser: argparse.ArgumentParser) -> None:
@@ -306,6 +329,9 @@ COMMANDS = (
     Command("agent train", "train a policy in an environment with Stable-Baselines3",
             "wm-gym agent train ppo --env wm_gym/Reach-v0 --out my-agent",
             add_agent_train, run_agent_train),
+    Command("agent clone", "train a policy to repeat a dataset's actions (behaviour cloning)",
+            "wm-gym agent clone expert-data --env wm_gym/ReachPyBullet-v0 --out my-clone",
+            add_agent_clone, run_agent_clone),
     Command("agent evaluate", "measure a policy, in a learned world and in its physics twin from the same starts",
             "wm-gym agent evaluate my-agent --env wm_gym/Reach-v0 --episodes 100",
             add_agent_evaluate, run_agent_evaluate),
@@ -316,7 +342,7 @@ COMMANDS = (
             "wm-gym demo",
             add_demo, run_demo),
 )
-GROUPS = {"agent": "train or evaluate a policy"}
+GROUPS = {"agent": "train, clone or evaluate a policy"}
 
 
 def build_parser() -> argparse.ArgumentParser:

@@ -35,6 +35,12 @@ def card_text(name: str, config: dict[str, Any], results: dict[str, Any] | None)
     if config.get("init"):
         trained += f", going on from `{config['init']}` ({config['n_timesteps_before']:,} steps)"
     versions = ", ".join(f"{k.replace('_', '-')} {v}" for k, v in config["trained_with"].items() if k != "date")
+    how = f"trained in {where} `{env_id}`: {trained}{_reached(reached)}"
+    command, at_a_time = f"train {config['algo']}", f"; {config['n_envs']} environments at a time"
+    if cloned := config.get("cloned_from"):
+        how = (f"cloned for `{env_id}` from {cloned['episodes']:,} episodes of `{cloned['dataset']}`: "
+               f"{cloned['updates']:,} updates, squared error of held-out actions {cloned['held_out_squared_error']}")
+        command, at_a_time = f"clone {cloned['dataset']}", ""
     batched = "          # a dict of arrays with a leading batch axis" if _is_dict(config) else ""
     hyperparameters = yaml.safe_dump({
         **config.get("hyperparameters", {}), "policy": config["policy"], "policy_kwargs": config["policy_kwargs"],
@@ -45,7 +51,7 @@ def card_text(name: str, config: dict[str, Any], results: dict[str, Any] | None)
 
 # {name}
 
-A **{algo}** policy of Stable-Baselines3, trained in {where} `{env_id}`: {trained}{_reached(reached)}.
+A **{algo}** policy of Stable-Baselines3, {how}.
 
 ## Measured
 
@@ -66,10 +72,10 @@ action = agent.act(observation[None])[0]{batched}
 ## Training
 
 ```
-wm-gym agent train {config['algo']} --env {env_id} --seed {config['seed']}{_init(config)} --out {name}
+wm-gym agent {command} --env {env_id} --seed {config['seed']}{_init(config)} --out {name}
 ```
 
-Trained {config['trained_with'].get('date', '')} with {versions}; {config['n_envs']} environments at a time.
+Trained {config['trained_with'].get('date', '')} with {versions}{at_a_time}.
 
 ```yaml
 {hyperparameters}

@@ -1,0 +1,116 @@
+"""How is a policy learned from recordings alone? Behaviour cloning of a dataset's actions into a recipe's policy."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+import stable_baselines3
+import torch
+from stable_baselines3.common.preprocessing import is_image_space
+from tqdm import tqdm
+
+from wm_gym.data import ClipData, open_clips
+from wm_gym.registration import find_spec, is_learned
+from wm_gym.rl.agent_folder import CONFIG_FILE, save_agent
+from wm_gym.rl.card import write_card
+from wm_gym.rl.recipe import algorithm, load_recipe, sb3_arguments
+from wm_gym.sb3 import make_sb3_env
+
+ALGO = "ppo"  # whose policy it is: `wm-gym agent train ppo --init CLONE` goes on from it
+HELD_OUT = 10  # every so manieth episode is not trained on
+
+
+def clone_agent(dataset: str | Path, env_id: str, out: str | Path, updates: int = 3000, episodes: int | None = None,
+                seed: int = 0, *, env_kwargs: dict[str, Any] | None = None, recipe_file: str | Path | None = None,
+                batch: int = 128, learning_rate: float = 1e-3, device: str = "auto", progress: bool = True,
+                overwrite: bool = False) -> Path:
+    """Train PPO's policy to repeat a dataset's actions from its frames; returns the agent folder `out`.
+
+    The squared error of the policy's mean action, on frames of the first `episodes` episodes (default: all; every tenth
+    is held out, its error goes to config.yml). env_id: whose observation and action space the policy has, and whose
+    recipe shapes it. Raises FileExistsError where `out` is there, ValueError where the environment is not seen in
+    pixels of the dataset's size or its actions are others, and for fewer than 2 episodes.
+    """
+    find_spec(env_id)
+    out = Path(out)
+    if out.exists() and not (overwrite and (out / CONFIG_FILE).is_file()):
+        raise FileExistsError(f"{out} is there; choose another --out" +
+                              (", or pass --overwrite" if (out / CONFIG_FILE).is_file() else ": it is no agent folder"))
+    clips = open_clips(dataset, progress=progress)
+    count = min(episodes or len(clips), len(clips))
+    if count < 2:
+        raise ValueError(f"{dataset}: {count} episode to learn from; expected at least 2, one of them held out")
+    recipe = load_recipe(ALGO, env_id, recipe_file)
+    env = make_sb3_env(env_id, 1, seed, **(env_kwargs or {}))
+    try:
+        _check_spaces(env.observation_space, env.action_space, clips, env_id)
+        arguments = sb3_arguments(ALGO, recipe, env.observation_space)
+        model = algorithm(ALGO)(arguments["policy"], env, policy_kwargs=arguments["policy_kwargs"], seed=seed,
+                                device=device)
+    finally:
+        env.close()
+    held = np.arange(count) % HELD_OUT == min(HELD_OUT, count) - 1
+    rows, shown = (_rows(clips, np.flatnonzero(which)) for which in (~held, held))
+    started = time.monotonic()
+    _fit(model.policy, clips, rows, updates, batch, learning_rate, seed, progress)
+    save_agent(model, out, {
+        "algo": ALGO, "policy": arguments["policy"], "env_id": env_id, "env_kwargs": dict(env_kwargs or {}),
+        "learned": is_learned(find_spec(env_id)), "env_wrapper": None, "frame_stack": 1, "seed": seed, "init": None,
+        "cloned_from": {"dataset": Path(dataset).name, "episodes": int((~held).sum()), "updates": updates,
+                        "held_out_squared_error": round(_error(model.policy, clips, shown), 5)},
+        "n_timesteps_before": 0, "n_timesteps": 0, "training_seconds": round(time.monotonic() - started, 1),
+        "hyperparameters": {"learning_rate": learning_rate}, "n_envs": 1,
+        "trained_with": {"stable_baselines3": stable_baselines3.__version__, "torch": str(torch.__version__),
+                         "date": time.strftime("%Y-%m-%d")}})
+    write_card(out)
+    return out
+
+
+def _check_spaces(observation: gym.Space, action: gym.Space, clips: ClipData, env_id: str) -> None:
+    height, width = clips.frames.shape[1:3]
+    shapes = ((height, width, 3), (3, height, width))
+    if not is_image_space(observation) or observation.shape not in shapes:
+        raise ValueError(f"{env_id} shows {observation}; a policy is cloned from pixels of the dataset's size, "
+                         f"{height} x {width} x 3")
+    if not isinstance(action, gym.spaces.Box) or action.shape != clips.action.shape[1:]:
+        raise ValueError(f"{env_id} takes {action}, the dataset's actions are {list(clips.action.shape[1:])}; "
+                         "record that environment")
+
+
+def _rows(clips: ClipData, episodes: np.ndarray) -> np.ndarray:
+    """Rows with an action that led somewhere: all of an episode but its last."""
+    return np.concatenate([np.arange(clips.episode_offset[e], clips.episode_offset[e + 1] - 1) for e in episodes])
+
+
+def _means(policy, frames: np.ndarray) -> torch.Tensor:
+    """The mean action [B, A] of frames uint8 [B, H, W, 3]."""
+    pictures = torch.from_numpy(np.ascontiguousarray(frames.transpose(0, 3, 1, 2))).to(policy.device)
+    return policy.get_distribution(pictures).distribution.mean
+
+
+def _fit(policy, clips: ClipData, rows: np.ndarray, updates: int, batch: int, learning_rate: float, seed: int,
+         progress: bool) -> None:
+    rng = np.random.default_rng(seed)
+    optimizer = torch.optim.AdamW(policy.parameters(), lr=learning_rate, weight_decay=1e-3)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, learning_rate, total_steps=updates, pct_start=0.05)
+    policy.set_training_mode(True)
+    for _ in tqdm(range(updates), desc="cloning", mininterval=1.0, disable=not progress):
+        chosen = np.sort(rng.choice(rows, batch))
+        wanted = torch.from_numpy(clips.action[chosen]).to(policy.device)
+        loss = (_means(policy, clips.frames[chosen]) - wanted).square().mean()
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        schedule.step()
+    policy.set_training_mode(False)
+
+
+@torch.inference_mode()
+def _error(policy, clips: ClipData, rows: np.ndarray) -> float:
+    pieces = np.array_split(rows, -(-len(rows) // 512))
+    return float(sum(((_means(policy, clips.frames[piece]).cpu().numpy() - clips.action[piece]) ** 2).mean(1).sum()
+                     for piece in pieces) / len(rows))
