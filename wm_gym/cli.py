@@ -1,4 +1,4 @@
-"""What can be typed? The `wm-gym` command: record, train, compile, agent train, clone and evaluate, improve, demo.
+"""What can be typed? The `wm-gym` command and all its words.
 
 Each command is one `Command` below: its help text, its flags and the function that does the work. The functions import
 what they need when they run, so `wm-gym --help` stays quick.
@@ -259,6 +259,26 @@ def run_agent_evaluate(args: argparse.Namespace) -> None:
     print(summary(results))
 
 
+# ---------------------------------------------------------------- evaluate-policies
+
+
+def add_evaluate_policies(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("agents", metavar="AGENT", nargs="+", help="agent folders, each trained independently")
+    parser.add_argument("--out", required=True, metavar="DIR",
+                        help="policies.json, policies.png and a file a policy; the same command goes on there")
+    parser.add_argument("--world", default=None, metavar="WORLD",
+                        help="judge all in this world (default: each in its own, or in the one whose twin is its own)")
+    parser.add_argument("--episodes", type=positive_int, default=400, metavar="N",
+                        help="matched starts a policy (default: 400)")
+    parser.add_argument("--seed", type=int, default=0, help="of the starts (default: 0)")
+
+
+def run_evaluate_policies(args: argparse.Namespace) -> None:
+    from wm_gym.evaluation.policies import evaluate_policies, summary
+
+    print(summary(evaluate_policies(args.agents, args.out, args.episodes, args.seed, world=args.world)))
+
+
 # ---------------------------------------------------------------- improve
 
 
@@ -335,6 +355,9 @@ COMMANDS = (
     Command("agent evaluate", "measure a policy, in a learned world and in its physics twin from the same starts",
             "wm-gym agent evaluate my-agent --env wm_gym/Reach-v0 --episodes 100",
             add_agent_evaluate, run_agent_evaluate),
+    Command("evaluate-policies", "does a world judge policies as its physics twin does?",
+            "wm-gym evaluate-policies agent-a agent-b agent-c agent-d --out judged",
+            add_evaluate_policies, run_evaluate_policies),
     Command("improve", "train an agent in a world, record it in the twin, finetune the world, and again",
             "wm-gym improve my-world --dataset reach-data --rounds 2 --out improved",
             add_improve, run_improve),

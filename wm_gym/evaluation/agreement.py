@@ -34,16 +34,15 @@ def correlation(world: Sequence[float], real: Sequence[float], seed: int = 0) ->
     policies the intervals and the drop, and "undefined" says why; it is None otherwise. ValueError as in `mmrv`.
     """
     w, r = _rates(world, real)
-    result = {"policies": len(w), **dict.fromkeys(("pearson", "low", "high", "bootstrap_low", "bootstrap_high",
-                                                   "permutation_p", "spearman", "largest_drop_one"))}
     if why := _undefined(w, r):
-        return {**result, "undefined": why}
+        return _unknown(len(w), why)
     found, rng = pearsonr(w, r), np.random.default_rng(seed)
     chance = pearsonr(w, r, alternative="greater", method=PermutationMethod(n_resamples=RESAMPLES, rng=rng))
-    result |= {"pearson": float(found.statistic), "spearman": float(spearmanr(w, r).statistic),
-               "permutation_p": float(chance.pvalue)}
+    result = _unknown(len(w), f"{FEWEST} policies; an interval needs at least {FEWEST + 1}") | {
+        "pearson": float(found.statistic), "spearman": float(spearmanr(w, r).statistic),
+        "permutation_p": float(chance.pvalue)}
     if len(w) == FEWEST:
-        return {**result, "undefined": f"{FEWEST} policies; an interval needs at least {FEWEST + 1}"}
+        return result
     fisher = found.confidence_interval(0.95)
     low, high = np.quantile(_row_correlations(w, r, rng.integers(0, len(w), (RESAMPLES, len(w)))), [0.025, 0.975])
     rest = np.array([np.delete(np.arange(len(w)), i) for i in range(len(w))])
@@ -65,8 +64,8 @@ def agreement(world: np.ndarray, physics: np.ndarray, seed: int = 0) -> dict:
         raise ValueError(f"outcomes of shapes {world.shape} and {physics.shape}; expected two [policies, episodes]")
     w, r = world.mean(1), physics.mean(1)
     band = (r >= BAND[0]) & (r <= BAND[1])
-    inside = correlation(w[band], r[band], seed) if band.any() else {
-        "policies": 0, "undefined": f"no policy has {BAND[0]:.0%} to {BAND[1]:.0%} success in physics"}
+    inside = correlation(w[band], r[band], seed) if band.any() else _unknown(
+        0, f"no policy has {BAND[0]:.0%} to {BAND[1]:.0%} success in physics")
     return {"all": correlation(w, r, seed), "within_band": inside, "mmrv": mmrv(w, r),
             "perfect_world": perfect_world(r, world.shape[1], seed=seed), "granularity": 1 / world.size,
             "optimism": float(world[~physics].mean()) if not physics.all() else None,
@@ -142,6 +141,12 @@ def _row_correlations(w: np.ndarray, r: np.ndarray, rows: np.ndarray) -> np.ndar
     w, r = w[rows], r[rows]
     varied = (np.ptp(w, axis=1) > 0) & (np.ptp(r, axis=1) > 0)
     return pearsonr(w[varied], r[varied], axis=1).statistic
+
+
+def _unknown(policies: int, why: str) -> dict:
+    """What `correlation` returns where nothing can be said."""
+    return {"policies": policies, **dict.fromkeys(("pearson", "low", "high", "bootstrap_low", "bootstrap_high",
+                                                   "permutation_p", "spearman", "largest_drop_one")), "undefined": why}
 
 
 def _undefined(w: np.ndarray, r: np.ndarray) -> str | None:

@@ -1,0 +1,83 @@
+"""Are many policies measured once each, compared as they should be, and kept over a kill?"""
+
+import json
+
+import numpy as np
+import pytest
+from stable_baselines3 import PPO
+from tiny_world import make_world
+
+from wm_gym.evaluation import policies
+from wm_gym.evaluation.policies import evaluate_policies, summary, world_of
+from wm_gym.rl.agent_folder import load_agent, save_agent
+from wm_gym.sb3 import make_sb3_env
+
+TWIN = "wm_gym/ReachPyBullet-v0"
+OPTIONS = {"workers": 0, "backend": "torch", "progress": False}
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory):
+    made = make_world(horizon=10, success_threshold=0.5)
+    made.spec.twin = TWIN
+    return made.save_pretrained(tmp_path_factory.mktemp("judge") / "tiny")
+
+
+@pytest.fixture(scope="module")
+def agents(world, tmp_path_factory):
+    """Four untrained policies, each of another seed."""
+    folder, env = tmp_path_factory.mktemp("agents"), make_sb3_env(TWIN, 1, 0)
+    identity = {"algo": "ppo", "policy": "CnnPolicy", "env_id": TWIN, "env_kwargs": {}, "learned": False,
+                "frame_stack": 1, "init": None}
+    try:
+        return [save_agent(PPO("CnnPolicy", env, seed=seed, device="cpu"), folder / f"agent-{seed}",
+                           identity | {"seed": seed}) for seed in range(4)]
+    finally:
+        env.close()
+
+
+def test_policies_are_measured_compared_and_kept(world, agents, tmp_path, monkeypatch):
+    results = evaluate_policies(agents, tmp_path / "judged", 2, world=world, **OPTIONS)
+    assert [p["agent"] for p in results["policies"]] == [a.name for a in agents]
+    assert all(p["physics"]["n"] == p["world"]["n"] == 2 for p in results["policies"])
+    assert results["agreement"]["all"]["all"]["policies"] == 4 and set(results["agreement"]) == {"all", "Tiny-v0"}
+    assert json.loads((tmp_path / "judged" / "policies.json").read_text()) == results
+    assert (tmp_path / "judged" / "policies.png").stat().st_size > 5000
+    assert "4 policies, 2 matched starts each" in summary(results)
+
+    (tmp_path / "judged" / "policies" / "agent-2.json").unlink()  # a kill in the third; the others are not run again
+    measured = []
+    once = policies.evaluate_matched
+    monkeypatch.setattr(policies, "evaluate_matched",
+                        lambda folder, *args, **kwargs: measured.append(folder.name) or once(folder, *args, **kwargs))
+    assert evaluate_policies(agents, tmp_path / "judged", 2, world=world, **OPTIONS) == results
+    assert measured == ["agent-2"]
+    with pytest.raises(ValueError, match="choose another --out"):
+        evaluate_policies(agents, tmp_path / "judged", 3, world=world, **OPTIONS)
+
+
+def test_one_policy_twice_is_no_two_policies(world, agents, tmp_path):
+    copy = tmp_path / "copy"
+    copy.mkdir()
+    for file in agents[0].iterdir():
+        (copy / file.name).write_bytes(file.read_bytes())
+    with pytest.raises(ValueError, match="the same weights"):
+        evaluate_policies([agents[0], copy], tmp_path / "judged", 2, world=world, **OPTIONS)
+    with pytest.raises(ValueError, match="the same name"):
+        evaluate_policies([agents[0], agents[0]], tmp_path / "judged", 2, world=world, **OPTIONS)
+
+
+def test_a_policy_trained_in_a_twin_is_judged_in_the_shipped_world_of_that_twin(agents):
+    agent = load_agent(agents[0])
+    assert world_of(agent) == "wm_gym/Reach-v0"
+    agent.config["env_id"] = "CartPole-v1"
+    with pytest.raises(ValueError, match="pass --world"):
+        world_of(agent)
+
+
+def test_the_summary_names_what_is_undefined():
+    rates = np.zeros((2, 4), bool)
+    rows = [{"per_episode": {"world_success": w, "physics_success": p}} for w, p in zip(rates, rates)]
+    found = policies._agreement(rows)
+    text = summary({"policies": [0, 0], "episodes": 4, "agreement": {"all": found}})
+    assert "undefined: 2 policies" in text and "no policy has 20% to 80%" in text and "optimism 0.000" in text

@@ -1,0 +1,137 @@
+"""Does a world judge policies as physics does? Many of them, from matched starts in both, kept one file a policy."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from wm_gym.evaluation.agreement import agreement, split_half
+from wm_gym.registration import NAMESPACE, catalogue_folders
+from wm_gym.rl.agent_folder import TENSORS_FILE, Agent, load_agent
+from wm_gym.rl.evaluate import evaluate_matched
+from wm_gym.rl.report import GREY, axes
+from wm_gym.spec import WorldSpec
+
+RESULTS_FILE, PLOT_FILE = "policies.json", "policies.png"
+
+
+def evaluate_policies(agents: Sequence[str | Path], out: str | Path, episodes: int = 400, seed: int = 0, *,
+                      world: str | Path | None = None, progress: bool = True, **options) -> dict[str, Any]:
+    """Measure independently trained policies in their worlds and the twins, and how far the two agree.
+
+    agents: folders; each is measured in `world`, else in the world that it was trained in, else in the shipped world
+    whose twin it was trained in. OUT/policies/<name>.json keeps each one's outcomes: what is there is not measured
+    again, so the same call goes on after a kill. Returns, and writes to OUT/policies.json, a list of success rates and
+    `agreement` over all policies and per world; OUT/policies.png is the scatter plot. options go to `evaluate_matched`.
+    Raises ValueError for two agents of one name or with the same weights, and where an agent's world cannot be told.
+    """
+    folders, out = [load_agent(agent).folder for agent in agents], Path(out)
+    _check_distinct(folders)
+    (out / "policies").mkdir(parents=True, exist_ok=True)
+    rows = []
+    for i, folder in enumerate(folders):
+        agent = load_agent(folder)
+        where = str(world or world_of(agent))
+        if progress:
+            print(f"{i + 1}/{len(folders)}  {folder.name} in {where}", flush=True)
+        rows.append(_measured(folder, where, out / "policies" / f"{folder.name}.json", episodes, seed, progress,
+                              options))
+    names = sorted({row["world_name"] for row in rows})
+    results = {
+        "episodes": episodes, "seed": seed,
+        "policies": [{key: row[key] for key in ("agent", "world_name", "world", "physics", "world_minus_physics")}
+                     for row in rows],
+        "agreement": {name: _agreement([row for row in rows if name in ("all", row["world_name"])])
+                      for name in ["all", *names]},
+    }
+    _write(out / RESULTS_FILE, results)
+    policy_plot(results["policies"], out / PLOT_FILE)
+    return results
+
+
+def world_of(agent: Agent) -> str | Path:
+    """The world that an agent is judged in: its own, else the shipped one whose twin it was trained in."""
+    if agent.world is not None:
+        return agent.world
+    for name, folder in catalogue_folders().items():
+        if WorldSpec.load(folder).twin == agent.env_id:
+            return f"{NAMESPACE}/{name}"
+    raise ValueError(f"{agent.folder} was trained in {agent.env_id}, the twin of no shipped world; pass --world")
+
+
+def policy_plot(policies: list[dict[str, Any]], path: Path) -> None:
+    """Write a PNG: a dot a policy, success in its world over success in physics, with 95 % intervals."""
+    figure, (axis,) = axes(1, (4.8, 4.6))
+    axis.plot([0, 100], [0, 100], color=GREY, linewidth=1)
+    for name in sorted({policy["world_name"] for policy in policies}):
+        some = [policy for policy in policies if policy["world_name"] == name]
+        (x, x_error), (y, y_error) = (_percent([policy[side] for policy in some]) for side in ("physics", "world"))
+        axis.errorbar(x, y, xerr=x_error, yerr=y_error, fmt="o", markersize=5, linewidth=1, label=name)
+    axis.set(xlim=(-3, 103), ylim=(-3, 103), xlabel="success in physics, %", ylabel="success in the world, %",
+             aspect="equal")
+    axis.legend(frameon=False)
+    figure.savefig(path, dpi=170)
+
+
+def summary(results: dict[str, Any]) -> str:
+    """The results in a few lines for a terminal."""
+    lines = [f"{len(results['policies'])} policies, {results['episodes']} matched starts each"]
+    for name, found in results["agreement"].items():
+        r, inside = found["all"], found["within_band"]
+        lines.append(f"  {name}: {r['policies']} policies, Pearson {_number(r['pearson'])} [{_number(r['low'])}, "
+                     f"{_number(r['high'])}], {inside['policies']} of them at 20-80 %: {_number(inside['pearson'])}; "
+                     f"MMRV {found['mmrv']:.3f} (a perfect world {found['perfect_world']['mmrv']:.3f}); optimism "
+                     f"{_number(found['optimism'])}, pessimism {_number(found['pessimism'])}")
+        lines += [f"    undefined: {part['undefined']}" for part in (r, inside) if part["undefined"]]
+    return "\n".join(lines)
+
+
+def _measured(folder: Path, world: str, path: Path, episodes: int, seed: int, progress: bool,
+              options: dict[str, Any]) -> dict[str, Any]:
+    """`evaluate_matched` of an agent, or what an earlier call kept of it."""
+    question = {"agent": folder.name, "asked_of": world, "episodes": episodes, "seed": seed}
+    if path.is_file():
+        kept = json.loads(path.read_text())
+        if (asked := {key: kept.get(key) for key in question}) != question:
+            raise ValueError(f"{path} answers {asked}, not {question}; choose another --out")
+        return kept
+    results = evaluate_matched(folder, world, None, episodes, seed, baselines=(), progress=progress, **options)
+    _write(path, results | question)
+    return results | question
+
+
+def _agreement(rows: list[dict[str, Any]]) -> dict[str, Any]:
+    world, physics = (np.array([row["per_episode"][f"{side}_success"] for row in rows], bool)
+                      for side in ("world", "physics"))
+    halves = split_half(physics) if physics.shape[1] > 1 else {"undefined": "one episode a policy"}
+    return {**agreement(world, physics), "physics_split_half": halves}
+
+
+def _check_distinct(folders: list[Path]) -> None:
+    seen: dict[Any, Path] = {}
+    for folder in folders:
+        for key, what in ((folder.name, "the same name"), ((folder / TENSORS_FILE).read_bytes(), "the same weights")):
+            if key in seen:
+                raise ValueError(f"{folder} and {seen[key]} have {what}; a unit is an independently trained policy")
+            seen[key] = folder
+
+
+def _percent(rates: list[dict]) -> tuple[np.ndarray, np.ndarray]:
+    """Rates in %, and how far their intervals reach below and above [2, k]."""
+    middle, low, high = (100 * np.array([rate[key] for rate in rates]) for key in ("rate", "low", "high"))
+    return middle, np.stack([middle - low, high - middle])
+
+
+def _number(value: float | None) -> str:
+    return "undefined" if value is None else f"{value:.3f}"
+
+
+def _write(path: Path, value: dict[str, Any]) -> None:
+    beside = path.with_name(f".{path.name}.{os.getpid()}")
+    beside.write_text(json.dumps(value) + "\n")
+    beside.rename(path)
