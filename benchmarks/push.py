@@ -1,17 +1,19 @@
 """Does the Push world keep the block where physics does? Ceiling, floor and controls beside it.
 
-    python benchmarks/push.py WORLD TRAIN_DATASET HELD_OUT_DATASET
+    python benchmarks/push.py WORLD TRAIN_DATASET HELD_OUT_DATASET [--beside OTHER_WORLD ... --name NAME]
 
 Held-out episodes in which physics moves the block >= 5 cm, same starts and actions. `state model`: an MLP on simulator
 states, trained on the same transitions (ceiling). `chaos`: PyBullet against itself, its block put 2 mm and 3 degrees
 off at the start (floor). `frozen` repeats the first frame, `deaf` is the world given zero actions, `real frames` are
 physics' own, read as the generated ones are. Motion without contact is told from the median of three readings, where
-the block is found; where it is not, it counts as lost.
+the block is found; where it is not, it counts as lost. Worlds beside the first are read by the same network, which
+has learned the first one's reconstructions: let them share its tokenizer.
 """
 
 from __future__ import annotations
 
 import argparse
+from pathlib import Path
 
 import gymnasium as gym
 import numpy as np
@@ -24,6 +26,7 @@ from wm_gym.evaluation.contact import contact_ratio, motion_without_contact, obj
 from wm_gym.evaluation.state_decoder import fit_state_decoder
 from wm_gym.evaluation.state_model import fit_state_model
 from wm_gym.physics.push import BESIDE, PushTask
+from wm_gym.shared import load_world
 from wm_gym.training.report import roll_out
 from wm_gym.world import World
 
@@ -91,11 +94,13 @@ def main() -> None:
     parser.add_argument("world")
     parser.add_argument("train")
     parser.add_argument("held_out")
+    parser.add_argument("--beside", nargs="*", default=[], metavar="WORLD", help="other worlds, a row each")
+    parser.add_argument("--name", help="of the results (default: the world's)")
     parser.add_argument("--updates", type=int, default=5000, help="of the state decoder (default: 5000)")
     parser.add_argument("--model-updates", type=int, default=8000, help="of the state model (default: 8000)")
     parser.add_argument("--episodes", type=int, default=300, help="at most (default: 300)")
     args = parser.parse_args()
-    world, clips, held = World.from_pretrained(args.world), open_clips(args.train), open_clips(args.held_out)
+    world, clips, held = load_world(args.world), open_clips(args.train), open_clips(args.held_out)
 
     known, told = states(clips), states(held)
     report = fit_state_decoder(clips.frames, known[:, :4], held.frames[::7], told[::7, :4],
@@ -104,9 +109,13 @@ def main() -> None:
 
     rows = pushed_rows(held, told, args.episodes)
     truth, frames, actions = told[rows], held.frames[rows], held.action[rows[:, :-1]]
-    engine, poses = make_engine(world, "auto"), held.proprioception[rows[:, :1]]
-    made = {"world": roll_out(world, frames[:, :1], actions, poses, engine=engine)["frame"],
-            "deaf": roll_out(world, frames[:, :1], np.zeros_like(actions), poses, engine=engine)["frame"],
+    poses = held.proprioception[rows[:, :1]]
+
+    def acted(some: World, taken: np.ndarray) -> np.ndarray:
+        return roll_out(some, frames[:, :1], taken, poses, engine=make_engine(some))["frame"]
+
+    made = {"world": acted(world, actions), **{Path(w).name: acted(load_world(w), actions) for w in args.beside},
+            "deaf": acted(world, np.zeros_like(actions)),
             "frozen": np.repeat(frames[:, :1], max(HORIZONS), axis=1), "real frames": frames[:, 1:]}
     found, lost = {}, {}
     for name, pictures in made.items():
@@ -130,7 +139,7 @@ def main() -> None:
             "displacement_in_contact": contact_ratio(block, truth[..., 2:4], touched),
             "motion_without_contact": motion_without_contact(steady(block), gap, gone, CLEAR, STILL),
             "motion_without_contact_single_readings": motion_without_contact(block, gap, gone, CLEAR, STILL)}
-    write_results(f"push_{world.spec.name}", numbers)
+    write_results(f"push_{args.name or world.spec.name}", {"world_folder": args.world, **numbers})
 
 
 if __name__ == "__main__":
