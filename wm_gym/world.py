@@ -115,20 +115,20 @@ class World:
         sizes = PRESETS[preset] if isinstance(preset, str) else preset
         grid = tuple(s // 4 for s in spec.frame_size)
         spec.latent_shape = [sizes.latent_channels, *grid]
-        spec.context_frames = sizes.context_frames
+        spec.context_frames = max(sizes.lags) if sizes.dynamics == "unet" else sizes.context_frames
         angles = [i for i, n in enumerate(spec.action_names) if is_angle(n)]
         pose_angles = [i for i, n in enumerate(spec.proprioception_names) if is_angle(n)]
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             tokenizer = Tokenizer(sizes.latent_channels, sizes.encoder_width, sizes.decoder_width)
-            common = dict(latent_channels=sizes.latent_channels, grid=grid, context_frames=sizes.context_frames,
+            common = dict(latent_channels=sizes.latent_channels, grid=grid, context_frames=spec.context_frames,
                           action_dim=spec.action_dim, proprioception_dim=spec.proprioception_dim,
                           action_angles=tuple(angles), proprioception_angles=tuple(pose_angles),
                           condition_dim=sizes.condition_dim)
             if sizes.dynamics == "dit":
                 dynamics = DiTDynamics(**common, width=sizes.dit_width, layers=sizes.dit_layers, heads=sizes.dit_heads)
             else:
-                dynamics = UNetDynamics(**common, widths=sizes.widths)
+                dynamics = UNetDynamics(**common, widths=sizes.widths, lags=sizes.lags)
             heads = Heads(sizes.latent_channels, grid, dynamics.vector_dim, dynamics.pose_code.out_dim,
                           len(spec.reward_components), dynamics.feature_dim, sizes.head_width)
         if starts is None:

@@ -13,22 +13,27 @@ from wm_gym.models.conditioning import Conditioned
 
 
 class UNetDynamics(ModelMixin, ConfigMixin, Conditioned):
-    """x-prediction of the next latent from the last `context_frames` latents, the pinned first one, pose and action.
+    """x-prediction of the next latent from the latents of `lags` frames ago, the pinned first one, pose and action.
 
     The next pose is integrated first, p' = p + f(p, a), and conditions the U-Net through FiLM and a projected
     spatial map. The output is gated, z' = m * x + (1 - m) * z_t, so that what does not move is copied. Its memory is
-    the stack of the last latents.
+    the stack of the last `context_frames` latents; lags (default: all of them) are the ages that the network looks at:
+    a few old ones let it find again what an arm has hidden for a while.
     """
 
     @register_to_config
     def __init__(self, latent_channels: int = 4, grid: tuple[int, int] = (16, 16), context_frames: int = 2,
                  action_dim: int = 3, proprioception_dim: int = 3, action_angles: tuple[int, ...] = (),
                  proprioception_angles: tuple[int, ...] = (), widths: tuple[int, ...] = (32, 64, 96),
-                 condition_dim: int = 128, pose_maps: int = 8):
+                 condition_dim: int = 128, pose_maps: int = 8, lags: tuple[int, ...] = ()):
         super().__init__()
+        self.lags = sorted(lags or range(1, context_frames + 1), reverse=True)
+        if not 1 == self.lags[-1] <= self.lags[0] <= context_frames:
+            raise ValueError(f"lags={tuple(lags)} with context_frames={context_frames}; expected ages from 1, the "
+                             "newest, to context_frames")
         self.build_conditioning(action_dim, proprioception_dim, action_angles, proprioception_angles, condition_dim,
                                 pose_maps, grid)
-        inputs = latent_channels * (context_frames + 2) + (pose_maps if proprioception_dim else 0)
+        inputs = latent_channels * (len(self.lags) + 2) + (pose_maps if proprioception_dim else 0)
         self.stem = nn.Conv2d(inputs, widths[0], 3, padding=1)
         self.down_blocks, self.downs = nn.ModuleList(), nn.ModuleList()
         self.up_blocks, self.ups = nn.ModuleList(), nn.ModuleList()
@@ -69,7 +74,7 @@ class UNetDynamics(ModelMixin, ConfigMixin, Conditioned):
         first [B, C, h, w]; vector [B, V] from `encode_condition`; context_noise [B], the level added to the context.
         """
         context = memory["latents"]
-        inputs = [noisy, context.flatten(1, 2), first, *self.draw_pose(vector)]
+        inputs = [noisy, *(context[:, -lag] for lag in self.lags), first, *self.draw_pose(vector)]
         condition = self.condition(torch.cat([vector, tau[:, None], context_noise[:, None]], dim=1))
         h, skips = self.stem(torch.cat(inputs, dim=1)), []
         for block, down in zip(self.down_blocks, self.downs):

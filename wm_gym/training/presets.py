@@ -13,8 +13,9 @@ class Preset:
     latent_channels: int = 4
     encoder_width: int = 32
     decoder_width: int = 48
-    context_frames: int = 2
     dynamics: str = "unet"  # or "dit"
+    lags: tuple[int, ...] = (1, 2, 4, 8, 16)  # of the U-Net: ages of the frames it sees
+    context_frames: int = 2  # of the DiT: it sees the last so many
     widths: tuple[int, ...] = (32, 64, 96)  # of the U-Net, one block a level
     dit_width: int = 128
     dit_layers: int = 6
@@ -58,7 +59,7 @@ class Preset:
 
 PRESETS = {
     # seconds on a CPU: tests
-    "tiny": Preset(encoder_width=16, decoder_width=16, widths=(16, 32), dit_width=32, dit_layers=2,
+    "tiny": Preset(encoder_width=16, decoder_width=16, lags=(1, 2), widths=(16, 32), dit_width=32, dit_layers=2,
                    dit_heads=2, condition_dim=32, head_width=8,
                    tokenizer_updates=150, pose_updates=150, dynamics_updates=150, heads_updates=100, tokenizer_batch=32,
                    dynamics_batch=32, learning_rate=2e-3, ema_decay=0.95, warmup=10, rollout_lengths=(2, 4),

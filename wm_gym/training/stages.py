@@ -12,7 +12,6 @@ from wm_gym.models import Tokenizer
 from wm_gym.models.tokenizer import to_float
 from wm_gym.training.loop import Run, fit
 from wm_gym.training.losses import DynamicsLoss, HeadsLoss, PoseLoss, TokenizerLoss
-from wm_gym.training.presets import Preset
 from wm_gym.training.report import early_report
 from wm_gym.training.segments import Segments, SegmentSampler
 from wm_gym.world import World
@@ -92,8 +91,8 @@ def train_dynamics(run: Run, world: World, clips: ClipData, latents: np.ndarray,
     if dynamics.pose_net is not None:
         dynamics.pose_net.requires_grad_(False)
     loss = DynamicsLoss(dynamics, world.tokenizer, sizes.moved_weight, sizes.pixel_weight)
-    sampler = SegmentSampler(clips, sizes.context_frames, trained, sizes.latest_share)
-    shown = held_out_segments(clips, held, sizes, run.seed)
+    sampler = SegmentSampler(clips, world.spec.context_frames, trained, sizes.latest_share)
+    shown = held_out_segments(clips, held, world.spec.context_frames, run.seed)
 
     def batch(rng, torch_rng, update):
         steps = 1
@@ -104,7 +103,7 @@ def train_dynamics(run: Run, world: World, clips: ClipData, latents: np.ndarray,
         tau = torch.rand(size, generator=torch_rng) * (torch.rand(size, generator=torch_rng) < 0.25)
         level = sizes.context_noise * torch.rand(size, generator=torch_rng) * \
             (torch.rand(size, generator=torch_rng) < 0.5)
-        context = inputs["latents"][:, :sizes.context_frames]
+        context = inputs["latents"][:, :world.spec.context_frames]
         return {**inputs, "tau": tau, "level": level,
                 "context_noise": torch.randn(context.shape, generator=torch_rng)}
 
@@ -126,7 +125,7 @@ def train_heads(run: Run, world: World, clips: ClipData, latents: np.ndarray, tr
         return
     heads.requires_grad_(True)
     loss = HeadsLoss(heads, world.dynamics, clips.meta["has_success"])
-    sampler = SegmentSampler(clips, sizes.context_frames, trained, sizes.latest_share)
+    sampler = SegmentSampler(clips, world.spec.context_frames, trained, sizes.latest_share)
     reward = (torch.from_numpy(np.asarray(clips.reward)) - heads.reward_mean.cpu()) / heads.reward_std.cpu()
     success = torch.from_numpy(np.asarray(clips.success, np.float32))
 
@@ -141,9 +140,9 @@ def train_heads(run: Run, world: World, clips: ClipData, latents: np.ndarray, tr
     _save_stage(run, "heads", heads)
 
 
-def held_out_segments(clips: ClipData, held: np.ndarray, sizes: Preset, seed: int) -> Segments:
+def held_out_segments(clips: ClipData, held: np.ndarray, context: int, seed: int) -> Segments:
     """The 32 held-out segments of up to 25 steps that every report shows."""
-    return SegmentSampler(clips, sizes.context_frames, held).draw(np.random.default_rng([seed, 4]), 32, 25)
+    return SegmentSampler(clips, context, held).draw(np.random.default_rng([seed, 4]), 32, 25)
 
 
 def _segment_inputs(segments, clips: ClipData, latents: np.ndarray, torch_rng: torch.Generator) -> dict:

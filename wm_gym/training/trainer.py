@@ -86,7 +86,7 @@ def train(dataset: str | Path | Sequence[str | Path], out: str | Path, preset: s
         for module in world.modules().values():
             module.to("cpu", memory_format=torch.contiguous_format)
         world.save_pretrained(out)
-        numbers = early_report(world, clips, held_out_segments(clips, held, sizes, seed), background)
+        numbers = early_report(world, clips, held_out_segments(clips, held, spec.context_frames, seed), background)
         write_card(out, spec, {"preset": preset, "seed": seed}, numbers, len(clips), run.seconds())
         (folder / "latents.npy").unlink(missing_ok=True)
         shutil.rmtree(folder / "checkpoints", ignore_errors=True)
