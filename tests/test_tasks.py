@@ -165,3 +165,17 @@ def test_the_way_round_is_a_reward_without_jumps(task, object_name, slopes, poli
         gains.append(gained)
     env.close()
     assert policy != "expert" or min(gains) > 0.1
+
+
+def test_random_episodes_jitter_or_wander_which_turns_the_block():
+    env, roamed, turned = make(PUSH), {True: [], False: []}, {True: [], False: []}
+    for seed in range(12):
+        env.reset(seed=seed)
+        policy, before = env.scripted_policy("random", np.random.default_rng(seed)), env.task.object_poses()["block"]
+        way = np.array([env.step(policy.act()) and env.scene.end_effector()[:2] for _ in range(env.horizon)])
+        after = env.task.object_poses()["block"]
+        roamed[policy.wanders].append(np.linalg.norm(np.diff(way, axis=0), axis=1).sum())
+        turned[policy.wanders].append(abs(after[3:] @ before[3:]) < np.cos(0.25 / 2))  # by more than 0.25 rad
+    assert min(map(len, roamed.values())) >= 2
+    assert np.mean(roamed[True]) > 1.1 * np.mean(roamed[False])
+    assert np.mean(turned[True]) >= 0.25

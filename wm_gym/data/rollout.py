@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-MIX = {"expert": 0.2, "noisy": 0.35, "random": 0.2, "near-miss": 0.25}  # shares of --policy mix
+MIX = {"expert": 0.2, "noisy": 0.3, "random": 0.3, "near-miss": 0.2}  # shares of --policy mix
 POLICIES = (*MIX, "mix")
 KINDS = (*MIX, "agent")  # what the column policy_kind counts
 AGENT = "agent:"  # a policy that is a trained agent: agent:FOLDER

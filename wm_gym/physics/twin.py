@@ -10,9 +10,11 @@ from gymnasium.error import ClosedEnvironmentError, ResetNeeded
 
 from wm_gym import spaces
 from wm_gym.physics import SCRIPTED_KINDS, TASKS
+from wm_gym.physics.scene import STEP
 
 MIN_PIXELS = 8  # of 64 x 64, that a body must show when an episode starts
 WAYS = "{'physics_state': vector} or {'episode': i, 't': k} (of the start bank)"
+WANDERING = 0.6  # share of the random episodes
 JOINTS = 21  # leading entries of a physics state that belong to the robot
 
 
@@ -165,7 +167,11 @@ class PandaTwin(gym.Env):
 
 
 class ScriptedPolicy:
-    """expert, noisy (expert with a persistent disturbance), random (smooth) or near-miss (a deliberate failure)."""
+    """expert, noisy (expert with a persistent disturbance), random or near-miss (a deliberate failure).
+
+    random is smooth noise in some episodes; in the others the gripper heads for random places, half of them around an
+    object: the arm passes in front of things and shoves them at every angle, which no expert does.
+    """
 
     def __init__(self, env: PandaTwin, kind: str, rng: np.random.Generator, noise: float):
         if kind not in SCRIPTED_KINDS:
@@ -175,10 +181,13 @@ class ScriptedPolicy:
         self.noise = noise if kind != "noisy" else noise * rng.uniform(1, 5)
         self.drift = np.zeros(env.action_space.shape)
         self.aim = env.task.near_miss(rng) if kind == "near-miss" else env.task.expert
+        self.wanders, self.place, self.steps_left = kind == "random" and rng.uniform() < WANDERING, None, 0
 
     def act(self) -> np.ndarray:
         """The next action, float32 [A] in [-1, 1]."""
         shape = self.drift.shape
+        if self.wanders:
+            return self._wander()
         if self.kind == "random":
             self.drift = 0.8 * self.drift + 0.6 * self.rng.normal(size=shape)
             return np.clip(self.drift, -1, 1).astype(np.float32)
@@ -189,4 +198,18 @@ class ScriptedPolicy:
             action = action + self.drift
         elif self.kind == "near-miss":
             action = action + 0.2 * self.noise * self.rng.normal(size=shape)
+        return np.clip(action, -1, 1).astype(np.float32)
+
+    def _wander(self) -> np.ndarray:
+        """Towards a place; another one when it is reached, or after 25 steps."""
+        task, at = self.env.task, self.env.scene.end_effector()[:len(self.drift)]
+        if self.steps_left == 0 or np.linalg.norm(self.place - at) < 0.015:
+            self.place, self.steps_left = self.rng.uniform(task.low, task.high), 25
+            if self.rng.uniform() < 0.5:
+                objects = [pose[:len(at)] for pose in task.object_poses().values()]
+                near = objects[self.rng.integers(len(objects))] + self.rng.normal(scale=0.06, size=len(at))
+                self.place = np.clip(near, task.low, task.high)
+        self.steps_left -= 1
+        way = (self.place - at) / STEP
+        action = way / max(1.0, np.linalg.norm(way)) + 0.15 * self.rng.normal(size=len(at))
         return np.clip(action, -1, 1).astype(np.float32)
