@@ -23,7 +23,7 @@ def test_simplers_published_table():
         real, sim = ([table[side][task][p] for p in policies] for side in ("real", "sim"))
         assert mmrv(sim, real) == pytest.approx(expected["mmrv"], abs=1e-6), task
         found = correlation(sim, real)
-        assert found["pearson"] == pytest.approx(expected["pearson"], abs=1e-5)  # SIMPLER adds an epsilon, task
+        assert found["pearson"] == pytest.approx(expected["pearson"], abs=1e-5), task  # SIMPLER adds an epsilon
         assert (found["low"] is None) == (len(policies) == 3) == bool(found["undefined"]), task
 
 

@@ -13,7 +13,6 @@ The layout is lerobot 0.4.4's own; a folder written here opens there, and the ot
 import json
 from pathlib import Path
 
-import numpy as np
 
 CODEBASE_VERSION = "v3.0"
 DATA_PATH = "data/chunk-{chunk_index:03d}/file-{file_index:03d}.parquet"
@@ -109,20 +108,3 @@ def read_info(root):
     if missing:
         raise DatasetError(f"{path} lacks {', '.join(missing)}; fetch or record the dataset again")
     return info
-
-
-def write_json(path, value):
-    """Write `value` as JSON beside `path` and rename it there."""
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    beside = path.with_name(path.name + ".part")
-    beside.write_text(json.dumps(value, indent=4, default=_plain))
-    beside.replace(path)
-
-
-def _plain(value):
-    if isinstance(value, np.ndarray):
-        return value.tolist()
-    if isinstance(value, np.generic):
-        return value.item()
-    raise TypeError(f"{type(value).__name__} {value!r} cannot be written as JSON")

@@ -15,8 +15,9 @@ from wm_gym.data import lerobot_stats as stats
 from wm_gym.data.lerobot_resume import WRITING, committed, compare, lock
 from wm_gym.data.lerobot_schema import (CODEBASE_VERSION, DATA_PATH, EPISODES_PATH, FILES_PER_CHUNK, INDEX_FEATURES,
                                         INFO_PATH, STATS_PATH, TASKS_PATH, VIDEO_PATH, DatasetError, arrow_schema,
-                                        read_info, write_json)
+                                        read_info)
 from wm_gym.data.video import VideoWriter
+from wm_gym.files import write_json
 
 
 class LeRobotWriter:
@@ -147,10 +148,10 @@ class LeRobotWriter:
         for source, target in moves:
             (self.root / target).parent.mkdir(parents=True, exist_ok=True)
             os.replace(folder / source, self.root / target)
-        write_json(self.root / STATS_PATH, stats.aggregate(self._shard_stats))
+        write_json(self.root / STATS_PATH, stats.aggregate(self._shard_stats), indent=4)
         self.info |= {"total_episodes": self.num_episodes, "total_frames": self.num_frames,
                       "total_tasks": len(self._tasks), "splits": {"train": f"0:{self.num_episodes}"}}
-        write_json(self.root / INFO_PATH, self.info)
+        write_json(self.root / INFO_PATH, self.info, indent=4)
         self._shard += 1
         self._begin_shard()
 

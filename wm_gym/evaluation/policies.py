@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -11,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from wm_gym.evaluation.agreement import agreement, split_half
+from wm_gym.files import write_json
 from wm_gym.registration import NAMESPACE, catalogue_folders
 from wm_gym.rl.agent_folder import TENSORS_FILE, Agent, load_agent
 from wm_gym.rl.evaluate import evaluate_matched
@@ -30,16 +30,15 @@ def evaluate_policies(agents: Sequence[str | Path], out: str | Path, episodes: i
     `agreement` over all policies and per world; OUT/policies.png is the scatter plot. options go to `evaluate_matched`.
     Raises ValueError for two agents of one name or with the same weights, and where an agent's world cannot be told.
     """
-    folders, out = [load_agent(agent).folder for agent in agents], Path(out)
-    _check_distinct(folders)
+    agents, out = [load_agent(agent) for agent in agents], Path(out)
+    _check_distinct([agent.folder for agent in agents])
     (out / "policies").mkdir(parents=True, exist_ok=True)
     rows = []
-    for i, folder in enumerate(folders):
-        agent = load_agent(folder)
+    for i, agent in enumerate(agents):
         where = str(world or world_of(agent))
         if progress:
-            print(f"{i + 1}/{len(folders)}  {folder.name} in {where}", flush=True)
-        rows.append(_measured(folder, where, out / "policies" / f"{folder.name}.json", episodes, seed, progress,
+            print(f"{i + 1}/{len(agents)}  {agent.folder.name} in {where}", flush=True)
+        rows.append(_measured(agent, where, out / "policies" / f"{agent.folder.name}.json", episodes, seed, progress,
                               options))
     names = sorted({row["world_name"] for row in rows})
     results = {
@@ -49,7 +48,7 @@ def evaluate_policies(agents: Sequence[str | Path], out: str | Path, episodes: i
         "agreement": {name: _agreement([row for row in rows if name in ("all", row["world_name"])])
                       for name in ["all", *names]},
     }
-    _write(out / RESULTS_FILE, results)
+    write_json(out / RESULTS_FILE, results)
     policy_plot(results["policies"], out / PLOT_FILE)
     return results
 
@@ -91,17 +90,17 @@ def summary(results: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def _measured(folder: Path, world: str, path: Path, episodes: int, seed: int, progress: bool,
+def _measured(agent: Agent, world: str, path: Path, episodes: int, seed: int, progress: bool,
               options: dict[str, Any]) -> dict[str, Any]:
     """`evaluate_matched` of an agent, or what an earlier call kept of it."""
-    question = {"agent": folder.name, "asked_of": world, "episodes": episodes, "seed": seed}
+    question = {"agent": agent.folder.name, "asked_of": world, "episodes": episodes, "seed": seed}
     if path.is_file():
         kept = json.loads(path.read_text())
         if (asked := {key: kept.get(key) for key in question}) != question:
             raise ValueError(f"{path} answers {asked}, not {question}; choose another --out")
         return kept
-    results = evaluate_matched(folder, world, None, episodes, seed, baselines=(), progress=progress, **options)
-    _write(path, results | question)
+    results = evaluate_matched(agent, world, None, episodes, seed, baselines=(), progress=progress, **options)
+    write_json(path, results | question)
     return results | question
 
 
@@ -129,9 +128,3 @@ def _percent(rates: list[dict]) -> tuple[np.ndarray, np.ndarray]:
 
 def _number(value: float | None) -> str:
     return "undefined" if value is None else f"{value:.3f}"
-
-
-def _write(path: Path, value: dict[str, Any]) -> None:
-    beside = path.with_name(f".{path.name}.{os.getpid()}")
-    beside.write_text(json.dumps(value) + "\n")
-    beside.rename(path)

@@ -14,12 +14,14 @@ from __future__ import annotations
 
 import os
 import shutil
+import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import gymnasium as gym
 import numpy as np
+import stable_baselines3
 import torch
 import yaml
 from safetensors import SafetensorError
@@ -103,6 +105,8 @@ def save_agent(model: BaseAlgorithm, folder: str | Path, meta: dict[str, Any]) -
     config = {
         "format_version": FORMAT_VERSION,
         **meta,
+        "trained_with": {"stable_baselines3": stable_baselines3.__version__, "torch": str(torch.__version__),
+                         "date": time.strftime("%Y-%m-%d")},
         "policy_kwargs": encode_policy_kwargs(model.policy_kwargs),
         "observation_space": encode_space(model.observation_space),
         "action_space": encode_space(model.action_space),

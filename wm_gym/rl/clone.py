@@ -8,7 +8,6 @@ from typing import Any
 
 import gymnasium as gym
 import numpy as np
-import stable_baselines3
 import torch
 from stable_baselines3.common.preprocessing import is_image_space
 from tqdm import tqdm
@@ -21,7 +20,7 @@ from wm_gym.rl.recipe import algorithm, load_recipe, sb3_arguments
 from wm_gym.sb3 import make_sb3_env
 
 ALGO = "ppo"  # whose policy it is: `wm-gym agent train ppo --init CLONE` goes on from it
-HELD_OUT = 10  # every so manieth episode is not trained on
+HELD_OUT = 10  # one episode in so many is not trained on
 
 
 def clone_agent(dataset: str | Path, env_id: str, out: str | Path, updates: int = 3000, episodes: int | None = None,
@@ -36,10 +35,10 @@ def clone_agent(dataset: str | Path, env_id: str, out: str | Path, updates: int 
     pixels of the dataset's size or its actions are others, and for fewer than 2 episodes.
     """
     find_spec(env_id)
-    out = Path(out)
-    if out.exists() and not (overwrite and (out / CONFIG_FILE).is_file()):
+    out, is_agent = Path(out), (Path(out) / CONFIG_FILE).is_file()
+    if out.exists() and not (overwrite and is_agent):
         raise FileExistsError(f"{out} is there; choose another --out" +
-                              (", or pass --overwrite" if (out / CONFIG_FILE).is_file() else ": it is no agent folder"))
+                              (", or pass --overwrite" if is_agent else ": it is no agent folder"))
     clips = open_clips(dataset, progress=progress)
     count = min(episodes or len(clips), len(clips))
     if count < 2:
@@ -63,9 +62,7 @@ def clone_agent(dataset: str | Path, env_id: str, out: str | Path, updates: int 
         "cloned_from": {"dataset": Path(dataset).name, "episodes": int((~held).sum()), "updates": updates,
                         "held_out_squared_error": round(_error(model.policy, clips, shown), 5)},
         "n_timesteps_before": 0, "n_timesteps": 0, "training_seconds": round(time.monotonic() - started, 1),
-        "hyperparameters": {"learning_rate": learning_rate}, "n_envs": 1,
-        "trained_with": {"stable_baselines3": stable_baselines3.__version__, "torch": str(torch.__version__),
-                         "date": time.strftime("%Y-%m-%d")}})
+        "hyperparameters": {"learning_rate": learning_rate}, "n_envs": 1})
     write_card(out)
     return out
 

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import json
 import sys
 import time
 from pathlib import Path
 
+from wm_gym.files import write_json
 from wm_gym.registration import catalogue_folders
 from wm_gym.rl.agent_folder import load_agent
 from wm_gym.rl.callbacks import CURVE_FILE, read_curve
@@ -44,7 +44,7 @@ def demo(out: str | Path = "runs/demo", minutes: float = 6.0, seed: int = 0, env
     started = time.monotonic()
     results = evaluate_matched(folder, env_id, None, episodes, seed, baselines=("random",), baseline_episodes=episodes)
     save_results(folder, results)
-    (out / "results.json").write_text(json.dumps(results) + "\n")
+    write_json(out / "results.json", results)
     timings["evaluation"] = time.monotonic() - started
     print(summary(results), flush=True)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import time
 from concurrent.futures import ProcessPoolExecutor, as_completed
@@ -16,6 +15,7 @@ from stable_baselines3.common.evaluation import evaluate_policy
 from stable_baselines3.common.vec_env import VecFrameStack
 from tqdm import tqdm
 
+from wm_gym.files import write_json
 from wm_gym.registration import find_spec, is_learned
 from wm_gym.rl.agent_folder import Agent, load_agent
 from wm_gym.rl.card import RESULTS_FILE, matched_rows, percent, write_card
@@ -150,11 +150,8 @@ def evaluate_alone(agent: Agent | str | Path, env_id: str, episodes: int = 100, 
 
 
 def save_results(folder: str | Path, results: dict[str, Any]) -> None:
-    """Write results.json (beside and renamed) into an agent folder, and its card anew."""
-    path = Path(folder) / RESULTS_FILE
-    beside = path.with_name(f".{path.name}.{os.getpid()}")
-    beside.write_text(json.dumps(results) + "\n")
-    beside.rename(path)
+    """Write results.json into an agent folder, and its card anew."""
+    write_json(Path(folder) / RESULTS_FILE, results)
     write_card(folder)
 
 

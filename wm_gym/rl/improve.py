@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
 from typing import Any
 
 from wm_gym.data import LeRobotReader
 from wm_gym.data.record import record
+from wm_gym.files import write_json
 from wm_gym.registration import find_spec
 from wm_gym.rl.agent_folder import load_agent
 from wm_gym.rl.card import RESULTS_FILE
@@ -59,7 +59,8 @@ def improve(world: str | Path, datasets: list[str | Path], out: str | Path, roun
         results = json.loads((agent / RESULTS_FILE).read_text())
         notes.append({"round": r, "world_folder": str(world), "agent_folder": str(agent), "physics_steps": spent,
                       **{key: results[key] for key in ("world", "physics", "world_minus_physics", "optimism")}})
-        _write(out, notes)
+        write_json(out / NOTES_FILE, notes, indent=1)
+        improvement_plot(notes, out / PLOT_FILE)
         if r == rounds:
             break
         data, better = out / f"data-{r}", out / f"world-{r + 1}"
@@ -72,9 +73,3 @@ def improve(world: str | Path, datasets: list[str | Path], out: str | Path, roun
     return out
 
 
-def _write(out: Path, notes: list[dict[str, Any]]) -> None:
-    """improve.json and improve.png, beside and renamed."""
-    beside = out / f".{NOTES_FILE}.{os.getpid()}"
-    beside.write_text(json.dumps(notes, indent=1) + "\n")
-    beside.rename(out / NOTES_FILE)
-    improvement_plot(notes, out / PLOT_FILE)

@@ -4,12 +4,9 @@ from __future__ import annotations
 
 import shutil
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
-import stable_baselines3
-import torch
 import yaml
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.callbacks import BaseCallback
@@ -200,6 +197,4 @@ def _history(recipe: dict, model: BaseAlgorithm, run: Path) -> dict[str, Any]:
         "physics_check_steps": int(checks[-1]["physics_steps"]) if checks else 0,
         "hyperparameters": plain,
         "n_envs": int(recipe.get("n_envs", 1)),
-        "trained_with": {"stable_baselines3": stable_baselines3.__version__, "torch": str(torch.__version__),
-                         "date": time.strftime("%Y-%m-%d")},
     }

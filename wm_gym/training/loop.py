@@ -16,6 +16,7 @@ from diffusers.training_utils import EMAModel
 from torch import nn
 from tqdm import tqdm
 
+from wm_gym.files import write_json
 from wm_gym.training.presets import Preset
 from wm_gym.training.segments import update_generators
 
@@ -46,9 +47,7 @@ class Run:
         if self.accelerator.is_main_process:
             spent = self.seconds()
             spent[stage] = round(spent.get(stage, 0.0) + seconds, 1)
-            beside = self.folder / f".{SECONDS_FILE}"
-            beside.write_text(json.dumps(spent))
-            beside.rename(self.folder / SECONDS_FILE)
+            write_json(self.folder / SECONDS_FILE, spent)
 
 
 def fit(run: Run, stage: str, module: nn.Module, updates: int, batch: Callable,
