@@ -6,7 +6,8 @@
 Both were trained with the recipes' physics checks (AGENT.training/checks.csv): success in physics of the deterministic
 policy, against physics steps used and against wall-clock. An agent inside starts with the recording's steps and the
 time that recording and world training took, and pays for its checks; one in physics pays for its training steps only.
-The last policies are measured from the same 400 starts. Writes results/against_physics_NAME.json and .png.
+The last policies are measured from the same 400 starts, and how far world and physics agree over them. Writes
+results/against_physics_NAME.json and .png; killed, it goes on where it was.
 """
 
 from __future__ import annotations
@@ -17,9 +18,9 @@ from pathlib import Path
 import numpy as np
 from common import RESULTS, write_results
 
+from wm_gym.evaluation.policies import evaluate_policies
 from wm_gym.rl.agent_folder import load_agent
 from wm_gym.rl.callbacks import CURVE_FILE, read_curve
-from wm_gym.rl.evaluate import evaluate_matched
 from wm_gym.rl.physics_check import CHECKS_FILE, read_checks
 from wm_gym.rl.report import PHYSICS, WORLD, axes
 from wm_gym.shared import load_world
@@ -59,22 +60,23 @@ def main() -> None:
     parser.add_argument("--physics", nargs="+", required=True)
     parser.add_argument("--recorded-steps", type=int, required=True)
     parser.add_argument("--recording-seconds", type=float, required=True)
-    parser.add_argument("--world-seconds", type=float, required=True)
+    parser.add_argument("--world-seconds", type=float, required=True,
+                        help="training of the world, and of the agents whose recordings it was finetuned on")
+    parser.add_argument("--out", default="runs/against_physics", help="keeps each agent's outcomes; goes on from them")
     parser.add_argument("--episodes", type=int, default=400)
     parser.add_argument("--seed", type=int, default=1000, help="of the starts; training used others (default: 1000)")
     args = parser.parse_args()
+    measured = evaluate_policies([*args.inside, *args.physics], args.out, args.episodes, args.seed, world=args.world)
+    rows = iter(measured["policies"])
     groups: dict[str, list[dict]] = {}
     for name, folders in (("inside", args.inside), ("physics", args.physics)):
         before = (args.recorded_steps, args.recording_seconds + args.world_seconds) if name == "inside" else (0, 0.0)
-        groups[name] = []
-        for folder in folders:
-            results = evaluate_matched(folder, args.world, None, args.episodes, args.seed, baselines=())
-            groups[name].append({"seed": load_agent(folder).config["seed"], "physics": results["physics"],
-                                 "world": results["world"], "history": history(folder, name == "inside", *before)})
+        groups[name] = [{"seed": load_agent(folder).config["seed"], "physics": row["physics"], "world": row["world"],
+                         "history": history(folder, name == "inside", *before)} for folder, row in zip(folders, rows)]
     name = load_world(args.world).spec.name
     write_results(f"against_physics_{name}", {
         "episodes": args.episodes, "recorded_steps": args.recorded_steps, "recording_seconds": args.recording_seconds,
-        "world_seconds": args.world_seconds, **groups})
+        "world_seconds": args.world_seconds, **groups, "agreement": measured["agreement"]["all"]})
     draw(groups, RESULTS / f"against_physics_{name}.png")
 
 

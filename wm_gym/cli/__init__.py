@@ -1,0 +1,63 @@
+"""What can be typed? The `wm-gym` command and all its words.
+
+Each command is one `Command`: its help text, its flags and the function that does the work. The functions import what
+they need when they run, so `wm-gym --help` stays quick.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+
+from wm_gym import __version__
+from wm_gym.cli import agent, world
+
+COMMANDS = (*world.COMMANDS, *agent.COMMANDS)
+GROUPS = {"agent": "train, clone or evaluate a policy"}
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The whole command line; `python -m wm_gym` is the same command."""
+    parser = argparse.ArgumentParser(
+        prog="wm-gym", description="Record robot video, train a video world model on it, and gym.make the result.")
+    parser.add_argument("--version", action="version", version=f"wm-gym {__version__}")
+    commands = parser.add_subparsers(metavar="COMMAND", required=True)
+    groups = {
+        group: commands.add_parser(group, help=text, description=text).add_subparsers(metavar="COMMAND", required=True)
+        for group, text in GROUPS.items()
+    }
+    for command in COMMANDS:
+        *group, word = command.name.split()
+        sub = (groups[group[0]] if group else commands).add_parser(
+            word, help=command.help, description=command.help + ".", epilog=f"example: {command.example}")
+        command.add_arguments(sub)
+        sub.add_argument("--debug", action="store_true", help="show the whole traceback of an error")
+        sub.set_defaults(run=command.run)
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command; 0 when it worked, 2 for an error that its user can mend, 130 when interrupted."""
+    args = build_parser().parse_args(argv)
+    try:
+        args.run(args)
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        return 130
+    except Exception as error:
+        if args.debug or not mendable(error):
+            raise
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+def mendable(error: Exception) -> bool:
+    """Whether an error is about what was typed, is installed or on the disk; any other is a bug and keeps its trace."""
+    if isinstance(error, ImportError):
+        return not (error.name or "").startswith("wm_gym")
+    if isinstance(error, (ValueError, OSError)):
+        return True
+    gymnasium = sys.modules.get("gymnasium")
+    return gymnasium is not None and isinstance(error, gymnasium.error.Error)

@@ -1,0 +1,143 @@
+"""Which commands train a policy and measure it?"""
+
+from __future__ import annotations
+
+import argparse
+import json
+
+from wm_gym.cli.command import ENV_ID_HELP, Command, json_object, positive_int
+
+
+def add_agent_train(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("algo", metavar="ALGO", help="ppo, sac or dqn")
+    parser.add_argument("--env", required=True, metavar="ENV_ID", help=ENV_ID_HELP)
+    parser.add_argument("--out", required=True, metavar="DIR",
+                        help="the agent folder to write; checkpoints, curves and logs lie in DIR.training")
+    parser.add_argument("--timesteps", type=positive_int, default=None, metavar="N",
+                        help="environment steps (default: the recipe's)")
+    parser.add_argument("--max-minutes", type=float, default=None, metavar="M", help="end the training by then")
+    parser.add_argument("--seed", type=int, default=0, help="(default: 0)")
+    parser.add_argument("--env-kwargs", type=json_object, default=None, metavar="JSON",
+                        help="keyword arguments for the environment, e.g. '{\"world\": \"my-world\"}'")
+    parser.add_argument("--recipe", default=None, metavar="FILE",
+                        help="YAML in rl_zoo3's keys (default: wm_gym/rl/recipes/ALGO.yml)")
+    parser.add_argument("--init", default=None, metavar="AGENT", help="go on from the policy of this agent")
+    parser.add_argument("--device", default="auto", help="where the policy learns: auto, cpu, cuda (default: auto)")
+    parser.add_argument("--resume", action="store_true", help="go on from DIR's last checkpoint")
+    parser.add_argument("--overwrite", action="store_true", help="start anew where DIR or its training is there")
+
+
+def run_agent_train(args: argparse.Namespace) -> None:
+    from wm_gym.registration import find_spec
+
+    find_spec(args.env)  # an unknown id ends here, before torch is loaded and a folder begun
+    from wm_gym.rl.train import train_agent
+
+    out = train_agent(
+        args.algo, args.env, args.out, timesteps=args.timesteps, seed=args.seed, resume=args.resume,
+        env_kwargs=args.env_kwargs, recipe_file=args.recipe, init=args.init, max_minutes=args.max_minutes,
+        device=args.device, overwrite=args.overwrite,
+    )
+    print(f"trained: {out}\nnext: wm-gym agent evaluate {out} --env {args.env} --episodes 100")
+
+
+def add_agent_clone(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("dataset", metavar="DATASET", help="a LeRobotDataset v3.0 folder, best of an expert")
+    parser.add_argument("--env", required=True, metavar="ENV_ID",
+                        help="whose pixels and actions these are; " + ENV_ID_HELP)
+    parser.add_argument("--out", required=True, metavar="DIR", help="the agent folder to write")
+    parser.add_argument("--episodes", type=positive_int, default=None, metavar="N",
+                        help="only the first so many (default: all; every tenth is held out)")
+    parser.add_argument("--updates", type=positive_int, default=3000, metavar="N", help="(default: 3000)")
+    parser.add_argument("--seed", type=int, default=0, help="(default: 0)")
+    parser.add_argument("--recipe", default=None, metavar="FILE",
+                        help="YAML whose ppo policy it is (default: wm_gym/rl/recipes/ppo.yml)")
+    parser.add_argument("--device", default="auto", help="auto, cpu, cuda (default: auto)")
+    parser.add_argument("--overwrite", action="store_true", help="replace an agent that is there")
+
+
+def run_agent_clone(args: argparse.Namespace) -> None:
+    from wm_gym.rl.clone import clone_agent
+
+    out = clone_agent(args.dataset, args.env, args.out, updates=args.updates, episodes=args.episodes, seed=args.seed,
+                      recipe_file=args.recipe, device=args.device, overwrite=args.overwrite)
+    print(f"cloned: {out}\nnext: wm-gym agent evaluate {out} --env {args.env} --episodes 100")
+
+
+def add_agent_evaluate(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("agent", metavar="AGENT", help="an agent folder, or the name of one in agents/")
+    parser.add_argument("--env", required=True, metavar="ENV_ID",
+                        help=ENV_ID_HELP + "; a learned world with a physics twin, or that twin: the policy is "
+                             "measured in both from the same starts")
+    parser.add_argument("--episodes", type=positive_int, default=100, metavar="N", help="(default: 100)")
+    parser.add_argument("--seed", type=int, default=0, help="of the starts (default: 0)")
+    parser.add_argument("--env-kwargs", type=json_object, default=None, metavar="JSON",
+                        help="keyword arguments for the environment, e.g. '{\"world\": \"my-world\"}'")
+    parser.add_argument("--video", default=None, metavar="FILE", help="also write an .mp4 or .gif of some episodes")
+    parser.add_argument("--json", default=None, metavar="FILE", help="also write everything, an entry an episode")
+    parser.add_argument("--save", action="store_true", help="keep the results in the agent's folder and on its card")
+
+
+def run_agent_evaluate(args: argparse.Namespace) -> None:
+    from wm_gym.rl.evaluate import evaluate_agent, summary
+
+    results = evaluate_agent(
+        args.agent, args.env, args.episodes, args.seed, env_kwargs=args.env_kwargs, video=args.video, save=args.save,
+    )
+    if args.json:
+        with open(args.json, "w") as file:
+            json.dump(results, file, indent=2)
+    print(summary(results))
+
+
+def add_evaluate_policies(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("agents", metavar="AGENT", nargs="+", help="agent folders, each trained independently")
+    parser.add_argument("--out", required=True, metavar="DIR",
+                        help="policies.json, policies.png and a file a policy; the same command goes on there")
+    parser.add_argument("--world", default=None, metavar="WORLD",
+                        help="judge all in this world (default: each in its own, or in the one whose twin is its own)")
+    parser.add_argument("--episodes", type=positive_int, default=400, metavar="N",
+                        help="matched starts a policy (default: 400)")
+    parser.add_argument("--seed", type=int, default=0, help="of the starts (default: 0)")
+
+
+def run_evaluate_policies(args: argparse.Namespace) -> None:
+    from wm_gym.evaluation.policies import evaluate_policies, summary
+
+    print(summary(evaluate_policies(args.agents, args.out, args.episodes, args.seed, world=args.world)))
+
+
+def add_demo(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--env", default="wm_gym/Reach-v0", metavar="ENV_ID",
+                        help="a shipped world with a physics twin (default: wm_gym/Reach-v0)")
+    parser.add_argument("--out", default="outputs/demo", metavar="DIR", help="(default: outputs/demo)")
+    parser.add_argument("--minutes", type=float, default=6.0, metavar="M",
+                        help="the training ends by then (default: 6)")
+    parser.add_argument("--episodes", type=positive_int, default=100, metavar="N",
+                        help="matched starts of the evaluation (default: 100)")
+    parser.add_argument("--seed", type=int, default=0, help="(default: 0)")
+
+
+def run_demo(args: argparse.Namespace) -> None:
+    from wm_gym.rl.demo import demo
+
+    demo(args.out, args.minutes, args.seed, env_id=args.env, episodes=args.episodes)
+
+
+COMMANDS = (
+    Command("agent train", "train a policy in an environment with Stable-Baselines3",
+            "wm-gym agent train ppo --env wm_gym/Reach-v0 --out my-agent",
+            add_agent_train, run_agent_train),
+    Command("agent clone", "train a policy to repeat a dataset's actions (behaviour cloning)",
+            "wm-gym agent clone expert-data --env wm_gym/ReachPyBullet-v0 --out my-clone",
+            add_agent_clone, run_agent_clone),
+    Command("agent evaluate", "measure a policy, in a learned world and in its physics twin from the same starts",
+            "wm-gym agent evaluate my-agent --env wm_gym/Reach-v0 --episodes 100",
+            add_agent_evaluate, run_agent_evaluate),
+    Command("evaluate-policies", "does a world judge policies as its physics twin does?",
+            "wm-gym evaluate-policies agent-a agent-b agent-c agent-d --out judged",
+            add_evaluate_policies, run_evaluate_policies),
+    Command("demo", "train a policy inside the shipped Reach world, check it in physics, write a report",
+            "wm-gym demo",
+            add_demo, run_demo),
+)

@@ -1,0 +1,147 @@
+"""Which commands make a world, from recordings to a compiled step?"""
+
+from __future__ import annotations
+
+import argparse
+
+from wm_gym.cli.command import ENV_ID_HELP, Command, frame_size, json_object, positive_int, preset_field
+from wm_gym.data.rollout import POLICIES
+from wm_gym.engine import BACKENDS, PRECISIONS
+from wm_gym.training.presets import PRESETS
+
+SIZE_HELP = "resize the frames, e.g. 64 or 96x160 (default: as they are)"
+
+
+def add_record(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("env_id", metavar="ENV_ID", help=ENV_ID_HELP)
+    parser.add_argument("--episodes", type=positive_int, required=True, metavar="N",
+                        help="how many the dataset holds at the end (with what an interrupted run left there)")
+    parser.add_argument("--policy", default="mix",
+                        help=f"who acts: {', '.join(POLICIES)} or agent:FOLDER; mix takes of the scripts what the "
+                             "environment has: all for wm-gym's physics twins, random alone for any other "
+                             "(default: mix)")
+    parser.add_argument("--out", required=True, metavar="DIR", help="the LeRobotDataset v3.0 folder to write")
+    parser.add_argument("--seed", type=int, default=0, help="episode i depends on (seed, i) only (default: 0)")
+    parser.add_argument("--workers", type=positive_int, default=None, metavar="N",
+                        help="processes; the data do not depend on it (default: one a core)")
+    parser.add_argument("--noise", type=float, default=0.3,
+                        help="how much `noisy` perturbs the expert, 0 to 1 (default: 0.3)")
+    parser.add_argument("--size", type=frame_size, default=None, metavar="HxW", help=SIZE_HELP)
+    parser.add_argument("--env-kwargs", type=json_object, default=None, metavar="JSON",
+                        help="keyword arguments for gym.make, e.g. '{\"size\": 96}'")
+    parser.add_argument("--no-resume", action="store_true", help="fail if DIR holds a dataset, instead of going on")
+
+
+def run_record(args: argparse.Namespace) -> None:
+    from wm_gym.data.record import record
+
+    out = record(
+        args.env_id, args.episodes, policy=args.policy, out=args.out, seed=args.seed, workers=args.workers,
+        noise=args.noise, size=args.size, resume=not args.no_resume, env_kwargs=args.env_kwargs,
+    )
+    print(f"recorded: {out}\nnext: wm-gym train {out} --out WORLD")
+
+
+def add_train(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("dataset", metavar="DATASET", nargs="+",
+                        help="a LeRobotDataset v3.0 folder, or several of one environment")
+    parser.add_argument("--out", required=True, metavar="WORLD",
+                        help="the world folder to write; checkpoints and logs lie in WORLD.training, and the same "
+                             "command goes on from there")
+    parser.add_argument("--preset", choices=PRESETS, default="small",
+                        help="tiny: seconds, for tests; small: a CPU in an hour or two; base: a GPU; finetune: "
+                             "minutes, with --init (default: small)")
+    parser.add_argument("--init", default=None, metavar="WORLD",
+                        help="go on from this trained world, with --preset finetune and more recordings")
+    parser.add_argument("--set", type=preset_field, action="append", default=[], metavar="FIELD=VALUE",
+                        help="change one number of the preset, e.g. dynamics_updates=2000; may be repeated")
+    parser.add_argument("--seed", type=int, default=0, help="the one seed of the whole training (default: 0)")
+    parser.add_argument("--camera", default=None, metavar="KEY",
+                        help="which camera, by its short or whole name, e.g. wrist_left (default: the first)")
+    parser.add_argument("--size", type=frame_size, default=None, metavar="HxW", help=SIZE_HELP)
+    parser.add_argument("--name", default=None, help="what the world is called (default: the name of its folder)")
+    parser.add_argument("--cpu", action="store_true", help="leave the GPUs alone")
+    parser.add_argument("--overwrite", action="store_true", help="start anew where WORLD or its training is there")
+
+
+def run_train(args: argparse.Namespace) -> None:
+    from wm_gym.training import train
+
+    out = train(
+        args.dataset, args.out, preset=args.preset, overrides=dict(args.set), seed=args.seed, camera=args.camera,
+        size=args.size, name=args.name, init=args.init, cpu=args.cpu, overwrite=args.overwrite,
+    )
+    print(f"trained: {out}\nnext: gym.make(\"wm_gym/World-v0\", world=\"{out}\")")
+
+
+def add_improve(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("world", metavar="WORLD", help="a world folder, or the name of a shipped one")
+    parser.add_argument("--dataset", required=True, action="append", metavar="DATASET",
+                        help="what the world was trained on; may be repeated")
+    parser.add_argument("--out", required=True, metavar="DIR",
+                        help="agents, recordings, worlds, improve.json and improve.png; the same command goes on there")
+    parser.add_argument("--rounds", type=positive_int, default=2, metavar="N",
+                        help="agents trained; the world is finetuned between them (default: 2)")
+    parser.add_argument("--twin", default=None, metavar="ENV_ID", help="(default: the twin that the world names)")
+    parser.add_argument("--algo", default="ppo", help="ppo, sac or dqn (default: ppo)")
+    parser.add_argument("--timesteps", type=positive_int, default=None, metavar="N",
+                        help="environment steps of the first agent (default: the recipe's)")
+    parser.add_argument("--more-timesteps", type=positive_int, default=None, metavar="N",
+                        help="of the later ones, which go on from the one before (default: as many)")
+    parser.add_argument("--recipe", default=None, metavar="FILE",
+                        help="YAML in rl_zoo3's keys (default: wm_gym/rl/recipes/ALGO.yml)")
+    parser.add_argument("--episodes", type=positive_int, default=200, metavar="N",
+                        help="recorded in the twin each round (default: 200)")
+    parser.add_argument("--evaluations", type=positive_int, default=100, metavar="N",
+                        help="matched starts of each round's measurement (default: 100)")
+    parser.add_argument("--set", type=preset_field, action="append", default=[], metavar="FIELD=VALUE",
+                        help="change one number of the finetune preset, e.g. dynamics_updates=2000; may be repeated")
+    parser.add_argument("--seed", type=int, default=0, help="(default: 0)")
+
+
+def run_improve(args: argparse.Namespace) -> None:
+    from wm_gym.rl.improve import NOTES_FILE, PLOT_FILE, improve
+
+    out = improve(args.world, args.dataset, args.out, args.rounds, twin_id=args.twin, algo=args.algo,
+                  timesteps=args.timesteps, more_timesteps=args.more_timesteps, recipe_file=args.recipe,
+                  episodes=args.episodes, evaluations=args.evaluations, seed=args.seed, overrides=dict(args.set))
+    print(f"improved: {out / NOTES_FILE} and {out / PLOT_FILE}")
+
+
+def add_compile(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("world", metavar="WORLD", help="a world folder, a Hub id, or the name of a shipped one")
+    parser.add_argument("--batch", type=positive_int, nargs="+", default=[1, 32], metavar="B",
+                        help="numbers of environments stepped at once (default: 1 32)")
+    parser.add_argument("--backend", default="auto", help=f"auto, {', '.join(BACKENDS)} (default: auto)")
+    parser.add_argument("--device", default="auto", help="auto, cpu or a CUDA device (default: auto)")
+    parser.add_argument("--precision", default="auto", help=f"auto, {', '.join(PRECISIONS)} (default: the back-end's)")
+    parser.add_argument("--no-frames", action="store_true", help="the step of observation='latent', without pictures")
+
+
+def run_compile(args: argparse.Namespace) -> None:
+    import time
+
+    from wm_gym.engine import make_engine
+    from wm_gym.shared import load_world
+
+    engine = make_engine(load_world(args.world), args.backend, args.device, not args.no_frames, args.precision)
+    for batch in args.batch:
+        started = time.monotonic()
+        engine.compile(batch)
+        print(f"{engine.name} {engine.precision}, batch {batch}: {time.monotonic() - started:.1f} s")
+
+
+COMMANDS = (
+    Command("record", "record an environment's episodes as video and actions (LeRobotDataset v3.0)",
+            "wm-gym record wm_gym/ReachPyBullet-v0 --episodes 100 --policy mix --out reach-data",
+            add_record, run_record),
+    Command("train", "train a world on a dataset",
+            "wm-gym train reach-data --out my-world --preset small",
+            add_train, run_train),
+    Command("improve", "train an agent in a world, record it in the twin, finetune the world, and again",
+            "wm-gym improve my-world --dataset reach-data --rounds 2 --out improved",
+            add_improve, run_improve),
+    Command("compile", "compile a world's step ahead of time, into the user's cache",
+            "wm-gym compile Push-v0 --batch 1 32",
+            add_compile, run_compile),
+)
