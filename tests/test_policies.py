@@ -49,7 +49,7 @@ def test_policies_are_measured_compared_and_kept(world, agents, tmp_path, monkey
     measured = []
     once = policies.evaluate_matched
     monkeypatch.setattr(policies, "evaluate_matched",
-                        lambda agent, *rest, **named: measured.append(agent.folder.name) or once(agent, *rest, **named))
+                        lambda agent, *rest, **named: measured.append(agent.name) or once(agent, *rest, **named))
     assert evaluate_policies(agents, tmp_path / "judged", 2, world=world, **OPTIONS) == results
     assert measured == ["agent-2"]
     with pytest.raises(ValueError, match="choose another --out"):

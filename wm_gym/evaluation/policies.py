@@ -37,8 +37,8 @@ def evaluate_policies(agents: Sequence[str | Path], out: str | Path, episodes: i
     for i, agent in enumerate(agents):
         where = str(world or world_of(agent))
         if progress:
-            print(f"{i + 1}/{len(agents)}  {agent.folder.name} in {where}", flush=True)
-        rows.append(_measured(agent, where, out / "policies" / f"{agent.folder.name}.json", episodes, seed, progress,
+            print(f"{i + 1}/{len(agents)}  {agent.name} in {where}", flush=True)
+        rows.append(_measured(agent, where, out / "policies" / f"{agent.name}.json", episodes, seed, progress,
                               options))
     names = sorted({row["world_name"] for row in rows})
     results = {
@@ -93,7 +93,7 @@ def summary(results: dict[str, Any]) -> str:
 def _measured(agent: Agent, world: str, path: Path, episodes: int, seed: int, progress: bool,
               options: dict[str, Any]) -> dict[str, Any]:
     """`evaluate_matched` of an agent, or what an earlier call kept of it."""
-    question = {"agent": agent.folder.name, "asked_of": world, "episodes": episodes, "seed": seed}
+    question = {"agent": agent.name, "asked_of": world, "episodes": episodes, "seed": seed}
     if path.is_file():
         kept = json.loads(path.read_text())
         if (asked := {key: kept.get(key) for key in question}) != question:

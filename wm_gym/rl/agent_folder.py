@@ -46,6 +46,11 @@ class Agent:
     folder: Path | None = None
 
     @property
+    def name(self) -> str:
+        """Its folder's name, or its algorithm's where it has none."""
+        return self.folder.name if self.folder else self.algo
+
+    @property
     def algo(self) -> str:
         return self.config["algo"]
 

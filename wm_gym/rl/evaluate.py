@@ -94,7 +94,7 @@ def evaluate_matched(agent: Agent | str | Path, world: World | str | Path, twin_
         imagined = run_world(agent, world, starts, horizon, deterministic, bar.begin("learned world", episodes),
                              **engine)
     return {
-        "agent": str(agent.folder) if agent.folder else agent.algo,
+        "agent": agent.name,
         "world_name": world.spec.name,
         "twin_id": twin_id,
         "episodes": episodes,
@@ -140,7 +140,7 @@ def evaluate_alone(agent: Agent | str | Path, env_id: str, episodes: int = 100, 
         env.close()
     known = [bool(s) for s in successes if s is not None]
     return {
-        "agent": str(agent.folder) if agent.folder else agent.algo,
+        "agent": agent.name,
         "env": env_id, "episodes": episodes, "seed": seed, "deterministic": deterministic,
         "success": rate(known) if known else None,
         "reward": {"mean": float(np.mean(rewards)), "std": float(np.std(rewards))},
