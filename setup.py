@@ -77,7 +77,8 @@ setup(
         "wm_gym": ["**/*.yml", "**/*.yaml", "**/*.html"],
         **{f"wm_gym.{name}": ["**/*"] for name in CATALOGUES},
     },
-    exclude_package_data={f"wm_gym.{name}": ["*.training/*"] for name in CATALOGUES},  # checkpoints of one's own
+    # checkpoints and logs of one's own
+    exclude_package_data={f"wm_gym.{name}": ["*.training/*", "*.log/*"] for name in CATALOGUES},
     install_requires=CORE,
     extras_require=EXTRAS,
     entry_points={"console_scripts": ["wm-gym=wm_gym.cli:main"]},

@@ -7,7 +7,7 @@ from safetensors.torch import load_file
 from tiny_world import make_world
 
 from wm_gym.rl.agent_folder import TENSORS_FILE, load_agent
-from wm_gym.rl.physics_check import BEST_FILE, CHECKS_FILE, read_checks
+from wm_gym.rl.physics_check import CHECKS_FILE, read_checks
 from wm_gym.rl.train import train_agent
 
 RECIPE = {"n_envs": 2, "n_steps": 8, "batch_size": 8, "n_epochs": 1, "learning_rate": 1e-3,
@@ -37,7 +37,8 @@ def test_a_training_that_has_parted_from_physics_ends_with_its_best_check(folder
     assert all(row["physics"] < 0.7 for row in rows)
     config = load_agent(agent).config
     assert config["n_timesteps"] < 48 and config["physics_check_steps"] == rows[-1]["physics_steps"] > 0
-    kept, best = load_file(agent / TENSORS_FILE), load_file(run / BEST_FILE)
+    assert config["kept_step"] == 32  # the latest of equals
+    kept, best = load_file(agent / TENSORS_FILE), load_file(run / "check-000000032.safetensors")
     assert all((kept[key] == best[key]).all() for key in best)
 
 

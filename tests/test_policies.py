@@ -1,6 +1,7 @@
 """Are many policies measured once each, compared as they should be, and kept over a kill?"""
 
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -54,6 +55,16 @@ def test_policies_are_measured_compared_and_kept(world, agents, tmp_path, monkey
     assert measured == ["agent-2"]
     with pytest.raises(ValueError, match="choose another --out"):
         evaluate_policies(agents, tmp_path / "judged", 3, world=world, **OPTIONS)
+
+
+def test_a_policy_trained_anew_is_not_taken_for_the_one_before(world, agents, tmp_path):
+    for agent in agents[:2]:
+        shutil.copytree(agent, tmp_path / agent.name)
+    names = [tmp_path / agent.name for agent in agents[:2]]
+    evaluate_policies(names, tmp_path / "judged", 2, world=world, **OPTIONS)
+    shutil.copy(agents[2] / "policy.safetensors", names[0])
+    with pytest.raises(ValueError, match="policy_weights"):
+        evaluate_policies(names, tmp_path / "judged", 2, world=world, **OPTIONS)
 
 
 def test_one_policy_twice_is_no_two_policies(world, agents, tmp_path):

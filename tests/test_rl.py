@@ -28,6 +28,7 @@ from wm_gym.rl.report import write_report
 from wm_gym.rl.statistics import matched_table, paired_difference, rate, wilson_interval
 from wm_gym.rl.train import train_agent
 from wm_gym.rl.video import matched_clips, side_by_side, write_video
+from wm_gym.sb3 import make_sb3_env
 from wm_gym.wrappers import DiscreteActions
 
 TWIN = "wm_gym/ReachPyBullet-v0"
@@ -151,6 +152,19 @@ def test_other_algorithms_round_trip(tmp_path, kind, algo):
     agent = load_agent(save_agent(model, tmp_path / algo, {**META, "algo": algo}))
     observation = env.reset()
     assert np.array_equal(agent.act(observation), model.predict(observation, deterministic=True)[0])
+
+
+def test_shipped_agents_can_be_trained_on_in_stable_baselines3():
+    agent = load_agent("ppo-Reach-v0")
+    env = make_sb3_env("wm_gym/Reach-v0", 1, 0)
+    try:
+        model = agent.to_sb3(env)
+        rate = float(agent.config["hyperparameters"]["learning_rate"].removeprefix("lin_"))
+        assert model.lr_schedule(0.5) == pytest.approx(0.5 * rate)
+        observation = env.reset()
+        assert np.array_equal(model.predict(observation, deterministic=True)[0], agent.act(observation))
+    finally:
+        env.close()
 
 
 def test_pickles_are_refused_unless_asked_for(tmp_path):
@@ -292,6 +306,28 @@ def test_evaluating_a_learned_id_also_runs_its_twin(tmp_path, world_folder):
     agent = train_small(tmp_path / "agent", world_folder)
     results = evaluate_agent(agent, "wm_gym/World-v0", 2, workers=0, backend="torch", progress=False, baselines=())
     assert results["twin_id"] == TWIN and results["physics"]["n"] == results["world"]["n"] == 2
+
+
+def test_a_world_of_another_environment_is_evaluated_and_filmed_alone(tmp_path, world_folder):
+    """What was recorded elsewhere names where, but that is no twin that starts where it is told."""
+    elsewhere = make_world(horizon=5)
+    elsewhere.spec.twin = "CartPole-v1"
+    elsewhere = {"world": str(elsewhere.save_pretrained(tmp_path / "elsewhere")), "backend": "torch"}
+    agent = train_small(tmp_path / "agent", world_folder)
+    with pytest.raises(ValueError, match="neither .mp4 nor .gif"):
+        evaluate_agent(agent, "wm_gym/World-v0", 10**6, env_kwargs=elsewhere, video=tmp_path / "film.avi")
+    results = evaluate_agent(agent, "wm_gym/World-v0", 2, env_kwargs=elsewhere, video=tmp_path / "film.gif")
+    assert results["env"] == "wm_gym/World-v0" and results["steps"]["mean"] == 5
+    assert (tmp_path / "film.gif").stat().st_size > 1000
+    with pytest.raises(ValueError, match="names no physics twin .but 'CartPole-v1'."):
+        evaluate_matched(agent, elsewhere["world"], None, 2)
+
+
+def test_a_training_begun_with_another_recipe_is_not_gone_on_with(tmp_path, world_folder):
+    (tmp_path / "mine.yml").write_text("default: {policy: CnnPolicy, n_timesteps: 64, gamma: 0.5}")
+    train_small(tmp_path / "agent", world_folder)
+    with pytest.raises(ValueError, match="begun with another recipe"):
+        train_small(tmp_path / "agent", world_folder, resume=True, recipe_file=tmp_path / "mine.yml")
 
 
 def test_world_and_twin_begin_from_the_same_picture(world_folder):

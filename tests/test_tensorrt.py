@@ -13,7 +13,7 @@ BATCH = 2
 
 
 @pytest.mark.parametrize("precision", ["bf16", "fp16"])
-@pytest.mark.parametrize("name", ["Reach-v0", "Push-v0", "dit"])
+@pytest.mark.parametrize("name", ["Reach-v0", "Push-v0", "Drawer-v0", "dit"])
 def test_a_step_is_parsed_and_built(name, precision):
     world = make_world(dynamics="dit") if name == "dit" else load_world(name)
     graph = export_step(world, BATCH, precision=precision)

@@ -1,4 +1,4 @@
-"""How is a JSON file written so that nobody ever reads half of one? Beside its place, then renamed there."""
+"""How is a file written so that nobody ever reads half of one? Beside its place, then renamed there."""
 
 from __future__ import annotations
 
@@ -10,13 +10,18 @@ from typing import Any
 import numpy as np
 
 
-def write_json(path: str | Path, value: Any, indent: int | None = None) -> None:
-    """Write `value` as JSON; numpy arrays and numbers become plain ones. Makes the folder where it is not there."""
+def write_text(path: str | Path, text: str) -> None:
+    """Write a text file, line ends as they are. Makes the folder where it is not there."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     beside = path.with_name(f".{path.name}.{os.getpid()}")
-    beside.write_text(json.dumps(value, indent=indent, default=_plain) + "\n")
+    beside.write_text(text, encoding="utf-8", newline="")
     beside.replace(path)
+
+
+def write_json(path: str | Path, value: Any, indent: int | None = None) -> None:
+    """Write `value` as JSON; numpy arrays and numbers become plain ones. Makes the folder where it is not there."""
+    write_text(path, json.dumps(value, indent=indent, default=_plain) + "\n")
 
 
 def _plain(value: Any) -> Any:

@@ -77,6 +77,12 @@ def find_spec(env_id: str) -> gym.envs.registration.EnvSpec:
             f"first, as in 'package:{env_id}'") from error
 
 
+def is_twin(env_id: str | None) -> bool:
+    """Whether an id is a physics twin of this package: one that starts where it is told and gives its state away."""
+    spec = gym.registry.get((env_id or "").split(":")[-1])
+    return spec is not None and spec.entry_point == TWIN_ENTRY_POINT
+
+
 def is_learned(spec: gym.envs.registration.EnvSpec) -> bool:
     """True where an EnvSpec makes a learned world (not a twin, not another package's environment)."""
     return spec.entry_point == ENV_ENTRY_POINT

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import argparse
-import json
+import sys
 
 from wm_gym.cli.command import ENV_ID_HELP, Command, json_object, positive_int
 
@@ -33,11 +33,15 @@ def run_agent_train(args: argparse.Namespace) -> None:
     find_spec(args.env)  # an unknown id ends here, before torch is loaded and a folder begun
     from wm_gym.rl.train import train_agent
 
-    out = train_agent(
-        args.algo, args.env, args.out, timesteps=args.timesteps, seed=args.seed, resume=args.resume,
-        env_kwargs=args.env_kwargs, recipe_file=args.recipe, init=args.init, max_minutes=args.max_minutes,
-        device=args.device, overwrite=args.overwrite,
-    )
+    try:
+        out = train_agent(
+            args.algo, args.env, args.out, timesteps=args.timesteps, seed=args.seed, resume=args.resume,
+            env_kwargs=args.env_kwargs, recipe_file=args.recipe, init=args.init, max_minutes=args.max_minutes,
+            device=args.device, overwrite=args.overwrite,
+        )
+    except KeyboardInterrupt:
+        print("the same command with --resume goes on from there", file=sys.stderr)
+        raise
     print(f"trained: {out}\nnext: wm-gym agent evaluate {out} --env {args.env} --episodes 100")
 
 
@@ -45,6 +49,8 @@ def add_agent_clone(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("dataset", metavar="DATASET", help="a LeRobotDataset v3.0 folder, best of an expert")
     parser.add_argument("--env", required=True, metavar="ENV_ID",
                         help="whose pixels and actions these are; " + ENV_ID_HELP)
+    parser.add_argument("--env-kwargs", type=json_object, default=None, metavar="JSON",
+                        help="keyword arguments for the environment, e.g. '{\"world\": \"my-world\"}'")
     parser.add_argument("--out", required=True, metavar="DIR", help="the agent folder to write")
     parser.add_argument("--episodes", type=positive_int, default=None, metavar="N",
                         help="only the first so many (default: all; every tenth is held out)")
@@ -60,7 +66,8 @@ def run_agent_clone(args: argparse.Namespace) -> None:
     from wm_gym.rl.clone import clone_agent
 
     out = clone_agent(args.dataset, args.env, args.out, updates=args.updates, episodes=args.episodes, seed=args.seed,
-                      recipe_file=args.recipe, device=args.device, overwrite=args.overwrite)
+                      env_kwargs=args.env_kwargs, recipe_file=args.recipe, device=args.device,
+                      overwrite=args.overwrite)
     print(f"cloned: {out}\nnext: wm-gym agent evaluate {out} --env {args.env} --episodes 100")
 
 
@@ -79,15 +86,15 @@ def add_agent_evaluate(parser: argparse.ArgumentParser) -> None:
 
 
 def run_agent_evaluate(args: argparse.Namespace) -> None:
+    from wm_gym.files import write_json
     from wm_gym.rl.evaluate import evaluate_agent, summary
 
     results = evaluate_agent(
         args.agent, args.env, args.episodes, args.seed, env_kwargs=args.env_kwargs, video=args.video, save=args.save,
     )
-    if args.json:
-        with open(args.json, "w") as file:
-            json.dump(results, file, indent=2)
     print(summary(results))
+    if args.json:
+        write_json(args.json, results, indent=2)
 
 
 def add_evaluate_policies(parser: argparse.ArgumentParser) -> None:

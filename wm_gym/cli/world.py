@@ -47,7 +47,7 @@ def add_train(parser: argparse.ArgumentParser) -> None:
                         help="a LeRobotDataset v3.0 folder, or several of one environment")
     parser.add_argument("--out", required=True, metavar="WORLD",
                         help="the world folder to write; checkpoints and logs lie in WORLD.training, and the same "
-                             "command goes on from there")
+                             "command goes on from there; what is of use later is WORLD.log in the end")
     parser.add_argument("--preset", choices=PRESETS, default="small",
                         help="tiny: seconds, for tests; small: a CPU in an hour or two; base: a GPU; finetune: "
                              "minutes, with --init (default: small)")

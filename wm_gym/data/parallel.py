@@ -62,7 +62,7 @@ _source = None  # the worker's environment
 def _start_worker(arguments):
     global _source
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle
-    threading.Thread(target=_die_with_parent, daemon=True).start()
+    die_with_parent()
     _source = arguments
 
 
@@ -73,9 +73,13 @@ def _rollout(number):
     return _source.describe, _source.rollout(number)
 
 
-def _die_with_parent():
-    multiprocessing.parent_process().join()
-    os._exit(1)
+def die_with_parent():
+    """End this worker process as soon as its parent is gone, killed included."""
+    def wait():
+        multiprocessing.parent_process().join()
+        os._exit(1)
+
+    threading.Thread(target=wait, daemon=True).start()
 
 
 @contextlib.contextmanager

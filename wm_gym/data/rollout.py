@@ -5,7 +5,7 @@ An episode depends only on (seed, its number): worker count, order and resuming 
 
 import importlib
 import inspect
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -25,7 +25,6 @@ class RecordedEpisode:
     task: str
     reward_terms: list
     kind: str
-    names: dict = field(default_factory=dict)
 
 
 class EpisodeSource:
@@ -198,12 +197,13 @@ def agent_env(folder, env_id, env_kwargs=None):
 
     ValueError where the environment is no twin of this package.
     """
-    from wm_gym.registration import TWIN_ENTRY_POINT, find_spec
+    from wm_gym.registration import find_spec, is_twin
     from wm_gym.rl.agent_folder import load_agent
     from wm_gym.rl.rollout import endless_core, make_twin
 
     agent = load_agent(folder)
-    if find_spec(env_id).entry_point != TWIN_ENTRY_POINT:
+    find_spec(env_id)  # says which ids there are
+    if not is_twin(env_id):
         raise ValueError(f"an agent can be recorded in a physics twin only, {env_id} is none; give --policy random, or "
                          f"one of wm_gym's PyBullet ids")
     twin = make_twin(env_id, agent.world, agent, terminate_on_success=False, **(env_kwargs or {}))

@@ -17,10 +17,10 @@ BINS = 20
 def calibration(confidence: np.ndarray, correct: np.ndarray) -> dict:
     """How far stated probabilities are from the frequencies, over any number of predictions (all axes are pooled).
 
-    confidence in [0, 1] is the stated probability that `correct` (bool, same shape) holds. Returns {"n", "ece": sum_m
+    confidence in [0, 1] is the stated probability that `correct` (bool, as many) holds. Returns {"n", "ece": sum_m
     |B_m| / n |acc - conf| and "mce": max_m of it, over 20 bins of equal width, "brier": mean squared error,
     "brier_skill": 1 - brier / that of the constant base rate (> 0 is better than it), "undefined"}: skill is None where
-    all outcomes are equal, and "undefined" says so. ValueError for other shapes, ranges, NaN or nothing at all.
+    all outcomes are equal, and "undefined" says so. ValueError for other numbers, ranges, NaN or nothing at all.
     """
     p, y = np.asarray(confidence, float).ravel(), np.asarray(correct, bool).ravel()
     if p.shape != y.shape or not len(p) or not ((p >= 0) & (p <= 1)).all():

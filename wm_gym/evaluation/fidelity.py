@@ -14,9 +14,10 @@ def fidelity(world, held: ClipData, report: DecoderReport, horizons: tuple[int, 
              backend: str = "auto") -> dict:
     """End-effector error in cm and PSNR at each horizon on whole held-out physics episodes, same start and actions.
 
-    Every entry is a median over episodes with its 95th percentile. Beside the world: `physics` (the decoder on the
-    true frames: the floor), `frozen` (the first frame repeated), `deaf` (the same world given zero actions). The
+    Errors are medians over episodes with their 95th percentiles, PSNRs means. Beside the world: `physics` (the decoder
+    on the true frames: the floor), `frozen` (the first frame repeated), `deaf` (the same world given zero actions). The
     state decoder reads the first three proprioception dimensions, the end-effector's position in metres.
+    ValueError where no episode is long enough.
     """
     n = max(horizons)
     length = np.diff(held.episode_offset)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Sequence
 from pathlib import Path
@@ -16,6 +17,7 @@ from wm_gym.rl.agent_folder import TENSORS_FILE, Agent, load_agent
 from wm_gym.rl.evaluate import evaluate_matched
 from wm_gym.rl.report import GREY, axes
 from wm_gym.spec import WorldSpec
+from wm_gym.world import find_world
 
 RESULTS_FILE, PLOT_FILE = "policies.json", "policies.png"
 
@@ -33,9 +35,8 @@ def evaluate_policies(agents: Sequence[str | Path], out: str | Path, episodes: i
     agents, out = [load_agent(agent) for agent in agents], Path(out)
     _check_distinct([agent.folder for agent in agents])
     (out / "policies").mkdir(parents=True, exist_ok=True)
-    rows = []
-    for i, agent in enumerate(agents):
-        where = str(world or world_of(agent))
+    rows, worlds = [], [str(world or world_of(agent)) for agent in agents]
+    for i, (agent, where) in enumerate(zip(agents, worlds)):
         if progress:
             print(f"{i + 1}/{len(agents)}  {agent.name} in {where}", flush=True)
         rows.append(_measured(agent, where, out / "policies" / f"{agent.name}.json", episodes, seed, progress,
@@ -93,15 +94,28 @@ def summary(results: dict[str, Any]) -> str:
 def _measured(agent: Agent, world: str, path: Path, episodes: int, seed: int, progress: bool,
               options: dict[str, Any]) -> dict[str, Any]:
     """`evaluate_matched` of an agent, or what an earlier call kept of it."""
-    question = {"agent": agent.name, "asked_of": world, "episodes": episodes, "seed": seed}
+    question = {"agent": agent.name, "asked_of": world, "episodes": episodes, "seed": seed, "options": options,
+                "policy_weights": _digest([agent.folder / TENSORS_FILE]), "world_weights": _world_digest(world)}
     if path.is_file():
         kept = json.loads(path.read_text())
         if (asked := {key: kept.get(key) for key in question}) != question:
-            raise ValueError(f"{path} answers {asked}, not {question}; choose another --out")
+            raise ValueError(f"{path} answers {asked}, not {question}; remove it, or choose another --out")
         return kept
     results = evaluate_matched(agent, world, None, episodes, seed, baselines=(), progress=progress, **options)
     write_json(path, results | question)
     return results | question
+
+
+def _world_digest(world: str) -> str:
+    return _digest(sorted(find_world(world).rglob("*.safetensors")))
+
+
+def _digest(files: list[Path]) -> str:
+    """What tells weights from others of the same name."""
+    digest = hashlib.sha256()
+    for file in files:
+        digest.update(file.read_bytes())
+    return digest.hexdigest()[:16]
 
 
 def _agreement(rows: list[dict[str, Any]]) -> dict[str, Any]:

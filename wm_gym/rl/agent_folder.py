@@ -30,7 +30,7 @@ from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.policies import BasePolicy
 
 from wm_gym.registration import find_spec
-from wm_gym.rl.recipe import algorithm, decode_policy_kwargs, encode_policy_kwargs, env_wrapper
+from wm_gym.rl.recipe import algorithm, decode_policy_kwargs, encode_policy_kwargs, env_wrapper, hyperparameters
 
 CONFIG_FILE, TENSORS_FILE = "config.yml", "policy.safetensors"
 FORMAT_VERSION = 1
@@ -64,6 +64,11 @@ class Agent:
         """The keyword arguments of its environment, without those that shaped the training's episodes only."""
         return without_episode_shape(self.config.get("env_kwargs") or {})
 
+    def kwargs_for(self, env_id: str) -> dict[str, Any]:
+        """Its keyword arguments that hold in an environment: all of them in its own, the observation in another."""
+        own = env_id.split(":")[-1] == (self.env_id or "").split(":")[-1]
+        return {key: value for key, value in self.env_kwargs.items() if own or key == "observation"}
+
     @property
     def world(self) -> Any:
         """The learned world that it was trained in (a folder, a name or a Hub id), or None."""
@@ -89,7 +94,7 @@ class Agent:
         kind = algorithm(self.algo)
         model = kind(
             self.config["policy"], env, policy_kwargs=decode_policy_kwargs(self.config["policy_kwargs"]),
-            device=self.policy.device, **(self.config.get("hyperparameters") or {}),
+            device=self.policy.device, **hyperparameters(self.config.get("hyperparameters") or {}),
         )
         model.policy.load_state_dict(self.policy.state_dict())
         return model
@@ -116,8 +121,6 @@ def save_agent(model: BaseAlgorithm, folder: str | Path, meta: dict[str, Any]) -
         "observation_space": encode_space(model.observation_space),
         "action_space": encode_space(model.action_space),
     }
-    for name in ("optimizer_class", "optimizer_kwargs"):
-        config["policy_kwargs"].pop(name, None)
     (partial / CONFIG_FILE).write_text(yaml.safe_dump(config, sort_keys=False))
     save_file(distinct_tensors(model.policy), partial / TENSORS_FILE)
     if folder.exists():

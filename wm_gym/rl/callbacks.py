@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 import time
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import numpy as np
 from stable_baselines3.common.callbacks import BaseCallback
 from tqdm import tqdm
 
+from wm_gym.files import write_text
 from wm_gym.rl.checkpoint import save_checkpoint
 
 CURVE_FILE = "curve.csv"
@@ -113,7 +115,8 @@ def read_curve(path: Path) -> list[dict[str, float]]:
 
 
 def write_curve(path: Path, rows: list[dict[str, float]]) -> None:
-    with path.open("w", newline="") as file:
-        writer = csv.writer(file)
-        writer.writerow(CURVE_COLUMNS)
-        writer.writerows([int(row["steps"]), *(row[c] for c in CURVE_COLUMNS[1:])] for row in rows)
+    table = io.StringIO(newline="")
+    writer = csv.writer(table)
+    writer.writerow(CURVE_COLUMNS)
+    writer.writerows([int(row["steps"]), *(row[c] for c in CURVE_COLUMNS[1:])] for row in rows)
+    write_text(path, table.getvalue())

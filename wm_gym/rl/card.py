@@ -36,11 +36,14 @@ def card_text(name: str, config: dict[str, Any], results: dict[str, Any] | None)
         trained += f", going on from `{config['init']}` ({config['n_timesteps_before']:,} steps)"
     versions = ", ".join(f"{k.replace('_', '-')} {v}" for k, v in config["trained_with"].items() if k != "date")
     how = f"trained in {where} `{env_id}`: {trained}{_reached(reached)}"
+    if step := config.get("kept_step"):
+        how += f"; kept is the policy of step {step:,}, the best in physics"
     command, at_a_time = f"train {config['algo']}", f"; {config['n_envs']} environments at a time"
+    length = f" --timesteps {config['n_timesteps']}"
     if cloned := config.get("cloned_from"):
         how = (f"cloned for `{env_id}` from {cloned['episodes']:,} episodes of `{cloned['dataset']}`: "
                f"{cloned['updates']:,} updates, squared error of held-out actions {cloned['held_out_squared_error']}")
-        command, at_a_time = f"clone {cloned['dataset']}", ""
+        command, at_a_time, length = f"clone {cloned['dataset']}", "", f" --updates {cloned['updates']}"
     batched = "          # a dict of arrays with a leading batch axis" if _is_dict(config) else ""
     hyperparameters = yaml.safe_dump({
         **config.get("hyperparameters", {}), "policy": config["policy"], "policy_kwargs": config["policy_kwargs"],
@@ -72,7 +75,7 @@ action = agent.act(observation[None])[0]{batched}
 ## Training
 
 ```
-wm-gym agent {command} --env {env_id} --seed {config['seed']}{_init(config)} --out {name}
+wm-gym agent {command} --env {env_id}{_env_kwargs(config)} --seed {config['seed']}{_init(config)}{length} --out {name}
 ```
 
 Trained {config['trained_with'].get('date', '')} with {versions}{at_a_time}.
@@ -159,6 +162,11 @@ def _rows(rows: list[tuple[str, str]]) -> str:
 def _reached(rate: float | None) -> str:
     known = rate is not None and rate == rate  # NaN where no episode ended
     return f", success there at the end {rate:.0%} (exploring, last 100 episodes)" if known else ""
+
+
+def _env_kwargs(config: dict) -> str:
+    kwargs = without_episode_shape(config.get("env_kwargs") or {})
+    return f" --env-kwargs '{json.dumps(kwargs)}'" if kwargs else ""
 
 
 def _init(config: dict) -> str:

@@ -51,8 +51,8 @@ def latest_checkpoint(run: Path) -> Path | None:
 def load_checkpoint(kind: type[BaseAlgorithm], checkpoint: Path, env: VecEnv, device: str, seed: int) -> BaseAlgorithm:
     """The model as it was, on a fresh environment.
 
-    In a learned world the running episodes go on too, and an on-policy training ends bit for bit where an
-    uninterrupted one would; other environments begin new episodes.
+    In a learned world the running episodes go on too, and an on-policy training on a CPU ends bit for bit where an
+    uninterrupted one would; other environments, and frame-stacked or normalised ones, begin new episodes.
     """
     if (checkpoint / "normalize.pkl").is_file():
         env = VecNormalize.load(str(checkpoint / "normalize.pkl"), env.venv)
@@ -73,11 +73,16 @@ def load_checkpoint(kind: type[BaseAlgorithm], checkpoint: Path, env: VecEnv, de
 def _random_state() -> dict[str, np.ndarray]:
     """SB3 draws actions from torch's stream and shuffles minibatches with numpy's."""
     _, keys, position, *_ = np.random.get_state()
-    return {"random/torch": torch.get_rng_state().numpy(), "random/numpy": keys, "random/position": np.array(position)}
+    cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_available() else []
+    return {"random/torch": torch.get_rng_state().numpy(), "random/numpy": keys, "random/position": np.array(position),
+            **{f"random/cuda/{i}": stream.numpy() for i, stream in enumerate(cuda)}}
 
 
 def _set_random_state(state: dict[str, np.ndarray]) -> None:
     torch.set_rng_state(torch.from_numpy(state["random/torch"]))
+    for i in range(torch.cuda.device_count()):
+        if (stream := state.get(f"random/cuda/{i}")) is not None:
+            torch.cuda.set_rng_state(torch.from_numpy(stream), i)
     np.random.set_state(("MT19937", state["random/numpy"], int(state["random/position"])))
 
 

@@ -16,7 +16,8 @@ from stable_baselines3.common.vec_env import VecFrameStack
 from tqdm import tqdm
 
 from wm_gym.files import write_json
-from wm_gym.registration import find_spec, is_learned
+from wm_gym.data.parallel import die_with_parent
+from wm_gym.registration import find_spec, is_learned, is_twin
 from wm_gym.rl.agent_folder import Agent, load_agent
 from wm_gym.rl.card import RESULTS_FILE, matched_rows, percent, write_card
 from wm_gym.rl.rollout import BASELINES, Outcome, Start, make_twin, run_twin, run_world, start_seeds
@@ -35,26 +36,30 @@ def evaluate_agent(agent: Agent | str | Path, env_id: str, episodes: int = 100, 
 
     env_id a learned world that has a physics twin, or the twin of the world that the agent was trained in: the same
     policy in both from matched starts, see `evaluate_matched`. Any other id: in that environment alone. video: an mp4
-    or GIF of some episodes. save: keep the results in the agent's folder (results.json and the card).
+    or GIF of some episodes (ValueError for another suffix). save: keep the results in the agent's folder (results.json
+    and the card).
     """
-    agent = load_agent(agent)
-    spec = find_spec(env_id)
+    from wm_gym.rl.video import check_suffix, film_alone, film_matched
+
+    agent, spec = load_agent(agent), find_spec(env_id)
     world, twin_id = _world_and_twin(agent, spec, env_kwargs or {})
+    if video:  # before the episodes, not after them
+        check_suffix(video)
+        if not twin_id and agent.frame_stack > 1:
+            raise ValueError(f"{agent.name} stacks {agent.frame_stack} frames, {env_id} has no twin: this cannot be "
+                             "filmed; leave the video out")
     if twin_id:
         results = evaluate_matched(agent, world, twin_id, episodes, seed, **options)
     else:
         results = evaluate_alone(agent, env_id, episodes, seed, env_kwargs=env_kwargs, **options)
+    if save and agent.folder:  # before the film, which may fail
+        save_results(agent.folder, results)
     if video:
-        from wm_gym.rl.video import film_alone, film_matched
-
         if twin_id:
             film_matched(agent, world, twin_id, video, seed=seed,
                          **{k: options[k] for k in ("backend", "device", "precision", "deterministic") if k in options})
         else:
             film_alone(agent, env_id, video, seed=seed, env_kwargs=env_kwargs)
-        results["video"] = str(video)
-    if save and agent.folder:
-        save_results(agent.folder, results)
     return results
 
 
@@ -75,9 +80,10 @@ def evaluate_matched(agent: Agent | str | Path, world: World | str | Path, twin_
     """
     source = world if isinstance(world, World) else str(world)
     agent, world = load_agent(agent), load_world(world)
-    twin_id = twin_id or world.spec.twin
+    twin_id = twin_id or (world.spec.twin if is_twin(world.spec.twin) else None)
     if not twin_id:
-        raise ValueError(f"the world {world.spec.name!r} names no physics twin; pass twin_id, or evaluate_alone(...)")
+        raise ValueError(f"the world {world.spec.name!r} names no physics twin (but {world.spec.twin!r}); "
+                         "pass twin_id, or evaluate_alone(...)")
     horizon = find_spec(twin_id).max_episode_steps or world.spec.horizon
     seeds, few = start_seeds(episodes, seed), start_seeds(baseline_episodes or episodes, seed)
     started = time.monotonic()
@@ -121,7 +127,7 @@ def evaluate_alone(agent: Agent | str | Path, env_id: str, episodes: int = 100, 
                    n_envs: int | None = None) -> dict[str, Any]:
     """An agent in one environment: success rate where its info has `is_success`, rewards and lengths."""
     agent = load_agent(agent)
-    kwargs = {**_shared_kwargs(agent, env_id), **(env_kwargs or {})}
+    kwargs = {**agent.kwargs_for(env_id), **(env_kwargs or {})}
     n_envs = min(episodes, n_envs or (50 if is_learned(find_spec(env_id)) else 2))
     env = make_sb3_env(env_id, n_envs, seed, wrapper_class=agent.env_wrapper, **kwargs)
     if agent.frame_stack > 1:
@@ -174,19 +180,14 @@ def _steps(outcomes: list[Outcome]) -> dict:
 def _world_and_twin(agent: Agent, spec: gym.envs.registration.EnvSpec, env_kwargs: dict) -> tuple[Any, str | None]:
     """The learned world and its twin that an id stands for; the twin is None where the id is neither of a pair."""
     if is_learned(spec):
-        kwargs = {**spec.kwargs, **(agent.env_kwargs if spec.id == agent.env_id else {}), **env_kwargs}
+        kwargs = {**spec.kwargs, **agent.kwargs_for(spec.id), **env_kwargs}
         if "world" not in kwargs:
             raise ValueError(f"{spec.id} needs to know which world: pass env_kwargs={{'world': 'FOLDER'}}")
-        return kwargs["world"], load_world(kwargs["world"]).spec.twin
-    if agent.world is not None and load_world(agent.world).spec.twin == spec.id:
+        twin_id = load_world(kwargs["world"]).spec.twin
+        return kwargs["world"], twin_id if is_twin(twin_id) else None
+    if agent.world is not None and load_world(agent.world).spec.twin == spec.id and is_twin(spec.id):
         return agent.world, spec.id
     return None, None
-
-
-def _shared_kwargs(agent: Agent, env_id: str) -> dict:
-    """The env_kwargs of the training that hold for another id too (the observation), for the same all of them."""
-    same = env_id == agent.env_id
-    return {key: value for key, value in agent.env_kwargs.items() if same or key == "observation"}
 
 
 # ---------------------------------------------------------------- physics in worker processes
@@ -215,12 +216,15 @@ def _in_processes(policy, source, twin_id, horizon, seeds, deterministic, worker
     arguments = (str(policy.folder) if agent else policy, source if agent else None, twin_id, horizon)
     parts = [seeds[i:i + PART] for i in range(0, len(seeds), PART)]
     done: dict[int, tuple[list[Outcome], list[Start]]] = {}
-    with ProcessPoolExecutor(workers, get_context("spawn"), _begin_worker, arguments) as pool:
+    pool = ProcessPoolExecutor(workers, get_context("spawn"), _begin_worker, arguments)
+    try:
         futures = {pool.submit(_work, part, deterministic): k for k, part in enumerate(parts)}
         for future in as_completed(futures):
             k = futures[future]
             done[k] = future.result()
             progress(len(parts[k]))
+    finally:
+        pool.shutdown(cancel_futures=True)  # after an error or Ctrl-C nobody waits for the parts not begun
     ordered = [done[k] for k in range(len(parts))]
     return [o for outcomes, _ in ordered for o in outcomes], [s for _, starts in ordered for s in starts]
 
@@ -228,17 +232,21 @@ def _in_processes(policy, source, twin_id, horizon, seeds, deterministic, worker
 _worker: dict[str, Any] = {}
 
 
-def _begin_worker(name: str, source: str | None, twin_id: str, horizon: int) -> None:
-    import torch
-
-    import wm_gym  # noqa: F401  registers the ids
-
-    torch.set_num_threads(1)
-    policy = name if name in BASELINES else load_agent(name)
-    _worker.update(policy=policy, env=make_twin(twin_id, source, policy, horizon))
+def _begin_worker(*arguments) -> None:
+    die_with_parent()
+    _worker["arguments"] = arguments
 
 
 def _work(seeds: list[int], deterministic: bool) -> tuple[list[Outcome], list[Start]]:
+    if "env" not in _worker:  # made here, not in the initializer, so that its error reaches the caller
+        import torch
+
+        import wm_gym  # noqa: F401  registers the ids
+
+        torch.set_num_threads(1)
+        name, source, twin_id, horizon = _worker["arguments"]
+        policy = name if name in BASELINES else load_agent(name)
+        _worker.update(policy=policy, env=make_twin(twin_id, source, policy, horizon))
     return run_twin(_worker["policy"], _worker["env"], seeds, deterministic)
 
 

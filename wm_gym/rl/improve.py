@@ -9,7 +9,7 @@ from typing import Any
 from wm_gym.data import LeRobotReader
 from wm_gym.data.record import record
 from wm_gym.files import write_json
-from wm_gym.registration import find_spec
+from wm_gym.registration import find_spec, is_twin
 from wm_gym.rl.agent_folder import load_agent
 from wm_gym.rl.card import RESULTS_FILE
 from wm_gym.rl.evaluate import evaluate_matched, save_results
@@ -37,8 +37,8 @@ def improve(world: str | Path, datasets: list[str | Path], out: str | Path, roun
     success in world and physics against them. What is there already is kept, so the same call goes on after a kill.
     Raises ValueError where the world names no twin.
     """
-    out, name = Path(out), load_world(world).spec.name
-    twin_id = twin_id or load_world(world).spec.twin
+    out, spec = Path(out), load_world(world).spec
+    name, twin_id = spec.name, twin_id or (spec.twin if is_twin(spec.twin) else None)
     if not twin_id:
         raise ValueError(f"the world {name!r} names no physics twin; pass --twin ID")
     horizon = find_spec(twin_id).max_episode_steps
@@ -47,11 +47,13 @@ def improve(world: str | Path, datasets: list[str | Path], out: str | Path, roun
     for r in range(1, rounds + 1):
         agent = out / f"agent-{r}"
         if not (agent / "config.yml").is_file():
-            recipe, steps, before = load_recipe(algo, f"wm_gym/{name}", recipe_file), timesteps, None
+            recipe, steps, before = {}, timesteps, None
             if r > 1:
-                recipe, steps, before = gentler(recipe), more_timesteps or timesteps, out / f"agent-{r - 1}"
+                recipe = gentler(load_recipe(algo, f"wm_gym/{name}", recipe_file))
+                steps, before = more_timesteps or timesteps, out / f"agent-{r - 1}"
             train_agent(algo, "wm_gym/World-v0", agent, steps, seed + r, resume=True, init=before, progress=progress,
-                        env_kwargs={"world": str(world)}, recipe=recipe)
+                        env_kwargs={"world": str(world)}, recipe=recipe, recipe_file=recipe_file,
+                        recipe_id=f"wm_gym/{name}")
         spent += load_agent(agent).config["physics_check_steps"]
         if not (agent / RESULTS_FILE).is_file():
             save_results(agent, evaluate_matched(agent, world, twin_id, evaluations, seed, baselines=(),
@@ -68,7 +70,7 @@ def improve(world: str | Path, datasets: list[str | Path], out: str | Path, roun
         spent += episodes * horizon
         if not (better / "spec.yaml").is_file():
             train([*datasets, *(out / f"data-{i}" for i in range(1, r + 1))], better, preset=preset, seed=seed + r,
-                  overrides=overrides, name=name, init=world, progress=progress)
+                  overrides=overrides, name=name, init=world, size=tuple(spec.frame_size), progress=progress)
         world = better
     return out
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 from pathlib import Path
 from typing import Any
 
@@ -10,10 +11,11 @@ from safetensors.torch import load_file, save_file
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.callbacks import BaseCallback
 
+from wm_gym.files import write_text
 from wm_gym.rl.agent_folder import Agent, distinct_tensors
 from wm_gym.rl.evaluate import evaluate_alone, evaluate_matched
 
-CHECKS_FILE, BEST_FILE = "checks.csv", "best.safetensors"
+CHECKS_FILE = "checks.csv"
 COLUMNS = ("steps", "world", "physics", "physics_steps")
 
 
@@ -29,11 +31,13 @@ class PhysicsCheck(BaseCallback):
     def __init__(self, run: Path, config: dict[str, Any], every: int = 50_000, episodes: int = 20,
                  max_gap: float = 0.3):
         super().__init__()
-        self.path, self.best_path, self.config = run / CHECKS_FILE, run / BEST_FILE, config
+        self.run, self.path, self.config = run, run / CHECKS_FILE, config
         self.every, self.episodes, self.max_gap = every, episodes, max_gap
 
     def _on_training_start(self) -> None:
-        self.rows = [row for row in read_checks(self.path) if row["steps"] <= self.model.num_timesteps]
+        rows = read_checks(self.path)
+        self.spent = int(rows[-1]["physics_steps"]) if rows else 0  # what a kill made us measure again was spent, too
+        self.rows = [row for row in rows if row["steps"] <= self.model.num_timesteps]
         self._write()
         self.next = self.rows[-1]["steps"] + self.every if self.rows else self.every
 
@@ -56,30 +60,38 @@ class PhysicsCheck(BaseCallback):
 
     def take_best(self, model: BaseAlgorithm) -> int:
         """Put the policy back to the best check in physics (the latest of equals); returns its step."""
-        model.policy.load_state_dict(load_file(self.best_path), strict=False)  # shared tensors are there once
-        return int(_best(read_checks(self.path))["steps"])
+        best = int(_best(read_checks(self.path))["steps"])
+        model.policy.load_state_dict(load_file(self._weights(best)), strict=False)  # shared tensors are there once
+        return best
 
     def _check(self) -> None:
         agent = Agent(self.model.policy, self.config)
-        spent, seed = self.rows[-1]["physics_steps"] if self.rows else 0, self.model.seed or 0
+        seed = self.model.seed or 0
         if agent.world is None:
             alone = evaluate_alone(agent, agent.env_id, self.episodes, seed)
             rates, steps = (float("nan"), alone["success"]["rate"]), round(alone["steps"]["mean"] * self.episodes)
         else:
             both = evaluate_matched(agent, agent.world, episodes=self.episodes, seed=seed, baselines=(), progress=False)
             rates, steps = (both["world"]["rate"], both["physics"]["rate"]), sum(both["per_episode"]["physics_steps"])
-        row = {"steps": self.num_timesteps, "world": rates[0], "physics": rates[1], "physics_steps": spent + steps}
+        self.spent += steps
+        row = {"steps": self.num_timesteps, "world": rates[0], "physics": rates[1], "physics_steps": self.spent}
+        weights = self._weights(self.num_timesteps)
+        save_file(distinct_tensors(self.model.policy), weights.with_suffix(".partial"))
+        weights.with_suffix(".partial").replace(weights)
         self.rows.append(row)
-        if _best(self.rows) is row:
-            save_file(distinct_tensors(self.model.policy), self.best_path)
         self._write()
         self.next = row["steps"] + self.every
 
+    def _weights(self, steps: int) -> Path:
+        """Where the policy of a check lies."""
+        return self.run / f"check-{steps:09d}.safetensors"
+
     def _write(self) -> None:
-        with self.path.open("w", newline="") as file:
-            writer = csv.DictWriter(file, COLUMNS)
-            writer.writeheader()
-            writer.writerows(self.rows)
+        table = io.StringIO(newline="")
+        writer = csv.DictWriter(table, COLUMNS)
+        writer.writeheader()
+        writer.writerows(self.rows)
+        write_text(self.path, table.getvalue())
 
 
 def read_checks(path: Path) -> list[dict[str, float]]:

@@ -37,7 +37,7 @@ def algorithm(name: str) -> type[BaseAlgorithm]:
 def load_recipe(algo: str, env_id: str, path: str | Path | None = None) -> dict[str, Any]:
     """The entry of an environment id in recipes/<algo>.yml (or a file of your own), else its `default`.
 
-    Raises ValueError where the file has neither, or where a value is not what SB3 takes.
+    Raises FileNotFoundError where there is no such file, ValueError where it has neither.
     """
     algorithm(algo)
     path = Path(path or Path(__file__).parent / "recipes" / f"{algo}.yml")
@@ -53,8 +53,12 @@ def load_recipe(algo: str, env_id: str, path: str | Path | None = None) -> dict[
 def sb3_arguments(algo: str, recipe: dict[str, Any], space: gym.Space) -> dict[str, Any]:
     """Keyword arguments for the SB3 class (policy and policy_kwargs among them) on an observation space."""
     policy, policy_kwargs = policy_for(space, recipe.get("policy", "CnnPolicy"), recipe.get("policy_kwargs") or {})
-    arguments = {k: _schedule(v) for k, v in recipe.items() if k not in ENV_KEYS}
-    return {"policy": policy, "policy_kwargs": decode_policy_kwargs(policy_kwargs), **arguments}
+    return {"policy": policy, "policy_kwargs": decode_policy_kwargs(policy_kwargs), **hyperparameters(recipe)}
+
+
+def hyperparameters(recipe: dict[str, Any]) -> dict[str, Any]:
+    """What of a recipe the algorithm itself takes, rl_zoo3's `lin_` rates as schedules."""
+    return {k: _schedule(v) for k, v in recipe.items() if k not in ENV_KEYS}
 
 
 def gentler(recipe: dict[str, Any], factor: float = 0.2) -> dict[str, Any]:
@@ -103,7 +107,10 @@ def encode_policy_kwargs(policy_kwargs: dict[str, Any]) -> dict[str, Any]:
 
 
 def env_wrapper(path: str | None) -> Callable | None:
-    """The wrapper class of a dotted path in wm_gym or gymnasium, None for None; ValueError for any other."""
+    """The wrapper class of a dotted path in wm_gym or gymnasium, None for None; ValueError for any other.
+
+    ModuleNotFoundError where there is no such module.
+    """
     if not path:
         return None
     module, _, name = path.rpartition(".")

@@ -54,10 +54,6 @@ class Actor:
                                  "evaluate it in the environment that it was trained for, or in its twin")
         self.stack: list | None = None
 
-    def begin(self) -> None:
-        """Forget stacked frames: new episodes begin."""
-        self.stack = None
-
     def act(self, observation) -> np.ndarray:
         """float32 [B, A] for observations [B, ...] (a dict of them)."""
         if not isinstance(self.policy, Agent):

@@ -38,6 +38,7 @@ def train_agent(
     *,
     recipe: dict[str, Any] | None = None,
     recipe_file: str | Path | None = None,
+    recipe_id: str | None = None,
     init: str | Path | None = None,
     progress: bool = True,
     checkpoint_every: int | None = None,
@@ -49,17 +50,18 @@ def train_agent(
     """Train "ppo", "sac" or "dqn" in an environment; returns the agent folder `out`.
 
     Checkpoints, the learning curve (curve.csv), monitor files and TensorBoard's events lie in `<out>.training`.
-    recipe: keys that replace the recipe file's. init: an agent whose policy the training goes on from. timesteps:
-    environment steps in all (default: the recipe's); max_minutes ends the training earlier. resume: go on from the
-    last checkpoint (from the beginning where there is none). Raises FileExistsError where `out` or its training is
-    there and neither resume nor overwrite says what to do, ValueError where a resumed run was of another algorithm,
-    environment, seed or init, or init's policy is another.
+    recipe_id: whose entry of the recipe file it is (default: env_id's); recipe: keys that replace some of that entry.
+    init: an agent whose policy the training goes on from. timesteps: environment steps in all (default: the recipe's);
+    max_minutes ends the training earlier. resume: go on from the last checkpoint (from the beginning where there is
+    none). Raises FileExistsError where `out` or its training is there and neither resume nor overwrite says what to do,
+    ValueError where a resumed run was of another algorithm, environment, seed, init or recipe file's entry, or init's
+    policy is another.
     """
     find_spec(env_id)  # an unknown id must fail before anything is written
     out = Path(out)
     run = out.with_name(out.name + ".training")
     _prepare(out, run, resume, overwrite)
-    recipe = {**load_recipe(algo, env_id, recipe_file), **(recipe or {})}
+    recipe = {**load_recipe(algo, recipe_id or env_id, recipe_file), **(recipe or {})}
     env_kwargs = {**(recipe.get("env_kwargs") or {}), **(env_kwargs or {})}
     checkpoint = latest_checkpoint(run)
     before = load_agent(init) if init and not checkpoint else None
@@ -68,6 +70,9 @@ def train_agent(
     if checkpoint:
         stored = yaml.safe_load((run / RUN_FILE).read_text())
         _check_same(plan, stored, out)
+        if recipe_file and recipe != stored["recipe"]:
+            raise ValueError(f"the training at {out} was begun with another recipe than {recipe_file} gives now; leave "
+                             "the recipe out to go on with its own, or train to another --out")
         plan["n_timesteps_before"] = stored.get("n_timesteps_before", 0)
         recipe, timesteps = stored["recipe"], timesteps or stored["n_timesteps"]
     total = int(timesteps or recipe["n_timesteps"])
@@ -101,11 +106,11 @@ def train_agent(
                 print(f"\nended at {model.num_timesteps:,} steps: success imagined has parted from success in physics "
                       f"({check.path})", file=sys.stderr)
         if check:
-            print(f"\nkept the policy of step {check.take_best(model):,}, the best in physics", file=sys.stderr)
+            identity["kept_step"] = check.take_best(model)
+            print(f"\nkept the policy of step {identity['kept_step']:,}, the best in physics", file=sys.stderr)
     except KeyboardInterrupt:
         last = latest_checkpoint(run)
-        where = f"step {int(last.name.split('-')[1]):,}" if last else "the beginning (no checkpoint yet)"
-        print(f"\ninterrupted; the same command with --resume goes on from {where}", file=sys.stderr)
+        print(f"\ninterrupted; " + (f"{last} is the last checkpoint" if last else "no checkpoint yet"), file=sys.stderr)
         raise
     finally:
         env.close()

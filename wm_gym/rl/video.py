@@ -18,7 +18,6 @@ from wm_gym.rl.rollout import (
     draw_start,
     endless_core,
     make_twin,
-    observation_mode,
     one_in_batch,
     start_seeds,
     world_options,
@@ -28,7 +27,7 @@ from wm_gym.world import World
 
 PANEL = 256  # pixels, about
 LABEL, GAP, HOLD = 32, 16, 8
-INK, PAPER, GREEN, GREY = (28, 30, 34), (250, 250, 248), (22, 140, 70), (120, 124, 130)
+INK, PAPER, GREEN = (28, 30, 34), (250, 250, 248), (22, 140, 70)
 
 
 @dataclass
@@ -106,28 +105,36 @@ def film_alone(agent: Agent | str | Path, env_id: str, path: str | Path, episode
                env_kwargs: dict[str, Any] | None = None) -> Path:
     """Write an mp4 or GIF of some episodes in any environment that renders."""
     agent = load_agent(agent)
-    kwargs = {"observation": observation_mode(agent)} if env_id.split(":")[-1].startswith("wm_gym/") else {}
-    env = gym.make(find_spec(env_id), render_mode="rgb_array", **{**kwargs, **(env_kwargs or {})})
+    kwargs = {**agent.kwargs_for(env_id), **(env_kwargs or {})}
+    env = gym.make(find_spec(env_id), render_mode="rgb_array", **kwargs)
     env = agent.env_wrapper(env) if agent.env_wrapper else env
     pictures, fps = [], env.metadata.get("render_fps", 10)
-    for s in start_seeds(episodes, seed):
-        observation, _ = env.reset(seed=s)
-        done = success = False
-        pictures.append(_row([_panel(env.render(), env_id, False)]))
-        while not done:
-            observation, _, terminated, truncated, info = env.step(agent.act(one_in_batch(observation))[0])
-            done, success = terminated or truncated, success or bool(info.get("is_success", False))
-            pictures.append(_row([_panel(env.render(), env_id, success)]))
-        pictures += [pictures[-1]] * HOLD
-    env.close()
+    try:
+        for s in start_seeds(episodes, seed):
+            observation, _ = env.reset(seed=s)
+            done = success = False
+            pictures.append(_row([_panel(env.render(), env_id, False)]))
+            while not done:
+                observation, _, terminated, truncated, info = env.step(agent.act(one_in_batch(observation))[0])
+                done, success = terminated or truncated, success or bool(info.get("is_success", False))
+                pictures.append(_row([_panel(env.render(), env_id, success)]))
+            pictures += [pictures[-1]] * HOLD
+    finally:
+        env.close()
     return write_video(path, np.stack(pictures), fps)
+
+
+def check_suffix(path: str | Path) -> Path:
+    """The path, if it ends in .mp4 or .gif; ValueError for another."""
+    path = Path(path)
+    if path.suffix not in (".mp4", ".gif"):
+        raise ValueError(f"{path} is neither .mp4 nor .gif; choose one of the two endings")
+    return path
 
 
 def write_video(path: str | Path, frames: np.ndarray, fps: float) -> Path:
     """Write uint8 [T, H, W, 3] as .mp4 (H.264) or .gif, beside and renamed; ValueError for another suffix."""
-    path = Path(path)
-    if path.suffix not in (".mp4", ".gif"):
-        raise ValueError(f"{path} is neither .mp4 nor .gif; choose one of the two endings")
+    path = check_suffix(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     beside = path.with_name(f".partial-{path.name}")
     if path.suffix == ".gif":

@@ -11,10 +11,10 @@ FEW_EPISODES = 100
 
 def write_card(folder: Path, spec: WorldSpec, settings: dict, numbers: dict[str, float], episodes: int,
                seconds: dict[str, float]) -> None:
-    """Write README.md in the Hub's card format (seconds: of each stage); an existing card is kept as it is."""
+    """Write README.md in the Hub's card format (seconds: of each stage); an earlier one becomes README.old.md."""
     path = folder / "README.md"
-    if path.exists():
-        return
+    if path.exists():  # its numbers are of the weights that were here before
+        path.replace(path.with_name("README.old.md"))
     rows = "\n".join(f"| {name} | {value:.2f} |" for name, value in numbers.items())
     few = "" if episodes >= FEW_EPISODES else (
         f"\n> Trained on only {episodes} episodes: this shows that the path from such data to an environment works, "

@@ -41,8 +41,9 @@ def train(dataset: str | Path | Sequence[str | Path], out: str | Path, preset: s
     init: a world to go on from (with preset "finetune"), which keeps its networks' sizes and normalisation; a stage
     with 0 updates keeps its weights.
 
-    Checkpoints, TensorBoard logs and pictures lie in `<out>.training`; a killed run started again with the same
-    arguments continues there and ends with the uninterrupted run's weights. `overrides` replaces preset fields.
+    Checkpoints, TensorBoard logs and pictures lie in `<out>.training` (in `<out>.log` once it is done); a killed run
+    started again with the same arguments continues there and ends with the uninterrupted run's weights. `overrides`
+    replaces preset fields.
     Raises ValueError for an unknown preset, a finished `out` without `overwrite`, or a `<out>.training` that belongs
     to other arguments.
     """
