@@ -1,6 +1,8 @@
 """Which ids exist, and does a spec lead back to the same environment?"""
 
 import json
+import subprocess
+import sys
 import warnings
 
 import gymnasium as gym
@@ -64,3 +66,12 @@ def test_an_unknown_id_and_an_unknown_world_name_what_there_is():
         gym.make("wm_gym/World-v0", world="./nowhere")
     with pytest.raises(ValueError, match="wm-gym train"):
         gym.make("wm_gym/World-v0")
+
+
+def test_the_first_frame_does_not_wait_for_the_compiler():
+    """torch.compile's machinery takes a second to import; diffusers would import it, nothing here needs it."""
+    code = ("import sys, gymnasium as gym, wm_gym; gym.make('wm_gym/Reach-v0').reset(seed=0);"
+            "late = [m for m in ('torch._dynamo', 'diffusers.hooks') if m in sys.modules];"
+            "import torch._dynamo, diffusers.hooks; print(late)")
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0 and done.stdout.strip() == "[]", done.stderr + done.stdout

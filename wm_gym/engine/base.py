@@ -71,6 +71,10 @@ class Engine:
         self.noise_shape = tuple(world.spec.latent_shape)
         self._compiled: dict[int, Callable[..., tuple[Tensor, ...]]] = {}
 
+    def _here(self, module: nn.Module) -> nn.Module:
+        """The module on this device; diffusers' own `to` imports half of torch.compile to find that it is there."""
+        return module if next(module.parameters()).device == self.device else module.to(self.device)
+
     @torch.inference_mode()
     def encode(self, frames: np.ndarray, proprioception: np.ndarray | None = None) -> dict[str, Tensor]:
         """World state at the end of clips: frames uint8 [B, T, H, W, 3], proprioception [B, T, P] or None.
@@ -83,17 +87,17 @@ class Engine:
         if clip.shape[1] < k:
             clip = torch.cat([clip[:, :1].expand(-1, k - clip.shape[1], -1, -1, -1), clip], dim=1)
         pinned, recent = clip[:, :1], clip[:, -k:]
-        tokenizer = world.tokenizer.to(self.device)
+        tokenizer = self._here(world.tokenizer)
         # one picture at a time: the latent of a picture must not depend on its neighbours in the batch
         latents = torch.stack([tokenizer.encode(to_float(torch.cat([a, b]))) for a, b in zip(pinned, recent)])
         if proprioception is not None:
             pose = torch.as_tensor(proprioception[:, -1], dtype=torch.float32, device=self.device)
         elif world.spec.proprioception_dim:
-            heads, code = world.heads.to(self.device), world.dynamics.to(self.device).pose_code
+            heads, code = self._here(world.heads), self._here(world.dynamics).pose_code
             pose = torch.cat([code.decode(heads.estimate_pose(z[-1:])) for z in latents])
         else:
             pose = torch.zeros(len(clip), 0, device=self.device)
-        first, dynamics = latents[:, 0].clone(), world.dynamics.to(self.device)
+        first, dynamics = latents[:, 0].clone(), self._here(world.dynamics)
         memories = [dynamics.remember(z[None, 1:], z[None, 0]) for z in latents]
         memory = {key: torch.cat([m[key] for m in memories]) for key in memories[0]}
         return {"first": first, "proprioception": pose.clone(), **memory}
@@ -101,7 +105,7 @@ class Engine:
     @torch.inference_mode()
     def render(self, state: dict[str, Tensor]) -> Tensor:
         """Frames uint8 [B, H, W, 3] of the current state: the tokenizer's reconstruction."""
-        tokenizer = self.world.tokenizer.to(self.device)
+        tokenizer = self._here(self.world.tokenizer)
         return torch.cat([to_uint8(tokenizer.decode(z[-1:])) for z in state["latents"]])
 
     def step(self, state: dict[str, Tensor], action: Tensor, noise: Tensor) -> tuple[dict, dict]:

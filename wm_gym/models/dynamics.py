@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import torch
-from diffusers.configuration_utils import ConfigMixin, register_to_config
-from diffusers.models.modeling_utils import ModelMixin
 from torch import nn
 from torch.nn import functional as F
 
 from wm_gym.models.blocks import ResBlock, group_norm
 from wm_gym.models.conditioning import Conditioned
+from wm_gym.models.saving import ConfigMixin, ModelMixin, register_to_config
 
 
 class UNetDynamics(ModelMixin, ConfigMixin, Conditioned):

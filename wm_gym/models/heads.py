@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import torch
-from diffusers.configuration_utils import ConfigMixin, register_to_config
-from diffusers.models.modeling_utils import ModelMixin
 from torch import nn
 from torch.nn import functional as F
+
+from wm_gym.models.saving import ConfigMixin, ModelMixin, register_to_config
 
 
 def _trunk(in_channels: int, width: int, grid: tuple[int, int]) -> nn.Sequential:

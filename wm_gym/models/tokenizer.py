@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 import torch
-from diffusers.configuration_utils import ConfigMixin, register_to_config
-from diffusers.models.modeling_utils import ModelMixin
 from torch import nn
 
 from wm_gym.models.blocks import ResBlock
+from wm_gym.models.saving import ConfigMixin, ModelMixin, register_to_config
 
 
 class Tokenizer(ModelMixin, ConfigMixin):
