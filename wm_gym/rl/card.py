@@ -39,7 +39,7 @@ def card_text(name: str, config: dict[str, Any], results: dict[str, Any] | None)
     if step := config.get("kept_step"):
         how += f"; kept is the policy of step {step:,}, the best in physics"
     command, at_a_time = f"train {config['algo']}", f"; {config['n_envs']} environments at a time"
-    length = f" --timesteps {config['n_timesteps']}"
+    length = f" --timesteps {asked}" if (asked := config.get("total_timesteps")) else ""
     if cloned := config.get("cloned_from"):
         how = (f"cloned for `{env_id}` from {cloned['episodes']:,} episodes of `{cloned['dataset']}`: "
                f"{cloned['updates']:,} updates, squared error of held-out actions {cloned['held_out_squared_error']}")

@@ -114,7 +114,7 @@ def train_agent(
         raise
     finally:
         env.close()
-    save_agent(model, out, identity | _history(recipe, model, run))
+    save_agent(model, out, identity | {"total_timesteps": total} | _history(recipe, model, run))
     write_card(out)
     return out
 
