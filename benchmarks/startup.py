@@ -38,8 +38,10 @@ def main() -> None:
     args = parser.parse_args()
     runs = [json.loads(subprocess.run([sys.executable, "-c", CODE, args.env], check=True, stdout=subprocess.PIPE,
                                       text=True).stdout) for _ in range(args.processes + 1)][1:]
-    seconds = {key: {name: round(float(at(row)), 3) for name, at in (("median", np.median), ("min", min), ("max", max))}
-               for key in runs[0] for row in [[run[key] for run in runs]]}
+    seconds = {}
+    for key in runs[0]:
+        row = [run[key] for run in runs]
+        seconds[key] = {"median": round(float(np.median(row)), 3), "min": round(min(row), 3), "max": round(max(row), 3)}
     write_results("startup", {"env": args.env, "processes": args.processes, "seconds": seconds})
 
 

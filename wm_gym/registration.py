@@ -83,6 +83,11 @@ def is_twin(env_id: str | None) -> bool:
     return spec is not None and spec.entry_point == TWIN_ENTRY_POINT
 
 
+def physics_twin(spec: WorldSpec) -> str | None:
+    """The physics twin that a world names; None where it names none, or the environment it was recorded in."""
+    return spec.twin if is_twin(spec.twin) else None
+
+
 def is_learned(spec: gym.envs.registration.EnvSpec) -> bool:
     """True where an EnvSpec makes a learned world (not a twin, not another package's environment)."""
     return spec.entry_point == ENV_ENTRY_POINT

@@ -7,6 +7,8 @@ import sys
 
 from wm_gym.cli.command import ENV_ID_HELP, Command, json_object, positive_int
 
+ENV_KWARGS_HELP = "keyword arguments for the environment, e.g. '{\"world\": \"my-world\"}'"
+
 
 def add_agent_train(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("algo", metavar="ALGO", help="ppo, sac or dqn")
@@ -17,8 +19,7 @@ def add_agent_train(parser: argparse.ArgumentParser) -> None:
                         help="environment steps (default: the recipe's)")
     parser.add_argument("--max-minutes", type=float, default=None, metavar="M", help="end the training by then")
     parser.add_argument("--seed", type=int, default=0, help="(default: 0)")
-    parser.add_argument("--env-kwargs", type=json_object, default=None, metavar="JSON",
-                        help="keyword arguments for the environment, e.g. '{\"world\": \"my-world\"}'")
+    parser.add_argument("--env-kwargs", type=json_object, default=None, metavar="JSON", help=ENV_KWARGS_HELP)
     parser.add_argument("--recipe", default=None, metavar="FILE",
                         help="YAML in rl_zoo3's keys (default: wm_gym/rl/recipes/ALGO.yml)")
     parser.add_argument("--init", default=None, metavar="AGENT", help="go on from the policy of this agent")
@@ -49,8 +50,7 @@ def add_agent_clone(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("dataset", metavar="DATASET", help="a LeRobotDataset v3.0 folder, best of an expert")
     parser.add_argument("--env", required=True, metavar="ENV_ID",
                         help="whose pixels and actions these are; " + ENV_ID_HELP)
-    parser.add_argument("--env-kwargs", type=json_object, default=None, metavar="JSON",
-                        help="keyword arguments for the environment, e.g. '{\"world\": \"my-world\"}'")
+    parser.add_argument("--env-kwargs", type=json_object, default=None, metavar="JSON", help=ENV_KWARGS_HELP)
     parser.add_argument("--out", required=True, metavar="DIR", help="the agent folder to write")
     parser.add_argument("--episodes", type=positive_int, default=None, metavar="N",
                         help="only the first so many (default: all; every tenth is held out)")
@@ -78,8 +78,7 @@ def add_agent_evaluate(parser: argparse.ArgumentParser) -> None:
                              "measured in both from the same starts")
     parser.add_argument("--episodes", type=positive_int, default=100, metavar="N", help="(default: 100)")
     parser.add_argument("--seed", type=int, default=0, help="of the starts (default: 0)")
-    parser.add_argument("--env-kwargs", type=json_object, default=None, metavar="JSON",
-                        help="keyword arguments for the environment, e.g. '{\"world\": \"my-world\"}'")
+    parser.add_argument("--env-kwargs", type=json_object, default=None, metavar="JSON", help=ENV_KWARGS_HELP)
     parser.add_argument("--video", default=None, metavar="FILE", help="also write an .mp4 or .gif of some episodes")
     parser.add_argument("--json", default=None, metavar="FILE", help="also write everything, an entry an episode")
     parser.add_argument("--save", action="store_true", help="keep the results in the agent's folder and on its card")

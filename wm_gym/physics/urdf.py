@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pybullet_data
 
+from wm_gym.files import write_text
+
 
 @dataclass(frozen=True)
 class Tool:
@@ -81,8 +83,5 @@ def _cached(name: str, text: str) -> Path:
     cache = Path(os.environ.get("WM_GYM_CACHE", Path.home() / ".cache" / "wm_gym"))
     path = cache / f"{name}-{hashlib.sha256(text.encode()).hexdigest()[:12]}.urdf"
     if not path.is_file():
-        cache.mkdir(parents=True, exist_ok=True)
-        beside = path.with_name(f".{path.name}.{os.getpid()}")
-        beside.write_text(text)
-        beside.rename(path)
+        write_text(path, text)
     return path

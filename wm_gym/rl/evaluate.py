@@ -15,12 +15,20 @@ from stable_baselines3.common.evaluation import evaluate_policy
 from stable_baselines3.common.vec_env import VecFrameStack
 from tqdm import tqdm
 
-from wm_gym.files import write_json
 from wm_gym.data.parallel import die_with_parent
-from wm_gym.registration import find_spec, is_learned, is_twin
+from wm_gym.files import write_json
+from wm_gym.registration import find_spec, is_learned, physics_twin
 from wm_gym.rl.agent_folder import Agent, load_agent
 from wm_gym.rl.card import RESULTS_FILE, matched_rows, percent, write_card
-from wm_gym.rl.rollout import BASELINES, Outcome, Start, make_twin, run_twin, run_world, start_seeds
+from wm_gym.rl.rollout import (
+    BASELINES,
+    Outcome,
+    Start,
+    make_twin,
+    run_twin,
+    run_world,
+    start_seeds,
+)
 from wm_gym.rl.statistics import matched_table, rate
 from wm_gym.sb3 import make_sb3_env
 from wm_gym.shared import load_world
@@ -39,11 +47,11 @@ def evaluate_agent(agent: Agent | str | Path, env_id: str, episodes: int = 100, 
     or GIF of some episodes (ValueError for another suffix). save: keep the results in the agent's folder (results.json
     and the card).
     """
-    from wm_gym.rl.video import check_suffix, film_alone, film_matched
-
     agent, spec = load_agent(agent), find_spec(env_id)
     world, twin_id = _world_and_twin(agent, spec, env_kwargs or {})
     if video:  # before the episodes, not after them
+        from wm_gym.rl.video import check_suffix, film_alone, film_matched
+
         check_suffix(video)
         if not twin_id and agent.frame_stack > 1:
             raise ValueError(f"{agent.name} stacks {agent.frame_stack} frames, {env_id} has no twin: this cannot be "
@@ -80,7 +88,7 @@ def evaluate_matched(agent: Agent | str | Path, world: World | str | Path, twin_
     """
     source = world if isinstance(world, World) else str(world)
     agent, world = load_agent(agent), load_world(world)
-    twin_id = twin_id or (world.spec.twin if is_twin(world.spec.twin) else None)
+    twin_id = twin_id or physics_twin(world.spec)
     if not twin_id:
         raise ValueError(f"the world {world.spec.name!r} names no physics twin (but {world.spec.twin!r}); "
                          "pass twin_id, or evaluate_alone(...)")
@@ -183,9 +191,8 @@ def _world_and_twin(agent: Agent, spec: gym.envs.registration.EnvSpec, env_kwarg
         kwargs = {**spec.kwargs, **agent.kwargs_for(spec.id), **env_kwargs}
         if "world" not in kwargs:
             raise ValueError(f"{spec.id} needs to know which world: pass env_kwargs={{'world': 'FOLDER'}}")
-        twin_id = load_world(kwargs["world"]).spec.twin
-        return kwargs["world"], twin_id if is_twin(twin_id) else None
-    if agent.world is not None and load_world(agent.world).spec.twin == spec.id and is_twin(spec.id):
+        return kwargs["world"], physics_twin(load_world(kwargs["world"]).spec)
+    if agent.world is not None and physics_twin(load_world(agent.world).spec) == spec.id:
         return agent.world, spec.id
     return None, None
 

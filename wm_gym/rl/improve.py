@@ -9,7 +9,7 @@ from typing import Any
 from wm_gym.data import LeRobotReader
 from wm_gym.data.record import record
 from wm_gym.files import write_json
-from wm_gym.registration import find_spec, is_twin
+from wm_gym.registration import find_spec, physics_twin
 from wm_gym.rl.agent_folder import load_agent
 from wm_gym.rl.card import RESULTS_FILE
 from wm_gym.rl.evaluate import evaluate_matched, save_results
@@ -38,7 +38,7 @@ def improve(world: str | Path, datasets: list[str | Path], out: str | Path, roun
     Raises ValueError where the world names no twin.
     """
     out, spec = Path(out), load_world(world).spec
-    name, twin_id = spec.name, twin_id or (spec.twin if is_twin(spec.twin) else None)
+    name, twin_id = spec.name, twin_id or physics_twin(spec)
     if not twin_id:
         raise ValueError(f"the world {name!r} names no physics twin; pass --twin ID")
     horizon = find_spec(twin_id).max_episode_steps

@@ -8,6 +8,7 @@ import io
 from pathlib import Path
 from typing import Any
 
+from wm_gym.files import write_text
 from wm_gym.rl.card import matched_rows
 
 WORLD, PHYSICS, GREY = "#2f6fb5", "#c8641e", "#8a8f98"
@@ -52,10 +53,7 @@ def write_report(path: str | Path, results: dict[str, Any], curve: list[dict[str
     harder: `evaluate_matched` of another, shipped agent.
     """
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    beside = path.with_name(f".partial-{path.name}")
-    beside.write_text(report_html(results, curve, config, film, timings, harder), encoding="utf-8")
-    beside.rename(path)
+    write_text(path, report_html(results, curve, config, film, timings, harder))
     return path
 
 

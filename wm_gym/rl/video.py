@@ -11,7 +11,7 @@ import imageio.v2 as imageio
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from wm_gym.registration import find_spec
+from wm_gym.registration import find_spec, physics_twin
 from wm_gym.rl.agent_folder import Agent, load_agent
 from wm_gym.rl.rollout import (
     Actor,
@@ -54,7 +54,7 @@ def matched_clips(agent: Agent | str | Path, world: World | str | Path, twin_id:
     if driver not in ("world", "physics"):
         raise ValueError(f"driver={driver!r} is unknown; choose 'world' (the policy sees imagined frames) or 'physics'")
     agent, source, world = load_agent(agent), world, load_world(world)
-    twin_id = twin_id or world.spec.twin
+    twin_id = twin_id or physics_twin(world.spec)
     horizon = find_spec(twin_id).max_episode_steps or world.spec.horizon
     twin = make_twin(twin_id, source, agent, horizon, terminate_on_success=False)
     core = endless_core(world, agent, **engine)

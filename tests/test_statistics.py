@@ -1,0 +1,48 @@
+"""Are the rates' and differences' intervals honest?"""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+import wm_gym  # noqa: F401
+from wm_gym.rl.statistics import matched_table, paired_difference, rate, wilson_interval
+
+
+def pairs(both: int, first_only: int, second_only: int, neither: int):
+    first = [True] * (both + first_only) + [False] * (second_only + neither)
+    second = [True] * both + [False] * first_only + [True] * second_only + [False] * neither
+    return first, second
+
+
+@pytest.mark.parametrize("counts, difference, low, high", [
+    # Cavo et al. 2012 in Fagerland, Lydersen, Laake, "Statistical Analysis of Contingency Tables", chapter 8
+    ((59, 6, 16, 80), -0.0621, -0.1186, -0.0046),
+    # no disagreement at all still leaves a width: Wilson's 1 - 400 / (400 + z^2)
+    ((400, 0, 0, 0), 0.0, -0.0095, 0.0095),
+])
+def test_paired_difference_against_published_values(counts, difference, low, high):
+    result = paired_difference(*pairs(*counts))
+    assert [round(result[k], 4) for k in ("difference", "low", "high")] == [difference, low, high]
+
+
+def test_paired_interval_covers():
+    """About 95 % of intervals of simulated correlated pairs hold the true difference."""
+    rng, covered = np.random.default_rng(0), 0
+    for _ in range(300):
+        counts = rng.multinomial(100, [0.80, 0.12, 0.04, 0.04])
+        result = paired_difference(*pairs(*counts))
+        covered += result["low"] <= 0.08 <= result["high"]
+    assert 0.92 <= covered / 300 <= 0.99
+
+
+def test_wilson_and_matched_table():
+    assert [round(x, 4) for x in wilson_interval(81, 263)] == [0.2553, 0.3662]  # Newcombe 1998, table I
+    assert wilson_interval(0, 0) == (0.0, 1.0) and rate([])["rate"] is None
+    with pytest.raises(ValueError, match="impossible"):
+        wilson_interval(5, 4)
+    table = matched_table([1, 1, 1, 0, 0], [1, 0, 1, 1, 0])
+    assert table["table"] == {"both": 2, "world_only": 1, "physics_only": 1, "neither": 1}
+    assert table["optimism"]["rate"] == 0.5 and round(table["pessimism"]["rate"], 4) == 0.3333
+    with pytest.raises(ValueError, match="paired"):
+        paired_difference([True], [True, False])
