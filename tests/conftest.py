@@ -119,3 +119,11 @@ def twin(request):
     env = make(request.param, terminate_on_success=False)
     yield env
     env.close()
+
+
+@pytest.fixture(scope="module")
+def world_folder(tmp_path_factory) -> Path:
+    """A tiny world with random weights and Reach's twin, saved."""
+    world = make_world(horizon=10, success_threshold=0.5)
+    world.spec.twin = "wm_gym/ReachPyBullet-v0"
+    return world.save_pretrained(tmp_path_factory.mktemp("rl-world") / "tiny")

@@ -12,22 +12,11 @@ from pathlib import Path
 import pytest
 import yaml
 from small_agent import train_small
-from tiny_world import make_world
 
 import wm_gym  # noqa: F401
 from wm_gym.rl.agent_folder import CONFIG_FILE, TENSORS_FILE
 from wm_gym.rl.callbacks import CURVE_FILE, read_curve
 from wm_gym.rl.train import train_agent
-
-TWIN = "wm_gym/ReachPyBullet-v0"
-
-
-@pytest.fixture(scope="module")
-def world_folder(tmp_path_factory) -> Path:
-    """A tiny world with random weights and Reach's twin, saved."""
-    world = make_world(horizon=10, success_threshold=0.5)
-    world.spec.twin = TWIN
-    return world.save_pretrained(tmp_path_factory.mktemp("rl-world") / "tiny")
 
 
 def test_killed_training_resumes_to_the_same_weights(tmp_path, world_folder):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -18,14 +17,6 @@ from wm_gym.rl.report import write_report
 from wm_gym.rl.video import matched_clips, side_by_side, write_video
 
 TWIN = "wm_gym/ReachPyBullet-v0"
-
-
-@pytest.fixture(scope="module")
-def world_folder(tmp_path_factory) -> Path:
-    """A tiny world with random weights and Reach's twin, saved."""
-    world = make_world(horizon=10, success_threshold=0.5)
-    world.spec.twin = TWIN
-    return world.save_pretrained(tmp_path_factory.mktemp("rl-world") / "tiny")
 
 
 def test_matched_evaluation_of_a_world_and_its_twin(tmp_path, world_folder):
