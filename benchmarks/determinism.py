@@ -16,13 +16,14 @@ from common import write_results
 import wm_gym  # noqa: F401
 
 STEPS, SEED = 50, 7
-BACKENDS = ("torch", "openvino", "onnxruntime")
+ENGINES = ("torch fp32", "openvino fp32", "openvino bf16", "onnxruntime fp32")
 
 
-def roll_out(world: str, num_envs: int, seeds: list[int], backend: str) -> np.ndarray:
+def roll_out(world: str, num_envs: int, seeds: list[int], engine: str) -> np.ndarray:
     """Frames uint8 [num_envs, STEPS + 1, H, W, 3] under actions that depend on the seed of the slot."""
-    env = gym.make_vec("wm_gym/World-v0", num_envs, world=world, backend=backend, terminate_on_success=False,
-                       vectorization_mode="vector_entry_point")
+    backend, precision = engine.split()
+    env = gym.make_vec("wm_gym/World-v0", num_envs, world=world, backend=backend, precision=precision,
+                       terminate_on_success=False, vectorization_mode="vector_entry_point")
     frames = [env.reset(seed=list(seeds))[0]]
     streams = [np.random.default_rng(s) for s in seeds]
     for _ in range(STEPS - 1):  # the horizon would reset the episode
@@ -38,26 +39,26 @@ def digest(frames: np.ndarray) -> str:
 
 def main() -> None:
     if sys.argv[1:2] == ["--digest"]:
-        world, backend = sys.argv[2:]
-        print(digest(roll_out(world, 1, [SEED], backend)[0]))
+        world, engine = sys.argv[2:]
+        print(digest(roll_out(world, 1, [SEED], engine)[0]))
         return
     world = sys.argv[1] if len(sys.argv) > 1 else "wm_gym/Reach-v0"
     numbers = {}
     alone = {}
-    for backend in BACKENDS:
-        alone[backend] = roll_out(world, 1, [SEED], backend)[0]
-        processes = {subprocess.run([sys.executable, __file__, "--digest", world, backend], capture_output=True,
+    for engine in ENGINES:
+        alone[engine] = roll_out(world, 1, [SEED], engine)[0]
+        processes = {subprocess.run([sys.executable, __file__, "--digest", world, engine], capture_output=True,
                                     text=True, check=True).stdout.split()[-1] for _ in range(2)}
-        slots = roll_out(world, 8, [SEED] * 8, backend)
-        mixed = roll_out(world, 8, [1, 2, 3, 4, 5, SEED, 6, 8], backend)[5]
-        numbers[backend] = {
-            "identical in two other processes": processes == {digest(alone[backend])},
+        slots = roll_out(world, 8, [SEED] * 8, engine)
+        mixed = roll_out(world, 8, [1, 2, 3, 4, 5, SEED, 6, 8], engine)[5]
+        numbers[engine] = {
+            "identical in two other processes": processes == {digest(alone[engine])},
             "identical in all 8 slots": all(digest(s) == digest(slots[0]) for s in slots),
             "identical beside other neighbours": digest(mixed) == digest(slots[5]),
-            **{f"grey levels between batch 1 and 8, {t} steps": levels(alone[backend], slots[0], t)
+            **{f"grey levels between batch 1 and 8, {t} steps": levels(alone[engine], slots[0], t)
                for t in (12, STEPS - 1)}}
-    for backend in BACKENDS[1:]:
-        numbers[f"torch against {backend}"] = {f"grey levels, {t} steps": levels(alone["torch"], alone[backend], t)
+    for engine in ENGINES[1:]:
+        numbers[f"torch against {engine}"] = {f"grey levels, {t} steps": levels(alone[ENGINES[0]], alone[engine], t)
                                                for t in (12, STEPS - 1)}
     write_results("determinism", numbers)
 

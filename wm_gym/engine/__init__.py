@@ -18,7 +18,7 @@ LOG = logging.getLogger("wm_gym")
 @dataclass(frozen=True)
 class Backend:
     """What a back-end is and needs: its engine's class, where it runs ("cpu", "cuda" or "any"), its packages (any one
-    of them), what pip installs, and its precisions, the default first."""
+    of them), what pip installs, and its precisions."""
 
     engine: str
     runs_on: str
@@ -43,9 +43,10 @@ def make_engine(world: World, backend: str = "auto", device: str = "auto", decod
     """An engine for a loaded World.
 
     backend: "auto" or one of `BACKENDS`. "auto" takes torch-cuda on a GPU and OpenVINO on a CPU (torch where OpenVINO
-    is not installed), and logs which and why. device: "auto", "cpu" or a torch CUDA device. precision: "auto" for the
-    back-end's default, "fp32", "bf16" or "fp16". decode=False skips the frame in `step`. Raises ValueError for what is
-    unknown or does not go together, ImportError where the back-end's package is not installed.
+    is not installed), and logs which and why. device: "auto", "cpu" or a torch CUDA device. precision: "auto" (bf16 on
+    a GPU, and with OpenVINO where the CPU computes in it; else fp32), "fp32", "bf16" or "fp16". decode=False skips the
+    frame in `step`. Raises ValueError for what is unknown or does not go together, ImportError where the back-end's
+    package is not installed.
     """
     import torch
 
@@ -70,11 +71,10 @@ def make_engine(world: World, backend: str = "auto", device: str = "auto", decod
         raise ImportError(f"backend={backend!r} needs the {needs.packages[0]} package: pip install {needs.install}")
     if precision not in ("auto", *PRECISIONS):
         raise ValueError(f"precision={precision!r} is unknown; choose 'auto' or one of {PRECISIONS}")
-    if precision == "auto":
-        precision = needs.precisions[0]
-    if precision not in needs.precisions:
+    if precision not in ("auto", *needs.precisions):
         raise ValueError(f"backend={backend!r} does not run in {precision}; choose one of {needs.precisions}")
-    return pkgutil.resolve_name(f"{__name__}.{needs.engine}")(world, device, decode, precision)
+    engine = pkgutil.resolve_name(f"{__name__}.{needs.engine}")
+    return engine(world, device, decode, engine.best_precision() if precision == "auto" else precision)
 
 
 def _best(device: str) -> tuple[str, str]:

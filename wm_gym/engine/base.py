@@ -71,6 +71,11 @@ class Engine:
         self.noise_shape = tuple(world.spec.latent_shape)
         self._compiled: dict[int, Callable[..., tuple[Tensor, ...]]] = {}
 
+    @staticmethod
+    def best_precision() -> str:
+        """What "auto" takes."""
+        return "fp32"
+
     def _here(self, module: nn.Module) -> nn.Module:
         """The module on this device; diffusers' own `to` imports half of torch.compile to find that it is there."""
         return module if next(module.parameters()).device == self.device else module.to(self.device)
