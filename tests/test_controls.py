@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
+from twins import PUSH, make
 
 from wm_gym.evaluation.agreement import agreement
 from wm_gym.evaluation.control import delta_psnr, no_op
@@ -125,6 +128,19 @@ def test_a_nudged_start_is_another_roll_out(push_episodes, push_world):
     made = physics(push_world.twin, lambda state: push_world.tracked.nudged(state, rng))(few)["physics_state"]
     off = np.linalg.norm(made[..., 23:25] - few.physics_state[:, 1:, 23:25], axis=-1)
     assert (off[:, 0] > 0.001).all() and (off < 0.05).all()
+
+
+def test_a_twin_that_draws_nothing_is_refused():
+    twin = make(PUSH)
+    with pytest.raises(ValueError, match="render_mode is None, expected 'rgb_array'"):
+        physics(twin)
+    twin.close()
+
+
+def test_physics_needs_physics_states(push_episodes, push_world):
+    blind = replace(push_episodes, clips=replace(push_episodes.clips, physics_state=None))
+    with pytest.raises(ValueError, match="holds no physics states"):
+        push_world.physics(blind)
 
 
 def test_one_episode_cannot_be_shuffled(push_episodes):

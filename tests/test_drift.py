@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from twins import DRAWER, REACH, make
@@ -69,6 +71,17 @@ def test_each_error_is_the_one_that_was_made(rolls):
     assert life["gone"] == 0.1 and life["frozen"] < 1 and life["recorded"] is None
 
 
+def test_what_physics_hides_is_nobodys_fault(clips, rolls):
+    frames, behind = np.array(clips.frames), rolls.rows[::2, 5:]
+    frames[behind] = np.where(yellow(frames[behind])[..., None], 0, frames[behind])
+    hidden = replace(rolls, clips=replace(clips, frames=frames))
+    found = drift({"recorded": recorded}, hidden, BALL, read_ball, 10.0, (0.4, 1.0), threshold=0.1)
+    moved = displacement(rolls, BALL) >= 0.05
+    assert found["counted"]["at_1s"]["successes"] == moved[1::2, 10].sum() == found["at_1s"]["recorded"]["lost"]["n"]
+    assert found["counted"]["at_0.4s"]["successes"] == moved[:, 4].sum() and found["counted"]["at_1s"]["n"] == 40
+    assert found["at_1s"]["recorded"]["lost"]["rate"] == 0 and found["time_to_failure"]["recorded"]["failed"] == 0
+
+
 def lab(colours):
     frames = np.array(colours, np.uint8)[:, None, None]
     return mean_lab(frames, np.ones((len(colours), 1, 1), bool))
@@ -92,7 +105,7 @@ def test_horizons_beyond_the_episodes_and_objects_that_stand_still_are_refused(r
         drift({}, rolls, BALL, read_ball, 10.0, (0.5, 30))
     still = rolls.select(displacement(rolls, BALL)[:, 1] < 0.05)
     assert len(still)
-    with pytest.raises(ValueError, match=f"in none of {len(still)} episodes at_0.1s; record more"):
+    with pytest.raises(ValueError, match=f"shows it in none of {len(still)} episodes at_0.1s; record more"):
         drift({}, still, BALL, read_ball, 10.0, (0.1,))
 
 
