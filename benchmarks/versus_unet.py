@@ -18,7 +18,7 @@ import numpy as np
 import torch
 from common import write_results
 from diffusers import UNet2DModel
-from push import HORIZONS, WIDTH, pushed_rows, read_pushes, states
+from push import HORIZONS, TRACKED, pushes
 from timing import alternate, ratio
 from torch import nn
 
@@ -26,8 +26,8 @@ from wm_gym.core import WorldCore
 from wm_gym.data import ClipData, open_clips
 from wm_gym.engine import make_engine
 from wm_gym.evaluation.contact import object_errors
+from wm_gym.evaluation.controls import learned
 from wm_gym.evaluation.state_decoder import fit_state_decoder
-from wm_gym.training.report import roll_out
 from wm_gym.training.segments import SegmentSampler, update_generators
 from wm_gym.world import World
 
@@ -149,18 +149,18 @@ def main() -> None:
     world, clips, held = World.from_pretrained(args.world), open_clips(args.train), open_clips(args.held_out)
     rival, done = train_rival(clips, 60 * args.minutes, Path(args.checkpoint))
 
-    known, told = states(clips), states(held)
+    known, told = TRACKED.states(clips), TRACKED.states(held)
     report = fit_state_decoder(clips.frames, known[:, :4], held.frames[::7], told[::7, :4],
                                views=world.tokenizer.round_trip)
-    rows = pushed_rows(held, told, args.episodes)
-    truth, frames, actions = told[rows], held.frames[rows], held.action[rows[:, :-1]]
-    engine = make_engine(world, precision=args.precision)
-    made = {"world": roll_out(world, frames[:, :1], actions, held.proprioception[rows[:, :1]], engine=engine)["frame"],
-            "pixel U-Net": rival_roll_out(rival, frames[:, 0], actions)}
+    episodes = pushes(held, args.episodes)
+    truth = TRACKED.states(episodes)
+    acting = learned(world, make_engine(world, precision=args.precision))
+    made = {"world": acting(episodes)["frame"],
+            "pixel U-Net": rival_roll_out(rival, episodes.frames[:, 0], episodes.action)}
     errors = {}
     for name, pictures in made.items():
-        found, lost = read_pushes(report.decoder, pictures, frames, truth)
-        errors[name] = object_errors(found[..., 2:4], truth[..., 2:4], lost, WIDTH, HORIZONS)
+        found, lost = TRACKED.followed(report.decoder.read, pictures, episodes)
+        errors[name] = object_errors(found[..., 2:4], truth[..., 2:4], lost, TRACKED.width, HORIZONS)
 
     core = WorldCore(world, args.batch, precision=args.precision, max_episode_steps=-1, terminate_on_success=False)
     core.reset(seeds=list(range(args.batch)))
@@ -182,7 +182,7 @@ def main() -> None:
     write_results(f"versus_unet_{world.spec.name}", {
         "world": world.spec.name, "engine": core.engine.name, "precision": core.engine.precision, "batch": args.batch,
         "rival_parameters": sum(p.numel() for p in rival.parameters()), "rival_training": done,
-        "episodes": len(rows), "block_error": errors,
+        "episodes": len(episodes), "block_error": errors,
         "frames_per_second": {name: round(float(np.median(rate)), 2) for name, rate in rates.items()},
         "times_faster": ratio(rates, "world", "pixel U-Net")})
 

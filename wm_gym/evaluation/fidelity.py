@@ -6,8 +6,10 @@ import numpy as np
 
 from wm_gym.data.cache import ClipData
 from wm_gym.engine import make_engine
+from wm_gym.evaluation.controls import deaf, frozen, learned, recorded, turned
+from wm_gym.evaluation.episodes import Episodes
 from wm_gym.evaluation.state_decoder import DecoderReport
-from wm_gym.training.report import mirrored, psnr, roll_out
+from wm_gym.training.report import psnr
 
 
 def fidelity(world, held: ClipData, report: DecoderReport, horizons: tuple[int, ...] = (1, 10, 50),
@@ -19,24 +21,15 @@ def fidelity(world, held: ClipData, report: DecoderReport, horizons: tuple[int, 
     state decoder reads the first three proprioception dimensions, the end-effector's position in metres.
     ValueError where no episode is long enough.
     """
-    n = max(horizons)
-    length = np.diff(held.episode_offset)
-    starts = held.episode_offset[:-1][length > n]
-    if not len(starts):
-        raise ValueError(f"no held-out episode has {n} steps (the longest has {length.max() - 1}); record longer ones")
-    rows = starts[:, None] + np.arange(n + 1)
-    truth, actions = held.frames[rows], held.action[rows[:, :-1]]
-    position = held.proprioception[rows][..., :3]
-    poses = held.proprioception[starts][:, None]
+    episodes = Episodes.of(held, max(horizons))
+    truth, position = episodes.frames, episodes.proprioception[..., :3]
     engine = make_engine(world, backend)
-    zero = np.clip(np.zeros_like(actions), world.spec.action_low, world.spec.action_high).astype(np.float32)
-    rolls = {"world": roll_out(world, truth[:, :1], actions, poses, engine=engine),
-             "deaf": roll_out(world, truth[:, :1], zero, poses, engine=engine),
-             "mirrored": roll_out(world, truth[:, :1], mirrored(actions, world.spec), poses, engine=engine)}
+    acting = learned(world, engine)
+    rolls = {name: roller(episodes) for name, roller in (
+        ("world", acting), ("deaf", deaf(acting, world.spec)), ("mirrored", turned(acting, world.spec)),
+        ("physics", recorded), ("frozen", frozen))}
     made = {name: roll["frame"] for name, roll in rolls.items()}
-    made["physics"] = truth[:, 1:]
-    made["frozen"] = np.repeat(truth[:, :1], n, axis=1)
-    result = {"episodes": len(starts), "horizons": list(horizons), "back-end": engine.name,
+    result = {"episodes": len(episodes), "horizons": list(horizons), "back-end": engine.name,
               "decoder_median_cm": 100 * report.median_error, "decoder_p95_cm": 100 * report.p95_error}
     ceiling = np.stack([engine.render(engine.encode(truth[:, t:t + 1])).cpu().numpy() for t in horizons], axis=1)
     for i, t in enumerate(horizons):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from wm_gym.evaluation.tracked import TrackedObject, yellow
 from wm_gym.physics.glide import GlidingScene
 from wm_gym.physics.scene import STEP, Camera
 from wm_gym.physics.task import Task
@@ -11,7 +12,7 @@ from wm_gym.physics.urdf import Box, Tool
 
 PEG = 0.03  # width of the square peg, metres
 BAR, THICK, NECK = 0.11, 0.014, 0.065  # the handle: length of its bar, thickness, how far it stands off the front
-TRAY = 0.14  # width of the drawer
+TRAY, TRAVEL = 0.14, 0.14  # width of the drawer, and how far it can be out
 BEHIND = (THICK + PEG) / 2 + 0.004  # from the bar's middle to a peg behind it
 END = (BAR + PEG) / 2  # from the bar's middle to a peg that touches its end
 BESIDE = END + 0.008  # to one that passes it
@@ -32,6 +33,7 @@ class DrawerTask(Task):
     action_dim = 2
     height = 0.259  # the peg then hangs 4 mm above the table
     noise_scale = 0.5
+    tracked = TrackedObject(position=(23,), mask=yellow, width=TRAVEL)  # how far it is out, after 21 joints and a place
 
     def __init__(self, scene: GlidingScene):
         super().__init__(scene)
@@ -40,7 +42,7 @@ class DrawerTask(Task):
             Box([0.01, 0, 0.02], [0.01, TRAY / 2, 0.018], green),  # the front, then its bottom, the neck and the bar
             Box([0.02 + TRAY / 2, 0, 0.01], [TRAY / 2, TRAY / 2, 0.006], green),
             Box([-NECK / 2, 0, 0.016], [NECK / 2, THICK / 2, 0.012], yellow),
-            Box([-NECK, 0, 0.016], [THICK / 2, BAR / 2, 0.012], yellow)], travel=0.14, friction=4.0)
+            Box([-NECK, 0, 0.016], [THICK / 2, BAR / 2, 0.012], yellow)], travel=TRAVEL, friction=4.0)
         self.cabinet = scene.box([0, 0, 0], [TRAY / 2 + 0.02, TRAY / 2 + 0.012, 0.012], [0.35, 0.38, 0.5, 1])
         self.must_see = [self.drawer]
         self.front = np.zeros(2)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from wm_gym.evaluation.tracked import TrackedObject, yellow
 from wm_gym.physics.glide import GlidingScene
 from wm_gym.physics.scene import STEP, Camera
 from wm_gym.physics.task import Task
@@ -30,6 +31,8 @@ class PushTask(Task):
     height = 0.259  # the foot then hangs 4 mm above the table
     radius = 0.035
     noise_scale = 0.5
+    tracked = TrackedObject(position=(23, 24), turn=(28, 29), symmetry=4, mask=yellow,  # after 21 joints and the goal
+                            width=float(np.linalg.norm(high - low)))
 
     def __init__(self, scene: GlidingScene):
         super().__init__(scene)

@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 import numpy as np
 
+from wm_gym.evaluation.tracked import TrackedObject
 from wm_gym.physics.scene import STEP, Camera, PandaScene
 from wm_gym.physics.urdf import Tool
 
@@ -37,6 +38,8 @@ class Task(ABC):
     noise_scale: float = 1.0
     """Scales the disturbance of the "noisy" policy."""
     must_see: list[int]
+    tracked: TrackedObject | None = None
+    """The object that the task moves, for the measurements; None where it moves none."""
 
     def __init__(self, scene: PandaScene):
         self.scene = scene

@@ -41,6 +41,7 @@ class PandaTwin(gym.Env):
         self.render_mode, self.observation, self.starts = render_mode, observation, starts
         self.terminate_on_success = terminate_on_success
         self.horizon, self.task_description = TASKS[task].max_episode_steps, kind.description
+        self.tracked = kind.tracked
         self._id = TASKS[task].env_id
         self.scene = kind.scene_class(kind.camera, size, renderer, kind.tool)
         self.task = kind(self.scene)

@@ -1,4 +1,4 @@
-"""How sure are we of a success rate, and of the difference of two from the same starts?"""
+"""How sure are we of a rate, a mean or a median, and of the difference of two rates from the same starts?"""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from math import sqrt
 
 import numpy as np
-from scipy.stats import binomtest
+from scipy.stats import binomtest, quantile_test, sem, t
 
 CONFIDENCE = 0.95
 PAIRED_METHOD = "Newcombe 1998, method 10 (square-and-add, paired)"
@@ -27,6 +27,38 @@ def rate(outcomes: Sequence[bool]) -> dict:
     n, successes = len(outcomes), int(np.sum(outcomes))
     low, high = wilson_interval(successes, n)
     return {"rate": successes / n if n else None, "successes": successes, "n": n, "low": low, "high": high}
+
+
+def mean(values: Sequence[float], confidence: float = CONFIDENCE) -> dict:
+    """{"mean", "n", "low", "high"} of independent values, Student's interval; low and high None for n < 2.
+
+    ValueError for no value.
+    """
+    x = _values(values)
+    half = t.ppf((1 + confidence) / 2, len(x) - 1) * sem(x) if len(x) > 1 else None
+    middle = float(x.mean())
+    return {"mean": middle, "n": len(x), "low": None if half is None else float(middle - half),
+            "high": None if half is None else float(middle + half)}
+
+
+def median(values: Sequence[float], confidence: float = CONFIDENCE) -> dict:
+    """{"median", "n", "low", "high", "p95"} of independent values; p95 is their 95th percentile.
+
+    The interval is the exact one between two of the values (of a binomial count), whatever their distribution; low and
+    high are None where they are too few for it (6 are needed for 95 %). ValueError for no value.
+    """
+    x = _values(values)
+    found = quantile_test(x, q=0, p=0.5).confidence_interval(confidence)
+    low, high = (float(side) if np.isfinite(side) else None for side in found)
+    return {"median": float(np.median(x)), "n": len(x), "low": low, "high": high, "p95": float(np.quantile(x, 0.95))}
+
+
+def _values(values: Sequence[float]) -> np.ndarray:
+    x = np.asarray(values, float)
+    if x.ndim != 1 or not len(x) or not np.isfinite(x).all():
+        raise ValueError(f"values of shape {list(x.shape)}, {int((~np.isfinite(x)).sum())} not finite; expected at "
+                         "least one finite number")
+    return x
 
 
 def paired_difference(first: Sequence[bool], second: Sequence[bool], confidence: float = CONFIDENCE) -> dict:

@@ -1,0 +1,98 @@
+"""What must a measurement know of the object that a task moves? One description a task, `tracked` of its twin."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+SEEN = 0.3  # of the pixels that physics shows: with fewer the object is lost; and of those at the start: out of sight
+OFF, TURNED = 0.002, np.radians(3)  # metres and radians of a nudge
+
+
+@dataclass(frozen=True)
+class TrackedObject:
+    """Where an object's pose is in the physics state, and how it is told in a picture.
+
+    A twin says so with an attribute `tracked`; everything in `wm_gym.evaluation` that asks for an object takes it.
+    """
+
+    position: tuple[int, ...]
+    """Columns of the physics state that are the object's position, metres."""
+    width: float
+    """Of the workspace, metres: the error of an object that is not found."""
+    mask: Callable[[np.ndarray], np.ndarray]
+    """Frames uint8 [..., H, W, 3] -> bool [..., H, W]: the object's pixels."""
+    turn: tuple[int, int] | None = None
+    """Columns that are z and w of its quaternion; None for what does not turn."""
+    symmetry: int = 1
+    """It looks the same this many times in a whole turn (4: a square)."""
+    hand: int = 2
+    """So many leading dimensions of proprioception are the end-effector's position, metres, and so many leading
+    dimensions of the action move it along them."""
+
+    @property
+    def read(self) -> int:
+        """How many leading columns of `states` a state decoder is to read: end-effector and object position."""
+        return self.hand + len(self.position)
+
+    def states(self, source) -> np.ndarray:
+        """float32 [..., D] of a recording or of Episodes: end-effector, object, and sin, cos of symmetry x yaw."""
+        state, hand = np.asarray(source.physics_state), source.proprioception[..., :self.hand]
+        parts = [hand, state[..., list(self.position)]]
+        if self.turn:
+            yaw = 2 * np.arctan2(state[..., self.turn[0]], state[..., self.turn[1]])
+            parts += [np.sin(self.symmetry * yaw)[..., None], np.cos(self.symmetry * yaw)[..., None]]
+        return np.concatenate(parts, axis=-1).astype(np.float32)
+
+    def nudged(self, state: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+        """A physics state [S] with the object 2 mm off in a random direction and turned by 3 degrees, either way.
+
+        What has one coordinate goes forward: a shut drawer cannot be more shut.
+        """
+        off, angle = np.array(state, np.float64), rng.uniform(0, 2 * np.pi)
+        way = np.array([np.cos(angle), np.sin(angle)])
+        off[list(self.position[:2])] += OFF * (way if len(self.position) > 1 else 1)
+        if self.turn:
+            turn = np.arctan2(*off[list(self.turn)]) + rng.choice([-1, 1]) * TURNED / 2
+            off[list(self.turn)] = np.sin(turn), np.cos(turn)
+        return off
+
+    def in_sight(self, episodes) -> np.ndarray:
+        """bool [E, n+1]: where physics shows 0.3 of the pixels that it showed at the start, so that it can be read."""
+        area = self.mask(episodes.frames).sum((-2, -1))
+        return area >= np.maximum(SEEN * area[:, :1], 1)
+
+    def followed(self, reader: Callable[[np.ndarray], np.ndarray], made: np.ndarray,
+                 episodes) -> tuple[np.ndarray, np.ndarray]:
+        """End-effector and object [E, n+1, D] read off made frames [E, n, H, W, 3], row 0 true, and where it is lost.
+
+        reader: frames -> [..., D], as `fit_state_decoder` learns the first `read` columns of `states`. lost bool
+        [E, n+1]: less than 0.3 of the pixels that physics shows (never where physics shows none).
+        """
+        lost = self.mask(made).sum((-2, -1)) < SEEN * self.mask(episodes.frames[:, 1:]).sum((-2, -1))
+        found = np.concatenate([self.states(episodes)[:, :1, :self.read], reader(made)], axis=1)
+        return found, np.concatenate([np.zeros((len(made), 1), bool), lost], axis=1)
+
+
+def tracked_by(env) -> TrackedObject:
+    """What a twin says of the object that its task moves; ValueError where it says nothing."""
+    found = getattr(env.unwrapped, "tracked", None)
+    if found is None:
+        name = env.spec.id if env.spec else type(env.unwrapped).__name__
+        raise ValueError(f"{name} names no object that its task moves; give its environment (a twin's Task) an "
+                         "attribute `tracked = TrackedObject(...)` from wm_gym.evaluation.tracked")
+    return found
+
+
+def displacement(episodes, tracked: TrackedObject) -> np.ndarray:
+    """How far physics has moved the object from its start: metres [E, n+1]."""
+    position = episodes.physics_state[..., list(tracked.position)]
+    return np.linalg.norm(position - position[:, :1], axis=-1)
+
+
+def yellow(frames: np.ndarray) -> np.ndarray:
+    """The yellow of the shipped tasks' objects: frames uint8 [..., H, W, 3] -> bool [..., H, W]."""
+    r, g, b = np.moveaxis(frames.astype(np.int16), -1, 0)
+    return (r > 120) & (g > 80) & (r - b > 70) & (g - b > 40)
