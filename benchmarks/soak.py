@@ -60,7 +60,7 @@ def main() -> None:
         "device": str(engine.device), "ms_a_step": round(1e3 * float(np.median(blocks)) / BLOCK, 3),
         "last_tenth_over_first": round(last / first, 4),
         "tenths_over_first": [round(float(np.median(part)) / first, 4) for part in np.array_split(relative, 10)],
-        "memory_mb": {"after_the_first_tenth": round(memory[tenth - 1], 1), "at_the_end": round(memory[-1], 1)}})
+        "memory_mb": [round(memory[-1], 1) for memory in np.array_split(memory, 10)]})
 
 
 if __name__ == "__main__":
