@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 from tiny_world import make_world
-from twins import TWINS, make
+from twins import PUSH, TWINS, make
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 
@@ -41,6 +41,42 @@ def balls(tmp_path_factory):
 
     return record("ball_env:wm_gym_test/Ball-v0", 40, policy="mix", out=tmp_path_factory.mktemp("data") / "balls",
                   seed=0, workers=0)
+
+
+@pytest.fixture(scope="session")
+def push_episodes(tmp_path_factory):
+    """16 pushes of 2 s by the expert, with Push's twin; whole recordings are `push_episodes.clips`."""
+    from wm_gym.data import open_clips
+    from wm_gym.data.record import record
+    from wm_gym.evaluation.episodes import Episodes
+
+    folder = record(PUSH, 16, policy="expert", out=tmp_path_factory.mktemp("data") / "pushes", seed=3, workers=0,
+                    env_kwargs={"max_episode_steps": 20})
+    return Episodes.of(open_clips(folder, progress=False), 20)
+
+
+@pytest.fixture(scope="session")
+def push_world():
+    """The shipped world Push-v0 on the reference back-end, as a roller, with its spec and its physics twin's."""
+    from types import SimpleNamespace
+
+    from wm_gym.engine.torch import TorchEngine
+    from wm_gym.evaluation.controls import learned, physics
+    from wm_gym.evaluation.tracked import tracked_by
+    from wm_gym.shared import load_world
+
+    world, twin = load_world(REPOSITORY / "envs" / "Push-v0"), make(PUSH, render_mode="rgb_array")
+    yield SimpleNamespace(world=world, spec=world.spec, roller=learned(world, TorchEngine(world)), twin=twin,
+                          physics=physics(twin), tracked=tracked_by(twin))
+    twin.close()
+
+
+@pytest.fixture(scope="session")
+def push_reader(push_episodes, push_world):
+    """Frames -> hand and block [..., 4] in metres, within half a centimetre."""
+    from push_reader import fit_reader
+
+    return fit_reader(push_episodes.frames, push_world.tracked.states(push_episodes)[..., :4])
 
 
 @pytest.fixture(scope="session")

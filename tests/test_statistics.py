@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import wm_gym  # noqa: F401
-from wm_gym.rl.statistics import matched_table, paired_difference, rate, wilson_interval
+from wm_gym.rl.statistics import matched_table, mean, median, paired_difference, rate, wilson_interval
 
 
 def pairs(both: int, first_only: int, second_only: int, neither: int):
@@ -46,3 +46,29 @@ def test_wilson_and_matched_table():
     assert table["optimism"]["rate"] == 0.5 and round(table["pessimism"]["rate"], 4) == 0.3333
     with pytest.raises(ValueError, match="paired"):
         paired_difference([True], [True, False])
+
+
+def test_intervals_of_means_and_medians_cover():
+    """Skewed values of known mean and median, 40 at a time; the median's interval is exact, the mean's nearly."""
+    rng, inside = np.random.default_rng(0), {"mean": 0, "median": 0}
+    for _ in range(400):
+        values = rng.gamma(4.0, 1.0, 40)
+        found = {"mean": (mean(values), 4.0), "median": (median(values), 3.6721)}
+        for name, (row, truth) in found.items():
+            assert row["low"] < row[name] < row["high"] and row["n"] == 40
+            inside[name] += row["low"] <= truth <= row["high"]
+    assert 0.92 <= inside["mean"] / 400 <= 0.98 and 0.93 <= inside["median"] / 400 <= 0.99
+
+
+def test_too_few_values_have_no_interval():
+    assert mean([2.0]) == {"mean": 2.0, "n": 1, "low": None, "high": None}
+    assert mean([2.0, 4.0])["mean"] == 3 and mean([3.0, 3.0])["low"] == mean([3.0, 3.0])["high"] == 3
+    assert median([1.0, 2.0, 3.0, 4.0, 5.0])["low"] is None and median([1.0, 2.0, 3.0, 4.0, 5.0])["median"] == 3
+    assert median(np.arange(6.0))["low"] == 0 and median(np.arange(6.0))["high"] == 5
+
+
+@pytest.mark.parametrize("values", [[], [1.0, np.nan], [[1.0]]])
+def test_what_is_no_sample_is_refused(values):
+    for statistic in (mean, median):
+        with pytest.raises(ValueError, match="expected at least one finite number"):
+            statistic(values)

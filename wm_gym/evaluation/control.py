@@ -55,6 +55,7 @@ def directions(rollers: dict[str, Roller], episodes: Episodes, spec: WorldSpec, 
                steps: int = 5, twin: Roller | None = None, seed: int = 0) -> dict[str, dict]:
     """Does the end-effector go where it is sent? One random direction a start, commanded at full scale for all steps.
 
+    Give 200 starts or more: `Episodes.of(held, 5, every=10)` cuts five from an episode of 50 steps.
     The action's first `dims` dimensions move it along the first `dims` of proprioception. Returns per roller "frames"
     (displacement read off start and last frame) and, where it predicts one, "proprioception" (which a world may
     integrate from the action without a look at its frames): "same_side" and "within_45" degrees of the command

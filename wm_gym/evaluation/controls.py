@@ -14,8 +14,8 @@ from collections.abc import Callable
 
 import numpy as np
 
-from wm_gym.engine import make_engine
 from wm_gym.evaluation.episodes import Episodes
+from wm_gym.shared import load_engine
 from wm_gym.spec import WorldSpec
 from wm_gym.training.report import mirrored, roll_out
 
@@ -25,8 +25,8 @@ NOISE = 25.0  # standard deviation of `jitter`, of 255 levels
 
 
 def learned(world, engine=None, seed: int = 0) -> Roller:
-    """A learned World, on its engine (default: `make_engine`)."""
-    engine = engine or make_engine(world)
+    """A learned World, on an engine (default: the fastest here, made once a process)."""
+    engine = engine or load_engine(world, "auto", "auto", decode=True)
     return lambda episodes: roll_out(world, episodes.clips.frames[episodes.rows[:, :1]], episodes.action,
                                      episodes.clips.proprioception[episodes.rows[:, :1]], seed, engine)
 
@@ -37,12 +37,15 @@ def recorded(episodes: Episodes) -> Roll:
 
 
 def physics(env, nudged: Callable[[np.ndarray], np.ndarray] | None = None) -> Roller:
-    """A physics twin with render_mode="rgb_array" from the episodes' physics states, under any actions.
+    """A physics twin from the episodes' physics states, under any actions; also gives "physics_state" [E, n, S].
 
-    nudged: changes a start's physics state [S] (`TrackedObject.nudged`: the chaos floor). Also "physics_state"
-    [E, n, S]. ValueError where the recording holds no physics states.
+    nudged: changes a start's physics state [S] (`TrackedObject.nudged`: the chaos floor). ValueError where the twin
+    draws nothing (its render_mode is not "rgb_array") and where the recording holds no physics states.
     """
     env = env.unwrapped
+    if env.render_mode != "rgb_array":
+        raise ValueError(f"the twin's render_mode is {env.render_mode!r}, expected 'rgb_array': "
+                         "gym.make(ENV_ID, render_mode='rgb_array')")
 
     def roll(episodes: Episodes) -> Roll:
         made: dict[str, list] = {}

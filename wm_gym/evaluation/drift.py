@@ -28,16 +28,18 @@ def drift(rollers: dict[str, Roller], episodes: Episodes, tracked: TrackedObject
           threshold: float = 0.03) -> dict[str, dict]:
     """Closed-loop roll-outs under recorded actions against physics, at so many seconds of simulated time.
 
-    At each horizon those episodes count in which physics has then moved the object >= 5 cm from its start: a frozen
-    frame is wrong in all of them. reader: frames -> end-effector and object [..., D] in metres, the first
-    `tracked.read` columns of `tracked.states` (`StateDecoder.read`). Returns {"at_5s": {roller: numbers}, ...,
-    "time_to_failure": {roller: `time_to_failure` of the object's error > threshold (metres), over the episodes in
-    which it is moved at any time}}. The numbers: "object_cm", "end_effector_cm" (`median` with p95 of the position
-    errors; an object that is not found is wrong by the workspace's width), "lost" (`rate`), "displacement" (`median` of
-    the object's way from its start, made / true), "mask_iou" (`mean`; made mask against true), "colour_distance"
-    (`mean`; CIELAB Delta E 1976 of the masks' mean colours, 100 where it is lost) and "psnr_db" (`mean`).
-    Beside the world put `recorded` (the reader's floor), `physics(env, tracked.nudged ...)` (the chaos floor) and the
-    controls. ValueError where the episodes are shorter than a horizon or physics moves the object in none.
+    At each horizon those episodes count in which physics has then moved the object >= 5 cm from its start, so that a
+    frozen frame is wrong in all of them, and shows it (behind the arm nobody could read it). reader: frames ->
+    end-effector and object [..., D] in metres, the first `tracked.read` columns of `tracked.states`
+    (`StateDecoder.read`). Returns {"at_5s": {roller: numbers}, ..., "counted": {"at_5s": `rate` of the episodes that
+    count}, "time_to_failure": {roller: `time_to_failure` of the object's error > threshold (metres), over the episodes
+    in which it is moved at any time; none fails where physics does not show it}}. The numbers: "object_cm",
+    "end_effector_cm" (`median` with p95 of the position errors; an object that is not found is wrong by the workspace's
+    width), "lost" (`rate`), "displacement" (`median` of the object's way from its start, made / true), "mask_iou"
+    (`mean`; made mask against true), "colour_distance" (`mean`; CIELAB Delta E 1976 of the masks' mean colours, 100
+    where it is lost) and "psnr_db" (`mean`). Beside the world put `recorded` (the reader's floor), `through(recorded,
+    tokenizer)` (what the tokenizer can draw), `physics` with `tracked.nudged` (the chaos floor) and the controls.
+    ValueError where the episodes are shorter than a horizon or none of them counts at one.
     """
     steps = {f"at_{s:g}s": round(s * fps) for s in seconds}
     n = episodes.action.shape[1]
@@ -47,34 +49,37 @@ def drift(rollers: dict[str, Roller], episodes: Episodes, tracked: TrackedObject
                          f"'{{\"max_episode_steps\": {max(steps.values())}}}'")
     n = max(steps.values())
     episodes = episodes.acting(episodes.action[:, :n])
-    way = displacement(episodes, tracked)
+    way, seen = displacement(episodes, tracked), tracked.in_sight(episodes)
+    counts = (way >= MOVED) & seen
     for name, t in steps.items():
-        if not (way[:, t] >= MOVED).any():
-            raise ValueError(f"physics moves the object {100 * MOVED:g} cm in none of {len(way)} episodes {name}; "
-                             "record more, or others: wm-gym record ENV_ID --policy expert")
+        if not counts[:, t].any():
+            raise ValueError(f"physics moves the object {100 * MOVED:g} cm and shows it in none of {len(way)} episodes "
+                             f"{name}; record more, or others: wm-gym record ENV_ID --policy expert")
+    counted = {name: rate(counts[:, t]) for name, t in steps.items()}
     moves = (way >= MOVED).any(1)
-    episodes, way = episodes.select(moves), way[moves]
-    result: dict[str, dict] = {name: {} for name in (*steps, "time_to_failure")}
+    episodes, way, seen, counts = episodes.select(moves), way[moves], seen[moves], counts[moves]
+    result: dict[str, dict] = {**{name: {} for name in (*steps, "time_to_failure")}, "counted": counted}
     truth, frames = tracked.states(episodes)[..., :tracked.read], episodes.frames
     for name, roller in rollers.items():
         made = roller(episodes)["frame"]
         found, lost = tracked.followed(reader, made, episodes)
         hand, error = (np.linalg.norm((found - truth)[..., part], axis=-1)
                        for part in (slice(tracked.hand), slice(tracked.hand, None)))
-        result["time_to_failure"][name] = time_to_failure(np.where(lost, np.inf, error)[:, 1:], threshold, fps)
+        wrong = np.where(lost, np.inf, error)
+        result["time_to_failure"][name] = time_to_failure(np.where(seen, wrong, 0)[:, 1:], threshold, fps)
         error = np.where(lost, tracked.width, error)
         own = np.linalg.norm((found - found[:, :1])[..., tracked.hand:], axis=-1)
         for horizon, t in steps.items():
-            on = way[:, t] >= MOVED
+            on = counts[:, t]
             pictures, true = made[on, t - 1], frames[on, t]
             masks, true_masks = tracked.mask(pictures), tracked.mask(true)
             colour = np.linalg.norm(mean_lab(pictures, masks) - mean_lab(true, true_masks), axis=-1)
+            colour = np.where(lost[on, t], UNLIKE, colour)
             result[horizon][name] = {
                 "object_cm": median(100 * error[on, t]), "end_effector_cm": median(100 * hand[on, t]),
                 "lost": rate(lost[on, t]), "displacement": median(own[on, t] / way[on, t]),
                 "mask_iou": mean(iou(masks, true_masks)),
-                "colour_distance": mean(np.where(lost[on, t] | np.isnan(colour), UNLIKE, colour)),
-                "psnr_db": mean(psnr(pictures, true))}
+                "colour_distance": mean(colour), "psnr_db": mean(psnr(pictures, true))}
     return result
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-SEEN = 0.3  # of the pixels that physics shows; with fewer the object is lost
+SEEN = 0.3  # of the pixels that physics shows: with fewer the object is lost; and of those at the start: out of sight
 OFF, TURNED = 0.002, np.radians(3)  # metres and radians of a nudge
 
 
@@ -63,15 +63,19 @@ class TrackedObject:
             off[list(self.turn)] = np.sin(turn), np.cos(turn)
         return off
 
+    def in_sight(self, episodes) -> np.ndarray:
+        """bool [E, n+1]: where physics shows 0.3 of the pixels that it showed at the start, so that it can be read."""
+        area = self.mask(episodes.frames).sum((-2, -1))
+        return area >= np.maximum(SEEN * area[:, :1], 1)
+
     def followed(self, reader: Callable[[np.ndarray], np.ndarray], made: np.ndarray,
                  episodes) -> tuple[np.ndarray, np.ndarray]:
         """End-effector and object [E, n+1, D] read off made frames [E, n, H, W, 3], row 0 true, and where it is lost.
 
         reader: frames -> [..., D], as `fit_state_decoder` learns the first `read` columns of `states`. lost bool
-        [E, n+1]: less than 0.3 of the pixels that physics shows.
+        [E, n+1]: less than 0.3 of the pixels that physics shows (never where physics shows none).
         """
-        area = np.maximum(self.mask(episodes.frames[:, 1:]).sum((-2, -1)), 1)
-        lost = self.mask(made).sum((-2, -1)) < SEEN * area
+        lost = self.mask(made).sum((-2, -1)) < SEEN * self.mask(episodes.frames[:, 1:]).sum((-2, -1))
         found = np.concatenate([self.states(episodes)[:, :1, :self.read], reader(made)], axis=1)
         return found, np.concatenate([np.zeros((len(made), 1), bool), lost], axis=1)
 
