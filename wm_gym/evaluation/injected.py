@@ -17,7 +17,8 @@ from wm_gym.evaluation.violations import CLEAR, UNITS, WHOLE, Detector
 from wm_gym.rl.statistics import rate
 
 LASTS = 6  # steps that a violation lasts, but for a teleport, which is one
-JUMP, SLIDE, STRAY = (0.04, 0.10), (0.01, 0.016), 0.04  # metres: a teleport; a step without contact; the robot's error
+JUMP, SLIDE = (0.04, 0.10), (0.01, 0.016)  # metres: of a teleport, and of a step without contact
+STRAY, TWIN = 0.04, 0.13  # metres: the robot from where it should be at least, and a second object from the first
 GROWN, AWAY = 0.012, 2.0  # metres to each side that the object grows or shrinks; out of the picture
 LATE = 2  # steps after a violation in which finding it still counts
 TRIES = 200
@@ -100,8 +101,10 @@ class Injector:
             elif kind == "disappearance":
                 made[t] = self._drawn_at(states[t], thing[t] + AWAY)
             elif kind == "duplication":
-                other = self._drawn_at(states[t], thing[t] + 0.09 * way)
+                other = self._drawn_at(states[t], thing[t] + TWIN * way)
                 mask = self.tracked.mask(other)
+                if mask.sum() < WHOLE * area[0]:
+                    return None
                 made[t][mask] = other[mask]
             else:
                 made[t] = self._resized(states[t], thing[t], frames[t], larger=angle > np.pi)

@@ -23,9 +23,10 @@ from wm_gym.rl.statistics import rate
 UNITS = {"off its kinematics": "cm", "teleport": "cm", "motion without contact": "cm", "interpenetration": "cm",
          "disappearance": "share", "duplication": "share", "change of size": "share"}
 """Each class of violation, and what its severity is in (a share is of the object's pixels)."""
-STRICT = 0.999  # quantile of each severity on frames that break nothing, above which a frame is suspect
-LASTING = {"off its kinematics": 3, "interpenetration": 3, "disappearance": 3, "duplication": 3, "change of size": 3}
-"""So many suspect frames in a row are an event; of the other classes one is."""
+QUANTILE = 0.995  # of each severity on frames that break nothing, above which a frame is suspect
+JUMPED = 1.25  # times the highest such step is a teleport: one frame alone tells of it
+GONE = 1 - SEEN  # of its pixels are missing where an object has disappeared; with fewer it has changed its size
+LASTING = 3  # so many suspect frames in a row are an event, but for a teleport
 CLEAR = 0.015  # metres between end-effector and object: from farther away it is not touched within a step
 SHOWN, WHOLE = 0.5, 0.8  # shares of the object's pixels at the start that physics must show for a question to be asked
 NEAR = 0.02  # metres between where the object is and where physics has it, for their sizes to be compared
@@ -40,6 +41,8 @@ class Readings:
     sure: np.ndarray
     """[E, n+1, D] twice and bool [E, n+1], row 0 is the true start. sure: the object is there, and the network and the
     middle of its pixels say the same place."""
+    step: np.ndarray
+    """[E, n]: how far the object has moved, the lesser of what network and pixels say."""
     area: np.ndarray
     second: np.ndarray
     """[E, n]: pixels of the object in all, and of its second largest piece."""
@@ -89,9 +92,11 @@ class Detector:
         apart = np.linalg.norm(middle @ place - reader(made)[..., tracked.hand:], axis=-1)[seen]
         draft = cls(tracked, reader, place, float(np.quantile(apart, 0.99)), {})
         severities = draft.severities(draft.read(made, episodes))
-        return cls(tracked, reader, place, draft.unsure, {
-            name: float(np.nanquantile(values, STRICT)) if np.isfinite(values).any() else np.inf
-            for name, values in severities.items()})
+        limits = {name: float(np.nanquantile(values, QUANTILE)) if np.isfinite(values).any() else np.inf
+                  for name, values in severities.items()}
+        limits["teleport"] = JUMPED * float(np.nanmax(severities["teleport"]))
+        limits["disappearance"] = max(limits["disappearance"], GONE)
+        return cls(tracked, reader, place, draft.unsure, limits)
 
     def read(self, made: np.ndarray, episodes: Episodes) -> Readings:
         """Readings of made frames uint8 [E, n, H, W, 3]."""
@@ -100,10 +105,12 @@ class Detector:
         found = np.concatenate([truth[:, :1], self.reader(made)], axis=1)
         mask, true_mask = tracked.mask(made), tracked.mask(episodes.frames)
         (middle, seen), start = _middles(mask), true_mask[:, :1].sum((-2, -1))
-        apart = np.linalg.norm(middle @ self.place - found[:, 1:, tracked.hand:], axis=-1)
+        thing, pixels = found[..., tracked.hand:], middle @ self.place
+        apart = np.linalg.norm(pixels - thing[:, 1:], axis=-1)
+        pixels = np.concatenate([_middles(true_mask[:, :1])[0] @ self.place, pixels], axis=1)
         sure = seen & (apart <= self.unsure) & (mask.sum((-2, -1)) >= SEEN * start)
         return Readings(
-            hand=found[..., :tracked.hand], thing=_steady(found[..., tracked.hand:]),
+            hand=found[..., :tracked.hand], thing=thing, step=np.minimum(_steps(thing), _steps(pixels)),
             sure=np.concatenate([np.ones((len(made), 1), bool), sure], axis=1), area=mask.sum((-2, -1)),
             second=_second_pieces(mask), true_hand=truth[..., :tracked.hand], true_thing=truth[..., tracked.hand:],
             true_area=true_mask[:, 1:].sum((-2, -1)), true_second=_second_pieces(true_mask[:, 1:]), start_area=start)
@@ -111,7 +118,7 @@ class Detector:
     def severities(self, r: Readings) -> dict[str, np.ndarray]:
         """How badly each law is broken after each step, [E, n] in `UNITS`; NaN where nothing can be said."""
         still_there = r.sure[:, 1:] & r.sure[:, :-1]
-        step = 100 * np.linalg.norm(np.diff(r.thing, axis=1), axis=-1)
+        step = 100 * r.step
         share = r.area / np.maximum(r.true_area, 1)
         near = np.linalg.norm(r.thing - r.true_thing, axis=-1)[:, 1:] < NEAR
         same = near & r.sure[:, 1:] & (r.true_area >= WHOLE * r.start_area)
@@ -136,7 +143,7 @@ class Detector:
         suspect["motion without contact"] &= ~suspect["teleport"]
         suspect["change of size"] &= ~suspect["disappearance"] & ~suspect["duplication"]
         return {name: [Event(e, a + 1, b, float(severities[name][e, a:b].max() - self.limits[name]))
-                       for e, a, b in _runs(mask) if b - a >= LASTING.get(name, 1)]
+                       for e, a, b in _runs(mask) if b - a >= (1 if name == "teleport" else LASTING)]
                 for name, mask in suspect.items()}
 
 
@@ -182,10 +189,12 @@ def _second_pieces(mask: np.ndarray) -> np.ndarray:
     return np.reshape(second, mask.shape[:-2])
 
 
-def _steady(positions: np.ndarray) -> np.ndarray:
-    """Each position [E, n+1, D] as the median of itself and its neighbours in time: one stray reading is no motion."""
+def _steps(positions: np.ndarray) -> np.ndarray:
+    """Metres [E, n] from each position [E, n+1, D] to the next, each the median of itself and its neighbours in time:
+    one stray reading is no motion."""
     padded = np.pad(positions, ((0, 0), (1, 1), (0, 0)), mode="edge")
-    return np.median([padded[:, :-2], padded[:, 1:-1], padded[:, 2:]], axis=0)
+    steady = np.median([padded[:, :-2], padded[:, 1:-1], padded[:, 2:]], axis=0)
+    return np.linalg.norm(np.diff(steady, axis=1), axis=-1)
 
 
 def _runs(mask: np.ndarray) -> Iterator[tuple[int, int, int]]:
