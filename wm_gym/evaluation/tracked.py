@@ -28,6 +28,10 @@ class TrackedObject:
     """Columns that are z and w of its quaternion; None for what does not turn."""
     symmetry: int = 1
     """It looks the same this many times in a whole turn (4: a square)."""
+    gap: Callable[[np.ndarray, np.ndarray], np.ndarray] | None = None
+    """End-effector and object [..., D] -> metres between them, below 0 where one is in the other; None: not known."""
+    joints: int = 21
+    """So many leading columns of the physics state are the robot's."""
     hand: int = 2
     """So many leading dimensions of proprioception are the end-effector's position, metres, and so many leading
     dimensions of the action move it along them."""

@@ -16,6 +16,11 @@ CLEAR = BESIDE + 0.01  # per axis, where a foot can pass a block that is turned 
 AROUND = 0.075  # radius of the way round the block that the reward counts
 
 
+def apart(foot: np.ndarray, block: np.ndarray) -> np.ndarray:
+    """Metres [...] between the faces of foot and block, upright squares at [..., 2]; below 0 they overlap."""
+    return np.abs(foot - block).max(-1) - BESIDE
+
+
 class PushTask(Task):
     """Planar: actions move the foot in x and y. What it cannot reach it cannot push, so nothing leaves the picture."""
 
@@ -31,7 +36,7 @@ class PushTask(Task):
     height = 0.259  # the foot then hangs 4 mm above the table
     radius = 0.035
     noise_scale = 0.5
-    tracked = TrackedObject(position=(23, 24), turn=(28, 29), symmetry=4, mask=yellow,  # after 21 joints and the goal
+    tracked = TrackedObject(position=(23, 24), turn=(28, 29), symmetry=4, mask=yellow, gap=apart,  # after 21 joints and the goal
                             width=float(np.linalg.norm(high - low)))
 
     def __init__(self, scene: GlidingScene):
