@@ -21,25 +21,19 @@ from common import write_results
 
 import wm_gym  # noqa: F401
 from wm_gym.data import ClipData, open_clips
-from wm_gym.evaluation.contact import contact_ratio, motion_without_contact, object_errors, square_gap
+from wm_gym.evaluation.contact import contact_ratio, motion_without_contact, object_errors, steady
 from wm_gym.evaluation.controls import deaf, frozen, learned, physics, recorded
 from wm_gym.evaluation.drift import MOVED
 from wm_gym.evaluation.episodes import Episodes
 from wm_gym.evaluation.state_decoder import fit_state_decoder
 from wm_gym.evaluation.state_model import fit_state_model
 from wm_gym.evaluation.tracked import displacement
-from wm_gym.physics.push import BESIDE, PushTask
+from wm_gym.physics.push import PushTask
 from wm_gym.shared import load_world
 
 HORIZONS = (1, 10, 25, 50)
 TRACKED = PushTask.tracked
 TOUCHED, CLEAR, STILL = 0.002, 0.015, 0.005  # metres
-
-
-def steady(positions: np.ndarray) -> np.ndarray:
-    """Each position [E, n+1, D] as the median of itself and its neighbours in time: one stray reading is no motion."""
-    padded = np.pad(positions, ((0, 0), (1, 1), (0, 0)), mode="edge")
-    return np.median([padded[:, :-2], padded[:, 1:-1], padded[:, 2:]], axis=0)
 
 
 def pushes(held: ClipData, at_most: int) -> Episodes:
@@ -86,7 +80,7 @@ def main() -> None:
     numbers = {"episodes": len(episodes), "decoder_block_cm_median": 100 * float(np.median(error)),
                "decoder_block_cm_p95": 100 * float(np.quantile(error, 0.95)), "workspace_width_cm": 100 * TRACKED.width}
     for name, position in found.items():
-        gap = square_gap(position[..., :2], position[..., 2:4], BESIDE)
+        gap = TRACKED.gap(position[..., :2], position[..., 2:4])
         gone, block = lost.get(name, nothing), position[..., 2:4]
         numbers[name] = object_errors(block, truth[..., 2:4], gone, TRACKED.width, HORIZONS) | {
             "displacement_in_contact": contact_ratio(block, truth[..., 2:4], touched),

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from wm_gym.evaluation.contact import contact_ratio, motion_without_contact, object_errors, square_gap
+from wm_gym.evaluation.contact import contact_ratio, motion_without_contact, object_errors, steady
 from wm_gym.evaluation.state_model import fit_state_model
 
 
@@ -51,9 +51,12 @@ def test_motion_without_contact_counts_only_steps_clear_of_the_object(pushes):
     assert motion_without_contact(truth, far, lost, 0.02, 0.005) == pytest.approx(0.5)
 
 
-def test_gap_between_squares():
-    assert square_gap(np.array([0.1, 0.0]), np.zeros(2), 0.065) == pytest.approx(0.035)
-    assert square_gap(np.array([0.05, 0.05]), np.zeros(2), 0.065) == 0
+def test_one_stray_reading_is_no_motion():
+    track = np.zeros((1, 5, 2))
+    track[0, 2] = 0.3
+    assert (steady(track) == 0).all()
+    track[0, 3:] = 0.3
+    np.testing.assert_array_equal(steady(track)[0, :, 0], [0, 0, 0.3, 0.3, 0.3])
 
 
 def test_state_model_learns_a_clipped_integrator():

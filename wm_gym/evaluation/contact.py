@@ -48,6 +48,7 @@ def motion_without_contact(made: np.ndarray, gap: np.ndarray, lost: np.ndarray, 
     return float((moved & away).sum() / max(away.sum(), 1))
 
 
-def square_gap(foot: np.ndarray, block: np.ndarray, half: float) -> np.ndarray:
-    """Distance between two upright squares' faces, metres, >= 0: centres [..., 2], `half` the sum of half widths."""
-    return np.maximum(np.abs(foot - block).max(-1) - half, 0.0)
+def steady(positions: np.ndarray) -> np.ndarray:
+    """Each position [E, n+1, D] as the median of itself and its neighbours in time: one stray reading is no motion."""
+    padded = np.pad(positions, ((0, 0), (1, 1), (0, 0)), mode="edge")
+    return np.median([padded[:, :-2], padded[:, 1:-1], padded[:, 2:]], axis=0)

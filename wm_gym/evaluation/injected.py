@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from wm_gym.evaluation.controls import Roll, recorded
+from wm_gym.evaluation.controls import recorded
 from wm_gym.evaluation.episodes import Episodes
 from wm_gym.evaluation.tracked import TrackedObject
 from wm_gym.evaluation.violations import CLEAR, UNITS, WHOLE, Detector

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import ndimage
 
+from wm_gym.evaluation.contact import steady
 from wm_gym.evaluation.controls import Roller
 from wm_gym.evaluation.episodes import Episodes
 from wm_gym.evaluation.tracked import SEEN, TrackedObject
@@ -28,7 +29,7 @@ JUMPED = 1.25  # times the highest such step is a teleport: one frame alone tell
 GONE = 1 - SEEN  # of its pixels are missing where an object has disappeared; with fewer it has changed its size
 LASTING = 3  # so many suspect frames in a row are an event, but for a teleport
 CLEAR = 0.015  # metres between end-effector and object: from farther away it is not touched within a step
-SHOWN, WHOLE = 0.5, 0.8  # shares of the object's pixels at the start that physics must show for a question to be asked
+SHOWN, WHOLE = 0.5, 0.8  # shares of the object's pixels at the start that must be seen for a question to be asked
 NEAR = 0.02  # metres between where the object is and where physics has it, for their sizes to be compared
 
 
@@ -132,7 +133,9 @@ class Detector:
             "change of size": np.where(same, np.abs(share - 1), np.nan)}
         if self.tracked.gap is not None:
             gap = self.tracked.gap(r.hand, r.thing)
-            away = still_there & (gap > CLEAR)[:, 1:] & (gap > CLEAR)[:, :-1]
+            clear = np.minimum(gap, self.tracked.gap(r.true_hand, r.thing)) > CLEAR  # as read and as commanded
+            open_view = clear & np.pad(r.area >= WHOLE * r.start_area, ((0, 0), (1, 0)), constant_values=True)
+            away = still_there & open_view[:, 1:] & open_view[:, :-1]  # what passes before an object seems to move it
             found["motion without contact"] = np.where(away, step, np.nan)
             found["interpenetration"] = np.where(r.sure[:, 1:], 100 * np.maximum(-gap[:, 1:], 0), np.nan)
         return found
@@ -190,11 +193,8 @@ def _second_pieces(mask: np.ndarray) -> np.ndarray:
 
 
 def _steps(positions: np.ndarray) -> np.ndarray:
-    """Metres [E, n] from each position [E, n+1, D] to the next, each the median of itself and its neighbours in time:
-    one stray reading is no motion."""
-    padded = np.pad(positions, ((0, 0), (1, 1), (0, 0)), mode="edge")
-    steady = np.median([padded[:, :-2], padded[:, 1:-1], padded[:, 2:]], axis=0)
-    return np.linalg.norm(np.diff(steady, axis=1), axis=-1)
+    """Metres [E, n] from each position [E, n+1, D] to the next."""
+    return np.linalg.norm(np.diff(steady(positions), axis=1), axis=-1)
 
 
 def _runs(mask: np.ndarray) -> Iterator[tuple[int, int, int]]:

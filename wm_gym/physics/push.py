@@ -36,8 +36,8 @@ class PushTask(Task):
     height = 0.259  # the foot then hangs 4 mm above the table
     radius = 0.035
     noise_scale = 0.5
-    tracked = TrackedObject(position=(23, 24), turn=(28, 29), symmetry=4, mask=yellow, gap=apart,  # after 21 joints and the goal
-                            width=float(np.linalg.norm(high - low)))
+    tracked = TrackedObject(position=(23, 24), turn=(28, 29), symmetry=4, mask=yellow,  # after 21 joints and the goal
+                            gap=apart, width=float(np.linalg.norm(high - low)))
 
     def __init__(self, scene: GlidingScene):
         super().__init__(scene)
