@@ -18,10 +18,10 @@ def folder(tiny_world_folder, tmp_path):
     return shutil.copytree(tiny_world_folder, tmp_path / "world")
 
 
-def outputs_of(world, backend="torch", seed=0):
-    engine = make_engine(world, backend)
+def outputs_of(world):
+    engine = make_engine(world, "torch")
     state = engine.encode(world.starts.frames[:2], world.starts.proprioception[:2])
-    rng = np.random.default_rng(seed)
+    rng = np.random.default_rng(0)
     for _ in range(3):
         action = torch.from_numpy(rng.uniform(-1, 1, (2, world.spec.action_dim)).astype(np.float32))
         noise = torch.from_numpy(rng.standard_normal((2, *engine.noise_shape), dtype=np.float32))
@@ -54,14 +54,6 @@ def test_diffusers_pipeline_makes_a_video(folder):
     world, pipeline = World.from_pretrained(folder), WorldPipeline.from_pretrained(folder)
     frames = pipeline(world.starts.frames[0, 0], np.zeros((4, 3)), generator=torch.Generator().manual_seed(0)).frames
     assert frames.shape == (4, 64, 64, 3) and frames.dtype == np.uint8
-
-
-def test_openvino_agrees_with_torch(tiny_world):
-    pytest.importorskip("openvino")
-    eager, compiled = outputs_of(tiny_world, "torch"), outputs_of(tiny_world, "openvino")
-    for key in ("reward", "success", "proprioception", "latent", "uncertainty"):
-        torch.testing.assert_close(compiled[key], eager[key], atol=2e-4, rtol=2e-4)
-    assert (compiled["frame"].int() - eager["frame"].int()).abs().max() <= 1
 
 
 @pytest.mark.parametrize("backend, message", [("tpu", "unknown"), ("torch", "CUDA")])

@@ -44,6 +44,8 @@ class Readings:
     middle of its pixels say the same place."""
     step: np.ndarray
     """[E, n]: how far the object has moved, the lesser of what network and pixels say."""
+    middle: np.ndarray
+    """[E, n, D]: where the middle of the object's pixels is."""
     area: np.ndarray
     second: np.ndarray
     """[E, n]: pixels of the object in all, and of its second largest piece."""
@@ -106,12 +108,12 @@ class Detector:
         found = np.concatenate([truth[:, :1], self.reader(made)], axis=1)
         mask, true_mask = tracked.mask(made), tracked.mask(episodes.frames)
         (middle, seen), start = _middles(mask), true_mask[:, :1].sum((-2, -1))
-        thing, pixels = found[..., tracked.hand:], middle @ self.place
-        apart = np.linalg.norm(pixels - thing[:, 1:], axis=-1)
-        pixels = np.concatenate([_middles(true_mask[:, :1])[0] @ self.place, pixels], axis=1)
-        sure = seen & (apart <= self.unsure) & (mask.sum((-2, -1)) >= SEEN * start)
+        thing, middle = found[..., tracked.hand:], middle @ self.place
+        sure = seen & (np.linalg.norm(middle - thing[:, 1:], axis=-1) <= self.unsure) \
+            & (mask.sum((-2, -1)) >= SEEN * start)
+        middles = np.concatenate([_middles(true_mask[:, :1])[0] @ self.place, middle], axis=1)
         return Readings(
-            hand=found[..., :tracked.hand], thing=thing, step=np.minimum(_steps(thing), _steps(pixels)),
+            hand=found[..., :tracked.hand], thing=thing, step=np.minimum(_steps(thing), _steps(middles)), middle=middle,
             sure=np.concatenate([np.ones((len(made), 1), bool), sure], axis=1), area=mask.sum((-2, -1)),
             second=_second_pieces(mask), true_hand=truth[..., :tracked.hand], true_thing=truth[..., tracked.hand:],
             true_area=true_mask[:, 1:].sum((-2, -1)), true_second=_second_pieces(true_mask[:, 1:]), start_area=start)
@@ -121,8 +123,8 @@ class Detector:
         still_there = r.sure[:, 1:] & r.sure[:, :-1]
         step = 100 * r.step
         share = r.area / np.maximum(r.true_area, 1)
-        near = np.linalg.norm(r.thing - r.true_thing, axis=-1)[:, 1:] < NEAR
-        same = near & r.sure[:, 1:] & (r.true_area >= WHOLE * r.start_area)
+        near = np.linalg.norm(r.middle - r.true_thing[:, 1:], axis=-1) < NEAR
+        same = near & (r.area > 0) & (r.true_area >= WHOLE * r.start_area)
         found = {
             "off its kinematics": 100 * np.linalg.norm(r.hand - r.true_hand, axis=-1)[:, 1:],
             "teleport": np.where(still_there, step, np.nan),
