@@ -27,8 +27,8 @@ from wm_gym.evaluation.drift import MOVED
 from wm_gym.evaluation.episodes import Episodes
 from wm_gym.evaluation.state_decoder import fit_state_decoder
 from wm_gym.evaluation.state_model import fit_state_model
-from wm_gym.evaluation.tracked import displacement
 from wm_gym.physics.push import PushTask
+from wm_gym.physics.tracked import displacement
 from wm_gym.shared import load_world
 
 HORIZONS = (1, 10, 25, 50)

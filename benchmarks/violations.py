@@ -21,8 +21,8 @@ from wm_gym.evaluation.controls import frozen, learned, recorded, through
 from wm_gym.evaluation.episodes import Episodes
 from wm_gym.evaluation.injected import Injector, detector_quality
 from wm_gym.evaluation.state_decoder import fit_state_decoder
-from wm_gym.evaluation.tracked import tracked_by
 from wm_gym.evaluation.violations import Detector, violations
+from wm_gym.physics.tracked import tracked_by
 from wm_gym.shared import load_world
 
 
@@ -46,8 +46,8 @@ def main() -> None:
     fitted, asked = episodes.select(np.arange(half)), episodes.select(np.arange(half, len(episodes)))
     floor = through(recorded, world.tokenizer)
     detector = Detector.fit(floor, fitted, tracked, report.decoder.read)
-    quality = detector_quality(detector, Injector(env, tracked), asked.select(np.arange(min(args.injected, len(asked)))),
-                               world.tokenizer.round_trip)
+    some = asked.select(np.arange(min(args.injected, len(asked))))
+    quality = detector_quality(detector, Injector(env, tracked), some, world.tokenizer.round_trip)
     broken = violations({"world": learned(world), "physics through the tokenizer": floor, "physics": recorded,
                          "frozen": frozen}, asked, detector)
     write_results(f"violations_{world.spec.name}", {

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 from tiny_world import make_world
-from twins import PUSH, TWINS, make
+from twins import PUSH, TWINS, make, recorded_episodes
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 
@@ -46,13 +46,7 @@ def balls(tmp_path_factory):
 @pytest.fixture(scope="session")
 def push_episodes(tmp_path_factory):
     """16 pushes of 2 s by the expert, with Push's twin; whole recordings are `push_episodes.clips`."""
-    from wm_gym.data import open_clips
-    from wm_gym.data.record import record
-    from wm_gym.evaluation.episodes import Episodes
-
-    folder = record(PUSH, 16, policy="expert", out=tmp_path_factory.mktemp("data") / "pushes", seed=3, workers=0,
-                    env_kwargs={"max_episode_steps": 20})
-    return Episodes.of(open_clips(folder, progress=False), 20)
+    return recorded_episodes(tmp_path_factory.mktemp("data") / "pushes", PUSH, 16, 20, "expert", seed=3)
 
 
 @pytest.fixture(scope="session")
@@ -62,7 +56,7 @@ def push_world():
 
     from wm_gym.engine.torch import TorchEngine
     from wm_gym.evaluation.controls import learned, physics
-    from wm_gym.evaluation.tracked import tracked_by
+    from wm_gym.physics.tracked import tracked_by
     from wm_gym.shared import load_world
 
     world, twin = load_world(REPOSITORY / "envs" / "Push-v0"), make(PUSH, render_mode="rgb_array")

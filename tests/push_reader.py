@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from wm_gym.evaluation.tracked import yellow
+from wm_gym.physics.tracked import yellow
 
 
 def orange(frames: np.ndarray) -> np.ndarray:

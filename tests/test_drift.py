@@ -12,7 +12,7 @@ from wm_gym.data import open_clips
 from wm_gym.evaluation.controls import frozen, recorded
 from wm_gym.evaluation.drift import drift, iou, mean_lab
 from wm_gym.evaluation.episodes import Episodes
-from wm_gym.evaluation.tracked import TrackedObject, displacement, tracked_by, yellow
+from wm_gym.physics.tracked import TrackedObject, displacement, tracked_by, yellow
 
 BALL = TrackedObject(position=(0, 1), width=1.5, mask=yellow)
 

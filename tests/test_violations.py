@@ -7,12 +7,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from push_reader import fit_reader
-from twins import PUSH
+from twins import PUSH, recorded_episodes
 
-from wm_gym.data import open_clips
-from wm_gym.data.record import record
 from wm_gym.evaluation.controls import frozen, recorded
-from wm_gym.evaluation.episodes import Episodes
 from wm_gym.evaluation.injected import Injector, detector_quality
 from wm_gym.evaluation.violations import UNITS, Detector, violations
 
@@ -20,9 +17,7 @@ from wm_gym.evaluation.violations import UNITS, Detector, violations
 @pytest.fixture(scope="module")
 def episodes(tmp_path_factory):
     """48 random episodes of 3 s: hand and block are apart in some, the block is shoved in others."""
-    folder = record(PUSH, 48, policy="random", out=tmp_path_factory.mktemp("data") / "shoves", seed=5, workers=0,
-                    env_kwargs={"max_episode_steps": 30})
-    return Episodes.of(open_clips(folder, progress=False), 30)
+    return recorded_episodes(tmp_path_factory.mktemp("data") / "shoves", PUSH, 48, 30, "random", seed=5)
 
 
 @pytest.fixture(scope="module")

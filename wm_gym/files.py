@@ -10,13 +10,21 @@ from typing import Any
 import numpy as np
 
 
-def write_text(path: str | Path, text: str) -> None:
-    """Write a text file, line ends as they are. Makes the folder where it is not there."""
+def write_bytes(path: str | Path, data: bytes) -> None:
+    """Write a file. Makes the folder where it is not there; leaves nothing where the disk is full."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     beside = path.with_name(f".{path.name}.{os.getpid()}")
-    beside.write_text(text, encoding="utf-8", newline="")
-    beside.replace(path)
+    try:
+        beside.write_bytes(data)
+        beside.replace(path)
+    finally:
+        beside.unlink(missing_ok=True)
+
+
+def write_text(path: str | Path, text: str) -> None:
+    """Write a text file in UTF-8, line ends as they are."""
+    write_bytes(path, text.encode("utf-8"))
 
 
 def write_json(path: str | Path, value: Any, indent: int | None = None) -> None:

@@ -15,7 +15,7 @@ import numpy as np
 from wm_gym.evaluation.controls import Roller
 from wm_gym.evaluation.episodes import Episodes
 from wm_gym.evaluation.survival import time_to_failure
-from wm_gym.evaluation.tracked import TrackedObject, displacement
+from wm_gym.physics.tracked import TrackedObject, displacement
 from wm_gym.rl.statistics import mean, median, rate
 from wm_gym.training.report import psnr
 

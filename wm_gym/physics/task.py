@@ -7,8 +7,8 @@ from collections.abc import Callable
 
 import numpy as np
 
-from wm_gym.evaluation.tracked import TrackedObject
 from wm_gym.physics.scene import STEP, Camera, PandaScene
+from wm_gym.physics.tracked import TrackedObject
 from wm_gym.physics.urdf import Tool
 
 

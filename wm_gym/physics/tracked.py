@@ -86,7 +86,7 @@ def tracked_by(env) -> TrackedObject:
     if found is None:
         name = env.spec.id if env.spec else type(env.unwrapped).__name__
         raise ValueError(f"{name} names no object that its task moves; give its environment (a twin's Task) an "
-                         "attribute `tracked = TrackedObject(...)` from wm_gym.evaluation.tracked")
+                         "attribute `tracked = TrackedObject(...)` from wm_gym.physics.tracked")
     return found
 
 
