@@ -184,7 +184,7 @@ PICTURE = np.zeros((64, 64, 3), np.uint8)
     ({"episode": 99}, "episode=99"),
     ({"episode": 0, "t": 3}, r"steps \[0, 5\]"),
     ({"world_state": {}}, "lacks"),
-    ({"world_state": {"latents": PICTURE, "first": PICTURE, "proprioception": ACTION}}, "fits only the world"),
+    ({"world_state": dict.fromkeys(("latents", "first", "proprioception", "doubt"), PICTURE)}, "fits only the world"),
     ({"world_state": 3}, "get_state"),
     ({"physics_state": np.zeros(7)}, "belongs to the twin"),
     ({"start": 1}, "unknown")])

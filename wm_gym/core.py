@@ -23,8 +23,9 @@ class WorldCore:
     {"pixels", "agent_pos" float32 [P]}; "latent" float32 [C*h*w], which skips the decoder. max_episode_steps: None
     for the world's horizon, -1 for none. starts: "first" draws from the bank's first frames of episodes, "any" from
     all of it, in the middle of episodes too. Success is a learned probability above success_threshold (None for the
-    world's); it ends an episode (unless terminate_on_success is False), and so does the horizon. Everything that goes
-    out is a copy.
+    world's); it ends an episode (unless terminate_on_success is False), and so does the horizon. uncertainty_penalty:
+    reward - penalty * uncertainty, as in MOPO (Yu et al. 2020, eq. 4). truncate_on_uncertainty: an episode is truncated
+    where the uncertainty passes the calibration's limit. Everything that goes out is a copy.
 
     Frames follow from the seeds, the back-end with its number of threads, and the batch size, bit for bit; not from
     the slot, its neighbours, the process or a global generator.
@@ -33,7 +34,8 @@ class WorldCore:
     def __init__(self, world: World | str | Path | None, num_envs: int = 1, *, observation: str = "pixels",
                  backend: str = "auto", device: str = "auto", precision: str = "auto",
                  max_episode_steps: int | None = None, terminate_on_success: bool = True, starts: str = "first",
-                 success_threshold: float | None = None, output: str = "numpy"):
+                 success_threshold: float | None = None, uncertainty_penalty: float = 0.0,
+                 truncate_on_uncertainty: bool = False, output: str = "numpy"):
         if observation not in spaces.OBSERVATIONS:
             raise ValueError(f"observation={observation!r} is unknown; choose one of {spaces.OBSERVATIONS}")
         if starts not in ("first", "any"):
@@ -44,12 +46,19 @@ class WorldCore:
             raise ValueError(f"num_envs is {num_envs}, expected at least 1")
         if success_threshold is not None and not 0 <= success_threshold <= 1:
             raise ValueError(f"success_threshold is {success_threshold}, expected a probability in [0, 1]")
+        if not 0 <= uncertainty_penalty < np.inf:
+            raise ValueError(f"uncertainty_penalty is {uncertainty_penalty}, expected a finite number >= 0")
         self.world = load_world(world)
         self.spec, self.num_envs, self.observation_mode, self.output = self.world.spec, num_envs, observation, output
         if observation == "pixels+state" and not self.spec.proprioception_dim:
             raise ValueError(f"the world {self.spec.name!r} was recorded without proprioception; "
                              "use observation='pixels'")
         self.success_threshold = self.spec.success_threshold if success_threshold is None else success_threshold
+        self.uncertainty_penalty, self.calibration = uncertainty_penalty, self.world.calibration
+        if truncate_on_uncertainty and self.calibration is None:
+            raise ValueError(f"truncate_on_uncertainty needs a calibrated world, and {self.spec.name!r} is not: "
+                             "wm-gym calibrate WORLD DATASET")
+        self.doubt_limit = self.calibration.limit if truncate_on_uncertainty else np.inf
         bank = self.world.starts
         self._start_rows = np.flatnonzero(bank.t == 0 if starts == "first" and (bank.t == 0).any() else bank.t >= 0)
         self.decode, self.terminate_on_success = observation != "latent", terminate_on_success
@@ -100,6 +109,8 @@ class WorldCore:
             for key, values in self._info.items():
                 values[i] = 0
             self._info["proprioception"][i] = state["proprioception"][0].cpu().numpy()
+            if self.calibration:
+                self._info["trust_horizon"][i] = self.calibration.trust_horizon(0.0)
 
     def _begin(self, options: dict, seed: int, episode: int) -> tuple[dict, torch.Tensor | np.ndarray | None]:
         """World state (leading axis of 1) and frame of one start; those of the bank are kept for the process."""
@@ -145,16 +156,23 @@ class WorldCore:
         out = {key: value.cpu().numpy() for key, value in out.items()}
 
         terms = out["reward"].astype(np.float64)
-        reward = terms.sum(axis=1)
+        uncertainty = out["uncertainty"].reshape(self.num_envs, -1).mean(axis=1).astype(np.float64)
+        penalty = self.uncertainty_penalty * uncertainty
+        reward = terms.sum(axis=1) - penalty
         success = out["success"] > self.success_threshold
         self.steps[active] += 1
         terminated = success & active if self.terminate_on_success else np.zeros(self.num_envs, bool)
-        truncated = (self.steps >= self.horizons) & active
+        truncated = ((self.steps >= self.horizons) | (uncertainty > self.doubt_limit)) & active
         self.ended[active] = (terminated | truncated)[active]
         news = {"success": success, "is_success": success, "success_probability": out["success"],
-                "uncertainty": out["uncertainty"].reshape(self.num_envs, -1).mean(axis=1),
-                "uncertainty_map": out["uncertainty"], "proprioception": out["proprioception"],
+                "uncertainty": uncertainty, "uncertainty_map": out["uncertainty"],
+                "proprioception": out["proprioception"],
                 **{f"reward/{name}": terms[:, r] for r, name in enumerate(self.spec.reward_components)}}
+        if self.uncertainty_penalty:
+            news["reward/uncertainty"] = -penalty
+        if self.calibration:
+            news["error_bound"] = self.calibration.factor * uncertainty
+            news["trust_horizon"] = self.calibration.trust_horizon(uncertainty)
         for key, values in news.items():
             self._info[key][active] = values[active]
         return np.where(active, reward, 0.0), terminated, truncated
@@ -246,7 +264,7 @@ class WorldCore:
     def _state_shapes(self) -> dict[str, tuple[int, ...]]:
         latent = tuple(self.spec.latent_shape)
         return {"first": latent, "proprioception": (self.spec.proprioception_dim,),
-                **self.world.dynamics.memory_shapes()}
+                "doubt": self.world.uncertainty.shape(), **self.world.dynamics.memory_shapes()}
 
     def _to_torch(self, arrays: dict[str, np.ndarray]) -> dict[str, torch.Tensor]:
         return {key: torch.from_numpy(value).to(self.engine.device) for key, value in arrays.items()}
@@ -263,5 +281,7 @@ class WorldCore:
         scalars = ["success_probability", "uncertainty", *(f"reward/{r}" for r in self.spec.reward_components)]
         return {"success": np.zeros(n, bool), "is_success": np.zeros(n, bool),
                 **{key: np.zeros(n) for key in scalars},
+                **({"reward/uncertainty": np.zeros(n)} if self.uncertainty_penalty else {}),
+                **({"error_bound": np.zeros(n), "trust_horizon": np.zeros(n, np.int64)} if self.calibration else {}),
                 "uncertainty_map": np.zeros((n, h, w), np.float32),
                 "proprioception": np.zeros((n, self.spec.proprioception_dim), np.float32)}

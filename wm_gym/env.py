@@ -21,11 +21,15 @@ class WorldEnv(gym.Env):
     ({"pixels", "agent_pos" float32 [P]}) or "latent" (float32 [C*h*w], the decoder is skipped). Actions: float32 [A]
     in the world's box; ValueError outside it. max_episode_steps: None for the world's horizon, -1 for no limit.
     starts: "first" begins episodes where recorded ones began, "any" also in their middle. success_threshold: the
-    probability above which the judge's answer is yes, None for the world's (see `WorldCore`). backend, device and
-    precision: what steps the world (see `wm_gym.make_engine`).
+    probability above which the judge's answer is yes, None for the world's. uncertainty_penalty (of the reward, a unit
+    of uncertainty) and truncate_on_uncertainty: see `WorldCore`. backend, device and precision: what steps the world
+    (see `wm_gym.make_engine`).
 
-    info: success and is_success (bool), success_probability, uncertainty (float), uncertainty_map float32 [h, w],
-    reward/<term> (floats; the reward is their sum) and proprioception float32 [P].
+    info: success and is_success (bool), success_probability, uncertainty (float, the mean of the map), uncertainty_map
+    float32 [h, w] (of each patch the expected |predicted - true latent| by now, in standard deviations of the latent),
+    reward/<term> (floats; the reward is their sum) and proprioception float32 [P]; of a calibrated world also
+    error_bound (float: what the mean error stays below in 9 of 10 episodes like the calibration's) and trust_horizon
+    (int: for so many further steps the error likely stays small, see `Calibration`).
     """
 
     metadata = {"render_modes": ["rgb_array"], "render_fps": 10}
@@ -33,14 +37,16 @@ class WorldEnv(gym.Env):
     def __init__(self, world: World | str | Path | None = None, render_mode: str | None = None,
                  observation: str = "pixels", backend: str = "auto", device: str = "auto", precision: str = "auto",
                  max_episode_steps: int | None = None, terminate_on_success: bool = True,
-                 starts: str = "first", success_threshold: float | None = None):
+                 starts: str = "first", success_threshold: float | None = None, uncertainty_penalty: float = 0.0,
+                 truncate_on_uncertainty: bool = False):
         check_render_mode(render_mode, self.metadata)
         if max_episode_steps is None:
             max_episode_steps = time_limit_of_make()
         self.core = WorldCore(
             world, 1, observation=observation, backend=backend, device=device, precision=precision,
             max_episode_steps=max_episode_steps, terminate_on_success=terminate_on_success, starts=starts,
-            success_threshold=success_threshold)
+            success_threshold=success_threshold, uncertainty_penalty=uncertainty_penalty,
+            truncate_on_uncertainty=truncate_on_uncertainty)
         self.render_mode, self._closed = render_mode, False
         self.metadata = {**self.metadata, "render_fps": self.core.spec.fps}
         self.observation_space = self.core.single_observation_space

@@ -9,7 +9,7 @@ import torch
 from diffusers import DiffusionPipeline
 from diffusers.utils import BaseOutput
 
-from wm_gym.models import Dynamics, Heads, Tokenizer
+from wm_gym.models import Dynamics, Heads, Tokenizer, Uncertainty
 from wm_gym.sampling import sample_euler
 from wm_gym.models.tokenizer import to_float, to_uint8
 
@@ -24,9 +24,10 @@ class WorldPipelineOutput(BaseOutput):
 class WorldPipeline(DiffusionPipeline):
     """A world folder as a diffusers pipeline: `WorldPipeline.from_pretrained(folder)`, to Hub and back as usual."""
 
-    def __init__(self, tokenizer: Tokenizer, dynamics: Dynamics, heads: Heads, scheduler):
+    def __init__(self, tokenizer: Tokenizer, dynamics: Dynamics, heads: Heads, uncertainty: Uncertainty, scheduler):
         super().__init__()
-        self.register_modules(tokenizer=tokenizer, dynamics=dynamics, heads=heads, scheduler=scheduler)
+        self.register_modules(tokenizer=tokenizer, dynamics=dynamics, heads=heads, uncertainty=uncertainty,
+                              scheduler=scheduler)
 
     @torch.inference_mode()
     def __call__(self, image: np.ndarray, actions: np.ndarray, num_inference_steps: int = 1,

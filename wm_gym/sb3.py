@@ -32,14 +32,16 @@ class WorldVecEnv(VecEnv):
     def __init__(self, num_envs: int = 1, *, world: World | str | Path | None = None, render_mode: str | None = None,
                  observation: str = "pixels", backend: str = "auto", device: str = "auto",
                  precision: str = "auto", max_episode_steps: int | None = None, terminate_on_success: bool = True,
-                 starts: str = "first", success_threshold: float | None = None,
+                 starts: str = "first", success_threshold: float | None = None, uncertainty_penalty: float = 0.0,
+                 truncate_on_uncertainty: bool = False,
                  spec: gym.envs.registration.EnvSpec | None = None):
         metadata = {"render_modes": ["rgb_array"]}
         check_render_mode(render_mode, metadata)
         self.core = WorldCore(world, num_envs, observation=observation, backend=backend, device=device,
                               precision=precision, max_episode_steps=max_episode_steps,
                               terminate_on_success=terminate_on_success, starts=starts,
-                              success_threshold=success_threshold)
+                              success_threshold=success_threshold, uncertainty_penalty=uncertainty_penalty,
+                              truncate_on_uncertainty=truncate_on_uncertainty)
         self.spec, self.render_mode, self.actions = spec, render_mode, None
         self.metadata = metadata | {"render_fps": self.core.spec.fps}
         self.envs = [Slot(self, i) for i in range(num_envs)]

@@ -31,14 +31,16 @@ class WorldVectorEnv(VectorEnv):
     def __init__(self, num_envs: int = 1, *, world: World | str | Path | None = None, render_mode: str | None = None,
                  observation: str = "pixels", backend: str = "auto", device: str = "auto",
                  precision: str = "auto", max_episode_steps: int | None = None, terminate_on_success: bool = True,
-                 starts: str = "first", success_threshold: float | None = None,
+                 starts: str = "first", success_threshold: float | None = None, uncertainty_penalty: float = 0.0,
+                 truncate_on_uncertainty: bool = False,
                  autoreset_mode: AutoresetMode | str = AutoresetMode.NEXT_STEP, output: str = "numpy"):
         check_render_mode(render_mode, self.metadata)
         self.autoreset_mode = as_autoreset_mode(autoreset_mode)
         self.core = WorldCore(world, num_envs, observation=observation, backend=backend, device=device,
                               precision=precision, max_episode_steps=max_episode_steps,
                               terminate_on_success=terminate_on_success, starts=starts,
-                              success_threshold=success_threshold, output=output)
+                              success_threshold=success_threshold, uncertainty_penalty=uncertainty_penalty,
+                              truncate_on_uncertainty=truncate_on_uncertainty, output=output)
         self.num_envs, self.render_mode = num_envs, render_mode
         self.metadata = {**self.metadata, "render_fps": self.core.spec.fps, "autoreset_mode": self.autoreset_mode}
         self.single_observation_space = self.core.single_observation_space

@@ -9,9 +9,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import torch
 from torch import nn
 
-from wm_gym.models import DiTDynamics, Dynamics, Heads, Tokenizer, UNetDynamics
+from wm_gym.calibration import CALIBRATION_FILE, Calibration
+from wm_gym.models import DiTDynamics, Dynamics, Heads, Tokenizer, Uncertainty, UNetDynamics
 from wm_gym.spec import WorldSpec
 from wm_gym.starts import StartBank
 
@@ -19,20 +21,24 @@ if TYPE_CHECKING:
     from wm_gym.training.presets import Preset
 
 WEIGHTS_FILE = "diffusion_pytorch_model.safetensors"
-COMPONENTS = {"tokenizer": (Tokenizer,), "dynamics": (UNetDynamics, DiTDynamics), "heads": (Heads,)}
+COMPONENTS = {"tokenizer": (Tokenizer,), "dynamics": (UNetDynamics, DiTDynamics), "heads": (Heads,),
+              "uncertainty": (Uncertainty,)}
 """The classes that each sub-folder of a world may hold; its config.json says which."""
 PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle")
 
 
 @dataclass
 class World:
-    """A video world model: spec, tokenizer, dynamics, heads and the bank of starts."""
+    """A video world model: spec, tokenizer, dynamics, heads, uncertainty and the bank of starts."""
 
     spec: WorldSpec
     tokenizer: Tokenizer
     dynamics: Dynamics
     heads: Heads
+    uncertainty: Uncertainty
     starts: StartBank
+    calibration: Calibration | None = None
+    """None until `wm-gym calibrate` has measured these weights."""
 
     def __post_init__(self):
         for module in self.modules().values():
@@ -40,6 +46,12 @@ class World:
 
     def modules(self) -> dict[str, nn.Module]:
         return {name: getattr(self, name) for name in COMPONENTS}
+
+    def at_rest(self) -> World:
+        """Itself, every network on the CPU in torch's own memory layout, as it is saved."""
+        for module in self.modules().values():
+            module.to("cpu", memory_format=torch.contiguous_format)
+        return self
 
     @classmethod
     def from_pretrained(cls, path_or_id: str | Path) -> World:
@@ -51,7 +63,7 @@ class World:
         folder = find_world(path_or_id)
         spec = WorldSpec.load(folder)
         parts = {name: _load_component(folder / name, kinds) for name, kinds in COMPONENTS.items()}
-        world = cls(spec=spec, starts=StartBank.load(folder), **parts)
+        world = cls(spec=spec, starts=StartBank.load(folder), calibration=Calibration.load(folder), **parts)
         world.check(folder)
         return world
 
@@ -67,6 +79,7 @@ class World:
             ("latent_shape", list(spec.latent_shape), [dynamics.latent_channels, *dynamics.grid]),
             ("reward_components", len(spec.reward_components), self.heads.config.reward_dim),
             ("latent channels of the tokenizer", self.tokenizer.config.latent_channels, dynamics.latent_channels),
+            ("features that the uncertainty reads", self.dynamics.feature_dim, self.uncertainty.config.feature_dim),
             ("frame_size of the starts", list(self.starts.frames.shape[2:4]), list(spec.frame_size)),
             ("action size of the starts", self.starts.actions.shape[-1], spec.action_dim),
             ("proprioception size of the starts", self.starts.proprioception.shape[-1], spec.proprioception_dim)]
@@ -92,9 +105,11 @@ class World:
              "scheduler": ["diffusers", "FlowMatchEulerDiscreteScheduler"]}, indent=2))
         self.spec.save(beside)
         self.starts.save(beside)
+        if self.calibration:
+            self.calibration.save(beside)
         if folder.exists():  # keep what a user put beside the weights (a card, a GIF)
             for extra in folder.iterdir():
-                if not (beside / extra.name).exists():
+                if extra.name != CALIBRATION_FILE and not (beside / extra.name).exists():
                     shutil.move(extra, beside / extra.name)
             shutil.rmtree(folder)
         beside.rename(folder)
@@ -108,7 +123,6 @@ class World:
         Without `starts`, the bank is 8 pictures of noise.
         """
         import numpy as np
-        import torch
 
         from wm_gym.training.presets import PRESETS
 
@@ -130,14 +144,15 @@ class World:
             else:
                 dynamics = UNetDynamics(**common, widths=sizes.widths, lags=sizes.lags)
             heads = Heads(sizes.latent_channels, grid, dynamics.vector_dim, dynamics.pose_code.out_dim,
-                          len(spec.reward_components), dynamics.feature_dim, sizes.head_width)
+                          len(spec.reward_components), sizes.head_width)
+            uncertainty = Uncertainty(dynamics.feature_dim, sizes.latent_channels, grid)
         if starts is None:
             rng, (h, w) = np.random.default_rng(seed), spec.frame_size
             starts = StartBank(
                 rng.integers(0, 255, (8, 1, h, w, 3), dtype=np.uint8), np.zeros((8, 0, spec.action_dim), np.float32),
                 rng.uniform(-0.1, 0.1, (8, 1, spec.proprioception_dim)).astype(np.float32), np.arange(8),
                 np.zeros(8, np.int64))
-        return cls(spec, tokenizer, dynamics, heads, starts)
+        return cls(spec, tokenizer, dynamics, heads, uncertainty, starts)
 
 
 def is_angle(name: str) -> bool:

@@ -108,6 +108,26 @@ def run_improve(args: argparse.Namespace) -> None:
     print(f"improved: {out / NOTES_FILE} and {out / PLOT_FILE}")
 
 
+def add_calibrate(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("world", metavar="WORLD", help="a world folder; what is measured is written into it")
+    parser.add_argument("dataset", metavar="DATASET", nargs="+",
+                        help="recordings that the world was not trained on, as its users will act in it; 1,000 "
+                             "episodes make the promised 90 %% good to 2 points")
+    parser.add_argument("--refit", action="store_true",
+                        help="first train the world's uncertainty anew on half of the episodes")
+    parser.add_argument("--alpha", type=float, default=0.1, help="what is promised holds in 1 - ALPHA (default: 0.1)")
+    parser.add_argument("--seed", type=int, default=0, help="(default: 0)")
+    parser.add_argument("--cpu", action="store_true", help="leave the GPUs alone")
+
+
+def run_calibrate(args: argparse.Namespace) -> None:
+    from wm_gym.evaluation.calibrate import calibrate
+
+    made = calibrate(args.world, args.dataset, args.refit, args.alpha, args.seed, args.cpu)
+    print(f"calibrated on {made.measured_on}: the error stays below {made.factor:.2f} x the uncertainty in "
+          f"{1 - made.alpha:.0%} of episodes; trust_horizon at a start {made.trust_horizon(0.0)} of {made.steps} steps")
+
+
 def add_compile(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("world", metavar="WORLD", help="a world folder, a Hub id, or the name of a shipped one")
     parser.add_argument("--batch", type=positive_int, nargs="+", default=[1, 32], metavar="B",
@@ -141,6 +161,9 @@ COMMANDS = (
     Command("improve", "train an agent in a world, record it in the twin, finetune the world, and again",
             "wm-gym improve my-world --dataset reach-data --rounds 2 --out improved",
             add_improve, run_improve),
+    Command("calibrate", "measure how wrong a world is when it says how sure it is",
+            "wm-gym calibrate my-world held-out-data",
+            add_calibrate, run_calibrate),
     Command("compile", "compile a world's step ahead of time, into the user's cache",
             "wm-gym compile Push-v0 --batch 1 32",
             add_compile, run_compile),

@@ -18,34 +18,39 @@ TYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 class WorldStep(nn.Module):
     """The whole step as one pure function, so that a back-end can compile it whole.
 
-    (first [B, C, h, w], proprioception [B, P], action [B, A], noise [B, C, h, w], *memory) -> (proprioception',
-    reward [B, R], success [B], uncertainty [B, h, w], *memory', frame uint8 [B, H, W, 3] if decode); the memory's
-    tensors come in the order of the dynamics' `memory_keys`. precision: "fp32", or "bf16" or "fp16" for the
-    convolutions and products; what goes in and out is float32 all the same, and poses are integrated in it.
+    (first [B, C, h, w], proprioception [B, P], doubt [B, bins, h, w], action [B, A], noise [B, C, h, w], *memory) ->
+    (proprioception', doubt', reward [B, R], success [B], uncertainty [B, h, w], *memory', frame uint8 [B, H, W, 3] if
+    decode); the memory's tensors come in the order of the dynamics' `memory_keys`. precision: "fp32", or "bf16" or
+    "fp16" for the convolutions and products; what goes in and out is float32 all the same, and poses are integrated in
+    it.
     """
 
     def __init__(self, world, decode: bool = True, precision: str = "fp32"):
         super().__init__()
         self.tokenizer, self.dynamics, self.heads = world.tokenizer, world.dynamics, world.heads
+        self.uncertainty = world.uncertainty
         self.sampling_steps, self.decode, self.dtype = world.spec.sampling_steps, decode, TYPES[precision]
 
-    def forward(self, first: Tensor, proprioception: Tensor, action: Tensor, noise: Tensor, *memory: Tensor):
+    def forward(self, *inputs: Tensor):
         if self.dtype == torch.float32:
-            return self._step(first, proprioception, action, noise, memory)
-        with torch.autocast(first.device.type, self.dtype):
-            return self._step(first, proprioception, action, noise, memory)
+            return self._step(*inputs)
+        with torch.autocast(inputs[0].device.type, self.dtype):
+            return self._step(*inputs)
 
-    def _step(self, first: Tensor, proprioception: Tensor, action: Tensor, noise: Tensor, memory: tuple[Tensor, ...]):
+    def _step(self, first: Tensor, proprioception: Tensor, doubt: Tensor, action: Tensor, noise: Tensor,
+              *memory: Tensor):
         before = dict(zip(self.dynamics.memory_keys, memory))
         next_pose = self.dynamics.next_pose(proprioception, action)
         vector = self.dynamics.encode_condition(proprioception, next_pose, action)
         clean = torch.zeros_like(noise[:, 0, 0, 0])
         latent, features = sample_euler(
             lambda x, tau: self.dynamics(x, tau, before, first, vector, clean), noise, self.sampling_steps)
-        reward, success = self.heads(latent, before["latents"][:, -1], first, vector)
+        previous = before["latents"][:, -1]
+        reward, success = self.heads(latent, previous, first, vector)
+        doubt = self.uncertainty(doubt, features, latent, previous, first).exp()
         after = self.dynamics.append(before, latent, first)
-        outputs = (next_pose, self.heads.reward(reward), torch.sigmoid(success.float()),
-                   self.heads.predicted_error(features).float(), *(after[key] for key in self.dynamics.memory_keys))
+        outputs = (next_pose, doubt, self.heads.reward(reward), torch.sigmoid(success.float()),
+                   self.uncertainty.expected_error(doubt), *(after[key] for key in self.dynamics.memory_keys))
         return (*outputs, to_uint8(self.tokenizer.decode(latent))) if self.decode else outputs
 
 
@@ -53,7 +58,7 @@ def step_inputs(world, batch: int) -> tuple[Tensor, ...]:
     """Zeros in the shapes that `WorldStep` takes, for a batch size."""
     spec = world.spec
     latent, memory = tuple(spec.latent_shape), world.dynamics.memory_shapes().values()
-    shapes = [latent, (spec.proprioception_dim,), (len(spec.action_low),), latent, *memory]
+    shapes = [latent, (spec.proprioception_dim,), world.uncertainty.shape(), (len(spec.action_low),), latent, *memory]
     return tuple(torch.zeros(batch, *shape) for shape in shapes)
 
 
@@ -105,7 +110,8 @@ class Engine:
         first, dynamics = latents[:, 0].clone(), self._here(world.dynamics)
         memories = [dynamics.remember(z[None, 1:], z[None, 0]) for z in latents]
         memory = {key: torch.cat([m[key] for m in memories]) for key in memories[0]}
-        return {"first": first, "proprioception": pose.clone(), **memory}
+        doubt = self._here(world.uncertainty).none(len(first))
+        return {"first": first, "proprioception": pose.clone(), "doubt": doubt, **memory}
 
     @torch.inference_mode()
     def render(self, state: dict[str, Tensor]) -> Tensor:
@@ -120,14 +126,15 @@ class Engine:
         "uncertainty" [B, h, w], "proprioception" [B, P], "latent" [B, C, h, w].
         """
         keys, first = self.world.dynamics.memory_keys, state["first"]
-        outputs = self._run(first, state["proprioception"], action, noise, *(state[key] for key in keys))
-        pose, reward, success, uncertainty, *rest = outputs
+        outputs = self._run(first, state["proprioception"], state["doubt"], action, noise,
+                            *(state[key] for key in keys))
+        pose, doubt, reward, success, uncertainty, *rest = outputs
         memory = dict(zip(keys, rest))
         out = {"reward": reward, "success": success, "uncertainty": uncertainty, "proprioception": pose,
                "latent": memory["latents"][:, -1]}
         if self.decode:
             out["frame"] = rest[len(keys)]
-        return {"first": first, "proprioception": pose, **memory}, out
+        return {"first": first, "proprioception": pose, "doubt": doubt, **memory}, out
 
     def compile(self, batch: int) -> None:
         """Make a batch size ready, which otherwise happens at its first step."""

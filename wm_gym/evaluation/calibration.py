@@ -85,11 +85,19 @@ def conformal_factor(errors: np.ndarray, stated: np.ndarray, alpha: float = 0.1)
     or values, and for too few episodes (9 are needed for alpha = 0.1).
     """
     scores = _scores(errors, stated)
-    rank = ceil(round((len(scores) + 1) * (1 - alpha), 9))
-    if rank > len(scores):
-        raise ValueError(f"{len(scores)} episodes are too few for a {1 - alpha:.0%} bound; expected at least "
+    return float(np.sort(scores)[conformal_rank(len(scores), alpha) - 1])
+
+
+def conformal_rank(n: int, alpha: float) -> int:
+    """The k for which a further score is <= the k-th smallest of n with probability >= 1 - alpha.
+
+    ceil((n + 1)(1 - alpha)); ValueError where that is more than n.
+    """
+    rank = ceil(round((n + 1) * (1 - alpha), 9))
+    if rank > n:
+        raise ValueError(f"{n} episodes are too few for a {1 - alpha:.0%} bound; expected at least "
                          f"{ceil(round((1 - alpha) / alpha, 9))}")
-    return float(np.sort(scores)[rank - 1])
+    return rank
 
 
 def coverage(errors: np.ndarray, stated: np.ndarray, factor: float, horizons: tuple[int, ...]) -> dict[str, dict]:

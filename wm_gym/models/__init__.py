@@ -1,11 +1,12 @@
-"""Which networks make a world: tokenizer, dynamics and heads (each a diffusers model)."""
+"""Which networks make a world: tokenizer, dynamics, heads and uncertainty (each a diffusers model)."""
 
 from wm_gym.models.dit import DiTDynamics
 from wm_gym.models.dynamics import UNetDynamics
 from wm_gym.models.heads import Heads
 from wm_gym.models.tokenizer import Tokenizer
+from wm_gym.models.uncertainty import Uncertainty
 
 Dynamics = UNetDynamics | DiTDynamics
 """Two back-bones behind one interface."""
 
-__all__ = ["DiTDynamics", "Dynamics", "Heads", "Tokenizer", "UNetDynamics"]
+__all__ = ["DiTDynamics", "Dynamics", "Heads", "Tokenizer", "UNetDynamics", "Uncertainty"]

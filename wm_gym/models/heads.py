@@ -1,10 +1,9 @@
-"""What does a step mean? Reward terms, success, dense uncertainty, and the pose read back from a frame."""
+"""What does a step mean? Reward terms, success, and the pose read back from a frame."""
 
 from __future__ import annotations
 
 import torch
 from torch import nn
-from torch.nn import functional as F
 
 from wm_gym.models.saving import ConfigMixin, ModelMixin, register_to_config
 
@@ -18,11 +17,11 @@ def _trunk(in_channels: int, width: int, grid: tuple[int, int]) -> nn.Sequential
 
 
 class Heads(ModelMixin, ConfigMixin):
-    """Read reward terms [B, R], a success logit [B] and uncertainty [B, h, w] off one transition."""
+    """Read reward terms [B, R] and a success logit [B] off one transition."""
 
     @register_to_config
     def __init__(self, latent_channels: int = 4, grid: tuple[int, int] = (16, 16), vector_dim: int = 9,
-                 pose_dim: int = 3, reward_dim: int = 1, feature_dim: int = 32, width: int = 32, hidden: int = 256):
+                 pose_dim: int = 3, reward_dim: int = 1, width: int = 32, hidden: int = 256):
         super().__init__()
         cells = ((grid[0] + 3) // 4) * ((grid[1] + 3) // 4)
         self.scene = _trunk(3 * latent_channels, width, grid)
@@ -30,7 +29,6 @@ class Heads(ModelMixin, ConfigMixin):
         self.vector_code = nn.Linear(vector_dim, hidden)
         self.outcome = nn.Sequential(nn.SiLU(), nn.Linear(hidden, hidden), nn.SiLU(),
                                      nn.Linear(hidden, reward_dim + 1))
-        self.uncertainty = nn.Conv2d(feature_dim, 1, 1)
         self.pose = nn.Sequential(_trunk(latent_channels, width, grid), nn.Linear(width * cells, hidden), nn.SiLU(),
                                   nn.Linear(hidden, pose_dim)) if pose_dim else None
         self.register_buffer("reward_mean", torch.zeros(reward_dim))
@@ -46,10 +44,6 @@ class Heads(ModelMixin, ConfigMixin):
     def reward(self, standardised: torch.Tensor) -> torch.Tensor:
         """Reward terms in the environment's units."""
         return standardised * self.reward_std + self.reward_mean
-
-    def predicted_error(self, features: torch.Tensor) -> torch.Tensor:
-        """Dynamics features [B, F, h, w] -> expected |predicted - true latent| [B, h, w], >= 0."""
-        return F.softplus(self.uncertainty(features))[:, 0]
 
     def estimate_pose(self, latent: torch.Tensor) -> torch.Tensor:
         """Latent [B, C, h, w] -> coded pose [B, pose_dim] (see `VectorCode.decode`)."""

@@ -12,6 +12,7 @@ import numpy as np
 import pybullet
 
 from wm_gym.physics import urdf
+from wm_gym.physics.shift import OF_LOOSE_OBJECTS, Shift, changed
 
 STEP = 0.02  # metres, the longest displacement of one control step
 SUBSTEPS = 24  # of 1/240 s: 10 Hz control
@@ -38,14 +39,15 @@ class Camera:
 class PandaScene:
     """A Franka Panda with a closed gripper pointing down, and whatever a task adds."""
 
-    def __init__(self, camera: Camera, size: int = 64, renderer: str = "auto", tool: urdf.Tool | None = None):
-        self.client = _Client()
+    def __init__(self, camera: Camera, size: int = 64, renderer: str = "auto", tool: urdf.Tool | None = None,
+                 shift: Shift = Shift()):
+        self.client, self.shift = _Client(), shift
         self.size, self.renderer = size, _renderer(self.client, renderer)
         self.movable: list[int] = []  # free bodies that physics moves
         self.sliders: list[int] = []  # bodies whose link 0 slides along x
         self.client.setGravity(0, 0, -9.81)
         self.view = self.client.computeViewMatrixFromYawPitchRoll(
-            camera.target, camera.distance, camera.yaw, camera.pitch, 0, 2)
+            camera.target, camera.distance, camera.yaw + shift.yaw, camera.pitch + shift.pitch, 0, 2)
         self.projection = self.client.computeProjectionMatrixFOV(camera.fov, 1.0, 0.1, 4.0)
         self.robot = self.client.loadURDF(str(urdf.low_polygon_panda(tool)), useFixedBase=True)
         for link in range(-1, self.client.getNumJoints(self.robot)):
@@ -56,8 +58,12 @@ class PandaScene:
 
     # bodies
     def box(self, position, half_extents, colour, mass: float = 0.0, solid: bool = False, friction: float = 0.5) -> int:
-        """Add a box; a solid one collides. Returns the body's number."""
-        c = self.client
+        """Add a box; a solid one collides, one with a mass is loose. Returns the body's number."""
+        c, shift = self.client, self.shift
+        if mass:
+            mass, friction = mass * shift.mass, friction * shift.friction
+            half_extents = [*(shift.size * half for half in half_extents[:2]), half_extents[2]]
+            colour = [*shift.colour, 1] if shift.colour else colour
         body = c.createMultiBody(
             mass, c.createCollisionShape(c.GEOM_BOX, halfExtents=half_extents) if solid else -1,
             c.createVisualShape(c.GEOM_BOX, halfExtents=half_extents, rgbaColor=colour), position)
@@ -157,12 +163,26 @@ class PandaScene:
             self.client.resetJointState(self.robot, joint, angle, velocity)
         self.target = np.array(state[18:21])
 
+    # shift
+    def check_shift(self) -> None:
+        """Raise ValueError where the shift changes loose objects and there are none."""
+        if not self.movable and (names := changed(self.shift, OF_LOOSE_OBJECTS)):
+            raise ValueError(f"the shift changes {names} of loose objects, and this task has none")
+
+    def add_stranger(self) -> int | None:
+        """A green post that no recording shows, where the shift asks for it; `place` puts it somewhere."""
+        if not self.shift.stranger:
+            return None
+        half = [0.015, 0.015, 0.03]
+        return self.client.createMultiBody(0, -1, self.client.createVisualShape(
+            self.client.GEOM_BOX, halfExtents=half, rgbaColor=[0.1, 0.7, 0.25, 1]))
+
     # picture
     def render(self) -> np.ndarray:
         """What the camera sees, uint8 [size, size, 3]."""
         pixels = self.client.getCameraImage(
-            self.size, self.size, self.view, self.projection, shadow=0, lightDirection=[0.2, -0.2, 1.0],
-            renderer=self.renderer, flags=self.client.ER_NO_SEGMENTATION_MASK)[2]
+            self.size, self.size, self.view, self.projection, shadow=0, lightDirection=self.shift.light,
+            lightAmbientCoeff=self.shift.ambient, renderer=self.renderer, flags=self.client.ER_NO_SEGMENTATION_MASK)[2]
         return np.asarray(pixels, np.uint8).reshape(self.size, self.size, 4)[..., :3].copy()
 
     def visible_pixels(self, bodies: list[int]) -> list[float]:

@@ -11,6 +11,7 @@ from gymnasium.error import ClosedEnvironmentError, ResetNeeded
 from wm_gym import spaces
 from wm_gym.physics import SCRIPTED_KINDS, TASKS
 from wm_gym.physics.scene import STEP
+from wm_gym.physics.shift import as_shift
 
 MIN_PIXELS = 8  # of 64 x 64, that a body must show when an episode starts
 WAYS = "{'physics_state': vector} or {'episode': i, 't': k} (of the start bank)"
@@ -22,14 +23,15 @@ class PandaTwin(gym.Env):
     """A Panda task in PyBullet: uint8 frames [64, 64, 3], end-effector displacements in [-1, 1] (2 cm), 10 Hz.
 
     observation="pixels" gives frames, "pixels+state" a Dict of "pixels" and "agent_pos" float32 [3] (end-effector
-    x, y, z in metres). `starts` is a world folder whose start bank serves reset(options={"episode", "t"}).
+    x, y, z in metres). `starts` is a world folder whose start bank serves reset(options={"episode", "t"}). shift: the
+    name of one of `wm_gym.physics.shift.SHIFTS` or some of `Shift`'s fields, a twin that recordings do not show.
     """
 
     metadata = {"render_modes": ["rgb_array"], "render_fps": 10}
 
     def __init__(self, task: str = "reach", render_mode: str | None = None, observation: str = "pixels",
                  size: int = 64, terminate_on_success: bool = True, starts: str | None = None,
-                 renderer: str = "auto"):
+                 renderer: str = "auto", shift: dict | str | None = None):
         if task not in TASKS:
             raise ValueError(f"task {task!r} is unknown; choose one of {sorted(TASKS)}")
         if render_mode not in (None, "rgb_array"):
@@ -43,8 +45,10 @@ class PandaTwin(gym.Env):
         self.horizon, self.task_description = TASKS[task].max_episode_steps, kind.description
         self.tracked = kind.tracked
         self._id = TASKS[task].env_id
-        self.scene = kind.scene_class(kind.camera, size, renderer, kind.tool)
+        self.scene = kind.scene_class(kind.camera, size, renderer, kind.tool, as_shift(shift))
         self.task = kind(self.scene)
+        self.scene.check_shift()
+        self._stranger = self.scene.add_stranger()
         self.action_names = ["dx", "dy", "dz"][:kind.action_dim]
         self.proprioception_names = ["end_effector.x", "end_effector.y", "end_effector.z"]
         self.action_unit, self.proprioception_unit = "2 cm, the displacement's norm at most 1", "m"
@@ -110,6 +114,7 @@ class PandaTwin(gym.Env):
             raise ValueError(f"physics_state is {state[index]} at index {index}, expected finite numbers")
         self.scene.set_joints(state[:JOINTS])
         self.task.set_state(state[JOINTS:])
+        self._place_stranger()
         self._frame = self.scene.render()
 
     def scripted_policy(self, kind: str, rng: np.random.Generator, noise: float = 0.3) -> "ScriptedPolicy":
@@ -134,7 +139,17 @@ class PandaTwin(gym.Env):
             self.scene.teleport(self.task.reset(self.np_random))
             if min(self.scene.visible_pixels(self.task.must_see)) >= MIN_PIXELS:
                 break
+        self._place_stranger()
         self._frame = self.scene.render()
+
+    def _place_stranger(self) -> None:
+        """Anywhere on the table, the same place for the same physics state."""
+        if self._stranger is not None:
+            rng = np.random.default_rng(np.round(1e5 * np.abs(self.task.state())).astype(np.uint64))
+            for _ in range(50):  # until the arm does not hide it
+                self.scene.place(self._stranger, [*rng.uniform(self.task.low[:2], self.task.high[:2]), 0.03])
+                if self.scene.visible_pixels([self._stranger])[0] >= MIN_PIXELS:
+                    break
 
     def _observation(self):
         if self.observation == "pixels":

@@ -94,7 +94,7 @@ class DynamicsLoss(nn.Module):
 
 
 class HeadsLoss(nn.Module):
-    """Reward, success, uncertainty and pose, read off real and generated transitions alike."""
+    """Reward, success and pose, read off real and generated transitions alike."""
 
     def __init__(self, heads: Heads, dynamics: Dynamics, has_success: bool):
         super().__init__()
@@ -114,7 +114,7 @@ class HeadsLoss(nn.Module):
             for i in range(n):
                 now, pose = pose, self.dynamics.next_pose(pose, actions[:, i])
                 vector = self.dynamics.encode_condition(now, pose, actions[:, i])
-                latent, features = self.dynamics(noise[i], zero, memory, first, vector, zero)
+                latent, _ = self.dynamics(noise[i], zero, memory, first, vector, zero)
                 before = memory["latents"][:, -1]
                 if i < n - 1:
                     memory = self.dynamics.append(memory, latent.to(latents), first)
@@ -123,14 +123,12 @@ class HeadsLoss(nn.Module):
             next_latent = torch.where(pick, latents[:, -1], latent.float())
             before = torch.where(pick, latents[:, -2], before)
             vector = torch.where(real[:, None], true, vector)
-            error = (latent.float() - latents[:, -1]).abs().mean(1)
         predicted, logit = self.heads(next_latent, before, first, vector)
         reward_loss = F.mse_loss(predicted.float(), reward)
         success_loss = F.binary_cross_entropy_with_logits(logit.float(), success) if self.has_success \
             else 0.0 * logit.float().mean()
-        uncertainty_loss = F.l1_loss(self.heads.predicted_error(features).float(), error)
-        loss = reward_loss + success_loss + uncertainty_loss
-        metrics = {"reward_mse": reward_loss, "success_bce": success_loss, "uncertainty_l1": uncertainty_loss}
+        loss = reward_loss + success_loss
+        metrics = {"reward_mse": reward_loss, "success_bce": success_loss}
         if poses.shape[2]:
             code = self.dynamics.pose_code(poses[:, -1])
             metrics["pose_mse"] = F.mse_loss(self.heads.estimate_pose(next_latent).float(), code)

@@ -27,9 +27,12 @@ class Preset:
     pose_updates: int = 6000
     dynamics_updates: int = 12000
     heads_updates: int = 4000
+    uncertainty_updates: int = 1000
     tokenizer_batch: int = 64
     pose_batch: int = 256
     dynamics_batch: int = 64
+    uncertainty_batch: int = 16
+    uncertainty_rollouts: int = 512  # own roll-outs that it is trained on
     learning_rate: float = 1e-3
     pose_learning_rate: float = 3e-3
     ema_decay: float = 0.998
@@ -61,7 +64,8 @@ PRESETS = {
     # seconds on a CPU: tests
     "tiny": Preset(encoder_width=16, decoder_width=16, lags=(1, 2), widths=(16, 32), dit_width=32, dit_layers=2,
                    dit_heads=2, condition_dim=32, head_width=8,
-                   tokenizer_updates=150, pose_updates=150, dynamics_updates=150, heads_updates=100, tokenizer_batch=32,
+                   tokenizer_updates=150, pose_updates=150, dynamics_updates=150, heads_updates=100,
+                   uncertainty_updates=60, uncertainty_rollouts=16, tokenizer_batch=32,
                    dynamics_batch=32, learning_rate=2e-3, ema_decay=0.95, warmup=10, rollout_lengths=(2, 4),
                    pose_rollout_lengths=(1, 2, 4),
                    starts=64, checkpoint_every=50, report_every=50),
@@ -74,5 +78,6 @@ PRESETS = {
     # a GPU
     "base": Preset(encoder_width=64, decoder_width=96, context_frames=4, widths=(96, 192, 256), condition_dim=256,
                    head_width=64, tokenizer_updates=20000, dynamics_updates=60000, heads_updates=20000,
+                   uncertainty_updates=4000, uncertainty_rollouts=1024,
                    tokenizer_batch=256, dynamics_batch=256, learning_rate=5e-4, ema_decay=0.9995, warmup=1000),
 }

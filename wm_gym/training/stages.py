@@ -1,4 +1,4 @@
-"""How is each stage of a world trained? Tokenizer, pose, dynamics, heads; a finished stage is loaded instead."""
+"""How is each stage of a world trained? Tokenizer, pose, dynamics, heads, uncertainty; a finished one is loaded."""
 
 from __future__ import annotations
 
@@ -14,7 +14,10 @@ from wm_gym.training.loop import Run, fit
 from wm_gym.training.losses import DynamicsLoss, HeadsLoss, PoseLoss, TokenizerLoss
 from wm_gym.training.report import early_report
 from wm_gym.training.segments import Segments, SegmentSampler
+from wm_gym.training.uncertainty import UncertaintyLoss, own_roll_outs
 from wm_gym.world import World
+
+UNCERTAINTY_RATE = 3e-3  # its network is tiny
 
 
 def train_tokenizer(run: Run, world: World, clips: ClipData, background: np.ndarray) -> None:
@@ -138,6 +141,27 @@ def train_heads(run: Run, world: World, clips: ClipData, latents: np.ndarray, tr
     fit(run, "heads", loss, sizes.heads_updates, batch)
     heads.requires_grad_(False)
     _save_stage(run, "heads", heads)
+
+
+def train_uncertainty(run: Run, world: World, clips: ClipData, episodes: np.ndarray) -> None:
+    """The last stage, for it looks at all others' work, on episodes that they were not trained on."""
+    uncertainty, sizes = world.uncertainty, run.preset
+    if _load_stage(run, "uncertainty", uncertainty, sizes.uncertainty_updates):
+        return
+    uncertainty.requires_grad_(True)
+    horizon, count = clips.meta["horizon"], max(1, sizes.uncertainty_rollouts // 2)
+    with run.accelerator.autocast():  # whole episodes, and as many halves that begin anywhere
+        made = [own_roll_outs(world, clips, episodes, count, steps, run.seed) for steps in (horizon, -(-horizon // 2))]
+    uncertainty.fit_edges(torch.cat([part.error.flatten() for part in made]))
+
+    def batch(rng, torch_rng, update):
+        part = made[rng.integers(len(made))]
+        rows = torch.from_numpy(rng.integers(0, len(part), sizes.uncertainty_batch))
+        return {name: values[rows].float() for name, values in vars(part).items()}
+
+    fit(run, "uncertainty", UncertaintyLoss(uncertainty), sizes.uncertainty_updates, batch, rate=UNCERTAINTY_RATE)
+    uncertainty.requires_grad_(False)
+    _save_stage(run, "uncertainty", uncertainty)
 
 
 def held_out_segments(clips: ClipData, held: np.ndarray, context: int, seed: int) -> Segments:

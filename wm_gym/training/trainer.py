@@ -1,4 +1,4 @@
-"""From a dataset to a world folder: tokenizer, pose, dynamics, heads, in that order, resumable at any moment."""
+"""From a dataset to a world folder: tokenizer, pose, dynamics, heads, uncertainty in that order, always resumable."""
 
 from __future__ import annotations
 
@@ -28,6 +28,7 @@ from wm_gym.training.stages import (
     train_heads,
     train_pose,
     train_tokenizer,
+    train_uncertainty,
 )
 from wm_gym.world import World, is_angle
 
@@ -61,11 +62,8 @@ def train(dataset: str | Path | Sequence[str | Path], out: str | Path, preset: s
     clips = join_clips([open_clips(one, camera=camera, size=size) for one in datasets])
     _claim(folder, {"dataset": clips.meta["dataset_hash"], "camera": clips.meta["camera"], "init": str(init or ""),
                     "frame_size": list(clips.frames.shape[1:3]), "seed": seed, **asdict(sizes)}, overwrite)
-    accelerator = Accelerator(cpu=cpu, mixed_precision="bf16" if has_bf16(cpu) else "no", log_with="tensorboard",
-                              project_config=ProjectConfiguration(project_dir=str(folder), logging_dir=str(folder)))
-    accelerator.init_trackers("tensorboard")
-    set_seed(seed)
-    run = Run(folder, sizes, seed, accelerator, progress)
+    run = begin_run(folder, sizes, seed, cpu, progress)
+    accelerator = run.accelerator
     spec = spec_of(clips, name or out.name)
     starts = make_starts(clips, sizes, seed)
     if init:
@@ -81,12 +79,11 @@ def train(dataset: str | Path | Sequence[str | Path], out: str | Path, preset: s
     train_pose(run, world, clips, trained)
     train_dynamics(run, world, clips, latents, trained, held, background)
     train_heads(run, world, clips, latents, trained)
+    train_uncertainty(run, world, clips, held)
     accelerator.wait_for_everyone()
     if accelerator.is_main_process:
         accelerator.end_training()
-        for module in world.modules().values():
-            module.to("cpu", memory_format=torch.contiguous_format)
-        world.save_pretrained(out)
+        world.at_rest().save_pretrained(out)
         numbers = early_report(world, clips, held_out_segments(clips, held, spec.context_frames, seed), background)
         write_card(out, spec, {"preset": preset, "seed": seed}, numbers, len(clips), run.seconds())
         (folder / "latents.npy").unlink(missing_ok=True)
@@ -95,13 +92,22 @@ def train(dataset: str | Path | Sequence[str | Path], out: str | Path, preset: s
     return out
 
 
+def begin_run(folder: Path, sizes: Preset, seed: int, cpu: bool = False, progress: bool = True) -> Run:
+    """A run with its accelerator (bf16 where the hardware multiplies it), logging to TensorBoard in its folder."""
+    accelerator = Accelerator(cpu=cpu, mixed_precision="bf16" if has_bf16(cpu) else "no", log_with="tensorboard",
+                              project_config=ProjectConfiguration(project_dir=str(folder), logging_dir=str(folder)))
+    accelerator.init_trackers("tensorboard")
+    set_seed(seed)
+    return Run(folder, sizes, seed, accelerator, progress)
+
+
 def continued(init: str | Path, spec: WorldSpec, starts: StartBank) -> World:
     """The networks of a trained world with a new spec and starts; ValueError where they do not fit the data."""
     world = World.from_pretrained(init)
     for field in ("latent_shape", "context_frames", "sampling_steps"):
         setattr(spec, field, getattr(world.spec, field))
     spec.trained_on += f", from the world {world.spec.name} ({world.spec.trained_on})"
-    world = replace(world, spec=spec, starts=starts)
+    world = replace(world, spec=spec, starts=starts, calibration=None)
     world.check(f"--init {init} on this dataset")
     return world
 

@@ -1,0 +1,137 @@
+"""How wrong is a world when it says how sure it is? Its roll-outs beside recordings, and a calibration from them."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from scipy.stats import CensoredData, ecdf
+from tqdm import tqdm
+
+from wm_gym.calibration import Calibration
+from wm_gym.data import open_clips
+from wm_gym.data.cache import join_clips
+from wm_gym.engine.base import Engine
+from wm_gym.evaluation.calibration import conformal_factor, conformal_rank
+from wm_gym.evaluation.episodes import Episodes
+from wm_gym.models.tokenizer import to_float
+from wm_gym.shared import load_engine
+from wm_gym.training.presets import PRESETS, Preset
+from wm_gym.training.report import roll_out
+from wm_gym.training.stages import train_uncertainty
+from wm_gym.training.trainer import begin_run
+from wm_gym.world import World
+
+TRUST_ROWS = 12
+TOLD = 1e-6  # no stated error is smaller
+
+
+@dataclass(frozen=True)
+class Errors:
+    """What a world said and what was true, of E episodes after steps 1 .. n."""
+
+    stated: np.ndarray
+    """[E, n], the uncertainty: the expected mean over a frame of |predicted - true latent|."""
+    error: np.ndarray
+    """[E, n], that mean."""
+    late: float
+    """The same mean between true frames one step apart."""
+
+
+def calibrate(world: str | Path, datasets: Sequence[str | Path], refit: bool = False, alpha: float = 0.1,
+              seed: int = 0, cpu: bool = False, progress: bool = True, sizes: Preset | None = None) -> Calibration:
+    """Measure a world's calibration on recordings that it was not trained on, and write it into the world's folder.
+
+    refit: first train its uncertainty anew, on the even episodes, and measure on the odd ones. sizes: of that training
+    (default: preset "small"). Episodes shorter than the world's horizon are left out; ValueError where too few remain.
+    """
+    folder, world = Path(world), World.from_pretrained(world)
+    clips = join_clips([open_clips(one, camera=world.spec.camera or None, size=tuple(world.spec.frame_size),
+                                   progress=progress) for one in datasets])
+    episodes = Episodes.of(clips, min(world.spec.horizon, int(np.diff(clips.episode_offset).max()) - 1))
+    if refit:
+        beside = folder.with_name(folder.name + ".calibrating")
+        train_uncertainty(begin_run(beside, sizes or PRESETS["small"], seed, cpu, progress), world, clips,
+                          np.arange(0, len(clips), 2))
+        episodes = episodes.select(episodes.number % 2 == 1)
+    made = calibration_of(errors(world.at_rest(), episodes, seed=seed, progress=progress), alpha,
+                          f"{len(episodes)} episodes of {Path(clips.meta['dataset']).name}, dataset "
+                          f"{clips.meta['dataset_hash'][:12]}")
+    replace(world, calibration=made).save_pretrained(folder)
+    if refit:
+        shutil.rmtree(beside)
+    return made
+
+
+def calibration_of(found: Errors, alpha: float, measured_on: str) -> Calibration:
+    """The numbers of a calibration; ValueError for too few episodes (9 are needed for alpha = 0.1)."""
+    factor = conformal_factor(found.error, found.stated, alpha)
+    highest = np.sort(found.stated.max(1))
+    return Calibration(alpha, factor, float(highest[conformal_rank(len(highest), alpha) - 1]), found.late,
+                       trust_table(found, alpha), *found.error.shape, measured_on)
+
+
+def errors(world: World, episodes: Episodes, engine: Engine | None = None, seed: int = 0, batch: int = 64,
+           progress: bool = False) -> Errors:
+    """Roll-outs under the episodes' actions beside their true latents."""
+    engine = engine or load_engine(world, "auto", "auto", decode=False)
+    stated, error, late = [], [], []
+    for part in tqdm(np.array_split(np.arange(len(episodes)), -(-len(episodes) // batch)), desc="calibrating",
+                     disable=not progress):
+        some = episodes.select(part)
+        true, made = true_latents(world, some), latent_roll(world, some, engine, seed)
+        stated.append(made["uncertainty"].mean((2, 3)))
+        error.append(np.abs(made["latent"] - true[:, 1:]).mean((2, 3, 4)))
+        late.append(np.abs(true[:, 1:] - true[:, :-1]).mean())
+    return Errors(np.maximum(np.concatenate(stated), TOLD), np.concatenate(error), float(np.mean(late)))
+
+
+def latent_roll(world: World, episodes: Episodes, engine: Engine, seed: int = 0) -> dict[str, np.ndarray]:
+    """`roll_out` from the episodes' first frames, with "latent" [E, n, C, h, w] and "doubt" [E, n, bins, h, w]."""
+    starts = episodes.rows[:, :1]
+    return roll_out(world, episodes.clips.frames[starts], episodes.action, episodes.clips.proprioception[starts], seed,
+                    engine, also=("latent", "doubt"))
+
+
+@torch.inference_mode()
+def true_latents(world: World, episodes: Episodes) -> np.ndarray:
+    """Of the recorded frames, float32 [E, n + 1, C, h, w]."""
+    device = next(world.tokenizer.parameters()).device
+    return np.stack([world.tokenizer.encode(to_float(torch.from_numpy(frames)).to(device)).cpu().numpy()
+                     for frames in episodes.frames])
+
+
+def trust_table(found: Errors, alpha: float) -> list[list[float]]:
+    """`Calibration.trust`: for how long, from an uncertainty, the error stays below that of a picture one step late.
+
+    Kaplan-Meier over all moments of all episodes whose uncertainty is in a bin (the start of an episode is the first
+    bin), for the end of a recording says nothing of what would have come.
+    """
+    episodes, n = found.error.shape
+    stated = np.concatenate([np.zeros((episodes, 1)), found.stated], axis=1)
+    wrong = np.concatenate([np.zeros((episodes, 1), bool), found.error > found.late], axis=1)
+    failure = np.where(wrong, np.arange(n + 1), n + 1)
+    failure = np.minimum.accumulate(failure[:, ::-1], axis=1)[:, ::-1]  # the first one from each moment on
+    further, fails = np.minimum(failure, n) - np.arange(n + 1), failure <= n
+    edges = np.unique(np.quantile(found.stated, np.linspace(0, 1, TRUST_ROWS)[:-1]))
+    place = np.searchsorted(edges, stated, side="right")
+    rows = []
+    for k, edge in enumerate([0.0, *edges]):
+        mine = place == k
+        if mine.any():
+            rows.append([float(edge), int(_believed(further[mine], fails[mine], alpha))])
+    steps = np.minimum.accumulate([steps for _, steps in rows])
+    return [[edge, int(steps)] for (edge, _), steps in zip(rows, steps)]
+
+
+def _believed(further: np.ndarray, fails: np.ndarray, alpha: float) -> int:
+    """The most steps without failure in 1 - alpha of cases that fail, or are last seen right, after so many."""
+    if not fails.any():
+        return int(further.max())
+    survival = ecdf(CensoredData(uncensored=further[fails], right=further[~fails])).sf
+    enough = np.flatnonzero(survival.evaluate(np.arange(further.max() + 1)) >= 1 - alpha)
+    return int(enough[-1]) if len(enough) else 0

@@ -1,0 +1,59 @@
+"""How wrong is each patch of a roll-out by now? A histogram of its error, carried from step to step."""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+
+from wm_gym.models.saving import ConfigMixin, ModelMixin, register_to_config
+
+
+class Uncertainty(ModelMixin, ConfigMixin):
+    """P(|predicted - true latent| <= epsilon) of each patch of a roll-out, the true one being what really happens.
+
+    A patch's error is the mean over channels of |predicted - true|. `doubt` [B, bins, h, w] is its histogram: bin k
+    holds errors up to `edges[k]`, the last one those above all edges. The doubt of the step before is an input, so that
+    an error once made is remembered; the dynamics' features and the latents say where new ones arise.
+    """
+
+    @register_to_config
+    def __init__(self, feature_dim: int = 32, latent_channels: int = 4, grid: tuple[int, int] = (16, 16),
+                 bins: int = 12, width: int = 24):
+        super().__init__()
+        self.net = nn.Sequential(
+            nn.Conv2d(feature_dim + 3 * latent_channels + bins, width, 1), nn.SiLU(),
+            nn.Conv2d(width, width, 3, padding=1), nn.SiLU(), nn.Conv2d(width, bins, 1))
+        self.register_buffer("edges", torch.logspace(-2, 0.5, bins - 1))
+        self.register_buffer("means", torch.logspace(-2, 0.5, bins))
+
+    def shape(self) -> tuple[int, ...]:
+        """Of a doubt, without the batch axis."""
+        return (self.config.bins, *self.config.grid)
+
+    def none(self, batch: int) -> torch.Tensor:
+        """The doubt [batch, bins, h, w] at the start of a roll-out: every error in the lowest bin."""
+        doubt = self.means.new_zeros(batch, *self.shape())
+        doubt[:, 0] = 1
+        return doubt
+
+    def forward(self, doubt: torch.Tensor, features: torch.Tensor, latent: torch.Tensor, before: torch.Tensor,
+                first: torch.Tensor) -> torch.Tensor:
+        """The logarithm of the doubt after a step to `latent` from `before` [B, C, h, w]; features of the dynamics."""
+        change = self.net(torch.cat([features, latent, before, first, doubt], dim=1)).float()
+        return torch.log_softmax(change + torch.log(doubt.float() + 1e-3), dim=1)
+
+    def expected_error(self, doubt: torch.Tensor) -> torch.Tensor:
+        """The mean [B, h, w] of the histogram, in units of a latent's standard deviation."""
+        return (doubt * self.means[:, None, None]).sum(1)
+
+    @torch.no_grad()
+    def fit_edges(self, errors: torch.Tensor) -> None:
+        """Set the bins for errors such as these (any shape): evenly in their logarithm, 5 % to 99.9 % of them."""
+        errors = errors.flatten().float()
+        low, high = (errors.kthvalue(max(1, round(q * len(errors)))).values for q in (0.05, 0.999))
+        self.edges.copy_(torch.logspace(low.clamp(min=1e-4).log10(), high.clamp(min=2e-4).log10(), len(self.edges)))
+        place = torch.bucketize(errors, self.edges)
+        count = torch.bincount(place, minlength=len(self.means))
+        middles = torch.cat([self.edges[:1] / 2, (self.edges[1:] + self.edges[:-1]) / 2, self.edges[-1:] * 1.5])
+        sums = torch.zeros_like(self.means).index_add_(0, place, errors)
+        self.means.copy_(torch.where(count > 0, sums / count.clamp(min=1), middles))

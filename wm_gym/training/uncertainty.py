@@ -1,0 +1,100 @@
+"""How wrong does a world get on its own? Roll-outs beside the recordings, and the loss that teaches it to say so."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from wm_gym.data.cache import ClipData
+from wm_gym.models import Uncertainty
+from wm_gym.models.tokenizer import to_float
+from wm_gym.sampling import sample_euler
+from wm_gym.training.segments import Segments, SegmentSampler
+
+
+@dataclass
+class RollOuts:
+    """N roll-outs of n steps, float16: what the uncertainty reads, and the errors that it is to foretell."""
+
+    features: Tensor
+    """[N, n, F, h, w], of the dynamics."""
+    latents: Tensor
+    """[N, n + 1, C, h, w]; the first is the true one that the roll-out begins with."""
+    first: Tensor
+    """[N, C, h, w]."""
+    error: Tensor
+    """[N, n, h, w], the mean over channels of |predicted - true latent|."""
+
+    def __len__(self) -> int:
+        return len(self.error)
+
+
+def own_roll_outs(world, clips: ClipData, episodes: np.ndarray, count: int, steps: int, seed: int = 0,
+                  batch: int = 32) -> RollOuts:
+    """Roll-outs of a world under recorded actions, from anywhere in an episode that leaves so many steps.
+
+    episodes: which of the recording, best none that the world was trained on. count: how many, drawn with replacement.
+    steps: of each, at most the longest episode's.
+    """
+    sampler, rng = SegmentSampler(clips, world.spec.context_frames, episodes), np.random.default_rng([seed, 5])
+    noise = torch.Generator().manual_seed(seed)
+    pieces = []
+    for at in range(0, count, batch):
+        size = min(batch, count - at)
+        pieces.append(_roll_out(world, clips, sampler.draw(rng, size, steps), noise))
+    return RollOuts(*(torch.from_numpy(np.concatenate([getattr(piece, name).numpy() for piece in pieces]))
+                      for name in ("features", "latents", "first", "error")))
+
+
+@torch.inference_mode()
+def _roll_out(world, clips: ClipData, segments: Segments, noise: torch.Generator) -> RollOuts:
+    dynamics, moves, n = world.dynamics, segments.moves, segments.steps
+    device = next(dynamics.parameters()).device
+
+    def encode(rows: np.ndarray) -> Tensor:
+        pictures = torch.from_numpy(np.array(clips.frames[rows.reshape(-1)]))
+        latents = [world.tokenizer.encode(to_float(piece).to(device)) for piece in pictures.split(512)]
+        return torch.cat(latents).reshape(*rows.shape, *world.spec.latent_shape)
+
+    true, first = encode(segments.rows), encode(segments.rows[:, 0])
+    actions = torch.from_numpy(clips.action[moves[:, :-1]]).to(device)
+    pose = torch.from_numpy(clips.proprioception[moves[:, 0]]).to(device)
+    memory, clean = dynamics.remember(true[:, :-n], first), torch.zeros(len(true), device=device)
+    features, latents = [], [true[:, -n - 1]]
+    for i in range(n):
+        now, pose = pose, dynamics.next_pose(pose, actions[:, i])
+        vector = dynamics.encode_condition(now, pose, actions[:, i])
+        start = torch.randn(first.shape, generator=noise).to(device)
+        latent, feature = sample_euler(lambda x, tau: dynamics(x, tau, memory, first, vector, clean), start,
+                                       world.spec.sampling_steps)
+        memory = dynamics.append(memory, latent, first)
+        features.append(feature)
+        latents.append(latent)
+    features, latents = torch.stack(features, 1), torch.stack(latents, 1)
+    error = (latents[:, 1:] - true[:, -n:]).abs().mean(2)
+    return RollOuts(*(x.half().cpu() for x in (features, latents, first, error)))
+
+
+class UncertaintyLoss(nn.Module):
+    """Cross-entropy of the histogram of each patch's error along a roll-out, gradients through all of it.
+
+    The log score is proper: it is least where the histogram is the error's distribution given what the network sees.
+    """
+
+    def __init__(self, uncertainty: Uncertainty):
+        super().__init__()
+        self.uncertainty = uncertainty
+
+    def forward(self, features: Tensor, latents: Tensor, first: Tensor,
+                error: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+        """As `RollOuts`, N = B."""
+        doubt, loss = self.uncertainty.none(len(first)), 0.0
+        wanted = torch.bucketize(error, self.uncertainty.edges)
+        for i in range(features.shape[1]):
+            log = self.uncertainty(doubt, features[:, i], latents[:, i + 1], latents[:, i], first)
+            loss, doubt = loss + F.nll_loss(log, wanted[:, i]) / features.shape[1], log.exp()
+        return loss, {"log_score": loss}
