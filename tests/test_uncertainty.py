@@ -101,7 +101,7 @@ def test_roll_outs_are_keyed_by_their_seed(balls, tiny_world):
 # --- calibration -----------------------------------------------------------------------------------------------------
 
 def test_promises_of_a_calibration():
-    """90 of 100 episodes of stated error 1 go wrong at step 6 of 10, the others never; the factor is the worst ratio."""
+    """90 of 100 episodes of stated error 1 go wrong at step 6 of 10, the others never; the factor is that ratio."""
     error = np.full((100, 10), 0.5)
     error[10:, 5:] = 3.0
     made = calibration_of(Errors(np.ones((100, 10)), error, late=1.0), 0.1, "a test")
