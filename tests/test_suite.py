@@ -1,0 +1,70 @@
+"""Does `evaluate` answer once, go on where it stopped, and say what it cannot answer? On the shipped Push world."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+from twins import PUSH
+
+from wm_gym.evaluation import suite
+from wm_gym.evaluation.suite import QUESTIONS, Lab, Size, answer_once, evaluate, starts_of
+
+FEW = Size(episodes=4, reader_episodes=4, reader_updates=20, starts=3)
+
+
+@pytest.fixture(scope="module")
+def answered(repository, tmp_path_factory):
+    out = tmp_path_factory.mktemp("evaluation")
+    assert evaluate(repository / "envs" / "Push-v0", out=out, only=["films", "uncertainty"], size=FEW) == out
+    return out
+
+
+@pytest.mark.slow
+def test_answers_lie_in_files(answered):
+    setting, found = (json.loads((answered / f"{name}.json").read_text()) for name in ("setting", "uncertainty"))
+    assert setting["world"] == "Push-v0" and setting["twin"] == PUSH and setting["fps"] == 10
+    assert found["episodes"] == 4 and set(found["ranks"]) == {f"at_{t}" for t in (1, 10, 25, 50, 60)}
+    assert 0 <= found["dense"]["autoregressive"]["ece"] <= 1
+    films = np.load(answered / "films.npz")
+    assert films["world"].shape == films["physics"].shape == (4, 61, 64, 64, 3)
+    assert films["uncertainty"].shape == (4, 60, 16, 16)
+    np.testing.assert_array_equal(films["world"][:, 0], films["physics"][:, 0])
+
+
+@pytest.mark.slow
+def test_answered_questions_are_not_asked_again(answered, repository, monkeypatch):
+    asked = []
+    for name in ("films", "uncertainty"):
+        monkeypatch.setitem(suite.QUESTIONS, name, lambda lab, name=name: asked.append(name) or {})
+    evaluate(repository / "envs" / "Push-v0", out=answered, only=["films"], size=FEW)
+    assert asked == []
+    lab = Lab(repository / "envs" / "Push-v0", PUSH, answered, FEW)
+    answer_once(lab, "uncertainty", {"weights": "others"})
+    assert asked == ["uncertainty"]
+
+
+@pytest.mark.slow
+def test_shifts_and_what_lacks_weights(answered, repository):
+    lab = Lab(repository / "envs" / "Push-v0", PUSH, answered, FEW)
+    fidelity = QUESTIONS["fidelity"](lab)
+    for name in ("world", "frozen", "tokenizer"):  # the tests' cache is empty
+        assert "python -m wm_gym.evaluation.st_lpips" in fidelity[name]["undefined"]
+    shifts = QUESTIONS["shifts"](lab)
+    assert set(shifts["visible"]) == {"size", "colour", "lighting", "camera", "stranger"}
+    assert shifts["visible"]["lighting"]["score"] == 1.0
+
+
+def test_starts_differ_and_repeat():
+    frames, poses = starts_of(PUSH, None, 2, seed=5)
+    assert frames.shape == (2, 64, 64, 3) and poses.shape == (2, 3) and not np.array_equal(frames[0], frames[1])
+    np.testing.assert_array_equal(starts_of(PUSH, None, 2, seed=5)[0], frames)
+    assert not np.array_equal(starts_of(PUSH, "colour", 2, seed=5)[0], frames)
+
+
+def test_unknown_questions_and_missing_twins_are_named(tiny_world_folder, tmp_path):
+    with pytest.raises(ValueError, match="'beauty'.*unknown; choose of"):
+        evaluate(tiny_world_folder, PUSH, tmp_path, ["beauty"])
+    with pytest.raises(ValueError, match="names no twin"):
+        evaluate(tiny_world_folder, None, tmp_path)
