@@ -11,7 +11,7 @@ from twins import PUSH
 from wm_gym.evaluation import suite
 from wm_gym.evaluation.suite import QUESTIONS, Lab, Size, answer_once, evaluate, starts_of
 
-FEW = Size(episodes=4, reader_episodes=4, reader_updates=20, starts=3)
+FEW = Size(episodes=4, long_episodes=2, promised_episodes=4, reader_episodes=4, reader_updates=20, starts=3)
 
 
 @pytest.fixture(scope="module")

@@ -126,6 +126,7 @@ def evaluate_matched(agent: Agent | str | Path, world: World | str | Path, twin_
             "world_steps": [o.steps for o in imagined], "physics_steps": [o.steps for o in outcomes],
             "world_reward": [round(o.reward, 4) for o in imagined],
             "physics_reward": [round(o.reward, 4) for o in outcomes],
+            "world_uncertainty": [round(o.uncertainty, 5) for o in imagined],
         },
     }
 

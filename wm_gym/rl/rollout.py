@@ -35,6 +35,8 @@ class Outcome:
     success: bool
     steps: int
     reward: float
+    uncertainty: float = 0.0
+    """The largest of any step, in a learned world."""
 
 
 class Actor:
@@ -164,18 +166,20 @@ def _run_batch(policy, world, starts, horizon, deterministic, progress, **engine
     core.reset(seeds=[s.seed for s in starts], options=[world_options(world, s) for s in starts])
     actor = Actor(policy, core.single_action_space, deterministic, starts[0].seed)
     success, active = np.zeros(n, bool), np.ones(n, bool)
-    steps, total = np.zeros(n, np.int64), np.zeros(n)
+    steps, total, doubt = np.zeros(n, np.int64), np.zeros(n), np.zeros(n)
     while active.any():
         actions = actor.act(core.observation())
         actions[~active] = 0
         reward, terminated, truncated = core.step(actions, active)
-        success |= core.info()["is_success"] & active
+        info = core.info()
+        success |= info["is_success"] & active
+        doubt = np.maximum(doubt, np.where(active, info["uncertainty"], 0))
         steps, total = steps + active, total + reward
         over = (terminated | truncated) & active
         active &= ~over
         for _ in range(int(over.sum())):
             progress()
-    return [Outcome(bool(s), int(t), float(r)) for s, t, r in zip(success, steps, total)]
+    return [Outcome(bool(s), int(t), float(r), float(d)) for s, t, r, d in zip(success, steps, total, doubt)]
 
 
 def endless_core(world: World | str | Path, policy: Agent | str, **engine: str) -> WorldCore:
