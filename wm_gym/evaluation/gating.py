@@ -11,7 +11,7 @@ RESAMPLES = 2000
 
 
 def gating(world: np.ndarray, physics: np.ndarray, uncertainty: np.ndarray, keep: float = 0.8, seed: int = 0) -> dict:
-    """Success rates from the least uncertain episodes alone, against those from all; outcomes bool [k, n] of k policies.
+    """Success rates from the least uncertain episodes, against those from all; outcomes bool [k, n] of k policies.
 
     uncertainty [k, n]: the largest of each episode in the world. For each policy the share `keep` of its episodes with
     the least is kept, in the world only: physics' rates are of all. Returns {"wrong": AUROC of uncertainty for episodes
