@@ -68,3 +68,8 @@ def test_unknown_questions_and_missing_twins_are_named(tiny_world_folder, tmp_pa
         evaluate(tiny_world_folder, PUSH, tmp_path, ["beauty"])
     with pytest.raises(ValueError, match="names no twin"):
         evaluate(tiny_world_folder, None, tmp_path)
+
+
+def test_an_agents_drift_needs_an_agent(tiny_world_folder, tmp_path):
+    with pytest.raises(ValueError, match="--agent AGENT"):
+        evaluate(tiny_world_folder, PUSH, tmp_path, ["agent_drift"])

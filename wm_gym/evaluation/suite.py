@@ -39,6 +39,7 @@ from wm_gym.files import write_json
 from wm_gym.physics.shift import HIDDEN, VISIBLE
 from wm_gym.physics.tracked import TrackedObject, displacement, tracked_by
 from wm_gym.registration import find_spec
+from wm_gym.rl.agent_folder import load_agent
 from wm_gym.shared import load_engine
 from wm_gym.world import World, find_world
 
@@ -73,6 +74,8 @@ class Lab:
     out: Path
     size: Size = Size()
     seed: int = 0
+    agent: str = ""
+    """Folder of an agent, whose drift is asked for too."""
 
     @cached_property
     def world(self) -> World:
@@ -98,8 +101,12 @@ class Lab:
     @cached_property
     def long(self) -> Episodes:
         """Of 30 s, under random actions: scripts that reach their goal stop moving things."""
+        return self.half_minutes("long", "random", 2)
+
+    def half_minutes(self, name: str, policy: str, stream: int) -> Episodes:
+        """Episodes of 30 s under a policy."""
         steps = round(30 * self.world.spec.fps)
-        return Episodes.of(self.recording("long", "random", self.size.long_episodes, 2,
+        return Episodes.of(self.recording(name, policy, self.size.long_episodes, stream,
                                           {"max_episode_steps": steps}), steps)
 
     @cached_property
@@ -129,25 +136,29 @@ class Lab:
 
 
 def evaluate(world: str | Path, twin: str | None = None, out: str | Path | None = None,
-             only: Sequence[str] | None = None, size: Size = Size(), seed: int = 0) -> Path:
+             only: Sequence[str] | None = None, agent: str | Path | None = None, size: Size = Size(),
+             seed: int = 0) -> Path:
     """Ask a world all `QUESTIONS` (or `only` some) and write each answer to `out`/<question>.json; returns `out`.
 
     twin: id of its physics twin (default: the one that the world names). out: a folder, by default
-    `<world's name>-evaluation` here. What an earlier call answered for the same weights and arguments is not asked
+    `<world's name>-evaluation` here. agent: a policy's folder, under whose actions the drift is measured too
+    ("agent_drift"). What an earlier call answered for the same weights and arguments is not asked
     again. ValueError for an unknown question and a world without a twin.
     """
     folder = find_world(world)
     lab_world = World.from_pretrained(folder)
-    asked = list(QUESTIONS) if only is None else list(only)
+    asked = [name for name in QUESTIONS if agent or name != "agent_drift"] if only is None else list(only)
     if unknown := sorted(set(asked) - set(QUESTIONS)):
         raise ValueError(f"questions {unknown} are unknown; choose of {list(QUESTIONS)}")
     if not (twin := twin or lab_world.spec.twin):
         raise ValueError(f"{folder} names no twin; pass the id of an environment with its spaces (--twin ENV_ID)")
+    if "agent_drift" in asked and not agent:
+        raise ValueError("agent_drift is the drift under an agent's actions: pass its folder (--agent AGENT)")
     find_spec(twin)
     out = Path(out or f"{lab_world.spec.name}-evaluation")
-    lab = Lab(folder, twin, out, size, seed)
+    lab = Lab(folder, twin, out, size, seed, str(load_agent(agent).folder) if agent else "")
     question = {"weights": {name: digest_of(part) for name, part in lab_world.modules().items()}, "twin": twin,
-                "seed": seed, **asdict(size)}
+                "agent": lab.agent, "seed": seed, **asdict(size)}
     write_json(out / SETTING_FILE, setting(lab), indent=1)
     for number, name in enumerate(asked):
         print(f"{number + 1}/{len(asked)}  {name}", flush=True)
@@ -189,11 +200,20 @@ def ask_fidelity(lab: Lab) -> dict[str, Any]:
 
 
 def ask_drift(lab: Lab) -> dict[str, Any]:
-    """`drift` at 5, 15 and 30 s."""
+    """`drift` at 5, 15 and 30 s under random actions."""
+    return _drift(lab, lab.long)
+
+
+def ask_agent_drift(lab: Lab) -> dict[str, Any]:
+    """`drift` at 5, 15 and 30 s under an agent's."""
+    return _drift(lab, lab.half_minutes("agent", f"agent:{lab.agent}", 7)) | {"agent": Path(lab.agent).name}
+
+
+def _drift(lab: Lab, episodes: Episodes) -> dict[str, Any]:
     rng = np.random.default_rng(lab.seed)
     rollers = {"world": lab.acting, "physics": recorded, "tokenizer": through(recorded, lab.world.tokenizer),
                "nudged": physics(lab.env, lambda state: lab.tracked.nudged(state, rng)), "frozen": frozen}
-    return drift(rollers, lab.long, lab.tracked, lab.reader.read, lab.world.spec.fps)
+    return drift(rollers, episodes, lab.tracked, lab.reader.read, lab.world.spec.fps)
 
 
 def ask_control(lab: Lab) -> dict[str, Any]:
@@ -258,8 +278,8 @@ def ask_films(lab: Lab) -> dict[str, Any]:
 
 
 QUESTIONS: dict[str, Callable[[Lab], dict[str, Any]]] = {
-    "fidelity": ask_fidelity, "drift": ask_drift, "control": ask_control, "violations": ask_violations,
-    "uncertainty": ask_uncertainty, "shifts": ask_shifts, "films": ask_films}
+    "fidelity": ask_fidelity, "drift": ask_drift, "agent_drift": ask_agent_drift, "control": ask_control,
+    "violations": ask_violations, "uncertainty": ask_uncertainty, "shifts": ask_shifts, "films": ask_films}
 
 
 def lab_horizons(lab: Lab) -> tuple[int, ...]:
