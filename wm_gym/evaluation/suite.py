@@ -25,12 +25,23 @@ from wm_gym.data.record import record
 from wm_gym.engine.artefacts import digest_of
 from wm_gym.evaluation.calibration import auroc
 from wm_gym.evaluation.control import delta_psnr, directions, no_op
-from wm_gym.evaluation.controls import Roller, control_worlds, frozen, learned, physics, recorded, through, turned
+from wm_gym.evaluation.controls import (
+    Roller,
+    control_worlds,
+    deaf,
+    frozen,
+    learned,
+    physics,
+    recorded,
+    through,
+    turned,
+)
 from wm_gym.evaluation.drift import drift
 from wm_gym.evaluation.episodes import Episodes
 from wm_gym.evaluation.fvd import fvd
 from wm_gym.evaluation.injected import Injector, detector_quality
 from wm_gym.evaluation.perceptual import perceptual
+from wm_gym.evaluation.physics_iq import compare, score
 from wm_gym.evaluation.signals import StartCheck
 from wm_gym.evaluation.state_decoder import StateDecoder, fit_state_decoder
 from wm_gym.evaluation.uncertainty import detects_shifts, teacher_forced_errors, uncertainty
@@ -40,12 +51,14 @@ from wm_gym.physics.shift import HIDDEN, VISIBLE
 from wm_gym.physics.tracked import TrackedObject, displacement, tracked_by
 from wm_gym.registration import find_spec
 from wm_gym.rl.agent_folder import load_agent
+from wm_gym.rl.statistics import mean
 from wm_gym.shared import load_engine
 from wm_gym.world import World, find_world
 
 SETTING_FILE, FILMS_FILE = "setting.json", "films.npz"
 CLIP = 16  # frames that an FVD looks at
 FILMS = 8
+OTHER_TAKE = {"mass": 1.1, "friction": 0.95}
 
 
 @dataclass(frozen=True)
@@ -228,6 +241,19 @@ def ask_control(lab: Lab) -> dict[str, Any]:
             "no_op": no_op(rollers, pieces, spec, hands, lab.tracked.hand)}
 
 
+def ask_physics_iq(lab: Lab) -> dict[str, Any]:
+    """Physics-IQ's score against physics; the other take is a twin whose object is heavier and smoother by a little."""
+    other = gym.make(lab.twin, render_mode="rgb_array", shift=OTHER_TAKE)
+    takes = {"world": lab.acting, "other take": physics(other), "frozen": frozen,
+             "deaf": deaf(lab.acting, lab.world.spec)}
+    truth = lab.held.frames[:, 1:]
+    found = {name: [compare(*pair) for pair in zip(roller(lab.held)["frame"], truth)] for name, roller in takes.items()}
+    other.close()
+    return {"episodes": len(truth), "other_take": OTHER_TAKE, **{
+        name: {"score": score(rows, found["other take"]), **{key: mean([row[key] for row in rows]) for key in rows[0]}}
+        for name, rows in found.items()}}
+
+
 def ask_violations(lab: Lab) -> dict[str, Any]:
     """`violations` beside the noise floor, with the detector's own precision and recall; half the episodes fit it."""
     half = len(lab.held) // 2
@@ -279,7 +305,8 @@ def ask_films(lab: Lab) -> dict[str, Any]:
 
 QUESTIONS: dict[str, Callable[[Lab], dict[str, Any]]] = {
     "fidelity": ask_fidelity, "drift": ask_drift, "agent_drift": ask_agent_drift, "control": ask_control,
-    "violations": ask_violations, "uncertainty": ask_uncertainty, "shifts": ask_shifts, "films": ask_films}
+    "physics_iq": ask_physics_iq, "violations": ask_violations, "uncertainty": ask_uncertainty, "shifts": ask_shifts,
+    "films": ask_films}
 
 
 def lab_horizons(lab: Lab) -> tuple[int, ...]:
