@@ -16,7 +16,7 @@ from torchmetrics.functional import r2_score
 
 from wm_gym.evaluation.controls import Roller
 from wm_gym.evaluation.episodes import Episodes
-from wm_gym.evaluation.state_decoder import StateDecoder, fit_state_decoder
+from wm_gym.evaluation.state_decoder import fit_state_decoder
 from wm_gym.rl.statistics import mean
 from wm_gym.spec import WorldSpec
 
@@ -54,12 +54,11 @@ def fit_inverse(episodes: Episodes, held: Episodes, views: Callable[[np.ndarray]
     def seen(some: np.ndarray) -> np.ndarray:
         return np.concatenate([views(some[..., :3]), views(some[..., 3:])], axis=-1)
 
-    shown = Pairs(held)
+    shown, known = Pairs(held), Pairs(episodes)
     some = np.linspace(0, len(shown) - 1, min(512, len(shown))).astype(int)
     actions, told = (source.action.reshape(-1, source.action.shape[-1]) for source in (episodes, held))
-    decoder: StateDecoder = fit_state_decoder(Pairs(episodes), actions, shown[some], told[some], seen if views else None,
-                                              updates, batch, seed, width).decoder
-    return decoder.read
+    return fit_state_decoder(known, actions, shown[some], told[some], seen if views else None, updates, batch, seed,
+                             width).decoder.read
 
 
 def inverse_accuracy(inverse: Inverse, episodes: Episodes, spec: WorldSpec, tolerance: float = 0.1) -> dict:

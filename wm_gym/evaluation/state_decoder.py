@@ -49,7 +49,8 @@ class DecoderReport:
 
 
 def fit_state_decoder(frames: np.ndarray, states: np.ndarray, held_frames: np.ndarray, held_states: np.ndarray,
-                      views=None, updates: int = 3000, batch: int = 64, seed: int = 0, width: int = 32) -> DecoderReport:
+                      views=None, updates: int = 3000, batch: int = 64, seed: int = 0,
+                      width: int = 32) -> DecoderReport:
     """Train on real frames [N, H, W, C] with states [N, D]; errors are Euclidean, on the held-out ones.
 
     `views(frames) -> frames` may return another view of the same frames (the tokenizer's reconstructions): half of
