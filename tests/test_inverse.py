@@ -17,7 +17,7 @@ def split(push_episodes):
 
 @pytest.fixture(scope="module")
 def inverse(split):
-    return fit_inverse(*split, updates=200, batch=32, width=12)
+    return fit_inverse(*split, updates=250, batch=32)
 
 
 def test_pairs_are_neighbours_in_time(split):

@@ -12,6 +12,7 @@ from collections.abc import Callable
 
 import numpy as np
 import torch
+from torch import nn
 from torchmetrics.functional import r2_score
 
 from wm_gym.evaluation.controls import Roller
@@ -22,6 +23,28 @@ from wm_gym.spec import WorldSpec
 
 Inverse = Callable[[np.ndarray], np.ndarray]
 """Pairs of frames uint8 [..., H, W, 6] (`pairs`) -> actions [..., A] (`StateDecoder.read`)."""
+
+
+class Displacements(nn.Module):
+    """Pairs of frames [B, 6, H, W] in [-1, 1] -> actions [B, A]: how far the points that it watches have moved.
+
+    A point is the mean place under a softmax over a feature map (Levine et al. 2016, "End-to-End Training of Deep
+    Visuomotor Policies", sec. 5.1): a few hundred pairs teach it which, where a plain network learns them by heart.
+    """
+
+    def __init__(self, frame_size: tuple[int, int], action_dim: int, points: int = 16):
+        super().__init__()
+        self.eyes = nn.Sequential(nn.Conv2d(3, points, 5, stride=2, padding=2), nn.SiLU(),
+                                  nn.Conv2d(points, points, 3, padding=1))
+        self.head = nn.Sequential(nn.Linear(4 * points, 64), nn.SiLU(), nn.Linear(64, action_dim))
+        axes = [torch.linspace(-1, 1, (side + 1) // 2) for side in frame_size]
+        self.register_buffer("places", torch.stack(torch.meshgrid(*axes, indexing="ij"), dim=-1).reshape(-1, 2))
+
+    def forward(self, seen: torch.Tensor) -> torch.Tensor:
+        maps = self.eyes(torch.cat(seen.chunk(2, dim=1)))
+        points = (10 * maps.flatten(2)).softmax(-1) @ self.places  # [2B, points, 2]
+        before, after = points.flatten(1).chunk(2)
+        return self.head(torch.cat([10 * (after - before), after], dim=1))
 
 
 class Pairs:
@@ -45,7 +68,7 @@ def pairs(frames: np.ndarray) -> np.ndarray:
 
 
 def fit_inverse(episodes: Episodes, held: Episodes, views: Callable[[np.ndarray], np.ndarray] | None = None,
-                updates: int = 1000, batch: int = 64, seed: int = 0, width: int = 32) -> Inverse:
+                updates: int = 1000, batch: int = 64, seed: int = 0) -> Inverse:
     """Learn the actions of recorded episodes from their pairs of frames; returns `StateDecoder.read`.
 
     views: frames uint8 [N, H, W, 3] -> the same frames seen otherwise (the world's tokenizer's `round_trip`): half of
@@ -57,8 +80,10 @@ def fit_inverse(episodes: Episodes, held: Episodes, views: Callable[[np.ndarray]
     shown, known = Pairs(held), Pairs(episodes)
     some = np.linspace(0, len(shown) - 1, min(512, len(shown))).astype(int)
     actions, told = (source.action.reshape(-1, source.action.shape[-1]) for source in (episodes, held))
+    torch.manual_seed(seed)
+    net = Displacements(known.shape[1:3], actions.shape[1])
     return fit_state_decoder(known, actions, shown[some], told[some], seen if views else None, updates, batch, seed,
-                             width).decoder.read
+                             net, rate=1e-2).decoder.read
 
 
 def inverse_accuracy(inverse: Inverse, episodes: Episodes, spec: WorldSpec, tolerance: float = 0.1) -> dict:
