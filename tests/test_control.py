@@ -6,9 +6,10 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from twins import PUSH, make, recorded_episodes
 
-from wm_gym.evaluation.control import delta_psnr, directions, no_op
-from wm_gym.evaluation.controls import deaf, frozen, recorded, shuffle, through, turned
+from wm_gym.evaluation.control import delta_psnr, directions, distractor, loss_ratio, no_op
+from wm_gym.evaluation.controls import deaf, frozen, physics, recorded, shuffle, through, turned
 from wm_gym.evaluation.episodes import Episodes
 
 
@@ -56,6 +57,63 @@ def test_delta_psnr_has_an_interval_over_episodes(starts, push_world):
     assert all(row["n"] == episodes < len(starts) for row in found.values())
     assert found["psnr_true_db"]["low"] < found["psnr_true_db"]["mean"] < found["psnr_true_db"]["high"]
     assert found["random"]["mean"] == found["shuffled"]["mean"] == found["mirrored"]["mean"] == 0
+
+
+def test_the_loss_ratio_is_the_ratio_of_the_losses(starts):
+    """Grey pictures, and worlds that are off by 10 levels, or by 30 where they are told another episode's actions."""
+    grey = replace(starts, clips=replace(starts.clips, frames=np.full_like(starts.clips.frames, 100)))
+
+    def off_by(told_other: int):
+        def roll(episodes):
+            true = (episodes.action == starts.action[:, :2]).all((1, 2))
+            off = np.where(true, 10, told_other).astype(np.uint8)
+            return {"frame": recorded(episodes)["frame"] + off[:, None, None, None, None]}
+
+        return roll
+
+    found = loss_ratio({"obeys": off_by(30), "deaf": off_by(10), "physics": recorded}, grey, horizon=2)
+    row, episodes = found["obeys"], len(np.unique(starts.number))
+    assert row["true"] == pytest.approx((10 / 255) ** 2) and row["shuffled"] == pytest.approx((30 / 255) ** 2)
+    assert row["ratio"]["ratio"] == pytest.approx(9) and row["ratio"]["n"] == episodes < len(starts)
+    assert found["deaf"]["ratio"]["ratio"] == 1 and found["physics"]["ratio"]["ratio"] is None
+    red = loss_ratio({"obeys": off_by(30)}, grey, 2, encode=lambda frames: 2.0 * frames[..., 0])["obeys"]
+    assert red["true"] == pytest.approx(400) and red["ratio"]["ratio"] == pytest.approx(9)
+
+
+@pytest.fixture(scope="module")
+def wanderers(tmp_path_factory):
+    """12 starts of 8 steps with something that moves by itself, and the twin that shows it."""
+    twin = make(PUSH, render_mode="rgb_array", shift="wanderer")
+    yield recorded_episodes(tmp_path_factory.mktemp("data") / "wanderers", PUSH, 12, 8, "random", seed=5,
+                            shift="wanderer"), physics(twin)
+    twin.close()
+
+
+def test_a_distractor_is_attributed_by_what_drags_it_along(wanderers, push_world):
+    episodes, twin = wanderers
+    spec = push_world.spec
+
+    def puppet(asked):
+        """True frames, pushed about as a whole by the actions: here they move the distractor as well."""
+        frames = recorded(asked)["frame"].copy()
+        for row, way in zip(frames, np.rint(2 * asked.action.cumsum(1)).astype(int)):
+            for t, pixels in enumerate(way):
+                row[t] = np.roll(row[t], pixels, (0, 1))
+        return {"frame": frames}
+
+    found = distractor({"physics": twin, "recorded": recorded, "frozen": frozen, "deaf": deaf(twin, spec),
+                        "puppet": puppet}, episodes, spec, push_world.physics)
+    assert found["counted"]["successes"] >= 3
+    share = {name: row["attributed"]["ratio"] for name, row in found.items() if name != "counted"}
+    assert share["physics"] < 0.01 and share["recorded"] == share["deaf"] == 0 and share["frozen"] is None
+    assert share["puppet"] > 0.2 and found["puppet"]["attributed"]["low"] > 0.1
+    moved = {name: row["moved"]["ratio"] for name, row in found.items() if name != "counted"}
+    assert moved["frozen"] == 0 and moved["recorded"] == 1 and moved["physics"] == pytest.approx(1, abs=0.02)
+
+
+def test_a_distractor_must_be_there(starts, push_world):
+    with pytest.raises(ValueError, match="none of 3 starts shows a distractor .*record more, or fewer steps"):
+        distractor({}, starts.select(np.arange(3)), push_world.spec, push_world.physics)
 
 
 @pytest.mark.parametrize("steps", [0, 5])

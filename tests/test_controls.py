@@ -9,7 +9,7 @@ import pytest
 from twins import PUSH, make
 
 from wm_gym.evaluation.agreement import agreement
-from wm_gym.evaluation.control import delta_psnr, no_op
+from wm_gym.evaluation.control import delta_psnr, loss_ratio, no_op
 from wm_gym.evaluation.controls import (control_worlds, deaf, frozen, jitter, optimist, physics, recorded, shuffle,
                                         succeeded, through, turned)
 from wm_gym.evaluation.drift import drift
@@ -58,6 +58,10 @@ def test_deaf_loses_nothing_by_other_actions(acting, push_episodes, push_world):
         assert lost["deaf"]["mean"] == lost["deaf"]["low"] == lost["deaf"]["high"] == 0
         assert min(row["low"] for name, row in lost.items() if name != "deaf") > 0, kind
     assert found["physics"]["psnr_true_db"]["mean"] > 60  # the twin repeats the recording
+    worse = {name: row["ratio"] for name, row in loss_ratio(
+        {name: acting[name] for name in ("world", "deaf", "frozen")}, few).items()}
+    assert worse["deaf"]["ratio"] == worse["frozen"]["ratio"] == 1 < worse["world"]["low"]
+    assert worse["world"]["ratio"] > 1.5
 
 
 def test_jitter_flickers_and_loses_its_colours(drifts, acting, push_episodes, push_world, push_reader):

@@ -9,7 +9,7 @@ import pytest
 from twins import DRAWER, REACH, make
 
 from wm_gym.data import open_clips
-from wm_gym.evaluation.controls import frozen, recorded
+from wm_gym.evaluation.controls import frozen, recorded, shuffle
 from wm_gym.evaluation.drift import drift, iou, mean_lab
 from wm_gym.evaluation.episodes import Episodes
 from wm_gym.physics.tracked import TrackedObject, displacement, tracked_by, yellow
@@ -80,6 +80,42 @@ def test_what_physics_hides_is_nobodys_fault(clips, rolls):
     assert found["counted"]["at_1s"]["successes"] == moved[1::2, 10].sum() == found["at_1s"]["recorded"]["lost"]["n"]
     assert found["counted"]["at_0.4s"]["successes"] == moved[:, 4].sum() and found["counted"]["at_1s"]["n"] == 40
     assert found["at_1s"]["recorded"]["lost"]["rate"] == 0 and found["time_to_failure"]["recorded"]["failed"] == 0
+
+
+def test_yaw_is_wrong_by_what_the_picture_shows_wrong(push_episodes, push_world):
+    """A reader that knows every recorded picture by heart: what it reads off a world's frames is what they show."""
+    tracked, n = push_world.tracked, push_episodes.action.shape[1]
+    told = tracked.states(push_episodes)
+    known = {frame.tobytes(): state for frame, state in zip(push_episodes.frames.reshape(-1, 64 * 64 * 3),
+                                                            told.reshape(-1, told.shape[-1]))}
+
+    def by_heart(frames):
+        return np.array([known[frame.tobytes()] for frame in frames.reshape(-1, 64 * 64 * 3)]).reshape(
+            *frames.shape[:-3], -1)
+
+    worlds = {"recorded": recorded, "frozen": frozen, "shuffle": shuffle()}
+    found = drift(worlds, push_episodes, tracked, by_heart, 10.0, (n / 10,))[f"at_{n / 10:g}s"]
+    yaw = {name: row["yaw_deg"] for name, row in found.items()}
+    moved = displacement(push_episodes, tracked)[:, n] >= 0.05
+    turns = tracked.yaw_error(told[moved][:, 0], told[moved][:, n])
+    assert yaw["recorded"]["median"] == 0 and yaw["frozen"]["median"] == pytest.approx(np.median(turns), abs=1e-4)
+    assert yaw["frozen"]["median"] > yaw["shuffle"]["median"] > 1  # pushes turn the block more than starts differ
+    plain = drift({"recorded": recorded}, push_episodes, tracked, lambda frames: by_heart(frames)[..., :4], 10.0,
+                  (n / 10,))[f"at_{n / 10:g}s"]["recorded"]
+    assert plain == {key: value for key, value in found["recorded"].items() if key != "yaw_deg"}
+
+
+def test_a_turn_counts_up_to_symmetry(push_world):
+    tracked = push_world.tracked  # a square
+
+    def states(degrees):
+        angle = 4 * np.radians(degrees)
+        return np.stack([*np.zeros((4, len(degrees))), np.sin(angle), np.cos(angle)], axis=-1)
+
+    error = tracked.yaw_error(states(np.array([0, 10, 5, 44, 100.0])), states(np.array([3, -10, 95, 1, 55.0])))
+    assert error == pytest.approx([3, 20, 0, 43, 45])
+    with pytest.raises(ValueError, match="states have 4 and 6 columns .*train the reader on all columns"):
+        tracked.yaw_error(states(np.zeros(1))[:, :4], states(np.zeros(1)))
 
 
 def lab(colours):

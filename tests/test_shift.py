@@ -35,7 +35,7 @@ def test_visible_shifts_are_seen_and_hidden_ones_are_not(usual, name):
 
 
 def test_looks_do_not_change_physics(usual):
-    for name in ("colour", "lighting", "camera", "stranger"):
+    for name in ("colour", "lighting", "camera", "stranger", "wanderer"):
         np.testing.assert_array_equal(pushed(name)[1], usual[1])
 
 
@@ -51,6 +51,25 @@ def test_stranger_lies_where_the_physics_state_says():
     assert not np.array_equal(env.render(), frame)
     env.set_physics_state(state)
     np.testing.assert_array_equal(env.render(), frame)
+
+
+def test_a_wanderer_goes_its_own_way():
+    """The same frames whatever is done elsewhere, other ones a step later, the same again from the same state."""
+    env, ways = make(PUSH, render_mode="rgb_array", shift="wanderer"), []
+    env.reset(seed=0)
+    state = env.get_physics_state()
+    for action in ([0, 0], [0, 0], [1, -1]):
+        env.set_physics_state(state)
+        places = [env.scene.pose(env._stranger)[:2]]
+        for _ in range(8):
+            env.step(np.array(action, np.float32))
+            places.append(env.scene.pose(env._stranger)[:2])
+        ways.append(np.array(places))
+    env.close()
+    np.testing.assert_array_equal(ways[0], ways[1])
+    np.testing.assert_array_equal(ways[0], ways[2])
+    steps = np.linalg.norm(np.diff(ways[0], axis=0), axis=1)
+    assert 0.005 < steps.min() <= steps.max() < 0.007 and np.linalg.norm(ways[0][-1] - ways[0][0]) > 0.03
 
 
 def test_a_shift_is_a_name_or_fields():

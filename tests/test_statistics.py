@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import wm_gym  # noqa: F401
-from wm_gym.rl.statistics import matched_table, mean, median, paired_difference, rate, wilson_interval
+from wm_gym.rl.statistics import matched_table, mean, median, paired_difference, rate, ratio, wilson_interval
 
 
 def pairs(both: int, first_only: int, second_only: int, neither: int):
@@ -72,3 +72,15 @@ def test_what_is_no_sample_is_refused(values):
     for statistic in (mean, median):
         with pytest.raises(ValueError, match="expected at least one finite number"):
             statistic(values)
+
+
+def test_ratio_of_means_has_an_interval_over_pairs():
+    rng = np.random.default_rng(0)
+    below = rng.uniform(1, 3, 60)
+    found = ratio(2 * below + rng.normal(scale=0.3, size=60), below)
+    assert found["low"] < 2 < found["high"] and found["high"] - found["low"] < 0.2 and found["n"] == 60
+    assert ratio([1.0, 2.0], [1.0, 2.0]) == {"ratio": 1.0, "n": 2, "low": 1.0, "high": 1.0}
+    assert ratio([1.0], [0.0])["ratio"] is None and ratio([3.0], [2.0]) == {
+        "ratio": 1.5, "n": 1, "low": None, "high": None}
+    with pytest.raises(ValueError, match="the smallest -1; expected pairs"):
+        ratio([1.0, 1.0], [1.0, -1.0])

@@ -1,9 +1,11 @@
-"""Does a world obey its actions? Delta-PSNR, commanded against measured directions, and what moves without an action.
+"""Does a world obey its actions? Delta-PSNR, loss ratio, commanded directions, and what moves without an action.
 
 Every function takes rollers by name (`wm_gym.evaluation.controls`) and answers for each alike: put the world, physics'
 own twin (the floor) and the controls in. An interval of a mean is over episodes, those of rates are over roll-outs.
 
-Open: a distractor that moves by itself must not be attributed to the action. No shipped twin has one.
+A distractor is something that moves by itself, which no shipped world has seen. Starts with one are recorded so:
+
+    wm-gym record wm_gym/PushPyBullet-v0 --episodes 50 --out data/push-wanderer --env-kwargs '{"shift": "wanderer"}'
 """
 
 from __future__ import annotations
@@ -12,10 +14,11 @@ from collections.abc import Callable
 from math import cos, pi
 
 import numpy as np
+from scipy.ndimage import binary_dilation
 
 from wm_gym.evaluation.controls import Roll, Roller, still
 from wm_gym.evaluation.episodes import Episodes
-from wm_gym.rl.statistics import mean, median, rate
+from wm_gym.rl.statistics import mean, median, rate, ratio
 from wm_gym.spec import WorldSpec
 from wm_gym.training.report import mirrored, psnr
 
@@ -23,6 +26,9 @@ Reader = Callable[[np.ndarray], np.ndarray]
 """Frames uint8 [..., H, W, 3] -> end-effector's position [..., D] in metres, its leading dimensions those of
 proprioception (`StateDecoder.read`)."""
 WITHIN = cos(pi / 4)
+LEVELS = 8  # of 255 that a pixel must differ by to show something else
+MARGIN = 3  # pixels around what the scene moves, where a world's drawing of it may still reach
+LEAST = 8  # pixels of a distractor's region for a start to count
 
 
 def delta_psnr(rollers: dict[str, Roller], episodes: Episodes, spec: WorldSpec, horizon: int = 4,
@@ -35,9 +41,7 @@ def delta_psnr(rollers: dict[str, Roller], episodes: Episodes, spec: WorldSpec, 
     listen. PSNR stops at 68 dB, so physics' own difference is no bound: `through(physics, tokenizer)` is one.
     ValueError for one episode only, or fewer steps than the horizon.
     """
-    if not 1 <= horizon <= episodes.action.shape[1]:
-        raise ValueError(f"horizon is {horizon}, expected 1 to {episodes.action.shape[1]}, the episodes' steps")
-    episodes = episodes.acting(episodes.action[:, :horizon])
+    episodes = _up_to(episodes, horizon)
     rng = np.random.default_rng(seed)
     other = {"random": rng.uniform(spec.action_low, spec.action_high, episodes.action.shape),
              "shuffled": episodes.action[episodes.others(seed)], "mirrored": mirrored(episodes.action, spec)}
@@ -49,6 +53,66 @@ def delta_psnr(rollers: dict[str, Roller], episodes: Episodes, spec: WorldSpec, 
         result[name] = {"psnr_true_db": mean(episodes.means(true)),
                         **{what: mean(episodes.means(values)) for what, values in lost.items()}}
     return result
+
+
+def loss_ratio(rollers: dict[str, Roller], episodes: Episodes, horizon: int = 1,
+               encode: Callable[[np.ndarray], np.ndarray] | None = None, seed: int = 0) -> dict[str, dict]:
+    """How much worse is a world when it is told another episode's actions? Its loss then / its loss told the true ones.
+
+    The loss is the mean squared error of the frame at a horizon, of pixels in [0, 1], or of what encode makes of
+    frames uint8 [E, H, W, 3]: latents [E, ...] of the world's tokenizer. Returns per roller "ratio" (`ratio`: of the
+    means over episodes; 1 is a world that does not listen, None one without loss, as physics is) with both losses,
+    "true" and "shuffled". Controls: `deaf`, `frozen`. ValueError for one episode only, or fewer steps than the horizon.
+    """
+    episodes = _up_to(episodes, horizon)
+    asked = {"true": episodes, "shuffled": episodes.acting(episodes.action[episodes.others(seed)])}
+    encode, result = encode or (lambda frames: frames.astype(np.float32) / 255), {}
+    truth = encode(episodes.clips.frames[episodes.rows[:, horizon]])
+    for name, roller in rollers.items():
+        error = {what: encode(roller(some)["frame"][:, -1]) - truth for what, some in asked.items()}
+        loss = {what: episodes.means((e ** 2).reshape(len(e), -1).mean(1)) for what, e in error.items()}
+        result[name] = {"ratio": ratio(loss["shuffled"], loss["true"]),
+                        **{what: float(values.mean()) for what, values in loss.items()}}
+    return result
+
+
+def distractor(rollers: dict[str, Roller], episodes: Episodes, spec: WorldSpec, plain: Roller) -> dict[str, dict]:
+    """Is what moves by itself taken for the action's doing? Roll-outs from starts that show a distractor.
+
+    Each start is rolled out under its recorded, zero and mirrored actions. The squared change of a pixel since the
+    start, averaged over the three, is the change that they share plus their variance; "attributed" is the variance's
+    part (`ratio` over episodes of sums over steps and pixels, 0 to 1; None where nothing changes). "moved" (`ratio`) is
+    the change made / the true change: a world that lets the distractor stand still attributes nothing of it, and is far
+    below 1 there. Pixels are those that the distractor passes in the recording, less those where `plain`, physics
+    without it, shows that actions or time change anything, and 3 around them; "counted" is the `rate` of starts that
+    keep 8 pixels.
+
+    episodes: whole from the first row of each, of a twin with the shift "wanderer" (see above), for its way begins at a
+    reset. Floor: that twin's `physics`, 0. A world without memory cannot know from one frame that something moves.
+    ValueError where no start counts.
+    """
+    asked = [episodes.acting(actions) for actions in (
+        episodes.action, still(episodes.action, spec), mirrored(episodes.action, spec))]
+    truth = episodes.frames.astype(np.float32)
+    bare = np.stack([plain(some)["frame"] for some in asked])
+    passed = (np.abs(truth[:, 1:] - bare[0]).max(-1) > LEVELS).any(1)
+    busy = (np.ptp(bare, axis=(0, 2)) > LEVELS).any(-1)
+    region = passed & ~binary_dilation(busy, np.ones((1, 3, 3)), iterations=MARGIN)
+    counts = region.sum((1, 2)) >= LEAST
+    if not counts.any():
+        raise ValueError(f"none of {len(counts)} starts shows a distractor away from what the actions move; record "
+                         "more, or fewer steps: wm-gym record ENV_ID --env-kwargs '{\"shift\": \"wanderer\"}'")
+    asked, truth, region = [some.select(counts) for some in asked], truth[counts], region[counts]
+
+    def total(change: np.ndarray) -> np.ndarray:
+        return asked[0].means((change.mean(-1) * region[:, None]).sum((1, 2, 3)))
+
+    moved, result = total((truth[:, 1:] - truth[:, :1]) ** 2), {}
+    for name, roller in rollers.items():
+        made = np.stack([roller(some)["frame"] for some in asked]).astype(np.float32)
+        change = total(((made - truth[:, :1]) ** 2).mean(0))
+        result[name] = {"attributed": ratio(total(made.var(0)), change), "moved": ratio(change, moved)}
+    return {"counted": rate(counts), **result}
 
 
 def directions(rollers: dict[str, Roller], episodes: Episodes, spec: WorldSpec, reader: Reader, dims: int = 2,
@@ -114,6 +178,13 @@ def no_op(rollers: dict[str, Roller], episodes: Episodes, spec: WorldSpec, reade
             100 * np.linalg.norm(moved, axis=1)).items()} for what, moved in _moved(
                 episodes, made, reader, dims).items()}
     return result
+
+
+def _up_to(episodes: Episodes, horizon: int) -> Episodes:
+    """The first steps of each piece; ValueError where there are fewer."""
+    if not 1 <= horizon <= episodes.action.shape[1]:
+        raise ValueError(f"horizon is {horizon}, expected 1 to {episodes.action.shape[1]}, the episodes' steps")
+    return episodes.acting(episodes.action[:, :horizon])
 
 
 def _moved(episodes: Episodes, made: Roll, reader: Reader | None, dims: int) -> dict[str, np.ndarray]:

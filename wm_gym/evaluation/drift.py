@@ -1,4 +1,4 @@
-"""How long does a world stay right? Object, end-effector, colour and picture after 5, 15 and 30 s beside physics.
+"""How long does a world stay right? Object, its yaw, end-effector, colour and picture after 5, 15 and 30 s.
 
 Episodes of 30 s come from a twin with a longer horizon (its scripts go on at the goal; "random" keeps moving things):
 
@@ -31,15 +31,17 @@ def drift(rollers: dict[str, Roller], episodes: Episodes, tracked: TrackedObject
     At each horizon those episodes count in which physics has then moved the object >= 5 cm from its start, so that a
     frozen frame is wrong in all of them, and shows it (behind the arm nobody could read it). reader: frames ->
     end-effector and object [..., D] in metres, the first `tracked.read` columns of `tracked.states`
-    (`StateDecoder.read`). Returns {"at_5s": {roller: numbers}, ..., "counted": {"at_5s": `rate` of the episodes that
-    count}, "time_to_failure": {roller: `time_to_failure` of the object's error > threshold (metres), over the episodes
-    in which it is moved at any time; none fails where physics does not show it}}. The numbers: "object_cm",
-    "end_effector_cm" (`median` with p95 of the position errors; an object that is not found is wrong by the workspace's
-    width), "lost" (`rate`), "displacement" (`median` of the object's way from its start, made / true), "mask_iou"
-    (`mean`; made mask against true), "colour_distance" (`mean`; CIELAB Delta E 1976 of the masks' mean colours, 100
-    where it is lost) and "psnr_db" (`mean`). Beside the world put `recorded` (the reader's floor), `through(recorded,
-    tokenizer)` (what the tokenizer can draw), `physics` with `tracked.nudged` (the chaos floor) and the controls.
-    ValueError where the episodes are shorter than a horizon or none of them counts at one.
+    (`StateDecoder.read`); one that reads all columns gives the object's turn as well. Returns {"at_5s": {roller:
+    numbers}, ..., "counted": {"at_5s": `rate` of the episodes that count}, "time_to_failure": {roller:
+    `time_to_failure` of the object's error > threshold (metres), over the episodes in which it is moved at any time;
+    none fails where physics does not show it}}. The numbers: "object_cm", "end_effector_cm" (`median` with p95 of the
+    position errors; an object that is not found is wrong by the workspace's width), "yaw_deg" where the turn is read
+    (`median`; up to the object's symmetry, so 0 to 45 for a square, and a lost object is wrong by the most; `recorded`
+    tells what reading it costs), "lost" (`rate`), "displacement" (`median` of the object's way from its start, made /
+    true), "mask_iou" (`mean`; made mask against true), "colour_distance" (`mean`; CIELAB Delta E 1976 of the masks'
+    mean colours, 100 where it is lost) and "psnr_db" (`mean`). Beside the world put `recorded` (the reader's floor),
+    `through(recorded, tokenizer)` (what the tokenizer can draw), `physics` with `tracked.nudged` (the chaos floor) and
+    the controls. ValueError where the episodes are shorter than a horizon or none of them counts at one.
     """
     steps = {f"at_{s:g}s": round(s * fps) for s in seconds}
     n = episodes.action.shape[1]
@@ -59,10 +61,13 @@ def drift(rollers: dict[str, Roller], episodes: Episodes, tracked: TrackedObject
     moves = (way >= MOVED).any(1)
     episodes, way, seen, counts = episodes.select(moves), way[moves], seen[moves], counts[moves]
     result: dict[str, dict] = {**{name: {} for name in (*steps, "time_to_failure")}, "counted": counted}
-    truth, frames = tracked.states(episodes)[..., :tracked.read], episodes.frames
+    told, frames = tracked.states(episodes), episodes.frames
+    truth = told[..., :tracked.read]
     for name, roller in rollers.items():
         made = roller(episodes)["frame"]
         found, lost = tracked.followed(reader, made, episodes)
+        turn = tracked.yaw_error(found, told) if found.shape[-1] > tracked.read else None
+        found = found[..., :tracked.read]
         hand, error = (np.linalg.norm((found - truth)[..., part], axis=-1)
                        for part in (slice(tracked.hand), slice(tracked.hand, None)))
         wrong = np.where(lost, np.inf, error)
@@ -80,6 +85,8 @@ def drift(rollers: dict[str, Roller], episodes: Episodes, tracked: TrackedObject
                 "lost": rate(lost[on, t]), "displacement": median(own[on, t] / way[on, t]),
                 "mask_iou": mean(iou(masks, true_masks)),
                 "colour_distance": mean(colour), "psnr_db": mean(psnr(pictures, true))}
+            if turn is not None:
+                result[horizon][name]["yaw_deg"] = median(np.where(lost, 180 / tracked.symmetry, turn)[on, t])
     return result
 
 

@@ -14,12 +14,12 @@ from wm_gym.models.tokenizer import to_float
 
 
 class StateDecoder(nn.Module):
-    """Frames uint8 [B, H, W, 3] -> state [B, D] in the units that it was trained on."""
+    """Frames uint8 [B, H, W, C] -> state [B, D] in the units that it was trained on."""
 
-    def __init__(self, frame_size: tuple[int, int], state_dim: int, width: int = 32):
+    def __init__(self, frame_size: tuple[int, int], state_dim: int, width: int = 32, net: nn.Module | None = None):
         super().__init__()
         cells = (frame_size[0] // 8) * (frame_size[1] // 8)
-        self.net = nn.Sequential(
+        self.net = net or nn.Sequential(
             nn.Conv2d(3, width, 5, stride=2, padding=2), nn.SiLU(),
             nn.Conv2d(width, 2 * width, 3, stride=2, padding=1), nn.SiLU(),
             nn.Conv2d(2 * width, 2 * width, 3, padding=1), nn.SiLU(),
@@ -33,7 +33,7 @@ class StateDecoder(nn.Module):
 
     @torch.inference_mode()
     def read(self, frames: np.ndarray) -> np.ndarray:
-        """[..., H, W, 3] -> [..., D], in pieces of 512 frames."""
+        """[..., H, W, C] -> [..., D], in pieces of 512 frames."""
         flat = torch.from_numpy(np.ascontiguousarray(frames.reshape(-1, *frames.shape[-3:])))
         states = torch.cat([self(piece) for piece in flat.split(512)])
         return states.numpy().reshape(*frames.shape[:-3], -1)
@@ -49,20 +49,22 @@ class DecoderReport:
 
 
 def fit_state_decoder(frames: np.ndarray, states: np.ndarray, held_frames: np.ndarray, held_states: np.ndarray,
-                      views=None, updates: int = 3000, batch: int = 64, seed: int = 0) -> DecoderReport:
-    """Train on real frames [N, H, W, 3] with states [N, D]; errors are Euclidean, on the held-out ones.
+                      views=None, updates: int = 3000, batch: int = 64, seed: int = 0,
+                      net: nn.Module | None = None, rate: float = 1e-3) -> DecoderReport:
+    """Train on real frames [N, H, W, C] with states [N, D]; errors are Euclidean, on the held-out ones.
 
     `views(frames) -> frames` may return another view of the same frames (the tokenizer's reconstructions): half of
-    each batch is shown so, which keeps the decoder from reading reconstruction artefacts as motion.
+    each batch is shown so, which keeps the decoder from reading reconstruction artefacts as motion. net: [B, C, H, W]
+    in [-1, 1] -> [B, D], another network; rate: the highest learning rate.
     """
     torch.manual_seed(seed)
     rng = np.random.default_rng(seed)
-    decoder = StateDecoder(frames.shape[1:3], states.shape[1])
+    decoder = StateDecoder(frames.shape[1:3], states.shape[1], net=net)
     decoder.mean.copy_(torch.from_numpy(states.mean(0)))
     decoder.std.copy_(torch.from_numpy(states.std(0).clip(1e-4)))
     decoder = decoder.to(memory_format=torch.channels_last)
-    optimizer = torch.optim.AdamW(decoder.parameters(), lr=1e-3, weight_decay=1e-4)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 1e-3, total_steps=updates, pct_start=0.05)
+    optimizer = torch.optim.AdamW(decoder.parameters(), lr=rate, weight_decay=1e-4)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, rate, total_steps=updates, pct_start=0.05)
     for _ in tqdm(range(updates), desc="state decoder", mininterval=2.0):
         rows = np.sort(rng.integers(0, len(frames), batch))
         pictures = frames[rows]

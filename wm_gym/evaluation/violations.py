@@ -108,7 +108,7 @@ class Detector:
         """Readings of made frames uint8 [E, n, H, W, 3]."""
         tracked = self.tracked
         truth = tracked.states(episodes)[..., :tracked.read]
-        found = np.concatenate([truth[:, :1], self.reader(made)], axis=1)
+        found = np.concatenate([truth[:, :1], self.reader(made)[..., :tracked.read]], axis=1)
         mask, true_mask = tracked.mask(made), tracked.mask(episodes.frames)
         thing, middle = found[..., tracked.hand:], _middles(mask)[0] @ self.place
         middles = np.concatenate([_middles(true_mask[:, :1])[0] @ self.place, middle], axis=1)

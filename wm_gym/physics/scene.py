@@ -171,7 +171,7 @@ class PandaScene:
 
     def add_stranger(self) -> int | None:
         """A green post that no recording shows, where the shift asks for it; `place` puts it somewhere."""
-        if not self.shift.stranger:
+        if not (self.shift.stranger or self.shift.wanderer):
             return None
         half = [0.015, 0.015, 0.03]
         return self.client.createMultiBody(0, -1, self.client.createVisualShape(

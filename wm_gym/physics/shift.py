@@ -24,6 +24,8 @@ class Shift:
     """Degrees that the camera is raised."""
     stranger: bool = False
     """An object that no recording shows lies somewhere on the table; nothing collides with it."""
+    wanderer: bool = False
+    """The same object, which moves in a circle by itself, whatever the robot does."""
     mass: float = 1.0
     """Of the loose objects: a factor."""
     friction: float = 1.0
@@ -36,7 +38,9 @@ VISIBLE = {"size": Shift(size=1.35), "colour": Shift(colour=(0.55, 0.2, 0.75)),
 """Shifts that one picture shows."""
 HIDDEN = {"mass": Shift(mass=4.0), "friction": Shift(friction=0.3)}
 """Shifts that only motion shows."""
-SHIFTS = {**VISIBLE, **HIDDEN}
+MOVING = {"wanderer": Shift(wanderer=True)}
+"""Something moves that no action moves: the distractor of `wm_gym.evaluation.control`."""
+SHIFTS = {**VISIBLE, **HIDDEN, **MOVING}
 OF_LOOSE_OBJECTS = ("size", "colour", "mass", "friction")
 
 

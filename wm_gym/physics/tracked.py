@@ -50,6 +50,15 @@ class TrackedObject:
             parts += [np.sin(self.symmetry * yaw)[..., None], np.cos(self.symmetry * yaw)[..., None]]
         return np.concatenate(parts, axis=-1).astype(np.float32)
 
+    def yaw_error(self, found: np.ndarray, true: np.ndarray) -> np.ndarray:
+        """Degrees [...] between the turns of two `states` [..., D], 0 to 180 / symmetry; ValueError without a turn."""
+        if self.turn is None or min(found.shape[-1], true.shape[-1]) < self.read + 2:
+            raise ValueError(f"states have {found.shape[-1]} and {true.shape[-1]} columns and turn is {self.turn}; "
+                             f"expected {self.read + 2} columns of an object that turns: train the reader on all "
+                             "columns of TrackedObject.states")
+        yaw, true_yaw = (np.arctan2(x[..., self.read], x[..., self.read + 1]) for x in (found, true))
+        return np.degrees(np.abs(np.angle(np.exp(1j * (yaw - true_yaw))))) / self.symmetry
+
     def nudged(self, state: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         """A physics state [S] with the object 2 mm off in a random direction and turned by 3 degrees, either way.
 
@@ -72,11 +81,12 @@ class TrackedObject:
                  episodes) -> tuple[np.ndarray, np.ndarray]:
         """End-effector and object [E, n+1, D] read off made frames [E, n, H, W, 3], row 0 true, and where it is lost.
 
-        reader: frames -> [..., D], as `fit_state_decoder` learns the first `read` columns of `states`. lost bool
-        [E, n+1]: less than 0.3 of the pixels that physics shows (never where physics shows none).
+        reader: frames -> [..., D], as `fit_state_decoder` learns the first `read` columns of `states`, or all of them.
+        lost bool [E, n+1]: less than 0.3 of the pixels that physics shows (never where physics shows none).
         """
         lost = self.mask(made).sum((-2, -1)) < SEEN * self.mask(episodes.frames[:, 1:]).sum((-2, -1))
-        found = np.concatenate([self.states(episodes)[:, :1, :self.read], reader(made)], axis=1)
+        found = reader(made)
+        found = np.concatenate([self.states(episodes)[:, :1, :found.shape[-1]], found], axis=1)
         return found, np.concatenate([np.zeros((len(made), 1), bool), lost], axis=1)
 
 

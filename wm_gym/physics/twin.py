@@ -16,6 +16,7 @@ from wm_gym.physics.shift import as_shift
 MIN_PIXELS = 8  # of 64 x 64, that a body must show when an episode starts
 WAYS = "{'physics_state': vector} or {'episode': i, 't': k} (of the start bank)"
 WANDERING = 0.6  # share of the random episodes
+ORBIT, TURN = 0.04, 0.15  # metres and radians a step: the circle of a wanderer, 6 mm a step
 JOINTS = 21  # leading entries of a physics state that belong to the robot
 
 
@@ -80,6 +81,7 @@ class PandaTwin(gym.Env):
         action = spaces.check_actions([action], self.action_space, 1)[0]
         before = self.task.potentials()
         self.scene.move(self.task.command(action.astype(np.float64)))
+        self._wander()
         self._frame = self.scene.render()
         success = self.task.success()
         terms = {name: value - before[name] for name, value in self.task.potentials().items()}
@@ -143,13 +145,23 @@ class PandaTwin(gym.Env):
         self._frame = self.scene.render()
 
     def _place_stranger(self) -> None:
-        """Anywhere on the table, the same place for the same physics state."""
+        """Anywhere on the table, the same place for the same physics state; a wanderer's way begins there."""
         if self._stranger is not None:
             rng = np.random.default_rng(np.round(1e5 * np.abs(self.task.state())).astype(np.uint64))
             for _ in range(50):  # until the arm does not hide it
-                self.scene.place(self._stranger, [*rng.uniform(self.task.low[:2], self.task.high[:2]), 0.03])
+                self._stranger_at = rng.uniform(self.task.low[:2], self.task.high[:2])
+                self.scene.place(self._stranger, [*self._stranger_at, 0.03])
                 if self.scene.visible_pixels([self._stranger])[0] >= MIN_PIXELS:
                     break
+            self._angle, self._steps_wandered = rng.uniform(0, 2 * np.pi), 0
+
+    def _wander(self) -> None:
+        """Move a wanderer one step along its circle, which depends on the start's physics state and nothing else."""
+        if self.scene.shift.wanderer:
+            self._steps_wandered += 1
+            angle = self._angle + TURN * self._steps_wandered
+            way = np.array([np.cos(angle) - np.cos(self._angle), np.sin(angle) - np.sin(self._angle)])
+            self.scene.place(self._stranger, [*(self._stranger_at + ORBIT * way), 0.03])
 
     def _observation(self):
         if self.observation == "pixels":

@@ -53,6 +53,27 @@ def median(values: Sequence[float], confidence: float = CONFIDENCE) -> dict:
     return {"median": float(np.median(x)), "n": len(x), "low": low, "high": high, "p95": float(np.quantile(x, 0.95))}
 
 
+def ratio(above: Sequence[float], below: Sequence[float], confidence: float = CONFIDENCE) -> dict:
+    """{"ratio", "n", "low", "high"} of the means of paired values; None for all but n where those below are all 0.
+
+    The interval is a bootstrap's over pairs (percentile, 2,000 draws of seed 0), None for n < 2. ValueError for unequal
+    lengths, no value, or negative ones below.
+    """
+    above, below = _values(above), _values(below)
+    if len(above) != len(below) or (below < 0).any():
+        raise ValueError(f"{len(above)} values above and {len(below)} below, the smallest {below.min():g}; expected "
+                         "pairs, those below not negative")
+    if not below.any():
+        return {"ratio": None, "n": len(below), "low": None, "high": None}
+    found = {"ratio": float(above.mean() / below.mean()), "n": len(below), "low": None, "high": None}
+    if len(below) > 1:
+        rows = np.random.default_rng(0).integers(0, len(below), (2000, len(below)))
+        rows = rows[below[rows].any(1)]
+        drawn = above[rows].mean(1) / below[rows].mean(1)
+        found["low"], found["high"] = map(float, np.quantile(drawn, [(1 - confidence) / 2, (1 + confidence) / 2]))
+    return found
+
+
 def _values(values: Sequence[float]) -> np.ndarray:
     x = np.asarray(values, float)
     if x.ndim != 1 or not len(x) or not np.isfinite(x).all():
