@@ -37,7 +37,8 @@ def report_html(results, curve, config, film=None, timings=None, harder=None) ->
         chance = results["baselines"]["random"]
         tiles.append(("", f"{100 * chance['rate']:.0f} %",
                       f"success of random actions in physics ({chance['successes']} of {chance['n']})"))
-    return page(f"{results['world_name']}: trained in imagination, checked in physics", f"""<h1>Trained in imagination, checked in physics</h1>
+    return page(f"{results['world_name']}: trained in imagination, checked in physics", f"""
+<h1>Trained in imagination, checked in physics</h1>
 <p class="lead">A {text(config['algo'].upper())} policy learned from pixels inside
 <code>{text(config['env_id'])}</code>, a video world model that imagines every frame.
 The same policy was then run in the simulator <code>{text(results['twin_id'])}</code>,
