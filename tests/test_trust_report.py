@@ -159,7 +159,7 @@ def test_the_verdict_comes_first_with_its_numbers(html, made):
     assert headline(read_measurements(made)) in words
     for said in ("Believe Tiny-v0 for 15 steps (1.5 s) from a start", "The object is lost in 33 % [14 to 61 %] of 12",
                  "wm-gym record wm_gym/TinyPyBullet-v0 --policy noisy", "teleport: in 50 % [38 to 62 %] of 60 episodes",
-                 "A shift of mass goes unnoticed: AUROC 0.55", "0.39 cm", "31.5", "promised were 90%"):
+                 "A shift of mass goes unnoticed: AUROC 0.55", "0.39 cm", "31.5", "promised were 90 %"):
         assert said in words, said
     assert html.index('class="verdict"') < min(html.index(f'id="{name}"') for name, *_ in SECTIONS)
 

@@ -90,8 +90,13 @@ def _next(found: Found, wrong: list) -> str:
     for each in wrong:
         remedies.setdefault(each.then, []).append(each)
     items = "".join(f"<li>{text(then)}<small>because: {text(' '.join(each.what for each in reasons))}</small>"
-                    f"<pre><code>{text(reasons[0].command)}</code></pre></li>" for then, reasons in remedies.items())
+                    f"<pre><code>{text(_lines(reasons))}</code></pre></li>" for then, reasons in remedies.items())
     return f"<h3>Do this next</h3><ol class='next'>{items}</ol>"
+
+
+def _lines(reasons: list) -> str:
+    """The commands of a remedy, each once, a line each."""
+    return "\n".join(dict.fromkeys(each.command for each in reasons))
 
 
 def _section(name: str, title: str, build: Callable[[Found], str], found: Found) -> str:

@@ -27,11 +27,11 @@ def survival(curves: Mapping[str, Mapping[str, Any]]):
     """Share of roll-outs that are still right, with 95 % bands, from `time_to_failure` by roller."""
     figure, (axis,) = axes(1, SIZE)
     for name, curve in curves.items():
-        style = {"step": "post", "color": _colour(name)}
-        axis.fill_between(curve["seconds"], _percent(curve["low"]), _percent(curve["high"]), alpha=0.15, linewidth=0,
-                          step="post", color=_colour(name))
-        axis.plot(curve["seconds"], _percent(curve["surviving"]), drawstyle="steps-post", color=style["color"],
-                  linewidth=2.2 if name == "world" else 1.4, label=name_of(name))
+        main = name == "world"
+        axis.fill_between(curve["seconds"], _percent(curve["low"]), _percent(curve["high"]), linewidth=0, step="post",
+                          alpha=0.22 if main else 0.09, color=_colour(name))
+        axis.plot(curve["seconds"], _percent(curve["surviving"]), drawstyle="steps-post", color=_colour(name),
+                  linewidth=2.2 if main else 1.4, label=name_of(name), zorder=3 if main else 2)
     axis.set(ylim=(-2, 103), xlim=(0, None), xlabel="seconds", ylabel="roll-outs still right, %")
     _legend(axis)
     return figure
@@ -65,29 +65,37 @@ def fidelity_lines(found: Mapping[str, Any], metric: str, label: str, rollers: S
     return figure
 
 
-def intervals(rows: Sequence[tuple[str, Mapping[str, Any] | None, str]], label: str, times: float = 1.0,
-              line: float | None = None, limits: tuple[float, float] | None = None):
-    """Dots with their 95 % intervals, one a row: (name, statistic, roller that colours it), top to bottom.
+def intervals(rows: Sequence[tuple[str, Mapping[str, Mapping[str, Any] | None]]], label: str, times: float = 1.0,
+              line: float | None = None, limits: tuple[float | None, float | None] = (None, None)):
+    """Dots with their 95 % intervals: (name, statistic by roller) a row, top to bottom.
 
     line: where a vertical line stands for chance or zero.
     """
-    figure, (axis,) = axes(1, (4.6, 0.75 + 0.33 * len(rows)))
-    for y, (_, stat, roller) in enumerate(reversed(rows)):
-        middle, low, high = middle_of(stat) if stat else (None, None, None)
-        if middle is None:
-            axis.text(0.02, y, "undefined", color=GREY, fontsize=9, va="center",
-                      transform=axis.get_yaxis_transform())
-            continue
-        if low is not None:
-            axis.plot([times * low, times * high], [y, y], color=_colour(roller), linewidth=5, alpha=0.3,
-                      solid_capstyle="round")
-        axis.plot(times * middle, y, "o", color=_colour(roller), markersize=6)
+    rollers = list(dict.fromkeys(name for _, stats in rows for name in stats))
+    figure, (axis,) = axes(1, (4.6, 0.9 + (0.16 + 0.15 * len(rollers)) * len(rows)))
+    for y, (_, stats) in enumerate(reversed(rows)):
+        for k, (roller, stat) in enumerate(stats.items()):
+            _interval(axis, y + 0.6 * ((len(stats) - 1) / 2 - k) / max(len(stats), 1), stat, roller, times)
     if line is not None:
         axis.axvline(line, color=GREY, linewidth=1)
-    axis.set_yticks(range(len(rows)), [name for name, *_ in reversed(rows)])
-    axis.set(ylim=(-0.6, len(rows) - 0.4), xlabel=label, **({"xlim": limits} if limits else {}))
+    axis.set_yticks(range(len(rows)), [name for name, _ in reversed(rows)])
+    axis.set(ylim=(-0.6, len(rows) - 0.4), xlabel=label, xlim=limits)
     axis.grid(axis="y", visible=False)
+    for roller in rollers:
+        axis.plot([], [], "o", color=_colour(roller), label=name_of(roller), markersize=6)
+    figure.legend(frameon=False, fontsize=8.5, loc="outside upper center", ncols=2)
     return figure
+
+
+def _interval(axis, y: float, stat: Mapping[str, Any] | None, roller: str, times: float) -> None:
+    middle, low, high = middle_of(stat) if stat else (None, None, None)
+    if middle is None:
+        axis.text(0.02, y, "undefined", color=GREY, fontsize=8, va="center", transform=axis.get_yaxis_transform())
+        return
+    if low is not None:
+        axis.plot([times * low, times * high], [y, y], color=_colour(roller), linewidth=5, alpha=0.3,
+                  solid_capstyle="round")
+    axis.plot(times * middle, y, "o", color=_colour(roller), markersize=6)
 
 
 def reliability_diagram(dense: Mapping[str, Mapping[str, Any]]):
@@ -127,7 +135,7 @@ def coverage_dots(coverage: Mapping[str, Mapping[str, Any]], promised: float | N
     """Share of episodes within the bound up to each horizon, with 95 % intervals and what was promised."""
     figure, (axis,) = axes(1, SIZE)
     if promised is not None:
-        axis.axhline(100 * promised, color=GREY, linewidth=1, label=f"promised, {promised:.0%}")
+        axis.axhline(100 * promised, color=GREY, linewidth=1, label=f"promised, {100 * promised:.0f} %")
     _dots(axis, range(len(coverage)), [[100 * v for v in middle_of(stat)] for stat in coverage.values()], WORLD,
           "within the bound", "o")
     axis.set(xticks=range(len(coverage)), xticklabels=[key.split("_")[-1] for key in coverage],

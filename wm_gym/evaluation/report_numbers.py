@@ -12,7 +12,7 @@ MIDDLES = ("median", "median_cm", "mean")
 
 def number(value: float | None, digits: int = 1, unit: str = "") -> str:
     """A number with its unit, "undefined" for None."""
-    return "undefined" if value is None else f"{value:.{digits}f}{unit}"
+    return "undefined" if value is None else f"{round(value, digits) + 0.0:.{digits}f}{unit}"  # + 0.0: no "-0.0"
 
 
 def percent(value: float | None, digits: int = 0) -> str:
@@ -65,7 +65,7 @@ def _parts(stat: Mapping[str, Any], digits: int) -> tuple[str, str]:
         return "undefined", "no such case, n = 0"
     if "rate" in stat:
         return percent(middle), f"{100 * low:.0f} to {100 * high:.0f} %"
-    return number(middle, digits), "" if low is None else f"{low:.{digits}f} to {high:.{digits}f}"
+    return number(middle, digits), "" if low is None else f"{number(low, digits)} to {number(high, digits)}"
 
 
 def _small(words: str) -> str:

@@ -8,9 +8,7 @@ from wm_gym.evaluation import report_figures as figures
 from wm_gym.evaluation.policies import policy_figure
 from wm_gym.evaluation.report_figures import name_of
 from wm_gym.evaluation.report_films import pair
-from wm_gym.evaluation.report_numbers import cell, group, percent, row, stated, table
-from wm_gym.evaluation.report_figures import name_of
-from wm_gym.evaluation.report_films import pair
+from wm_gym.evaluation.report_numbers import cell, group, number, percent, row, stated, table
 from wm_gym.evaluation.verdict import (
     Found,
     believed,
@@ -27,6 +25,7 @@ STYLE = """
 main { max-width: 1040px; } h3 { font-size: 16px; margin: 14px 0 6px; } ul, ol { margin: 0 0 8px; padding-left: 20px; }
 li { margin: 0 0 6px; } .tile b { font-size: 26px; }
 .next li { margin-bottom: 14px; } .next small { white-space: normal; margin: 2px 0 0; } .next pre { margin-top: 4px; }
+pre { white-space: pre-wrap; overflow-wrap: anywhere; }
 .numbers { font-size: 14.5px; } .numbers th { font-weight: 500; } .numbers tr:first-child th { color: var(--soft); }
 .numbers td { white-space: nowrap; } .numbers tr > th:first-child { min-width: 130px; }
 .numbers .world th, .numbers .world td { background: #eef4fb; } .numbers .world th { color: var(--world); }
@@ -37,6 +36,7 @@ figure.film div { display: grid; grid-template-columns: repeat(3, 1fr); font-siz
 .gallery { display: grid; grid-template-columns: repeat(auto-fill, minmax(200px, 1fr)); gap: 14px; margin: 10px 0; }
 figcaption { font-size: 13px; color: var(--soft); line-height: 1.35; margin-top: 4px; }
 figcaption b { color: var(--ink); }
+section > img { max-width: min(100%, 560px); margin: 6px 0; }
 .missing { color: var(--soft); } .figures { align-items: start; }
 """
 SPEARMAN = "one side does not vary"
@@ -63,7 +63,7 @@ def _trust_tile(found: Found):
     if promise := calibration(found):
         steps, fps = believed(promise), found["setting"].get("fps")
         yield ("world", f"{steps / fps:g} s" if fps else f"{steps} steps",
-               f"trust horizon from a start ({steps} steps, in {1 - promise.alpha:.0%} of episodes)")
+               f"trust horizon from a start ({steps} steps, in {percent(1 - promise.alpha)} of episodes)")
 
 
 def _life_tile(found: Found):
@@ -96,7 +96,7 @@ def _coverage_tile(found: Found):
     if kept := found.get("uncertainty", {}).get("coverage"):
         key, stat = list(kept.items())[-1]
         promise = calibration(found)
-        wanted = f" (promised: {1 - promise.alpha:.0%})" if promise else ""
+        wanted = f" (promised: {percent(1 - promise.alpha)})" if promise else ""
         yield ("", percent(stat["rate"]), f"of {stat['n']} episodes within the error bound{wanted}")
 
 
@@ -152,15 +152,14 @@ def fidelity(found: Found) -> str:
     data = found["fidelity"]
     first = data[f"at_{data['horizons'][0]}"]
     rollers = [name for name in ("world", "physics", "frozen", "deaf", "mirrored") if name in first]
-    rows = []
-    for t in data["horizons"]:
-        at = data[f"at_{t}"]
-        rows.append(group(f"after step {t}", 4))
-        rows += [row(name_of(name), [cell(at[name][key]) for key in (
-            "end_effector_cm_median", "end_effector_cm_p95", "psnr_db")], name) for name in rollers]
-        rows.append(row("tokenizer's round trip", ["<td></td>", "<td></td>", cell(at["round_trip_psnr_db"])]))
-        rows.append(row("pose that the world integrates", [cell(at["integrated_pose_cm_median"], 2), "<td></td>",
-                                                           "<td></td>"]))
+    every = [data[f"at_{t}"] for t in data["horizons"]]
+    rows = [row(name_of(name), [*(_read_off(at[name]) for at in every), *(cell(at[name]["psnr_db"]) for at in every)],
+                name) for name in rollers]
+    empty = ["<td></td>"] * len(every)
+    rows.append(row("tokenizer's round trip", empty + [cell(at["round_trip_psnr_db"]) for at in every]))
+    rows.append(row("pose that the world integrates",
+                    [cell(at["integrated_pose_cm_median"], 2) for at in every] + empty))
+    head = [f"{what} at {t}" for what in ("end-effector, cm,", "PSNR, dB,") for t in data["horizons"]]
     drawn = [name for name in rollers if name != "physics"]
     error, look = (figures.fidelity_lines(data, *each) for each in (
         ("end_effector_cm_median", "end-effector's error, cm", rollers), ("psnr_db", "PSNR, dB", drawn)))
@@ -168,9 +167,15 @@ def fidelity(found: Found) -> str:
 by a network whose own error on true frames is {data['decoder_median_cm']:.2f} cm (median; 95th percentile
 {data['decoder_p95_cm']:.2f} cm): nothing below that can be told.</p>
 <div class="figures">{picture(error, 'end-effector error by step')}{picture(look, 'PSNR by step')}</div>
-{table(['', 'end-effector, cm', '95th percentile, cm', 'PSNR, dB'], rows)}
-{_note('Medians of errors, means of PSNR, without intervals. No world can look better than its tokenizer: its round '
+{table(['', *head], rows)}
+{_note('Medians of errors over their 95th percentiles, means of PSNR, without intervals. PSNR stops at 68 dB, a copy, '
+       'which physics is here by definition. No world can look better than its tokenizer: its round '
        'trip is the ceiling of PSNR.')}"""
+
+
+def _read_off(at: dict[str, float]) -> str:
+    return (f"<td>{number(at['end_effector_cm_median'])}"
+            f"<small>95th {number(at['end_effector_cm_p95'])}</small></td>")
 
 
 def control(found: Found) -> str:
@@ -185,8 +190,7 @@ def _delta_psnr(rollers: dict[str, Any]) -> str:
     kinds = ("random", "shuffled", "mirrored")
     rows = [row(name_of(name), [cell(stats[kind]) for kind in (*kinds, "psnr_true_db")], name)
             for name, stats in rollers.items()]
-    drawn = [(f"{kind}: {name_of(name)}", rollers[name][kind], name) for kind in kinds for name in rollers
-             if name != "physics"]
+    drawn = [(kind, {name: rollers[name][kind] for name in rollers if name != "physics"}) for kind in kinds]
     figure = figures.intervals(drawn, "PSNR lost under other actions, dB", line=0)
     return f"""<h3>Does it matter what it is told?</h3>
 <p>PSNR under the true actions less PSNR under others, four steps on unless asked otherwise. 0 dB is a world that does
@@ -197,8 +201,9 @@ not listen; the tokenizer's row is the most that a perfect world could show.</p>
 
 def _directions(data: dict[str, Any]) -> str:
     rollers = {name: rows for name, rows in data.items() if name != "carried_out_by_physics"}
-    drawn = [(f"{name_of(name)}, {'read' if source == 'frames' else 'stated'}", stats["within_45"], name)
-             for name, rows in rollers.items() for source, stats in rows.items()]
+    drawn = [(words, {name: rows[source]["within_45"] for name, rows in rollers.items() if source in rows})
+             for source, words in (("frames", "read off frames"), ("proprioception", "stated pose"))]
+    drawn = [(words, stats) for words, stats in drawn if stats]
     figure = figures.intervals(drawn, "within 45 degrees of the command, %", 100, limits=(-3, 103))
     rows = [row(f"{name_of(name)}, {'read off frames' if source == 'frames' else 'stated pose'}", [
         cell(stats["same_side"]), cell(stats["within_45"]), _share(stats["chance_within_45"], "one start only"),
@@ -251,12 +256,12 @@ def _kept(data: dict[str, Any], share: float | None) -> str:
         return ('<p class="missing">Coverage, limit and trust horizon are undefined: this world has no calibration. '
                 '<code>wm-gym calibrate WORLD DATASET</code> makes one.</p>')
     rows = [row(f"error within the bound up to step {key.split('_')[-1]}", [
-        cell(stat), f"<td>at least {share:.0%}</td>"]) for key, stat in data["coverage"].items()]
+        cell(stat), f"<td>at least {percent(share)}</td>"]) for key, stat in data["coverage"].items()]
     rows.append(row("episodes that pass the limit of doubt", [cell(data["limit"]),
-                                                              f"<td>at most {1 - share:.0%}</td>"]))
+                                                              f"<td>at most {percent(1 - share)}</td>"]))
     rows.append(row("moments at which the trust horizon kept its word", [
         f"<td>{percent(data['trust']['kept'], 1)}<small>{data['trust']['moments']:,} moments, no interval</small></td>",
-        f"<td>at least {share:.0%}</td>"]))
+        f"<td>at least {percent(share)}</td>"]))
     return table(["", "measured", "promised"], rows)
 
 
@@ -290,8 +295,7 @@ def violations(found: Found) -> str:
     data = found["violations"]
     rows, floor = data["violations"], violation_floor(data["violations"])
     beside = [name for name in ("world", floor) if name]
-    drawn = [(f"{kind}: {'the world' if name == 'world' else 'floor'}", rows[name][kind]["episodes"], name)
-             for kind in rows["world"] for name in beside]
+    drawn = [(kind, {name: rows[name][kind]["episodes"] for name in beside}) for kind in rows["world"]]
     lines = [row(kind, [cell(own["episodes"]), cell(rows[floor][kind]["episodes"]) if floor else cell(None, 0,
              "no floor measured"), cell(own["per_100_frames"], 2), _excess(own), _share(own["abstained"], "")])
              for kind, own in rows["world"].items()]

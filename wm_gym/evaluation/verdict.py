@@ -14,6 +14,7 @@ from wm_gym.calibration import Calibration
 from wm_gym.evaluation.report_numbers import middle_of, number, percent, stated
 
 LOST = 0.05  # share of roll-outs without their object, above which it counts as lost
+OFF = 1.0  # cm, below which a position's error is not called a failure
 TIMES_FLOOR = 2.0  # times the floor: an error that the reading or chaos alone does not explain
 DISPLACED = (0.8, 1.25)  # of the way that physics moves the object
 COLOUR = 10.0  # Delta E over the tokenizer's
@@ -39,11 +40,12 @@ def headline(found: Found) -> str:
     world, promise, life = found["setting"].get("world", "This world"), calibration(found), lifetime(found, "world")
     parts = []
     if promise:
-        steps, share = believed(promise), f"{1 - promise.alpha:.0%}"
+        steps, share = believed(promise), percent(1 - promise.alpha)
         parts.append(f"Believe {world} for {in_time(found, steps)} from a start" if steps else
                      f"From a start, not even the first step of {world} stays right in {share} of the episodes")
     if life:
-        after = ("most roll-outs last as long as they were watched" if life["median_s"] is None else
+        after = (f"more than half of its roll-outs outlast the {life['seconds'][-1]:g} s that were watched"
+                 if life["median_s"] is None else
                  f"half of its roll-outs have the object in a wrong place after {life['median_s']:g} s")
         parts.append(f"{after[0].upper()}{after[1:]}")
     count = len(failures(found))
@@ -111,7 +113,7 @@ def violation_floor(rows: dict) -> str | None:
 def _promise(found: Found) -> Iterator[str]:
     if not (promise := calibration(found)):
         return
-    share, steps = f"{1 - promise.alpha:.0%}", believed(promise)
+    share, steps = percent(1 - promise.alpha), believed(promise)
     how = f"stays below that of a picture one step late ({promise.tolerance:.3f}) in {share} of the episodes"
     yield (f"Horizon: for {in_time(found, steps)} from a start the error {how}, calibrated on {promise.measured_on}." if
            steps else f"Horizon: none. For no step from a start is it known that the error {how}.")
@@ -157,9 +159,9 @@ def _object_lost(drift: dict, found: Found) -> Iterator[Failure]:
     lost, floor = drift[key]["world"]["lost"], drift[key].get("tokenizer", {}).get("lost")
     if lost["n"] and lost["rate"] > max(LOST, floor["rate"] or 0 if floor else 0):
         beside = f"; physics through the tokenizer: {stated(floor)}" if floor else ""
+        beside += "; the intervals overlap, more episodes would tell" if floor and lost["low"] <= floor["high"] else ""
         yield Failure(f"The object is lost in {stated(lost)} of {lost['n']} roll-outs after {seconds_of(key):g} s"
-                      f"{beside}.", "Record episodes in which the arm hides the object and shows it again.",
-                      _record(found, "noisy", "hidden"))
+                      f"{beside}.", HIDDEN, _record(found, "noisy", "hidden"))
 
 
 def _object_off(drift: dict, found: Found) -> Iterator[Failure]:
@@ -167,7 +169,7 @@ def _object_off(drift: dict, found: Found) -> Iterator[Failure]:
     rows = drift[key]
     own = rows["world"]["object_cm"]
     floors = {name: rows[name]["object_cm"]["median"] for name in ("nudged", "tokenizer") if name in rows}
-    if floors and own["median"] > TIMES_FLOOR * (floor := max(floors.values())):
+    if floors and own["median"] > max(OFF, TIMES_FLOOR * (floor := max(floors.values()))):
         yield Failure(f"The object is {stated(own, 1, ' cm')} off after {seconds_of(key):g} s (median), more than "
                       f"{TIMES_FLOOR:g} times the larger floor of {floor:.1f} cm.",
                       "Record more contact: episodes that push the object, well and badly.",
@@ -226,9 +228,9 @@ def _breaks_laws(violations: dict, found: Found) -> Iterator[Failure]:
     broken = {kind: (own["episodes"], rows[name][kind]["episodes"]) for kind, own in rows["world"].items()
               if own["episodes"]["low"] > rows[name][kind]["episodes"]["high"]}
     for kind, (own, floor) in sorted(broken.items(), key=lambda pair: -pair[1][0]["rate"]):
+        then, policy = REMEDIES.get(kind, ("Record more episodes like these.", "mix"))
         yield Failure(f"Violations, {kind}: in {stated(own)} of {own['n']} episodes, above the floor of "
-                      f"{stated(floor)}.", REMEDIES.get(kind, "Record more episodes like these."),
-                      _record(found, "noisy", kind.replace(" ", "-")))
+                      f"{stated(floor)}.", then, _record(found, policy, kind.replace(" ", "-")))
 
 
 def _not_covered(known: dict, found: Found) -> Iterator[Failure]:
@@ -241,13 +243,13 @@ def _not_covered(known: dict, found: Found) -> Iterator[Failure]:
     kept = max((known["coverage"] or {}).items(), key=lambda item: int(item[0].split("_")[-1]), default=None)
     if kept and kept[1]["high"] < share:
         yield Failure(f"The bound holds in {stated(kept[1])} of {kept[1]['n']} episodes up to step "
-                      f"{kept[0].split('_')[-1]}, promised were {share:.0%}.",
-                      "These episodes are unlike those of the calibration: calibrate anew on such ones.",
+                      f"{kept[0].split('_')[-1]}, promised were {percent(share)}.",
+                      ANEW,
                       _calibrate(found))
     trust = known["trust"]
     if trust and trust["kept"] < share:
         yield Failure(f"The trust horizon kept its word at {percent(trust['kept'])} of {trust['moments']:,} moments, "
-                      f"promised were {share:.0%}.", "Calibrate anew, on more episodes.", _calibrate(found))
+                      f"promised were {percent(share)}.", ANEW, _calibrate(found))
 
 
 def _no_better_than_the_clock(known: dict, found: Found) -> Iterator[Failure]:
@@ -266,7 +268,7 @@ def _shifts_unseen(shifts: dict, found: Found) -> Iterator[Failure]:
     for name, score in scores.items():
         if score is not None and score < NOTICED:
             yield Failure(f"A shift of {name} goes unnoticed: AUROC {score:.2f} (chance 0.5, {shifts['starts']} "
-                          "starts).", f"Expect no warning there; record episodes under another {name}, and calibrate.",
+                          "starts).", "Expect no warning there; record episodes under such shifts, and calibrate on them.",
                           _record(found, "mix", name) + f" --env-kwargs '{{\"shift\": \"{name}\"}}'")
 
 
@@ -278,15 +280,17 @@ def _flatters_policies(policies: dict, found: Found) -> Iterator[Failure]:
                       _record(found, "agent:AGENT", "policies"))
 
 
+ANEW = "Calibrate anew, on more episodes like the ones that were measured here."
+HIDDEN = "Record episodes in which the arm hides the object and shows it again."
 REMEDIES = {
-    "disappearance": "Record episodes in which the arm hides the object and shows it again.",
-    "duplication": "Record episodes in which the arm hides the object and shows it again.",
-    "change of size": "Record the object in every place and pose, and partly hidden.",
-    "teleport": "Record more contact: fast pushes and slips.",
-    "motion without contact": "Record near misses: the arm passes close by and the object rests.",
-    "interpenetration": "Record more contact: slow and fast pushes from all sides.",
-    "off its kinematics": "Record random actions: the arm in every pose.",
+    "disappearance": (HIDDEN, "noisy"), "duplication": (HIDDEN, "noisy"),
+    "change of size": ("Record the object in every place and pose, and partly hidden.", "mix"),
+    "teleport": ("Record more contact: fast pushes and slips.", "noisy"),
+    "motion without contact": ("Record near misses: the arm passes close by and the object rests.", "near-miss"),
+    "interpenetration": ("Record more contact: slow and fast pushes from all sides.", "noisy"),
+    "off its kinematics": ("Record random actions: the arm in every pose.", "random"),
 }
+"""What to record where a law is broken, and by which policy."""
 RULES: tuple[tuple[str, Callable[[dict, Found], Iterator[Failure]]], ...] = (
     ("drift", _object_lost), ("drift", _object_off), ("drift", _moves_too_much), ("drift", _colour_drifts),
     ("control", _disobeys), ("control", _restless), ("violations", _breaks_laws), ("uncertainty", _not_covered),
@@ -294,13 +298,13 @@ RULES: tuple[tuple[str, Callable[[dict, Found], Iterator[Failure]]], ...] = (
 
 
 def _median_life(life: dict) -> str:
-    return f"no median ({life['undefined']})" if life["median_s"] is None else f"median {life['median_s']:g} s"
+    return f"undefined, {life['undefined']}" if life["median_s"] is None else f"median {life['median_s']:g} s"
 
 
 def _counted(count: int) -> str:
     if not count:
-        return "No rule below found anything to mend in what was measured"
-    return f"{count} thing{'s are' if count > 1 else ' is'} to be mended"
+        return "No rule found anything to mend in what was measured"
+    return f"{count} finding{'s' * (count > 1)} below call{'s' * (count == 1)} for action"
 
 
 def _world(found: Found) -> str:
