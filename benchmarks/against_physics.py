@@ -22,7 +22,7 @@ from wm_gym.evaluation.policies import evaluate_policies
 from wm_gym.rl.agent_folder import load_agent
 from wm_gym.rl.callbacks import CURVE_FILE, read_curve
 from wm_gym.rl.physics_check import CHECKS_FILE, read_checks
-from wm_gym.rl.report import PHYSICS, WORLD, axes
+from wm_gym.page import PHYSICS, WORLD, axes
 from wm_gym.shared import load_world
 
 

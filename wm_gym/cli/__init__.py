@@ -11,9 +11,9 @@ import sys
 from collections.abc import Sequence
 
 from wm_gym import __version__
-from wm_gym.cli import agent, world
+from wm_gym.cli import agent, evaluation, world
 
-COMMANDS = (*world.COMMANDS, *agent.COMMANDS)
+COMMANDS = (*world.COMMANDS, *evaluation.COMMANDS, *agent.COMMANDS)
 GROUPS = {"agent": "train, clone or evaluate a policy"}
 
 

@@ -12,10 +12,10 @@ import numpy as np
 
 from wm_gym.evaluation.agreement import agreement, split_half
 from wm_gym.files import write_json
+from wm_gym.page import GREY, axes
 from wm_gym.registration import NAMESPACE, catalogue_folders
 from wm_gym.rl.agent_folder import TENSORS_FILE, Agent, load_agent
 from wm_gym.rl.evaluate import evaluate_matched
-from wm_gym.rl.report import GREY, axes
 from wm_gym.spec import WorldSpec
 from wm_gym.world import find_world
 
@@ -65,7 +65,12 @@ def world_of(agent: Agent) -> str | Path:
 
 
 def policy_plot(policies: list[dict[str, Any]], path: Path) -> None:
-    """Write a PNG: a dot a policy, success in its world over success in physics, with 95 % intervals."""
+    """Write `policy_figure` as a PNG."""
+    policy_figure(policies).savefig(path, dpi=170)
+
+
+def policy_figure(policies: list[dict[str, Any]]):
+    """A dot a policy, success in its world over success in physics, with 95 % intervals; a matplotlib figure."""
     figure, (axis,) = axes(1, (4.8, 4.6))
     axis.plot([0, 100], [0, 100], color=GREY, linewidth=1)
     for name in sorted({policy["world_name"] for policy in policies}):
@@ -75,7 +80,7 @@ def policy_plot(policies: list[dict[str, Any]], path: Path) -> None:
     axis.set(xlim=(-3, 103), ylim=(-3, 103), xlabel="success in physics, %", ylabel="success in the world, %",
              aspect="equal")
     axis.legend(frameon=False)
-    figure.savefig(path, dpi=170)
+    return figure
 
 
 def summary(results: dict[str, Any]) -> str:

@@ -1,0 +1,264 @@
+"""Does the page of a world's measurements say what was measured, all of it and nothing else, without a network?"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from html.parser import HTMLParser
+
+import numpy as np
+import pytest
+
+from wm_gym.calibration import Calibration
+from wm_gym.cli import main
+from wm_gym.evaluation.agreement import agreement, split_half
+from wm_gym.evaluation.calibration import coverage, ranks_errors
+from wm_gym.evaluation.report import MEASURED, SECTIONS, read_measurements, report_html, write_trust_report
+from wm_gym.evaluation.report_films import overlay
+from wm_gym.evaluation.survival import time_to_failure
+from wm_gym.evaluation.uncertainty import dense_calibration
+from wm_gym.evaluation.verdict import failures, headline, trusted
+from wm_gym.files import write_json
+from wm_gym.rl.statistics import mean, median, rate
+
+EPISODES, STEPS, FPS = 12, 20, 10
+ROLLERS = {"world": 1.0, "physics": 0.1, "tokenizer": 0.2, "nudged": 0.4, "frozen": 3.0}
+VOID = ("br", "hr", "img", "input", "link", "meta")
+
+
+def made_drift(rng, lost=4):
+    """What `drift` returns, of a world that loses the object in `lost` of 12 roll-outs."""
+    def stats(times, gone):
+        near = times * rng.uniform(0.5, 1.5, EPISODES)
+        return {"object_cm": median(2 * near), "end_effector_cm": median(near),
+                "lost": rate(np.arange(EPISODES) < gone), "displacement": median(1 + 0.1 * near),
+                "mask_iou": mean(0.9 - 0.1 * near), "colour_distance": mean(5 * near), "psnr_db": mean(30 - near)}
+    result = {f"at_{s}s": {name: stats(s * times, lost * (name == "world")) for name, times in ROLLERS.items()}
+              for s in (1, 2)}
+    walks = rng.random((EPISODES, STEPS)).cumsum(1)
+    life = {name: time_to_failure(times * walks, 5.0, FPS) for name, times in ROLLERS.items()}
+    return result | {"counted": {f"at_{s}s": rate(np.ones(EPISODES, bool)) for s in (1, 2)}, "time_to_failure": life}
+
+
+def made_fidelity():
+    at = {name: {"end_effector_cm_median": times, "end_effector_cm_p95": 3 * times, "psnr_db": 30 - times}
+          for name, times in (ROLLERS | {"deaf": 4.0, "mirrored": 6.0}).items() if name not in ("tokenizer", "nudged")}
+    more = {"integrated_pose_cm_median": 0.05, "round_trip_psnr_db": 31.5, "delta_psnr_true_minus_mirrored_db": 5.0}
+    return {"episodes": EPISODES, "horizons": [1, 10], "back-end": "torch", "decoder_median_cm": 0.387,
+            "decoder_p95_cm": 1.2, "at_1": at | more, "at_10": at | more}
+
+
+def made_control(rng, hits=11):
+    gain = {name: {key: mean(rng.normal(level, 1, EPISODES)) for key in ("psnr_true_db", "random", "shuffled",
+                                                                         "mirrored")}
+            for name, level in (("world", 4), ("tokenizer", 6), ("deaf", 0))}
+    way = {name: {"frames": {"same_side": rate(np.arange(12) < n), "within_45": rate(np.arange(12) < n),
+                             "chance_within_45": None, "along_cm": mean(rng.normal(4, 1, 12))}}
+           for name, n in (("world", hits), ("physics", 12))}
+    cm = {f"{key}_cm" if key != "n" else key: value for key, value in median(rng.random(EPISODES)).items()}
+    rest = {name: {"frame_change": mean(rng.random(5)), "flicker": mean([0.4]), "frames": cm, "proprioception": cm}
+            for name in ("world", "tokenizer")}
+    return {"delta_psnr": gain, "directions": {"carried_out_by_physics": rate([True] * 12), **way}, "no_op": rest}
+
+
+def made_uncertainty(rng):
+    error = rng.random((EPISODES, STEPS, 4, 4)) * np.linspace(0.1, 1, STEPS)[:, None, None]
+    doubt = np.broadcast_to(np.array([0.2, 0.3, 0.3, 0.2])[:, None, None], (EPISODES, STEPS, 4, 4, 4))
+    dense = dense_calibration(doubt, error, np.array([0.1, 0.3, 0.6]))
+    of_frames, steps = error.mean((2, 3)), (1, 10, 20)
+    ranks = ranks_errors(np.ones_like(of_frames), of_frames, steps, resamples=20)
+    return {"episodes": EPISODES, "dense": {"autoregressive": dense, "teacher_forced": dense}, "ranks": ranks,
+            "coverage": coverage(of_frames, np.full_like(of_frames, 0.5), 0.9, steps), "limit": rate([True] * 12),
+            "trust": {"moments": 252, "kept": 0.5}}
+
+
+def made_violations():
+    def found(n):
+        return {"per_100_frames": n / 2, "episodes": rate(np.arange(60) < n), "excess_median": 0.5 if n else None,
+                "excess_worst": 1.0 if n else None, "unit": "cm", "abstained": 0.25}
+    rows = {"world": {"teleport": found(30), "duplication": found(0)},
+            "physics through the tokenizer": {"teleport": found(1), "duplication": found(0)}}
+    quality = {"teleport": {"recall": rate([True] * 9 + [False]), "precision": None, "false_events": 0}}
+    worst = [{"class": "teleport", "severity": 1.0, "unit": "cm", "episode": 3, "step": 7, "frame": 0}]
+    return {"world": "Tiny-v0", "episodes": 60, "steps": STEPS, "limits": {"teleport": float("inf")},
+            "detector": quality, "violations": rows, "worst": worst}
+
+
+def made_policies(rng):
+    world, physics = rng.random((4, 30)) < 0.7, rng.random((4, 30)) < 0.5
+    rows = [{"agent": f"agent-{i}", "world_name": "Tiny-v0", "world": rate(w), "physics": rate(p)}
+            for i, (w, p) in enumerate(zip(world, physics))]
+    return {"episodes": 30, "seed": 0, "policies": rows,
+            "agreement": {"all": {**agreement(world, physics), "physics_split_half": split_half(physics)}}}
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    """A folder with every measurement of a world that is good at some things."""
+    folder, rng = tmp_path_factory.mktemp("measured"), np.random.default_rng(0)
+    promise = Calibration(0.1, 2.5, 0.4, 0.2, [[0.0, 15], [0.3, 0]], 100, STEPS, "100 episodes of held-out")
+    auroc = {"score": 0.97, "unrest": 0.97, "novelty": 0.7}
+    write_json(folder / "setting.json", {
+        "world": "Tiny-v0", "world_folder": "envs/Tiny-v0", "twin": "wm_gym/TinyPyBullet-v0", "episodes": EPISODES,
+        "fps": FPS, "horizon": STEPS, "seed": 0, "calibration": asdict(promise), "trained_on": "<b>two</b> & more"})
+    measured = {"fidelity": made_fidelity(), "drift": made_drift(rng), "control": made_control(rng),
+                "uncertainty": made_uncertainty(rng), "violations": made_violations(), "policies": made_policies(rng),
+                "shifts": {"visible": {"size": auroc}, "hidden": {"mass": {"auroc": 0.55}}, "starts": 30}}
+    for name, value in measured.items():
+        write_json(folder / f"{name}.json", value)
+    frames = rng.integers(0, 255, (2, STEPS + 1, 16, 16, 3), np.uint8)
+    np.savez(folder / "films.npz", world=frames, physics=frames[::-1], worst_frames=frames[:1, :2],
+             uncertainty=rng.random((2, STEPS, 4, 4)).astype(np.float16))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def html(made):
+    return write_trust_report(made).read_text()
+
+
+@pytest.fixture
+def copy(made, tmp_path):
+    """The folder again, to spoil."""
+    for path in made.iterdir():
+        (tmp_path / path.name).write_bytes(path.read_bytes())
+    return tmp_path
+
+
+class Page(HTMLParser):
+    """Which tags are open, which addresses there are, and the text."""
+
+    def __init__(self, html):
+        super().__init__()
+        self.open, self.addresses, self.words, self.sections = [], [], [], []
+        self.feed(html)
+        self.close()
+
+    def handle_starttag(self, tag, attributes):
+        self.addresses += [value for name, value in attributes if name in ("src", "href")]
+        self.sections += [value for name, value in attributes if tag == "section" and name == "id"]
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+    def handle_data(self, data):
+        self.words.append(data)
+
+
+def test_the_page_is_whole_and_needs_no_network(html):
+    page = Page(html)
+    assert not page.open and len(page.addresses) > 12 and len(html) < 6_000_000
+    assert all(address.startswith("data:image/") for address in page.addresses)
+    assert page.sections == [*(name for name, *_ in SECTIONS), "care"]
+
+
+def test_the_verdict_comes_first_with_its_numbers(html, made):
+    words = " ".join(" ".join(Page(html).words).split())
+    assert headline(read_measurements(made)) in words
+    for said in ("Believe Tiny-v0 for 15 steps (1.5 s) from a start", "The object is lost in 33 % [14 to 61 %] of 12",
+                 "wm-gym record wm_gym/TinyPyBullet-v0 --policy noisy", "teleport: in 50 % [38 to 62 %] of 60 episodes",
+                 "A shift of mass goes unnoticed: AUROC 0.55", "0.39 cm", "31.5", "promised were 90 %"):
+        assert said in words, said
+    assert html.index('class="verdict"') < min(html.index(f'id="{name}"') for name, *_ in SECTIONS)
+
+
+def test_what_is_undefined_says_why_and_is_no_number(html):
+    for said in ("<td>undefined<small>one side does not vary</small></td>",  # a constant uncertainty ranks nothing
+                 "<td>undefined<small>one start only</small></td>", "<td>undefined<small>no event</small></td>",
+                 "<td>undefined<small>it found nothing</small></td>", "<small>no interval, n = 1</small>"):
+        assert said in html, said
+    words = "".join(Page(html).words).lower()
+    assert "nan" not in words.split() and "none %" not in words and "inf" not in words.split()
+
+
+def test_text_is_escaped(html):
+    assert "trained on &lt;b&gt;two&lt;/b&gt; &amp; more" in html and "<b>two</b>" not in html
+
+
+def test_missing_measurements_are_named_with_their_commands(made):
+    found = read_measurements(made)
+    html = report_html({name: found[name] for name in ("setting", "films")})
+    for name in MEASURED:
+        command = "wm-gym evaluate-policies" if name == "policies" else f"wm-gym evaluate envs/Tiny-v0 --only {name}"
+        assert f"there is no <code>{name}.json</code>" in html and command in html
+    assert html.count("Not measured: there is no") == len(MEASURED)
+
+
+def test_one_measurement_alone_makes_a_page(tmp_path):
+    write_json(tmp_path / "fidelity.json", made_fidelity())
+    page = Page(write_trust_report(tmp_path, tmp_path / "out" / "page.html").read_text())
+    words = " ".join(page.words)
+    assert not page.open and "There is no" in words and "films.npz" in words
+    assert "wm-gym evaluate WORLD --only control" in words
+
+
+def test_an_empty_folder_says_what_to_do(tmp_path, capsys):
+    assert main(["report", str(tmp_path)]) == 2
+    said = capsys.readouterr().err
+    assert str(tmp_path) in said and "drift.json" in said and "measure it first: wm-gym evaluate WORLD" in said
+
+
+def test_the_command_writes_where_it_is_told(tmp_path, capsys):
+    write_json(tmp_path / "shifts.json", {"visible": {}, "hidden": {"mass": {"auroc": None}}, "starts": 3})
+    assert main(["report", str(tmp_path), "--out", str(tmp_path / "page.html")]) == 0
+    assert str(tmp_path / "page.html") in capsys.readouterr().out and (tmp_path / "page.html").is_file()
+
+
+def spoil(folder, name, change):
+    value = json.loads((folder / f"{name}.json").read_text())
+    change(value)
+    (folder / f"{name}.json").write_text(json.dumps(value))
+
+
+def test_nan_is_refused_but_for_empty_bins(copy):
+    uncertainty = json.loads((copy / "uncertainty.json").read_text())
+    assert 0 in uncertainty["dense"]["autoregressive"]["reliability"]["n"]  # such bins hold NaN, and are no error
+    spoil(copy, "fidelity", lambda value: value["at_1"]["world"].update(psnr_db=float("nan")))
+    with pytest.raises(ValueError, match="fidelity.json holds .* not finite at /at_1/world/psnr_db.*--only fidelity"):
+        read_measurements(copy)
+
+
+def test_a_lacking_number_names_its_file(copy):
+    (copy / "drift.json").unlink()
+    spoil(copy, "control", lambda value: value["no_op"]["world"].pop("flicker"))
+    with pytest.raises(ValueError, match="control.json is not as .*flicker.*--only control"):
+        write_trust_report(copy)
+    (copy / "control.json").write_text("{")
+    with pytest.raises(ValueError, match="control.json is no JSON"):
+        write_trust_report(copy)
+
+
+def test_films_of_other_lengths_are_refused(copy):
+    frames = np.zeros((1, 3, 8, 8, 3), np.uint8)
+    np.savez(copy / "films.npz", world=frames, physics=frames, uncertainty=np.zeros((1, 3, 2, 2), np.float16))
+    with pytest.raises(ValueError, match=r"uncertainty \[1, 3, 2, 2\]; expected .*--only films"):
+        write_trust_report(copy)
+
+
+def found_with(**measured):
+    return {"setting": {}, **measured}
+
+
+def test_a_rule_fires_on_its_number_only():
+    rng = np.random.default_rng(0)
+    assert any("lost in 33 %" in each.what for each in failures(found_with(drift=made_drift(rng))))
+    assert not any("lost" in each.what for each in failures(found_with(drift=made_drift(rng, lost=0))))
+    few, all_ = (failures(found_with(control=made_control(rng, hits))) for hits in (3, 12))
+    assert any("--policy random" in each.command and "25 %" in each.what for each in few)
+    assert not any("command" in each.what for each in all_)
+    uncalibrated = failures(found_with(uncertainty=made_uncertainty(rng)))
+    assert any("no calibration" in each.what for each in uncalibrated)
+
+
+def test_nothing_measured_is_nothing_claimed():
+    found = found_with(fidelity=made_fidelity())
+    assert "not known" in headline(found) and not trusted(found) and not failures(found)
+
+
+def test_doubt_is_drawn_where_it_is():
+    frame, doubt = np.full((8, 8, 3), 100, np.uint8), np.zeros((2, 2))
+    doubt[0, 1] = 1
+    drawn = overlay(frame, doubt, 1.0)
+    assert (drawn[:4, 4:, 0] > 180).all() and (drawn[4:] == 100).all() and (drawn[:4, :4] == 100).all()

@@ -1,0 +1,388 @@
+"""What does each section of a trust report say? HTML from the measurements; what is undefined is called so."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from wm_gym.evaluation import report_figures as figures
+from wm_gym.evaluation.policies import policy_figure
+from wm_gym.evaluation.report_figures import name_of
+from wm_gym.evaluation.report_films import pair
+from wm_gym.evaluation.report_numbers import cell, group, number, percent, row, stated, table
+from wm_gym.evaluation.verdict import (
+    Found,
+    believed,
+    calibration,
+    lifetime,
+    longest,
+    obeying,
+    seconds_of,
+    violation_floor,
+)
+from wm_gym.page import picture, text, tile
+
+STYLE = """
+main { max-width: 1040px; } h3 { font-size: 16px; margin: 14px 0 6px; } ul, ol { margin: 0 0 8px; padding-left: 20px; }
+li { margin: 0 0 6px; } .tile b { font-size: 26px; }
+.next li { margin-bottom: 14px; } .next small { white-space: normal; margin: 2px 0 0; } .next pre { margin-top: 4px; }
+pre { white-space: pre-wrap; overflow-wrap: anywhere; }
+.numbers { font-size: 14.5px; } .numbers th { font-weight: 500; } .numbers tr:first-child th { color: var(--soft); }
+.numbers td { white-space: nowrap; } .numbers tr > th:first-child { min-width: 130px; }
+.numbers .world th, .numbers .world td { background: #eef4fb; } .numbers .world th { color: var(--world); }
+.numbers .group th { background: #f6f6f4; font-weight: 600; padding-top: 10px; }
+.films { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 420px), 1fr)); gap: 18px; }
+figure { margin: 0; } figure img { width: 100%; image-rendering: pixelated; border-radius: 4px; }
+figure.film div { display: grid; grid-template-columns: repeat(3, 1fr); font-size: 13.5px; color: var(--soft); }
+.gallery { display: grid; grid-template-columns: repeat(auto-fill, minmax(200px, 1fr)); gap: 14px; margin: 10px 0; }
+figcaption { font-size: 13px; color: var(--soft); line-height: 1.35; margin-top: 4px; }
+figcaption b { color: var(--ink); }
+section > img { max-width: min(100%, 560px); margin: 6px 0; }
+.missing { color: var(--soft); } .figures { align-items: start; }
+"""
+SPEARMAN = "one side does not vary"
+
+
+def setting_line(found: Found) -> str:
+    """What was measured, on what, in one line (HTML)."""
+    setting = found["setting"]
+    if not setting:
+        return "There is no <code>setting.json</code> in the folder: which world, twin and recording this was is not "\
+               "known. <code>wm-gym evaluate WORLD</code> writes it."
+    words = {"world_folder": "world {}", "twin": "physics twin {}", "episodes": "{} held-out episodes",
+             "horizon": "{} steps", "fps": "{} frames a second", "seed": "seed {}", "trained_on": "trained on {}"}
+    return text("; ".join(say.format(setting[key]) for key, say in words.items() if setting.get(key) is not None)) + "."
+
+
+def tiles(found: Found) -> str:
+    """The main numbers (HTML)."""
+    return "".join(tile(*each) for rule in (_trust_tile, _life_tile, _lost_tile, _obeys_tile, _coverage_tile,
+                                            _violation_tile) for each in rule(found))
+
+
+def _trust_tile(found: Found):
+    if promise := calibration(found):
+        steps, fps = believed(promise), found["setting"].get("fps")
+        yield ("world", f"{steps / fps:g} s" if fps else f"{steps} steps",
+               f"trust horizon from a start ({steps} steps, in {percent(1 - promise.alpha)} of episodes)")
+
+
+def _life_tile(found: Found):
+    if world := lifetime(found, "world"):
+        floor = lifetime(found, "nudged")
+        beside = "" if not floor else "; nudged physics: " + _seconds(floor)
+        end = world["seconds"][-1]
+        yield ("world", _seconds(world, f"> {end:g} s"), f"until half of the roll-outs have the object wrong{beside}")
+
+
+def _seconds(life: dict, otherwise: str = "no median") -> str:
+    return otherwise if life["median_s"] is None else f"{life['median_s']:g} s"
+
+
+def _lost_tile(found: Found):
+    if "drift" in found:
+        key = longest(found["drift"])
+        world = found["drift"][key]["world"]
+        yield ("", f"{world['object_cm']['median']:.1f} cm", f"off is the object after {seconds_of(key):g} s (median); "
+               f"lost in {percent(world['lost']['rate'])} of {world['lost']['n']}")
+
+
+def _obeys_tile(found: Found):
+    if rows := found.get("control", {}).get("directions", {}).get("world"):
+        hits = obeying(rows)["within_45"]
+        yield ("", percent(hits["rate"]), f"of {hits['n']} commands carried out within 45 degrees")
+
+
+def _coverage_tile(found: Found):
+    if kept := found.get("uncertainty", {}).get("coverage"):
+        key, stat = list(kept.items())[-1]
+        promise = calibration(found)
+        wanted = f" (promised: {percent(1 - promise.alpha)})" if promise else ""
+        yield ("", percent(stat["rate"]), f"of {stat['n']} episodes within the error bound{wanted}")
+
+
+def _violation_tile(found: Found):
+    if "violations" not in found:
+        return
+    rows = found["violations"]["violations"]
+    of = {name: sum(each["per_100_frames"] for each in rows[name].values()) for name in rows}
+    floor = violation_floor(rows)
+    yield ("", f"{of['world']:.2f}", "violations of physics in 100 frames" +
+           (f" (floor: {of[floor]:.2f})" if floor else ""))
+
+
+def drift(found: Found) -> str:
+    """Survival, errors over time, and the table at each horizon."""
+    data = found["drift"]
+    keys = sorted((key for key in data if key.startswith("at_")), key=seconds_of)
+    lives = data["time_to_failure"]
+    rows = [line for key in keys for line in _drift_rows(data, key)]
+    head = ["", "object, cm", "end-effector, cm", "lost", "way, of physics'", "mask IoU", "colour, Delta E", "PSNR, dB"]
+    life_rows = [row(name_of(name), [_life_cell(life), f"<td>{life['failed']} of {life['episodes']}</td>"], name)
+                 for name, life in lives.items()]
+    return f"""<p>The world goes on alone under the recorded actions. A roll-out has failed at the first moment at which
+the object is farther from where physics has it than the threshold (3 cm by default), or lost.</p>
+<div class="figures">{picture(figures.survival(lives), 'share of roll-outs still right over time, with 95 % bands')}
+{picture(figures.over_horizons(data, 'object_cm', "object's error, cm"), 'median error of the object by horizon')}</div>
+{table(['', 'median time to failure', 'failed'], life_rows)}
+{table(head, rows)}
+{_note('Medians and means with 95 % intervals below them; lost: Wilson. Floors: physics is what the reader makes of '
+       'true frames, the tokenizer what the best world with these latents could draw, nudged what chaos alone does to '
+       'an object put 2 mm and 3 degrees off. First frame repeated: what any world must beat.')}"""
+
+
+def _drift_rows(data: dict, key: str) -> list[str]:
+    counted = data["counted"][key]
+    lines = [group(f"after {seconds_of(key):g} s: {counted['successes']} of {counted['n']} episodes count "
+                   "(physics has moved the object and shows it)", 8)]
+    for name, stats in data[key].items():
+        cells = [cell(stats["object_cm"]), cell(stats["end_effector_cm"]), cell(stats["lost"]),
+                 cell(stats["displacement"], 2), cell(stats["mask_iou"], 2), cell(stats["colour_distance"]),
+                 cell(stats["psnr_db"])]
+        lines.append(row(name_of(name), cells, name))
+    return lines
+
+
+def _life_cell(life: dict) -> str:
+    return cell(life["median_s"], 1, life["undefined"] or "") if life["median_s"] is None else \
+        f"<td>{life['median_s']:g} s</td>"
+
+
+def fidelity(found: Found) -> str:
+    """End-effector error and PSNR at each horizon, with floors and controls."""
+    data = found["fidelity"]
+    first = data[f"at_{data['horizons'][0]}"]
+    rollers = [name for name in ("world", "physics", "frozen", "deaf", "mirrored") if name in first]
+    every = [data[f"at_{t}"] for t in data["horizons"]]
+    rows = [row(name_of(name), [*(_read_off(at[name]) for at in every), *(cell(at[name]["psnr_db"]) for at in every)],
+                name) for name in rollers]
+    empty = ["<td></td>"] * len(every)
+    rows.append(row("tokenizer's round trip", empty + [cell(at["round_trip_psnr_db"]) for at in every]))
+    rows.append(row("pose that the world integrates",
+                    [cell(at["integrated_pose_cm_median"], 2) for at in every] + empty))
+    head = [f"{what} at {t}" for what in ("end-effector, cm,", "PSNR, dB,") for t in data["horizons"]]
+    drawn = [name for name in rollers if name != "physics"]
+    error, look = (figures.fidelity_lines(data, *each) for each in (
+        ("end_effector_cm_median", "end-effector's error, cm", rollers), ("psnr_db", "PSNR, dB", drawn)))
+    return f"""<p>{data['episodes']} held-out episodes, same starts and actions. The end-effector is read off the frames
+by a network whose own error on true frames is {data['decoder_median_cm']:.2f} cm (median; 95th percentile
+{data['decoder_p95_cm']:.2f} cm): nothing below that can be told.</p>
+<div class="figures">{picture(error, 'end-effector error by step')}{picture(look, 'PSNR by step')}</div>
+{table(['', *head], rows)}
+{_note('Medians of errors over their 95th percentiles, means of PSNR, without intervals. PSNR stops at 68 dB, a copy, '
+       'which physics is here by definition. No world can look better than its tokenizer: its round '
+       'trip is the ceiling of PSNR.')}"""
+
+
+def _read_off(at: dict[str, float]) -> str:
+    return (f"<td>{number(at['end_effector_cm_median'])}"
+            f"<small>95th {number(at['end_effector_cm_p95'])}</small></td>")
+
+
+def control(found: Found) -> str:
+    """Delta-PSNR, directions and rest."""
+    data = found["control"]
+    parts = [part(data[key]) for key, part in (("delta_psnr", _delta_psnr), ("directions", _directions),
+                                               ("no_op", _no_op)) if data.get(key)]
+    return "\n".join(parts)
+
+
+def _delta_psnr(rollers: dict[str, Any]) -> str:
+    kinds = ("random", "shuffled", "mirrored")
+    rows = [row(name_of(name), [cell(stats[kind]) for kind in (*kinds, "psnr_true_db")], name)
+            for name, stats in rollers.items()]
+    drawn = [(kind, {name: rollers[name][kind] for name in rollers if name != "physics"}) for kind in kinds]
+    figure = figures.intervals(drawn, "PSNR lost under other actions, dB", line=0)
+    return f"""<h3>Does it matter what it is told?</h3>
+<p>PSNR under the true actions less PSNR under others, four steps on unless asked otherwise. 0 dB is a world that does
+not listen; the tokenizer's row is the most that a perfect world could show.</p>
+{picture(figure, 'PSNR lost under other actions, with 95 % intervals')}
+{table(['', 'random, dB', "another episode's, dB", 'mirrored, dB', 'PSNR with the true ones'], rows)}"""
+
+
+def _directions(data: dict[str, Any]) -> str:
+    rollers = {name: rows for name, rows in data.items() if name != "carried_out_by_physics"}
+    drawn = [(words, {name: rows[source]["within_45"] for name, rows in rollers.items() if source in rows})
+             for source, words in (("frames", "read off frames"), ("proprioception", "stated pose"))]
+    drawn = [(words, stats) for words, stats in drawn if stats]
+    figure = figures.intervals(drawn, "within 45 degrees of the command, %", 100, limits=(-3, 103))
+    rows = [row(f"{name_of(name)}, {'read off frames' if source == 'frames' else 'stated pose'}", [
+        cell(stats["same_side"]), cell(stats["within_45"]), _share(stats["chance_within_45"], "one start only"),
+        cell(stats["along_cm"])], name) for name, each in rollers.items() for source, stats in each.items()]
+    carried = data.get("carried_out_by_physics")
+    asked = f" Only commands that physics carries out count: {stated(carried)} of {carried['n']}." if carried else ""
+    return f"""<h3>Does it go where it is sent?</h3>
+<p>One random direction a start, commanded at full scale.{text(asked)}</p>
+{picture(figure, 'commands carried out within 45 degrees, with 95 % intervals')}
+{table(['', 'right side', 'within 45 degrees', 'by chance', 'along the command, cm'], rows)}"""
+
+
+def _no_op(rollers: dict[str, Any]) -> str:
+    rows = [row(name_of(name), [cell(stats["frame_change"], 2), cell(stats["flicker"], 2),
+                                *(cell(stats.get(source), 2, "not predicted") for source in (
+                                    "frames", "proprioception"))], name) for name, stats in rollers.items()]
+    return f"""<h3>Does nothing move when nothing is asked?</h3>
+<p>The same starts under zero actions.</p>
+{table(['', 'change of the frame', 'flicker', 'end-effector read, cm', 'end-effector stated, cm'], rows)}
+{_note('Change and flicker: mean absolute difference to the start and to the frame before, of 255 levels. Drawing a '
+       "start through the tokenizer changes it once: that is the floor. Displacements: medians.")}"""
+
+
+def uncertainty(found: Found) -> str:
+    """Reliability, ranks against the clock, coverage and the kept word."""
+    data, promise = found["uncertainty"], calibration(found)
+    share = 1 - promise.alpha if promise else None
+    drawn = [picture(figures.reliability_diagram(data["dense"]), 'reliability diagram of patch errors'),
+             picture(figures.ranks_lines(data["ranks"]), "rank correlation of uncertainty and error by step")]
+    if data["coverage"]:
+        drawn.append(picture(figures.coverage_dots(data["coverage"], share), 'coverage of the error bound by step'))
+    dense = [row({"autoregressive": "whole roll-outs", "teacher_forced": "single steps from true frames"}.get(
+        name, name), [cell(one["ece"], 3), cell(one["mce"], 3), cell(one["brier_skill"], 2),
+                      cell(one["brier_skill_least"], 2), f"<td>{one['patches']:,}</td>"])
+        for name, one in data["dense"].items()]
+    ranks = [row(f"step {key.split('_')[-1]}", [cell(one["at"], 2, SPEARMAN), cell(one["up_to"], 2, SPEARMAN),
+                                                cell(one["clock"], 2, SPEARMAN), _gain(one)])
+             for key, one in data["ranks"].items()]
+    return f"""<p>{data['episodes']} episodes. For every patch the world states how likely its error is to stay below
+each of several bounds; dots on the diagonal are honest. The step counter is the control: errors grow with time, and to
+say so is no knowledge.</p>
+<div class="figures">{''.join(drawn)}</div>
+{table(['patches', 'ECE', 'MCE', 'Brier skill', 'least, of a bound', 'n'], dense)}
+{table(["Spearman's rho", 'at that step', 'up to it', 'step counter, up to it', 'gain over the counter'], ranks)}
+{_kept(data, share)}"""
+
+
+def _kept(data: dict[str, Any], share: float | None) -> str:
+    if not data["coverage"] or share is None:
+        return ('<p class="missing">Coverage, limit and trust horizon are undefined: this world has no calibration. '
+                '<code>wm-gym calibrate WORLD DATASET</code> makes one.</p>')
+    rows = [row(f"error within the bound up to step {key.split('_')[-1]}", [
+        cell(stat), f"<td>at least {percent(share)}</td>"]) for key, stat in data["coverage"].items()]
+    rows.append(row("episodes that pass the limit of doubt", [cell(data["limit"]),
+                                                              f"<td>at most {percent(1 - share)}</td>"]))
+    rows.append(row("moments at which the trust horizon kept its word", [
+        f"<td>{percent(data['trust']['kept'], 1)}<small>{data['trust']['moments']:,} moments, no interval</small></td>",
+        f"<td>at least {percent(share)}</td>"]))
+    return table(["", "measured", "promised"], rows)
+
+
+def _gain(one: dict[str, Any]) -> str:
+    if one["gain_low"] is None or one["up_to"] is None or one["clock"] is None:
+        return cell(None, 2, SPEARMAN)
+    return (f"<td>{one['up_to'] - one['clock']:+.2f}"
+            f"<small>{one['gain_low']:.2f} to {one['gain_high']:.2f}</small></td>")
+
+
+def _share(value: float | None, why: str) -> str:
+    return cell(None, 0, why) if value is None else f"<td>{percent(value)}</td>"
+
+
+def shifts(found: Found) -> str:
+    """AUROC of visible and hidden shifts."""
+    data = found["shifts"]
+    visible, hidden = data.get("visible") or {}, data.get("hidden") or {}
+    rows = [row(name, [cell(one[key], 2) for key in ("score", "unrest", "novelty")]) for name, one in visible.items()]
+    return f"""<p>{data['starts']} usual and {data['starts']} shifted starts each. AUROC is the chance that a shifted
+one scores higher than a usual one. Looks are told from one picture, mass and friction only from what single steps get
+wrong.</p>
+<div class="figures">{picture(figures.shift_bars(visible, hidden), 'AUROC of each shift')}
+{table(['from one picture', 'score', 'unrest', 'novelty'], rows) if rows else ''}</div>
+{_note('No intervals. The score is the larger of two signs: unrest, what changes while the robot rests, and novelty, '
+       'how far the strangest piece of the picture is from all starts that the world knows.')}"""
+
+
+def violations(found: Found) -> str:
+    """Rates by class beside the floor, the detector's own quality and the worst frames."""
+    data = found["violations"]
+    rows, floor = data["violations"], violation_floor(data["violations"])
+    beside = [name for name in ("world", floor) if name]
+    drawn = [(kind, {name: rows[name][kind]["episodes"] for name in beside}) for kind in rows["world"]]
+    lines = [row(kind, [cell(own["episodes"]), cell(rows[floor][kind]["episodes"]) if floor else cell(None, 0,
+             "no floor measured"), cell(own["per_100_frames"], 2), _excess(own), _share(own["abstained"], "")])
+             for kind, own in rows["world"].items()]
+    return f"""<p>{data['episodes']} episodes of {data['steps']} steps, read off the frames. The floor is
+{text(name_of(floor)) if floor else 'not measured'}: it breaks no law, so what is found there is the detector's
+mistake.</p>
+{picture(figures.intervals(drawn, 'episodes with a violation, %', 100, limits=(-3, None)), 'violations by class')}
+{table(['', 'episodes', 'floor', 'in 100 frames', 'excess over the limit', 'frames nothing is said of'], lines)}
+{_detector(data.get('detector'))}
+{_gallery(data.get('worst') or [], found.get('films', {}).get('worst_frames'))}"""
+
+
+def _excess(own: dict[str, Any]) -> str:
+    if own["excess_median"] is None:
+        return cell(None, 2, "no event")
+    return (f"<td>{own['excess_median']:.2f} {text(own['unit'])}"
+            f"<small>worst {own['excess_worst']:.2f} {text(own['unit'])}</small></td>")
+
+
+def _detector(quality: dict[str, Any] | None) -> str:
+    if not quality:
+        return _note("How good the detector is has not been measured here.")
+    rows = [row(kind, [cell(one["recall"]), _share(one["precision"], "it found nothing"),
+                       f"<td>{one['false_events']}</td>"]) for kind, one in quality.items()]
+    return f"""<details><summary>How good is the detector? Violations that physics was made to draw</summary>
+{table(['', 'recall', 'precision', 'false events'], rows)}</details>"""
+
+
+def _gallery(worst: list[dict[str, Any]], frames) -> str:
+    shown = [one for one in worst if frames is not None and 0 <= one["frame"] < len(frames)]
+    if not shown:
+        return ""
+    parts = [f'<figure><img alt="{text(one["class"])}: the world, physics" '
+             f'src="{pair(*frames[one["frame"]])}"><figcaption><b>{text(one["class"])}</b>, {one["severity"]:.2f} '
+             f'{text(one["unit"])} over the limit<br>episode {text(one["episode"])}, step {text(one["step"])}'
+             '</figcaption></figure>' for one in shown[:12]]
+    return f'<h3>The worst frames: the world on the left, physics on the right</h3>\n<div class="gallery">' \
+           f'{"".join(parts)}</div>'
+
+
+def policies(found: Found) -> str:
+    """The scatter of success rates and how far the two agree."""
+    data = found["policies"]
+    rows = [row(name, [_correlation(one["all"]), _correlation(one["within_band"]),
+                       f"<td>{one['mmrv']:.3f}<small>perfect world {one['perfect_world']['mmrv']:.3f}</small></td>",
+                       _share(one["optimism"], "physics never fails"),
+                       _share(one["pessimism"], "physics never succeeds")])
+            for name, one in data["agreement"].items()]
+    each = [row(one["agent"], [f"<td>{text(one['world_name'])}</td>", cell(one["world"]), cell(one["physics"])])
+            for one in data["policies"]]
+    return f"""<p>{len(data['policies'])} independently trained policies, {data['episodes']} matched starts each. A dot
+on the line is a policy that the world judges as physics does.</p>
+<div class="figures">{picture(policy_figure(data['policies']), 'success in the world over success in physics')}
+{table(['', 'world', 'in the world', 'in physics'], each)}</div>
+{table(['', "Pearson's r", 'of those at 20 to 80 %', 'MMRV', 'optimism', 'pessimism'], rows)}
+{_note('Intervals: Wilson for rates, Fisher z for r. MMRV: mean maximum rank violation, 0 is best; beside it what '
+       'physics gets against itself. Optimism: failures in physics that the world takes for successes.')}"""
+
+
+def _correlation(one: dict[str, Any]) -> str:
+    if one["pearson"] is None:
+        return cell(None, 2, one["undefined"])
+    between = one["undefined"] if one["low"] is None else f"{one['low']:.2f} to {one['high']:.2f}"
+    return f"<td>{one['pearson']:.2f}<small>{text(between)}, {one['policies']} policies</small></td>"
+
+
+def with_care(found: Found) -> str:
+    """What these numbers do not say."""
+    promise = calibration(found)
+    told = ([f"The bound, the limit and the trust horizon hold for episodes like those of the calibration "
+             f"({promise.measured_on}): the same policies, looks and physics. Under a shift the promise lapses, and "
+             "nothing here says by how much.",
+             f"The calibration rests on {promise.episodes} episodes; with few, the promised share itself is uncertain."]
+            if promise else ["This world has no calibration: no bound and no horizon are promised."])
+    told += ["Physics is a simulator here, not a robot: nothing on this page says that what works in this world works "
+             "on hardware.",
+             "Positions are read off frames by a network. It was taught on true frames and the tokenizer's, and may "
+             "misread a world's mistakes; an object that is hidden is not read at all.",
+             "Directions were asked for the axes that move the end-effector. Rotation and gripper, contact forces and "
+             "sounds were not asked.",
+             "No shipped twin has a distractor that moves by itself: whether a world takes such motion for its own "
+             "doing is not measured. Floating cannot be told from one picture.",
+             "Intervals are 95 %, over episodes, of one trained world with one seed; another training gives other "
+             "numbers. Several claims are read off one recording, without a correction for their number."]
+    return "<section id='care'><h2>Read this with care</h2><ul>" + "".join(
+        f"<li>{text(sentence)}</li>" for sentence in told) + "</ul></section>"
+
+
+def _note(words: str) -> str:
+    return f'<p class="note">{text(words)}</p>'
