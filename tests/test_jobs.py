@@ -111,12 +111,12 @@ if __name__ == "__main__":
     (tmp_path / "script.py").write_text(script)
     running = subprocess.Popen([sys.executable, tmp_path / "script.py"], stderr=subprocess.PIPE, text=True,
                                start_new_session=True)
-    deadline = time.monotonic() + 120
+    deadline = time.monotonic() + 600
     while not (tmp_path / "0.json").is_file() and time.monotonic() < deadline and running.poll() is None:
         time.sleep(0.1)
     time.sleep(0.5)
     os.killpg(running.pid, signal.SIGINT)  # as a terminal does, to the workers too
-    _, errors = running.communicate(timeout=60)
+    _, errors = running.communicate(timeout=300)
     assert "interrupted: 1 of 3 jobs are kept" in errors and "KeyboardInterrupt" in errors, errors
     with pytest.raises(ProcessLookupError):  # nobody is left in its group
         os.killpg(running.pid, 0)

@@ -98,10 +98,10 @@ def measure(agent: str, world: str, episodes: int, seed: int, options: dict[str,
     The world is read anew: an engine that this process has compiled for another number of threads is not used.
     Raises ValueError where the weights found here are others.
     """
-    for what, asked, here in ((agent, policy_weights, _policy_digest(agent)), (world, world_weights,
-                                                                              _world_digest(world))):
-        if asked != here:
-            raise ValueError(f"the weights of {what} are {here} on {platform.node()}, expected {asked}; copy them there")
+    for what, here, asked in ((agent, _policy_digest(agent), policy_weights),
+                              (world, _world_digest(world), world_weights)):
+        if here != asked:
+            raise ValueError(f"the weights of {what} on {platform.node()} are {here}, expected {asked}; copy them there")
     return evaluate_matched(agent, World.from_pretrained(find_world(world)), None, episodes, seed, baselines=(),
                             workers=0, progress=False, **options)
 
