@@ -51,6 +51,7 @@ EXTRAS = {
     "onnx": ONNX,
     "tensorrt": [*ONNX, "tensorrt>=10.15"],  # data-centre GPUs; its libraries are on NVIDIA's own package index
     "test-trt": [*ONNX, 'tensorrt-rtx==1.7.1.116; platform_machine == "x86_64"'],  # builds engines without a GPU
+    "ray": ["ray>=2.40"],  # measurements on a cluster: wm-gym evaluate-policies --ray
     "benchmarks": ["panda-gym>=3.0.7"],
     "test": [
         *ONNX,

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -14,7 +15,7 @@ from wm_gym.rl.agent_folder import load_agent, save_agent
 from wm_gym.sb3 import make_sb3_env
 
 TWIN = "wm_gym/ReachPyBullet-v0"
-OPTIONS = {"workers": 0, "backend": "torch", "progress": False}
+OPTIONS = {"backend": "torch", "progress": False}
 
 
 @pytest.fixture(scope="module")
@@ -50,11 +51,34 @@ def test_policies_are_measured_compared_and_kept(world, agents, tmp_path, monkey
     measured = []
     once = policies.evaluate_matched
     monkeypatch.setattr(policies, "evaluate_matched",
-                        lambda agent, *rest, **named: measured.append(agent.name) or once(agent, *rest, **named))
+                        lambda agent, *rest, **named: measured.append(Path(agent).name) or once(agent, *rest, **named))
     assert evaluate_policies(agents, tmp_path / "judged", 2, world=world, **OPTIONS) == results
     assert measured == ["agent-2"]
     with pytest.raises(ValueError, match="choose another --out"):
         evaluate_policies(agents, tmp_path / "judged", 3, world=world, **OPTIONS)
+
+
+@pytest.mark.parametrize("backend", ["torch", "openvino"])
+def test_two_processes_write_what_one_writes(world, agents, tmp_path, backend):
+    options = OPTIONS | {"backend": backend}
+    for workers in (1, 2):
+        evaluate_policies(agents, tmp_path / str(workers), 2, world=world, workers=workers, **options)
+    one, two = ((tmp_path / str(workers) / "policies.json").read_bytes() for workers in (1, 2))
+    assert one == two
+    one, two = (json.loads((tmp_path / str(workers) / "policies" / "agent-1.json").read_text()) for workers in (1, 2))
+    assert one["result"]["per_episode"] == two["result"]["per_episode"] and one["arguments"] == two["arguments"]
+
+
+def test_ray_writes_what_one_process_writes(world, agents, tmp_path):
+    pytest.importorskip("ray", reason="ray is not installed: pip install 'wm-gym[ray]'")
+    evaluate_policies(agents[:2], tmp_path / "here", 2, world=world, **OPTIONS)
+    evaluate_policies(agents[:2], tmp_path / "ray", 2, world=world, ray="local", **OPTIONS)
+    assert (tmp_path / "here" / "policies.json").read_bytes() == (tmp_path / "ray" / "policies.json").read_bytes()
+
+
+def test_other_weights_where_a_job_runs_are_an_error(world, agents):
+    with pytest.raises(ValueError, match="weights of .*agent-0 on .* expected 0"):
+        policies.measure(str(agents[0]), str(world), 2, 0, {}, "0", "0")
 
 
 def test_a_policy_trained_anew_is_not_taken_for_the_one_before(world, agents, tmp_path):

@@ -29,7 +29,12 @@ def write_text(path: str | Path, text: str) -> None:
 
 def write_json(path: str | Path, value: Any, indent: int | None = None) -> None:
     """Write `value` as JSON; numpy arrays and numbers become plain ones. Makes the folder where it is not there."""
-    write_text(path, json.dumps(value, indent=indent, default=_plain) + "\n")
+    write_text(path, json_text(value, indent) + "\n")
+
+
+def json_text(value: Any, indent: int | None = None) -> str:
+    """`value` as JSON; numpy arrays and numbers become plain ones. TypeError names what JSON cannot write."""
+    return json.dumps(value, indent=indent, default=_plain)
 
 
 def _plain(value: Any) -> Any:

@@ -105,12 +105,17 @@ def add_evaluate_policies(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--episodes", type=positive_int, default=400, metavar="N",
                         help="matched starts a policy (default: 400)")
     parser.add_argument("--seed", type=int, default=0, help="of the starts (default: 0)")
+    parser.add_argument("--workers", type=positive_int, default=1, metavar="N",
+                        help="policies measured at once, one core each (default: 1)")
+    parser.add_argument("--ray", default=None, metavar="ADDRESS",
+                        help="measure on a Ray cluster: auto, ray://HOST:10001, or local (one of --workers CPUs here)")
 
 
 def run_evaluate_policies(args: argparse.Namespace) -> None:
     from wm_gym.evaluation.policies import evaluate_policies, summary
 
-    print(summary(evaluate_policies(args.agents, args.out, args.episodes, args.seed, world=args.world)))
+    print(summary(evaluate_policies(args.agents, args.out, args.episodes, args.seed, world=args.world,
+                                    workers=args.workers, ray=args.ray)))
 
 
 def add_demo(parser: argparse.ArgumentParser) -> None:

@@ -9,8 +9,9 @@ from pathlib import Path
 
 from wm_gym.data.lerobot_schema import CAMERA_PREFIX, INFO_PATH, DatasetError, feature, read_info, video_feature
 from wm_gym.data.lerobot_writer import LeRobotWriter
-from wm_gym.data.parallel import Interrupts, simulate
+from wm_gym.data.parallel import simulate
 from wm_gym.data.rollout import AGENT, KINDS, POLICIES
+from wm_gym.processes import Interrupts
 
 CAMERA = CAMERA_PREFIX + "main"
 

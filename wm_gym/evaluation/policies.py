@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-import json
+import platform
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -11,36 +11,36 @@ from typing import Any
 import numpy as np
 
 from wm_gym.evaluation.agreement import agreement, split_half
+from wm_gym.evaluation.jobs import Job, run_jobs
 from wm_gym.files import write_json
 from wm_gym.page import GREY, axes
 from wm_gym.registration import NAMESPACE, catalogue_folders
 from wm_gym.rl.agent_folder import TENSORS_FILE, Agent, load_agent
 from wm_gym.rl.evaluate import evaluate_matched
 from wm_gym.spec import WorldSpec
-from wm_gym.world import find_world
+from wm_gym.world import World, find_world
 
 RESULTS_FILE, PLOT_FILE = "policies.json", "policies.png"
 
 
 def evaluate_policies(agents: Sequence[str | Path], out: str | Path, episodes: int = 400, seed: int = 0, *,
-                      world: str | Path | None = None, progress: bool = True, **options) -> dict[str, Any]:
+                      world: str | Path | None = None, workers: int = 1, ray: str | None = None, progress: bool = True,
+                      **options) -> dict[str, Any]:
     """Measure independently trained policies in their worlds and the twins, and how far the two agree.
 
     agents: folders; each is measured in `world`, else in the world that it was trained in, else in the shipped world
     whose twin it was trained in. OUT/policies/<name>.json keeps each one's outcomes: what is there is not measured
     again, so the same call goes on after a kill. Returns, and writes to OUT/policies.json, a list of success rates and
-    `agreement` over all policies and per world; OUT/policies.png is the scatter plot. options go to `evaluate_matched`.
+    `agreement` over all policies and per world; OUT/policies.png is the scatter plot.
+
+    workers: policies measured at once, one core each. ray: on this cluster instead (`run_jobs`), where agents and
+    worlds must lie under the same paths. Neither tells on the numbers. options go to `evaluate_matched`.
     Raises ValueError for two agents of one name or with the same weights, and where an agent's world cannot be told.
     """
     agents, out = [load_agent(agent) for agent in agents], Path(out)
     _check_distinct([agent.folder for agent in agents])
-    (out / "policies").mkdir(parents=True, exist_ok=True)
-    rows, worlds = [], [str(world or world_of(agent)) for agent in agents]
-    for i, (agent, where) in enumerate(zip(agents, worlds)):
-        if progress:
-            print(f"{i + 1}/{len(agents)}  {agent.name} in {where}", flush=True)
-        rows.append(_measured(agent, where, out / "policies" / f"{agent.name}.json", episodes, seed, progress,
-                              options))
+    rows = run_jobs([_job(agent, str(world or world_of(agent)), out, episodes, seed, options) for agent in agents],
+                    workers, ray, progress)
     names = sorted({row["world_name"] for row in rows})
     results = {
         "episodes": episodes, "seed": seed,
@@ -96,19 +96,30 @@ def summary(results: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def _measured(agent: Agent, world: str, path: Path, episodes: int, seed: int, progress: bool,
-              options: dict[str, Any]) -> dict[str, Any]:
-    """`evaluate_matched` of an agent, or what an earlier call kept of it."""
-    question = {"agent": agent.name, "asked_of": world, "episodes": episodes, "seed": seed, "options": options,
-                "policy_weights": _digest([agent.folder / TENSORS_FILE]), "world_weights": _world_digest(world)}
-    if path.is_file():
-        kept = json.loads(path.read_text())
-        if (asked := {key: kept.get(key) for key in question}) != question:
-            raise ValueError(f"{path} answers {asked}, not {question}; remove it, or choose another --out")
-        return kept
-    results = evaluate_matched(agent, world, None, episodes, seed, baselines=(), progress=progress, **options)
-    write_json(path, results | question)
-    return results | question
+def measure(agent: str, world: str, episodes: int, seed: int, options: dict[str, Any], policy_weights: str,
+            world_weights: str) -> dict[str, Any]:
+    """`evaluate_matched` of an agent with these digests of weights, the twin in this process; a job of `run_jobs`.
+
+    The world is read anew: an engine that this process has compiled for another number of threads is not used.
+    Raises ValueError where the weights found here are others.
+    """
+    for what, here, asked in ((agent, _policy_digest(agent), policy_weights),
+                              (world, _world_digest(world), world_weights)):
+        if here != asked:
+            raise ValueError(f"the weights of {what} on {platform.node()} are {here}, expected {asked}; copy them there")
+    return evaluate_matched(agent, World.from_pretrained(find_world(world)), None, episodes, seed, baselines=(),
+                            workers=0, progress=False, **options)
+
+
+def _job(agent: Agent, world: str, out: Path, episodes: int, seed: int, options: dict[str, Any]) -> Job:
+    world = str(Path(world).resolve()) if Path(world).is_dir() else world  # a worker's working folder is another
+    return Job(out / "policies" / f"{agent.name}.json", f"{__name__}:{measure.__name__}", {
+        "agent": str(agent.folder.resolve()), "world": world, "episodes": episodes, "seed": seed, "options": options,
+        "policy_weights": _policy_digest(agent.folder), "world_weights": _world_digest(world)})
+
+
+def _policy_digest(folder: str | Path) -> str:
+    return _digest([Path(folder) / TENSORS_FILE])
 
 
 def _world_digest(world: str) -> str:

@@ -15,8 +15,8 @@ from stable_baselines3.common.evaluation import evaluate_policy
 from stable_baselines3.common.vec_env import VecFrameStack
 from tqdm import tqdm
 
-from wm_gym.data.parallel import die_with_parent
 from wm_gym.files import write_json
+from wm_gym.processes import die_with_parent
 from wm_gym.registration import find_spec, is_learned, physics_twin
 from wm_gym.rl.agent_folder import Agent, load_agent
 from wm_gym.rl.card import RESULTS_FILE, matched_rows, percent, write_card
