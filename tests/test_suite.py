@@ -8,8 +8,7 @@ import numpy as np
 import pytest
 from twins import PUSH
 
-from wm_gym.evaluation import suite
-from wm_gym.evaluation.suite import QUESTIONS, Lab, Size, answer_once, evaluate, starts_of
+from wm_gym.evaluation.suite import QUESTIONS, Lab, Size, evaluate, starts_of
 
 FEW = Size(episodes=4, long_episodes=2, promised_episodes=4, reader_episodes=4, reader_updates=20, starts=3)
 
@@ -24,6 +23,7 @@ def answered(repository, tmp_path_factory):
 @pytest.mark.slow
 def test_answers_lie_in_files(answered):
     setting, found = (json.loads((answered / f"{name}.json").read_text()) for name in ("setting", "uncertainty"))
+    found = found["result"]
     assert setting["world"] == "Push-v0" and setting["twin"] == PUSH and setting["fps"] == 10
     assert found["episodes"] == 4 and set(found["ranks"]) == {f"at_{t}" for t in (1, 10, 25, 50, 60)}
     assert 0 <= found["dense"]["autoregressive"]["ece"] <= 1
@@ -34,15 +34,15 @@ def test_answers_lie_in_files(answered):
 
 
 @pytest.mark.slow
-def test_answered_questions_are_not_asked_again(answered, repository, monkeypatch):
-    asked = []
-    for name in ("films", "uncertainty"):
-        monkeypatch.setitem(suite.QUESTIONS, name, lambda lab, name=name: asked.append(name) or {})
-    evaluate(repository / "envs" / "Push-v0", out=answered, only=["films"], size=FEW)
-    assert asked == []
-    lab = Lab(repository / "envs" / "Push-v0", PUSH, answered, FEW)
-    answer_once(lab, "uncertainty", {"weights": "others"})
-    assert asked == ["uncertainty"]
+def test_answered_questions_are_not_asked_again(answered, repository):
+    path = answered / "uncertainty.json"
+    kept = path.read_bytes()
+    path.write_bytes(kept.replace(b'"episodes": 4', b'"episodes": 44'))
+    evaluate(repository / "envs" / "Push-v0", out=answered, only=["uncertainty"], size=FEW, progress=False)
+    assert json.loads(path.read_text())["result"]["episodes"] == 44  # what is kept is believed
+    path.write_bytes(kept)
+    with pytest.raises(ValueError, match="choose another --out"):
+        evaluate(repository / "envs" / "Push-v0", out=answered, only=["uncertainty"], size=FEW, seed=1, progress=False)
 
 
 @pytest.mark.slow

@@ -4,7 +4,36 @@ from __future__ import annotations
 
 import argparse
 
-from wm_gym.cli.command import Command
+from wm_gym.cli.command import Command, positive_int
+
+
+def add_evaluate(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("world", metavar="WORLD", help="a world folder, a Hub id, or the name of a shipped one")
+    parser.add_argument("--twin", default=None, metavar="ENV_ID", help="(default: the twin that the world names)")
+    parser.add_argument("--out", default=None, metavar="DIR", help="(default: NAME-evaluation; goes on there)")
+    parser.add_argument("--only", nargs="+", default=None, metavar="QUESTION",
+                        help="of fidelity, drift, agent_drift, control, inverse, physics_iq, violations, uncertainty, "
+                             "shifts, films (default: all, agent_drift with --agent)")
+    parser.add_argument("--agent", default=None, metavar="AGENT", help="also measure the drift under this policy")
+    parser.add_argument("--episodes", type=positive_int, default=200, metavar="N",
+                        help="of the world's horizon (default: 200)")
+    parser.add_argument("--long-episodes", type=positive_int, default=100, metavar="N",
+                        help="of 30 s, for the drift (default: 100)")
+    parser.add_argument("--promised-episodes", type=positive_int, default=1000, metavar="N",
+                        help="that the calibration's promises are held against (default: 1000)")
+    parser.add_argument("--seed", type=int, default=0, help="(default: 0)")
+    parser.add_argument("--workers", type=positive_int, default=None, metavar="N",
+                        help="questions asked at once; the answers do not depend on it (default: one a core)")
+    parser.add_argument("--ray", default=None, metavar="ADDRESS", help="ask on this Ray cluster: an address or local")
+
+
+def run_evaluate(args: argparse.Namespace) -> None:
+    from wm_gym.evaluation.suite import Size, evaluate
+
+    out = evaluate(args.world, args.twin, args.out, args.only, args.agent, seed=args.seed, workers=args.workers,
+                   ray=args.ray, size=Size(episodes=args.episodes, long_episodes=args.long_episodes,
+                                           promised_episodes=args.promised_episodes))
+    print(f"measured: {out}\nnext: wm-gym report {out}")
 
 
 def add_report(parser: argparse.ArgumentParser) -> None:
@@ -19,6 +48,9 @@ def run_report(args: argparse.Namespace) -> None:
 
 
 COMMANDS = (
+    Command("evaluate", "measure a world beside its physics twin: drift, control, physics, uncertainty and more",
+            "wm-gym evaluate Push-v0 --only drift uncertainty --out trust",
+            add_evaluate, run_evaluate),
     Command("report", "turn the measurements of a world into one HTML page: what to trust, what fails, what to do",
             "wm-gym report outputs/Push-v0-evaluation",
             add_report, run_report),

@@ -144,6 +144,8 @@ def _read(path: Path) -> Any:
     except ValueError as error:
         raise ValueError(f"{path} is no JSON ({error}); measure it again: wm-gym evaluate WORLD --only "
                          f"{path.stem}") from None
+    if isinstance(value, dict) and set(value) == {"function", "arguments", "result"}:  # as `run_jobs` keeps it
+        value = value["result"]
     if where := _not_finite(_without_empty_bins(value)):
         raise ValueError(f"{path} holds a number that is not finite at {where}; expected a number, or null where it is "
                          f"undefined; measure it again: wm-gym evaluate WORLD --only {path.stem}")

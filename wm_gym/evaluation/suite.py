@@ -9,7 +9,9 @@ away (`get_physics_state`, `reset(options={"physics_state"})`), and says what ob
 
 from __future__ import annotations
 
+import contextlib
 import json
+import os
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
@@ -24,7 +26,7 @@ from wm_gym.data import ClipData, open_clips
 from wm_gym.data.record import record
 from wm_gym.engine.artefacts import digest_of
 from wm_gym.evaluation.calibration import auroc
-from wm_gym.evaluation.control import delta_psnr, directions, no_op
+from wm_gym.evaluation.control import delta_psnr, directions, distractor, loss_ratio, no_op
 from wm_gym.evaluation.controls import (
     Roller,
     control_worlds,
@@ -38,14 +40,16 @@ from wm_gym.evaluation.controls import (
 )
 from wm_gym.evaluation.drift import drift
 from wm_gym.evaluation.episodes import Episodes
-from wm_gym.evaluation.fvd import fvd
+from wm_gym.evaluation.fvd import frechet_distance, i3d_features
+from wm_gym.evaluation.inverse import fit_inverse, inverse_accuracy, inverse_error
+from wm_gym.evaluation.jobs import Job, run_jobs
 from wm_gym.evaluation.injected import Injector, detector_quality
 from wm_gym.evaluation.perceptual import perceptual
 from wm_gym.evaluation.physics_iq import compare, score
 from wm_gym.evaluation.signals import StartCheck
 from wm_gym.evaluation.state_decoder import StateDecoder, fit_state_decoder
 from wm_gym.evaluation.uncertainty import detects_shifts, teacher_forced_errors, uncertainty
-from wm_gym.evaluation.violations import Detector, violations
+from wm_gym.evaluation.violations import UNITS, Detector, violations
 from wm_gym.files import write_json
 from wm_gym.physics.shift import HIDDEN, VISIBLE
 from wm_gym.physics.tracked import TrackedObject, displacement, tracked_by
@@ -53,12 +57,14 @@ from wm_gym.registration import find_spec
 from wm_gym.rl.agent_folder import load_agent
 from wm_gym.rl.statistics import mean
 from wm_gym.shared import load_engine
+from wm_gym.spec import WorldSpec
 from wm_gym.world import World, find_world
 
 SETTING_FILE, FILMS_FILE = "setting.json", "films.npz"
-CLIP = 16  # frames that an FVD looks at
-FILMS = 8
+CLIP, CLIPS = 16, 64  # frames that an FVD looks at, and how many such clips: more take I3D an hour
+FILMS, FILMED = "films", 8  # not a question, but asked for like one; so many episodes
 OTHER_TAKE = {"mass": 1.1, "friction": 0.95}
+DISTRACTED = 12  # steps
 
 
 @dataclass(frozen=True)
@@ -112,9 +118,44 @@ class Lab:
         return self.whole(self.recording("held", "mix", self.size.episodes, 1))
 
     @cached_property
+    def asked_of_violations(self) -> Episodes:
+        """The half of `held` that the detector is not fitted on."""
+        return self.held.select(np.arange(len(self.held) // 2, len(self.held)))
+
+    @cached_property
     def long(self) -> Episodes:
         """Of 30 s, under random actions: scripts that reach their goal stop moving things."""
         return self.half_minutes("long", "random", 2)
+
+    @cached_property
+    def agent_long(self) -> Episodes:
+        """Of 30 s, under the agent's actions."""
+        return self.half_minutes("agent", f"agent:{self.agent}", 7)
+
+    @cached_property
+    def promised(self) -> Episodes:
+        """That the calibration's promises are held against."""
+        return self.whole(self.recording("promised", "mix", self.size.promised_episodes, 6))
+
+    @cached_property
+    def usual(self) -> Episodes:
+        """Of the expert, who touches things early."""
+        return self.pushes("expert")
+
+    @cached_property
+    def shifted(self) -> dict[str, Episodes | dict]:
+        """The same of the twins whose physics differs; {"undefined"} where there is no such twin."""
+        return {name: _or_reason(lambda name=name: self.pushes(name, {"shift": name})) for name in HIDDEN}
+
+    @cached_property
+    def wandering(self) -> Episodes | dict:
+        """Pieces of a twin in which something moves by itself; {"undefined"} where there is none."""
+        return _or_reason(lambda: Episodes.of(self.recording(
+            "wanderer", "mix", max(1, self.size.starts // 4), 8, {"shift": "wanderer"}), DISTRACTED))
+
+    def pushes(self, name: str, env_kwargs: dict | None = None) -> Episodes:
+        clips = self.recording(name, "expert", max(1, self.size.starts // 2), 4, env_kwargs)
+        return Episodes.of(clips, min(30, self.world.spec.horizon))
 
     def half_minutes(self, name: str, policy: str, stream: int) -> Episodes:
         """Episodes of 30 s under a policy."""
@@ -124,14 +165,13 @@ class Lab:
 
     @cached_property
     def reader(self) -> StateDecoder:
-        """Frames to end-effector and object, learned once on recordings of its own."""
-        file, columns = self.out / "reader.safetensors", self.tracked.read
-        clips = self.recording("reader", "mix", self.size.reader_episodes, 3)
+        """Frames to end-effector, object and its turn, learned once on recordings of its own."""
+        file, clips = self.out / "reader.safetensors", self.recording("reader", "mix", self.size.reader_episodes, 3)
+        told = self.tracked.states(clips)
         if file.is_file():
-            decoder = StateDecoder(clips.frames.shape[1:3], columns)
+            decoder = StateDecoder(clips.frames.shape[1:3], told.shape[1])
             decoder.load_state_dict(load_file(file))
             return decoder.eval().requires_grad_(False)
-        told = self.tracked.states(clips)[:, :columns]
         decoder = fit_state_decoder(clips.frames, told, clips.frames[::50], told[::50],
                                     views=self.world.tokenizer.round_trip, updates=self.size.reader_updates).decoder
         save_file({key: value.contiguous() for key, value in decoder.state_dict().items()}, file)
@@ -149,34 +189,51 @@ class Lab:
 
 
 def evaluate(world: str | Path, twin: str | None = None, out: str | Path | None = None,
-             only: Sequence[str] | None = None, agent: str | Path | None = None, size: Size = Size(),
-             seed: int = 0) -> Path:
-    """Ask a world all `QUESTIONS` (or `only` some) and write each answer to `out`/<question>.json; returns `out`.
+             only: Sequence[str] | None = None, agent: str | Path | None = None, size: Size = Size(), seed: int = 0,
+             workers: int | None = None, ray: str | None = None, progress: bool = True) -> Path:
+    """Ask a world all `QUESTIONS` (or `only` some) and keep each answer in `out`/<question>.json; returns `out`.
 
     twin: id of its physics twin (default: the one that the world names). out: a folder, by default
     `<world's name>-evaluation` here. agent: a policy's folder, under whose actions the drift is measured too
-    ("agent_drift"). What an earlier call answered for the same weights and arguments is not asked
-    again. ValueError for an unknown question and a world without a twin.
+    ("agent_drift"). workers: questions asked at once (default: one a core). ray: on this cluster instead (`run_jobs`),
+    where the world must lie under the same path. What is answered is not asked again. ValueError for an unknown
+    question, a world without a twin, and an `out` that holds answers about other weights, sizes or seeds.
     """
-    folder = find_world(world)
-    lab_world = World.from_pretrained(folder)
-    asked = [name for name in QUESTIONS if agent or name != "agent_drift"] if only is None else list(only)
-    if unknown := sorted(set(asked) - set(QUESTIONS)):
-        raise ValueError(f"questions {unknown} are unknown; choose of {list(QUESTIONS)}")
-    if not (twin := twin or lab_world.spec.twin):
-        raise ValueError(f"{folder} names no twin; pass the id of an environment with its spaces (--twin ENV_ID)")
+    folder = find_world(world).resolve()
+    spec = WorldSpec.load(folder)
+    known = [*QUESTIONS, FILMS]
+    asked = [name for name in known if agent or name != "agent_drift"] if only is None else list(only)
+    if unknown := sorted(set(asked) - set(known)):
+        raise ValueError(f"questions {unknown} are unknown; choose of {known}")
     if "agent_drift" in asked and not agent:
         raise ValueError("agent_drift is the drift under an agent's actions: pass its folder (--agent AGENT)")
+    if not (twin := twin or spec.twin):
+        raise ValueError(f"{folder} names no twin; pass the id of an environment with its spaces (--twin ENV_ID)")
     find_spec(twin)
-    out = Path(out or f"{lab_world.spec.name}-evaluation")
+    out = Path(out or f"{spec.name}-evaluation").resolve()
     lab = Lab(folder, twin, out, size, seed, str(load_agent(agent).folder) if agent else "")
-    question = {"weights": {name: digest_of(part) for name, part in lab_world.modules().items()}, "twin": twin,
-                "agent": lab.agent, "seed": seed, **asdict(size)}
     write_json(out / SETTING_FILE, setting(lab), indent=1)
-    for number, name in enumerate(asked):
-        print(f"{number + 1}/{len(asked)}  {name}", flush=True)
-        answer_once(lab, name, question)
+    for name in asked:
+        for need in NEEDS[name]:
+            getattr(lab, need)
+    about = {"folder": str(folder), "twin": twin, "out": str(out), "size": asdict(size), "seed": seed}
+    weights = {name: digest_of(part) for name, part in lab.world.modules().items()}
+    jobs = [Job(out / f"{name}.json", f"{__name__}:answer", {
+        **about, "agent": lab.agent if name == "agent_drift" else "", "question": name, "weights": weights})
+        for name in asked if name != FILMS]
+    run_jobs(jobs, workers or os.cpu_count() or 1, ray, progress)
+    if FILMS in asked:
+        write_films(lab)
     return out
+
+
+def answer(folder: str, twin: str, out: str, size: dict[str, int], seed: int, agent: str, question: str,
+           weights: dict[str, str]) -> dict[str, Any]:
+    """One question's answer; weights say which world was meant, where its folder has changed since: ValueError."""
+    lab = Lab(Path(folder), twin, Path(out), Size(**size), seed, agent)
+    if weights != (here := {name: digest_of(part) for name, part in lab.world.modules().items()}):
+        raise ValueError(f"{folder} holds other weights than were asked about: {sorted(set(weights) ^ set(here))}")
+    return QUESTIONS[question](lab)
 
 
 def setting(lab: Lab) -> dict[str, Any]:
@@ -187,16 +244,6 @@ def setting(lab: Lab) -> dict[str, Any]:
             "calibration": asdict(promised) if promised else None}
 
 
-def answer_once(lab: Lab, name: str, question: dict[str, Any]) -> dict[str, Any]:
-    """A question's answer, from its file where that answers the same."""
-    path = lab.out / f"{name}.json"
-    if path.is_file() and (kept := json.loads(path.read_text())).get("question") == question:
-        return kept
-    answer = QUESTIONS[name](lab) | {"question": question}
-    write_json(path, answer, indent=1)
-    return answer
-
-
 def ask_fidelity(lab: Lab) -> dict[str, Any]:
     """PSNR, SSIM and ST-LPIPS per horizon beside a frozen frame and the tokenizer; FVD of the clips that end there."""
     episodes, horizons = lab.held, lab_horizons(lab)
@@ -205,11 +252,19 @@ def ask_fidelity(lab: Lab) -> dict[str, Any]:
             "tokenizer": through(recorded, lab.world.tokenizer)(episodes)["frame"]}
     found: dict[str, Any] = {name: _or_reason(lambda frames=frames: perceptual(frames, truth, horizons))
                              for name, frames in made.items()}
+    n = min(half, CLIPS)
     for t in (t for t in horizons if t >= CLIP):
-        real, again = truth[:half, t - CLIP:t], truth[half:2 * half, t - CLIP:t]
-        found[f"fvd_at_{t}"] = {name: _or_reason(lambda frames=frames: fvd(real, frames[:half, t - CLIP:t], again))
-                                for name, frames in made.items()}
+        clips = {"real": truth[:n], "floor": truth[half:half + n], **{name: x[:n] for name, x in made.items()}}
+        found[f"fvd_at_{t}"] = _or_reason(lambda t=t, clips=clips: _fvds(clips, t))
     return found
+
+
+def _fvds(videos: dict[str, np.ndarray], t: int) -> dict[str, Any]:
+    """`fvd` of each of the videos from the "real" ones, "floor" being others as real; all end at step t."""
+    features = {name: i3d_features(frames[:, t - CLIP:t]) for name, frames in videos.items()}
+    real = features.pop("real")
+    return {"n": len(real), "frames": CLIP, "features": "I3D Kinetics-400 logits",
+            **{name: frechet_distance(real, each) for name, each in features.items()}}
 
 
 def ask_drift(lab: Lab) -> dict[str, Any]:
@@ -219,7 +274,7 @@ def ask_drift(lab: Lab) -> dict[str, Any]:
 
 def ask_agent_drift(lab: Lab) -> dict[str, Any]:
     """`drift` at 5, 15 and 30 s under an agent's."""
-    return _drift(lab, lab.half_minutes("agent", f"agent:{lab.agent}", 7)) | {"agent": Path(lab.agent).name}
+    return _drift(lab, lab.agent_long) | {"agent": Path(lab.agent).name}
 
 
 def _drift(lab: Lab, episodes: Episodes) -> dict[str, Any]:
@@ -230,15 +285,37 @@ def _drift(lab: Lab, episodes: Episodes) -> dict[str, Any]:
 
 
 def ask_control(lab: Lab) -> dict[str, Any]:
-    """`delta_psnr`, `directions` and `no_op` of the world, physics and the controls."""
+    """What the world, physics and the controls make of actions: every measure of `wm_gym.evaluation.control`."""
     spec, twin = lab.world.spec, physics(lab.env)
     rollers = {"world": lab.acting, "physics": twin, **control_worlds(lab.acting, spec, twin),
                "turned": turned(lab.acting, spec)}
     pieces = Episodes.of(lab.held.clips, 10, every=25)
     hands = lambda frames: lab.reader.read(frames)[..., :lab.tracked.hand]  # noqa: E731
     return {"delta_psnr": delta_psnr(rollers, lab.held, spec, seed=lab.seed),
+            "loss_ratio": loss_ratio(rollers, lab.held, seed=lab.seed),
             "directions": directions(rollers, pieces, spec, hands, lab.tracked.hand, twin=twin, seed=lab.seed),
-            "no_op": no_op(rollers, pieces, spec, hands, lab.tracked.hand)}
+            "no_op": no_op(rollers, pieces, spec, hands, lab.tracked.hand), "distractor": _distractor(lab, twin)}
+
+
+def _distractor(lab: Lab, plain: Roller) -> dict[str, Any]:
+    if isinstance(lab.wandering, dict):
+        return lab.wandering
+    env = gym.make(lab.twin, render_mode="rgb_array", shift="wanderer")
+    try:
+        return distractor({"world": lab.acting, "physics": physics(env)}, lab.wandering, lab.world.spec, plain)
+    finally:
+        env.close()
+
+
+def ask_inverse(lab: Lab) -> dict[str, Any]:
+    """Which actions the frames show: `inverse_accuracy` of real pairs, `inverse_error` of world and controls."""
+    horizons, half = lab_horizons(lab), len(lab.held) // 2
+    taught = lab.whole(lab.recording("reader", "mix", lab.size.reader_episodes, 3))
+    inverse = fit_inverse(taught, lab.held.select(np.arange(half)), lab.world.tokenizer.round_trip, seed=lab.seed)
+    asked = lab.held.select(np.arange(half, len(lab.held)))
+    rollers = {"world": lab.acting, **control_worlds(lab.acting, lab.world.spec)}
+    return {"real": inverse_accuracy(inverse, asked, lab.world.spec),
+            "made": inverse_error(rollers, asked, inverse, horizons)}
 
 
 def ask_physics_iq(lab: Lab) -> dict[str, Any]:
@@ -256,8 +333,7 @@ def ask_physics_iq(lab: Lab) -> dict[str, Any]:
 
 def ask_violations(lab: Lab) -> dict[str, Any]:
     """`violations` beside the noise floor, with the detector's own precision and recall; half the episodes fit it."""
-    half = len(lab.held) // 2
-    fitted, asked = lab.held.select(np.arange(half)), lab.held.select(np.arange(half, len(lab.held)))
+    fitted, asked = lab.held.select(np.arange(len(lab.held) // 2)), lab.asked_of_violations
     floor = through(recorded, lab.world.tokenizer)
     detector = Detector.fit(floor, fitted, lab.tracked, lab.reader.read)
     found = violations({"world": lab.acting, "physics through the tokenizer": floor, "physics": recorded,
@@ -265,15 +341,14 @@ def ask_violations(lab: Lab) -> dict[str, Any]:
     return {"episodes": len(asked), "steps": asked.action.shape[1], "limits": detector.limits,
             "detector": detector_quality(detector, Injector(lab.env, lab.tracked), asked,
                                          lab.world.tokenizer.round_trip),
-            "violations": found, "worst": _worst(detector, lab.acting, asked, lab.out),
+            "violations": found, "worst": _worst(detector, lab.acting, asked),
             "per_100_frames": {name: sum(row["per_100_frames"] for row in rows.values())
                                for name, rows in found.items()}}
 
 
 def ask_uncertainty(lab: Lab) -> dict[str, Any]:
     """`uncertainty` under the recorded actions."""
-    many = lab.whole(lab.recording("promised", "mix", lab.size.promised_episodes, 6))
-    return uncertainty(lab.world, many, lab_horizons(lab), seed=lab.seed)
+    return uncertainty(lab.world, lab.promised, lab_horizons(lab), seed=lab.seed)
 
 
 def ask_shifts(lab: Lab) -> dict[str, Any]:
@@ -282,31 +357,43 @@ def ask_shifts(lab: Lab) -> dict[str, Any]:
     usual = starts_of(lab.twin, None, n, lab.seed)
     visible = {name: _or_reason(lambda name=name: starts_of(lab.twin, name, n, lab.seed + n)) for name in VISIBLE}
     known = {name: pictures for name, pictures in visible.items() if not isinstance(pictures, dict)}
-    steps = min(30, lab.world.spec.horizon)
-    plain = teacher_forced_errors(lab.world, Episodes.of(lab.recording("expert", "expert", n // 2, 4), steps))
-    hidden = {}
-    for name in HIDDEN:
-        hidden[name] = _or_reason(lambda name=name: {"auroc": auroc(plain, teacher_forced_errors(
-            lab.world, Episodes.of(lab.recording(name, "expert", n // 2, 5, {"shift": name}), steps)))})
+    plain = teacher_forced_errors(lab.world, lab.usual)
+    hidden = {name: some if isinstance(some, dict) else {"auroc": auroc(plain, teacher_forced_errors(lab.world, some))}
+              for name, some in lab.shifted.items()}
     return {"starts": n, "visible": detects_shifts(StartCheck(lab.world, engine), usual, known) |
             {name: reason for name, reason in visible.items() if isinstance(reason, dict)}, "hidden": hidden}
 
 
-def ask_films(lab: Lab) -> dict[str, Any]:
-    """Not a measurement: what the report shows, `films.npz` with "world", "physics" and "uncertainty"."""
-    moved = displacement(lab.held, lab.tracked)[:, -1]
-    some = lab.held.select(np.sort(np.argsort(-moved, kind="stable")[:FILMS]))
-    made = lab.acting(some)
-    start = some.frames[:, :1]
-    np.savez_compressed(lab.out / FILMS_FILE, world=np.concatenate([start, made["frame"]], axis=1),
-                        physics=some.frames, uncertainty=made["uncertainty"].astype(np.float16))
-    return {"films": len(some)}
+def write_films(lab: Lab) -> None:
+    """What a report shows, `films.npz`: "world" and "physics" uint8 [E, n+1, H, W, 3], "uncertainty" float16.
+
+    Of the episodes in which the object moves most; with "worst_frames" uint8 [k, 2, H, W, 3], world and physics of
+    `violations.json`'s worst events, where it is there.
+    """
+    some = lab.held.select(np.arange(min(FILMED, len(lab.held))))
+    with contextlib.suppress(ValueError):  # nothing is tracked
+        moved = displacement(lab.held, lab.tracked)[:, -1]
+        some = lab.held.select(np.sort(np.argsort(-moved, kind="stable")[:FILMED]))
+    made, start = lab.acting(some), some.frames[:, :1]
+    films = {"world": np.concatenate([start, made["frame"]], axis=1), "physics": some.frames,
+             "uncertainty": made["uncertainty"].astype(np.float16)}
+    if (path := lab.out / "violations.json").is_file() and (worst := json.loads(path.read_text())["result"]["worst"]):
+        asked = lab.asked_of_violations
+        imagined, real = lab.acting(asked)["frame"], asked.frames
+        films["worst_frames"] = np.stack([(imagined[event["episode"], event["step"] - 1],
+                                           real[event["episode"], event["step"]]) for event in worst])
+    np.savez_compressed(lab.out / FILMS_FILE, **films)
 
 
 QUESTIONS: dict[str, Callable[[Lab], dict[str, Any]]] = {
     "fidelity": ask_fidelity, "drift": ask_drift, "agent_drift": ask_agent_drift, "control": ask_control,
-    "physics_iq": ask_physics_iq, "violations": ask_violations, "uncertainty": ask_uncertainty, "shifts": ask_shifts,
-    "films": ask_films}
+    "inverse": ask_inverse, "physics_iq": ask_physics_iq, "violations": ask_violations,
+    "uncertainty": ask_uncertainty, "shifts": ask_shifts}
+NEEDS: dict[str, tuple[str, ...]] = {
+    "fidelity": ("held",), "drift": ("reader", "long"), "agent_drift": ("reader", "agent_long"),
+    "control": ("reader", "held", "wandering"), "inverse": ("reader", "held"), "physics_iq": ("held",),
+    "violations": ("reader", "held"), "uncertainty": ("promised",), "shifts": ("usual", "shifted"), FILMS: ("held",)}
+"""What of a `Lab` must be there before questions are asked at once."""
 
 
 def lab_horizons(lab: Lab) -> tuple[int, ...]:
@@ -327,19 +414,15 @@ def starts_of(twin: str, shift: str | None, n: int, seed: int) -> tuple[np.ndarr
     return np.stack(frames), np.stack(poses)
 
 
-def _worst(detector: Detector, roller: Roller, episodes: Episodes, out: Path, most: int = 12) -> list[dict[str, Any]]:
-    """The worst event of each episode and class, the worst first; their frames go to `worst.npz`."""
-    made = roller(episodes)["frame"]
-    severities = detector.severities(detector.read(made, episodes))
-    found = [{"class": kind, "severity": event.excess, "episode": event.episode,
+def _worst(detector: Detector, roller: Roller, episodes: Episodes, most: int = 12) -> list[dict[str, Any]]:
+    """The events that exceed their limit most, in multiples of it, the worst first."""
+    severities = detector.severities(detector.read(roller(episodes)["frame"], episodes))
+    found = [{"class": kind, "severity": event.excess, "unit": UNITS[kind], "episode": event.episode,
               "step": int(event.first + np.nanargmax(severities[kind][event.episode, event.first - 1:event.last])),
               "over_limit": event.excess / max(detector.limits[kind], 1e-9)}
              for kind, events in detector.events(severities).items() for event in events]
-    found = sorted(found, key=lambda event: -event["over_limit"])[:most]
-    pairs = [(made[event["episode"], event["step"] - 1], episodes.frames[event["episode"], event["step"]])
-             for event in found]
-    np.savez_compressed(out / "worst.npz", frames=np.stack(pairs) if pairs else np.zeros((0, 2, 1, 1, 3), np.uint8))
-    return found
+    worst = sorted(found, key=lambda event: -event["over_limit"])[:most]
+    return [event | {"frame": number} for number, event in enumerate(worst)]
 
 
 def _or_reason(measure: Callable[[], Any]) -> Any:
