@@ -268,7 +268,8 @@ def _shifts_unseen(shifts: dict, found: Found) -> Iterator[Failure]:
     for name, score in scores.items():
         if score is not None and score < NOTICED:
             yield Failure(f"A shift of {name} goes unnoticed: AUROC {score:.2f} (chance 0.5, {shifts['starts']} "
-                          "starts).", "Expect no warning there; record episodes under such shifts, and calibrate on them.",
+                          "starts).",
+                          "Expect no warning there; record episodes under such shifts, and calibrate on them.",
                           _record(found, "mix", name) + f" --env-kwargs '{{\"shift\": \"{name}\"}}'")
 
 
