@@ -257,7 +257,8 @@ def _no_better_than_the_clock(known: dict, found: Found) -> Iterator[Failure]:
     last = max(known["ranks"], key=lambda key: int(key.split("_")[-1]))
     ranks = known["ranks"][last]
     if ranks["gain_low"] is not None and ranks["gain_low"] <= 0:
-        yield Failure(f"That uncertainty ranks errors better than the step counter is not shown: rho {number(ranks['up_to'], 2)} "
+        yield Failure(f"That uncertainty ranks errors better than the step counter is not shown: rho "
+                      f"{number(ranks['up_to'], 2)} "
                       f"against {number(ranks['clock'], 2)}, gain [{ranks['gain_low']:.2f} to "
                       f"{ranks['gain_high']:.2f}] up to step {last.split('_')[-1]}.",
                       "Train the uncertainty anew on more episodes.", _calibrate(found) + " --refit")
