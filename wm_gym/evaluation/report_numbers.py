@@ -29,7 +29,7 @@ def stated(stat: Mapping[str, Any], digits: int = 1, unit: str = "") -> str:
 def cell(stat: Mapping[str, Any] | float | None, digits: int = 1, why: str = "") -> str:
     """A table's cell (HTML): the middle over its interval; why: the reason where `stat` is None."""
     if not isinstance(stat, Mapping):
-        return f"<td>{number(stat, digits)}{_small(why if stat is None else '')}</td>"
+        return f"<td>{number(stat, digits)}{_small(why if stat is None else '', 'why')}</td>"
     middle, between = _parts(stat, digits)
     return f"<td>{text(middle)}{_small(between or 'no interval, n = ' + str(stat['n']))}</td>"
 
@@ -68,5 +68,5 @@ def _parts(stat: Mapping[str, Any], digits: int) -> tuple[str, str]:
     return number(middle, digits), "" if low is None else f"{number(low, digits)} to {number(high, digits)}"
 
 
-def _small(words: str) -> str:
-    return f"<small>{text(words)}</small>" if words else ""
+def _small(words: str, kind: str = "") -> str:
+    return f"<small{f' class={kind}' if kind else ''}>{text(words)}</small>" if words else ""

@@ -27,9 +27,11 @@ li { margin: 0 0 6px; } .tile b { font-size: 26px; }
 .next li { margin-bottom: 14px; } .next small { white-space: normal; margin: 2px 0 0; } .next pre { margin-top: 4px; }
 pre { white-space: pre-wrap; overflow-wrap: anywhere; }
 .numbers { font-size: 14.5px; } .numbers th { font-weight: 500; } .numbers tr:first-child th { color: var(--soft); }
-.numbers td { white-space: nowrap; } .numbers tr > th:first-child { min-width: 130px; }
-.numbers .world th, .numbers .world td { background: #eef4fb; } .numbers .world th { color: var(--world); }
-.numbers .group th { background: #f6f6f4; font-weight: 600; padding-top: 10px; }
+.numbers td { white-space: nowrap; } .numbers small.why { white-space: normal; min-width: 15ch; }
+.numbers tr > th:first-child { min-width: 110px; position: sticky; left: 0; background: #fff; }
+.numbers .world > th:first-child, .numbers .world td { background: #eef4fb; }
+.numbers .world th { color: var(--world); }
+.numbers tr.group > th:first-child { background: #f6f6f4; font-weight: 600; padding-top: 10px; }
 .films { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 420px), 1fr)); gap: 18px; }
 figure { margin: 0; } figure img { width: 100%; image-rendering: pixelated; border-radius: 4px; }
 figure.film div { display: grid; grid-template-columns: repeat(3, 1fr); font-size: 13.5px; color: var(--soft); }
@@ -304,6 +306,8 @@ def violations(found: Found) -> str:
 mistake.</p>
 {picture(figures.intervals(drawn, 'episodes with a violation, %', 100, limits=(-3, None)), 'violations by class')}
 {table(['', 'episodes', 'floor', 'in 100 frames', 'excess over the limit', 'frames nothing is said of'], lines)}
+{_note('A share is of the pixels that the object has at the start. Nothing is said where the object is hidden or its '
+       'two readings disagree; only classes whose interval lies above that of the floor count as broken.')}
 {_detector(data.get('detector'))}
 {_gallery(data.get('worst') or [], found.get('films', {}).get('worst_frames'))}"""
 

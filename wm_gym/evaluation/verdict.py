@@ -230,7 +230,8 @@ def _breaks_laws(violations: dict, found: Found) -> Iterator[Failure]:
     for kind, (own, floor) in sorted(broken.items(), key=lambda pair: -pair[1][0]["rate"]):
         then, policy = REMEDIES.get(kind, ("Record more episodes like these.", "mix"))
         yield Failure(f"Violations, {kind}: in {stated(own)} of {own['n']} episodes, above the floor of "
-                      f"{stated(floor)}.", then, _record(found, policy, kind.replace(" ", "-")))
+                      f"{stated(floor)}.", then,
+                      _record(found, policy, "hidden" if then == HIDDEN else kind.replace(" ", "-")))
 
 
 def _not_covered(known: dict, found: Found) -> Iterator[Failure]:
@@ -256,7 +257,8 @@ def _no_better_than_the_clock(known: dict, found: Found) -> Iterator[Failure]:
     last = max(known["ranks"], key=lambda key: int(key.split("_")[-1]))
     ranks = known["ranks"][last]
     if ranks["gain_low"] is not None and ranks["gain_low"] <= 0:
-        yield Failure(f"Uncertainty ranks errors no better than the step counter: rho {number(ranks['up_to'], 2)} "
+        yield Failure(f"That uncertainty ranks errors better than the step counter is not shown: rho "
+                      f"{number(ranks['up_to'], 2)} "
                       f"against {number(ranks['clock'], 2)}, gain [{ranks['gain_low']:.2f} to "
                       f"{ranks['gain_high']:.2f}] up to step {last.split('_')[-1]}.",
                       "Train the uncertainty anew on more episodes.", _calibrate(found) + " --refit")
@@ -268,7 +270,8 @@ def _shifts_unseen(shifts: dict, found: Found) -> Iterator[Failure]:
     for name, score in scores.items():
         if score is not None and score < NOTICED:
             yield Failure(f"A shift of {name} goes unnoticed: AUROC {score:.2f} (chance 0.5, {shifts['starts']} "
-                          "starts).", "Expect no warning there; record episodes under such shifts, and calibrate on them.",
+                          "starts).",
+                          "Expect no warning there; record episodes under such shifts, and calibrate on them.",
                           _record(found, "mix", name) + f" --env-kwargs '{{\"shift\": \"{name}\"}}'")
 
 
