@@ -41,11 +41,11 @@ def made_drift(rng, lost=4):
 
 
 def made_fidelity():
-    at = {name: {"end_effector_cm_median": times, "end_effector_cm_p95": 3 * times, "psnr_db": 30 - times}
-          for name, times in (ROLLERS | {"deaf": 4.0, "mirrored": 6.0}).items() if name not in ("tokenizer", "nudged")}
-    more = {"integrated_pose_cm_median": 0.05, "round_trip_psnr_db": 31.5, "delta_psnr_true_minus_mirrored_db": 5.0}
-    return {"episodes": EPISODES, "horizons": [1, 10], "back-end": "torch", "decoder_median_cm": 0.387,
-            "decoder_p95_cm": 1.2, "at_1": at | more, "at_10": at | more}
+    at = {name: {"psnr_db": 30 - times, "ssim": 1 - 0.01 * times, "st_lpips": 0.387 * times}
+          for name, times in ROLLERS.items() if name in ("world", "tokenizer", "frozen")}
+    distance = {"n": 4, "frames": 16, "features": "I3D", "world": 310.0, "tokenizer": 240.0, "frozen": 900.0,
+                "floor": 214.0}
+    return {"episodes": EPISODES, "horizons": [1, 10], "at_1": at, "at_10": at, "fvd_at_10": distance}
 
 
 def made_control(rng, hits=11):
@@ -159,7 +159,7 @@ def test_the_verdict_comes_first_with_its_numbers(html, made):
     assert headline(read_measurements(made)) in words
     for said in ("Believe Tiny-v0 for 15 steps (1.5 s) from a start", "The object is lost in 33 % [14 to 61 %] of 12",
                  "wm-gym record wm_gym/TinyPyBullet-v0 --policy noisy", "teleport: in 50 % [38 to 62 %] of 60 episodes",
-                 "A shift of mass goes unnoticed: AUROC 0.55", "0.39 cm", "31.5", "promised were 90 %"):
+                 "A shift of mass goes unnoticed: AUROC 0.55", "0.387", "310", "promised were 90 %"):
         assert said in words, said
     assert html.index('class="verdict"') < min(html.index(f'id="{name}"') for name, *_ in SECTIONS)
 

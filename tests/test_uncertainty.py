@@ -119,8 +119,8 @@ def test_trust_that_is_kept_and_trust_that_is_broken(tiny_world):
     tiny_world.calibration = dataclasses.replace(CALIBRATION, trust=[[0.0, 3], [0.5, 0]], limit=2.0, tolerance=1.0)
     stated = np.tile([0.1, 0.2, 0.6, 0.7], (10, 1))
     right, wrong = np.full((10, 4), 0.5), np.tile([0.5, 0.5, 0.5, 2.0], (10, 1))
-    assert kept(tiny_world, Errors(stated, right, 1.0), (4,))["trust"] == {"moments": 50, "kept": 1.0}
-    assert kept(tiny_world, Errors(stated, wrong, 1.0), (4,))["trust"]["kept"] == 2 / 5  # moments 0 and 3 only
+    assert kept(tiny_world, Errors(stated, right, 1.0), (4,))["trust"] == {"moments": 30, "kept": 1.0}
+    assert kept(tiny_world, Errors(stated, wrong, 1.0), (4,))["trust"]["kept"] == 1 / 3  # from the start only
     assert kept(tiny_world, Errors(stated, wrong, 1.0), (4,))["limit"]["rate"] == 0
     assert kept(make_world(), Errors(stated, wrong, 1.0), (4,)) == dict.fromkeys(("coverage", "limit", "trust"))
 

@@ -8,7 +8,7 @@ from wm_gym.evaluation import report_figures as figures
 from wm_gym.evaluation.policies import policy_figure
 from wm_gym.evaluation.report_figures import name_of
 from wm_gym.evaluation.report_films import pair
-from wm_gym.evaluation.report_numbers import cell, group, number, percent, row, stated, table
+from wm_gym.evaluation.report_numbers import cell, group, percent, row, stated, table
 from wm_gym.evaluation.verdict import (
     Found,
     believed,
@@ -150,34 +150,39 @@ def _life_cell(life: dict) -> str:
 
 
 def fidelity(found: Found) -> str:
-    """End-effector error and PSNR at each horizon, with floors and controls."""
+    """PSNR, SSIM, ST-LPIPS and FVD at each horizon, with floors and controls."""
     data = found["fidelity"]
-    first = data[f"at_{data['horizons'][0]}"]
-    rollers = [name for name in ("world", "physics", "frozen", "deaf", "mirrored") if name in first]
-    every = [data[f"at_{t}"] for t in data["horizons"]]
-    rows = [row(name_of(name), [*(_read_off(at[name]) for at in every), *(cell(at[name]["psnr_db"]) for at in every)],
-                name) for name in rollers]
-    empty = ["<td></td>"] * len(every)
-    rows.append(row("tokenizer's round trip", empty + [cell(at["round_trip_psnr_db"]) for at in every]))
-    rows.append(row("pose that the world integrates",
-                    [cell(at["integrated_pose_cm_median"], 2) for at in every] + empty))
-    head = [f"{what} at {t}" for what in ("end-effector, cm,", "PSNR, dB,") for t in data["horizons"]]
-    drawn = [name for name in rollers if name != "physics"]
-    error, look = (figures.fidelity_lines(data, *each) for each in (
-        ("end_effector_cm_median", "end-effector's error, cm", rollers), ("psnr_db", "PSNR, dB", drawn)))
-    return f"""<p>{data['episodes']} held-out episodes, same starts and actions. The end-effector is read off the frames
-by a network whose own error on true frames is {data['decoder_median_cm']:.2f} cm (median; 95th percentile
-{data['decoder_p95_cm']:.2f} cm): nothing below that can be told.</p>
-<div class="figures">{picture(error, 'end-effector error by step')}{picture(look, 'PSNR by step')}</div>
-{table(['', *head], rows)}
-{_note('Medians of errors over their 95th percentiles, means of PSNR, without intervals. PSNR stops at 68 dB, a copy, '
-       'which physics is here by definition. No world can look better than its tokenizer: its round '
-       'trip is the ceiling of PSNR.')}"""
+    steps, why = data["horizons"], data.get("undefined")
+    rollers = ("world", "tokenizer", "frozen")
+    rows = [] if why else [row(name_of(name), [cell(data[f"at_{t}"][name][metric], digits) for metric, digits in (
+        ("psnr_db", 1), ("ssim", 3), ("st_lpips", 3)) for t in steps], name) for name in rollers]
+    looks = f"<p>SSIM and ST-LPIPS are undefined: {text(why)}</p>" if why else "".join((
+        '<div class="figures">', *(picture(figures.fidelity_lines(data, metric, label, rollers), f"{label} by step")
+                                   for metric, label in (("psnr_db", "PSNR, dB"), ("st_lpips", "ST-LPIPS"))), "</div>",
+        table(["", *(f"{what} at {t}" for what in ("PSNR, dB,", "SSIM", "ST-LPIPS") for t in steps)], rows)))
+    return f"""<p>{data['episodes']} held-out episodes, same starts and actions, beside the true frames.</p>
+{looks}
+{_distances(data)}
+{_note('Means, without intervals. No world can look better than its tokenizer, whose round trip of the true frames '
+       'stands beside it; a frozen frame is right until something moves. PSNR stops at 68 dB, a copy.')}"""
 
 
-def _read_off(at: dict[str, float]) -> str:
-    return (f"<td>{number(at['end_effector_cm_median'])}"
-            f"<small>95th {number(at['end_effector_cm_p95'])}</small></td>")
+def _distances(data: dict[str, Any]) -> str:
+    """A table of FVD: of clips that end at each horizon."""
+    found = {key: one for key, one in data.items() if key.startswith("fvd_")}
+    if not found:
+        return ""
+    first = next(iter(found.values()))
+    if "undefined" in first:
+        return f"<p>FVD is undefined: {text(first['undefined'])}</p>"
+    names = ("world", "tokenizer", "frozen", "floor")
+    rows = [row("other true videos (floor)" if name == "floor" else name_of(name),
+                [cell(one[name], 0) for one in found.values()], name) for name in names]
+    head = [f"FVD, steps to {key.rsplit('_', 1)[1]}" for key in found]
+    return f"""<h3>Do they move like videos?</h3>
+<p>Frechet Video Distance of {first['n']} clips of {first['frames']} frames, {text(first['features'])}. It depends on
+that number: compare with the floor beside it and with nothing else.</p>
+{table(['', *head], rows)}"""
 
 
 def control(found: Found) -> str:

@@ -250,13 +250,18 @@ def ask_fidelity(lab: Lab) -> dict[str, Any]:
     truth, half = episodes.frames[:, 1:], len(episodes) // 2
     made = {"world": lab.acting(episodes)["frame"], "frozen": frozen(episodes)["frame"],
             "tokenizer": through(recorded, lab.world.tokenizer)(episodes)["frame"]}
-    found: dict[str, Any] = {name: _or_reason(lambda frames=frames: perceptual(frames, truth, horizons))
-                             for name, frames in made.items()}
+    found: dict[str, Any] = {"episodes": len(episodes), "horizons": list(horizons)} | _or_reason(
+        lambda: _looks({name: perceptual(frames, truth, horizons) for name, frames in made.items()}, horizons))
     n = min(half, CLIPS)
     for t in (t for t in horizons if t >= CLIP):
         clips = {"real": truth[:n], "floor": truth[half:half + n], **{name: x[:n] for name, x in made.items()}}
         found[f"fvd_at_{t}"] = _or_reason(lambda t=t, clips=clips: _fvds(clips, t))
     return found
+
+
+def _looks(of_each: dict[str, dict], horizons: tuple[int, ...]) -> dict[str, dict]:
+    """`perceptual` of each of the videos, by horizon first."""
+    return {f"at_{t}": {name: found[f"at_{t}"] for name, found in of_each.items()} for t in horizons}
 
 
 def _fvds(videos: dict[str, np.ndarray], t: int) -> dict[str, Any]:

@@ -24,8 +24,8 @@ def uncertainty(world: World, episodes: Episodes, horizons: tuple[int, ...], eng
     Returns {"dense": {"autoregressive", "teacher_forced"}: `dense_calibration` of every so many steps, whole roll-outs
     and single steps from true frames; "ranks": `ranks_errors` of a frame's mean at each horizon, with the step counter
     as the control; "coverage": of the calibrated bound, up to each horizon, and "limit": how many episodes pass the
-    calibration's limit; "trust": how often `trust_horizon` kept its word}; the last three are None without a
-    calibration.
+    calibration's limit; "trust": how often `trust_horizon` kept its word where it was above 0}; the last three are
+    None without a calibration.
     """
     engine = engine or load_engine(world, "auto", "auto", decode=False)
     stated, error, alone, led = [], [], [], []
@@ -53,13 +53,14 @@ def kept(world: World, found: Errors, horizons: tuple[int, ...]) -> dict:
     n = found.error.shape[1]
     stated = np.concatenate([np.zeros((len(found.stated), 1)), found.stated], axis=1)
     wrong = np.concatenate([np.zeros((len(found.stated), 1), bool), found.error > promised.tolerance], axis=1)
-    until = np.minimum(np.arange(n + 1) + promised.trust_horizon(stated.ravel()).reshape(stated.shape), n)
+    steps = promised.trust_horizon(stated.ravel()).reshape(stated.shape)
+    told, until = steps > 0, np.minimum(np.arange(n + 1) + steps, n)
     count = np.cumsum(wrong, axis=1)  # wrong frames among steps t .. until: none, where the promise was kept
     before = np.concatenate([np.zeros((len(wrong), 1), int), count[:, :-1]], axis=1)
     right = np.take_along_axis(count, until, 1) == before
     return {"coverage": coverage(found.error, found.stated, promised.factor, horizons),
-            "limit": rate(found.stated.max(1) > promised.limit), "trust": {"moments": right.size,
-                                                                           "kept": float(right.mean())}}
+            "limit": rate(found.stated.max(1) > promised.limit), "trust": {"moments": int(told.sum()),
+                                                                           "kept": float(right[told].mean())}}
 
 
 def dense_calibration(doubt: np.ndarray, error: np.ndarray, edges: np.ndarray) -> dict:
