@@ -77,7 +77,7 @@ def test_ray_writes_what_one_process_writes(world, agents, tmp_path):
 
 
 def test_other_weights_where_a_job_runs_are_an_error(world, agents):
-    with pytest.raises(ValueError, match="weights of .*agent-0 on .* expected 0"):
+    with pytest.raises(ValueError, match="weights of .*agent-0 on .* not 0"):
         policies.measure(str(agents[0]), str(world), 2, 0, {}, "0", "0")
 
 

@@ -106,7 +106,7 @@ def measure(agent: str, world: str, episodes: int, seed: int, options: dict[str,
     for what, here, asked in ((agent, _policy_digest(agent), policy_weights),
                               (world, _world_digest(world), world_weights)):
         if here != asked:
-            raise ValueError(f"the weights of {what} on {platform.node()} are {here}, expected {asked}; copy them there")
+            raise ValueError(f"the weights of {what} on {platform.node()} are {here}, not {asked}; copy them there")
     return evaluate_matched(agent, World.from_pretrained(find_world(world)), None, episodes, seed, baselines=(),
                             workers=0, progress=False, **options)
 
