@@ -37,11 +37,12 @@ def drift(rollers: dict[str, Roller], episodes: Episodes, tracked: TrackedObject
     none fails where physics does not show it}}. The numbers: "object_cm", "end_effector_cm" (`median` with p95 of the
     position errors; an object that is not found is wrong by the workspace's width), "yaw_deg" where the turn is read
     (`median`; up to the object's symmetry, so 0 to 45 for a square, and a lost object is wrong by the most; `recorded`
-    tells what reading it costs), "lost" (`rate`), "displacement" (`median` of the object's way from its start, made /
-    true), "mask_iou" (`mean`; made mask against true), "colour_distance" (`mean`; CIELAB Delta E 1976 of the masks'
-    mean colours, 100 where it is lost) and "psnr_db" (`mean`). Beside the world put `recorded` (the reader's floor),
-    `through(recorded, tokenizer)` (what the tokenizer can draw), `physics` with `tracked.nudged` (the chaos floor) and
-    the controls. ValueError where the episodes are shorter than a horizon or none of them counts at one.
+    tells what reading it costs, and `frozen` is last, not `shuffle`: pushes turn all blocks alike), "lost" (`rate`),
+    "displacement" (`median` of the object's way from its start, made / true), "mask_iou" (`mean`; made mask against
+    true), "colour_distance" (`mean`; CIELAB Delta E 1976 of the masks' mean colours, 100 where it is lost) and
+    "psnr_db" (`mean`). Beside the world put `recorded` (the reader's floor), `through(recorded, tokenizer)` (what the
+    tokenizer can draw), `physics` with `tracked.nudged` (the chaos floor) and the controls. ValueError where the
+    episodes are shorter than a horizon or none of them counts at one.
     """
     steps = {f"at_{s:g}s": round(s * fps) for s in seconds}
     n = episodes.action.shape[1]
