@@ -61,7 +61,7 @@ from wm_gym.spec import WorldSpec
 from wm_gym.world import World, find_world
 
 SETTING_FILE, FILMS_FILE = "setting.json", "films.npz"
-CLIP, CLIPS = 16, 64  # frames that an FVD looks at, and how many such clips: more take I3D an hour
+CLIP, CLIPS = 16, 32  # frames that an FVD looks at, and how many such clips: more take I3D an hour
 FILMS, FILMED = "films", 8  # not a question, but asked for like one; so many episodes
 OTHER_TAKE = {"mass": 1.1, "friction": 0.95}
 DISTRACTED = 12  # steps
