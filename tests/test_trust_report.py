@@ -19,7 +19,7 @@ from wm_gym.evaluation.survival import time_to_failure
 from wm_gym.evaluation.uncertainty import dense_calibration
 from wm_gym.evaluation.verdict import failures, headline, trusted
 from wm_gym.files import write_json
-from wm_gym.rl.statistics import mean, median, rate
+from wm_gym.rl.statistics import mean, median, rate, ratio
 
 EPISODES, STEPS, FPS = 12, 20, 10
 ROLLERS = {"world": 1.0, "physics": 0.1, "tokenizer": 0.2, "nudged": 0.4, "frozen": 3.0}
@@ -58,7 +58,10 @@ def made_control(rng, hits=11):
     cm = {f"{key}_cm" if key != "n" else key: value for key, value in median(rng.random(EPISODES)).items()}
     rest = {name: {"frame_change": mean(rng.random(5)), "flicker": mean([0.4]), "frames": cm, "proprioception": cm}
             for name in ("world", "tokenizer")}
-    return {"delta_psnr": gain, "directions": {"carried_out_by_physics": rate([True] * 12), **way}, "no_op": rest}
+    return {"delta_psnr": gain, "directions": {"carried_out_by_physics": rate([True] * 12), **way}, "no_op": rest,
+            "loss_ratio": {"world": {"ratio": ratio([7.5, 8.5], [1, 1]), "true": 1.0, "shuffled": 8.0}},
+            "distractor": {"counted": rate([True]),
+                           "world": {"attributed": ratio([0.05], [1]), "moved": ratio([1], [0])}}}
 
 
 def made_uncertainty(rng):
@@ -104,6 +107,12 @@ def made(tmp_path_factory):
     measured = {"fidelity": made_fidelity(), "drift": made_drift(rng), "control": made_control(rng),
                 "uncertainty": made_uncertainty(rng), "violations": made_violations(), "policies": made_policies(rng),
                 "shifts": {"visible": {"size": auroc}, "hidden": {"mass": {"auroc": 0.55}}, "starts": 30}}
+    overlap = {"spatiotemporal_iou": 0.8, "spatial_iou": 0.9, "weighted_spatial_iou": 0.7, "mse": 0.001}
+    measured |= {"agent_drift": made_drift(rng) | {"agent": "ppo-Tiny-v0"},
+                 "inverse": {"real": {"mae": {"dx": 0.1}, "r2": {"dx": 0.9}, "strict": mean([0.8, 0.9])},
+                             "made": {"world": {"at_5": {"error": mean([0.2]), "excess": mean([0.1, 0.123])}}}},
+                 "physics_iq": {"episodes": 5, "other_take": {"mass": 1.1}, "world": {"score": 85.25} | {
+                     name: mean([value, value + 0.01]) for name, value in overlap.items()}}}
     for name, value in measured.items():
         write_json(folder / f"{name}.json", value)
     frames = rng.integers(0, 255, (2, STEPS + 1, 16, 16, 3), np.uint8)

@@ -17,13 +17,17 @@ from wm_gym.files import write_text
 from wm_gym.page import page, text
 
 PAGE_FILE, FILMS_FILE = "report.html", "films.npz"
-MEASURED = ("fidelity", "drift", "control", "violations", "uncertainty", "shifts", "policies")
+MEASURED = ("fidelity", "drift", "agent_drift", "control", "inverse", "physics_iq", "violations", "uncertainty",
+            "shifts", "policies")
 FILMS = ("world", "physics", "uncertainty", "worst_frames")
 SECTIONS: tuple[tuple[str, str, Callable[[Found], str]], ...] = (
     ("films", "What it looks like", lambda found: _films(found)),
     ("drift", "How long does it stay right?", sections.drift),
+    ("agent_drift", "And under an agent's actions?", sections.agent_drift),
     ("fidelity", "How close are its frames?", sections.fidelity),
     ("control", "Does it obey?", sections.control),
+    ("inverse", "Which actions do its frames show?", sections.inverse),
+    ("physics_iq", "Does it move where, when and as much as physics?", sections.physics_iq),
     ("uncertainty", "Does it know where it is wrong?", sections.uncertainty),
     ("shifts", "Does it notice another scene?", sections.shifts),
     ("violations", "Which laws of physics does it break?", sections.violations),
@@ -117,7 +121,8 @@ def command_of(name: str, found: Found) -> str:
     world = found["setting"].get("world_folder", "WORLD")
     if name == "policies":
         return f"wm-gym evaluate-policies AGENT AGENT AGENT AGENT --world {world} --out FOLDER"
-    return f"wm-gym evaluate {world} --only {name}"
+    agent = " --agent AGENT" if name == "agent_drift" else ""
+    return f"wm-gym evaluate {world} --only {name}{agent}"
 
 
 def _films(found: Found) -> str:

@@ -49,5 +49,5 @@ generated / true (1 is right; area < 0.8: objects fade).
 |---|---|
 {rows}
 
-The predicted uncertainty is not calibrated.
+What its uncertainty promises is in `calibration.json`, once `wm-gym calibrate` has measured it.
 """)
