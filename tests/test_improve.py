@@ -41,6 +41,9 @@ def test_an_agent_can_be_recorded_in_the_twin(tmp_path):
     assert (first[0] == first[1]).all() and (first[0] == first[2]).all()  # the camera's frame, not the tokenizer's
     actions = [LeRobotReader(folder).columns(["action"])["action"] for folder in (one, two)]
     assert (actions[0] == actions[1]).all() and np.abs(actions[0]).max() > 0
+    longer = record(TWIN, 1, policy=f"agent:{agent}", out=tmp_path / "longer", workers=0, progress=False,
+                    env_kwargs={"max_episode_steps": 61})
+    assert LeRobotReader(longer).offset.tolist() == [0, 62]
     with pytest.raises(ValueError, match="physics twin"):
         record("ball_env:wm_gym_test/Ball-v0", 1, policy=f"agent:{agent}", out=tmp_path / "no", workers=0)
 
