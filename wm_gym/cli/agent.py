@@ -105,8 +105,8 @@ def add_evaluate_policies(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--episodes", type=positive_int, default=400, metavar="N",
                         help="matched starts a policy (default: 400)")
     parser.add_argument("--seed", type=int, default=0, help="of the starts (default: 0)")
-    parser.add_argument("--workers", type=positive_int, default=1, metavar="N",
-                        help="policies measured at once, one core each (default: 1)")
+    parser.add_argument("--workers", type=positive_int, default=None, metavar="N",
+                        help="policies measured at once, one core each (default: one a core)")
     parser.add_argument("--ray", default=None, metavar="ADDRESS",
                         help="measure on a Ray cluster: auto, ray://HOST:10001, or local (one of --workers CPUs here)")
 

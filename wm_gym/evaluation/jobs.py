@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import importlib
 import json
+import os
 import sys
 import traceback
 from collections.abc import Callable, Iterator, Sequence
@@ -57,15 +58,18 @@ class Answer:
     error: str | None = None
 
 
-def run_jobs(jobs: Sequence[Job], workers: int = 1, ray: str | None = None, progress: bool = True) -> list[dict]:
+def run_jobs(jobs: Sequence[Job], workers: int | None = None, ray: str | None = None,
+             progress: bool = True) -> list[dict]:
     """Run the jobs whose files are not there yet; the results of all, in order, as their files keep them.
 
-    workers: 1 runs them in this process, more in so many spawned ones. ray: the address of a cluster as `ray.init`
-    takes it ("auto", "ray://HOST:10001"), one CPU a job, or "local" for one of `workers` CPUs on this machine; a Ray
-    that this process has begun is used and left running. Results do not depend on either. A job that fails does not
-    stop the others. Raises ValueError for two jobs of one file and for a file that answers another question,
-    RuntimeError naming the jobs that failed, and KeyboardInterrupt: the same call then goes on with those not kept.
+    workers: 1 runs them in this process, more in so many spawned ones (default: one a core). ray: the address of a
+    cluster as `ray.init` takes it ("auto", "ray://HOST:10001"), one CPU a job, or "local" for one of `workers` CPUs on
+    this machine; a Ray that this process has begun is used and left running. Results do not depend on either. A job
+    that fails does not stop the others. Raises ValueError for two jobs of one file and for a file that answers another
+    question, RuntimeError naming the jobs that failed, and KeyboardInterrupt: the same call then goes on with those
+    not kept.
     """
+    workers = (os.cpu_count() or 1) if workers is None else workers
     if workers < 1:
         raise ValueError(f"workers is {workers}, expected at least 1")
     _check_distinct(jobs)

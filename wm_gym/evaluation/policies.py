@@ -24,8 +24,8 @@ RESULTS_FILE, PLOT_FILE = "policies.json", "policies.png"
 
 
 def evaluate_policies(agents: Sequence[str | Path], out: str | Path, episodes: int = 400, seed: int = 0, *,
-                      world: str | Path | None = None, workers: int = 1, ray: str | None = None, progress: bool = True,
-                      **options) -> dict[str, Any]:
+                      world: str | Path | None = None, workers: int | None = None, ray: str | None = None,
+                      progress: bool = True, **options) -> dict[str, Any]:
     """Measure independently trained policies in their worlds and the twins, and how far the two agree.
 
     agents: folders; each is measured in `world`, else in the world that it was trained in, else in the shipped world
@@ -33,8 +33,9 @@ def evaluate_policies(agents: Sequence[str | Path], out: str | Path, episodes: i
     again, so the same call goes on after a kill. Returns, and writes to OUT/policies.json, a list of success rates and
     `agreement` over all policies and per world; OUT/policies.png is the scatter plot.
 
-    workers: policies measured at once, one core each. ray: on this cluster instead (`run_jobs`), where agents and
-    worlds must lie under the same paths. Neither tells on the numbers. options go to `evaluate_matched`.
+    workers: policies measured at once, one core each (default: one a core). ray: on this cluster instead (`run_jobs`),
+    where agents and worlds must lie under the same paths. Neither tells on the numbers. options go to
+    `evaluate_matched`.
     Raises ValueError for two agents of one name or with the same weights, and where an agent's world cannot be told.
     """
     agents, out = [load_agent(agent) for agent in agents], Path(out)

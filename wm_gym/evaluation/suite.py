@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
@@ -221,7 +220,7 @@ def evaluate(world: str | Path, twin: str | None = None, out: str | Path | None 
     jobs = [Job(out / f"{name}.json", f"{__name__}:answer", {
         **about, "agent": lab.agent if name == "agent_drift" else "", "question": name, "weights": weights})
         for name in asked if name != FILMS]
-    run_jobs(jobs, workers or os.cpu_count() or 1, ray, progress)
+    run_jobs(jobs, workers, ray, progress)
     if FILMS in asked:
         write_films(lab)
     return out
