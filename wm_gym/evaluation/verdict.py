@@ -161,7 +161,7 @@ def _object_lost(drift: dict, found: Found) -> Iterator[Failure]:
         beside = f"; physics through the tokenizer: {stated(floor)}" if floor else ""
         beside += "; the intervals overlap, more episodes would tell" if floor and lost["low"] <= floor["high"] else ""
         yield Failure(f"The object is lost in {stated(lost)} of {lost['n']} roll-outs after {seconds_of(key):g} s"
-                      f"{beside}.", HIDDEN, _record(found, "noisy", "hidden"))
+                      f"{beside}.", HIDDEN, _record(found, "random", "hidden"))
 
 
 def _object_off(drift: dict, found: Found) -> Iterator[Failure]:
@@ -286,7 +286,7 @@ def _flatters_policies(policies: dict, found: Found) -> Iterator[Failure]:
 ANEW = "Calibrate anew, on more episodes like the ones that were measured here."
 HIDDEN = "Record episodes in which the arm hides the object and shows it again."
 REMEDIES = {
-    "disappearance": (HIDDEN, "noisy"), "duplication": (HIDDEN, "noisy"),
+    "disappearance": (HIDDEN, "random"), "duplication": (HIDDEN, "random"),
     "change of size": ("Record the object in every place and pose, and partly hidden.", "mix"),
     "teleport": ("Record more contact: fast pushes and slips.", "noisy"),
     "motion without contact": ("Record near misses: the arm passes close by and the object rests.", "near-miss"),
