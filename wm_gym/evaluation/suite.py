@@ -164,9 +164,12 @@ class Lab:
 
     @cached_property
     def reader(self) -> StateDecoder:
-        """Frames to end-effector, object and its turn, learned once on recordings of its own."""
+        """Frames to end-effector and object, learned once on recordings of its own.
+
+        Not to its turn: a reader of that as well puts the object a centimetre off (see `drift`'s floor).
+        """
         file, clips = self.out / "reader.safetensors", self.recording("reader", "mix", self.size.reader_episodes, 3)
-        told = self.tracked.states(clips)
+        told = self.tracked.states(clips)[:, :self.tracked.read]
         if file.is_file():
             decoder = StateDecoder(clips.frames.shape[1:3], told.shape[1])
             decoder.load_state_dict(load_file(file))
