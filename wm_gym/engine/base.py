@@ -94,12 +94,11 @@ class Engine:
         """
         world, k = self.world, self.world.spec.context_frames
         clip = torch.from_numpy(np.array(frames)).to(self.device)  # a copy: the bank of starts is read-only
-        if clip.shape[1] < k:
-            clip = torch.cat([clip[:, :1].expand(-1, k - clip.shape[1], -1, -1, -1), clip], dim=1)
-        pinned, recent = clip[:, :1], clip[:, -k:]
-        tokenizer = self._here(world.tokenizer)
-        # one picture at a time: the latent of a picture must not depend on its neighbours in the batch
-        latents = torch.stack([tokenizer.encode(to_float(torch.cat([a, b]))) for a, b in zip(pinned, recent)])
+        tokenizer, recent = self._here(world.tokenizer), clip[:, -k:]
+        # one slot at a time: the latent of a picture must not depend on its neighbours in the batch
+        latents = torch.stack([tokenizer.encode(to_float(torch.cat([a[:1], b]))) for a, b in zip(clip, recent)])
+        padding = latents[:, :1].expand(-1, max(0, k - clip.shape[1]), -1, -1, -1)
+        latents = torch.cat([latents[:, :1], padding, latents[:, 1:]], dim=1)
         if proprioception is not None:
             pose = torch.as_tensor(proprioception[:, -1], dtype=torch.float32, device=self.device)
         elif world.spec.proprioception_dim:

@@ -16,8 +16,9 @@ OPSET = 24
 def step_names(world, decode: bool) -> tuple[list[str], list[str]]:
     """Names of the graph's inputs and outputs, in the order of `WorldStep`."""
     memory = world.dynamics.memory_keys
-    outputs = ["next_proprioception", "reward", "success", "uncertainty", *(f"next_{key}" for key in memory)]
-    return ["first", "proprioception", "action", "noise", *memory], outputs + ["frame"] * decode
+    outputs = ["next_proprioception", "next_doubt", "reward", "success", "uncertainty",
+               *(f"next_{key}" for key in memory)]
+    return ["first", "proprioception", "doubt", "action", "noise", *memory], outputs + ["frame"] * decode
 
 
 def export_step(world, batch: int, decode: bool = True, precision: str = "fp32") -> bytes:
