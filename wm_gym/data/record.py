@@ -38,6 +38,8 @@ def record(env_id, episodes, policy="mix", *, out, seed=0, workers=None, noise=0
              "size": list(size) if size is not None else None}
     if (out / INFO_PATH).exists():
         _check_resume(out, asked, resume)
+        if read_info(out)["total_episodes"] >= episodes:  # nothing to write: others may read it at the same time
+            return out
     source = (env_id, env_kwargs, policy, int(seed), float(noise), size)
     with Interrupts() as interrupts, contextlib.ExitStack() as stack:
         writer = None
