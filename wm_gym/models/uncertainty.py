@@ -40,7 +40,7 @@ class Uncertainty(ModelMixin, ConfigMixin):
                 first: torch.Tensor) -> torch.Tensor:
         """The logarithm of the doubt after a step to `latent` from `before` [B, C, h, w]; features of the dynamics."""
         change = self.net(torch.cat([features, latent, before, first, doubt], dim=1)).float()
-        return torch.log_softmax(change + torch.log(doubt.float() + 1e-3), dim=1)
+        return torch.log_softmax(change + torch.log(doubt.float().clamp(min=0) + 1e-3), dim=1)
 
     def expected_error(self, doubt: torch.Tensor) -> torch.Tensor:
         """The mean [B, h, w] of the histogram, in units of a latent's standard deviation."""
