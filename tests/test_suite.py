@@ -8,7 +8,9 @@ import numpy as np
 import pytest
 from twins import PUSH
 
-from wm_gym.evaluation.suite import QUESTIONS, Lab, Size, evaluate, starts_of
+from wm_gym.evaluation.lab import Lab, Size, starts_of
+from wm_gym.evaluation.questions import QUESTIONS
+from wm_gym.evaluation.suite import evaluate
 
 FEW = Size(episodes=4, long_episodes=2, promised_episodes=4, reader_episodes=4, reader_updates=20, starts=3)
 
@@ -37,11 +39,17 @@ def test_answers_lie_in_files(answered):
 def test_answered_questions_are_not_asked_again(answered, repository):
     path = answered / "uncertainty.json"
     kept = path.read_bytes()
-    path.write_bytes(kept.replace(b'"episodes": 4', b'"episodes": 44'))
+    other = json.loads(kept)
+    other["result"]["episodes"] = 44
+    path.write_text(json.dumps(other))
     evaluate(repository / "envs" / "Push-v0", out=answered, only=["uncertainty"], size=FEW, progress=False)
     assert json.loads(path.read_text())["result"]["episodes"] == 44  # what is kept is believed
+    other["arguments"]["weights"]["dynamics"] = "another world's"
+    path.write_text(json.dumps(other))
+    with pytest.raises(ValueError, match="another world's.*choose another --out"):
+        evaluate(repository / "envs" / "Push-v0", out=answered, only=["uncertainty"], size=FEW, progress=False)
     path.write_bytes(kept)
-    with pytest.raises(ValueError, match="choose another --out"):
+    with pytest.raises(ValueError, match="was recorded with seed=6000, now seed=6001"):
         evaluate(repository / "envs" / "Push-v0", out=answered, only=["uncertainty"], size=FEW, seed=1, progress=False)
 
 
@@ -49,8 +57,7 @@ def test_answered_questions_are_not_asked_again(answered, repository):
 def test_shifts_and_what_lacks_weights(answered, repository):
     lab = Lab(repository / "envs" / "Push-v0", PUSH, answered, FEW)
     fidelity = QUESTIONS["fidelity"](lab)
-    for name in ("world", "frozen", "tokenizer"):  # the tests' cache is empty
-        assert "python -m wm_gym.evaluation.st_lpips" in fidelity[name]["undefined"]
+    assert "python -m wm_gym.evaluation.st_lpips" in fidelity["undefined"]  # the tests' cache is empty
     shifts = QUESTIONS["shifts"](lab)
     assert set(shifts["visible"]) == {"size", "colour", "lighting", "camera", "stranger"}
     assert shifts["visible"]["lighting"]["score"] == 1.0

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 
-from wm_gym.cli.command import ENV_ID_HELP, Command, json_object, positive_int
+from wm_gym.cli.command import ENV_ID_HELP, Command, add_spreading, json_object, positive_int
 
 ENV_KWARGS_HELP = "keyword arguments for the environment, e.g. '{\"world\": \"my-world\"}'"
 
@@ -104,11 +104,7 @@ def add_evaluate_policies(parser: argparse.ArgumentParser) -> None:
                         help="judge all in this world (default: each in its own, or in the one whose twin is its own)")
     parser.add_argument("--episodes", type=positive_int, default=400, metavar="N",
                         help="matched starts a policy (default: 400)")
-    parser.add_argument("--seed", type=int, default=0, help="of the starts (default: 0)")
-    parser.add_argument("--workers", type=positive_int, default=None, metavar="N",
-                        help="policies measured at once, one core each (default: one a core)")
-    parser.add_argument("--ray", default=None, metavar="ADDRESS",
-                        help="measure on a Ray cluster: auto, ray://HOST:10001, or local (one of --workers CPUs here)")
+    add_spreading(parser, "policies")
 
 
 def run_evaluate_policies(args: argparse.Namespace) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from wm_gym.cli.command import Command, positive_int
+from wm_gym.cli.command import Command, add_spreading, positive_int
 
 
 def add_evaluate(parser: argparse.ArgumentParser) -> None:
@@ -21,14 +21,12 @@ def add_evaluate(parser: argparse.ArgumentParser) -> None:
                         help="of 30 s, for the drift (default: 100)")
     parser.add_argument("--promised-episodes", type=positive_int, default=1000, metavar="N",
                         help="that the calibration's promises are held against (default: 1000)")
-    parser.add_argument("--seed", type=int, default=0, help="(default: 0)")
-    parser.add_argument("--workers", type=positive_int, default=None, metavar="N",
-                        help="questions asked at once; the answers do not depend on it (default: one a core)")
-    parser.add_argument("--ray", default=None, metavar="ADDRESS", help="ask on this Ray cluster: an address or local")
+    add_spreading(parser, "questions")
 
 
 def run_evaluate(args: argparse.Namespace) -> None:
-    from wm_gym.evaluation.suite import Size, evaluate
+    from wm_gym.evaluation.lab import Size
+    from wm_gym.evaluation.suite import evaluate
 
     out = evaluate(args.world, args.twin, args.out, args.only, args.agent, seed=args.seed, workers=args.workers,
                    ray=args.ray, size=Size(episodes=args.episodes, long_episodes=args.long_episodes,

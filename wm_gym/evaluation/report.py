@@ -10,8 +10,10 @@ from typing import Any
 
 import numpy as np
 
+from wm_gym.evaluation import report_control as control_sections
 from wm_gym.evaluation import report_sections as sections
 from wm_gym.evaluation.report_films import films
+from wm_gym.evaluation.report_tiles import tiles
 from wm_gym.evaluation.verdict import Found, believed, calibration, failures, headline, trusted
 from wm_gym.files import write_text
 from wm_gym.page import page, text
@@ -25,8 +27,8 @@ SECTIONS: tuple[tuple[str, str, Callable[[Found], str]], ...] = (
     ("drift", "How long does it stay right?", sections.drift),
     ("agent_drift", "And under an agent's actions?", sections.agent_drift),
     ("fidelity", "How close are its frames?", sections.fidelity),
-    ("control", "Does it obey?", sections.control),
-    ("inverse", "Which actions do its frames show?", sections.inverse),
+    ("control", "Does it obey?", control_sections.control),
+    ("inverse", "Which actions do its frames show?", control_sections.inverse),
     ("physics_iq", "Does it move where, when and as much as physics?", sections.physics_iq),
     ("uncertainty", "Does it know where it is wrong?", sections.uncertainty),
     ("shifts", "Does it notice another scene?", sections.shifts),
@@ -79,7 +81,7 @@ def _opening(found: Found, world: str) -> str:
     return f"""<h1>{text(world)}: can it be trusted?</h1>
 <p class="lead">{text(_checked("verdict", lambda: headline(found)))}</p>
 <p class="note">{sections.setting_line(found)}</p>
-<div class="tiles">{_checked("verdict", lambda: sections.tiles(found))}</div>
+<div class="tiles">{_checked("verdict", lambda: tiles(found))}</div>
 <section class="verdict"><h2>Verdict</h2><div class="figures">
 <div><h3>Trust it for</h3><ul>{trust or "<li>Nothing that was measured here vouches for it.</li>"}</ul></div>
 <div><h3>It fails here</h3><ul>{fails or "<li>No rule fired on what was measured.</li>"}</ul></div></div>

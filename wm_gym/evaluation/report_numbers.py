@@ -34,6 +34,11 @@ def cell(stat: Mapping[str, Any] | float | None, digits: int = 1, why: str = "")
     return f"<td>{text(middle)}{_small(between or 'no interval, n = ' + str(stat['n']))}</td>"
 
 
+def share_cell(value: float | None, why: str) -> str:
+    """A cell of a share that has no interval."""
+    return cell(None, 0, why) if value is None else f"<td>{percent(value)}</td>"
+
+
 def middle_of(stat: Mapping[str, Any]) -> tuple[float | None, float | None, float | None]:
     """(middle, low, high) of a `rate`, `median` or `mean`; shares as they are."""
     if "rate" in stat:
@@ -57,6 +62,11 @@ def row(name: str, cells: list[str], kind: str = "") -> str:
 def group(name: str, columns: int) -> str:
     """A row that heads those after it."""
     return f'<tr class="group"><th colspan="{columns}">{text(name)}</th></tr>'
+
+
+def note(words: str) -> str:
+    """What stands under a table, small (HTML)."""
+    return f'<p class="note">{text(words)}</p>'
 
 
 def _parts(stat: Mapping[str, Any], digits: int) -> tuple[str, str]:

@@ -8,18 +8,9 @@ from wm_gym.evaluation import report_figures as figures
 from wm_gym.evaluation.policies import policy_figure
 from wm_gym.evaluation.report_figures import name_of
 from wm_gym.evaluation.report_films import pair
-from wm_gym.evaluation.report_numbers import cell, group, percent, row, stated, table
-from wm_gym.evaluation.verdict import (
-    Found,
-    believed,
-    calibration,
-    lifetime,
-    longest,
-    obeying,
-    seconds_of,
-    violation_floor,
-)
-from wm_gym.page import picture, text, tile
+from wm_gym.evaluation.report_numbers import cell, group, note, percent, row, share_cell, table
+from wm_gym.evaluation.verdict import Found, calibration, seconds_of, violation_floor
+from wm_gym.page import picture, text
 
 STYLE = """
 main { max-width: 1040px; } h3 { font-size: 16px; margin: 14px 0 6px; } ul, ol { margin: 0 0 8px; padding-left: 20px; }
@@ -41,7 +32,7 @@ figcaption b { color: var(--ink); }
 section > img { max-width: min(100%, 560px); margin: 6px 0; }
 .missing { color: var(--soft); } .figures { align-items: start; }
 """
-SPEARMAN = "one side does not vary"
+CONSTANT = "one side does not vary"
 
 
 def setting_line(found: Found) -> str:
@@ -53,63 +44,6 @@ def setting_line(found: Found) -> str:
     words = {"world_folder": "world {}", "twin": "physics twin {}", "episodes": "{} held-out episodes",
              "horizon": "{} steps", "fps": "{} frames a second", "seed": "seed {}", "trained_on": "trained on {}"}
     return text("; ".join(say.format(setting[key]) for key, say in words.items() if setting.get(key) is not None)) + "."
-
-
-def tiles(found: Found) -> str:
-    """The main numbers (HTML)."""
-    return "".join(tile(*each) for rule in (_trust_tile, _life_tile, _lost_tile, _obeys_tile, _coverage_tile,
-                                            _violation_tile) for each in rule(found))
-
-
-def _trust_tile(found: Found):
-    if promise := calibration(found):
-        steps, fps = believed(promise), found["setting"].get("fps")
-        yield ("world", f"{steps / fps:g} s" if fps else f"{steps} steps",
-               f"trust horizon from a start ({steps} steps, in {percent(1 - promise.alpha)} of episodes)")
-
-
-def _life_tile(found: Found):
-    if world := lifetime(found, "world"):
-        floor = lifetime(found, "nudged")
-        beside = "" if not floor else "; nudged physics: " + _seconds(floor)
-        end = world["seconds"][-1]
-        yield ("world", _seconds(world, f"> {end:g} s"), f"until half of the roll-outs have the object wrong{beside}")
-
-
-def _seconds(life: dict, otherwise: str = "no median") -> str:
-    return otherwise if life["median_s"] is None else f"{life['median_s']:g} s"
-
-
-def _lost_tile(found: Found):
-    if "drift" in found:
-        key = longest(found["drift"])
-        world = found["drift"][key]["world"]
-        yield ("", f"{world['object_cm']['median']:.1f} cm", f"off is the object after {seconds_of(key):g} s (median); "
-               f"lost in {percent(world['lost']['rate'])} of {world['lost']['n']}")
-
-
-def _obeys_tile(found: Found):
-    if rows := found.get("control", {}).get("directions", {}).get("world"):
-        hits = obeying(rows)["within_45"]
-        yield ("", percent(hits["rate"]), f"of {hits['n']} commands carried out within 45 degrees")
-
-
-def _coverage_tile(found: Found):
-    if kept := found.get("uncertainty", {}).get("coverage"):
-        key, stat = list(kept.items())[-1]
-        promise = calibration(found)
-        wanted = f" (promised: {percent(1 - promise.alpha)})" if promise else ""
-        yield ("", percent(stat["rate"]), f"of {stat['n']} episodes within the error bound{wanted}")
-
-
-def _violation_tile(found: Found):
-    if "violations" not in found:
-        return
-    rows = found["violations"]["violations"]
-    of = {name: sum(each["per_100_frames"] for each in rows[name].values()) for name in rows}
-    floor = violation_floor(rows)
-    yield ("", f"{of['world']:.2f}", "violations of physics in 100 frames" +
-           (f" (floor: {of[floor]:.2f})" if floor else ""))
 
 
 def drift(found: Found) -> str:
@@ -136,7 +70,7 @@ first moment at which the object is farther from where physics has it than the t
 {picture(figures.over_horizons(data, 'object_cm', "object's error, cm"), 'median error of the object by horizon')}</div>
 {table(['', 'median time to failure', 'failed'], life_rows)}
 {table(head, rows)}
-{_note('Medians and means with 95 % intervals below them; lost: Wilson. Floors: physics is what the reader makes of '
+{note('Medians and means with 95 % intervals below them; lost: Wilson. Floors: physics is what the reader makes of '
        'true frames, the tokenizer what the best world with these latents could draw, nudged what chaos alone does to '
        'an object put 2 mm and 3 degrees off. First frame repeated: what any world must beat.')}"""
 
@@ -165,14 +99,14 @@ def fidelity(found: Found) -> str:
     rollers = ("world", "tokenizer", "frozen")
     rows = [] if why else [row(name_of(name), [cell(data[f"at_{t}"][name][metric], digits) for metric, digits in (
         ("psnr_db", 1), ("ssim", 3), ("st_lpips", 3)) for t in steps], name) for name in rollers]
-    looks = f"<p>SSIM and ST-LPIPS are undefined: {text(why)}</p>" if why else "".join((
+    looks = f"<p>PSNR, SSIM and ST-LPIPS are undefined: {text(why)}</p>" if why else "".join((
         '<div class="figures">', *(picture(figures.fidelity_lines(data, metric, label, rollers), f"{label} by step")
                                    for metric, label in (("psnr_db", "PSNR, dB"), ("st_lpips", "ST-LPIPS"))), "</div>",
         table(["", *(f"{what} at {t}" for what in ("PSNR, dB,", "SSIM", "ST-LPIPS") for t in steps)], rows)))
     return f"""<p>{data['episodes']} held-out episodes, same starts and actions, beside the true frames.</p>
 {looks}
 {_distances(data)}
-{_note('Means, without intervals. No world can look better than its tokenizer, whose round trip of the true frames '
+{note('Means, without intervals. No world can look better than its tokenizer, whose round trip of the true frames '
        'stands beside it; a frozen frame is right until something moves. PSNR stops at 68 dB, a copy.')}"""
 
 
@@ -194,69 +128,6 @@ that number: compare with the floor beside it and with nothing else.</p>
 {table(['', *head], rows)}"""
 
 
-def control(found: Found) -> str:
-    """Delta-PSNR, directions and rest."""
-    data = found["control"]
-    parts = [part(data[key]) for key, part in (
-        ("delta_psnr", _delta_psnr), ("loss_ratio", _loss_ratio), ("directions", _directions), ("no_op", _no_op),
-        ("distractor", _distractor)) if data.get(key)]
-    return "\n".join(parts)
-
-
-def _delta_psnr(rollers: dict[str, Any]) -> str:
-    kinds = ("random", "shuffled", "mirrored")
-    rows = [row(name_of(name), [cell(stats[kind]) for kind in (*kinds, "psnr_true_db")], name)
-            for name, stats in rollers.items()]
-    drawn = [(kind, {name: rollers[name][kind] for name in rollers if name != "physics"}) for kind in kinds]
-    figure = figures.intervals(drawn, "PSNR lost under other actions, dB", line=0)
-    return f"""<h3>Does it matter what it is told?</h3>
-<p>PSNR under the true actions less PSNR under others, four steps on unless asked otherwise. 0 dB is a world that does
-not listen; the tokenizer's row is the most that a perfect world could show.</p>
-{picture(figure, 'PSNR lost under other actions, with 95 % intervals')}
-{table(['', 'random, dB', "another episode's, dB", 'mirrored, dB', 'PSNR with the true ones'], rows)}"""
-
-
-def _loss_ratio(rollers: dict[str, Any]) -> str:
-    rows = [row(name_of(name), [_ratio(stats["ratio"], "no loss")], name) for name, stats in rollers.items()]
-    return f"""<h3>How much worse is it when told another episode's actions?</h3>
-<p>Its squared error after one step then, over that under the true actions. 1 is a world that does not listen.</p>
-{table(['', 'shuffled / true'], rows)}"""
-
-
-def _distractor(data: dict[str, Any]) -> str:
-    if "undefined" in data:
-        return f"<h3>Does it take for its own what moves by itself?</h3><p>Undefined: {text(data['undefined'])}</p>"
-    rows = [row(name_of(name), [_ratio(each["attributed"], "nothing changes"), _ratio(each["moved"], "nothing moves")],
-                name) for name, each in data.items() if name != "counted"]
-    return f"""<h3>Does it take for its own what moves by itself?</h3>
-<p>A post that no recording shows moves in a circle, away from the robot: {stated(data['counted'])} of
-{data['counted']['n']} starts show it so. Attributed is the share of what changes there that depends on the action;
-moved is what changes, over what changes in physics. From one picture no world can know that something moves.</p>
-{table(['', 'attributed', 'moved'], rows)}"""
-
-
-def _ratio(stat: dict[str, Any], why: str) -> str:
-    if stat["ratio"] is None:
-        return cell(None, 2, why)
-    between = "" if stat["low"] is None else f"<small>{stat['low']:.2f} to {stat['high']:.2f}</small>"
-    return f"<td>{stat['ratio']:.2f}{between}</td>"
-
-
-def inverse(found: Found) -> str:
-    """The actions that frames show."""
-    data = found["inverse"]
-    keys = list(data["made"]["world"])
-    rows = [row(name_of(name), [cell(stats[key]["excess"], 3) for key in keys], name)
-            for name, stats in data["made"].items()]
-    real = "; ".join(f"{text(name)}: mean error {error:.3f}, R² {data['real']['r2'][name]:.2f}"
-                     for name, error in data["real"]["mae"].items())
-    return f"""<p>A network reads the action off two frames in a row. On true frames {real}; all within a tenth of the
-range in {percent(data['real']['strict']['mean'])} of steps. On made frames its error is larger by:</p>
-{table(['', *(f"up to step {key.split('_')[-1]}" for key in keys)], rows)}
-{_note("In the action's unit, means over episodes with 95 % intervals; 0 is a world whose frames show the actions that "
-       'it was given as plainly as true frames do.')}"""
-
-
 def physics_iq(found: Found) -> str:
     """Physics-IQ's score and its parts."""
     data = found["physics_iq"]
@@ -267,34 +138,6 @@ def physics_iq(found: Found) -> str:
     return f"""<p>Where, when and how much things move, against physics, in per cent of what another take of the same
 scene gets ({other}); {data['episodes']} episodes.</p>
 {table(['', 'score', 'when and where (IoU)', 'where', 'how much', 'MSE'], rows)}"""
-
-
-def _directions(data: dict[str, Any]) -> str:
-    rollers = {name: rows for name, rows in data.items() if name != "carried_out_by_physics"}
-    drawn = [(words, {name: rows[source]["within_45"] for name, rows in rollers.items() if source in rows})
-             for source, words in (("frames", "read off frames"), ("proprioception", "stated pose"))]
-    drawn = [(words, stats) for words, stats in drawn if stats]
-    figure = figures.intervals(drawn, "within 45 degrees of the command, %", 100, limits=(-3, 103))
-    rows = [row(f"{name_of(name)}, {'read off frames' if source == 'frames' else 'stated pose'}", [
-        cell(stats["same_side"]), cell(stats["within_45"]), _share(stats["chance_within_45"], "one start only"),
-        cell(stats["along_cm"])], name) for name, each in rollers.items() for source, stats in each.items()]
-    carried = data.get("carried_out_by_physics")
-    asked = f" Only commands that physics carries out count: {stated(carried)} of {carried['n']}." if carried else ""
-    return f"""<h3>Does it go where it is sent?</h3>
-<p>One random direction a start, commanded at full scale.{text(asked)}</p>
-{picture(figure, 'commands carried out within 45 degrees, with 95 % intervals')}
-{table(['', 'right side', 'within 45 degrees', 'by chance', 'along the command, cm'], rows)}"""
-
-
-def _no_op(rollers: dict[str, Any]) -> str:
-    rows = [row(name_of(name), [cell(stats["frame_change"], 2), cell(stats["flicker"], 2),
-                                *(cell(stats.get(source), 2, "not predicted") for source in (
-                                    "frames", "proprioception"))], name) for name, stats in rollers.items()]
-    return f"""<h3>Does nothing move when nothing is asked?</h3>
-<p>The same starts under zero actions.</p>
-{table(['', 'change of the frame', 'flicker', 'end-effector read, cm', 'end-effector stated, cm'], rows)}
-{_note('Change and flicker: mean absolute difference to the start and to the frame before, of 255 levels. Drawing a '
-       "start through the tokenizer changes it once: that is the floor. Displacements: medians.")}"""
 
 
 def uncertainty(found: Found) -> str:
@@ -309,8 +152,8 @@ def uncertainty(found: Found) -> str:
         name, name), [cell(one["ece"], 3), cell(one["mce"], 3), cell(one["brier_skill"], 2),
                       cell(one["brier_skill_least"], 2), f"<td>{one['patches']:,}</td>"])
         for name, one in data["dense"].items()]
-    ranks = [row(f"step {key.split('_')[-1]}", [cell(one["at"], 2, SPEARMAN), cell(one["up_to"], 2, SPEARMAN),
-                                                cell(one["clock"], 2, SPEARMAN), _gain(one)])
+    ranks = [row(f"step {key.split('_')[-1]}", [cell(one["at"], 2, CONSTANT), cell(one["up_to"], 2, CONSTANT),
+                                                cell(one["clock"], 2, CONSTANT), _gain(one)])
              for key, one in data["ranks"].items()]
     return f"""<p>{data['episodes']} episodes. For every patch the world states how likely its error is to stay below
 each of several bounds; dots on the diagonal are honest. The step counter is the control: errors grow with time, and to
@@ -337,13 +180,9 @@ def _kept(data: dict[str, Any], share: float | None) -> str:
 
 def _gain(one: dict[str, Any]) -> str:
     if one["gain_low"] is None or one["up_to"] is None or one["clock"] is None:
-        return cell(None, 2, SPEARMAN)
+        return cell(None, 2, CONSTANT)
     return (f"<td>{one['up_to'] - one['clock']:+.2f}"
             f"<small>{one['gain_low']:.2f} to {one['gain_high']:.2f}</small></td>")
-
-
-def _share(value: float | None, why: str) -> str:
-    return cell(None, 0, why) if value is None else f"<td>{percent(value)}</td>"
 
 
 def shifts(found: Found) -> str:
@@ -356,7 +195,7 @@ one scores higher than a usual one. Looks are told from one picture, mass and fr
 wrong.</p>
 <div class="figures">{picture(figures.shift_bars(visible, hidden), 'AUROC of each shift')}
 {table(['from one picture', 'score', 'unrest', 'novelty'], rows) if rows else ''}</div>
-{_note('No intervals. The score is the larger of two signs: unrest, what changes while the robot rests, and novelty, '
+{note('No intervals. The score is the larger of two signs: unrest, what changes while the robot rests, and novelty, '
        'how far the strangest piece of the picture is from all starts that the world knows.')}"""
 
 
@@ -367,14 +206,14 @@ def violations(found: Found) -> str:
     beside = [name for name in ("world", floor) if name]
     drawn = [(kind, {name: rows[name][kind]["episodes"] for name in beside}) for kind in rows["world"]]
     lines = [row(kind, [cell(own["episodes"]), cell(rows[floor][kind]["episodes"]) if floor else cell(None, 0,
-             "no floor measured"), cell(own["per_100_frames"], 2), _excess(own), _share(own["abstained"], "")])
+             "no floor measured"), cell(own["per_100_frames"], 2), _excess(own), share_cell(own["abstained"], "")])
              for kind, own in rows["world"].items()]
     return f"""<p>{data['episodes']} episodes of {data['steps']} steps, read off the frames. The floor is
 {text(name_of(floor)) if floor else 'not measured'}: it breaks no law, so what is found there is the detector's
 mistake.</p>
 {picture(figures.intervals(drawn, 'episodes with a violation, %', 100, limits=(-3, None)), 'violations by class')}
 {table(['', 'episodes', 'floor', 'in 100 frames', 'excess over the limit', 'frames nothing is said of'], lines)}
-{_note('A share is of the pixels that the object has at the start. Nothing is said where the object is hidden or its '
+{note('A share is of the pixels that the object has at the start. Nothing is said where the object is hidden or its '
        'two readings disagree; only classes whose interval lies above that of the floor count as broken.')}
 {_detector(data.get('detector'))}
 {_gallery(data.get('worst') or [], found.get('films', {}).get('worst_frames'))}"""
@@ -389,8 +228,8 @@ def _excess(own: dict[str, Any]) -> str:
 
 def _detector(quality: dict[str, Any] | None) -> str:
     if not quality:
-        return _note("How good the detector is has not been measured here.")
-    rows = [row(kind, [cell(one["recall"]), _share(one["precision"], "it found nothing"),
+        return note("How good the detector is has not been measured here.")
+    rows = [row(kind, [cell(one["recall"]), share_cell(one["precision"], "it found nothing"),
                        f"<td>{one['false_events']}</td>"]) for kind, one in quality.items()]
     return f"""<details><summary>How good is the detector? Violations that physics was made to draw</summary>
 {table(['', 'recall', 'precision', 'false events'], rows)}</details>"""
@@ -413,8 +252,8 @@ def policies(found: Found) -> str:
     data = found["policies"]
     rows = [row(name, [_correlation(one["all"]), _correlation(one["within_band"]),
                        f"<td>{one['mmrv']:.3f}<small>perfect world {one['perfect_world']['mmrv']:.3f}</small></td>",
-                       _share(one["optimism"], "physics never fails"),
-                       _share(one["pessimism"], "physics never succeeds")])
+                       share_cell(one["optimism"], "physics never fails"),
+                       share_cell(one["pessimism"], "physics never succeeds")])
             for name, one in data["agreement"].items()]
     each = [row(one["agent"], [f"<td>{text(one['world_name'])}</td>", cell(one["world"]), cell(one["physics"])])
             for one in data["policies"]]
@@ -423,7 +262,7 @@ on the line is a policy that the world judges as physics does.</p>
 <div class="figures">{picture(policy_figure(data['policies']), 'success in the world over success in physics')}
 {table(['', 'world', 'in the world', 'in physics'], each)}</div>
 {table(['', "Pearson's r", 'of those at 20 to 80 %', 'MMRV', 'optimism', 'pessimism'], rows)}
-{_note('Intervals: Wilson for rates, Fisher z for r. MMRV: mean maximum rank violation, 0 is best; beside it what '
+{note('Intervals: Wilson for rates, Fisher z for r. MMRV: mean maximum rank violation, 0 is best; beside it what '
        'physics gets against itself. Optimism: failures in physics that the world takes for successes.')}"""
 
 
@@ -453,7 +292,3 @@ def with_care(found: Found) -> str:
              "numbers. Several claims are read off one recording, without a correction for their number."]
     return "<section id='care'><h2>Read this with care</h2><ul>" + "".join(
         f"<li>{text(sentence)}</li>" for sentence in told) + "</ul></section>"
-
-
-def _note(words: str) -> str:
-    return f'<p class="note">{text(words)}</p>'
