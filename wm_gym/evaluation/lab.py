@@ -155,6 +155,8 @@ class Lab:
 
     def recording(self, name: str, policy: str, episodes: int, stream: int, env_kwargs: dict | None = None) -> ClipData:
         """A recording of the twin in `out`; what is there already is taken."""
+        if env_kwargs and "shift" in env_kwargs:
+            shifted_twin(self.twin, env_kwargs["shift"]).close()
         folder = record(self.twin, episodes, policy, out=self.out / "recordings" / name, seed=self.seed + 1000 * stream,
                         env_kwargs=env_kwargs)
         return open_clips(folder)
@@ -162,7 +164,7 @@ class Lab:
 
 def starts_of(twin: str, shift: str | None, n: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
     """n first frames uint8 [n, H, W, 3] of a twin, shifted or not, and their proprioception [n, P]."""
-    env = gym.make(twin, render_mode="rgb_array", **({"shift": shift} if shift else {}))
+    env = shifted_twin(twin, shift) if shift else gym.make(twin, render_mode="rgb_array")
     frames, poses = [], []
     for k in range(n):
         info = env.reset(seed=seed + k)[1]
@@ -172,9 +174,17 @@ def starts_of(twin: str, shift: str | None, n: int, seed: int) -> tuple[np.ndarr
     return np.stack(frames), np.stack(poses)
 
 
+def shifted_twin(twin: str, shift: str | dict[str, float]) -> gym.Env:
+    """A twin that differs in one known way (`wm_gym.physics.shift`); ValueError where it takes no `shift`."""
+    try:
+        return gym.make(twin, render_mode="rgb_array", shift=shift)
+    except TypeError as error:
+        raise ValueError(f"{twin} cannot be shifted: {error}") from error
+
+
 def or_reason(measure: Callable[[], Any]) -> Any:
     """What it gives, or {"undefined": why} where weights, spaces or episodes for it are missing."""
     try:
         return measure()
-    except (FileNotFoundError, ValueError, TypeError) as error:
+    except (FileNotFoundError, ValueError) as error:
         return {"undefined": str(error)}

@@ -6,7 +6,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import gymnasium as gym
 import numpy as np
 
 from wm_gym.evaluation.calibration import auroc
@@ -15,9 +14,10 @@ from wm_gym.evaluation.controls import Roller, control_worlds, deaf, frozen, phy
 from wm_gym.evaluation.drift import drift
 from wm_gym.evaluation.episodes import Episodes
 from wm_gym.evaluation.fvd import frechet_distance, i3d_features
+from wm_gym.evaluation.i3d import load_i3d
 from wm_gym.evaluation.injected import Injector, detector_quality
 from wm_gym.evaluation.inverse import fit_inverse, inverse_accuracy, inverse_error
-from wm_gym.evaluation.lab import Lab, or_reason, starts_of
+from wm_gym.evaluation.lab import Lab, or_reason, shifted_twin, starts_of
 from wm_gym.evaluation.perceptual import perceptual
 from wm_gym.evaluation.physics_iq import compare, score
 from wm_gym.evaluation.signals import StartCheck
@@ -53,7 +53,8 @@ def _looks(of_each: dict[str, dict], horizons: tuple[int, ...]) -> dict[str, dic
 
 def _fvds(videos: dict[str, np.ndarray], t: int) -> dict[str, Any]:
     """`fvd` of each of the videos from the "real" ones, "floor" being others as real; all end at step t."""
-    features = {name: i3d_features(frames[:, t - CLIP:t]) for name, frames in videos.items()}
+    network = load_i3d()
+    features = {name: i3d_features(frames[:, t - CLIP:t], network) for name, frames in videos.items()}
     real = features.pop("real")
     return {"n": len(real), "frames": CLIP, "features": "I3D Kinetics-400 logits",
             **{name: frechet_distance(real, each) for name, each in features.items()}}
@@ -92,7 +93,7 @@ def ask_control(lab: Lab) -> dict[str, Any]:
 def _distractor(lab: Lab, plain: Roller) -> dict[str, Any]:
     if isinstance(lab.wandering, dict):
         return lab.wandering
-    env = gym.make(lab.twin, render_mode="rgb_array", shift="wanderer")
+    env = shifted_twin(lab.twin, "wanderer")
     try:
         return distractor({"world": lab.acting, "physics": physics(env)}, lab.wandering, lab.world.spec, plain)
     finally:
@@ -112,7 +113,7 @@ def ask_inverse(lab: Lab) -> dict[str, Any]:
 
 def ask_physics_iq(lab: Lab) -> dict[str, Any]:
     """Physics-IQ's score against physics; the other take is a twin whose object is heavier and smoother by a little."""
-    other = gym.make(lab.twin, render_mode="rgb_array", shift=OTHER_TAKE)
+    other = shifted_twin(lab.twin, OTHER_TAKE)
     takes = {"world": lab.acting, "other take": physics(other), "frozen": frozen,
              "deaf": deaf(lab.acting, lab.world.spec)}
     truth = lab.held.frames[:, 1:]
