@@ -12,6 +12,7 @@ from tiny_world import make_world
 from wm_gym.evaluation import policies
 from wm_gym.evaluation.policies import evaluate_policies, summary, world_of
 from wm_gym.rl.agent_folder import load_agent, save_agent
+from wm_gym.rl.rollout import make_twin, run_twin, start_seeds
 from wm_gym.sb3 import make_sb3_env
 
 TWIN = "wm_gym/ReachPyBullet-v0"
@@ -46,6 +47,8 @@ def test_policies_are_measured_compared_and_kept(world, agents, tmp_path, monkey
     assert json.loads((tmp_path / "judged" / "policies.json").read_text()) == results
     assert (tmp_path / "judged" / "policies.png").stat().st_size > 5000
     assert "4 policies, 2 matched starts each" in summary(results)
+    assert results["nudged"]["all"] == {"undefined": "no task has an object"}  # Reach's hand reaches for a place
+    assert set(results["gating"]["all"]["gain"]) == {"pearson", "mmrv", "optimism", "wrong"}
 
     (tmp_path / "judged" / "policies" / "agent-2.json").unlink()  # a kill in the third; the others are not run again
     measured = []
@@ -114,5 +117,31 @@ def test_the_summary_names_what_is_undefined():
     rates = np.zeros((2, 4), bool)
     rows = [{"per_episode": {"world_success": w, "physics_success": p}} for w, p in zip(rates, rates)]
     found = policies._agreement(rows)
-    text = summary({"policies": [0, 0], "episodes": 4, "agreement": {"all": found}})
+    sure = {"world_uncertainty": [0, 0, 0, 0]}
+    gate = policies._gating([{"per_episode": row["per_episode"] | sure} for row in rows])
+    text = summary({"policies": [0, 0], "episodes": 4, "agreement": {"all": found},
+                    "nudged": {"all": policies._nudged([{"nudged": None}])}, "gating": {"all": gate}})
+    assert "nudged" not in text and "pearson undefined -> undefined" in text
     assert "undefined: 2 policies" in text and "no policy has 20% to 80%" in text and "optimism 0.000" in text
+
+
+def test_nudged_physics_is_the_same_start_with_its_object_a_little_off():
+    env = make_twin("wm_gym/PushPyBullet-v0", None, "no-op", 3)
+    seeds = start_seeds(2, 0)
+    _, starts = run_twin("no-op", env, seeds)
+    _, again = run_twin("no-op", env, seeds, nudged=True)
+    where = list(env.unwrapped.tracked.position)
+    now = env.unwrapped.get_physics_state()[where]  # nothing pushes it
+    env.close()
+    assert [a.seed for a in starts] == [a.seed for a in again] == seeds
+    np.testing.assert_array_equal(starts[1].physics_state, again[1].physics_state)
+    assert 0.001 < np.linalg.norm(now - starts[1].physics_state[where]) < 0.003
+    with pytest.raises(ValueError, match="names no object"):
+        run_twin("no-op", make_twin(TWIN, None, "no-op", 3), seeds, nudged=True)
+
+
+def test_nudged_outcomes_of_a_task_with_an_object(repository):
+    agent = repository / "agents" / "ppo-Push-v0"
+    digests = policies._policy_digest(agent), policies._world_digest("wm_gym/Push-v0")
+    found = policies.measure_nudged(str(agent), "wm_gym/Push-v0", 2, 0, {}, *digests)
+    assert [type(success) for success in found["success"]] == [bool, bool]

@@ -13,6 +13,7 @@ from wm_gym.calibration import Calibration
 from wm_gym.cli import main
 from wm_gym.evaluation.agreement import agreement, split_half
 from wm_gym.evaluation.calibration import coverage, ranks_errors
+from wm_gym.evaluation.gating import gating
 from wm_gym.evaluation.report import MEASURED, SECTIONS, read_measurements, report_html, write_trust_report
 from wm_gym.evaluation.report_films import overlay
 from wm_gym.evaluation.survival import time_to_failure
@@ -92,7 +93,9 @@ def made_policies(rng):
     rows = [{"agent": f"agent-{i}", "world_name": "Tiny-v0", "world": rate(w), "physics": rate(p)}
             for i, (w, p) in enumerate(zip(world, physics))]
     return {"episodes": 30, "seed": 0, "policies": rows,
-            "agreement": {"all": {**agreement(world, physics), "physics_split_half": split_half(physics)}}}
+            "agreement": {"all": {**agreement(world, physics), "physics_split_half": split_half(physics)}},
+            "nudged": {"all": {"policies": 4, **agreement(physics[:, ::-1], physics)}},
+            "gating": {"all": gating(world, physics, rng.random((4, 30)))}}
 
 
 @pytest.fixture(scope="module")

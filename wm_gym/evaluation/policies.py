@@ -4,19 +4,22 @@ from __future__ import annotations
 
 import hashlib
 import platform
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from wm_gym.evaluation.agreement import agreement, split_half
+from wm_gym.evaluation.gating import gating
 from wm_gym.evaluation.jobs import Job, run_jobs
 from wm_gym.files import write_json
 from wm_gym.page import GREY, axes
-from wm_gym.registration import NAMESPACE, catalogue_folders
+from wm_gym.physics.tracked import tracked_by
+from wm_gym.registration import NAMESPACE, catalogue_folders, find_spec, physics_twin
 from wm_gym.rl.agent_folder import TENSORS_FILE, Agent, load_agent
 from wm_gym.rl.evaluate import evaluate_matched
+from wm_gym.rl.rollout import make_twin, run_twin, start_seeds
 from wm_gym.spec import WorldSpec
 from wm_gym.world import World, find_world
 
@@ -29,9 +32,11 @@ def evaluate_policies(agents: Sequence[str | Path], out: str | Path, episodes: i
     """Measure independently trained policies in their worlds and the twins, and how far the two agree.
 
     agents: folders; each is measured in `world`, else in the world that it was trained in, else in the shipped world
-    whose twin it was trained in. OUT/policies/<name>.json keeps each one's outcomes: what is there is not measured
-    again, so the same call goes on after a kill. Returns, and writes to OUT/policies.json, a list of success rates and
-    `agreement` over all policies and per world; OUT/policies.png is the scatter plot.
+    whose twin it was trained in. OUT/policies/<name>.json keeps each one's outcomes, OUT/nudged/<name>.json those in
+    the twin with its object a little off: what is there is not measured again, so the same call goes on after a kill.
+    Returns, and writes to OUT/policies.json, a list of success rates and, over all policies and per world, `agreement`,
+    "nudged" (`agreement` of nudged physics with physics: what chaos alone costs) and "gating" (`gating` by the world's
+    uncertainty); OUT/policies.png is the scatter plot.
 
     workers: policies measured at once, one core each (default: one a core). ray: on this cluster instead (`run_jobs`),
     where agents and worlds must lie under the same paths. Neither tells on the numbers. options go to
@@ -40,15 +45,19 @@ def evaluate_policies(agents: Sequence[str | Path], out: str | Path, episodes: i
     """
     agents, out = [load_agent(agent) for agent in agents], Path(out)
     _check_distinct([agent.folder for agent in agents])
-    rows = run_jobs([_job(agent, str(world or world_of(agent)), out, episodes, seed, options) for agent in agents],
-                    workers, ray, progress)
-    names = sorted({row["world_name"] for row in rows})
+    jobs = [_job(agent, str(world or world_of(agent)), out, episodes, seed, options, *of)
+            for of in (("policies", measure), ("nudged", measure_nudged)) for agent in agents]
+    found = run_jobs(jobs, workers, ray, progress)
+    rows = [row | {"nudged": nudged["success"]} for row, nudged in zip(found, found[len(agents):])]
+    groups = {name: [row for row in rows if name in ("all", row["world_name"])]
+              for name in ["all", *sorted({row["world_name"] for row in rows})]}
     results = {
         "episodes": episodes, "seed": seed,
         "policies": [{key: row[key] for key in ("agent", "world_name", "world", "physics", "world_minus_physics")}
                      for row in rows],
-        "agreement": {name: _agreement([row for row in rows if name in ("all", row["world_name"])])
-                      for name in ["all", *names]},
+        "agreement": {name: _agreement(some) for name, some in groups.items()},
+        "nudged": {name: _nudged(some) for name, some in groups.items()},
+        "gating": {name: _gating(some) for name, some in groups.items()},
     }
     write_json(out / RESULTS_FILE, results)
     policy_plot(results["policies"], out / PLOT_FILE)
@@ -94,6 +103,15 @@ def summary(results: dict[str, Any]) -> str:
                      f"MMRV {found['mmrv']:.3f} (a perfect world {found['perfect_world']['mmrv']:.3f}); optimism "
                      f"{_number(found['optimism'])}, pessimism {_number(found['pessimism'])}")
         lines += [f"    undefined: {part['undefined']}" for part in (r, inside) if part["undefined"]]
+        if "undefined" not in (floor := results["nudged"][name]):
+            lines.append(f"    physics with the object nudged: {floor['policies']} policies, Pearson "
+                         f"{_number(floor['all']['pearson'])}, MMRV {floor['mmrv']:.3f}, optimism "
+                         f"{_number(floor['optimism'])}, pessimism {_number(floor['pessimism'])}")
+        gate = results["gating"][name]
+        lines.append(f"    the {gate['keep']:.0%} least uncertain: " + "; ".join(
+            f"{what} {_number(gate['all'][what])} -> {_number(gate['kept'][what])}" + (
+                f" (gain {gain['gain']:+.3f} [{gain['low']:+.3f}, {gain['high']:+.3f}])" if gain else "")
+            for what, gain in gate["gain"].items()))
     return "\n".join(lines)
 
 
@@ -104,17 +122,38 @@ def measure(agent: str, world: str, episodes: int, seed: int, options: dict[str,
     The world is read anew: an engine that this process has compiled for another number of threads is not used.
     Raises ValueError where the weights found here are others.
     """
-    for what, here, asked in ((agent, _policy_digest(agent), policy_weights),
-                              (world, _world_digest(world), world_weights)):
-        if here != asked:
-            raise ValueError(f"the weights of {what} on {platform.node()} are {here}, not {asked}; copy them there")
+    _check_weights(agent, world, policy_weights, world_weights)
     return evaluate_matched(agent, World.from_pretrained(find_world(world)), None, episodes, seed, baselines=(),
                             workers=0, progress=False, **options)
 
 
-def _job(agent: Agent, world: str, out: Path, episodes: int, seed: int, options: dict[str, Any]) -> Job:
+def measure_nudged(agent: str, world: str, episodes: int, seed: int, options: dict[str, Any], policy_weights: str,
+                   world_weights: str) -> dict[str, Any]:
+    """Outcomes of the same starts in the twin with its object a little off; None where the task has no object."""
+    _check_weights(agent, world, policy_weights, world_weights)
+    policy, world = load_agent(agent), World.from_pretrained(find_world(world))
+    twin = physics_twin(world.spec)
+    env = make_twin(twin, world, policy, find_spec(twin).max_episode_steps or world.spec.horizon)
+    try:
+        tracked_by(env)
+    except ValueError as error:
+        return {"success": None, "undefined": str(error)}
+    outcomes, _ = run_twin(policy, env, start_seeds(episodes, seed), options.get("deterministic", True), nudged=True)
+    env.close()
+    return {"success": [o.success for o in outcomes]}
+
+
+def _check_weights(agent: str, world: str, policy_weights: str, world_weights: str) -> None:
+    for what, here, asked in ((agent, _policy_digest(agent), policy_weights),
+                              (world, _world_digest(world), world_weights)):
+        if here != asked:
+            raise ValueError(f"the weights of {what} on {platform.node()} are {here}, not {asked}; copy them there")
+
+
+def _job(agent: Agent, world: str, out: Path, episodes: int, seed: int, options: dict[str, Any], kept_in: str,
+         function: Callable) -> Job:
     world = str(Path(world).resolve()) if Path(world).is_dir() else world  # a worker's working folder is another
-    return Job(out / "policies" / f"{agent.name}.json", f"{__name__}:{measure.__name__}", {
+    return Job(out / kept_in / f"{agent.name}.json", f"{__name__}:{function.__name__}", {
         "agent": str(agent.folder.resolve()), "world": world, "episodes": episodes, "seed": seed, "options": options,
         "policy_weights": _policy_digest(agent.folder), "world_weights": _world_digest(world)})
 
@@ -136,10 +175,27 @@ def _digest(files: list[Path]) -> str:
 
 
 def _agreement(rows: list[dict[str, Any]]) -> dict[str, Any]:
-    world, physics = (np.array([row["per_episode"][f"{side}_success"] for row in rows], bool)
-                      for side in ("world", "physics"))
+    world, physics = (_outcomes(rows, side) for side in ("world", "physics"))
     halves = split_half(physics) if physics.shape[1] > 1 else {"undefined": "one episode a policy"}
     return {**agreement(world, physics), "physics_split_half": halves}
+
+
+def _nudged(rows: list[dict[str, Any]]) -> dict[str, Any]:
+    """`agreement` of nudged physics with physics, over the policies of tasks with an object."""
+    rows = [row for row in rows if row["nudged"]]
+    if not rows:
+        return {"undefined": "no task has an object"}
+    return {"policies": len(rows), **agreement(np.array([row["nudged"] for row in rows]), _outcomes(rows, "physics"))}
+
+
+def _gating(rows: list[dict[str, Any]]) -> dict[str, Any]:
+    doubt = np.array([row["per_episode"]["world_uncertainty"] for row in rows])
+    return gating(_outcomes(rows, "world"), _outcomes(rows, "physics"), doubt)
+
+
+def _outcomes(rows: list[dict[str, Any]], side: str) -> np.ndarray:
+    """bool [k, n]."""
+    return np.array([row["per_episode"][f"{side}_success"] for row in rows], bool)
 
 
 def _check_distinct(folders: list[Path]) -> None:

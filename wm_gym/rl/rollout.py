@@ -9,6 +9,7 @@ import gymnasium as gym
 import numpy as np
 
 from wm_gym.core import WorldCore
+from wm_gym.physics.tracked import tracked_by
 from wm_gym.rl.agent_folder import Agent
 from wm_gym.shared import load_engine, load_world
 from wm_gym.world import World
@@ -130,12 +131,18 @@ def one_in_batch(observation: np.ndarray | dict) -> np.ndarray | dict:
 
 
 def run_twin(policy: Agent | str, env: gym.Env, seeds: list[int], deterministic: bool = True,
-             progress=lambda: None) -> tuple[list[Outcome], list[Start]]:
-    """One episode a seed in the twin, one after the other; calls progress() after each."""
-    outcomes, starts = [], []
+             progress=lambda: None, nudged: bool = False) -> tuple[list[Outcome], list[Start]]:
+    """One episode a seed in the twin, one after the other; calls progress() after each.
+
+    nudged: from starts whose object is a little off (`TrackedObject.nudged`); ValueError where the task has none.
+    """
+    outcomes, starts, tracked = [], [], tracked_by(env) if nudged else None
     for seed in seeds:
         actor = Actor(policy, env.action_space, deterministic, seed)
         start, observation = draw_start(env, seed)
+        if tracked:
+            off = tracked.nudged(start.physics_state, np.random.default_rng([seed, 2]))
+            observation, _ = env.reset(options={"physics_state": off})
         steps, total, success, over = 0, 0.0, False, False
         while not over:
             observation, reward, terminated, truncated, info = env.step(actor.act(one_in_batch(observation))[0])
