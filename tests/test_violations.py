@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import gymnasium as gym
 import numpy as np
 import pytest
 from push_reader import fit_reader
@@ -11,7 +12,9 @@ from twins import PUSH, recorded_episodes
 
 from wm_gym.evaluation.controls import frozen, recorded
 from wm_gym.evaluation.injected import Injector, detector_quality
+from wm_gym.evaluation.live import PhysicsViolations
 from wm_gym.evaluation.violations import UNITS, Detector, violations
+from wm_gym.physics.tracked import yellow
 
 
 @pytest.fixture(scope="module")
@@ -75,3 +78,33 @@ def test_what_cannot_be_done_is_said(halves, push_world, detector):
     hidden = replace(push_world.tracked, mask=lambda frames: np.zeros(frames.shape[:-1], bool))
     with pytest.raises(ValueError, match="seen in none of the frames"):
         Detector.fit(recorded, halves[0], hidden, detector.reader)
+
+
+@pytest.fixture
+def watched(push_world, detector):
+    return PhysicsViolations(gym.make("wm_gym/Push-v0", backend="torch"), push_world.twin, detector)
+
+
+def test_info_says_what_breaks_while_stepping(watched, push_world, monkeypatch):
+    observation, info = watched.reset(seed=3)
+    assert info["violations"] == {} and "uncertainty" in info
+    core, told = watched.unwrapped.core, []
+    true = core.render
+    for step in range(8):
+        if step == 3:  # from here on the block is gone
+            monkeypatch.setattr(core, "render", lambda slot: np.where(
+                yellow(true(slot))[..., None], np.uint8(90), true(slot)).astype(np.uint8))
+        told.append(watched.step(np.zeros(2, np.float32))[-1]["violations"])
+    assert not any("disappearance" in kinds for kinds in told[:5])
+    assert all(0 < kinds["disappearance"] <= 0.31 for kinds in told[5:])
+    assert watched.reset(seed=3)[1]["violations"] == {}
+    assert watched.step(np.zeros(2, np.float32))[-1]["violations"] == {}  # three frames make an event
+
+
+def test_violations_while_stepping_need_a_twin_that_draws_and_begin_with_it(watched, push_world, detector):
+    blind = gym.make(PUSH)
+    with pytest.raises(ValueError, match="render_mode is None"):
+        PhysicsViolations(watched.env, blind, detector)
+    blind.close()
+    with pytest.raises(ValueError, match=r"options are \['episode'\]"):
+        watched.reset(options={"episode": 0})

@@ -15,9 +15,10 @@ from safetensors.torch import load_file, save_file
 from wm_gym.data import ClipData, open_clips
 from wm_gym.data.record import record
 from wm_gym.engine.artefacts import digest_of
-from wm_gym.evaluation.controls import Roller, learned
+from wm_gym.evaluation.controls import Roller, learned, recorded, through
 from wm_gym.evaluation.episodes import Episodes
 from wm_gym.evaluation.state_decoder import StateDecoder, fit_state_decoder
+from wm_gym.evaluation.violations import Detector
 from wm_gym.physics.shift import HIDDEN
 from wm_gym.physics.tracked import TrackedObject, tracked_by
 from wm_gym.world import World
@@ -148,6 +149,12 @@ class Lab:
                                     views=self.world.tokenizer.round_trip, updates=self.size.reader_updates).decoder
         save_file({key: value.contiguous() for key, value in decoder.state_dict().items()}, file)
         return decoder
+
+    @cached_property
+    def detector(self) -> Detector:
+        """Of violations, fitted on the first half of `held` as the tokenizer draws it."""
+        floor = through(recorded, self.world.tokenizer)
+        return Detector.fit(floor, self.held.select(np.arange(len(self.held) // 2)), self.tracked, self.reader.read)
 
     def whole(self, clips: ClipData) -> Episodes:
         """A recording's episodes, as long as the world's horizon."""

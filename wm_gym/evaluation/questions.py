@@ -126,9 +126,8 @@ def ask_physics_iq(lab: Lab) -> dict[str, Any]:
 
 def ask_violations(lab: Lab) -> dict[str, Any]:
     """`violations` beside the noise floor, with the detector's own precision and recall; half the episodes fit it."""
-    fitted, asked = lab.held.select(np.arange(len(lab.held) // 2)), lab.asked_of_violations
+    asked, detector = lab.asked_of_violations, lab.detector
     floor = through(recorded, lab.world.tokenizer)
-    detector = Detector.fit(floor, fitted, lab.tracked, lab.reader.read)
     found = violations({"world": lab.acting, "physics through the tokenizer": floor, "physics": recorded,
                         "frozen": frozen}, asked, detector)
     return {"episodes": len(asked), "steps": asked.action.shape[1], "limits": detector.limits,
