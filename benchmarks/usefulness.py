@@ -75,8 +75,8 @@ class Variant:
 
 
 VARIANTS = {
-    "shipped": Variant(None), "noise 2 %": Variant(None, weight_noise=0.02), "noise 5 %": Variant(
-        None, weight_noise=0.05), "noise 10 %": Variant(None, weight_noise=0.1),
+    "shipped": Variant(None), "noise 5 %": Variant(None, weight_noise=0.05), "noise 20 %": Variant(
+        None, weight_noise=0.2), "noise 40 %": Variant(None, weight_noise=0.4),
     "200 updates": Variant(replace(SHORT, dynamics_updates=200)),
     "700 updates": Variant(replace(SHORT, dynamics_updates=700)), "2,000 updates": Variant(),
     "15 episodes": Variant(episodes=15), "60 episodes": Variant(episodes=60), "250 episodes": Variant(episodes=250),

@@ -125,6 +125,17 @@ def test_the_summary_names_what_is_undefined():
     assert "undefined: 2 policies" in text and "no policy has 20% to 80%" in text and "optimism 0.000" in text
 
 
+def test_a_world_that_is_right_narrows_what_few_starts_in_physics_say():
+    physics = np.random.default_rng(0).random((6, 400)) < 0.6
+    found = policies._prediction_powered([{"per_episode": {"world_success": p, "physics_success": p}}
+                                          for p in physics])
+    alone, powered = found["physics_alone"], found["with_the_world"]
+    assert found["pairs"] == 50 and powered["half_width"] < alone["half_width"] / 2
+    assert powered["holds"]["rate"] == 1 and alone["holds"]["n"] == 6
+    few = [{"per_episode": {"world_success": [True], "physics_success": [True]}}]
+    assert "undefined" in policies._prediction_powered(few)
+
+
 def test_nudged_physics_is_the_same_start_with_its_object_a_little_off():
     env = make_twin("wm_gym/PushPyBullet-v0", None, "no-op", 3)
     seeds = start_seeds(2, 0)

@@ -95,7 +95,9 @@ def made_policies(rng):
     return {"episodes": 30, "seed": 0, "policies": rows,
             "agreement": {"all": {**agreement(world, physics), "physics_split_half": split_half(physics)}},
             "nudged": {"all": {"policies": 4, **agreement(physics[:, ::-1], physics)}},
-            "gating": {"all": gating(world, physics, rng.random((4, 30)))}}
+            "gating": {"all": gating(world, physics, rng.random((4, 30)))},
+            "prediction_powered": {"all": {"pairs": 3, **{how: {"half_width": 0.2, "holds": rate([1, 1, 0, 1])}
+                                                          for how in ("physics_alone", "with_the_world")}}}}
 
 
 @pytest.fixture(scope="module")
@@ -114,6 +116,9 @@ def made(tmp_path_factory):
     measured |= {"agent_drift": made_drift(rng) | {"agent": "ppo-Tiny-v0"},
                  "inverse": {"real": {"mae": {"dx": 0.1}, "r2": {"dx": 0.9}, "strict": mean([0.8, 0.9])},
                              "made": {"world": {"at_5": {"error": mean([0.2]), "excess": mean([0.1, 0.123])}}}},
+                 "judge": {"episodes": 5, "physics": rate([1, 0, 0, 1, 1]), "verdicts": {
+                     f"{who}, {frames} frames": {key: rate([1, 0, 0]) for key in ("wrong", "optimism", "pessimism")}
+                     for who in ("learned", "physics") for frames in ("world's", "true")}},
                  "physics_iq": {"episodes": 5, "other_take": {"mass": 1.1}, "world": {"score": 85.25} | {
                      name: mean([value, value + 0.01]) for name, value in overlap.items()}}}
     for name, value in measured.items():

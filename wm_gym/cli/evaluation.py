@@ -12,8 +12,8 @@ def add_evaluate(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--twin", default=None, metavar="ENV_ID", help="(default: the twin that the world names)")
     parser.add_argument("--out", default=None, metavar="DIR", help="(default: NAME-evaluation; goes on there)")
     parser.add_argument("--only", nargs="+", default=None, metavar="QUESTION",
-                        help="of fidelity, drift, agent_drift, control, inverse, physics_iq, violations, uncertainty, "
-                             "shifts, films (default: all, agent_drift with --agent)")
+                        help="of fidelity, drift, agent_drift, control, inverse, judge, physics_iq, violations, "
+                             "uncertainty, shifts, films (default: all, agent_drift with --agent)")
     parser.add_argument("--agent", default=None, metavar="AGENT", help="also measure the drift under this policy")
     parser.add_argument("--episodes", type=positive_int, default=200, metavar="N",
                         help="of the world's horizon (default: 200)")

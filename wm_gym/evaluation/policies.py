@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from wm_gym.evaluation.agreement import agreement, split_half
+from wm_gym.evaluation.agreement import agreement, prediction_powered, split_half
 from wm_gym.evaluation.gating import gating
 from wm_gym.evaluation.jobs import Job, run_jobs
 from wm_gym.files import write_json
@@ -20,6 +20,7 @@ from wm_gym.registration import NAMESPACE, catalogue_folders, find_spec, physics
 from wm_gym.rl.agent_folder import TENSORS_FILE, Agent, load_agent
 from wm_gym.rl.evaluate import evaluate_matched
 from wm_gym.rl.rollout import make_twin, run_twin, start_seeds
+from wm_gym.rl.statistics import rate
 from wm_gym.spec import WorldSpec
 from wm_gym.world import World, find_world
 
@@ -36,7 +37,8 @@ def evaluate_policies(agents: Sequence[str | Path], out: str | Path, episodes: i
     the twin with its object a little off: what is there is not measured again, so the same call goes on after a kill.
     Returns, and writes to OUT/policies.json, a list of success rates and, over all policies and per world, `agreement`,
     "nudged" (`agreement` of nudged physics with physics: what chaos alone costs) and "gating" (`gating` by the world's
-    uncertainty); OUT/policies.png is the scatter plot.
+    uncertainty) and "prediction_powered" (rates from few starts in physics and many in the world); OUT/policies.png is
+    the scatter plot.
 
     workers: policies measured at once, one core each (default: one a core). ray: on this cluster instead (`run_jobs`),
     where agents and worlds must lie under the same paths. Neither tells on the numbers. options go to
@@ -58,6 +60,7 @@ def evaluate_policies(agents: Sequence[str | Path], out: str | Path, episodes: i
         "agreement": {name: _agreement(some) for name, some in groups.items()},
         "nudged": {name: _nudged(some) for name, some in groups.items()},
         "gating": {name: _gating(some) for name, some in groups.items()},
+        "prediction_powered": {name: _prediction_powered(some) for name, some in groups.items()},
     }
     write_json(out / RESULTS_FILE, results)
     policy_plot(results["policies"], out / PLOT_FILE)
@@ -191,6 +194,23 @@ def _nudged(rows: list[dict[str, Any]]) -> dict[str, Any]:
 def _gating(rows: list[dict[str, Any]]) -> dict[str, Any]:
     doubt = np.array([row["per_episode"]["world_uncertainty"] for row in rows])
     return gating(_outcomes(rows, "world"), _outcomes(rows, "physics"), doubt)
+
+
+def _prediction_powered(rows: list[dict[str, Any]]) -> dict[str, Any]:
+    """What a physics rate is known by from the first eighth of the starts in physics, without the world and with it.
+
+    Mean half-widths of the 95 % intervals, and in how many policies they hold the rate of all starts in physics.
+    """
+    world, physics = _outcomes(rows, "world"), _outcomes(rows, "physics")
+    pairs = world.shape[1] // 8
+    if pairs < 2:
+        return {"undefined": f"{world.shape[1]} episodes a policy; an eighth of them must be at least 2"}
+    alone = [rate(p[:pairs]) for p in physics]
+    powered = [prediction_powered(w[pairs:], w[:pairs], p[:pairs]) for w, p in zip(world, physics)]
+    return {"pairs": pairs, **{name: {
+        "half_width": float(np.mean([(each["high"] - each["low"]) / 2 for each in found])),
+        "holds": rate([each["low"] <= p.mean() <= each["high"] for each, p in zip(found, physics)])}
+        for name, found in (("physics_alone", alone), ("with_the_world", powered))}}
 
 
 def _outcomes(rows: list[dict[str, Any]], side: str) -> np.ndarray:

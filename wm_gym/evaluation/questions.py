@@ -17,6 +17,7 @@ from wm_gym.evaluation.fvd import frechet_distance, i3d_features
 from wm_gym.evaluation.i3d import load_i3d
 from wm_gym.evaluation.injected import Injector, detector_quality
 from wm_gym.evaluation.inverse import fit_inverse, inverse_accuracy, inverse_error
+from wm_gym.evaluation.judge import judge_errors
 from wm_gym.evaluation.lab import Lab, or_reason, shifted_twin, starts_of
 from wm_gym.evaluation.perceptual import perceptual
 from wm_gym.evaluation.physics_iq import compare, score
@@ -111,6 +112,12 @@ def ask_inverse(lab: Lab) -> dict[str, Any]:
             "made": inverse_error(rollers, asked, inverse, horizons)}
 
 
+def ask_judge(lab: Lab) -> dict[str, Any]:
+    """`judge_errors` under the recorded actions."""
+    return judge_errors(lab.world, lab.acting, lab.held, lab.env, lab.tracked, lab.reader.read,
+                        load_engine(lab.world, "auto", "auto", decode=False), lab.seed)
+
+
 def ask_physics_iq(lab: Lab) -> dict[str, Any]:
     """Physics-IQ's score against physics; the other take is a twin whose object is heavier and smoother by a little."""
     other = shifted_twin(lab.twin, OTHER_TAKE)
@@ -169,10 +176,11 @@ def _worst(detector: Detector, roller: Roller, episodes: Episodes, most: int = 1
 
 QUESTIONS: dict[str, Callable[[Lab], dict[str, Any]]] = {
     "fidelity": ask_fidelity, "drift": ask_drift, "agent_drift": ask_agent_drift, "control": ask_control,
-    "inverse": ask_inverse, "physics_iq": ask_physics_iq, "violations": ask_violations,
+    "inverse": ask_inverse, "judge": ask_judge, "physics_iq": ask_physics_iq, "violations": ask_violations,
     "uncertainty": ask_uncertainty, "shifts": ask_shifts}
 NEEDS: dict[str, tuple[str, ...]] = {
     "fidelity": ("held",), "drift": ("reader", "long"), "agent_drift": ("reader", "agent_long"),
-    "control": ("reader", "held", "wandering"), "inverse": ("reader", "held"), "physics_iq": ("held",),
-    "violations": ("reader", "held"), "uncertainty": ("promised",), "shifts": ("usual", "shifted")}
+    "control": ("reader", "held", "wandering"), "inverse": ("reader", "held"), "judge": ("reader", "held"),
+    "physics_iq": ("held",), "violations": ("reader", "held"), "uncertainty": ("promised",),
+    "shifts": ("usual", "shifted")}
 """What of a `Lab` must be there before questions are asked at once."""

@@ -19,8 +19,8 @@ from wm_gym.files import write_text
 from wm_gym.page import page, text
 
 PAGE_FILE, FILMS_FILE = "report.html", "films.npz"
-MEASURED = ("fidelity", "drift", "agent_drift", "control", "inverse", "physics_iq", "violations", "uncertainty",
-            "shifts", "policies")
+MEASURED = ("fidelity", "drift", "agent_drift", "control", "inverse", "judge", "physics_iq", "violations",
+            "uncertainty", "shifts", "policies")
 FILMS = ("world", "physics", "uncertainty", "worst_frames")
 SECTIONS: tuple[tuple[str, str, Callable[[Found], str]], ...] = (
     ("films", "What it looks like", lambda found: _films(found)),
@@ -29,6 +29,7 @@ SECTIONS: tuple[tuple[str, str, Callable[[Found], str]], ...] = (
     ("fidelity", "How close are its frames?", sections.fidelity),
     ("control", "Does it obey?", control_sections.control),
     ("inverse", "Which actions do its frames show?", control_sections.inverse),
+    ("judge", "Does it know success when it sees it?", sections.judge),
     ("physics_iq", "Does it move where, when and as much as physics?", sections.physics_iq),
     ("uncertainty", "Does it know where it is wrong?", sections.uncertainty),
     ("shifts", "Does it notice another scene?", sections.shifts),

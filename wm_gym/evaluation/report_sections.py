@@ -128,6 +128,19 @@ that number: compare with the floor beside it and with nothing else.</p>
 {table(['', *head], rows)}"""
 
 
+def judge(found: Found) -> str:
+    """Errors of the learned judge and of the dynamics, apart."""
+    data = found["judge"]
+    means = {"learned, world's frames": "both at once", "learned, true frames": "its judge alone",
+             "physics, world's frames": "its dynamics alone", "physics, true frames": "the reading's floor"}
+    rows = [row(name, [f"<td>{means[name]}</td>", cell(one["wrong"]), cell(one["optimism"]), cell(one["pessimism"])])
+            for name, one in data["verdicts"].items()]
+    return f"""<p>{data['episodes']} held-out episodes, the recorded actions; physics calls
+{percent(data['physics']['rate'])} of them a success. The world's own judge is asked about its frames and about single
+steps from true ones, physics' judge about the object where a network reads it off both.</p>
+{table(['judge, frames', 'wrong is', 'episodes wrong', 'optimism', 'pessimism'], rows)}"""
+
+
 def physics_iq(found: Found) -> str:
     """Physics-IQ's score and its parts."""
     data = found["physics_iq"]
@@ -269,7 +282,19 @@ on the line is a policy that the world judges as physics does.</p>
 <h3>Does it pay to believe only the episodes of which the world is sure?</h3>
 {table(['', "Pearson's r", 'optimism', 'outcomes wrong', 'AUROC for wrong outcomes'], _gate_rows(data["gating"]))}
 {note(f'All episodes, and the {percent(share)} of each policy with the least uncertainty; gains with 95 % intervals '
-      'over starts, paired.')}"""
+      'over starts, paired.')}
+{_powered(data["prediction_powered"])}"""
+
+
+def _powered(found: dict[str, Any]) -> str:
+    """What few starts in physics say of a rate, alone and beside many in the world."""
+    rows = [row(name, [f"<td>{one['pairs']}</td>", *(cell(100 * one[how]["half_width"]) + cell(one[how]["holds"])
+                                                     for how in ("physics_alone", "with_the_world"))])
+            for name, one in found.items() if "undefined" not in one]
+    return "" if not rows else f"""<h3>How many starts in physics does the world save?</h3>
+{table(['', 'starts in physics', 'alone: ± points', 'holds', 'with the world: ± points', 'holds'], rows)}
+{note('Prediction-powered inference: the rest of the starts in the world only. Holds: the share of policies whose 95 % '
+      'interval holds the rate of all starts in physics.')}"""
 
 
 def _judges(data: dict[str, Any]) -> list[tuple[str, dict[str, Any]]]:
