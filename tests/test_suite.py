@@ -8,9 +8,11 @@ import numpy as np
 import pytest
 from twins import PUSH
 
-from wm_gym.evaluation.lab import Lab, Size, starts_of
+from wm_gym.evaluation.lab import Lab, Size, shifted_twin, starts_of
 from wm_gym.evaluation.questions import QUESTIONS
+from wm_gym.evaluation.report import write_trust_report
 from wm_gym.evaluation.suite import evaluate
+from wm_gym.physics.tracked import Lacking
 
 FEW = Size(episodes=4, long_episodes=2, promised_episodes=4, reader_episodes=4, reader_updates=20, starts=3)
 
@@ -80,3 +82,16 @@ def test_unknown_questions_and_missing_twins_are_named(tiny_world_folder, tmp_pa
 def test_an_agents_drift_needs_an_agent(tiny_world_folder, tmp_path):
     with pytest.raises(ValueError, match="--agent AGENT"):
         evaluate(tiny_world_folder, PUSH, tmp_path, ["agent_drift"])
+
+
+def test_what_a_twin_lacks_is_undefined_and_the_report_says_so(repository, tmp_path):
+    out = evaluate(repository / "envs" / "Reach-v0", out=tmp_path, only=["drift", "judge", "physics_iq"], size=FEW,
+                   workers=1, progress=False)
+    for name in ("drift", "judge"):
+        assert "names no object" in json.loads((out / f"{name}.json").read_text())["result"]["undefined"]
+    assert "cannot be shifted" in json.loads((out / "physics_iq.json").read_text())["result"]["undefined"]
+    assert {file.name for file in (out / "recordings").iterdir()} <= {"held"}  # none in vain
+    html = write_trust_report(out).read_text()
+    assert html.count("Undefined: ") == 3
+    with pytest.raises(Lacking, match="CartPole-v1 cannot be shifted"):
+        shifted_twin("CartPole-v1", "size")

@@ -20,7 +20,7 @@ from wm_gym.evaluation.episodes import Episodes
 from wm_gym.evaluation.state_decoder import StateDecoder, fit_state_decoder
 from wm_gym.evaluation.violations import Detector
 from wm_gym.physics.shift import HIDDEN
-from wm_gym.physics.tracked import TrackedObject, tracked_by
+from wm_gym.physics.tracked import Lacking, TrackedObject, tracked_by
 from wm_gym.world import World
 
 DISTRACTED = 12  # steps
@@ -139,8 +139,9 @@ class Lab:
 
         Not to its turn: a reader of that as well puts the object a centimetre off (see `drift`'s floor).
         """
-        file, clips = self.out / "reader.safetensors", self.recording("reader", "mix", self.size.reader_episodes, 3)
-        told = self.tracked.states(clips)[:, :self.tracked.read]
+        tracked, file = self.tracked, self.out / "reader.safetensors"
+        clips = self.recording("reader", "mix", self.size.reader_episodes, 3)
+        told = tracked.states(clips)[:, :tracked.read]
         if file.is_file():
             decoder = StateDecoder(clips.frames.shape[1:3], told.shape[1])
             decoder.load_state_dict(load_file(file))
@@ -182,11 +183,11 @@ def starts_of(twin: str, shift: str | None, n: int, seed: int) -> tuple[np.ndarr
 
 
 def shifted_twin(twin: str, shift: str | dict[str, float]) -> gym.Env:
-    """A twin that differs in one known way (`wm_gym.physics.shift`); ValueError where it takes no `shift`."""
+    """A twin that differs in one known way (`wm_gym.physics.shift`); Lacking where it cannot."""
     try:
         return gym.make(twin, render_mode="rgb_array", shift=shift)
-    except TypeError as error:
-        raise ValueError(f"{twin} cannot be shifted: {error}") from error
+    except (TypeError, ValueError) as error:
+        raise Lacking(f"{twin} cannot be shifted: {error}") from error
 
 
 def or_reason(measure: Callable[[], Any]) -> Any:

@@ -183,4 +183,4 @@ NEEDS: dict[str, tuple[str, ...]] = {
     "control": ("reader", "held", "wandering"), "inverse": ("reader", "held"), "judge": ("reader", "held"),
     "physics_iq": ("held",), "violations": ("reader", "held"), "uncertainty": ("promised",),
     "shifts": ("usual", "shifted")}
-"""What of a `Lab` must be there before questions are asked at once."""
+"""What of a `Lab` each question needs; all of it must be there before questions are asked at once."""

@@ -49,7 +49,9 @@ def write_trust_report(folder: str | Path, out: str | Path | None = None) -> Pat
 
 
 def read_measurements(folder: str | Path) -> Found:
-    """What a folder holds, by name: "setting" (empty where missing), those of `MEASURED`, and "films" (arrays).
+    """What a folder holds, by name: "setting" (empty where missing), those of `MEASURED`, "films" (arrays).
+
+    "undefined" is {name: why} of those for which the twin lacks something.
 
     Errors as in `write_trust_report`.
     """
@@ -59,7 +61,9 @@ def read_measurements(folder: str | Path) -> Found:
     if (folder / FILMS_FILE).is_file():
         with np.load(folder / FILMS_FILE) as arrays:
             found["films"] = {name: arrays[name] for name in FILMS if name in arrays}
-    if not set(found) - {"setting"}:
+    found["undefined"] = {name: found.pop(name)["undefined"] for name in MEASURED if set(found.get(name, ())) == {
+        "undefined"}}
+    if not set(found) - {"setting", "undefined"} and not found["undefined"]:
         raise FileNotFoundError(f"{folder} holds no measurement; expected one of "
                                 f"{', '.join(f'{name}.json' for name in MEASURED)}, {FILMS_FILE}; measure it first: "
                                 f"wm-gym evaluate {found.get('setting', {}).get('world_folder', 'WORLD')}")
@@ -108,7 +112,9 @@ def _lines(reasons: list) -> str:
 
 def _section(name: str, title: str, build: Callable[[Found], str], found: Found) -> str:
     """A section, or how to measure what it would show."""
+    why = found.get("undefined", {}).get(name)
     inside = (_checked(name, lambda: build(found)) if name in found else
+              f'<p class="missing">Undefined: {text(why)}.</p>' if why else
               f'<p class="missing">Not measured: there is no <code>{file_of(name)}</code> in the folder. To measure '
               f'it:</p><pre><code>{text(command_of(name, found))}</code></pre>')
     return f'<section id="{name}"><h2>{title}</h2>\n{inside}</section>'

@@ -22,7 +22,7 @@ from wm_gym.evaluation.jobs import Job, run_jobs
 from wm_gym.evaluation.lab import Lab, Size
 from wm_gym.evaluation.questions import NEEDS, QUESTIONS
 from wm_gym.files import write_json
-from wm_gym.physics.tracked import displacement
+from wm_gym.physics.tracked import Lacking, displacement
 from wm_gym.registration import find_spec
 from wm_gym.rl.agent_folder import load_agent
 from wm_gym.spec import WorldSpec
@@ -57,8 +57,9 @@ def evaluate(world: str | Path, twin: str | None = None, out: str | Path | None 
     out = Path(out or f"{spec.name}-evaluation").resolve()
     lab = Lab(folder, twin, out, size, seed, str(load_agent(agent).folder.resolve()) if agent else "")
     write_json(out / SETTING_FILE, setting(lab), indent=1)
-    for need in (need for name in asked for need in NEEDS.get(name, ())):
-        getattr(lab, need)
+    for name in asked:
+        with contextlib.suppress(Lacking):  # the question will say so
+            prepare(lab, name)
     about = {"folder": str(folder), "twin": twin, "out": str(out), "size": asdict(size), "seed": seed}
     jobs = [Job(out / f"{name}.json", f"{__name__}:{answer.__name__}", {
         **about, "agent": lab.agent if name == "agent_drift" else "", "question": name, "weights": lab.weights})
@@ -71,11 +72,24 @@ def evaluate(world: str | Path, twin: str | None = None, out: str | Path | None 
 
 def answer(folder: str, twin: str, out: str, size: dict[str, int], seed: int, agent: str, question: str,
            weights: dict[str, str]) -> dict[str, Any]:
-    """One question's answer; weights say which world was meant, where its folder has changed since: ValueError."""
+    """One question's answer; {"undefined": why} where the twin lacks what it needs.
+
+    weights say which world was meant; ValueError where its folder holds others.
+    """
     lab = Lab(Path(folder), twin, Path(out), Size(**size), seed, agent)
     if weights != lab.weights:
         raise ValueError(f"{folder} holds other weights than were asked about: {lab.weights}, not {weights}")
-    return QUESTIONS[question](lab)
+    try:
+        prepare(lab, question)
+        return QUESTIONS[question](lab)
+    except Lacking as error:
+        return {"undefined": str(error)}
+
+
+def prepare(lab: Lab, question: str) -> None:
+    """Make what a question needs of a lab, so that questions asked at once find it there."""
+    for need in NEEDS.get(question, ()):
+        getattr(lab, need)
 
 
 def setting(lab: Lab) -> dict[str, Any]:

@@ -11,6 +11,10 @@ SEEN = 0.3  # of the pixels that physics shows: with fewer the object is lost; a
 OFF, TURNED = 0.002, np.radians(3)  # metres and radians of a nudge
 
 
+class Lacking(ValueError):
+    """A twin lacks what a question needs; the question is undefined for it."""
+
+
 @dataclass(frozen=True)
 class TrackedObject:
     """Where an object's pose is in the physics state, and how it is told in a picture.
@@ -91,12 +95,12 @@ class TrackedObject:
 
 
 def tracked_by(env) -> TrackedObject:
-    """What a twin says of the object that its task moves; ValueError where it says nothing."""
+    """What a twin says of the object that its task moves; Lacking (a ValueError) where it says nothing."""
     found = getattr(env.unwrapped, "tracked", None)
     if found is None:
         name = env.spec.id if env.spec else type(env.unwrapped).__name__
-        raise ValueError(f"{name} names no object that its task moves; give its environment (a twin's Task) an "
-                         "attribute `tracked = TrackedObject(...)` from wm_gym.physics.tracked")
+        raise Lacking(f"{name} names no object that its task moves; give its environment (a twin's Task) an "
+                      "attribute `tracked = TrackedObject(...)` from wm_gym.physics.tracked")
     return found
 
 
