@@ -136,3 +136,19 @@ def test_prediction_powered_rates_are_unbiased_cover_the_truth_and_are_narrower(
         inside += found["low"] <= 0.6 <= found["high"]
         narrower += found["high"] - found["low"] < 2 * 1.96 * np.sqrt(0.24 / 100)
     assert 0.90 <= inside / 300 <= 0.99 and narrower > 290
+
+
+def test_tuned_prediction_powered_rates_cost_nothing_where_the_world_knows_nothing():
+    rng, inside, alone, plain, tuned, helped = np.random.default_rng(1), 0, [], [], [], []
+    width = lambda found: found["high"] - found["low"]  # noqa: E731
+    for _ in range(300):
+        real, noise = rng.random(400) < 0.5, rng.random(400) < 0.5
+        found = prediction_powered(noise[50:], noise[:50], real[:50], tuned=True)
+        inside += found["low"] <= 0.5 <= found["high"]
+        plain.append(width(prediction_powered(noise[50:], noise[:50], real[:50])))
+        tuned.append(width(found))
+        alone.append(2 * 1.96 * np.sqrt(real[:50].var(ddof=1) / 50))
+        helped.append(width(prediction_powered(real[50:], real[:50], real[:50], tuned=True)))
+    assert 0.90 <= inside / 300 <= 0.99
+    assert np.mean(plain) > 1.3 * np.mean(alone) and np.mean(tuned) < 1.02 * np.mean(alone)
+    assert np.mean(helped) < 0.5 * np.mean(alone)

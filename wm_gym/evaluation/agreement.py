@@ -104,17 +104,22 @@ def split_half(outcomes: np.ndarray, splits: int = 200, seed: int = 0) -> dict:
 
 
 def prediction_powered(world: Sequence[bool], paired_world: Sequence[bool], paired_real: Sequence[bool],
-                       confidence: float = 0.95) -> dict[str, float]:
+                       confidence: float = 0.95, tuned: bool = False) -> dict[str, float]:
     """The real success rate from many cheap episodes in the world and a few that reality judged too.
 
-    rate = mean(W) + mean(R - W over the pairs), with a normal interval of both means' variances (Angelopoulos et al.
-    2023, "Prediction-powered inference"). world: outcomes of episodes without a pair. ValueError for unequal pairs,
+    rate = l mean(W) + mean(R - l W over the pairs) with l = 1, with a normal interval of both means' variances
+    (Angelopoulos et al. 2023, "Prediction-powered inference"). tuned: l = cov(R, W) / ((1 + n/N) var(W)) of the n pairs
+    beside N others, between 0 and 1, so that a poor world costs nothing (Angelopoulos et al. 2023, "PPI++"). world: outcomes of episodes without a pair. ValueError for unequal pairs,
     fewer than 2 of them or fewer than 2 episodes without.
     """
     many, w, r = (np.asarray(x, float) for x in (world, paired_world, paired_real))
     if w.shape != r.shape or len(w) < 2 or len(many) < 2:
         raise ValueError(f"{len(many)} episodes, {len(w)} and {len(r)} paired ones; expected at least 2 episodes and 2 "
                          "pairs, with one outcome each from the world and from reality")
+    power, varies = 1.0, np.concatenate([many, w]).var(ddof=1)
+    if tuned:
+        power = float(np.clip(np.cov(r, w)[0, 1] / ((1 + len(w) / len(many)) * varies), 0, 1)) if varies else 0.0
+    many, w = power * many, power * w
     rate = many.mean() + (r - w).mean()
     half = norm.ppf((1 + confidence) / 2) * sqrt(many.var(ddof=1) / len(many) + (r - w).var(ddof=1) / len(w))
     return {"rate": float(rate), "low": float(rate - half), "high": float(rate + half)}

@@ -206,7 +206,7 @@ def _prediction_powered(rows: list[dict[str, Any]]) -> dict[str, Any]:
     if pairs < 2:
         return {"undefined": f"{world.shape[1]} episodes a policy; an eighth of them must be at least 2"}
     alone = [rate(p[:pairs]) for p in physics]
-    powered = [prediction_powered(w[pairs:], w[:pairs], p[:pairs]) for w, p in zip(world, physics)]
+    powered = [prediction_powered(w[pairs:], w[:pairs], p[:pairs], tuned=True) for w, p in zip(world, physics)]
     return {"pairs": pairs, **{name: {
         "half_width": float(np.mean([(each["high"] - each["low"]) / 2 for each in found])),
         "holds": rate([each["low"] <= p.mean() <= each["high"] for each, p in zip(found, physics)])}
