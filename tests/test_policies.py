@@ -117,10 +117,11 @@ def test_the_summary_names_what_is_undefined():
     rates = np.zeros((2, 4), bool)
     rows = [{"per_episode": {"world_success": w, "physics_success": p}} for w, p in zip(rates, rates)]
     found = policies._agreement(rows)
-    sure = {"world_uncertainty": [0, 0, 0, 0]}
+    sure = {"world_uncertainty": [0, 0, 0, 0], "world_steps": [1, 1, 1, 1]}
     gate = policies._gating([{"per_episode": row["per_episode"] | sure} for row in rows])
     text = summary({"policies": [0, 0], "episodes": 4, "agreement": {"all": found},
                     "nudged": {"all": policies._nudged([{"nudged": None}])}, "gating": {"all": gate}})
+    assert gate["false_success"] == {"uncertainty": None, "steps": None}
     assert "nudged" not in text and "pearson undefined -> undefined" in text
     assert "undefined: 2 policies" in text and "no policy has 20% to 80%" in text and "optimism 0.000" in text
 

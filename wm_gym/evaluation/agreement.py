@@ -109,8 +109,9 @@ def prediction_powered(world: Sequence[bool], paired_world: Sequence[bool], pair
 
     rate = l mean(W) + mean(R - l W over the pairs) with l = 1, with a normal interval of both means' variances
     (Angelopoulos et al. 2023, "Prediction-powered inference"). tuned: l = cov(R, W) / ((1 + n/N) var(W)) of the n pairs
-    beside N others, between 0 and 1, so that a poor world costs nothing (Angelopoulos et al. 2023, "PPI++"). world: outcomes of episodes without a pair. ValueError for unequal pairs,
-    fewer than 2 of them or fewer than 2 episodes without.
+    beside N others, between 0 and 1, so that a poor world costs nothing (Angelopoulos et al. 2023, "PPI++"). world:
+    outcomes of episodes without a pair. ValueError for unequal pairs, fewer than 2 of them or fewer than 2 episodes
+    without.
     """
     many, w, r = (np.asarray(x, float) for x in (world, paired_world, paired_real))
     if w.shape != r.shape or len(w) < 2 or len(many) < 2:

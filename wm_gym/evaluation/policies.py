@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from wm_gym.evaluation.agreement import agreement, prediction_powered, split_half
+from wm_gym.evaluation.calibration import auroc
 from wm_gym.evaluation.gating import gating
 from wm_gym.evaluation.jobs import Job, run_jobs
 from wm_gym.files import write_json
@@ -192,8 +193,14 @@ def _nudged(rows: list[dict[str, Any]]) -> dict[str, Any]:
 
 
 def _gating(rows: list[dict[str, Any]]) -> dict[str, Any]:
-    doubt = np.array([row["per_episode"]["world_uncertainty"] for row in rows])
-    return gating(_outcomes(rows, "world"), _outcomes(rows, "physics"), doubt)
+    """`gating`, and the AUROC by which uncertainty, or length alone, tells the world's false successes."""
+    doubt, steps = (np.array([row["per_episode"][f"world_{key}"] for row in rows], float)
+                    for key in ("uncertainty", "steps"))
+    world, physics = _outcomes(rows, "world"), _outcomes(rows, "physics")
+    right, false = world & physics, world & ~physics
+    told = {name: auroc(values[right], values[false]) if right.any() and false.any() else None
+            for name, values in (("uncertainty", doubt), ("steps", steps))}
+    return gating(world, physics, doubt) | {"false_success": told}
 
 
 def _prediction_powered(rows: list[dict[str, Any]]) -> dict[str, Any]:
