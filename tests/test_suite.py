@@ -56,10 +56,12 @@ def test_answered_questions_are_not_asked_again(answered, repository):
 
 
 @pytest.mark.slow
-def test_shifts_and_what_lacks_weights(answered, repository):
+def test_shifts_and_what_lacks_weights(answered, repository, tmp_path, monkeypatch):
+    monkeypatch.setenv("WM_GYM_CACHE", str(tmp_path))  # without weights
     lab = Lab(repository / "envs" / "Push-v0", PUSH, answered, FEW)
     fidelity = QUESTIONS["fidelity"](lab)
-    assert "python -m wm_gym.evaluation.st_lpips" in fidelity["undefined"]  # the tests' cache is empty
+    assert "python -m wm_gym.evaluation.st_lpips" in fidelity["undefined"]
+    assert "python -m wm_gym.evaluation.i3d" in fidelity["fvd_at_25"]["undefined"]
     shifts = QUESTIONS["shifts"](lab)
     assert set(shifts["visible"]) == {"size", "colour", "lighting", "camera", "stranger"}
     assert shifts["visible"]["lighting"]["score"] == 1.0
