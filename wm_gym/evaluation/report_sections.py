@@ -273,8 +273,8 @@ def policies(found: Found) -> str:
             for one in data["policies"]]
     return f"""<p>{len(data['policies'])} independently trained policies, {data['episodes']} matched starts each. A dot
 on the line is a policy that the world judges as physics does.</p>
-<div class="figures">{picture(policy_figure(data['policies']), 'success in the world over success in physics')}
-{table(['', 'world', 'in the world', 'in physics'], each)}</div>
+{picture(policy_figure(data['policies']), 'success in the world over success in physics')}
+<details><summary>Each policy</summary>{table(['', 'world', 'in the world', 'in physics'], each)}</details>
 {table(['', "Pearson's r", 'of those at 20 to 80 %', 'MMRV', 'optimism', 'pessimism'], rows)}
 {note('Intervals: Wilson for rates, Fisher z for r. MMRV: mean maximum rank violation, 0 is best; beside it what '
        'physics gets against itself. Optimism: failures in physics that the world takes for successes. Nudged: the '
