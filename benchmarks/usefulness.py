@@ -42,7 +42,7 @@ from wm_gym.evaluation.violations import Detector, violations
 from wm_gym.files import write_json
 from wm_gym.rl.agent_folder import load_agent
 from wm_gym.rl.evaluate import evaluate_alone
-from wm_gym.rl.rollout import draw_start, make_twin, run_world
+from wm_gym.rl.rollout import Start, draw_start, make_twin, run_world
 from wm_gym.rl.train import train_agent
 from wm_gym.shared import load_world
 from wm_gym.training.presets import PRESETS, Preset
@@ -98,10 +98,10 @@ def make(name: str, work: Path, data: Path) -> Path:
         keep = {key: value for key, value in shipped.dynamics.state_dict().items()
                 if key.startswith(("pose", "action_code"))}
         world.dynamics.load_state_dict(world.dynamics.state_dict() | keep)
-        clips = first_episodes(open_clips(data), variant)
+        everything = open_clips(data)
+        clips = first_episodes(everything, variant)
         run = begin_run(work / "training", SHORT, 0, progress=False)
-        latents = encode_all(run, world.tokenizer, first_episodes(open_clips(data), VARIANTS["2,000 updates"]),
-                             world.spec.latent_shape)
+        latents = encode_all(run, world.tokenizer, first_episodes(everything, Variant()), world.spec.latent_shape)
         run = begin_run(work / name / "training", variant.preset, 0, progress=False)
         trained, held = split_episodes(clips)
         train_dynamics(run, world, clips, latents, trained, held, median_frame(clips, 0))
@@ -172,15 +172,22 @@ def judged(folder: Path, policies: Path) -> dict:
         if kept["result"]["twin_id"] != TWIN:
             continue
         agent, told = load_agent(kept["arguments"]["agent"]), kept["result"]["per_episode"]
-        env = make_twin(TWIN, None, agent)
-        starts = [draw_start(env, seed)[0] for seed in told["seed"][:STARTS]]
-        env.close()
+        starts = starts_of_seeds(tuple(told["seed"][:STARTS]))
         rows.append([o.success for o in run_world(agent, world, starts, kept["result"]["horizon"])])
         real.append(told["physics_success"][:STARTS])
     found = agreement(np.array(rows), np.array(real))
     return {"policies": len(rows), "starts": STARTS, "pearson": found["all"]["pearson"], "mmrv": found["mmrv"],
             "pearson_within_band": found["within_band"]["pearson"], "optimism": found["optimism"],
             "outcomes_wrong": float(np.not_equal(rows, real).mean())}
+
+
+@cache
+def starts_of_seeds(seeds: tuple[int, ...]) -> list[Start]:
+    """Where the twin begins; policies and worlds share it."""
+    env = make_twin(TWIN, None, "no-op")
+    starts = [draw_start(env, seed)[0] for seed in seeds]
+    env.close()
+    return starts
 
 
 def learned_in(folder: Path, starter: str, out: Path) -> dict:

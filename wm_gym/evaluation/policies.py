@@ -16,7 +16,7 @@ from wm_gym.evaluation.gating import gating
 from wm_gym.evaluation.jobs import Job, run_jobs
 from wm_gym.files import write_json
 from wm_gym.page import GREY, axes
-from wm_gym.physics.tracked import tracked_by
+from wm_gym.physics.tracked import Lacking
 from wm_gym.registration import NAMESPACE, catalogue_folders, find_spec, physics_twin
 from wm_gym.rl.agent_folder import TENSORS_FILE, Agent, load_agent
 from wm_gym.rl.evaluate import evaluate_matched
@@ -139,11 +139,12 @@ def measure_nudged(agent: str, world: str, episodes: int, seed: int, options: di
     twin = physics_twin(world.spec)
     env = make_twin(twin, world, policy, find_spec(twin).max_episode_steps or world.spec.horizon)
     try:
-        tracked_by(env)
-    except ValueError as error:
+        outcomes, _ = run_twin(policy, env, start_seeds(episodes, seed), options.get("deterministic", True),
+                               nudged=True)
+    except Lacking as error:
         return {"success": None, "undefined": str(error)}
-    outcomes, _ = run_twin(policy, env, start_seeds(episodes, seed), options.get("deterministic", True), nudged=True)
-    env.close()
+    finally:
+        env.close()
     return {"success": [o.success for o in outcomes]}
 
 
