@@ -47,6 +47,15 @@ def test_bf16_stays_near():
     assert np.abs(exact["frame"].astype(int) - rounded["frame"]).mean() < 2
 
 
+def test_bf16_integrates_the_pose_in_fp32():
+    world = make_world()
+    torch.nn.init.normal_(world.dynamics.pose_net[-1].weight, std=0.02, generator=torch.Generator().manual_seed(0))
+    exact, rounded = one_step(world, "torch"), one_step(world, "openvino", precision="bf16")
+    moved = np.abs(exact["proprioception"] - one_step(make_world(), "torch")["proprioception"])
+    assert moved.max() > 1e-2
+    np.testing.assert_allclose(rounded["proprioception"], exact["proprioception"], rtol=0, atol=1e-6)
+
+
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="running an engine needs a CUDA device")
 @pytest.mark.parametrize("dynamics", ["unet", "dit"])
 @pytest.mark.parametrize("backend", ["torch-cuda", pytest.param("tensorrt", marks=pytest.mark.skipif(
@@ -118,11 +127,11 @@ def test_two_who_build_at_once_do_not_clash(cache):
     assert len(list(cache.iterdir())) == 1
 
 
-@pytest.mark.parametrize("backend", ["onnxruntime", "openvino"])
-def test_a_compiled_step_is_kept_for_the_weights_it_was_made_from(cache, backend):
+@pytest.mark.parametrize("backend, parts", [("onnxruntime", 1), ("openvino", 2)])
+def test_a_compiled_step_is_kept_for_the_weights_it_was_made_from(cache, backend, parts):
     steps = []
     for seed, kept in ((0, 1), (0, 1), (1, 2)):
         steps.append(one_step(make_world(seed=seed), backend))
-        assert len(list(cache.iterdir())) == kept
+        assert len(list(cache.iterdir())) == parts * kept
     np.testing.assert_array_equal(steps[0]["latent"], steps[1]["latent"])
     assert (steps[0]["latent"] != steps[2]["latent"]).any()

@@ -138,7 +138,7 @@ class World:
             common = dict(latent_channels=sizes.latent_channels, grid=grid, context_frames=spec.context_frames,
                           action_dim=spec.action_dim, proprioception_dim=spec.proprioception_dim,
                           action_angles=tuple(angles), proprioception_angles=tuple(pose_angles),
-                          condition_dim=sizes.condition_dim)
+                          condition_dim=sizes.condition_dim, pose_width=sizes.pose_width, pose_activation="relu")
             if sizes.dynamics == "dit":
                 dynamics = DiTDynamics(**common, width=sizes.dit_width, layers=sizes.dit_layers, heads=sizes.dit_heads)
             else:

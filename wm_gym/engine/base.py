@@ -39,8 +39,13 @@ class WorldStep(nn.Module):
 
     def _step(self, first: Tensor, proprioception: Tensor, doubt: Tensor, action: Tensor, noise: Tensor,
               *memory: Tensor):
-        before = dict(zip(self.dynamics.memory_keys, memory))
         next_pose = self.dynamics.next_pose(proprioception, action)
+        return self.draw(next_pose, first, proprioception, doubt, action, noise, *memory)
+
+    def draw(self, next_pose: Tensor, first: Tensor, proprioception: Tensor, doubt: Tensor, action: Tensor,
+             noise: Tensor, *memory: Tensor):
+        """The step after the pose has been integrated."""
+        before = dict(zip(self.dynamics.memory_keys, memory))
         vector = self.dynamics.encode_condition(proprioception, next_pose, action)
         clean = torch.zeros_like(noise[:, 0, 0, 0])
         latent, features = sample_euler(

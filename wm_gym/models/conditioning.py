@@ -46,14 +46,20 @@ class Conditioned:
     """
 
     def build_conditioning(self, action_dim: int, proprioception_dim: int, action_angles, proprioception_angles,
-                           condition_dim: int, pose_maps: int, grid: tuple[int, int]) -> None:
-        """Make the sub-modules; a world without proprioception has neither pose_net nor pose_projection."""
+                           condition_dim: int, pose_maps: int, grid: tuple[int, int], pose_width: int,
+                           pose_activation: str) -> None:
+        """Make the sub-modules; a world without proprioception has neither pose_net nor pose_projection.
+
+        pose_activation: "relu", because where robots clip actions and workspace the pose has kinks; or "silu".
+        """
         p = proprioception_dim
         self.action_code = VectorCode(action_dim, action_angles)
         self.pose_code = VectorCode(p, proprioception_angles)
         pose_dim = self.pose_code.out_dim
-        self.pose_net = nn.Sequential(nn.Linear(pose_dim + self.action_code.out_dim, 128), nn.SiLU(),
-                                      nn.Linear(128, 128), nn.SiLU(), nn.Linear(128, pose_dim)) if p else None
+        bend = {"relu": nn.ReLU, "silu": nn.SiLU}[pose_activation]
+        self.pose_net = nn.Sequential(nn.Linear(pose_dim + self.action_code.out_dim, pose_width), bend(),
+                                      nn.Linear(pose_width, pose_width), bend(),
+                                      nn.Linear(pose_width, pose_dim)) if p else None
         if p:
             nn.init.zeros_(self.pose_net[-1].weight)
             nn.init.zeros_(self.pose_net[-1].bias)

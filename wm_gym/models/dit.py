@@ -69,10 +69,10 @@ class DiTDynamics(ModelMixin, ConfigMixin, Conditioned):
     def __init__(self, latent_channels: int = 4, grid: tuple[int, int] = (16, 16), context_frames: int = 4,
                  action_dim: int = 3, proprioception_dim: int = 3, action_angles: tuple[int, ...] = (),
                  proprioception_angles: tuple[int, ...] = (), width: int = 128, layers: int = 6, heads: int = 4,
-                 condition_dim: int = 128, pose_maps: int = 8):
+                 condition_dim: int = 128, pose_maps: int = 8, pose_width: int = 128, pose_activation: str = "silu"):
         super().__init__()
         self.build_conditioning(action_dim, proprioception_dim, action_angles, proprioception_angles, condition_dim,
-                                pose_maps, grid)
+                                pose_maps, grid, pose_width, pose_activation)
         tokens = (grid[0] // PATCH) * (grid[1] // PATCH)
         self.embed = nn.Conv2d(2 * latent_channels, width, PATCH, stride=PATCH)
         self.embed_pose = nn.Conv2d(pose_maps, width, PATCH, stride=PATCH) if proprioception_dim else None

@@ -24,14 +24,15 @@ class UNetDynamics(ModelMixin, ConfigMixin, Conditioned):
     def __init__(self, latent_channels: int = 4, grid: tuple[int, int] = (16, 16), context_frames: int = 2,
                  action_dim: int = 3, proprioception_dim: int = 3, action_angles: tuple[int, ...] = (),
                  proprioception_angles: tuple[int, ...] = (), widths: tuple[int, ...] = (32, 64, 96),
-                 condition_dim: int = 128, pose_maps: int = 8, lags: tuple[int, ...] = ()):
+                 condition_dim: int = 128, pose_maps: int = 8, lags: tuple[int, ...] = (), pose_width: int = 128,
+                 pose_activation: str = "silu"):
         super().__init__()
         self.lags = sorted(lags or range(1, context_frames + 1), reverse=True)
         if not 1 == self.lags[-1] <= self.lags[0] <= context_frames:
             raise ValueError(f"lags={tuple(lags)} with context_frames={context_frames}; expected ages from 1, the "
                              "newest, to context_frames")
         self.build_conditioning(action_dim, proprioception_dim, action_angles, proprioception_angles, condition_dim,
-                                pose_maps, grid)
+                                pose_maps, grid, pose_width, pose_activation)
         inputs = latent_channels * (len(self.lags) + 2) + (pose_maps if proprioception_dim else 0)
         self.stem = nn.Conv2d(inputs, widths[0], 3, padding=1)
         self.down_blocks, self.downs = nn.ModuleList(), nn.ModuleList()

@@ -21,6 +21,7 @@ class Preset:
     dit_layers: int = 6
     dit_heads: int = 4
     condition_dim: int = 128
+    pose_width: int = 256
     head_width: int = 32
     # optimisation
     tokenizer_updates: int = 4000
@@ -63,7 +64,7 @@ class Preset:
 PRESETS = {
     # seconds on a CPU: tests
     "tiny": Preset(encoder_width=16, decoder_width=16, lags=(1, 2), widths=(16, 32), dit_width=32, dit_layers=2,
-                   dit_heads=2, condition_dim=32, head_width=8,
+                   dit_heads=2, condition_dim=32, pose_width=64, head_width=8,
                    tokenizer_updates=150, pose_updates=150, dynamics_updates=150, heads_updates=100,
                    uncertainty_updates=60, uncertainty_rollouts=16, tokenizer_batch=32,
                    dynamics_batch=32, learning_rate=2e-3, ema_decay=0.95, warmup=10, rollout_lengths=(2, 4),
