@@ -47,14 +47,20 @@ CORE = [
 
 ONNX = ["onnx>=1.17", "onnxscript>=0.5", "onnxruntime>=1.20"]
 
+RLDS = ["google-crc32c>=1.5", "protobuf>=4.25"]  # TFRecords, without TensorFlow
+MINARI = ["minari[hdf5]>=0.5"]
+
 EXTRAS = {
     "onnx": ONNX,
     "tensorrt": [*ONNX, "tensorrt>=10.15"],  # data-centre GPUs; its libraries are on NVIDIA's own package index
     "test-trt": [*ONNX, 'tensorrt-rtx==1.7.1.116; platform_machine == "x86_64"'],  # builds engines without a GPU
+    "rlds": RLDS,
+    "minari": MINARI,
     "ray": ["ray>=2.40"],  # measurements on a cluster: wm-gym evaluate-policies --ray
     "benchmarks": ["panda-gym>=3.0.7"],
     "test": [
-        *ONNX,
+        *ONNX, *RLDS, *MINARI,
+        "tfrecord>=1.14", "crc32c>=2.3",  # an independent reader of TFRecords
         "pytest>=8", "pytest-xdist>=3.6", "pytest-timeout>=2.3", "hypothesis>=6.100", "packaging>=23",
         "setuptools>=70.1",
         "moviepy>=2",  # gymnasium's RecordVideo

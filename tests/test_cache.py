@@ -100,7 +100,7 @@ def test_bad_arguments_are_named(dataset, tmp_path):
         open_clips(dataset, size=(0, 64), cache_dir=tmp_path)
     with pytest.raises(DatasetError, match="no dataset folder"):
         open_clips(tmp_path / "nowhere", cache_dir=tmp_path)
-    with pytest.raises(DatasetError, match="not a LeRobotDataset"):
+    with pytest.raises(DatasetError, match="in no format that is known here"):
         open_clips(tmp_path, cache_dir=tmp_path)
 
 

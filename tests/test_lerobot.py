@@ -215,7 +215,7 @@ FAULTS = {
                                           edit_info(r, total_frames=18)), ["15 frames", "episode 2", "9 to 17"]),
     "totals disagree": (lambda r: edit_info(r, total_frames=99), ["add up to 15", "99"]),
     "episodes missing": (lambda r: edit_info(r, total_episodes=5), ["promises 5 episodes", "3 rows"]),
-    "wrong version": (lambda r: edit_info(r, codebase_version="v2.1"), ["'v2.1'", "'v3.0'", "convert_dataset"]),
+    "wrong version": (lambda r: edit_info(r, codebase_version="v1.6"), ["'v1.6'", "'v3.0'", "convert it with lerobot"]),
     "no info": (lambda r: (r / "meta/info.json").unlink(), ["not a LeRobotDataset", "meta/info.json", "wm-gym record"]),
     "broken info": (lambda r: (r / "meta/info.json").write_text("{"), ["not JSON"]),
     "no folder": (lambda r: shutil.rmtree(r), ["no dataset folder", "wm-gym record"]),

@@ -11,10 +11,10 @@ import sys
 from collections.abc import Sequence
 
 from wm_gym import __version__
-from wm_gym.cli import agent, evaluation, world
+from wm_gym.cli import agent, data, evaluation, world
 
-COMMANDS = (*world.COMMANDS, *evaluation.COMMANDS, *agent.COMMANDS)
-GROUPS = {"agent": "train, clone or evaluate a policy"}
+COMMANDS = (*world.COMMANDS, *data.COMMANDS, *evaluation.COMMANDS, *agent.COMMANDS)
+GROUPS = {"data": "look at, convert or curate a dataset", "agent": "train, clone or evaluate a policy"}
 
 
 def build_parser() -> argparse.ArgumentParser:

@@ -1,7 +1,7 @@
-"""How does robot video with actions get on disk and back? LeRobotDataset v3.0 folders, the recorder, the frame cache.
+"""How does robot video with actions get on disk and back? Formats, the recorder, the frame cache.
 
-`record.record` makes a dataset from any Gymnasium environment, `LeRobotWriter` and `LeRobotReader` write and read
-the folders, `open_clips` gives training a memory map of the frames. Everything loads on first use.
+`record.record` makes a dataset from any Gymnasium environment, `open_reader` reads a folder of any format,
+`LeRobotWriter` writes LeRobotDataset v3.0, `open_clips` gives training a memory map of the frames. Everything loads on first use.
 """
 
 import importlib
@@ -11,6 +11,10 @@ _HOME = {
     "LeRobotReader": "lerobot_reader",
     "LeRobotWriter": "lerobot_writer",
     "ClipData": "cache",
+    "FORMATS": "formats",
+    "detect": "formats",
+    "open_reader": "formats",
+    "open_writer": "formats",
     "join_clips": "cache",
     "open_clips": "cache",
 }

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
-from wm_gym.data.lerobot_reader import LeRobotReader
+from wm_gym.data.formats import open_reader
 from wm_gym.data.lerobot_schema import CAMERA_PREFIX, DatasetError
 from wm_gym.data.resize import resize_area
 
@@ -50,14 +50,14 @@ class ClipData:
 
 
 def open_clips(dataset, camera=None, size=None, cache_dir=None, progress=True):
-    """Open the LeRobotDataset folder `dataset` for training -> ClipData.
+    """Open the dataset folder `dataset`, of any format that `formats` knows, for training -> ClipData.
 
     camera: short or whole name, default the first. size: (H, W) to resize to by area, default the stored size.
     Raises DatasetError for whatever is wrong with the dataset.
     """
-    reader = LeRobotReader(dataset)
+    reader = open_reader(dataset)
     camera = reader.camera(camera)
-    size = tuple(int(side) for side in (size or reader.features[camera]["shape"][:2]))
+    size = tuple(int(side) for side in (size or reader.frame_size(camera)))
     if len(size) != 2 or min(size) < 1:
         raise DatasetError(f"size is {size}, expected (height, width) in pixels, for example (64, 64)")
     if "action" not in reader.features:
@@ -141,7 +141,7 @@ def _columns(reader):
 
 def _ordered(reader, terms):
     """Put reward terms in the order that info.json states."""
-    stated = [f"next.reward.{term}" for term in reader.info.get("wm_gym", {}).get("reward_terms", [])]
+    stated = [f"next.reward.{term}" for term in reader.notes.get("reward_terms", [])]
     return [t for t in stated if t in terms] + [t for t in terms if t not in stated]
 
 
@@ -160,7 +160,7 @@ def _success(reader, columns):
 
 
 def _meta(reader, columns, camera, digest):
-    ours, action = reader.info.get("wm_gym", {}), columns["action"]
+    ours, action = reader.notes, columns["action"]
     low, high, stated = ours.get("action_low"), ours.get("action_high"), True
     if low is None or high is None:
         low, high, stated = action.min(0).tolist(), action.max(0).tolist(), False

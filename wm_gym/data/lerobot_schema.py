@@ -11,8 +11,9 @@ The layout is lerobot 0.4.4's own; a folder written here opens there, and the ot
 """
 
 import json
+import math
+import re
 from pathlib import Path
-
 
 CODEBASE_VERSION = "v3.0"
 DATA_PATH = "data/chunk-{chunk_index:03d}/file-{file_index:03d}.parquet"
@@ -21,6 +22,9 @@ EPISODES_PATH = "meta/episodes/chunk-{chunk_index:03d}/file-{file_index:03d}.par
 INFO_PATH, TASKS_PATH, STATS_PATH = "meta/info.json", "meta/tasks.parquet", "meta/stats.json"
 FILES_PER_CHUNK = 1000
 CAMERA_PREFIX = "observation.images."
+
+AGAIN = "fetch or record the dataset again"
+MOST_FPS, MOST_JSON, MOST_NUMBERS = 1000, 64_000_000, 8192 * 8192 * 3  # what a file may declare
 
 # The columns that every dataset has; the writer fills them in.
 INDEX_FEATURES = {
@@ -86,7 +90,7 @@ def arrow_schema(features):
     return pa.schema(fields, metadata={"huggingface": huggingface})
 
 
-def read_info(root):
+def read_info(root, versions=(CODEBASE_VERSION,)):
     """Read and check `meta/info.json` of the dataset at `root`; raises DatasetError with what to do."""
     root = Path(root)
     path = root / INFO_PATH
@@ -95,16 +99,77 @@ def read_info(root):
     if not path.is_file():
         raise DatasetError(f"{root} is not a LeRobotDataset: it has no {INFO_PATH}; give the folder that holds "
                            f"meta/, data/ and videos/, or record one with: wm-gym record ENV_ID --out DIR")
-    try:
-        info = json.loads(path.read_text())
-    except json.JSONDecodeError as error:
-        raise DatasetError(f"{path} is not JSON ({error}); fetch or record the dataset again") from None
+    info = read_json(path)
     version = info.get("codebase_version")
-    if version != CODEBASE_VERSION:
-        raise DatasetError(
-            f"{root} has codebase_version {version!r}, expected {CODEBASE_VERSION!r}; convert it with lerobot: "
-            f"python -m lerobot.datasets.v30.convert_dataset_v21_to_v30 --repo-id=USER/NAME")
+    if version not in versions:
+        raise DatasetError(f"{root} has codebase_version {version!r}, expected {' or '.join(map(repr, versions))}; "
+                           f"convert it with lerobot's scripts to v2.1 or v3.0")
     missing = [key for key in ("fps", "features", "total_episodes", "total_frames") if key not in info]
     if missing:
-        raise DatasetError(f"{path} lacks {', '.join(missing)}; fetch or record the dataset again")
+        raise DatasetError(f"{path} lacks {', '.join(missing)}; {AGAIN}")
+    fps = info["fps"]
+    if isinstance(fps, bool) or not isinstance(fps, (int, float)) or not 0 < fps <= MOST_FPS:
+        raise DatasetError(f"{path}: fps is {fps!r}, expected frames a second, more than 0 and at most {MOST_FPS}; "
+                           f"{AGAIN}")
+    for key in ("total_episodes", "total_frames", "chunks_size"):
+        check_count(path, key, info.get(key, 1))
+    check_features(path, info["features"])
     return info
+
+
+def read_json(path):
+    """Read a JSON object of at most 64 MB; raises DatasetError."""
+    if path.stat().st_size > MOST_JSON:
+        raise DatasetError(f"{path} has {path.stat().st_size / 1e6:.0f} MB, expected at most {MOST_JSON / 1e6:.0f}; "
+                           f"{AGAIN}")
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except (ValueError, RecursionError) as error:
+        raise DatasetError(f"{path} is not JSON ({error}); {AGAIN}") from None
+    if not isinstance(value, dict):
+        raise DatasetError(f"{path} holds {type(value).__name__}, expected a JSON object; {AGAIN}")
+    return value
+
+
+def check_count(path, key, value):
+    """Check that a number read from a file counts things."""
+    if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value < 2**40:
+        raise DatasetError(f"{path}: {key} is {value!r}, expected a count; {AGAIN}")
+    return value
+
+
+def check_features(path, features):
+    """Check the description of a dataset's columns: dtypes are text, shapes are short lists of plausible sizes."""
+    if not isinstance(features, dict):
+        raise DatasetError(f"{path}: features is {type(features).__name__}, expected an object; {AGAIN}")
+    for key, spec in features.items():
+        shape = spec.get("shape") if isinstance(spec, dict) else None
+        sizes = isinstance(shape, list) and len(shape) <= 8 and all(
+            isinstance(n, int) and not isinstance(n, bool) and n > 0 for n in shape)
+        if not sizes or not isinstance(spec.get("dtype"), str):
+            raise DatasetError(f"{path}: feature {key!r} is {str(spec)[:200]}, expected a dtype and a shape of "
+                               f"positive whole numbers; {AGAIN}")
+        if math.prod(shape) > MOST_NUMBERS:
+            raise DatasetError(f"{path}: feature {key!r} declares {math.prod(shape):.3g} numbers a row (shape "
+                               f"{shape}), at most {MOST_NUMBERS:,} can be read; {AGAIN}")
+        if spec["dtype"] in ("video", "image") and (len(shape) != 3 or 3 not in (shape[0], shape[2])):
+            raise DatasetError(f"{path}: the camera {key!r} has shape {shape}, expected [height, width, 3]; depth and "
+                               f"grey pictures cannot be read: leave that feature out")
+
+
+def fill_path(root, template, **values):
+    """Fill "{name}" and "{name:03d}" in a path of info.json; raises DatasetError where it would leave `root`."""
+    def value(match):
+        name, width = match.group(1), match.group(2)
+        if name not in values:
+            raise DatasetError(f"{root}: the path {template!r} in {INFO_PATH} has the field {name!r}, expected "
+                               f"{', '.join(values)}; {AGAIN}")
+        return str(values[name]).zfill(int(width)) if width else str(values[name])
+
+    if not isinstance(template, str):
+        raise DatasetError(f"{root}: {template!r} in {INFO_PATH} is not a path; {AGAIN}")
+    path = re.sub(r"\{(\w+)(?::0?(\d)d)?\}", value, template)
+    if "{" in path or "\0" in path or Path(path).is_absolute() or ".." in Path(path).parts or "\\" in path:
+        raise DatasetError(f"{root}: the path {template!r} in {INFO_PATH} leads to {path!r}, expected one inside the "
+                           f"dataset's folder; do not trust this dataset")
+    return Path(root) / path

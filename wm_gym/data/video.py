@@ -4,7 +4,7 @@ from pathlib import Path
 
 import numpy as np
 
-from wm_gym.data.lerobot_schema import DatasetError
+from wm_gym.data.lerobot_schema import MOST_FPS, DatasetError
 
 KEYFRAME_EVERY = 10  # random access decodes at most this many frames
 
@@ -61,18 +61,51 @@ def decode(path, fps, start=0, stop=None):
                 if number >= start:
                     # our own lossless files: the planes as they are, three times as fast
                     yield number, frame.to_ndarray(format=None if frame.format.name == "gbrp" else "rgb24")
-    except (av.FFmpegError, IndexError) as error:
+    except (av.FFmpegError, IndexError, TypeError) as error:  # TypeError: a frame without a time
         raise DatasetError(f"cannot decode {path}: {error}; expected an H.264 or AV1 video: fetch or record "
                            f"the dataset again") from None
 
 
-def count_frames(path):
-    """Count a video's frames from its header, or None where the header does not say."""
+def probe(path):
+    """Give a video's number of frames, None where its header does not say, and its (height, width)."""
     import av
 
     try:
         with av.open(str(path)) as file:
-            return file.streams.video[0].frames or None
-    except (av.FFmpegError, IndexError) as error:
+            stream = file.streams.video[0]
+            return stream.frames or None, (stream.height, stream.width)
+    except (av.FFmpegError, IndexError, ValueError) as error:
         raise DatasetError(f"cannot open {path} as a video: {error}; it is empty, truncated or not a video: fetch or "
                            f"record the dataset again") from None
+
+
+def probe_rate(path):
+    """Give a video's number of frames (counted where its header does not say), its (height, width) and its rate."""
+    import av
+
+    count, size = probe(path)
+    with av.open(str(path)) as file:
+        rate = file.streams.video[0].average_rate
+    if not rate or not 0 < rate <= MOST_FPS:
+        raise DatasetError(f"{path} says {rate} frames a second, expected more than 0 and at most {MOST_FPS}; convert "
+                           f"it to a constant rate, e.g. with ffmpeg -r 10")
+    return count or sum(1 for _ in decode(path, float(rate))), size, float(rate)
+
+
+def decode_picture(data, size, path):
+    """Decode a PNG or JPEG file's bytes of the promised (height, width) -> uint8 [H, W, 3]; path: where it lies."""
+    import io
+
+    from PIL import Image
+
+    try:
+        with Image.open(io.BytesIO(data), formats=("PNG", "JPEG", "WEBP")) as picture:
+            if picture.size != (size[1], size[0]):  # before any pixel is unpacked
+                raise DatasetError(f"{path} has a picture of {picture.height}x{picture.width}, the dataset promises "
+                                   f"{size[0]}x{size[1]}; fetch or record the dataset again")
+            return np.asarray(picture.convert("RGB"))
+    except DatasetError:
+        raise
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+        raise DatasetError(f"{path} has a picture that cannot be decoded ({error}); expected PNG, JPEG or WebP: fetch "
+                           f"or record the dataset again") from None

@@ -1,0 +1,74 @@
+"""Which commands look at a dataset and make a better one?"""
+
+from __future__ import annotations
+
+import argparse
+
+from wm_gym.cli.command import Command, positive_int
+from wm_gym.data.formats import FORMATS
+
+
+def add_dataset(parser: argparse.ArgumentParser) -> None:
+    """The dataset, and what has to be said where its format does not store it."""
+    parser.add_argument("dataset", metavar="DATASET", help="; ".join(one.what for one in FORMATS.values()))
+    parser.add_argument("--format", choices=list(FORMATS), default=None, help="(default: what the folder holds)")
+    parser.add_argument("--fps", type=float, default=None, help="frames a second, where the format does not store it")
+    parser.add_argument("--split", default=None, help="of an RLDS dataset (default: its first)")
+
+
+def add_info(parser: argparse.ArgumentParser) -> None:
+    add_dataset(parser)
+    parser.add_argument("--json", action="store_true", help="print JSON")
+
+
+def run_info(args: argparse.Namespace) -> None:
+    from wm_gym.data.summary import summarize, summary_text
+    from wm_gym.files import json_text
+
+    summary = summarize(open_dataset(args))
+    print(json_text(summary, indent=1) if args.json else summary_text(summary))
+
+
+def open_dataset(args: argparse.Namespace):
+    from wm_gym.data.formats import open_reader
+
+    return open_reader(args.dataset, args.format, fps=args.fps, split=args.split)
+
+
+def add_convert(parser: argparse.ArgumentParser) -> None:
+    add_dataset(parser)
+    parser.add_argument("--to", required=True, metavar="DIR",
+                        help="the LeRobotDataset v3.0 folder to write; the same command goes on after a kill")
+    parser.add_argument("--camera", action="append", default=None, metavar="KEY", help="(default: all; may be repeated)")
+
+
+def run_convert(args: argparse.Namespace) -> None:
+    from wm_gym.data.convert import convert
+
+    out = convert(args.dataset, args.to, args.camera, format=args.format, fps=args.fps, split=args.split)
+    print(f"converted: {out}\nnext: wm-gym train {out} --out WORLD")
+
+
+def add_view(parser: argparse.ArgumentParser) -> None:
+    add_dataset(parser)
+    parser.add_argument("--out", required=True, metavar="FILE.html", help="one file that needs no network")
+    parser.add_argument("--episodes", type=positive_int, default=4, metavar="N",
+                        help="shown with video, spread over the dataset (default: 4)")
+    parser.add_argument("--camera", default=None, metavar="KEY", help="(default: the first)")
+
+
+def run_view(args: argparse.Namespace) -> None:
+    from wm_gym.data.view import view_page
+    from wm_gym.files import write_text
+
+    write_text(args.out, view_page(open_dataset(args), args.camera, args.episodes))
+    print(f"written: {args.out}")
+
+
+COMMANDS = (
+    Command("data info", "Say what is in a dataset", "wm-gym data info data/reach", add_info, run_info),
+    Command("data convert", "Write a dataset of any format as LeRobotDataset v3.0",
+            "wm-gym data convert bridge_dataset/1.0.0 --fps 5 --to data/bridge", add_convert, run_convert),
+    Command("data view", "Show a dataset as an HTML page: video, its numbers under it, a contact sheet",
+            "wm-gym data view data/reach --out reach.html", add_view, run_view),
+)

@@ -1,0 +1,158 @@
+"""What is in a Minari dataset whose observations hold pictures? Read through the `minari` package.
+
+An episode of T actions has T + 1 observations: it becomes T + 1 rows, the last of which repeats the last action.
+"""
+
+import math
+from pathlib import Path
+
+import minari
+import numpy as np
+
+from wm_gym.data.lerobot_schema import AGAIN, CAMERA_PREFIX, DatasetError, check_features
+from wm_gym.data.memory import check_memory
+from wm_gym.data.reader import Reader
+
+
+class MinariReader(Reader):
+    """Read the Minari dataset at `root`, the folder above data/ or data/ itself (see Reader).
+
+    fps: frames a second, default the environment's render_fps where the dataset names one. Box observations of
+    uint8 [H, W, 3] become observation.images.NAME, the other Box observations, one after the other,
+    observation.state. Raises DatasetError.
+    """
+
+    format = "minari"
+
+    def __init__(self, root, fps=None):
+        root = Path(root)
+        data = root / "data" if (root / "data/metadata.json").is_file() else root
+        self._data = self._guard(lambda: minari.MinariDataset(data), data)
+        spaces = dict(_flat(self._data.observation_space))
+        self._pictures = {CAMERA_PREFIX + (name or "main"): name for name, s in spaces.items() if _is_picture(s)}
+        self._states = [name for name, s in spaces.items() if not _is_picture(s)]
+        actions = dict(_flat(self._data.action_space))
+        self._actions = list(actions)
+        features = {key: {"dtype": "image", "shape": list(spaces[name].shape), "names": ["height", "width", "channels"]}
+                    for key, name in self._pictures.items()}
+        for key, names, of in (("action", self._actions, actions), ("observation.state", self._states, spaces)):
+            if names:
+                features[key] = {"dtype": "float32", "shape": [sum(_size(of[n]) for n in names)], "names": None}
+        features["next.reward"] = {"dtype": "float32", "shape": [1], "names": None}
+        check_features(data / "metadata.json", features)
+        self.root = root
+        lengths, tasks, self._ids = [], [], list(self._data.episode_indices)
+        for episode in self._episodes():
+            lengths.append(len(episode.actions if not isinstance(episode.actions, dict) else
+                               next(iter(episode.actions.values()))) + 1)
+            tasks.append("")
+        if not lengths:
+            raise DatasetError(f"{root} holds no episodes; {AGAIN}")
+        self._describe(root, fps or self._rate(root), features, lengths, tasks)
+
+    def columns(self, keys=None):
+        keys = self._known(keys)
+        check_memory(f"reading {', '.join(keys)} of {self.root}",
+                     8 * int(self.offset[-1]) * sum(math.prod(self.features[key]["shape"]) for key in keys))
+        parts = {key: [] for key in keys}
+        for e, episode in enumerate(self._episodes()):
+            made = {"action": (episode.actions, self._actions, True),
+                    "observation.state": (episode.observations, self._states, False),
+                    "next.reward": (np.asarray(episode.rewards)[:, None], [""], True)}
+            for key in keys:
+                values, names, hold = made[key]
+                array = np.concatenate([np.asarray(_at(values, n), np.float32).reshape(len(_at(values, n)), -1)
+                                        for n in names], 1)
+                if hold:
+                    array = np.concatenate([array, array[-1:] if key == "action" else np.zeros_like(array[-1:])])
+                if len(array) != self.length[e]:
+                    raise DatasetError(f"{self.root}: {key} of episode {e} has {len(array)} rows, expected "
+                                       f"{self.length[e]}; {AGAIN}")
+                parts[key].append(array)
+        whole = {key: np.concatenate(part) for key, part in parts.items()}
+        for key in keys:
+            self._check_finite(key, whole[key])
+        return whole
+
+    def iter_frames(self, camera):
+        row = 0
+        for e, episode in enumerate(self._episodes()):
+            for frame in self._of(camera, e, episode):
+                yield row, frame
+                row += 1
+
+    def frames(self, camera, episode):
+        self._check_episode(episode)
+        return self._of(camera, episode, next(self._episodes([self._ids[episode]])))
+
+    def files(self, camera):
+        return sorted(path for path in self.root.rglob("*") if path.is_file())
+
+    def _of(self, camera, e, episode):
+        frames = np.asarray(_at(episode.observations, self._pictures[camera]))
+        if len(frames) != self.length[e] or frames.dtype != np.uint8:
+            raise DatasetError(f"{self.root}: {camera} of episode {e} is {frames.dtype} {frames.shape}, expected uint8 "
+                               f"[{self.length[e]}, H, W, 3]; {AGAIN}")
+        self._check_frame(camera, frames[0], self.root)
+        return frames
+
+    def _episodes(self, ids=None):
+        return self._guard_each(self._data.iterate_episodes(self._ids if ids is None else ids))
+
+    def _guard_each(self, episodes):
+        while True:
+            episode = self._guard(lambda: next(episodes, None), self.root)
+            if episode is None:
+                return
+            yield episode
+
+    def _guard(self, call, path):
+        """Call into minari; whatever it makes of damaged files becomes a DatasetError."""
+        try:
+            return call()
+        except (ImportError, MemoryError):
+            raise
+        except Exception as error:
+            raise DatasetError(f"minari cannot read {path}: {type(error).__name__}: {error}; {AGAIN}") from None
+
+    def _rate(self, root):
+        spec = self._data.env_spec
+        rate = None
+        if spec is not None:
+            try:
+                rate = self._data.recover_environment().metadata.get("render_fps")
+            except Exception:
+                pass  # the environment is not installed here
+        if not rate:
+            raise DatasetError(f"{root} does not say its frame rate; give it, e.g. --fps 20, with: wm-gym data convert "
+                               f"{root} --fps 20 --to DIR")
+        return rate
+
+
+def _flat(space, prefix=""):
+    """Yield (name, Box or Discrete space) of the leaves of an observation or action space."""
+    from gymnasium import spaces
+
+    if isinstance(space, spaces.Dict):
+        for name, child in space.spaces.items():
+            yield from _flat(child, f"{prefix}/{name}" if prefix else name)
+    elif isinstance(space, (spaces.Box, spaces.Discrete)):
+        yield prefix, space
+    else:
+        raise DatasetError(f"the space {prefix or 'of the dataset'} is a {type(space).__name__}; expected Box, "
+                           f"Discrete or a Dict of them: flatten it before recording")
+
+
+def _is_picture(space):
+    return space.shape is not None and len(space.shape) == 3 and space.shape[2] == 3 and space.dtype == np.uint8
+
+
+def _size(space):
+    return math.prod(space.shape) if space.shape else 1
+
+
+def _at(values, name):
+    """Find what "a/b" names in nested dictionaries of arrays; "" is the array itself."""
+    for part in name.split("/") if name else ():
+        values = values[part]
+    return values
