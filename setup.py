@@ -48,6 +48,7 @@ CORE = [
 ONNX = ["onnx>=1.17", "onnxscript>=0.5", "onnxruntime>=1.20"]
 
 RLDS = ["google-crc32c>=1.5", "protobuf>=4.25"]  # TFRecords, without TensorFlow
+CURATION = ["opencv-python-headless>=4.9"]  # optical flow
 MINARI = ["minari[hdf5]>=0.5"]
 
 EXTRAS = {
@@ -56,15 +57,15 @@ EXTRAS = {
     "test-trt": [*ONNX, 'tensorrt-rtx==1.7.1.116; platform_machine == "x86_64"'],  # builds engines without a GPU
     "rlds": RLDS,
     "minari": MINARI,
+    "curation": CURATION,
     "ray": ["ray>=2.40"],  # measurements on a cluster: wm-gym evaluate-policies --ray
     "benchmarks": ["panda-gym>=3.0.7"],
     "test": [
-        *ONNX, *RLDS, *MINARI,
+        *ONNX, *RLDS, *MINARI, *CURATION,
         "tfrecord>=1.14", "crc32c>=2.3",  # an independent reader of TFRecords
         "pytest>=8", "pytest-xdist>=3.6", "pytest-timeout>=2.3", "hypothesis>=6.100", "packaging>=23",
         "setuptools>=70.1",
         "moviepy>=2",  # gymnasium's RecordVideo
-        "opencv-python-headless>=4.9",  # what Physics-IQ's masks are compared with
     ],
 }
 

@@ -39,7 +39,8 @@ def add_convert(parser: argparse.ArgumentParser) -> None:
     add_dataset(parser)
     parser.add_argument("--to", required=True, metavar="DIR",
                         help="the LeRobotDataset v3.0 folder to write; the same command goes on after a kill")
-    parser.add_argument("--camera", action="append", default=None, metavar="KEY", help="(default: all; may be repeated)")
+    parser.add_argument("--camera", action="append", default=None, metavar="KEY",
+                        help="(default: all; may be repeated)")
 
 
 def run_convert(args: argparse.Namespace) -> None:
@@ -65,10 +66,42 @@ def run_view(args: argparse.Namespace) -> None:
     print(f"written: {args.out}")
 
 
+def add_curate(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("dataset", metavar="DATASET", help="any that `wm-gym data info` opens and training takes")
+    parser.add_argument("--out", required=True, metavar="FILE.json",
+                        help="the filter list to write, for wm-gym train --filter; FILE.html beside it shows why")
+    parser.add_argument("--camera", default=None, metavar="KEY", help="(default: the first)")
+    parser.add_argument("--max-lag", type=positive_int, default=3, metavar="K",
+                        help="lags of the video behind its actions from -K to K are tried (default: 3)")
+    parser.add_argument("--keep", action="append", default=[], metavar="FILTER",
+                        help="do not leave out what this filter finds, e.g. outlier, or lag; may be repeated")
+
+
+def run_curate(args: argparse.Namespace) -> None:
+    from pathlib import Path
+
+    from wm_gym.data import open_clips
+    from wm_gym.data.curate import curate, without
+    from wm_gym.data.curate_page import curation_page, curation_text
+    from wm_gym.files import write_text
+
+    out = Path(args.out)
+    if out.suffix != ".json":
+        raise ValueError(f"--out {args.out} is not a .json file; the filter list is JSON")
+    clips = open_clips(args.dataset, camera=args.camera)
+    made = without(curate(clips, args.max_lag), args.keep)
+    write_text(out.with_suffix(".html"), curation_page(clips, made))
+    made.selection.save(out)
+    print(f"{curation_text(clips, made)}\nwritten: {out} and {out.with_suffix('.html')}\nnext: wm-gym train "
+          f"{args.dataset} --filter {out} --out WORLD")
+
+
 COMMANDS = (
     Command("data info", "Say what is in a dataset", "wm-gym data info data/reach", add_info, run_info),
     Command("data convert", "Write a dataset of any format as LeRobotDataset v3.0",
             "wm-gym data convert bridge_dataset/1.0.0 --fps 5 --to data/bridge", add_convert, run_convert),
     Command("data view", "Show a dataset as an HTML page: video, its numbers under it, a contact sheet",
             "wm-gym data view data/reach --out reach.html", add_view, run_view),
+    Command("data curate", "Find clips that would teach a world something wrong; nothing is deleted",
+            "wm-gym data curate data/reach --out reach.filter.json", add_curate, run_curate),
 )

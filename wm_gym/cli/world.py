@@ -44,13 +44,15 @@ def run_record(args: argparse.Namespace) -> None:
 
 def add_train(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("dataset", metavar="DATASET", nargs="+",
-                        help="a LeRobotDataset v3.0 folder, or several of one environment")
+                        help="a dataset folder (`wm-gym data info` says which), or several of one environment")
     parser.add_argument("--out", required=True, metavar="WORLD",
                         help="the world folder to write; checkpoints and logs lie in WORLD.training, and the same "
                              "command goes on from there; what is of use later is WORLD.log in the end")
     parser.add_argument("--preset", choices=PRESETS, default="small",
                         help="tiny: seconds, for tests; small: a CPU in an hour or two; base: a GPU; finetune: "
                              "minutes, with --init (default: small)")
+    parser.add_argument("--filter", action="append", default=[], metavar="FILE.json",
+                        help="a filter list that `wm-gym data curate` wrote for a dataset given; may be repeated")
     parser.add_argument("--init", default=None, metavar="WORLD",
                         help="go on from this trained world, with --preset finetune and more recordings")
     parser.add_argument("--set", type=preset_field, action="append", default=[], metavar="FIELD=VALUE",
@@ -69,7 +71,7 @@ def run_train(args: argparse.Namespace) -> None:
 
     out = train(
         args.dataset, args.out, preset=args.preset, overrides=dict(args.set), seed=args.seed, camera=args.camera,
-        size=args.size, name=args.name, init=args.init, cpu=args.cpu, overwrite=args.overwrite,
+        size=args.size, name=args.name, init=args.init, cpu=args.cpu, overwrite=args.overwrite, filters=args.filter,
     )
     print(f"trained: {out}\nnext: gym.make(\"wm_gym/World-v0\", world=\"{out}\")")
 

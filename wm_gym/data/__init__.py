@@ -1,7 +1,8 @@
 """How does robot video with actions get on disk and back? Formats, the recorder, the frame cache.
 
 `record.record` makes a dataset from any Gymnasium environment, `open_reader` reads a folder of any format,
-`LeRobotWriter` writes LeRobotDataset v3.0, `open_clips` gives training a memory map of the frames. Everything loads on first use.
+`LeRobotWriter` writes LeRobotDataset v3.0, `open_clips` gives training a memory map of the frames. Everything loads on
+first use.
 """
 
 import importlib

@@ -128,7 +128,7 @@ class FolderReader(Reader):
             value = np.asarray(raw[short])
             if value.dtype.kind not in "fiub":
                 raise DatasetError(f"{path}: {short} holds {value.dtype}, expected numbers")
-            value = value.astype(np.float32).reshape(len(value), -1) if value.ndim else value
+            value = value.astype(np.float32).reshape(len(value), -1) if value.size else np.zeros((0, 1))
             if value.ndim == 2 and len(value) == length - 1 and short != "state":  # of transitions: none begins last
                 value = np.concatenate([value, value[-1:] if short == "action" else np.zeros_like(value[-1:])])
             if value.ndim != 2 or len(value) != length:

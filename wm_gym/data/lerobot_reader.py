@@ -10,8 +10,8 @@ from pathlib import Path
 
 import numpy as np
 
-from wm_gym.data.lerobot_schema import (AGAIN, CODEBASE_VERSION, DATA_PATH, INFO_PATH, TASKS_PATH, VIDEO_PATH,
-                                        DatasetError, check_count, fill_path, read_info)
+from wm_gym.data.lerobot_schema import (AGAIN, CODEBASE_VERSION, DATA_PATH, INDEX_FEATURES, INFO_PATH, TASKS_PATH,
+                                        VIDEO_PATH, DatasetError, check_count, fill_path, read_info)
 from wm_gym.data.memory import check_memory
 from wm_gym.data.reader import Reader
 from wm_gym.data.video import decode, decode_picture, probe
@@ -66,7 +66,7 @@ class LeRobotReader(Reader):
             for key in parts:
                 if key not in table.column_names:
                     raise DatasetError(f"{path} lacks the column {key!r} that info.json promises; {AGAIN}")
-                spec = self.features.get(key) or {"dtype": "int64", "shape": [1]}
+                spec = INDEX_FEATURES[key] if key in INDEX_FEATURES else self.features[key]
                 parts[key].append(_array(table.column(key), spec, path, key))
         whole = {key: np.concatenate(part) for key, part in parts.items()}
         number = whole["episode_index"][:, 0]
@@ -197,7 +197,9 @@ class LeRobotV21Reader(LeRobotReader):
     """Read a LeRobotDataset of v2.1 or v2.0: a parquet file an episode, an mp4 an episode and camera."""
 
     def _read_rows(self, root):
-        rows = sorted(read_json_lines(root / "meta/episodes.jsonl"), key=lambda row: row.get("episode_index", -1))
+        path = root / "meta/episodes.jsonl"
+        rows = read_json_lines(path)
+        rows.sort(key=lambda row: check_count(path, "episode_index", row.get("episode_index")))
         total = self.info["total_episodes"]
         if not total or [row.get("episode_index") for row in rows[:total]] != list(range(total)):
             raise DatasetError(f"{root}: info.json promises {total} episodes, meta/episodes.jsonl has {len(rows)} "

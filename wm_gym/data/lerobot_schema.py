@@ -150,8 +150,8 @@ def check_features(path, features):
             raise DatasetError(f"{path}: feature {key!r} is {str(spec)[:200]}, expected a dtype and a shape of "
                                f"positive whole numbers; {AGAIN}")
         if math.prod(shape) > MOST_NUMBERS:
-            raise DatasetError(f"{path}: feature {key!r} declares {math.prod(shape):.3g} numbers a row (shape "
-                               f"{shape}), at most {MOST_NUMBERS:,} can be read; {AGAIN}")
+            raise DatasetError(f"{path}: feature {key!r} declares shape {str(shape)[:80]}, at most {MOST_NUMBERS:,} "
+                               f"numbers a row can be read; {AGAIN}")
         if spec["dtype"] in ("video", "image") and (len(shape) != 3 or 3 not in (shape[0], shape[2])):
             raise DatasetError(f"{path}: the camera {key!r} has shape {shape}, expected [height, width, 3]; depth and "
                                f"grey pictures cannot be read: leave that feature out")
@@ -169,7 +169,8 @@ def fill_path(root, template, **values):
     if not isinstance(template, str):
         raise DatasetError(f"{root}: {template!r} in {INFO_PATH} is not a path; {AGAIN}")
     path = re.sub(r"\{(\w+)(?::0?(\d)d)?\}", value, template)
-    if "{" in path or "\0" in path or Path(path).is_absolute() or ".." in Path(path).parts or "\\" in path:
+    if "{" in path or "\0" in path or Path(path).is_absolute() or ".." in Path(path).parts or "\\" in path or \
+            max(map(len, Path(path).parts), default=0) > 200 or len(path) > 1000:
         raise DatasetError(f"{root}: the path {template!r} in {INFO_PATH} leads to {path!r}, expected one inside the "
                            f"dataset's folder; do not trust this dataset")
     return Path(root) / path

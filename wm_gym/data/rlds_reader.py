@@ -162,7 +162,8 @@ def _split_files(folder, split):
     """Find the files of a split -> (names of all splits, paths)."""
     path = folder / "dataset_info.json"
     info = read_json(path)
-    splits = {str(one.get("name")): one for one in info.get("splits") or [] if isinstance(one, dict)}
+    listed = info.get("splits") if isinstance(info.get("splits"), list) else []
+    splits = {str(one.get("name")): one for one in listed if isinstance(one, dict)}
     if not splits or split is not None and split not in splits:
         raise DatasetError(f"{folder} has no split {split!r}; it has {', '.join(splits) or 'none'}: give one with "
                            f"--split")
@@ -177,9 +178,9 @@ def _split_files(folder, split):
                              ("FILEFORMAT", info.get("fileFormat", "tfrecord")), ("SHARD_INDEX", f"{i:05d}"),
                              ("NUM_SHARDS", f"{count:05d}"), ("SHARD_X_OF_Y", f"{i:05d}-of-{count:05d}")):
             filled = filled.replace("{" + field + "}", str(value))
-        if "/" in filled or "\\" in filled or "\0" in filled:
-            raise DatasetError(f"{path}: the file name {filled!r} of split {name!r} leads out of the folder; do not "
-                               f"trust this dataset")
+        if "/" in filled or "\\" in filled or "\0" in filled or len(filled) > 200:
+            raise DatasetError(f"{path}: the file name {filled[:200]!r} of split {name!r} leads out of the folder; do "
+                               f"not trust this dataset")
         if not (folder / filled).is_file():
             raise DatasetError(f"{folder}: missing {filled}, one of {count} files of split {name!r}; {AGAIN}")
         paths.append(folder / filled)

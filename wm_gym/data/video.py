@@ -61,7 +61,7 @@ def decode(path, fps, start=0, stop=None):
                 if number >= start:
                     # our own lossless files: the planes as they are, three times as fast
                     yield number, frame.to_ndarray(format=None if frame.format.name == "gbrp" else "rgb24")
-    except (av.FFmpegError, IndexError, TypeError) as error:  # TypeError: a frame without a time
+    except (av.FFmpegError, IndexError, TypeError, AttributeError, ValueError) as error:  # no time, no codec, no size
         raise DatasetError(f"cannot decode {path}: {error}; expected an H.264 or AV1 video: fetch or record "
                            f"the dataset again") from None
 
@@ -74,7 +74,7 @@ def probe(path):
         with av.open(str(path)) as file:
             stream = file.streams.video[0]
             return stream.frames or None, (stream.height, stream.width)
-    except (av.FFmpegError, IndexError, ValueError) as error:
+    except (av.FFmpegError, IndexError, ValueError, AttributeError) as error:  # AttributeError: a codec unknown
         raise DatasetError(f"cannot open {path} as a video: {error}; it is empty, truncated or not a video: fetch or "
                            f"record the dataset again") from None
 

@@ -14,6 +14,7 @@ from accelerate import Accelerator
 from accelerate.utils import ProjectConfiguration, set_seed
 
 from wm_gym.data.cache import ClipData, join_clips, open_clips
+from wm_gym.data.selection import Selection, select
 from wm_gym.spec import WorldSpec
 from wm_gym.starts import StartBank
 from wm_gym.training.card import write_card
@@ -36,11 +37,11 @@ from wm_gym.world import World, is_angle
 def train(dataset: str | Path | Sequence[str | Path], out: str | Path, preset: str = "small", seed: int = 0,
           camera: str | None = None, size: tuple[int, int] | None = None, overrides: dict | None = None,
           name: str | None = None, init: str | Path | None = None, overwrite: bool = False, progress: bool = True,
-          cpu: bool = False) -> Path:
-    """Train a world on one or several LeRobot datasets of one environment; returns the world folder.
+          cpu: bool = False, filters: Sequence[str | Path] = ()) -> Path:
+    """Train a world on one or several datasets of one environment; returns the world folder.
 
     init: a world to go on from (with preset "finetune"), which keeps its networks' sizes and normalisation; a stage
-    with 0 updates keeps its weights.
+    with 0 updates keeps its weights. filters: files that `wm-gym data curate` wrote, one for each dataset that has any.
 
     Checkpoints, TensorBoard logs and pictures lie in `<out>.training` (in `<out>.log` once it is done); a killed run
     started again with the same arguments continues there and ends with the uninterrupted run's weights. `overrides`
@@ -59,7 +60,7 @@ def train(dataset: str | Path | Sequence[str | Path], out: str | Path, preset: s
     if (out / "spec.yaml").is_file() and not folder.exists() and not overwrite:
         raise ValueError(f"{out} already holds a finished world; choose another --out, or pass --overwrite")
     datasets = [dataset] if isinstance(dataset, (str, Path)) else list(dataset)
-    clips = join_clips([open_clips(one, camera=camera, size=size) for one in datasets])
+    clips = join_clips(_open(datasets, camera, size, [Selection.load(path) for path in filters]))
     _claim(folder, {"dataset": clips.meta["dataset_hash"], "camera": clips.meta["camera"], "init": str(init or ""),
                     "frame_size": list(clips.frames.shape[1:3]), "seed": seed, **asdict(sizes)}, overwrite)
     run = begin_run(folder, sizes, seed, cpu, progress)
@@ -90,6 +91,19 @@ def train(dataset: str | Path | Sequence[str | Path], out: str | Path, preset: s
         shutil.rmtree(folder / "checkpoints", ignore_errors=True)
         folder.rename(_free_name(out.with_name(out.name + ".log")))
     return out
+
+
+def _open(datasets: list, camera: str | None, size: tuple[int, int] | None,
+          filters: list[Selection]) -> list[ClipData]:
+    """Open each dataset with the filter list that was made for it; ValueError where one was made for none of them."""
+    plain = [open_clips(one, camera=camera, size=size) for one in datasets]
+    known = [clips.meta["dataset_hash"] for clips in plain]
+    for one in filters:
+        if one.dataset not in known:
+            raise ValueError(f"a filter list was made for the dataset {one.dataset}, given are {', '.join(known)}; "
+                             f"make it anew with: wm-gym data curate {datasets[0]} --out FILE.json")
+    chosen = {one.dataset: one for one in filters}
+    return [select(clips, chosen[name]) if name in chosen else clips for clips, name in zip(plain, known)]
 
 
 def begin_run(folder: Path, sizes: Preset, seed: int, cpu: bool = False, progress: bool = True) -> Run:
