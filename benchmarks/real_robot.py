@@ -52,7 +52,7 @@ def main() -> None:
     result["stepped"] = {"steps": 50, "frame": list(np.shape(frame))}
     if args.film:
         pieces = Episodes.of(clips, 10, every=30)
-        chosen = pieces[np.linspace(0, len(pieces) - 1, 5).astype(int)]
+        chosen = pieces.select(np.linspace(0, len(pieces) - 1, 5).astype(int))
         made = roller(chosen)["frame"]
         rows = [np.concatenate([x[i][t] for t in (0, 2, 4, 6, 8, 9)], 1)
                 for i in range(len(chosen)) for x in (chosen.frames[:, 1:], made)]

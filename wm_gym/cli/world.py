@@ -153,6 +153,20 @@ def run_compile(args: argparse.Namespace) -> None:
         print(f"{engine.name} {engine.precision}, batch {batch}: {time.monotonic() - started:.1f} s")
 
 
+def add_push(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("folder", metavar="WORLD|AGENT", help="its folder, or the name of a shipped one")
+    parser.add_argument("--to", required=True, metavar="REPO",
+                        help="user/repo on the Hub (log in first: hf auth login), or a new folder that begins with . or /")
+    parser.add_argument("--private", action="store_true", help="make the repository private where it is new")
+
+
+def run_push(args: argparse.Namespace) -> None:
+    from wm_gym.hub import push
+
+    where = push(args.folder, args.to, args.private)
+    print(f"pushed: {where}\nnext: gym.make(\"wm_gym/World-v0\", world=\"{args.to}\")  # of a world")
+
+
 COMMANDS = (
     Command("record", "record an environment's episodes as video and actions (LeRobotDataset v3.0)",
             "wm-gym record wm_gym/ReachPyBullet-v0 --episodes 100 --policy mix --out reach-data",
@@ -169,4 +183,6 @@ COMMANDS = (
     Command("compile", "compile a world's step ahead of time, into the user's cache",
             "wm-gym compile Push-v0 --batch 1 32",
             add_compile, run_compile),
+    Command("push", "upload a world or an agent to the Hugging Face Hub, with LeRobot's EnvHub entry point",
+            "wm-gym push my-world --to user/my-world", add_push, run_push),
 )

@@ -39,8 +39,8 @@ def lag_text(lag):
 def curation_page(clips, made):
     """The page: what was found, with the frames, what is done about it, and how the lag was told."""
     body = [f"<h1>Curation of {text(clips.meta['dataset'])}</h1><p class='lead'>Nothing was deleted: training with "
-            f"this filter list leaves these episodes out.</p><div class='tiles'>", tile("", str(len(clips)), "episodes"),
-            tile("", str(len(made.selection.drop)), "left out"),
+            f"this filter list leaves these episodes out.</p><div class='tiles'>",
+            tile("", str(len(clips)), "episodes"), tile("", str(len(made.selection.drop)), "left out"),
             tile("", str(len(made.selection.cut)), "split at a cut"),
             tile("", str(made.selection.action_lag), "frames of lag corrected"), "</div>"]
     for one in made.findings:

@@ -201,7 +201,7 @@ class LeRobotV21Reader(LeRobotReader):
         rows = read_json_lines(path)
         rows.sort(key=lambda row: check_count(path, "episode_index", row.get("episode_index")))
         total = self.info["total_episodes"]
-        if not total or [row.get("episode_index") for row in rows[:total]] != list(range(total)):
+        if not 0 < total <= len(rows) or [row["episode_index"] for row in rows[:total]] != list(range(total)):
             raise DatasetError(f"{root}: info.json promises {total} episodes, meta/episodes.jsonl has {len(rows)} "
                                f"lines that do not cover 0 to {total - 1}; {AGAIN}")
         return {"length": [row.get("length") for row in rows[:total]],
@@ -305,7 +305,7 @@ def read_episodes(root, info, with_stats=False):
     for number in rows["episode_index"]:
         check_count(Path(root) / "meta/episodes", "episode_index", number)
     order = np.argsort(rows["episode_index"], kind="stable")[:total]
-    if [rows["episode_index"][i] for i in order] != list(range(total)):
+    if total > len(order) or [rows["episode_index"][i] for i in order] != list(range(total)):
         raise DatasetError(f"{root}: info.json promises {total} episodes, meta/episodes has "
                            f"{len(rows['episode_index'])} rows that do not cover 0 to {total - 1}; {AGAIN}")
     ragged = [key for key, value in rows.items() if len(value) != len(rows["episode_index"])]
