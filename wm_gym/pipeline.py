@@ -10,7 +10,7 @@ from diffusers import DiffusionPipeline
 from diffusers.utils import BaseOutput
 
 from wm_gym.models import Dynamics, Heads, Tokenizer, Uncertainty
-from wm_gym.sampling import sample_euler
+from wm_gym.sampling import denoiser, sample_euler
 from wm_gym.models.tokenizer import to_float, to_uint8
 
 
@@ -31,7 +31,7 @@ class WorldPipeline(DiffusionPipeline):
 
     @torch.inference_mode()
     def __call__(self, image: np.ndarray, actions: np.ndarray, num_inference_steps: int = 1,
-                 generator: torch.Generator | None = None) -> WorldPipelineOutput:
+                 guidance_scale: float = 1.0, generator: torch.Generator | None = None) -> WorldPipelineOutput:
         """image uint8 [H, W, 3], actions float [T, A] -> frames uint8 [T, H, W, 3]; the pose is read from the image."""
         first = self.tokenizer.encode(to_float(torch.from_numpy(np.array(image))[None]).to(self.device))
         memory = self.dynamics.remember(first[:, None].repeat(1, self.dynamics.config.context_frames, 1, 1, 1), first)
@@ -43,8 +43,8 @@ class WorldPipeline(DiffusionPipeline):
             next_pose = self.dynamics.next_pose(pose, action)
             vector = self.dynamics.encode_condition(pose, next_pose, action)
             noise = torch.randn(first.shape, generator=generator).to(first)
-            latent, _ = sample_euler(lambda x, tau: self.dynamics(x, tau, memory, first, vector, 0 * tau), noise,
-                                     num_inference_steps)
+            ask = denoiser(self.dynamics, memory, first, vector, guidance_scale)
+            latent, _ = sample_euler(ask, noise, num_inference_steps)
             memory, pose = self.dynamics.append(memory, latent, first), next_pose
             frames.append(to_uint8(self.tokenizer.decode(latent))[0].cpu().numpy())
         return WorldPipelineOutput(frames=np.stack(frames))

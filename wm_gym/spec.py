@@ -39,6 +39,8 @@ class WorldSpec:
     """An episode terminates when the predicted success probability exceeds this; > 1 means never."""
     sampling_steps: int = 1
     """Denoising evaluations a frame."""
+    guidance_scale: float = 1.0
+    """Of the action over none (`wm_gym.sampling.denoiser`); other than 1 needs a world with a null condition."""
     context_frames: int = 2
     latent_shape: list[int] = field(default_factory=lambda: [4, 16, 16])
     """[C, h, w] of one frame's latent."""

@@ -83,6 +83,9 @@ class World:
             ("frame_size of the starts", list(self.starts.frames.shape[2:4]), list(spec.frame_size)),
             ("action size of the starts", self.starts.actions.shape[-1], spec.action_dim),
             ("proprioception size of the starts", self.starts.proprioception.shape[-1], spec.proprioception_dim)]
+        if spec.guidance_scale != 1 and self.dynamics.null is None:
+            raise ValueError(f"{origin}: spec.yaml asks for a guidance_scale of {spec.guidance_scale}, and the dynamics "
+                             "have no null condition; set it to 1, or train with --set condition_dropout=0.1")
         for what, says, has in facts:
             if says != has:
                 raise ValueError(f"{origin}: spec.yaml and the weights disagree on {what}: {says} against {has}; "
@@ -138,7 +141,8 @@ class World:
             common = dict(latent_channels=sizes.latent_channels, grid=grid, context_frames=spec.context_frames,
                           action_dim=spec.action_dim, proprioception_dim=spec.proprioception_dim,
                           action_angles=tuple(angles), proprioception_angles=tuple(pose_angles),
-                          condition_dim=sizes.condition_dim, pose_width=sizes.pose_width, pose_activation="relu")
+                          condition_dim=sizes.condition_dim, pose_width=sizes.pose_width, pose_activation="relu",
+                          conditioning=sizes.conditioning, nullable=sizes.condition_dropout > 0)
             if sizes.dynamics == "dit":
                 dynamics = DiTDynamics(**common, width=sizes.dit_width, layers=sizes.dit_layers, heads=sizes.dit_heads)
             else:

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from wm_gym.engine.artefacts import digest_of
 from wm_gym.models.tokenizer import to_float, to_uint8
-from wm_gym.sampling import sample_euler
+from wm_gym.sampling import denoiser, sample_euler
 
 TYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
@@ -29,7 +29,8 @@ class WorldStep(nn.Module):
         super().__init__()
         self.tokenizer, self.dynamics, self.heads = world.tokenizer, world.dynamics, world.heads
         self.uncertainty = world.uncertainty
-        self.sampling_steps, self.decode, self.dtype = world.spec.sampling_steps, decode, TYPES[precision]
+        self.sampling_steps, self.guidance_scale = world.spec.sampling_steps, world.spec.guidance_scale
+        self.decode, self.dtype = decode, TYPES[precision]
 
     def forward(self, *inputs: Tensor):
         if self.dtype == torch.float32:
@@ -47,9 +48,8 @@ class WorldStep(nn.Module):
         """The step after the pose has been integrated."""
         before = dict(zip(self.dynamics.memory_keys, memory))
         vector = self.dynamics.encode_condition(proprioception, next_pose, action)
-        clean = torch.zeros_like(noise[:, 0, 0, 0])
-        latent, features = sample_euler(
-            lambda x, tau: self.dynamics(x, tau, before, first, vector, clean), noise, self.sampling_steps)
+        ask = denoiser(self.dynamics, before, first, vector, self.guidance_scale)
+        latent, features = sample_euler(ask, noise, self.sampling_steps)
         previous = before["latents"][:, -1]
         reward, success = self.heads(latent, previous, first, vector)
         doubt = self.uncertainty(doubt, features, latent, previous, first).exp()
@@ -148,7 +148,8 @@ class Engine:
     def made_from(self, batch: int) -> dict:
         """What a compiled step of a batch size depends on, beside the back-end and its version."""
         return {"weights": {name: digest_of(module) for name, module in self.world.modules().items()},
-                "sampling_steps": self.world.spec.sampling_steps, "decode": self.decode, "batch": batch,
+                "sampling_steps": self.world.spec.sampling_steps,
+                "guidance_scale": self.world.spec.guidance_scale, "decode": self.decode, "batch": batch,
                 "precision": self.precision, "torch": torch.__version__}
 
     def _run(self, *inputs: Tensor) -> tuple[Tensor, ...]:

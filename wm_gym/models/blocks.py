@@ -48,6 +48,41 @@ class ResBlock(nn.Module):
         return self.skip(x) + self.conv2(F.silu(h))
 
 
+class Attention(nn.Module):
+    """Residual attention of a picture's cells to a condition vector: h + project(attention(norm(h) + position, ...)).
+
+    way: "cross", keys and values are a token for each number of the vector, its value times a learned embedding plus
+    another; or "token", they are the cells themselves and one token, a projection of the vector.
+    """
+
+    def __init__(self, width: int, cells: tuple[int, int], vector_dim: int, way: str, heads: int = 4):
+        super().__init__()
+        self.heads, self.way = heads, way
+        self.norm = group_norm(width)
+        self.position = nn.Parameter(0.02 * torch.randn(1, cells[0] * cells[1], width))
+        self.query, self.keys_values = nn.Linear(width, width), nn.Linear(width, 2 * width)
+        self.project = nn.Linear(width, width)
+        nn.init.zeros_(self.project.weight)
+        nn.init.zeros_(self.project.bias)
+        if way == "cross":
+            self.scale, self.shift = (nn.Parameter(torch.randn(1, vector_dim, width)) for _ in range(2))
+        else:
+            self.token = nn.Linear(vector_dim, width)
+
+    def forward(self, h: torch.Tensor, vector: torch.Tensor) -> torch.Tensor:
+        """h [B, C, h, w], vector [B, V] -> [B, C, h, w]."""
+        x = self.norm(h).flatten(2).transpose(1, 2) + self.position.to(h.dtype)
+        if self.way == "cross":
+            seen = vector[:, :, None] * self.scale + self.shift
+        else:
+            seen = torch.cat([x, self.token(vector)[:, None].to(x.dtype)], dim=1)
+        keys, values = (part.unflatten(2, (self.heads, -1)).transpose(1, 2)
+                        for part in self.keys_values(seen).chunk(2, dim=2))
+        query = self.query(x).unflatten(2, (self.heads, -1)).transpose(1, 2)
+        x = F.scaled_dot_product_attention(query, keys, values).transpose(1, 2).flatten(2)
+        return h + self.project(x).transpose(1, 2).unflatten(2, h.shape[2:])
+
+
 def full_precision(x: torch.Tensor) -> torch.autocast:
     """Context in which autocast is off: poses are millimetres, which bf16 would round away."""
     return torch.autocast(x.device.type, enabled=False)

@@ -1,4 +1,4 @@
-"""How do action and pose reach the dynamics? Coded as vectors; the pose is integrated first, then drawn."""
+"""How do action and pose reach the dynamics? Coded as vectors; the pose is integrated first; then in several ways."""
 
 from __future__ import annotations
 
@@ -6,6 +6,21 @@ import torch
 from torch import nn
 
 from wm_gym.models.blocks import PoseMaps, full_precision
+
+WAYS = {"film": "scale and shift after each norm (FiLM, AdaLN)",
+        "map": "the pose drawn as blobs on the latent grid; the action only by what it does to the pose",
+        "concat": "the vector projected to planes, constant over the picture, beside the latents",
+        "token": "one token of the vector among the picture's cells, in self-attention",
+        "cross": "cross-attention of the picture's cells to a token for each number of the vector"}
+"""The ways in which `conditioning`, joined by "+", lets action and pose reach a network."""
+
+
+def ways_of(conditioning: str, known: tuple[str, ...] = tuple(WAYS)) -> tuple[str, ...]:
+    """The ways that "film+map" names; ValueError for others than the known ones."""
+    ways = tuple(conditioning.split("+"))
+    if not set(ways) <= set(known) or len(set(ways)) < len(ways):
+        raise ValueError(f"conditioning={conditioning!r}; expected one or several of {', '.join(known)}, joined by +")
+    return ways
 
 
 class VectorCode(nn.Module):
@@ -47,10 +62,11 @@ class Conditioned:
 
     def build_conditioning(self, action_dim: int, proprioception_dim: int, action_angles, proprioception_angles,
                            condition_dim: int, pose_maps: int, grid: tuple[int, int], pose_width: int,
-                           pose_activation: str) -> None:
+                           pose_activation: str, ways: tuple[str, ...], nullable: bool) -> None:
         """Make the sub-modules; a world without proprioception has neither pose_net nor pose_projection.
 
-        pose_activation: "relu", because where robots clip actions and workspace the pose has kinks; or "silu".
+        pose_activation: "relu", because where robots clip actions and workspace the pose has kinks; or "silu". ways:
+        of `WAYS`. nullable: learn a vector that says nothing, for guidance.
         """
         p = proprioception_dim
         self.action_code = VectorCode(action_dim, action_angles)
@@ -63,10 +79,14 @@ class Conditioned:
         if p:
             nn.init.zeros_(self.pose_net[-1].weight)
             nn.init.zeros_(self.pose_net[-1].bias)
-        self.pose_projection = PoseMaps(2 * pose_dim, pose_maps, grid) if p else None
+        self.ways, self.grid = ways, grid
         self.vector_dim = self.action_code.out_dim + 2 * pose_dim
-        self.condition = nn.Sequential(nn.Linear(self.vector_dim + 2, condition_dim), nn.SiLU(),
-                                       nn.Linear(condition_dim, condition_dim), nn.SiLU())
+        self.pose_projection = PoseMaps(2 * pose_dim, pose_maps, grid) if p and "map" in ways else None
+        self.planes = nn.Linear(self.vector_dim, pose_maps) if "concat" in ways else None
+        self.null = nn.Parameter(torch.zeros(self.vector_dim)) if nullable else None
+        self.condition = nn.Sequential(nn.Linear((self.vector_dim if "film" in ways else 0) + 2, condition_dim),
+                                       nn.SiLU(), nn.Linear(condition_dim, condition_dim), nn.SiLU())
+        self.drawn = pose_maps * ((self.pose_projection is not None) + (self.planes is not None))
 
     @property
     def memory_keys(self) -> tuple[str, ...]:
@@ -87,6 +107,24 @@ class Conditioned:
         return torch.cat([self.action_code(action), self.pose_code(proprioception),
                           self.pose_code(next_proprioception)], dim=1)
 
-    def draw_pose(self, vector: torch.Tensor) -> list[torch.Tensor]:
-        """The pose maps [B, maps, h, w] of a vector [B, V], in a list that is empty without proprioception."""
-        return [self.pose_projection(vector[:, self.action_code.out_dim:])] if self.pose_projection else []
+    def forget(self, vector: torch.Tensor, which: torch.Tensor | None = None) -> torch.Tensor:
+        """A vector [B, V] that says nothing, in the rows of bool [B] (default: all); the learned null condition.
+
+        ValueError where the network was trained without one.
+        """
+        if self.null is None:
+            raise ValueError("this world has no null condition to be guided away from; train it with "
+                             "--set condition_dropout=0.1")
+        null = self.null.to(vector).expand_as(vector)
+        return null if which is None else torch.where(which[:, None], null, vector)
+
+    def modulate(self, vector: torch.Tensor, tau: torch.Tensor, level: torch.Tensor) -> torch.Tensor:
+        """The condition [B, c] of scales and shifts: vector [B, V] where it goes that way, tau and level [B]."""
+        told = [vector] if "film" in self.ways else []
+        return self.condition(torch.cat([*told, tau[:, None], level[:, None]], dim=1))
+
+    def draw(self, vector: torch.Tensor) -> list[torch.Tensor]:
+        """What a vector [B, V] draws beside the latents: none to two of [B, maps, h, w]."""
+        maps = [self.pose_projection(vector[:, self.action_code.out_dim:])] if self.pose_projection else []
+        planes = [self.planes(vector)[:, :, None, None].expand(-1, -1, *self.grid)] if self.planes else []
+        return maps + planes

@@ -7,10 +7,11 @@ from torch import nn
 from torch.nn import functional as F
 
 from wm_gym.models.blocks import LayerNorm
-from wm_gym.models.conditioning import Conditioned
+from wm_gym.models.conditioning import Conditioned, ways_of
 from wm_gym.models.saving import ConfigMixin, ModelMixin, register_to_config
 
 PATCH = 2
+WAYS = ("film", "map", "concat")
 
 
 class DiTBlock(nn.Module):
@@ -69,13 +70,14 @@ class DiTDynamics(ModelMixin, ConfigMixin, Conditioned):
     def __init__(self, latent_channels: int = 4, grid: tuple[int, int] = (16, 16), context_frames: int = 4,
                  action_dim: int = 3, proprioception_dim: int = 3, action_angles: tuple[int, ...] = (),
                  proprioception_angles: tuple[int, ...] = (), width: int = 128, layers: int = 6, heads: int = 4,
-                 condition_dim: int = 128, pose_maps: int = 8, pose_width: int = 128, pose_activation: str = "silu"):
+                 condition_dim: int = 128, pose_maps: int = 8, pose_width: int = 128, pose_activation: str = "silu",
+                 conditioning: str = "film+map", nullable: bool = False):
         super().__init__()
         self.build_conditioning(action_dim, proprioception_dim, action_angles, proprioception_angles, condition_dim,
-                                pose_maps, grid, pose_width, pose_activation)
+                                pose_maps, grid, pose_width, pose_activation, ways_of(conditioning, WAYS), nullable)
         tokens = (grid[0] // PATCH) * (grid[1] // PATCH)
         self.embed = nn.Conv2d(2 * latent_channels, width, PATCH, stride=PATCH)
-        self.embed_pose = nn.Conv2d(pose_maps, width, PATCH, stride=PATCH) if proprioception_dim else None
+        self.embed_pose = nn.Conv2d(self.drawn, width, PATCH, stride=PATCH) if self.drawn else None
         self.position = nn.Parameter(0.02 * torch.randn(1, tokens, width))
         self.blocks = nn.ModuleList(DiTBlock(width, heads, condition_dim, context_frames) for _ in range(layers))
         self.norm = LayerNorm(width)
@@ -119,9 +121,9 @@ class DiTDynamics(ModelMixin, ConfigMixin, Conditioned):
         first [B, C, h, w]; vector [B, V] from `encode_condition`; context_noise [B], the level added to the context.
         """
         x = self._tokens(noisy, first)
-        for maps in self.draw_pose(vector):
-            x = x + self.embed_pose(maps).flatten(2).transpose(1, 2)
-        condition = self.condition(torch.cat([vector, tau[:, None], context_noise[:, None]], dim=1))
+        if self.drawn:
+            x = x + self.embed_pose(torch.cat(self.draw(vector), dim=1)).flatten(2).transpose(1, 2)
+        condition = self.modulate(vector, tau, context_noise)
         window = self.config.context_frames
         ring = torch.arange(window, device=x.device)
         age = torch.remainder(memory["slot"][:, None] - 1 - ring, window).long()
@@ -148,8 +150,8 @@ class DiTDynamics(ModelMixin, ConfigMixin, Conditioned):
 
         latent, first [B, C, h, w]; level [B]: of their noise.
         """
-        x, one = self._tokens(latent, first), torch.ones_like(level)[:, None]
-        condition = self.condition(torch.cat([latent.new_zeros(len(latent), self.vector_dim), one, level[:, None]], 1))
+        x, one = self._tokens(latent, first), torch.ones_like(level)
+        condition = self.modulate(latent.new_zeros(len(latent), self.vector_dim), one, level)
         layers = []
         for block in self.blocks:
             x, own = block(x, condition)

@@ -6,8 +6,8 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from wm_gym.models.blocks import ResBlock, group_norm
-from wm_gym.models.conditioning import Conditioned
+from wm_gym.models.blocks import Attention, ResBlock, group_norm
+from wm_gym.models.conditioning import Conditioned, ways_of
 from wm_gym.models.saving import ConfigMixin, ModelMixin, register_to_config
 
 
@@ -15,7 +15,7 @@ class UNetDynamics(ModelMixin, ConfigMixin, Conditioned):
     """x-prediction of the next latent from the latents of `lags` frames ago, the pinned first one, pose and action.
 
     The next pose is integrated first, p' = p + f(p, a), and conditions the U-Net through FiLM and a projected
-    spatial map. The output is gated, z' = m * x + (1 - m) * z_t, so that what does not move is copied. Its memory is
+    spatial map, or through other of `WAYS`; those with attention have it in every level but the finest. The output is gated, z' = m * x + (1 - m) * z_t, so that what does not move is copied. Its memory is
     the stack of the last `context_frames` latents; lags (default: all of them) are the ages that the network looks at:
     a few old ones let it find again what an arm has hidden for a while.
     """
@@ -25,15 +25,15 @@ class UNetDynamics(ModelMixin, ConfigMixin, Conditioned):
                  action_dim: int = 3, proprioception_dim: int = 3, action_angles: tuple[int, ...] = (),
                  proprioception_angles: tuple[int, ...] = (), widths: tuple[int, ...] = (32, 64, 96),
                  condition_dim: int = 128, pose_maps: int = 8, lags: tuple[int, ...] = (), pose_width: int = 128,
-                 pose_activation: str = "silu"):
+                 pose_activation: str = "silu", conditioning: str = "film+map", nullable: bool = False):
         super().__init__()
         self.lags = sorted(lags or range(1, context_frames + 1), reverse=True)
         if not 1 == self.lags[-1] <= self.lags[0] <= context_frames:
             raise ValueError(f"lags={tuple(lags)} with context_frames={context_frames}; expected ages from 1, the "
                              "newest, to context_frames")
         self.build_conditioning(action_dim, proprioception_dim, action_angles, proprioception_angles, condition_dim,
-                                pose_maps, grid, pose_width, pose_activation)
-        inputs = latent_channels * (len(self.lags) + 2) + (pose_maps if proprioception_dim else 0)
+                                pose_maps, grid, pose_width, pose_activation, ways_of(conditioning), nullable)
+        inputs = latent_channels * (len(self.lags) + 2) + self.drawn
         self.stem = nn.Conv2d(inputs, widths[0], 3, padding=1)
         self.down_blocks, self.downs = nn.ModuleList(), nn.ModuleList()
         self.up_blocks, self.ups = nn.ModuleList(), nn.ModuleList()
@@ -43,6 +43,12 @@ class UNetDynamics(ModelMixin, ConfigMixin, Conditioned):
             self.ups.append(nn.Conv2d(wide, narrow, 3, padding=1))
             self.up_blocks.append(ResBlock(2 * narrow, narrow, condition_dim))
         self.middle = ResBlock(widths[-1], widths[-1], condition_dim)
+        self.attention = nn.ModuleDict()
+        for way in (way for way in self.ways if way in ("token", "cross")):
+            for level, width in enumerate(widths[1:], start=1):
+                cells = tuple(-(-size // 2**level) for size in grid)
+                for place in ("down", "up") if level < len(widths) - 1 else ("middle",):
+                    self.attention[f"{way}_{place}_{level}"] = Attention(width, cells, self.vector_dim, way)
         self.norm = group_norm(widths[0])
         self.out = nn.Conv2d(widths[0], latent_channels + 1, 3, padding=1)
 
@@ -74,19 +80,27 @@ class UNetDynamics(ModelMixin, ConfigMixin, Conditioned):
         first [B, C, h, w]; vector [B, V] from `encode_condition`; context_noise [B], the level added to the context.
         """
         context = memory["latents"]
-        inputs = [noisy, *(context[:, -lag] for lag in self.lags), first, *self.draw_pose(vector)]
-        condition = self.condition(torch.cat([vector, tau[:, None], context_noise[:, None]], dim=1))
+        inputs = [noisy, *(context[:, -lag] for lag in self.lags), first, *self.draw(vector)]
+        condition = self.modulate(vector, tau, context_noise)
         h, skips = self.stem(torch.cat(inputs, dim=1)), []
-        for block, down in zip(self.down_blocks, self.downs):
-            h = block(h, condition)
+        for level, (block, down) in enumerate(zip(self.down_blocks, self.downs)):
+            h = self._attend("down", level, block(h, condition), vector)
             skips.append(h)
             h = down(h)
-        h = self.middle(h, condition)
-        for up, block in zip(reversed(self.ups), reversed(self.up_blocks)):
+        h = self._attend("middle", len(self.downs), self.middle(h, condition), vector)
+        for level in reversed(range(len(self.ups))):
+            up, block = self.ups[level], self.up_blocks[level]
             skip = skips.pop()
             h = up(F.interpolate(h, size=skip.shape[-2:], mode="nearest"))
-            h = block(torch.cat([h, skip], dim=1), condition)
+            h = self._attend("up", level, block(torch.cat([h, skip], dim=1), condition), vector)
         features = F.silu(self.norm(h))
         x, gate = self.out(features).split([context.shape[2], 1], dim=1)
         gate = torch.sigmoid(gate)
         return gate * x + (1 - gate) * context[:, -1], features
+
+    def _attend(self, place: str, level: int, h: torch.Tensor, vector: torch.Tensor) -> torch.Tensor:
+        for way in self.ways:
+            name = f"{way}_{place}_{level}"
+            if name in self.attention:
+                h = self.attention[name](h, vector)
+        return h

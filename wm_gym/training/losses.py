@@ -57,10 +57,10 @@ class DynamicsLoss(nn.Module):
         self.tokenizer = tokenizer.requires_grad_(False)
 
     def forward(self, latents: Tensor, first: Tensor, actions: Tensor, poses: Tensor, tau: Tensor, noise: Tensor,
-                context_noise: Tensor, level: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+                context_noise: Tensor, level: Tensor, dropped: Tensor | None = None) -> tuple[Tensor, dict[str, Tensor]]:
         """latents [B, K+n, C, h, w], first [B, C, h, w], actions [B, n, A], poses [B, n+1, P], tau [B];
 
-        noise [n, B, C, h, w], context_noise [B, K, C, h, w], level [B].
+        noise [n, B, C, h, w], context_noise [B, K, C, h, w], level [B], dropped bool [B]: clips told nothing.
         """
         n = actions.shape[1]
         k = latents.shape[1] - n
@@ -69,6 +69,8 @@ class DynamicsLoss(nn.Module):
         for i in range(n):
             now, pose = pose, self.dynamics.next_pose(pose, actions[:, i])
             vector = self.dynamics.encode_condition(now, pose, actions[:, i])
+            if dropped is not None:
+                vector = self.dynamics.forget(vector, dropped)
             if i < n - 1:
                 with torch.no_grad():
                     zero = torch.zeros_like(tau)

@@ -20,6 +20,7 @@ class Preset:
     dit_width: int = 128
     dit_layers: int = 6
     dit_heads: int = 4
+    conditioning: str = "film+map"  # how action and pose reach the dynamics, of `WAYS`
     condition_dim: int = 128
     pose_width: int = 256
     head_width: int = 32
@@ -45,6 +46,7 @@ class Preset:
     pixel_weight: float = 0.1  # dynamics: decoded L1, on a quarter of the batch
     context_noise: float = 0.3  # dynamics: largest noise level put on the context
     latest_share: float = 0.0  # part of each batch from the last of several datasets (0: all rows alike)
+    condition_dropout: float = 0.0  # dynamics: share of clips told nothing of action and pose, for guidance
     rollout_share: float = 0.33  # dynamics: share of updates on the model's own roll-outs
     rollout_lengths: tuple[int, ...] = (2, 4, 8, 16)  # curriculum, equal parts of the training
     pose_rollout_lengths: tuple[int, ...] = (1, 2, 4, 8, 16, 32, 50)  # pose: likewise
@@ -59,6 +61,8 @@ class Preset:
     def __post_init__(self):
         if self.dynamics not in ("unet", "dit"):
             raise ValueError(f"dynamics={self.dynamics!r} is unknown; choose 'unet' or 'dit'")
+        if not 0 <= self.condition_dropout < 1:
+            raise ValueError(f"condition_dropout is {self.condition_dropout}, expected a share in [0, 1)")
 
 
 PRESETS = {

@@ -107,8 +107,10 @@ def train_dynamics(run: Run, world: World, clips: ClipData, latents: np.ndarray,
         level = sizes.context_noise * torch.rand(size, generator=torch_rng) * \
             (torch.rand(size, generator=torch_rng) < 0.5)
         context = inputs["latents"][:, :world.spec.context_frames]
-        return {**inputs, "tau": tau, "level": level,
-                "context_noise": torch.randn(context.shape, generator=torch_rng)}
+        noises = {"tau": tau, "level": level, "context_noise": torch.randn(context.shape, generator=torch_rng)}
+        if dynamics.null is not None:
+            noises["dropped"] = torch.rand(size, generator=torch_rng) < sizes.condition_dropout
+        return inputs | noises
 
     def report(update):
         numbers = early_report(world, clips, shown, background, run.folder / "dynamics.png")

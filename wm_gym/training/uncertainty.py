@@ -12,7 +12,7 @@ from torch.nn import functional as F
 from wm_gym.data.cache import ClipData
 from wm_gym.models import Uncertainty
 from wm_gym.models.tokenizer import to_float
-from wm_gym.sampling import sample_euler
+from wm_gym.sampling import denoiser, sample_euler
 from wm_gym.training.segments import Segments, SegmentSampler
 
 
@@ -63,14 +63,14 @@ def _roll_out(world, clips: ClipData, segments: Segments, noise: torch.Generator
     true, first = encode(segments.rows), encode(segments.rows[:, 0])
     actions = torch.from_numpy(clips.action[moves[:, :-1]]).to(device)
     pose = torch.from_numpy(clips.proprioception[moves[:, 0]]).to(device)
-    memory, clean = dynamics.remember(true[:, :-n], first), torch.zeros(len(true), device=device)
+    memory = dynamics.remember(true[:, :-n], first)
     features, latents = [], [true[:, -n - 1]]
     for i in range(n):
         now, pose = pose, dynamics.next_pose(pose, actions[:, i])
         vector = dynamics.encode_condition(now, pose, actions[:, i])
         start = torch.randn(first.shape, generator=noise).to(device)
-        latent, feature = sample_euler(lambda x, tau: dynamics(x, tau, memory, first, vector, clean), start,
-                                       world.spec.sampling_steps)
+        ask = denoiser(dynamics, memory, first, vector, world.spec.guidance_scale)
+        latent, feature = sample_euler(ask, start, world.spec.sampling_steps)
         memory = dynamics.append(memory, latent, first)
         features.append(feature)
         latents.append(latent)

@@ -1,0 +1,216 @@
+"""How should action and pose reach the dynamics, and what does guidance give? Every way, dropout and scale, on Drawer.
+
+    wm-gym record wm_gym/DrawerPyBullet-v0 --episodes 1000 --seed 100 --out data/drawer-mix
+    wm-gym record wm_gym/DrawerPyBullet-v0 --episodes 200 --seed 900 --out data/drawer-held
+    python benchmarks/conditioning.py data/drawer-mix data/drawer-held --out runs/conditioning
+
+Screens every cell with one seed, then trains the best two ways and the default longer, with three. What is finished is
+taken from --out. Tokenizer, latents and pose network are the same for all cells.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import shutil
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import asdict, dataclass
+from multiprocessing import get_context
+from pathlib import Path
+
+import numpy as np
+
+WAYS = ("film+map", "film", "cross", "token", "concat", "map")
+DROPOUTS = (0.0, 0.1, 0.2)
+SCALES = (0.0, 0.5, 1.0, 1.5, 2.0, 3.0, 4.0)
+LONG = 25  # steps
+
+
+@dataclass(frozen=True)
+class Cell:
+    """A training."""
+
+    conditioning: str
+    dropout: float
+    seed: int
+    updates: int
+
+    @property
+    def name(self) -> str:
+        return f"{self.conditioning}-{self.dropout}-{self.seed}-{self.updates}"
+
+
+def prepare(dataset: str, held: str, out: Path) -> None:
+    """What all cells share: tokenizer, latents, pose network and the reader of states."""
+    import gymnasium as gym
+    from safetensors.torch import save_file
+
+    from wm_gym.data import open_clips
+    from wm_gym.evaluation.state_decoder import fit_state_decoder
+    from wm_gym.physics.tracked import tracked_by
+    from wm_gym.training.presets import PRESETS
+    from wm_gym.training.segments import split_episodes
+    from wm_gym.training.stages import encode_all, train_pose, train_tokenizer
+    from wm_gym.training.trainer import begin_run, median_frame
+
+    clips, run = open_clips(dataset), begin_run(out / "shared", PRESETS["small"], 0)
+    world = new_world(clips, run.preset, 0)
+    train_tokenizer(run, world, clips, median_frame(clips, 0))
+    encode_all(run, world.tokenizer, clips, world.spec.latent_shape)
+    train_pose(run, world, clips, split_episodes(clips)[0])
+    if not (out / "reader.safetensors").is_file():
+        tracked = tracked_by(gym.make(clips.meta["env_id"], render_mode="rgb_array"))
+        apart = open_clips(held)
+        told, seen = (tracked.states(some)[:, :tracked.read] for some in (clips, apart))
+        made = fit_state_decoder(clips.frames, told, apart.frames[::50], seen[::50], views=world.tokenizer.round_trip)
+        print(f"reader: median error {100 * made.median_error:.2f} cm")
+        save_file({k: v.contiguous() for k, v in made.decoder.state_dict().items()}, out / "reader.safetensors")
+    (out / "shared" / "ready").touch()
+
+
+def new_world(clips, sizes, seed: int):
+    """A world for these clips before any training."""
+    from wm_gym.training.trainer import fit_statistics, make_starts, spec_of
+    from wm_gym.world import World
+
+    world = World.from_config(spec_of(clips, "Drawer"), sizes, seed, starts=make_starts(clips, sizes, seed))
+    fit_statistics(world, clips)
+    return world
+
+
+def measure_cell(cell: Cell, dataset: str, held: str, out: Path) -> Path:
+    """Train a cell and ask it at every scale; returns the file of its numbers."""
+    from dataclasses import replace
+
+    from safetensors.torch import load_file
+
+    from wm_gym.data import open_clips
+    from wm_gym.training.presets import PRESETS
+    from wm_gym.training.segments import split_episodes
+    from wm_gym.training.stages import train_dynamics, train_pose, train_tokenizer
+    from wm_gym.training.trainer import begin_run, median_frame
+
+    file, shared, folder = out / f"{cell.name}.json", out / "shared", out / cell.name
+    if file.is_file():
+        return file
+    clips = open_clips(dataset)
+    sizes = replace(PRESETS["small"], conditioning=cell.conditioning, condition_dropout=cell.dropout, pose_updates=0,
+                    dynamics_updates=cell.updates, dynamics_batch=32, rollout_lengths=(2, 4, 8), report_every=10**9)
+    folder.mkdir(exist_ok=True)
+    shutil.copytree(shared / "tokenizer", folder / "tokenizer", dirs_exist_ok=True)
+    run = begin_run(folder, sizes, cell.seed, progress=False)
+    world = new_world(clips, sizes, cell.seed)
+    background, (trained, apart) = median_frame(clips, 0), split_episodes(clips)
+    train_tokenizer(run, world, clips, background)
+    train_pose(run, world, clips, trained)
+    pose = load_file(shared / "pose" / "diffusion_pytorch_model.safetensors")
+    world.dynamics.pose_net.load_state_dict(
+        {k.removeprefix("pose_net."): v for k, v in pose.items() if k.startswith("pose_net.")})
+    train_dynamics(run, world, clips, np.load(shared / "latents.npy", mmap_mode="r"), trained, apart, background)
+    result = {"cell": asdict(cell), "seconds": run.seconds()}
+    scales = SCALES if world.dynamics.null is not None else (1.0,)
+    result["scales"] = {str(scale): ask(world.at_rest(), held, out, scale) for scale in scales}
+    file.with_suffix(".writing").write_text(json.dumps(result))
+    file.with_suffix(".writing").rename(file)
+    shutil.rmtree(folder)
+    return file
+
+
+def ask(world, held: str, out: Path, scale: float) -> dict:
+    """Following, fidelity and drift of a world at a guidance scale."""
+    import gymnasium as gym
+    from safetensors.torch import load_file
+
+    from wm_gym.data import open_clips
+    from wm_gym.engine.torch import TorchEngine
+    from wm_gym.evaluation.control import delta_psnr, directions
+    from wm_gym.evaluation.controls import learned, physics
+    from wm_gym.evaluation.episodes import Episodes
+    from wm_gym.evaluation.state_decoder import StateDecoder
+    from wm_gym.physics.tracked import tracked_by
+    from wm_gym.training.report import psnr
+
+    world.spec.guidance_scale = scale
+    roller, clips = learned(world, TorchEngine(world)), open_clips(held)
+    env = gym.make(clips.meta["env_id"], render_mode="rgb_array")
+    tracked, weights = tracked_by(env), load_file(out / "reader.safetensors")
+    reader = StateDecoder(clips.frames.shape[1:3], len(weights["mean"]))
+    reader.load_state_dict(weights)
+    reader.eval()
+    short, long = Episodes.of(clips, 4, every=25), Episodes.of(clips, LONG, every=50)
+    told = delta_psnr({"w": roller}, short, world.spec)["w"]
+    sent = directions({"w": roller}, Episodes.of(clips, 5, every=50), world.spec, reader.read, twin=physics(env))
+    made = roller(long)["frame"]
+    states = tracked.states(clips)[long.rows[:, -1], :tracked.read]
+    error = 100 * np.abs(reader.read(made[:, -1]) - states)
+    floor = 100 * np.abs(reader.read(long.frames[:, -1]) - states)
+    hand = world.spec.proprioception_dim and 3
+
+    def cm(values):
+        parts = np.linalg.norm(values[:, :hand], axis=1), np.linalg.norm(values[:, hand:], axis=1)
+        return {name: {"median": float(np.median(part)), "p90": float(np.quantile(part, 0.9))}
+                for name, part in zip(("hand_cm", "object_cm"), parts)}
+
+    return {"within_45": sent["w"]["frames"]["within_45"], "along_cm": sent["w"]["frames"]["along_cm"],
+            "delta_psnr_shuffled": told["shuffled"], "psnr_4": told["psnr_true_db"],
+            "psnr_25": float(psnr(made[:, -1], long.frames[:, -1]).mean()), "drift": cm(error), "reader": cm(floor)}
+
+
+def run_cells(cells: list[Cell], args: argparse.Namespace) -> list[dict]:
+    """Cells beside each other, one core each."""
+    os.environ["OMP_NUM_THREADS"] = "1"
+    with ProcessPoolExecutor(args.workers, mp_context=get_context("spawn")) as pool:
+        waiting = [pool.submit(measure_cell, cell, args.dataset, args.held, args.out) for cell in cells]
+        return [json.loads(one.result().read_text()) for one in waiting]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("dataset")
+    parser.add_argument("held", help="recorded with another seed")
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--updates", type=int, default=1000, help="of a cell that is screened (default: 1000)")
+    parser.add_argument("--more-updates", type=int, default=2000, help="of one that is confirmed (default: 2000)")
+    parser.add_argument("--workers", type=int, default=2)
+    args = parser.parse_args()
+    args.out.mkdir(parents=True, exist_ok=True)
+    if not (args.out / "shared" / "ready").is_file():
+        prepare(args.dataset, args.held, args.out)
+    screened = run_cells([Cell(way, dropout, 0, args.updates) for dropout in DROPOUTS for way in WAYS], args)
+    order = sorted(screened, key=lambda r: -r["scales"]["1.0"]["psnr_4"]["mean"])
+    best = [r["cell"] for r in order if (r["cell"]["conditioning"], r["cell"]["dropout"]) != (WAYS[0], 0.0)][:2]
+    chosen = [(WAYS[0], 0.0), *((cell["conditioning"], cell["dropout"]) for cell in best)]
+    confirmed = run_cells([Cell(way, dropout, seed, args.more_updates) for seed in (1, 2, 3)
+                           for way, dropout in chosen], args)
+    from common import write_results
+
+    plot(screened, write_results("conditioning", {"screened": screened, "confirmed": confirmed}).with_suffix(".png"))
+
+
+def plot(cells: list[dict], path: Path) -> None:
+    """Following, fidelity and drift against the guidance scale, a line a cell that was trained with dropout."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    import matplotlib.pyplot as plt
+
+    figure, axes = plt.subplots(1, 4, figsize=(15, 4), layout="constrained")
+    read = {"followed within 45 degrees": lambda r: r["within_45"]["rate"], "PSNR after 4 steps, dB":
+            lambda r: r["psnr_4"]["mean"], "PSNR after 25 steps, dB": lambda r: r["psnr_25"],
+            "object's error after 25 steps, cm": lambda r: r["drift"]["object_cm"]["median"]}
+    for axis, (title, value) in zip(axes, read.items()):
+        for cell in cells:
+            told = cell["cell"]
+            x = [float(s) for s in cell["scales"]]
+            y = [value(r) for r in cell["scales"].values()]
+            style = {0.0: "o", 0.1: "-", 0.2: "--"}[told["dropout"]]
+            axis.plot(x, y, style, color=f"C{WAYS.index(told['conditioning'])}", markersize=4,
+                      label=f"{told['conditioning']}, {told['dropout']:.0%}")
+        axis.set(title=title, xlabel="guidance scale")
+    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=6, fontsize=8)
+    figure.savefig(path, dpi=100)
+
+
+if __name__ == "__main__":
+    main()
