@@ -14,8 +14,11 @@ from wm_gym.world import World
 
 
 def make_world(horizon: int = 10, success_threshold: float = 2.0, proprioception: int = 3, seed: int = 0,
-               dynamics: str = "unet") -> World:
-    """Frames 64x64, 3 actions, 8 starts (episodes 0..3 at t = 0 and 5); success never unless a threshold says so."""
+               dynamics: str = "unet", **changes) -> World:
+    """Frames 64x64, 3 actions, 8 starts (episodes 0..3 at t = 0 and 5); success never unless a threshold says so.
+
+    changes: of the tiny preset.
+    """
     spec = WorldSpec(
         name="Tiny-v0", frame_size=[64, 64], action_low=[-1.0] * 3, action_high=[1.0] * 3,
         action_names=["x", "y", "z"], proprioception_names=["ee.x", "ee.y", "ee.z"][:proprioception],
@@ -26,7 +29,7 @@ def make_world(horizon: int = 10, success_threshold: float = 2.0, proprioception
     starts = StartBank(blocks, np.zeros((8, 1, 3), np.float32),
                        rng.uniform(-0.1, 0.1, (8, 2, proprioception)).astype(np.float32),
                        np.arange(8) // 2, np.arange(8) % 2 * 5)
-    world = World.from_config(spec, preset=replace(PRESETS["tiny"], dynamics=dynamics), seed=seed, starts=starts)
+    world = World.from_config(spec, preset=replace(PRESETS["tiny"], dynamics=dynamics, **changes), seed=seed, starts=starts)
     if dynamics == "dit":  # its gates begin at zero: open them, or the memory would not matter
         generator = torch.Generator().manual_seed(seed)
         for block in world.dynamics.blocks:

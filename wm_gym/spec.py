@@ -52,9 +52,9 @@ class WorldSpec:
             raise ValueError(
                 f"world format_version is {self.format_version}, this wm-gym reads {FORMAT_VERSION}; "
                 "retrain with `wm-gym train` or install the wm-gym that wrote the folder")
-        if len(self.action_low) != len(self.action_high) or not self.action_low:
+        if len(self.action_low) != len(self.action_high):
             raise ValueError(f"action_low has {len(self.action_low)} entries and action_high "
-                             f"{len(self.action_high)}; expected the same number, at least one")
+                             f"{len(self.action_high)}; expected the same number (none: trained on video alone)")
         if len(self.frame_size) != 2 or any(s % 4 or s <= 0 for s in self.frame_size):
             raise ValueError(f"frame_size is {self.frame_size}; expected [H, W], both divisible by 4")
 

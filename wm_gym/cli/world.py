@@ -53,6 +53,8 @@ def add_train(parser: argparse.ArgumentParser) -> None:
                              "minutes, with --init (default: small)")
     parser.add_argument("--filter", action="append", default=[], metavar="FILE.json",
                         help="a filter list that `wm-gym data curate` wrote for a dataset given; may be repeated")
+    parser.add_argument("--action-free", action="store_true",
+                        help="train on the video alone; later: --init WORLD on episodes with actions")
     parser.add_argument("--init", default=None, metavar="WORLD",
                         help="go on from this trained world, with --preset finetune and more recordings")
     parser.add_argument("--set", type=preset_field, action="append", default=[], metavar="FIELD=VALUE",
@@ -72,6 +74,7 @@ def run_train(args: argparse.Namespace) -> None:
     out = train(
         args.dataset, args.out, preset=args.preset, overrides=dict(args.set), seed=args.seed, camera=args.camera,
         size=args.size, name=args.name, init=args.init, cpu=args.cpu, overwrite=args.overwrite, filters=args.filter,
+        action_free=args.action_free,
     )
     print(f"trained: {out}\nnext: gym.make(\"wm_gym/World-v0\", world=\"{out}\")")
 

@@ -60,9 +60,6 @@ def open_clips(dataset, camera=None, size=None, cache_dir=None, progress=True):
     size = tuple(int(side) for side in (size or reader.frame_size(camera)))
     if len(size) != 2 or min(size) < 1:
         raise DatasetError(f"size is {size}, expected (height, width) in pixels, for example (64, 64)")
-    if "action" not in reader.features:
-        raise DatasetError(f"{dataset} has no feature 'action'; it has {', '.join(reader.features)}: a world model "
-                           f"needs the actions")
     columns = _columns(reader)
     digest = reader.content_hash(camera)
     frames = _frames(reader, camera, size, digest, Path(cache_dir) if cache_dir else default_cache(), progress)
@@ -128,13 +125,13 @@ def _columns(reader):
     terms = [key for key in reader.features if key.startswith("next.reward.")]
     terms = _ordered(reader, terms) or [key for key in ("next.reward",) if key in reader.features]
     optional = [key for key in ("observation.state", "physics_state", "next.success") if key in reader.features]
-    raw = reader.columns(["action", *optional, *terms])
+    raw = reader.columns([*(["action"] if "action" in reader.features else []), *optional, *terms])
     rows = int(reader.offset[-1])
     flat = {key: value.reshape(rows, -1) for key, value in raw.items()}
-    state = flat.get("observation.state", np.zeros((rows, 0)))
+    action, state = (flat.get(key, np.zeros((rows, 0))) for key in ("action", "observation.state"))
     reward = np.concatenate([flat[key] for key in terms], 1) if terms else np.zeros((rows, 1))
     names = [term.removeprefix("next.").removeprefix("reward.") for term in terms]
-    return {"action": flat["action"].astype(np.float32), "proprioception": state.astype(np.float32),
+    return {"action": action.astype(np.float32), "proprioception": state.astype(np.float32),
             "reward": reward.astype(np.float32), "reward_terms": names,
             "physics_state": flat.get("physics_state"), "next.success": flat.get("next.success")}
 

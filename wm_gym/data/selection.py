@@ -80,6 +80,14 @@ def select(clips, selection):
         meta=clips.meta | {"dataset_hash": digest, "tasks": [tasks[e] for e in episodes]})
 
 
+def without_actions(clips):
+    """The same video as ClipData without action and proprioception [N, 0], for pretraining on video alone."""
+    nobody = np.zeros((len(clips.frames), 0), np.float32)
+    return replace(clips, action=nobody, proprioception=nobody, meta=clips.meta | {
+        "action_names": [], "action_low": [], "action_high": [], "proprioception_names": [],
+        "dataset_hash": hashlib.blake2b(f"{clips.meta['dataset_hash']} video".encode(), digest_size=16).hexdigest()})
+
+
 class SelectedFrames:
     """Some rows of a frame array [N, H, W, 3], read by slices and integer arrays without copying them all."""
 

@@ -14,7 +14,7 @@ from accelerate import Accelerator
 from accelerate.utils import ProjectConfiguration, set_seed
 
 from wm_gym.data.cache import ClipData, join_clips, open_clips
-from wm_gym.data.selection import Selection, select
+from wm_gym.data.selection import Selection, select, without_actions
 from wm_gym.spec import WorldSpec
 from wm_gym.starts import StartBank
 from wm_gym.training.card import write_card
@@ -31,17 +31,19 @@ from wm_gym.training.stages import (
     train_tokenizer,
     train_uncertainty,
 )
+from wm_gym.training.widen import with_actions
 from wm_gym.world import World, is_angle
 
 
 def train(dataset: str | Path | Sequence[str | Path], out: str | Path, preset: str = "small", seed: int = 0,
           camera: str | None = None, size: tuple[int, int] | None = None, overrides: dict | None = None,
           name: str | None = None, init: str | Path | None = None, overwrite: bool = False, progress: bool = True,
-          cpu: bool = False, filters: Sequence[str | Path] = ()) -> Path:
+          cpu: bool = False, filters: Sequence[str | Path] = (), action_free: bool = False) -> Path:
     """Train a world on one or several datasets of one environment; returns the world folder.
 
     init: a world to go on from (with preset "finetune"), which keeps its networks' sizes and normalisation; a stage
-    with 0 updates keeps its weights. filters: files that `wm-gym data curate` wrote, one for each dataset that has any.
+    with 0 updates keeps its weights. One that was trained on video alone learns to follow actions from then on.
+    action_free: leave out action and proprioception, and train on the video alone. filters: files that `wm-gym data curate` wrote, one for each dataset that has any.
 
     Checkpoints, TensorBoard logs and pictures lie in `<out>.training` (in `<out>.log` once it is done); a killed run
     started again with the same arguments continues there and ends with the uninterrupted run's weights. `overrides`
@@ -61,6 +63,11 @@ def train(dataset: str | Path | Sequence[str | Path], out: str | Path, preset: s
         raise ValueError(f"{out} already holds a finished world; choose another --out, or pass --overwrite")
     datasets = [dataset] if isinstance(dataset, (str, Path)) else list(dataset)
     clips = join_clips(_open(datasets, camera, size, [Selection.load(path) for path in filters]))
+    if action_free:
+        clips = without_actions(clips)
+    elif not clips.action.shape[1] and not init:
+        raise ValueError(f"{datasets[0]} has no actions; pass --action-free to train on the video alone, then --init "
+                         "the world on episodes that have some")
     _claim(folder, {"dataset": clips.meta["dataset_hash"], "camera": clips.meta["camera"], "init": str(init or ""),
                     "frame_size": list(clips.frames.shape[1:3]), "seed": seed, **asdict(sizes)}, overwrite)
     run = begin_run(folder, sizes, seed, cpu, progress)
@@ -68,7 +75,9 @@ def train(dataset: str | Path | Sequence[str | Path], out: str | Path, preset: s
     spec = spec_of(clips, name or out.name)
     starts = make_starts(clips, sizes, seed)
     if init:
-        world = continued(init, spec, starts)
+        world, widened = continued(init, spec, starts, seed)
+        if widened:
+            fit_statistics(world, clips)
     else:
         world = World.from_config(spec, sizes, seed, starts=starts)
         fit_statistics(world, clips)
@@ -115,15 +124,21 @@ def begin_run(folder: Path, sizes: Preset, seed: int, cpu: bool = False, progres
     return Run(folder, sizes, seed, accelerator, progress)
 
 
-def continued(init: str | Path, spec: WorldSpec, starts: StartBank) -> World:
-    """The networks of a trained world with a new spec and starts; ValueError where they do not fit the data."""
+def continued(init: str | Path, spec: WorldSpec, starts: StartBank, seed: int = 0) -> tuple[World, bool]:
+    """The networks of a trained world with a new spec and starts, and whether they were widened for its first actions.
+
+    ValueError where they do not fit the data.
+    """
     world = World.from_pretrained(init)
+    widened = spec.action_dim > 0 == world.spec.action_dim
+    if widened:
+        world = with_actions(world, spec, seed)
     for field in ("latent_shape", "context_frames", "sampling_steps"):
         setattr(spec, field, getattr(world.spec, field))
     spec.trained_on += f", from the world {world.spec.name} ({world.spec.trained_on})"
     world = replace(world, spec=spec, starts=starts, calibration=None)
     world.check(f"--init {init} on this dataset")
-    return world
+    return world, widened
 
 
 def has_bf16(cpu: bool) -> bool:
