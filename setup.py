@@ -50,6 +50,7 @@ ONNX = ["onnx>=1.17", "onnxscript>=0.5", "onnxruntime>=1.20"]
 RLDS = ["google-crc32c>=1.5", "protobuf>=4.25"]  # TFRecords, without TensorFlow
 CURATION = ["opencv-python-headless>=4.9"]  # optical flow
 MINARI = ["minari[hdf5]>=0.5"]
+FINETUNE = ["peft>=0.17", "transformers>=4.57"]
 
 EXTRAS = {
     "onnx": ONNX,
@@ -57,11 +58,12 @@ EXTRAS = {
     "test-trt": [*ONNX, 'tensorrt-rtx==1.7.1.116; platform_machine == "x86_64"'],  # builds engines without a GPU
     "rlds": RLDS,
     "minari": MINARI,
+    "finetune": FINETUNE,
     "curation": CURATION,
     "ray": ["ray>=2.40"],  # measurements on a cluster: wm-gym evaluate-policies --ray
     "benchmarks": ["panda-gym>=3.0.7"],
     "test": [
-        *ONNX, *RLDS, *MINARI, *CURATION,
+        *ONNX, *RLDS, *MINARI, *CURATION, *FINETUNE,
         "tfrecord>=1.14", "crc32c>=2.3",  # an independent reader of TFRecords
         "pytest>=8", "pytest-xdist>=3.6", "pytest-timeout>=2.3", "hypothesis>=6.100", "packaging>=23",
         "setuptools>=70.1",

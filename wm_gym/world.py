@@ -13,7 +13,7 @@ import torch
 from torch import nn
 
 from wm_gym.calibration import CALIBRATION_FILE, Calibration
-from wm_gym.models import DiTDynamics, Dynamics, Heads, Tokenizer, Uncertainty, UNetDynamics
+from wm_gym.models import DiTDynamics, Dynamics, Heads, Tokenizer, Uncertainty, UNetDynamics, VideoDynamics, VideoTokenizer
 from wm_gym.spec import WorldSpec
 from wm_gym.starts import StartBank
 
@@ -21,8 +21,8 @@ if TYPE_CHECKING:
     from wm_gym.training.presets import Preset
 
 WEIGHTS_FILE = "diffusion_pytorch_model.safetensors"
-COMPONENTS = {"tokenizer": (Tokenizer,), "dynamics": (UNetDynamics, DiTDynamics), "heads": (Heads,),
-              "uncertainty": (Uncertainty,)}
+COMPONENTS = {"tokenizer": (Tokenizer, VideoTokenizer), "dynamics": (UNetDynamics, DiTDynamics, VideoDynamics),
+              "heads": (Heads,), "uncertainty": (Uncertainty,)}
 """The classes that each sub-folder of a world may hold; its config.json says which."""
 PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle")
 
@@ -70,7 +70,7 @@ class World:
     def check(self, origin: str | Path = "this world") -> None:
         """Raise ValueError where spec, networks and starts disagree."""
         spec, dynamics = self.spec, self.dynamics.config
-        grid = [s // 4 for s in spec.frame_size]
+        grid = [s // self.tokenizer.factor for s in spec.frame_size]
         facts = [
             ("action_low", spec.action_dim, dynamics.action_dim),
             ("proprioception_names", spec.proprioception_dim, dynamics.proprioception_dim),
@@ -119,37 +119,62 @@ class World:
         return folder
 
     @classmethod
+    def on_base(cls, base: str | Path, spec: WorldSpec, sizes: Preset, prompt: str = "", seed: int = 0,
+                starts: StartBank | None = None) -> World:
+        """A world on a pretrained video pipeline (`wm_gym.models.pretrained`), its adapter not yet trained.
+
+        FileNotFoundError where there is no such pipeline, ValueError where it cannot become a world of this spec.
+        """
+        from wm_gym.models.pretrained import on_base
+
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            tokenizer, dynamics = on_base(
+                base, prompt, frame_size=spec.frame_size, context_frames=sizes.context_frames,
+                lora_rank=sizes.lora_rank, **cls._told(spec, sizes))
+            return cls._around(tokenizer, dynamics, spec, sizes, seed, starts)
+
+    @staticmethod
+    def _told(spec: WorldSpec, sizes: Preset) -> dict:
+        """What every dynamics network is told of the actions and the pose."""
+        angles = {f"{what}_angles": tuple(i for i, name in enumerate(names) if is_angle(name)) for what, names in
+                  (("action", spec.action_names), ("proprioception", spec.proprioception_names))}
+        return {"action_dim": spec.action_dim, "proprioception_dim": spec.proprioception_dim, **angles,
+                "condition_dim": sizes.condition_dim, "pose_width": sizes.pose_width, "pose_activation": "relu"}
+
+    @classmethod
     def from_config(cls, spec: WorldSpec, preset: str | Preset = "tiny", seed: int = 0,
                     starts: StartBank | None = None) -> World:
         """A world with random weights in a preset's size, for tests and as the start of training.
 
         Without `starts`, the bank is 8 pictures of noise.
         """
-        import numpy as np
-
         from wm_gym.training.presets import PRESETS
 
         sizes = PRESETS[preset] if isinstance(preset, str) else preset
-        grid = tuple(s // 4 for s in spec.frame_size)
-        spec.latent_shape = [sizes.latent_channels, *grid]
-        spec.context_frames = max(sizes.lags) if sizes.dynamics == "unet" else sizes.context_frames
-        angles = [i for i, n in enumerate(spec.action_names) if is_angle(n)]
-        pose_angles = [i for i, n in enumerate(spec.proprioception_names) if is_angle(n)]
+        common = dict(latent_channels=sizes.latent_channels, grid=tuple(s // Tokenizer.factor for s in spec.frame_size),
+                      context_frames=max(sizes.lags) if sizes.dynamics == "unet" else sizes.context_frames,
+                      conditioning=sizes.conditioning, nullable=sizes.condition_dropout > 0, **cls._told(spec, sizes))
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             tokenizer = Tokenizer(sizes.latent_channels, sizes.encoder_width, sizes.decoder_width)
-            common = dict(latent_channels=sizes.latent_channels, grid=grid, context_frames=spec.context_frames,
-                          action_dim=spec.action_dim, proprioception_dim=spec.proprioception_dim,
-                          action_angles=tuple(angles), proprioception_angles=tuple(pose_angles),
-                          condition_dim=sizes.condition_dim, pose_width=sizes.pose_width, pose_activation="relu",
-                          conditioning=sizes.conditioning, nullable=sizes.condition_dropout > 0)
             if sizes.dynamics == "dit":
                 dynamics = DiTDynamics(**common, width=sizes.dit_width, layers=sizes.dit_layers, heads=sizes.dit_heads)
             else:
                 dynamics = UNetDynamics(**common, widths=sizes.widths, lags=sizes.lags)
-            heads = Heads(sizes.latent_channels, grid, dynamics.vector_dim, dynamics.pose_code.out_dim,
-                          len(spec.reward_components), sizes.head_width)
-            uncertainty = Uncertainty(dynamics.feature_dim, sizes.latent_channels, grid)
+            return cls._around(tokenizer, dynamics, spec, sizes, seed, starts)
+
+    @classmethod
+    def _around(cls, tokenizer: nn.Module, dynamics: Dynamics, spec: WorldSpec, sizes: Preset, seed: int,
+                starts: StartBank | None) -> World:
+        """Tokenizer and dynamics with new heads and uncertainty; without `starts`, the bank is 8 pictures of noise."""
+        import numpy as np
+
+        c = dynamics.config
+        spec.latent_shape, spec.context_frames = [c.latent_channels, *c.grid], c.context_frames
+        heads = Heads(c.latent_channels, c.grid, dynamics.vector_dim, dynamics.pose_code.out_dim,
+                      len(spec.reward_components), sizes.head_width)
+        uncertainty = Uncertainty(dynamics.feature_dim, c.latent_channels, c.grid)
         if starts is None:
             rng, (h, w) = np.random.default_rng(seed), spec.frame_size
             starts = StartBank(

@@ -48,15 +48,20 @@ def add_train(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--out", required=True, metavar="WORLD",
                         help="the world folder to write; checkpoints and logs lie in WORLD.training, and the same "
                              "command goes on from there; what is of use later is WORLD.log in the end")
-    parser.add_argument("--preset", choices=PRESETS, default="small",
+    parser.add_argument("--preset", choices=[name for name in PRESETS if name != "adapter"], default="small",
                         help="tiny: seconds, for tests; small: a CPU in an hour or two; base: a GPU; finetune: "
                              "minutes, with --init (default: small)")
-    parser.add_argument("--filter", action="append", default=[], metavar="FILE.json",
-                        help="a filter list that `wm-gym data curate` wrote for a dataset given; may be repeated")
     parser.add_argument("--action-free", action="store_true",
                         help="train on the video alone; later: --init WORLD on episodes with actions")
     parser.add_argument("--init", default=None, metavar="WORLD",
                         help="go on from this trained world, with --preset finetune and more recordings")
+    add_training(parser)
+
+
+def add_training(parser: argparse.ArgumentParser) -> None:
+    """The flags of every training of a world."""
+    parser.add_argument("--filter", action="append", default=[], metavar="FILE.json",
+                        help="a filter list that `wm-gym data curate` wrote for a dataset given; may be repeated")
     parser.add_argument("--set", type=preset_field, action="append", default=[], metavar="FIELD=VALUE",
                         help="change one number of the preset, e.g. dynamics_updates=2000; may be repeated")
     parser.add_argument("--seed", type=int, default=0, help="the one seed of the whole training (default: 0)")
@@ -77,6 +82,26 @@ def run_train(args: argparse.Namespace) -> None:
         action_free=args.action_free,
     )
     print(f"trained: {out}\nnext: gym.make(\"wm_gym/World-v0\", world=\"{out}\")")
+
+
+def add_finetune(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("dataset", metavar="DATASET", nargs="+", help="as for `wm-gym train`")
+    parser.add_argument("--base", required=True, metavar="PATH_OR_HUB_ID",
+                        help="a diffusers pipeline: Stable Video Diffusion, or Wan 2.2 TI2V")
+    parser.add_argument("--prompt", default="", help="what Wan's text encoder is told of every frame")
+    parser.add_argument("--out", required=True, metavar="WORLD", help="the world folder to write: the adapter alone")
+    add_training(parser)
+
+
+def run_finetune(args: argparse.Namespace) -> None:
+    from wm_gym.training import train
+
+    out = train(
+        args.dataset, args.out, preset="adapter", overrides=dict(args.set), seed=args.seed, camera=args.camera,
+        size=args.size, name=args.name, cpu=args.cpu, overwrite=args.overwrite, filters=args.filter,
+        base=args.base, prompt=args.prompt,
+    )
+    print(f"finetuned: {out}\nnext: gym.make(\"wm_gym/World-v0\", world=\"{out}\")")
 
 
 def add_improve(parser: argparse.ArgumentParser) -> None:
@@ -177,6 +202,9 @@ COMMANDS = (
     Command("train", "train a world on a dataset",
             "wm-gym train reach-data --out my-world --preset small",
             add_train, run_train),
+    Command("finetune", "make a pretrained video model a world, by an adapter for actions",
+            "wm-gym finetune reach-data --base Wan-AI/Wan2.2-TI2V-5B-Diffusers --size 256 --out my-world",
+            add_finetune, run_finetune),
     Command("improve", "train an agent in a world, record it in the twin, finetune the world, and again",
             "wm-gym improve my-world --dataset reach-data --rounds 2 --out improved",
             add_improve, run_improve),

@@ -57,9 +57,13 @@ def make_engine(world: World, backend: str = "auto", device: str = "auto", decod
         device = "cuda" if on_gpu and torch.cuda.is_available() else "cpu"
     if device != "cpu" and not torch.cuda.is_available():
         raise ValueError(f"device={device!r} asked for, but torch sees no CUDA device; use device='cpu'")
-    if backend == "auto":
+    if backend == "auto" and world.dynamics.exports:
         backend, why = _best(device)
         LOG.info("backend='auto' takes %s: %s", backend, why)
+    if not world.dynamics.exports:
+        if backend not in ("auto", "torch"):
+            raise ValueError(f"backend={backend!r} does not run a world on a pretrained video model; use 'torch'")
+        backend = "torch"
     needs = KNOWN[backend]
     if needs.runs_on == "cuda" and device == "cpu":
         raise ValueError(f"backend={backend!r} needs a CUDA device and torch sees none; use backend='auto'"

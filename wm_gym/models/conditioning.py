@@ -60,6 +60,9 @@ class Conditioned:
     `condition` takes [B, V + 2]: the vector of `encode_condition`, tau and the context's noise level.
     """
 
+    exports = True
+    """False where the step is no graph that another back-end can compile."""
+
     def build_conditioning(self, action_dim: int, proprioception_dim: int, action_angles, proprioception_angles,
                            condition_dim: int, pose_maps: int, grid: tuple[int, int], pose_width: int,
                            pose_activation: str, ways: tuple[str, ...], nullable: bool) -> None:

@@ -13,6 +13,8 @@ from wm_gym.models.saving import ConfigMixin, ModelMixin, register_to_config
 class Tokenizer(ModelMixin, ConfigMixin):
     """Frames [B, 3, H, W] in [-1, 1] <-> latents [B, C, H/4, W/4], normalised to unit variance a channel."""
 
+    factor, frames_at_once = 4, 512
+
     @register_to_config
     def __init__(self, latent_channels: int = 4, encoder_width: int = 32, decoder_width: int = 48):
         super().__init__()

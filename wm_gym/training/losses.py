@@ -87,6 +87,8 @@ class DynamicsLoss(nn.Module):
         moved = ((target - previous).abs().mean(1) > 0.2).float()
         ramp = torch.where(tau > 0, 0.9 * tau + 0.1, torch.ones_like(tau))  # one evaluation from pure noise counts full
         latent_loss = (error * (1 + self.moved_weight * moved) * ramp[:, None, None]).mean()
+        if not self.pixel_weight:
+            return latent_loss, {"latent_mse": error.mean()}
         part = max(1, len(target) // 4)
         with torch.no_grad():
             picture, before = (self.tokenizer.decode(z[:part]) for z in (target, previous))

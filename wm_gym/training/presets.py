@@ -24,6 +24,7 @@ class Preset:
     condition_dim: int = 128
     pose_width: int = 256
     head_width: int = 32
+    lora_rank: int = 16  # of the adapter of a pretrained video model (`wm-gym finetune`)
     # optimisation
     tokenizer_updates: int = 4000
     pose_updates: int = 6000
@@ -47,6 +48,7 @@ class Preset:
     context_noise: float = 0.3  # dynamics: largest noise level put on the context
     latest_share: float = 0.0  # part of each batch from the last of several datasets (0: all rows alike)
     condition_dropout: float = 0.0  # dynamics: share of clips told nothing of action and pose, for guidance
+    partial_share: float = 0.25  # dynamics: share of clips from a noise level between; the others from pure noise
     rollout_share: float = 0.33  # dynamics: share of updates on the model's own roll-outs
     rollout_lengths: tuple[int, ...] = (2, 4, 8, 16)  # curriculum, equal parts of the training
     pose_rollout_lengths: tuple[int, ...] = (1, 2, 4, 8, 16, 32, 50)  # pose: likewise
@@ -80,6 +82,10 @@ PRESETS = {
     "finetune": Preset(tokenizer_updates=0, pose_updates=1500, dynamics_updates=3000, heads_updates=2000,
                        learning_rate=3e-4, pose_learning_rate=1e-3, latest_share=0.5, rollout_lengths=(8, 16),
                        pose_rollout_lengths=(16, 50)),
+    # the adapter of a pretrained video model (`wm-gym finetune`): a GPU
+    "adapter": Preset(tokenizer_updates=0, dynamics_updates=5000, dynamics_batch=8, learning_rate=1e-4,
+                      context_frames=3, pixel_weight=0.0, partial_share=1.0, rollout_share=0.0, rollout_lengths=(1,),
+                      sampling_steps=8, uncertainty_rollouts=64, starts=256, first_starts=256),
     # a GPU
     "base": Preset(encoder_width=64, decoder_width=96, context_frames=4, widths=(96, 192, 256), condition_dim=256,
                    head_width=64, tokenizer_updates=20000, dynamics_updates=60000, heads_updates=20000,

@@ -53,11 +53,11 @@ def early_report(world, clips, segments: Segments, background: np.ndarray, pictu
     n, context = segments.steps, world.spec.context_frames
     frames, actions = clips.frames[segments.rows], clips.action[segments.rows[:, -n - 1:-1]]
     poses, truth = clips.proprioception[segments.rows[:, :context]], frames[:, context:]
-    engine = TorchEngine(world)
+    engine = TorchEngine(world, next(world.dynamics.parameters()).device)
     made = roll_out(world, frames[:, :context], actions, poses, engine=engine)["frame"]
     turned = roll_out(world, frames[:, :context], mirrored(actions, world.spec), poses, engine=engine)["frame"]
     present = frames[:, context - 1:context]
-    numbers = {"ceiling": float(psnr(engine.render(engine.encode(truth[:, -1:])).numpy(), truth[:, -1]).mean())}
+    numbers = {"ceiling": float(psnr(engine.render(engine.encode(truth[:, -1:])).cpu().numpy(), truth[:, -1]).mean())}
     foreground = lambda x: (np.abs(x.astype(np.int16) - background).max(-1) > 20).sum((-2, -1))  # noqa: E731
     motion = lambda x: np.abs(x.astype(np.int16) - present[:, 0]).mean((-3, -2, -1))  # noqa: E731
     for t in sorted({1, min(10, n), n}):

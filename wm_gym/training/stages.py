@@ -52,9 +52,9 @@ def encode_all(run: Run, tokenizer: Tokenizer, clips: ClipData, grid: list[int])
     if run.accelerator.is_main_process and not path.exists():
         beside = path.with_suffix(".writing.npy")
         latents = np.lib.format.open_memmap(beside, "w+", np.float16, (len(clips.frames), *grid))
-        for i in range(0, len(latents), 512):
-            frames = to_float(torch.from_numpy(np.array(clips.frames[i:i + 512]))).to(device)
-            latents[i:i + 512] = tokenizer.encode(frames).cpu().numpy()
+        for i in range(0, len(latents), tokenizer.frames_at_once):
+            frames = to_float(torch.from_numpy(np.array(clips.frames[i:i + tokenizer.frames_at_once]))).to(device)
+            latents[i:i + tokenizer.frames_at_once] = tokenizer.encode(frames).cpu().numpy()
         latents.flush()
         beside.rename(path)
     run.accelerator.wait_for_everyone()
@@ -103,7 +103,7 @@ def train_dynamics(run: Run, world: World, clips: ClipData, latents: np.ndarray,
             steps = of_curriculum(sizes.rollout_lengths, update, sizes.dynamics_updates)
         inputs = _segment_inputs(sampler.draw(rng, sizes.dynamics_batch, steps), clips, latents, torch_rng)
         size = len(inputs["first"])
-        tau = torch.rand(size, generator=torch_rng) * (torch.rand(size, generator=torch_rng) < 0.25)
+        tau = torch.rand(size, generator=torch_rng) * (torch.rand(size, generator=torch_rng) < sizes.partial_share)
         level = sizes.context_noise * torch.rand(size, generator=torch_rng) * \
             (torch.rand(size, generator=torch_rng) < 0.5)
         context = inputs["latents"][:, :world.spec.context_frames]

@@ -38,12 +38,14 @@ from wm_gym.world import World, is_angle
 def train(dataset: str | Path | Sequence[str | Path], out: str | Path, preset: str = "small", seed: int = 0,
           camera: str | None = None, size: tuple[int, int] | None = None, overrides: dict | None = None,
           name: str | None = None, init: str | Path | None = None, overwrite: bool = False, progress: bool = True,
-          cpu: bool = False, filters: Sequence[str | Path] = (), action_free: bool = False) -> Path:
+          cpu: bool = False, filters: Sequence[str | Path] = (), action_free: bool = False,
+          base: str | Path | None = None, prompt: str = "") -> Path:
     """Train a world on one or several datasets of one environment; returns the world folder.
 
     init: a world to go on from (with preset "finetune"), which keeps its networks' sizes and normalisation; a stage
     with 0 updates keeps its weights. One that was trained on video alone learns to follow actions from then on.
-    action_free: leave out action and proprioception, and train on the video alone. filters: files that `wm-gym data curate` wrote, one for each dataset that has any.
+    base: a pretrained video pipeline, a folder or a Hub id, on which the world is an adapter (with preset "adapter");
+    prompt: what its text encoder is told, where it has one. action_free: leave out action and proprioception, and train on the video alone. filters: files that `wm-gym data curate` wrote, one for each dataset that has any.
 
     Checkpoints, TensorBoard logs and pictures lie in `<out>.training` (in `<out>.log` once it is done); a killed run
     started again with the same arguments continues there and ends with the uninterrupted run's weights. `overrides`
@@ -54,9 +56,9 @@ def train(dataset: str | Path | Sequence[str | Path], out: str | Path, preset: s
     if preset not in PRESETS:
         raise ValueError(f"preset {preset!r} is unknown; choose one of {sorted(PRESETS)}")
     sizes = replace(PRESETS[preset], **(overrides or {}))
-    if not init and not sizes.tokenizer_updates:
-        raise ValueError(f"preset {preset!r} keeps the tokenizer of a trained world; pass --init WORLD, or "
-                         "another preset")
+    if not (init or base) and not sizes.tokenizer_updates:
+        raise ValueError(f"preset {preset!r} keeps the tokenizer of another model; pass --init WORLD, choose another "
+                         "preset, or see: wm-gym finetune --help")
     out = Path(out)
     folder = out.with_name(out.name + ".training")
     if (out / "spec.yaml").is_file() and not folder.exists() and not overwrite:
@@ -69,12 +71,17 @@ def train(dataset: str | Path | Sequence[str | Path], out: str | Path, preset: s
         raise ValueError(f"{datasets[0]} has no actions; pass --action-free to train on the video alone, then --init "
                          "the world on episodes that have some")
     _claim(folder, {"dataset": clips.meta["dataset_hash"], "camera": clips.meta["camera"], "init": str(init or ""),
-                    "frame_size": list(clips.frames.shape[1:3]), "seed": seed, **asdict(sizes)}, overwrite)
+                    "frame_size": list(clips.frames.shape[1:3]), "seed": seed, **asdict(sizes),
+                    **({"base": str(base), "prompt": prompt} if base else {})}, overwrite)
     run = begin_run(folder, sizes, seed, cpu, progress)
     accelerator = run.accelerator
     spec = spec_of(clips, name or out.name)
     starts = make_starts(clips, sizes, seed)
-    if init:
+    if base:
+        world = World.on_base(base, spec, sizes, prompt, seed, starts)
+        spec.trained_on += f", on the pretrained video model {base}"
+        fit_statistics(world, clips)
+    elif init:
         world, widened = continued(init, spec, starts, seed)
         if widened:
             fit_statistics(world, clips)

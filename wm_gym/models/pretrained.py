@@ -1,0 +1,314 @@
+"""How does a pretrained video model become a world? Stable Video Diffusion or Wan 2.2 with an adapter for actions."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from wm_gym.models.conditioning import Conditioned
+from wm_gym.models.saving import ConfigMixin, ModelMixin, register_to_config
+from wm_gym.models.tokenizer import Tokenizer
+
+WEIGHTS_FILE = "diffusion_pytorch_model.safetensors"
+PIPELINES = {"StableVideoDiffusionPipeline": "svd", "WanPipeline": "wan", "WanImageToVideoPipeline": "wan"}
+ATTENTION = ["to_q", "to_k", "to_v", "to_out.0"]
+"""The layers that get a LoRA."""
+LARGEST_SIGMA = 700.0  # that Stable Video Diffusion was trained on
+WORDS = 512  # tokens that Wan's text is padded to
+
+
+def base_folder(base: str | Path) -> Path:
+    """The folder of a diffusers pipeline: a path, or a Hub id, whose safetensors and configurations are fetched.
+
+    FileNotFoundError where there is none.
+    """
+    folder = Path(base)
+    if (folder / "model_index.json").is_file():
+        return folder
+    if folder.exists() or str(base).count("/") != 1:
+        raise FileNotFoundError(f"{base} holds no model_index.json; expected the folder of a diffusers pipeline or a "
+                                "Hub id such as stabilityai/stable-video-diffusion-img2vid")
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
+
+    try:
+        return Path(snapshot_download(str(base), allow_patterns=["*.json", "*/*.json", "*/*.safetensors", "*/*.txt",
+                                                                 "*/*.model"], ignore_patterns=["*fp16*"]))
+    except (HfHubHTTPError, LocalEntryNotFoundError, OSError, ValueError) as error:
+        raise FileNotFoundError(f"the base model {base!r} is no folder here, and the Hub did not give it: {error}; "
+                                "fetch it where there is a network: hf download " + str(base)) from error
+
+
+def family_of(folder: Path) -> str:
+    """"svd" or "wan"; ValueError for a pipeline that cannot become a world."""
+    index = json.loads((folder / "model_index.json").read_text())
+    name = index.get("_class_name")
+    if name not in PIPELINES:
+        raise ValueError(f"{folder} is a {name}; expected one of {', '.join(PIPELINES)}")
+    if PIPELINES[name] == "wan" and not index.get("expand_timesteps"):
+        raise ValueError(f"{folder} is a {name} without expand_timesteps, which cannot take clean frames of context; "
+                         "expected Wan 2.2 TI2V, e.g. Wan-AI/Wan2.2-TI2V-5B-Diffusers")
+    return PIPELINES[name]
+
+
+class OnBase:
+    """A mixin of modules around a frozen part `pretrained` of a pretrained pipeline: it is read from there, never written.
+
+    Only what was added to it is trained, saved and hashed.
+    """
+
+    def _keep_base_out(self) -> None:
+        self.pretrained.requires_grad_(False)
+        self.register_load_state_dict_post_hook(lambda module, keys: keys.missing_keys.__setitem__(
+            slice(None), [key for key in keys.missing_keys if not self._of_base(f".{key}")]))
+
+    @staticmethod
+    def _of_base(key: str) -> bool:
+        return ".pretrained." in key and "lora_" not in key
+
+    def added(self) -> list[nn.Parameter]:
+        """The parameters that are not the base's."""
+        return [p for name, p in self.named_parameters() if not self._of_base(f".{name}")]
+
+    def requires_grad_(self, requires_grad: bool = True):
+        for parameter in self.added():
+            parameter.requires_grad_(requires_grad)
+        return self
+
+    def train(self, mode: bool = True):
+        super().train(mode)
+        self.pretrained.eval()
+        return self
+
+    def to(self, *args, memory_format=None, **kwargs):
+        """As nn.Module's; video models have five-dimensional weights, which keep torch's own memory layout."""
+        return super().to(*args, **kwargs)
+
+    def state_dict(self, *args, **kwargs):
+        state = super().state_dict(*args, **kwargs)
+        for key in [key for key in state if self._of_base(f".{key}")]:
+            del state[key]
+        return state
+
+    def save_pretrained(self, folder, **kwargs) -> None:
+        """Write the configuration and what was added, as safetensors."""
+        from safetensors.torch import save_file
+
+        self.save_config(folder)
+        save_file({key: value.cpu().contiguous() for key, value in self.state_dict().items()},
+                  Path(folder, WEIGHTS_FILE))
+
+    @classmethod
+    def from_pretrained(cls, folder, **kwargs):
+        """Read what `save_pretrained` wrote, and the base from where the configuration says."""
+        from safetensors.torch import load_file
+
+        module = cls.from_config(cls.load_config(folder))
+        module.load_state_dict(load_file(Path(folder, WEIGHTS_FILE)))
+        return module
+
+
+class VideoTokenizer(OnBase, ModelMixin, ConfigMixin):
+    """The interface of `Tokenizer` on a pretrained video autoencoder, each frame by itself; nothing of it is trained."""
+
+    frames_at_once = 16
+
+    @register_to_config
+    def __init__(self, base: str, latent_channels: int = 4):
+        super().__init__()
+        folder = base_folder(base)
+        self.family = family_of(folder)
+        self.pretrained = _part(folder, "vae")
+        self._keep_base_out()
+        config = self.pretrained.config
+        self.factor = config.scale_factor_spatial if self.family == "wan" else 2**(len(config.block_out_channels) - 1)
+        mean, std = (0.0, 1 / config.scaling_factor) if self.family == "svd" else (config.latents_mean,
+                                                                                   config.latents_std)
+        self.register_buffer("latent_mean", torch.as_tensor(mean).expand(latent_channels).clone())
+        self.register_buffer("latent_std", torch.as_tensor(std).expand(latent_channels).clone())
+
+    def encode(self, frames: torch.Tensor) -> torch.Tensor:
+        """[B, 3, H, W] in [-1, 1] -> normalised latent [B, C, h, w], the mean of the autoencoder's distribution."""
+        frames = frames.unsqueeze(2) if self.family == "wan" else frames
+        latent = self.pretrained.encode(frames).latent_dist.mode()
+        latent = latent.squeeze(2) if self.family == "wan" else latent
+        return (latent - self.latent_mean[:, None, None]) / self.latent_std[:, None, None]
+
+    def decode(self, latents: torch.Tensor) -> torch.Tensor:
+        """Normalised latent [B, C, h, w] -> frames [B, 3, H, W], about [-1, 1]."""
+        latents = latents * self.latent_std[:, None, None] + self.latent_mean[:, None, None]
+        if self.family == "wan":
+            return self.pretrained.decode(latents.unsqueeze(2)).sample.squeeze(2)
+        return self.pretrained.decode(latents, num_frames=1).sample
+
+    round_trip = Tokenizer.round_trip
+
+
+class VideoDynamics(OnBase, ModelMixin, ConfigMixin, Conditioned):
+    """The interface of `UNetDynamics` on a pretrained video model that sees the last frames clean and draws the next.
+
+    The coded action and pose, and what is left to denoise, become an embedding that is added to the base's own
+    embedding of time in the frame that is drawn (AdaLN), from a layer that begins at zero; attention gets a LoRA
+    (Hu et al. 2021). Its memory is the stack of the last `context_frames` latents. Wan 2.2 predicts noise - x at the
+    times 1 - tau of that frame's tokens and 0 of the others'. Stable Video Diffusion predicts v at the noise level
+    sigma = (1 - tau) / tau (Karras et al. 2022, table 1, of the same flow in other coordinates), the other frames
+    beside it clean, without its image embedding.
+    """
+
+    exports = False
+
+    @register_to_config
+    def __init__(self, base: str, latent_channels: int = 4, grid: tuple[int, int] = (16, 16), context_frames: int = 3,
+                 action_dim: int = 3, proprioception_dim: int = 3, action_angles: tuple[int, ...] = (),
+                 proprioception_angles: tuple[int, ...] = (), condition_dim: int = 128, pose_width: int = 128,
+                 pose_activation: str = "relu", lora_rank: int = 16, words: int = 0):
+        super().__init__()
+        self.build_conditioning(action_dim, proprioception_dim, action_angles, proprioception_angles, condition_dim,
+                                8, grid, pose_width, pose_activation, ("film",), False)
+        folder = base_folder(base)
+        self.family = family_of(folder)
+        self.pretrained = _part(folder, "unet" if self.family == "svd" else "transformer")
+        inject(self.pretrained, lora_rank)
+        config = self.pretrained.config
+        if self.family == "svd":
+            width = 4 * config.block_out_channels[0]
+            self.scaling = json.loads((folder / "vae" / "config.json").read_text()).get("scaling_factor", 0.18215)
+            for block in (*self.pretrained.down_blocks, self.pretrained.mid_block, *self.pretrained.up_blocks):
+                block.register_forward_pre_hook(self._tell_svd, with_kwargs=True)
+        else:
+            width = 6 * config.num_attention_heads * config.attention_head_dim
+            self.pretrained.condition_embedder.register_forward_hook(self._tell_wan)
+            self.register_buffer("prompt", torch.zeros(words, config.text_dim))
+        self.tell = nn.Linear(condition_dim, width)
+        nn.init.zeros_(self.tell.weight)
+        nn.init.zeros_(self.tell.bias)
+        self._keep_base_out()
+        self._told = None
+
+    @property
+    def feature_dim(self) -> int:
+        """Channels of the features that `forward` returns."""
+        return self.config.latent_channels
+
+    def memory_shapes(self) -> dict[str, tuple[int, ...]]:
+        """Shape of each tensor of the memory, without the batch axis."""
+        c = self.config
+        return {"latents": (c.context_frames, c.latent_channels, *c.grid)}
+
+    def remember(self, latents: torch.Tensor, first: torch.Tensor,
+                 level: torch.Tensor | None = None) -> dict[str, torch.Tensor]:
+        """The memory of the last `context_frames` latents [B, K, C, h, w], newest last (level [B]: of their noise)."""
+        return {"latents": latents}
+
+    def append(self, memory: dict[str, torch.Tensor], latent: torch.Tensor,
+               first: torch.Tensor) -> dict[str, torch.Tensor]:
+        """The memory one frame later, latent [B, C, h, w]."""
+        return {"latents": torch.cat([memory["latents"][:, 1:], latent[:, None]], dim=1)}
+
+    def forward(self, noisy: torch.Tensor, tau: torch.Tensor, memory: dict[str, torch.Tensor], first: torch.Tensor,
+                vector: torch.Tensor, context_noise: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Predict the clean next latent [B, C, h, w] and the features, its change since the frame before.
+
+        noisy [B, C, h, w] = (1 - tau) * noise + tau * x; tau [B] in [0, 1); memory of `remember` or `append`;
+        first [B, C, h, w], the pinned frame, is the sequence's first; vector [B, V] from `encode_condition`;
+        context_noise [B], the level added to the context.
+        """
+        context = torch.cat([first[:, None], memory["latents"]], dim=1)
+        told = self.tell(self.modulate(vector, tau, context_noise))
+        x = self._svd(noisy, tau, context, told) if self.family == "svd" else self._wan(noisy, tau, context, told)
+        return x, x - context[:, -1]
+
+    def _svd(self, noisy: torch.Tensor, tau: torch.Tensor, context: torch.Tensor, told: torch.Tensor) -> torch.Tensor:
+        tau = tau.clamp(min=1 / (1 + LARGEST_SIGMA))[:, None, None, None]
+        sigma = (1 - tau) / tau
+        norm = (sigma**2 + 1).rsqrt()
+        x_sigma = noisy / tau
+        pictures = torch.cat([context, context[:, -1:]], dim=1) / self.scaling  # the slot for a picture is unscaled
+        sample = torch.cat([context, (norm * x_sigma)[:, None]], dim=1)
+        frames = sample.shape[1]
+        self._told = torch.cat([told.new_zeros(len(told), frames - 1, told.shape[1]), told[:, None]], 1).flatten(0, 1)
+        nothing = noisy.new_zeros(len(noisy), 1, self.pretrained.config.cross_attention_dim)
+        times = noisy.new_tensor([6.0, 127.0, 0.02]).expand(len(noisy), -1)  # frames a second - 1, motion, added noise
+        v = self.pretrained(torch.cat([sample, pictures], dim=2), 0.25 * sigma.flatten().log(), nothing, times).sample[:, -1]
+        return norm**2 * x_sigma - sigma * norm * v
+
+    def _wan(self, noisy: torch.Tensor, tau: torch.Tensor, context: torch.Tensor, told: torch.Tensor) -> torch.Tensor:
+        sample = torch.cat([context, noisy[:, None]], dim=1).transpose(1, 2)  # [B, C, frames, h, w]
+        _, rows, columns = self.pretrained.config.patch_size
+        cells, seen = (sample.shape[3] // rows) * (sample.shape[4] // columns), context.shape[1]
+        time = torch.cat([tau.new_zeros(len(tau), seen * cells), (1000 * (1 - tau))[:, None].expand(-1, cells)], 1)
+        self._told = torch.cat([told.new_zeros(len(told), seen * cells, told.shape[1]),
+                                told[:, None].expand(-1, cells, -1)], 1)
+        words = torch.cat([self.prompt, self.prompt.new_zeros(WORDS - len(self.prompt), self.prompt.shape[1])])
+        velocity = self.pretrained(sample, time, words.expand(len(noisy), -1, -1)).sample[:, :, -1]
+        return noisy - (1 - tau)[:, None, None, None] * velocity
+
+    def _tell_svd(self, block, args: tuple, kwargs: dict):
+        return args, kwargs | {"temb": kwargs["temb"] + self._told.to(kwargs["temb"])}
+
+    def _tell_wan(self, embedder, args: tuple, output: tuple):
+        time, scales, *others = output
+        return time, scales + self._told.to(scales), *others
+
+
+def inject(base: nn.Module, rank: int) -> None:
+    """Put a LoRA of a rank beside each attention layer of a base."""
+    try:
+        from peft import LoraConfig, inject_adapter_in_model
+    except ImportError as error:
+        raise ImportError("a world on a pretrained video model needs peft: pip install 'wm-gym[finetune]'") from error
+    inject_adapter_in_model(LoraConfig(r=rank, lora_alpha=rank, target_modules=ATTENTION), base)
+
+
+def prompt_embedding(folder: Path, prompt: str) -> torch.Tensor:
+    """What Wan's text encoder makes of a prompt: [words, D], padding left out."""
+    from transformers import AutoTokenizer, UMT5EncoderModel
+
+    words = AutoTokenizer.from_pretrained(folder / "tokenizer")(
+        prompt, padding=False, truncation=True, max_length=WORDS, add_special_tokens=True, return_tensors="pt")
+    encoder = UMT5EncoderModel.from_pretrained(folder / "text_encoder", use_safetensors=True).eval()
+    with torch.inference_mode():
+        return encoder(words.input_ids, words.attention_mask).last_hidden_state[0].float().clone()
+
+
+def on_base(base: str | Path, prompt: str = "", **sizes) -> tuple[VideoTokenizer, VideoDynamics]:
+    """Tokenizer and dynamics on a pretrained pipeline, the adapters not yet trained; sizes: of `VideoDynamics`.
+
+    frame_size (H, W) in place of latent_channels and grid. ValueError where the base cannot draw frames of that size.
+    """
+    folder, (height, width) = base_folder(base), sizes.pop("frame_size")
+    family, vae = family_of(folder), json.loads((folder / "vae" / "config.json").read_text())
+    channels = vae.get("z_dim" if family == "wan" else "latent_channels", 16 if family == "wan" else 4)
+    tokenizer = VideoTokenizer(str(base), channels)
+    if family == "wan":
+        step = tokenizer.factor * json.loads((folder / "transformer" / "config.json").read_text())["patch_size"][1]
+    else:
+        unet = json.loads((folder / "unet" / "config.json").read_text())
+        step = tokenizer.factor * 2**(len(unet["block_out_channels"]) - 1)
+    if height % step or width % step:
+        raise ValueError(f"frames are {height} x {width}, and {base} draws multiples of {step}; pass --size "
+                         f"{max(1, round(height / step)) * step}x{max(1, round(width / step)) * step}")
+    said = prompt_embedding(folder, prompt) if family == "wan" else None
+    dynamics = VideoDynamics(str(base), channels, (height // tokenizer.factor, width // tokenizer.factor),
+                             words=0 if said is None else len(said), **sizes)
+    if said is not None:
+        dynamics.prompt.copy_(said)
+    return tokenizer, dynamics
+
+
+def _part(folder: Path, name: str) -> nn.Module:
+    """A component of a pipeline, of the diffusers class that it names, from safetensors only."""
+    import diffusers
+
+    known = {"vae": ("AutoencoderKLTemporalDecoder", "AutoencoderKLWan"),
+             "unet": ("UNetSpatioTemporalConditionModel",), "transformer": ("WanTransformer3DModel",)}[name]
+    config = folder / name / "config.json"
+    if not config.is_file():
+        raise FileNotFoundError(f"{config} is missing; the base model is incomplete: fetch it again")
+    kind = json.loads(config.read_text()).get("_class_name")
+    if kind not in known:
+        raise ValueError(f"{config} names the class {kind}; expected {' or '.join(known)}")
+    return getattr(diffusers, kind).from_pretrained(folder / name, use_safetensors=True).eval()
