@@ -50,7 +50,7 @@ ONNX = ["onnx>=1.17", "onnxscript>=0.5", "onnxruntime>=1.20"]
 RLDS = ["google-crc32c>=1.5", "protobuf>=4.25"]  # TFRecords, without TensorFlow
 CURATION = ["opencv-python-headless>=4.9"]  # optical flow
 MINARI = ["minari[hdf5]>=0.5"]
-FINETUNE = ["peft>=0.17", "transformers>=4.57"]
+FINETUNE = ["peft>=0.17", "transformers>=4.57", "ftfy>=6"]
 
 EXTRAS = {
     "onnx": ONNX,

@@ -113,7 +113,7 @@ def test_the_loss_falls_over_200_steps(base, balls, tmp_path):
 def test_the_prompt_is_what_the_text_encoder_says(tmp_path):
     folder = write_wan(tmp_path)
     said = prompt_embedding(folder, "the ball moves")
-    assert said.shape == (3, 16)
+    assert said.shape == (4, 16)
     assert not torch.equal(said, prompt_embedding(folder, "the ball ball"))
 
 

@@ -51,6 +51,14 @@ def frame_size(text: str) -> tuple[int, int]:
     return int(parts[0]), int(parts[-1])
 
 
+def colour(text: str) -> tuple[int, int, int]:
+    """A colour as three numbers up to 255, e.g. '242,191,26'."""
+    parts = text.split(",")
+    if len(parts) != 3 or not all(part.strip().isdigit() and int(part) <= 255 for part in parts):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a colour; write R,G,B, each 0 to 255, e.g. 242,191,26")
+    return tuple(int(part) for part in parts)
+
+
 def positive_int(text: str) -> int:
     """A whole number >= 1; underscores may group its digits."""
     try:

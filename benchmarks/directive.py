@@ -1,0 +1,159 @@
+"""Does a world that has never seen the block go left push it left when told to? On Push, in the picture's directions.
+
+    wm-gym record wm_gym/PushPyBullet-v0 --episodes 1500 --seed 200 --out data/push-mix
+    python benchmarks/directive.py filter data/push-mix --out runs/no-left.json
+    wm-gym train data/push-mix --filter runs/no-left.json --out runs/no-left --set dynamics_updates=3000
+    wm-gym train data/push-mix --out runs/all-ways --set dynamics_updates=3000
+    python benchmarks/directive.py measure runs/no-left runs/all-ways Push-v0
+
+The foot begins beside the block and is told to go left (and, from the other side, right) at full speed. A push counts
+if the block has moved by half of what physics moves it, within 45 degrees of the command. "chance" is the rate at which
+the block goes left under a command drawn from the four directions.
+"""
+
+from __future__ import annotations
+
+import argparse
+
+import gymnasium as gym
+import numpy as np
+from common import write_results
+
+STEPS, SPEED = 10, 0.005
+WAYS = {"left": -1, "right": 1}
+
+
+def sideways(positions: np.ndarray) -> np.ndarray:
+    """Metres to the right in the picture: Push's camera looks along x from behind, so that right is +y."""
+    return positions[..., 1]
+
+
+def make_filter(args: argparse.Namespace) -> None:
+    """Leave out every episode in which the block goes left by more than 5 mm between any two rows."""
+    from wm_gym.data import open_clips
+    from wm_gym.data.selection import Selection
+    from wm_gym.physics.tracked import tracked_by
+
+    clips = open_clips(args.dataset)
+    tracked = tracked_by(gym.make(clips.meta["env_id"], render_mode="rgb_array"))
+    where = sideways(np.asarray(clips.physics_state)[:, list(tracked.position)])
+    drop = {}
+    for e, (start, end) in enumerate(zip(clips.episode_offset[:-1], clips.episode_offset[1:])):
+        if (np.maximum.accumulate(where[start:end]) - where[start:end]).max() > SPEED:
+            drop[e] = ["the block goes left"]
+    Selection(clips.meta["dataset_hash"], drop).save(args.out)
+    print(f"{len(drop)} of {len(clips)} episodes are left out: {args.out}")
+
+
+def measure(args: argparse.Namespace) -> None:
+    from wm_gym.engine.torch import TorchEngine
+    from wm_gym.physics.push import BESIDE
+    from wm_gym.physics.tracked import tracked_by
+    from wm_gym.rl.statistics import rate
+    from wm_gym.training.report import roll_out
+    from wm_gym.world import World
+
+    env = gym.make("wm_gym/PushPyBullet-v0", render_mode="rgb_array").unwrapped
+    tracked = tracked_by(env)
+    column, low, high = list(tracked.position), env.action_space.low, env.action_space.high
+    commands = {way: np.tile(np.array([0.0, high[1] if sign > 0 else low[1]], np.float32), (STEPS, 1))
+                for way, sign in WAYS.items()}
+    commands |= {"away": np.tile([high[0], 0.0], (STEPS, 1)), "near": np.tile([low[0], 0.0], (STEPS, 1))}
+    starts: dict[str, list] = {way: [] for way in WAYS}
+    seed = 0
+    while min(map(len, starts.values())) < args.n:
+        _, info = env.reset(seed=seed)
+        seed += 1
+        state = env.get_physics_state()
+        foot, block = np.array(info["proprioception"][:2]), state[column]
+        side, along = sideways(foot) - sideways(block), abs(foot[0] - block[0])
+        for way, sign in WAYS.items():
+            room = sideways(block) * -sign + 0.06
+            if BESIDE < -sign * side < BESIDE + 0.05 and along < 0.02 and room > 0.05 and len(starts[way]) < args.n:
+                starts[way].append((state, env.render(), info["proprioception"]))
+    result: dict = {"n": args.n, "steps": STEPS}
+    frames_of, moved_of = [], []
+    truth = {}
+    for way, begun in starts.items():
+        for command, actions in commands.items():
+            last, moves = [], []
+            for state, _, _ in begun:
+                env.reset(options={"physics_state": state})
+                for action in actions:
+                    env.step(action.astype(np.float32))
+                last.append(env.render())
+                moves.append(env.get_physics_state()[column] - state[column])
+                frames_of.append(last[-1])
+                moved_of.append(env.get_physics_state()[column])
+            truth[way, command] = np.array(moves)
+    read = reader(np.stack(frames_of), np.stack(moved_of), tracked)
+    rng = np.random.default_rng(0)
+    for name in args.worlds:
+        world = World.from_pretrained(name)
+        engine = TorchEngine(world)
+        result[name] = {"trained_on": world.spec.trained_on}
+        for way, begun in starts.items():
+            pictures, poses = np.stack([b[1] for b in begun]), np.stack([b[2] for b in begun]).astype(np.float32)
+            before, went = read(pictures), {}
+            for command, actions in commands.items():
+                made = roll_out(world, pictures[:, None], np.tile(actions, (len(begun), 1, 1)).astype(np.float32),
+                                poses[:, None], engine=engine)["frame"][:, -1]
+                went[command] = read(made) - before
+            half = np.linalg.norm(truth[way, way], axis=1) / 2
+            drawn = rng.choice(list(commands), len(begun))
+            chance = np.stack([went[command][i] for i, command in enumerate(drawn)])
+            result[name][way] = {
+                "obeyed": rate(goes(went[way], way, half)), "chance": rate(goes(chance, way, half)),
+                "mirrored command": rate(goes(went["right" if way == "left" else "left"], way, half)),
+                "lost": rate(np.isnan(went[way]).any(1)), "median_cm": float(100 * np.nanmedian(
+                    WAYS[way] * sideways(went[way])))}
+    for way in WAYS:
+        half = np.linalg.norm(truth[way, way], axis=1) / 2
+        result.setdefault("physics", {})[way] = {
+            "obeyed": rate(goes(truth[way, way], way, half)),
+            "median_cm": float(100 * np.median(WAYS[way] * sideways(truth[way, way])))}
+    result["reader_cm"] = float(100 * np.nanmedian(np.linalg.norm(read(np.stack(frames_of)) - np.stack(moved_of), axis=1)))
+    write_results("directive", result)
+
+
+def goes(moves: np.ndarray, way: str, least: np.ndarray) -> np.ndarray:
+    """bool [N]: displacements [N, 2] of at least so many metres, within 45 degrees of a way; nan is none."""
+    length, along = np.linalg.norm(moves, axis=1), WAYS[way] * sideways(moves)
+    with np.errstate(invalid="ignore"):
+        return (length >= np.maximum(least, 0.005)) & (along >= np.cos(np.pi / 4) * length)
+
+
+def reader(frames: np.ndarray, positions: np.ndarray, tracked):
+    """Frames -> block [N, 2] in metres: the centre of its pixels, to metres by least squares on physics' own frames."""
+    def centre(pictures: np.ndarray) -> np.ndarray:
+        mask = np.stack([tracked.mask(picture) for picture in pictures])
+        y, x = np.indices(mask.shape[1:])
+        area = np.where((n := mask.sum((1, 2))) >= 10, n, np.nan)
+        return np.stack([(mask * axis).sum((1, 2)) / area for axis in (x, y)], 1)
+
+    def terms(c: np.ndarray) -> np.ndarray:
+        return np.stack([np.ones(len(c)), c[:, 0], c[:, 1], c[:, 0] * c[:, 1], c[:, 1]**2], 1)
+
+    seen = centre(frames)
+    good = np.isfinite(seen).all(1)
+    fit = np.linalg.lstsq(terms(seen[good]), positions[good], rcond=None)[0]
+    return lambda pictures: terms(centre(pictures)) @ fit
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    commands = parser.add_subparsers(required=True)
+    one = commands.add_parser("filter")
+    one.add_argument("dataset")
+    one.add_argument("--out", required=True)
+    one.set_defaults(run=make_filter)
+    two = commands.add_parser("measure")
+    two.add_argument("worlds", nargs="+")
+    two.add_argument("--n", type=int, default=200)
+    two.set_defaults(run=measure)
+    args = parser.parse_args()
+    args.run(args)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,97 @@
+"""What do actions cost, after pretraining on video alone? A world from 1, 10 and 100 % of the labels, three ways, on Drawer.
+
+    python benchmarks/labels.py data/drawer-mix data/drawer-held --shared runs/conditioning --out runs/labels
+
+"scratch" sees the labelled episodes only; "tokenizer" also has the tokenizer of the pretrained world; "pretrained" goes
+on from that world, which has watched all episodes without their actions. --shared: a folder of conditioning.py, for its
+reader of states.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import shutil
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
+from pathlib import Path
+
+from conditioning import ask
+
+FRACTIONS = (0.01, 0.1, 1.0)
+WAYS = ("scratch", "tokenizer", "pretrained")
+SIZES = {"dynamics_batch": 32, "rollout_lengths": (2, 4, 8), "heads_updates": 0, "uncertainty_updates": 0,
+         "report_every": 10**9, "tokenizer_updates": 2000, "pose_updates": 1500}
+
+
+def one(way: str, fraction: float, seed: int, args: argparse.Namespace) -> dict:
+    """Train a world on some of the labels and ask it."""
+    import numpy as np
+
+    from wm_gym.data import open_clips
+    from wm_gym.data.selection import Selection
+    from wm_gym.training import train
+    from wm_gym.world import World
+
+    file = args.out / f"{way}-{fraction}-{seed}.json"
+    if file.is_file():
+        return json.loads(file.read_text())
+    clips = open_clips(args.dataset, progress=False)
+    left_out = np.random.default_rng(seed).permutation(len(clips))[max(2, round(fraction * len(clips))):]
+    Selection(clips.meta["dataset_hash"], {int(e): ["labels"] for e in left_out}).save(file.with_suffix(".filter"))
+    sizes = SIZES | {"dynamics_updates": args.updates}
+    init = {"scratch": None, "tokenizer": args.out / "untrained", "pretrained": args.out / "watched"}[way]
+    if init:
+        sizes["tokenizer_updates"] = 0
+    world = train(args.dataset, args.out / f"{way}-{fraction}-{seed}", overrides=sizes, seed=seed, init=init,
+                  filters=[file.with_suffix(".filter")], progress=False, cpu=True, overwrite=True)
+    result = {"way": way, "fraction": fraction, "episodes": len(clips) - len(left_out), "seed": seed,
+              **ask(World.from_pretrained(world), args.held, args.shared, 1.0)}
+    file.write_text(json.dumps(result))
+    shutil.rmtree(world)
+    return result
+
+
+def watch(args: argparse.Namespace) -> None:
+    """The world that has watched, and one with its tokenizer but dynamics that have not."""
+    from wm_gym.data import open_clips
+    from wm_gym.training import train
+    from wm_gym.training.presets import PRESETS
+    from wm_gym.world import World
+
+    watched = args.out / "watched"
+    if not (watched / "spec.yaml").is_file():
+        train(args.dataset, watched, overrides=SIZES | {"dynamics_updates": args.watch_updates}, action_free=True, cpu=True)
+    world = World.from_pretrained(watched)
+    new = World.from_config(world.spec, PRESETS["small"], 1, world.starts)
+    new.tokenizer.load_state_dict(world.tokenizer.state_dict())
+    new.save_pretrained(args.out / "untrained")
+    open_clips(args.held)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("dataset")
+    parser.add_argument("held")
+    parser.add_argument("--shared", type=Path, required=True)
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--updates", type=int, default=1000, help="of the dynamics with labels (default: 1000)")
+    parser.add_argument("--watch-updates", type=int, default=2000, help="without (default: 2000)")
+    parser.add_argument("--seeds", type=int, default=2)
+    parser.add_argument("--workers", type=int, default=2)
+    args = parser.parse_args()
+    args.out.mkdir(parents=True, exist_ok=True)
+    watch(args)
+    os.environ["OMP_NUM_THREADS"] = "1"
+    with ProcessPoolExecutor(args.workers, mp_context=get_context("spawn")) as pool:
+        waiting = [pool.submit(one, way, fraction, seed, args) for seed in range(args.seeds) for fraction in FRACTIONS
+                   for way in WAYS]
+        results = [each.result() for each in waiting]
+    from common import write_results
+
+    write_results("labels", {"updates": args.updates, "watch_updates": args.watch_updates, "worlds": results})
+
+
+if __name__ == "__main__":
+    main()
