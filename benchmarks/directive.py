@@ -112,7 +112,8 @@ def measure(args: argparse.Namespace) -> None:
         result.setdefault("physics", {})[way] = {
             "obeyed": rate(goes(truth[way, way], way, half)),
             "median_cm": float(100 * np.median(WAYS[way] * sideways(truth[way, way])))}
-    result["reader_cm"] = float(100 * np.nanmedian(np.linalg.norm(read(np.stack(frames_of)) - np.stack(moved_of), axis=1)))
+    wrong = np.linalg.norm(read(np.stack(frames_of)) - np.stack(moved_of), axis=1)
+    result["reader_cm"] = float(100 * np.nanmedian(wrong))
     write_results("directive", result)
 
 

@@ -1,4 +1,4 @@
-"""What do actions cost, after pretraining on video alone? A world from 1, 10 and 100 % of the labels, three ways, on Drawer.
+"""What are labels worth after pretraining on video alone? Worlds from 1, 10 and 100 % of them, on Drawer.
 
     python benchmarks/labels.py data/drawer-mix data/drawer-held --shared runs/conditioning --out runs/labels
 
@@ -62,7 +62,8 @@ def watch(args: argparse.Namespace) -> None:
 
     watched = args.out / "watched"
     if not (watched / "spec.yaml").is_file():
-        train(args.dataset, watched, overrides=SIZES | {"dynamics_updates": args.watch_updates}, action_free=True, cpu=True)
+        sizes = SIZES | {"dynamics_updates": args.watch_updates}
+        train(args.dataset, watched, overrides=sizes, action_free=True, cpu=True)
     world = World.from_pretrained(watched)
     new = World.from_config(world.spec, PRESETS["small"], 1, world.starts)
     new.tokenizer.load_state_dict(world.tokenizer.state_dict())

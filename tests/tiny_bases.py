@@ -23,8 +23,8 @@ def write_svd(folder: Path) -> Path:
         down_block_types=("DownEncoderBlock2D",) * 3, block_out_channels=(32, 32, 32), layers_per_block=1,
         latent_channels=4).save_pretrained(folder / "vae")
     CLIPVisionModelWithProjection(CLIPVisionConfig(
-        hidden_size=8, intermediate_size=8, projection_dim=8, num_hidden_layers=1, num_attention_heads=2, image_size=224,
-        patch_size=112)).save_pretrained(folder / "image_encoder")
+        hidden_size=8, intermediate_size=8, projection_dim=8, num_hidden_layers=1, num_attention_heads=2,
+        image_size=224, patch_size=112)).save_pretrained(folder / "image_encoder")
     CLIPImageProcessor().save_pretrained(folder / "feature_extractor")
     EulerDiscreteScheduler(prediction_type="v_prediction", use_karras_sigmas=True, sigma_min=0.002, sigma_max=700,
                            timestep_type="continuous").save_pretrained(folder / "scheduler")

@@ -29,7 +29,8 @@ def make_world(horizon: int = 10, success_threshold: float = 2.0, proprioception
     starts = StartBank(blocks, np.zeros((8, 1, 3), np.float32),
                        rng.uniform(-0.1, 0.1, (8, 2, proprioception)).astype(np.float32),
                        np.arange(8) // 2, np.arange(8) % 2 * 5)
-    world = World.from_config(spec, preset=replace(PRESETS["tiny"], dynamics=dynamics, **changes), seed=seed, starts=starts)
+    sizes = replace(PRESETS["tiny"], dynamics=dynamics, **changes)
+    world = World.from_config(spec, preset=sizes, seed=seed, starts=starts)
     if dynamics == "dit":  # its gates begin at zero: open them, or the memory would not matter
         generator = torch.Generator().manual_seed(seed)
         for block in world.dynamics.blocks:

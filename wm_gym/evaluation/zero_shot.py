@@ -31,7 +31,7 @@ def direction_of(prompt: str) -> str:
 
 
 def block_in(frames: np.ndarray, colour: tuple[int, int, int]) -> tuple[np.ndarray, np.ndarray]:
-    """Centre [T, 2] (x, y in pixels, nan where there is none) and pixels [T] of a colour in frames uint8 [T, H, W, 3]."""
+    """Centre [T, 2] (x, y in pixels; nan where there is none) and number [T] of a colour's pixels in [T, H, W, 3]."""
     mask = np.abs(frames.astype(np.int16) - np.array(colour)).max(-1) <= NEAR
     area = mask.sum((1, 2))
     y, x = np.indices(mask.shape[1:])
@@ -54,7 +54,8 @@ def moved(frames: np.ndarray, colour: tuple[int, int, int], direction: str) -> d
     gone = not np.isfinite(far)
     obeyed = not gone and far >= LEAST and float(way @ np.array(WAYS[direction])) >= np.cos(np.pi / 4) * far
     return {"dx": None if gone else float(way[0]), "dy": None if gone else float(way[1]),
-            "distance": None if gone else far, "kept": kept, "moved": bool(not gone and far >= LEAST), "obeyed": bool(obeyed)}
+            "distance": None if gone else far, "kept": kept, "moved": bool(not gone and far >= LEAST),
+            "obeyed": bool(obeyed)}
 
 
 def generate(base: str | Path, image: np.ndarray, prompt: str, seeds: list[int], frames: int = 25, steps: int = 25,

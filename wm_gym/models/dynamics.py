@@ -15,9 +15,10 @@ class UNetDynamics(ModelMixin, ConfigMixin, Conditioned):
     """x-prediction of the next latent from the latents of `lags` frames ago, the pinned first one, pose and action.
 
     The next pose is integrated first, p' = p + f(p, a), and conditions the U-Net through FiLM and a projected
-    spatial map, or through other of `WAYS`; those with attention have it in every level but the finest. The output is gated, z' = m * x + (1 - m) * z_t, so that what does not move is copied. Its memory is
-    the stack of the last `context_frames` latents; lags (default: all of them) are the ages that the network looks at:
-    a few old ones let it find again what an arm has hidden for a while.
+    spatial map, or through other of `WAYS`; those with attention have it in every level but the finest. The output is
+    gated, z' = m * x + (1 - m) * z_t, so that what does not move is copied. Its memory is the stack of the last
+    `context_frames` latents; lags (default: all of them) are the ages that the network looks at: a few old ones let it
+    find again what an arm has hidden for a while.
     """
 
     @register_to_config

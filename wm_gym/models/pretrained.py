@@ -55,7 +55,7 @@ def family_of(folder: Path) -> str:
 
 
 class OnBase:
-    """A mixin of modules around a frozen part `pretrained` of a pretrained pipeline: it is read from there, never written.
+    """A mixin of modules around a frozen part `pretrained` of a pipeline, which is read from there and never written.
 
     Only what was added to it is trained, saved and hashed.
     """
@@ -112,7 +112,7 @@ class OnBase:
 
 
 class VideoTokenizer(OnBase, ModelMixin, ConfigMixin):
-    """The interface of `Tokenizer` on a pretrained video autoencoder, each frame by itself; nothing of it is trained."""
+    """The interface of `Tokenizer` on a pretrained video autoencoder, each frame by itself; not trained further."""
 
     frames_at_once = 16
 
@@ -232,7 +232,8 @@ class VideoDynamics(OnBase, ModelMixin, ConfigMixin, Conditioned):
         self._told = torch.cat([told.new_zeros(len(told), frames - 1, told.shape[1]), told[:, None]], 1).flatten(0, 1)
         nothing = noisy.new_zeros(len(noisy), 1, self.pretrained.config.cross_attention_dim)
         times = noisy.new_tensor([6.0, 127.0, 0.02]).expand(len(noisy), -1)  # frames a second - 1, motion, added noise
-        v = self.pretrained(torch.cat([sample, pictures], dim=2), 0.25 * sigma.flatten().log(), nothing, times).sample[:, -1]
+        sample, level = torch.cat([sample, pictures], dim=2), 0.25 * sigma.flatten().log()
+        v = self.pretrained(sample, level, nothing, times).sample[:, -1]
         return norm**2 * x_sigma - sigma * norm * v
 
     def _wan(self, noisy: torch.Tensor, tau: torch.Tensor, context: torch.Tensor, told: torch.Tensor) -> torch.Tensor:

@@ -57,7 +57,8 @@ class DynamicsLoss(nn.Module):
         self.tokenizer = tokenizer.requires_grad_(False)
 
     def forward(self, latents: Tensor, first: Tensor, actions: Tensor, poses: Tensor, tau: Tensor, noise: Tensor,
-                context_noise: Tensor, level: Tensor, dropped: Tensor | None = None) -> tuple[Tensor, dict[str, Tensor]]:
+                context_noise: Tensor, level: Tensor,
+                dropped: Tensor | None = None) -> tuple[Tensor, dict[str, Tensor]]:
         """latents [B, K+n, C, h, w], first [B, C, h, w], actions [B, n, A], poses [B, n+1, P], tau [B];
 
         noise [n, B, C, h, w], context_noise [B, K, C, h, w], level [B], dropped bool [B]: clips told nothing.
