@@ -43,10 +43,11 @@ def base_weights(world: World) -> dict[str, torch.Tensor]:
 
 
 def test_a_training_step_moves_only_the_adapter(base, balls, finetuned):
+    from dataclasses import replace
+
     from wm_gym.data import open_clips
     from wm_gym.training.presets import PRESETS
     from wm_gym.training.trainer import spec_of
-    from dataclasses import replace
 
     sizes = replace(PRESETS["adapter"], **FEW["overrides"])
     new = World.on_base(base, spec_of(open_clips(balls, progress=False), "new"), sizes, "the ball moves")

@@ -13,7 +13,16 @@ import torch
 from torch import nn
 
 from wm_gym.calibration import CALIBRATION_FILE, Calibration
-from wm_gym.models import DiTDynamics, Dynamics, Heads, Tokenizer, Uncertainty, UNetDynamics, VideoDynamics, VideoTokenizer
+from wm_gym.models import (
+    DiTDynamics,
+    Dynamics,
+    Heads,
+    Tokenizer,
+    Uncertainty,
+    UNetDynamics,
+    VideoDynamics,
+    VideoTokenizer,
+)
 from wm_gym.spec import WorldSpec
 from wm_gym.starts import StartBank
 
@@ -84,8 +93,8 @@ class World:
             ("action size of the starts", self.starts.actions.shape[-1], spec.action_dim),
             ("proprioception size of the starts", self.starts.proprioception.shape[-1], spec.proprioception_dim)]
         if spec.guidance_scale != 1 and self.dynamics.null is None:
-            raise ValueError(f"{origin}: spec.yaml asks for a guidance_scale of {spec.guidance_scale}, and the dynamics "
-                             "have no null condition; set it to 1, or train with --set condition_dropout=0.1")
+            raise ValueError(f"{origin}: spec.yaml asks for a guidance_scale of {spec.guidance_scale}, and the "
+                             "dynamics have no null condition; set it to 1, or train with --set condition_dropout=0.1")
         for what, says, has in facts:
             if says != has:
                 raise ValueError(f"{origin}: spec.yaml and the weights disagree on {what}: {says} against {has}; "

@@ -184,7 +184,7 @@ def run_compile(args: argparse.Namespace) -> None:
 def add_push(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("folder", metavar="WORLD|AGENT", help="its folder, or the name of a shipped one")
     parser.add_argument("--to", required=True, metavar="REPO",
-                        help="user/repo on the Hub (log in first: hf auth login), or a new folder, with . or / in front")
+                        help="user/repo on the Hub (log in first: hf auth login), or a new folder, . or / in front")
     parser.add_argument("--private", action="store_true", help="make the repository private where it is new")
 
 

@@ -45,7 +45,8 @@ def train(dataset: str | Path | Sequence[str | Path], out: str | Path, preset: s
     init: a world to go on from (with preset "finetune"), which keeps its networks' sizes and normalisation; a stage
     with 0 updates keeps its weights. One that was trained on video alone learns to follow actions from then on.
     base: a pretrained video pipeline, a folder or a Hub id, on which the world is an adapter (with preset "adapter");
-    prompt: what its text encoder is told, where it has one. action_free: leave out action and proprioception, and train on the video alone. filters: files that `wm-gym data curate` wrote, one for each dataset that has any.
+    prompt: what its text encoder is told, where it has one. action_free: leave out action and proprioception, and
+    train on the video alone. filters: files that `wm-gym data curate` wrote, one for each dataset that has any.
 
     Checkpoints, TensorBoard logs and pictures lie in `<out>.training` (in `<out>.log` once it is done); a killed run
     started again with the same arguments continues there and ends with the uninterrupted run's weights. `overrides`

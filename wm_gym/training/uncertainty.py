@@ -57,7 +57,8 @@ def _roll_out(world, clips: ClipData, segments: Segments, noise: torch.Generator
 
     def encode(rows: np.ndarray) -> Tensor:
         pictures = torch.from_numpy(np.array(clips.frames[rows.reshape(-1)]))
-        latents = [world.tokenizer.encode(to_float(piece).to(device)) for piece in pictures.split(world.tokenizer.frames_at_once)]
+        latents = [world.tokenizer.encode(to_float(piece).to(device))
+                   for piece in pictures.split(world.tokenizer.frames_at_once)]
         return torch.cat(latents).reshape(*rows.shape, *world.spec.latent_shape)
 
     true, first = encode(segments.rows), encode(segments.rows[:, 0])

@@ -1,4 +1,4 @@
-"""How does a world that has only watched begin to act? Its networks, widened for action and pose, do as before at first."""
+"""How does a world that has only watched begin to act? Its networks are widened, and at first do as before."""
 
 from __future__ import annotations
 
