@@ -1,0 +1,78 @@
+"""Do the corrections of real data matter: the lag between actions and video, and angles that wrap? On DROID episodes.
+
+    python benchmarks/corrections.py ../shared/data/droid_lerobot --out runs/corrections
+
+Four worlds a seed: as `wm-gym data curate` finds the data ("as found"), each action moved by a frame either way, and
+angles taken for plain numbers ("not wrapped"). All are asked on their training scenes, each with its own lag.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
+from pathlib import Path
+
+VARIANTS = {"as found": 0, "one frame later": 1, "one frame earlier": -1, "not wrapped": 0}
+SIZES = {"tokenizer_updates": 1500, "pose_updates": 1500, "dynamics_updates": 800, "heads_updates": 0,
+         "uncertainty_updates": 0, "dynamics_batch": 32, "rollout_lengths": (2, 4), "report_every": 10**9}
+HORIZONS = (1, 4, 10)
+
+
+def one(variant: str, seed: int, dataset: str, out: Path) -> dict:
+    """Train a variant and ask it."""
+    import wm_gym.training.trainer
+    import wm_gym.world
+    from wm_gym.data import open_clips
+    from wm_gym.data.selection import Selection, select
+    from wm_gym.engine.torch import TorchEngine
+    from wm_gym.evaluation.control import delta_psnr
+    from wm_gym.evaluation.controls import learned
+    from wm_gym.evaluation.episodes import Episodes
+    from wm_gym.training.segments import split_episodes
+
+    file = out / f"{variant.replace(' ', '-')}-{seed}.json"
+    if file.is_file():
+        return json.loads(file.read_text())
+    if variant == "not wrapped":  # this process makes no other world
+        for module in (wm_gym.world, wm_gym.training.trainer):
+            module.is_angle = lambda name: False
+    plain = open_clips(dataset, size=(64, 96), progress=False)
+    chosen = Selection(plain.meta["dataset_hash"], action_lag=VARIANTS[variant])
+    chosen.save(file.with_suffix(".filter"))
+    folder = wm_gym.training.trainer.train(dataset, file.with_suffix(""), size=(64, 96), seed=seed, overrides=SIZES,
+                                           filters=[file.with_suffix(".filter")], progress=False, cpu=True,
+                                           overwrite=True)
+    world, clips = wm_gym.world.World.from_pretrained(folder), select(plain, chosen)
+    _, held = split_episodes(clips)
+    scenes = select(clips, Selection(clips.meta["dataset_hash"], {int(e): ["held out"] for e in held}))
+    roller, result = learned(world, TorchEngine(world)), {"variant": variant, "seed": seed}
+    for steps in HORIZONS:
+        told = delta_psnr({"w": roller}, Episodes.of(scenes, steps, every=max(2, steps // 2)), world.spec, steps)["w"]
+        result[str(steps)] = {"psnr_true_db": told["psnr_true_db"], "shuffled": told["shuffled"]}
+    file.write_text(json.dumps(result))
+    return result
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("dataset")
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--seeds", type=int, default=2)
+    parser.add_argument("--workers", type=int, default=2)
+    args = parser.parse_args()
+    args.out.mkdir(parents=True, exist_ok=True)
+    os.environ["OMP_NUM_THREADS"] = "1"
+    with ProcessPoolExecutor(args.workers, mp_context=get_context("spawn"), max_tasks_per_child=1) as pool:
+        waiting = [pool.submit(one, variant, seed, args.dataset, args.out) for seed in range(args.seeds)
+                   for variant in VARIANTS]
+        results = [each.result() for each in waiting]
+    from common import write_results
+
+    write_results("corrections", {"worlds": results})
+
+
+if __name__ == "__main__":
+    main()
