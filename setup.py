@@ -65,6 +65,7 @@ EXTRAS = {
     "test": [
         *ONNX, *RLDS, *MINARI, *CURATION, *FINETUNE,
         "tfrecord>=1.14", "crc32c>=2.3",  # an independent reader of TFRecords
+        "tokenizers>=0.20",  # small pretrained models are made up by the tests
         "pytest>=8", "pytest-xdist>=3.6", "pytest-timeout>=2.3", "hypothesis>=6.100", "packaging>=23",
         "setuptools>=70.1",
         "moviepy>=2",  # gymnasium's RecordVideo

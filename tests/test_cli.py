@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import subprocess
 import sys
 
@@ -30,7 +31,7 @@ def test_help_says_what_it_does_and_gives_an_example_that_parses(command, capsys
     status, out, _ = outcome(capsys, *command.name.split(), "--help")
     assert status == 0
     assert command.help.split()[0] in out and "example: wm-gym" in out
-    args = build_parser().parse_args(command.example.split()[1:])
+    args = build_parser().parse_args(shlex.split(command.example)[1:])
     assert args.run is command.run
 
 
