@@ -196,7 +196,7 @@ def plot(cells: list[dict], path: Path) -> None:
     figure, axes = plt.subplots(1, 4, figsize=(15, 4), layout="constrained")
     read = {"followed within 45 degrees": lambda r: r["within_45"]["rate"], "PSNR after 4 steps, dB":
             lambda r: r["psnr_4"]["mean"], "PSNR after 25 steps, dB": lambda r: r["psnr_25"],
-            "error of hand and drawer after 25 steps, cm": lambda r: r["drift_25"]["median_cm"]}
+            "hand and drawer after 25 steps, cm off": lambda r: r["drift_25"]["median_cm"]}
     for axis, (title, value) in zip(axes, read.items()):
         for cell in cells:
             told = cell["cell"]
