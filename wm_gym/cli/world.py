@@ -140,9 +140,13 @@ def run_improve(args: argparse.Namespace) -> None:
 
 def add_calibrate(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("world", metavar="WORLD", help="a world folder; what is measured is written into it")
-    parser.add_argument("dataset", metavar="DATASET", nargs="+",
+    parser.add_argument("dataset", metavar="DATASET", nargs="*",
                         help="recordings that the world was not trained on, as its users will act in it; 1,000 "
                              "episodes make the promised 90 %% good to 2 points")
+    parser.add_argument("--policies", nargs="+", default=[], metavar="AGENT",
+                        help="set the world's success_threshold so that these succeed as often in it as in its twin")
+    parser.add_argument("--episodes", type=positive_int, default=400, metavar="N",
+                        help="matched starts of each of the policies (default: 400)")
     parser.add_argument("--refit", action="store_true",
                         help="first train the world's uncertainty anew on half of the episodes")
     parser.add_argument("--alpha", type=float, default=0.1, help="what is promised holds in 1 - ALPHA (default: 0.1)")
@@ -152,10 +156,21 @@ def add_calibrate(parser: argparse.ArgumentParser) -> None:
 
 def run_calibrate(args: argparse.Namespace) -> None:
     from wm_gym.evaluation.calibrate import calibrate
+    from wm_gym.evaluation.threshold import calibrate_judge
 
-    made = calibrate(args.world, args.dataset, args.refit, args.alpha, args.seed, args.cpu)
-    print(f"calibrated on {made.measured_on}: the error stays below {made.factor:.2f} x the uncertainty in "
-          f"{1 - made.alpha:.0%} of episodes; trust_horizon at a start {made.trust_horizon(0.0)} of {made.steps} steps")
+    if not (args.dataset or args.policies):
+        raise ValueError("nothing to calibrate on: give recordings, --policies AGENT ..., or both")
+    if args.dataset:
+        made = calibrate(args.world, args.dataset, args.refit, args.alpha, args.seed, args.cpu)
+        print(f"calibrated on {made.measured_on}: the error stays below {made.factor:.2f} x the uncertainty in "
+              f"{1 - made.alpha:.0%} of episodes; trust_horizon at a start {made.trust_horizon(0.0)} of {made.steps} "
+              "steps")
+    if args.policies:
+        found = calibrate_judge(args.world, args.policies, args.episodes, args.seed)
+        print(f"success_threshold {found['before']} -> {found['threshold']} on {found['policies']} policies: of what "
+              f"physics fails the world calls {found['was']['optimism']['rate']:.1%} -> "
+              f"{found['now']['optimism']['rate']:.1%} a success, of what succeeds there "
+              f"{found['was']['pessimism']['rate']:.1%} -> {found['now']['pessimism']['rate']:.1%} a failure")
 
 
 def add_compile(parser: argparse.ArgumentParser) -> None:

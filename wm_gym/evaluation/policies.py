@@ -22,7 +22,7 @@ from wm_gym.rl.agent_folder import TENSORS_FILE, Agent, load_agent
 from wm_gym.rl.evaluate import evaluate_matched
 from wm_gym.rl.rollout import make_twin, run_twin, start_seeds
 from wm_gym.rl.statistics import rate
-from wm_gym.spec import WorldSpec
+from wm_gym.spec import SPEC_FILE, WorldSpec
 from wm_gym.world import World, find_world
 
 RESULTS_FILE, PLOT_FILE = "policies.json", "policies.png"
@@ -48,8 +48,8 @@ def evaluate_policies(agents: Sequence[str | Path], out: str | Path, episodes: i
     """
     agents, out = [load_agent(agent) for agent in agents], Path(out)
     _check_distinct([agent.folder for agent in agents])
-    jobs = [_job(agent, str(world or world_of(agent)), out, episodes, seed, options, *of)
-            for of in (("policies", measure), ("nudged", measure_nudged)) for agent in agents]
+    jobs = [policy_job(agent, str(world or world_of(agent)), out / of, episodes, seed, options, function)
+            for of, function in (("policies", measure), ("nudged", measure_nudged)) for agent in agents]
     found = run_jobs(jobs, workers, ray, progress)
     rows = [row | {"nudged": nudged["success"]} for row, nudged in zip(found, found[len(agents):])]
     groups = {name: [row for row in rows if name in ("all", row["world_name"])]
@@ -155,10 +155,11 @@ def _check_weights(agent: str, world: str, policy_weights: str, world_weights: s
             raise ValueError(f"the weights of {what} on {platform.node()} are {here}, not {asked}; copy them there")
 
 
-def _job(agent: Agent, world: str, out: Path, episodes: int, seed: int, options: dict[str, Any], kept_in: str,
-         function: Callable) -> Job:
+def policy_job(agent: Agent, world: str, out: Path, episodes: int, seed: int, options: dict[str, Any],
+               function: Callable) -> Job:
+    """A job that measures an agent: `measure` or `measure_nudged`, kept in OUT/<name>.json."""
     world = str(Path(world).resolve()) if Path(world).is_dir() else world  # a worker's working folder is another
-    return Job(out / kept_in / f"{agent.name}.json", f"{__name__}:{function.__name__}", {
+    return Job(out / f"{agent.name}.json", f"{__name__}:{function.__name__}", {
         "agent": str(agent.folder.resolve()), "world": world, "episodes": episodes, "seed": seed, "options": options,
         "policy_weights": _policy_digest(agent.folder), "world_weights": _world_digest(world)})
 
@@ -168,7 +169,8 @@ def _policy_digest(folder: str | Path) -> str:
 
 
 def _world_digest(world: str) -> str:
-    return _digest(sorted(find_world(world).rglob("*.safetensors")))
+    folder = find_world(world)
+    return _digest([folder / SPEC_FILE, *sorted(folder.rglob("*.safetensors"))])
 
 
 def _digest(files: list[Path]) -> str:

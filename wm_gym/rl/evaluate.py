@@ -74,7 +74,7 @@ def evaluate_agent(agent: Agent | str | Path, env_id: str, episodes: int = 100, 
 def evaluate_matched(agent: Agent | str | Path, world: World | str | Path, twin_id: str | None = None,
                      episodes: int = 400, seed: int = 0, *, deterministic: bool = True,
                      baselines: tuple[str, ...] = BASELINES, baseline_episodes: int | None = None,
-                     workers: int | None = None, progress: bool = True, **engine: str) -> dict[str, Any]:
+                     workers: int | None = None, progress: bool = True, **engine) -> dict[str, Any]:
     """The same policy from the same starts in a learned world and in its physics twin.
 
     Episode i begins where the twin does with a seed of (seed, i); the world begins from the twin's picture and
@@ -82,7 +82,7 @@ def evaluate_matched(agent: Agent | str | Path, world: World | str | Path, twin_
     succeeds if its environment says so (the world's learned head, the twin's distance) within the twin's horizon.
 
     baselines: "random" and "no-op", in the twin from the same starts (baseline_episodes of them, default all).
-    workers: processes for the twin (0: this one). engine: backend, device and precision of `make_engine`. Returns
+    workers: processes for the twin (0: this one). engine: of `run_world`. Returns
     success rates with Wilson's 95 % intervals, their paired difference, the 2x2 table, optimism and pessimism, and
     lists an episode each.
     """
@@ -127,6 +127,7 @@ def evaluate_matched(agent: Agent | str | Path, world: World | str | Path, twin_
             "world_reward": [round(o.reward, 4) for o in imagined],
             "physics_reward": [round(o.reward, 4) for o in outcomes],
             "world_uncertainty": [round(o.uncertainty, 5) for o in imagined],
+            "world_probability": [o.probability for o in imagined],
         },
     }
 

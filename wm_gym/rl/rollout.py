@@ -37,7 +37,8 @@ class Outcome:
     steps: int
     reward: float
     uncertainty: float = 0.0
-    """The largest of any step, in a learned world."""
+    probability: float = 0.0
+    """The largest uncertainty and success probability of any step, in a learned world."""
 
 
 class Actor:
@@ -158,7 +159,7 @@ def run_world(policy: Agent | str, world: World, starts: list[Start], horizon: i
               progress=lambda: None, **engine: str) -> list[Outcome]:
     """One episode a start in the learned world, up to 100 at a time; calls progress() as each one ends.
 
-    engine: backend, device and precision of `make_engine`.
+    engine: backend, device and precision of `make_engine`, or other options of `WorldCore`.
     """
     outcomes: list[Outcome] = []
     for first in range(0, len(starts), WORLD_BATCH):
@@ -173,7 +174,7 @@ def _run_batch(policy, world, starts, horizon, deterministic, progress, **engine
     core.reset(seeds=[s.seed for s in starts], options=[world_options(world, s) for s in starts])
     actor = Actor(policy, core.single_action_space, deterministic, starts[0].seed)
     success, active = np.zeros(n, bool), np.ones(n, bool)
-    steps, total, doubt = np.zeros(n, np.int64), np.zeros(n), np.zeros(n)
+    steps, total, doubt, sure = np.zeros(n, np.int64), np.zeros(n), np.zeros(n), np.zeros(n)
     while active.any():
         actions = actor.act(core.observation())
         actions[~active] = 0
@@ -181,12 +182,13 @@ def _run_batch(policy, world, starts, horizon, deterministic, progress, **engine
         info = core.info()
         success |= info["is_success"] & active
         doubt = np.maximum(doubt, np.where(active, info["uncertainty"], 0))
+        sure = np.maximum(sure, np.where(active, info["success_probability"], 0))
         steps, total = steps + active, total + reward
         over = (terminated | truncated) & active
         active &= ~over
         for _ in range(int(over.sum())):
             progress()
-    return [Outcome(bool(s), int(t), float(r), float(d)) for s, t, r, d in zip(success, steps, total, doubt)]
+    return [Outcome(bool(s), int(t), *map(float, rest)) for s, t, *rest in zip(success, steps, total, doubt, sure)]
 
 
 def endless_core(world: World | str | Path, policy: Agent | str, **engine: str) -> WorldCore:
