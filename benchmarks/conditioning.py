@@ -43,12 +43,7 @@ class Cell:
 
 def prepare(dataset: str, held: str, out: Path) -> None:
     """What all cells share: tokenizer, latents, pose network and the reader of states."""
-    import gymnasium as gym
-    from safetensors.torch import save_file
-
     from wm_gym.data import open_clips
-    from wm_gym.evaluation.state_decoder import fit_state_decoder
-    from wm_gym.physics.tracked import tracked_by
     from wm_gym.training.presets import PRESETS
     from wm_gym.training.segments import split_episodes
     from wm_gym.training.stages import encode_all, train_pose, train_tokenizer
@@ -59,14 +54,27 @@ def prepare(dataset: str, held: str, out: Path) -> None:
     train_tokenizer(run, world, clips, median_frame(clips, 0))
     encode_all(run, world.tokenizer, clips, world.spec.latent_shape)
     train_pose(run, world, clips, split_episodes(clips)[0])
-    if not (out / "reader.safetensors").is_file():
-        tracked = tracked_by(gym.make(clips.meta["env_id"], render_mode="rgb_array"))
-        apart = open_clips(held)
-        told, seen = (tracked.states(some)[:, :tracked.read] for some in (clips, apart))
-        made = fit_state_decoder(clips.frames, told, apart.frames[::50], seen[::50], views=world.tokenizer.round_trip)
-        print(f"reader: median error {100 * made.median_error:.2f} cm")
-        save_file({k: v.contiguous() for k, v in made.decoder.state_dict().items()}, out / "reader.safetensors")
+    fit_reader(clips, held, world.tokenizer, out)
     (out / "shared" / "ready").touch()
+
+
+def fit_reader(clips, held: str, tokenizer, out: Path) -> None:
+    """Learn to read states off frames, as `ask` does; made once."""
+    import gymnasium as gym
+    from safetensors.torch import save_file
+
+    from wm_gym.data import open_clips
+    from wm_gym.evaluation.state_decoder import fit_state_decoder
+    from wm_gym.physics.tracked import tracked_by
+
+    if (out / "reader.safetensors").is_file():
+        return
+    tracked = tracked_by(gym.make(clips.meta["env_id"], render_mode="rgb_array"))
+    apart = open_clips(held)
+    told, seen = (tracked.states(some)[:, :tracked.read] for some in (clips, apart))
+    made = fit_state_decoder(clips.frames, told, apart.frames[::50], seen[::50], views=tokenizer.round_trip)
+    print(f"reader: median error {100 * made.median_error:.2f} cm")
+    save_file({k: v.contiguous() for k, v in made.decoder.state_dict().items()}, out / "reader.safetensors")
 
 
 def new_world(clips, sizes, seed: int):

@@ -2,8 +2,9 @@
 
     python benchmarks/corrections.py ../shared/data/droid_lerobot --out runs/corrections
 
-Four worlds a seed: as `wm-gym data curate` finds the data ("as found"), each action moved by a frame either way, and
-angles taken for plain numbers ("not wrapped"). All are asked on their training scenes, each with its own lag.
+Four worlds a seed, on one tokenizer: as `wm-gym data curate` finds the data ("as found"), each action moved by a frame
+either way, and angles taken for plain numbers ("not wrapped"). All are asked on their training scenes, each with its own
+lag.
 """
 
 from __future__ import annotations
@@ -16,14 +17,17 @@ from multiprocessing import get_context
 from pathlib import Path
 
 VARIANTS = {"as found": 0, "one frame later": 1, "one frame earlier": -1, "not wrapped": 0}
-SIZES = {"tokenizer_updates": 1500, "pose_updates": 1500, "dynamics_updates": 800, "heads_updates": 0,
-         "uncertainty_updates": 0, "dynamics_batch": 32, "rollout_lengths": (2, 4), "report_every": 10**9}
+SIZES = {"pose_updates": 1500, "dynamics_updates": 800, "heads_updates": 0, "uncertainty_updates": 0,
+         "dynamics_batch": 32, "rollout_lengths": (2, 4), "report_every": 10**9}
+FIRST = {"tokenizer_updates": 1500, "dynamics_updates": 0}
+FRAME_SIZE = (64, 96)
 HORIZONS = (1, 4, 10)
 
 
 def one(variant: str, seed: int, dataset: str, out: Path) -> dict:
     """Train a variant and ask it."""
     import wm_gym.training.trainer
+    import wm_gym.training.widen
     import wm_gym.world
     from wm_gym.data import open_clips
     from wm_gym.data.selection import Selection, select
@@ -37,14 +41,14 @@ def one(variant: str, seed: int, dataset: str, out: Path) -> dict:
     if file.is_file():
         return json.loads(file.read_text())
     if variant == "not wrapped":  # this process makes no other world
-        for module in (wm_gym.world, wm_gym.training.trainer):
+        for module in (wm_gym.world, wm_gym.training.trainer, wm_gym.training.widen):
             module.is_angle = lambda name: False
-    plain = open_clips(dataset, size=(64, 96), progress=False)
+    plain = open_clips(dataset, size=FRAME_SIZE, progress=False)
     chosen = Selection(plain.meta["dataset_hash"], action_lag=VARIANTS[variant])
     chosen.save(file.with_suffix(".filter"))
-    folder = wm_gym.training.trainer.train(dataset, file.with_suffix(""), size=(64, 96), seed=seed, overrides=SIZES,
-                                           filters=[file.with_suffix(".filter")], progress=False, cpu=True,
-                                           overwrite=True)
+    folder = wm_gym.training.trainer.train(
+        dataset, file.with_suffix(""), size=FRAME_SIZE, seed=seed, overrides=SIZES | {"tokenizer_updates": 0},
+        init=out / "frames", filters=[file.with_suffix(".filter")], progress=False, cpu=True, overwrite=True)
     world, clips = wm_gym.world.World.from_pretrained(folder), select(plain, chosen)
     _, held = split_episodes(clips)
     scenes = select(clips, Selection(clips.meta["dataset_hash"], {int(e): ["held out"] for e in held}))
@@ -64,6 +68,10 @@ def main() -> None:
     parser.add_argument("--workers", type=int, default=2)
     args = parser.parse_args()
     args.out.mkdir(parents=True, exist_ok=True)
+    if not (args.out / "frames" / "spec.yaml").is_file():  # a tokenizer, and dynamics that have learned nothing
+        from wm_gym.training import train
+
+        train(args.dataset, args.out / "frames", size=FRAME_SIZE, overrides=SIZES | FIRST, action_free=True, cpu=True)
     os.environ["OMP_NUM_THREADS"] = "1"
     with ProcessPoolExecutor(args.workers, mp_context=get_context("spawn"), max_tasks_per_child=1) as pool:
         waiting = [pool.submit(one, variant, seed, args.dataset, args.out) for seed in range(args.seeds)

@@ -2,8 +2,10 @@
 
     wm-gym record wm_gym/PushPyBullet-v0 --episodes 1500 --seed 200 --out data/push-mix
     python benchmarks/directive.py filter data/push-mix --out runs/no-left.json
-    wm-gym train data/push-mix --filter runs/no-left.json --out runs/no-left --set dynamics_updates=3000
-    wm-gym train data/push-mix --out runs/all-ways --set dynamics_updates=3000
+    S="--set tokenizer_updates=1500 --set pose_updates=3000 --set dynamics_updates=3000 --set dynamics_batch=32
+       --set heads_updates=0 --set uncertainty_updates=0"
+    wm-gym train data/push-mix --filter runs/no-left.json --out runs/no-left $S
+    wm-gym train data/push-mix --out runs/all-ways $S
     python benchmarks/directive.py measure runs/no-left runs/all-ways Push-v0
 
 The foot begins beside the block and is told to go left (and, from the other side, right) at full speed. A push counts

@@ -1,10 +1,11 @@
 """What are labels worth after pretraining on video alone? Worlds from 1, 10 and 100 % of them, on Drawer.
 
-    python benchmarks/labels.py data/drawer-mix data/drawer-held --shared runs/conditioning --out runs/labels
+    wm-gym record wm_gym/DrawerPyBullet-v0 --episodes 1000 --seed 100 --out data/drawer-mix
+    wm-gym record wm_gym/DrawerPyBullet-v0 --episodes 200 --seed 900 --out data/drawer-held
+    python benchmarks/labels.py data/drawer-mix data/drawer-held --out runs/labels
 
 "scratch" sees the labelled episodes only; "tokenizer" also has the tokenizer of the pretrained world; "pretrained" goes
-on from that world, which has watched all episodes without their actions. --shared: a folder of conditioning.py, for its
-reader of states.
+on from that world, which has watched all episodes without their actions.
 """
 
 from __future__ import annotations
@@ -17,12 +18,12 @@ from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
 from pathlib import Path
 
-from conditioning import ask
+from conditioning import ask, fit_reader
 
 FRACTIONS = (0.01, 0.1, 1.0)
 WAYS = ("scratch", "tokenizer", "pretrained")
 SIZES = {"dynamics_batch": 32, "rollout_lengths": (2, 4, 8), "heads_updates": 0, "uncertainty_updates": 0,
-         "report_every": 10**9, "tokenizer_updates": 2000, "pose_updates": 1500}
+         "report_every": 10**9, "tokenizer_updates": 1200, "pose_updates": 1500}
 
 
 def one(way: str, fraction: float, seed: int, args: argparse.Namespace) -> dict:
@@ -47,7 +48,7 @@ def one(way: str, fraction: float, seed: int, args: argparse.Namespace) -> dict:
     world = train(args.dataset, args.out / f"{way}-{fraction}-{seed}", overrides=sizes, seed=seed, init=init,
                   filters=[file.with_suffix(".filter")], progress=False, cpu=True, overwrite=True)
     result = {"way": way, "fraction": fraction, "episodes": len(clips) - len(left_out), "seed": seed,
-              **ask(World.from_pretrained(world), args.held, args.shared, 1.0)}
+              **ask(World.from_pretrained(world), args.held, args.out, 1.0)}
     file.write_text(json.dumps(result))
     shutil.rmtree(world)
     return result
@@ -68,14 +69,13 @@ def watch(args: argparse.Namespace) -> None:
     new = World.from_config(world.spec, PRESETS["small"], 1, world.starts)
     new.tokenizer.load_state_dict(world.tokenizer.state_dict())
     new.save_pretrained(args.out / "untrained")
-    open_clips(args.held)
+    fit_reader(open_clips(args.dataset), args.held, world.tokenizer, args.out)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("dataset")
     parser.add_argument("held")
-    parser.add_argument("--shared", type=Path, required=True)
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--updates", type=int, default=1000, help="of the dynamics with labels (default: 1000)")
     parser.add_argument("--watch-updates", type=int, default=2000, help="without (default: 2000)")

@@ -1,0 +1,106 @@
+"""Is a dataset that does not fit into memory read fast enough to train on? Linux, as root (a memory cgroup).
+
+    wm-gym record wm_gym/PushPyBullet-v0 --episodes 3000 --out data/push
+    python benchmarks/reading.py data/push --gigabytes 1.2
+
+The process that trains may use so much memory, page cache included; the dataset's decoded frames must be larger. Per
+stage of a training: the samples a second that its updates take, and those that its own batches give when nothing is
+done with them.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+
+UPDATES, READS = 30, 300
+STAGES = ("tokenizer", "dynamics", "heads")
+
+
+@contextmanager
+def limited(memory: int):
+    """A memory cgroup with a limit in bytes; yields its folder."""
+    old = Path("/sys/fs/cgroup/memory")
+    folder = (old if old.is_dir() else Path("/sys/fs/cgroup")) / f"wm-gym-{os.getpid()}"
+    folder.mkdir()
+    try:
+        (folder / ("memory.limit_in_bytes" if old.is_dir() else "memory.max")).write_text(str(memory))
+        yield folder
+    finally:
+        folder.rmdir()
+
+
+def inside(dataset: str, out: Path) -> None:
+    """What the limited process does: each stage reads its batches, then trains on them."""
+    import torch
+
+    from wm_gym.data import open_clips
+    from wm_gym.training import stages, trainer
+    from wm_gym.training.presets import PRESETS
+    from wm_gym.training.segments import update_generators
+    from wm_gym.world import World
+
+    torch.set_num_threads(1)
+    sizes = replace(PRESETS["small"], **{f"{stage}_updates": UPDATES for stage in STAGES})
+    clips, run = open_clips(dataset, progress=False), trainer.begin_run(out, sizes, 0, cpu=True, progress=False)
+    world = World.from_config(trainer.spec_of(clips, "Reading-v0"), sizes, 0)
+    trainer.fit_statistics(world, clips)
+    found, fit = {}, stages.fit
+
+    def timed(run, stage, module, updates, batch, *rest, **named):
+        def samples_a_second(work, count):
+            began = time.monotonic()
+            work(count)
+            return sizes.dynamics_batch * count / (time.monotonic() - began)
+
+        def read(count):
+            for update in range(count):
+                for value in batch(*update_generators(1, 0, update), update).values():
+                    value.sum()
+
+        reads = samples_a_second(read, READS)
+        trains = samples_a_second(lambda n: fit(run, stage, module, n, batch, *rest, **named), updates)
+        found[stage] = {"read": round(reads), "trained": round(trains), "ratio": round(reads / trains, 1)}
+
+    stages.fit = timed
+    trained, held = trainer.split_episodes(clips)
+    background = trainer.median_frame(clips, 0)
+    stages.train_tokenizer(run, world, clips, background)
+    latents = stages.encode_all(run, world.tokenizer, clips, world.spec.latent_shape)
+    stages.train_dynamics(run, world, clips, latents, trained, held, background)
+    stages.train_heads(run, world, clips, latents, trained)
+    from common import write_results
+
+    write_results("reading", {
+        "frames": len(clips.frames), "frames_gigabytes": clips.frames.nbytes / 1e9,
+        "memory_limit_gigabytes": float(os.environ["WM_GYM_MEMORY_LIMIT"]) / 1e9,
+        "peak_resident_gigabytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e9,
+        "samples_a_second": found})
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("dataset")
+    parser.add_argument("--gigabytes", type=float, default=1.2, help="of memory for the process (default: 1.2)")
+    parser.add_argument("--inside", type=Path, help=argparse.SUPPRESS)
+    args = parser.parse_args()
+    if args.inside:
+        return inside(args.dataset, args.inside)
+    memory = int(args.gigabytes * 1e9)
+    with limited(memory) as group, tempfile.TemporaryDirectory() as scratch:
+        command = [sys.executable, __file__, args.dataset, "--inside", f"{scratch}/run"]
+        environment = os.environ | {"WM_GYM_CACHE": f"{scratch}/cache", "WM_GYM_MEMORY_LIMIT": str(memory)}
+        subprocess.run(command, check=True, env=environment,
+                       preexec_fn=lambda: (group / "cgroup.procs").write_text(str(os.getpid())))
+
+
+if __name__ == "__main__":
+    main()
