@@ -12,6 +12,7 @@ from wm_gym.engine import KNOWN, make_engine
 from wm_gym.engine.artefacts import artefact
 from wm_gym.engine.base import step_inputs
 from wm_gym.engine.onnx import step_names
+from wm_gym.engine.openvino import OpenVINOEngine
 
 BATCH = 3
 
@@ -40,6 +41,8 @@ def test_a_step_is_within_1e_4_of_eager(dynamics, backend, decode):
 
 
 def test_bf16_stays_near():
+    if OpenVINOEngine.best_precision() != "bf16":
+        pytest.skip("OpenVINO rounds nothing on a CPU that does not compute in bf16")
     world = make_world()
     exact, rounded = one_step(world, "openvino"), one_step(world, "openvino", precision="bf16")
     difference = np.abs(exact["latent"] - rounded["latent"])
