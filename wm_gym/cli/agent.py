@@ -71,6 +71,33 @@ def run_agent_clone(args: argparse.Namespace) -> None:
     print(f"cloned: {out}\nnext: wm-gym agent evaluate {out} --env {args.env} --episodes 100")
 
 
+def add_agent_plan(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("world", metavar="WORLD", help="a world folder, a Hub id, or the name of a shipped one")
+    parser.add_argument("--out", required=True, metavar="DIR", help="the agent folder to write")
+    parser.add_argument("--method", choices=("cem", "mppi"), default="cem", help="(default: cem)")
+    for name, default, what in (("horizon", 12, "steps that are looked ahead"),
+                                ("candidates", 64, "sequences of actions that are tried at a time"),
+                                ("iterations", 3, "times that they are tried"),
+                                ("hold", 3, "steps that an action of a sequence is held")):
+        parser.add_argument(f"--{name}", type=positive_int, default=default, metavar="N",
+                            help=f"{what} (default: {default})")
+    parser.add_argument("--uncertainty-penalty", type=float, default=0.0, metavar="L",
+                        help="taken off the reward per unit of the world's uncertainty (default: 0)")
+    parser.add_argument("--goal", default=None, metavar="IMAGE",
+                        help="a picture of the world's size to come near to, instead of the world's reward")
+    parser.add_argument("--seed", type=int, default=0, help="(default: 0)")
+
+
+def run_agent_plan(args: argparse.Namespace) -> None:
+    from wm_gym.rl.planner import save_planner
+    from wm_gym.rl.planning import Search
+
+    search = Search(args.method, args.horizon, args.candidates, args.iterations, min(8, args.candidates), args.hold)
+    out = save_planner(args.world, args.out, search, uncertainty_penalty=args.uncertainty_penalty, goal=args.goal,
+                       seed=args.seed)
+    print(f"written: {out}\nnext: wm-gym agent evaluate {out} --env wm_gym/Push-v0 --episodes 20")
+
+
 def add_agent_evaluate(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("agent", metavar="AGENT", help="an agent folder, or the name of one in agents/")
     parser.add_argument("--env", required=True, metavar="ENV_ID",
@@ -138,6 +165,9 @@ COMMANDS = (
     Command("agent clone", "train a policy to repeat a dataset's actions (behaviour cloning)",
             "wm-gym agent clone expert-data --env wm_gym/ReachPyBullet-v0 --out my-clone",
             add_agent_clone, run_agent_clone),
+    Command("agent plan", "make an agent that plans in a world at every step instead of having learned",
+            "wm-gym agent plan Push-v0 --out my-planner",
+            add_agent_plan, run_agent_plan),
     Command("agent evaluate", "measure a policy, in a learned world and in its physics twin from the same starts",
             "wm-gym agent evaluate my-agent --env wm_gym/Reach-v0 --episodes 100",
             add_agent_evaluate, run_agent_evaluate),

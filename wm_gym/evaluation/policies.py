@@ -18,7 +18,7 @@ from wm_gym.files import write_json
 from wm_gym.page import GREY, axes
 from wm_gym.physics.tracked import Lacking
 from wm_gym.registration import NAMESPACE, catalogue_folders, find_spec, physics_twin
-from wm_gym.rl.agent_folder import TENSORS_FILE, Agent, load_agent
+from wm_gym.rl.agent_folder import CONFIG_FILE, TENSORS_FILE, Agent, load_agent
 from wm_gym.rl.evaluate import evaluate_matched
 from wm_gym.rl.rollout import make_twin, run_twin, start_seeds
 from wm_gym.rl.statistics import rate
@@ -165,7 +165,12 @@ def policy_job(agent: Agent, world: str, out: Path, episodes: int, seed: int, op
 
 
 def _policy_digest(folder: str | Path) -> str:
-    return _digest([Path(folder) / TENSORS_FILE])
+    return _digest([_policy_file(folder)])
+
+
+def _policy_file(folder: str | Path) -> Path:
+    """What an agent is told from others by: its tensors, or a planner's config."""
+    return next(file for name in (TENSORS_FILE, CONFIG_FILE) if (file := Path(folder) / name).is_file())
 
 
 def _world_digest(world: str) -> str:
@@ -231,7 +236,7 @@ def _outcomes(rows: list[dict[str, Any]], side: str) -> np.ndarray:
 def _check_distinct(folders: list[Path]) -> None:
     seen: dict[Any, Path] = {}
     for folder in folders:
-        for key, what in ((folder.name, "the same name"), ((folder / TENSORS_FILE).read_bytes(), "the same weights")):
+        for key, what in ((folder.name, "the same name"), (_policy_file(folder).read_bytes(), "the same weights")):
             if key in seen:
                 raise ValueError(f"{folder} and {seen[key]} have {what}; a unit is an independently trained policy")
             seen[key] = folder

@@ -33,7 +33,7 @@ from wm_gym.registration import find_spec
 from wm_gym.rl.recipe import algorithm, decode_policy_kwargs, encode_policy_kwargs, env_wrapper, hyperparameters
 
 CONFIG_FILE, TENSORS_FILE = "config.yml", "policy.safetensors"
-FORMAT_VERSION = 1
+FORMAT_VERSION, PLANNER = 1, "planner"
 PICKLES = (".zip", ".pkl", ".pickle", ".pt", ".pth", ".bin", ".ckpt")
 
 
@@ -87,7 +87,11 @@ class Agent:
 
     def act(self, observation, deterministic: bool = True) -> np.ndarray:
         """Actions [B, A] (or [B]) for observations with a leading batch axis; clipped to the action space."""
-        return self.policy.predict(observation, deterministic=deterministic)[0]
+        return self.predict(observation, deterministic=deterministic)[0]
+
+    def predict(self, observation, state=None, deterministic: bool = True, active: np.ndarray | None = None) -> tuple:
+        """The same, and the state to pass with the next observations; active bool [B]: whose actions are of use."""
+        return self.policy.predict(observation, state=state, deterministic=deterministic)
 
     def to_sb3(self, env) -> BaseAlgorithm:
         """The Stable-Baselines3 model with these weights on an environment: train on, or export: `.save("x.zip")`."""
@@ -140,7 +144,12 @@ def load_agent(source: str | Path | Agent, device: str = "cpu", allow_pickle: bo
     folder = find_agent(source)
     if folder.is_file():
         return _load_pickle(folder, device, allow_pickle)
-    if not (folder / CONFIG_FILE).is_file() or not (folder / TENSORS_FILE).is_file():
+    config = _read_config(folder)
+    if config and config.get("algo") == PLANNER:
+        from wm_gym.rl.planner import load_planner
+
+        return load_planner(folder, config, device)
+    if config is None or not (folder / TENSORS_FILE).is_file():
         pickles = sorted(p for p in folder.iterdir() if p.suffix in PICKLES)
         if pickles:
             return _load_pickle(pickles[0], device, allow_pickle)
@@ -149,11 +158,9 @@ def load_agent(source: str | Path | Agent, device: str = "cpu", allow_pickle: bo
             "train one with `wm-gym agent train ppo --env wm_gym/Reach-v0 --out DIR`"
         )
     try:
-        config = yaml.safe_load((folder / CONFIG_FILE).read_text())
         policy = build_policy(config)
-    except (KeyError, TypeError, yaml.YAMLError) as error:
-        raise ValueError(
-            f"{folder / CONFIG_FILE} is damaged ({error!r}); train the agent again or copy it back") from error
+    except (KeyError, TypeError) as error:
+        raise _damaged(folder, error) from error
     try:
         tensors = load_file(folder / TENSORS_FILE)
         if set(tensors) != set(distinct_tensors(policy)):
@@ -167,6 +174,23 @@ def load_agent(source: str | Path | Agent, device: str = "cpu", allow_pickle: bo
     policy.to(device)
     policy.set_training_mode(False)
     return Agent(policy, config, folder)
+
+
+def _read_config(folder: Path) -> dict[str, Any] | None:
+    """config.yml; None where there is none."""
+    if not (folder / CONFIG_FILE).is_file():
+        return None
+    try:
+        config = yaml.safe_load((folder / CONFIG_FILE).read_text())
+    except yaml.YAMLError as error:
+        raise _damaged(folder, error) from error
+    if not isinstance(config, dict):
+        raise _damaged(folder, TypeError(f"{type(config).__name__} instead of a mapping"))
+    return config
+
+
+def _damaged(folder: Path, error: Exception) -> ValueError:
+    return ValueError(f"{folder / CONFIG_FILE} is damaged ({error!r}); train the agent again or copy it back")
 
 
 def build_policy(config: dict[str, Any]) -> BasePolicy:

@@ -25,6 +25,8 @@ def write_card(folder: str | Path) -> Path:
 
 def card_text(name: str, config: dict[str, Any], results: dict[str, Any] | None) -> str:
     """The card as Markdown; says "not measured" where nothing was."""
+    if config["algo"] == "planner":
+        return _planner_text(name, config, results)
     front = yaml.safe_dump(_metadata(config, results), sort_keys=False).strip()
     env_id, algo = config["env_id"], config["algo"].upper()
     where = "the learned world" if config.get("learned") else "the environment"
@@ -86,11 +88,34 @@ Trained {config['trained_with'].get('date', '')} with {versions}{at_a_time}.
 """
 
 
-def _metadata(config: dict, results: dict | None) -> dict:
-    """Front matter as the Hub reads it for Stable-Baselines3 models."""
-    tags = [config["env_id"], "deep-reinforcement-learning", "reinforcement-learning", "stable-baselines3",
-            "world-model", "wm-gym"]
-    metadata: dict[str, Any] = {"library_name": "stable-baselines3", "tags": tags}
+def _planner_text(name: str, config: dict[str, Any], results: dict[str, Any] | None) -> str:
+    """The card of an agent that plans."""
+    front = yaml.safe_dump(_metadata(config, results, "wm-gym"), sort_keys=False).strip()
+    search, world = config["search"], f"`{config['env_id']}`{_kwargs(config)}"
+    return f"""---
+{front}
+---
+
+# {name}
+
+Plans in the learned world {world} at every step, from pictures alone: {search['method'].upper()},
+{search['candidates']} sequences of {search['horizon']} actions, {search['iterations']} times. No weights of its own.
+
+## Measured
+
+{_measured(results, name, config['env_id'])}
+
+```yaml
+{yaml.safe_dump({key: config[key] for key in ('search', 'uncertainty_penalty', 'seed')}, sort_keys=False).strip()}
+```
+"""
+
+
+def _metadata(config: dict, results: dict | None, library: str = "stable-baselines3") -> dict:
+    """Front matter as the Hub reads it for models of a library, first of all Stable-Baselines3."""
+    tags = [config["env_id"], *(["deep-reinforcement-learning"] if library == "stable-baselines3" else []),
+            "reinforcement-learning", *dict.fromkeys([library, "world-model", "wm-gym"])]
+    metadata: dict[str, Any] = {"library_name": library, "tags": tags}
     rows = []
     if results and "table" in results:
         rows = [(results["twin_id"], results["physics"]), (results["world_name"], results["world"])]

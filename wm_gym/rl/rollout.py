@@ -57,16 +57,17 @@ class Actor:
                 raise ValueError(f"the agent acts in {policy.policy.action_space}, this environment in {space}; "
                                  "evaluate it in the environment that it was trained for, or in its twin")
         self.stack: list | None = None
+        self.state: tuple | None = None
 
-    def act(self, observation) -> np.ndarray:
-        """float32 [B, A] for observations [B, ...] (a dict of them)."""
+    def act(self, observation, active: np.ndarray | None = None) -> np.ndarray:
+        """float32 [B, A] for observations [B, ...] (a dict of them); active bool [B]: whose actions are of use."""
         if not isinstance(self.policy, Agent):
             batch = len(next(iter(observation.values())) if isinstance(observation, dict) else observation)
             shape = (batch, *self.space.shape)
             if self.policy == "no-op":
                 return np.clip(np.zeros(shape, np.float32), self.space.low, self.space.high)
             return self.rng.uniform(self.space.low, self.space.high, shape).astype(np.float32)
-        action = self.policy.act(self._stacked(observation), self.deterministic)
+        action, self.state = self.policy.predict(self._stacked(observation), self.state, self.deterministic, active)
         return action.astype(np.float32) if self.table is None else self.table[action]
 
     def _stacked(self, observation):
@@ -176,7 +177,7 @@ def _run_batch(policy, world, starts, horizon, deterministic, progress, **engine
     success, active = np.zeros(n, bool), np.ones(n, bool)
     steps, total, doubt, sure = np.zeros(n, np.int64), np.zeros(n), np.zeros(n), np.zeros(n)
     while active.any():
-        actions = actor.act(core.observation())
+        actions = actor.act(core.observation(), active)
         actions[~active] = 0
         reward, terminated, truncated = core.step(actions, active)
         info = core.info()

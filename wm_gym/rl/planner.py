@@ -1,0 +1,169 @@
+"""How does one act by planning in a world? From pictures alone, anew at every step, as an agent like any other."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import yaml
+from PIL import Image, UnidentifiedImageError
+
+from wm_gym import spaces
+from wm_gym.registration import NAMESPACE, catalogue_folders
+from wm_gym.rl.agent_folder import CONFIG_FILE, FORMAT_VERSION, PLANNER, Agent
+from wm_gym.rl.card import write_card
+from wm_gym.rl.planning import Search
+from wm_gym.shared import load_engine, load_world
+from wm_gym.world import World, find_world
+
+GOAL_FILE = "goal.png"
+DISCOUNT = 0.98  # a step: of two ways to the same reward the shorter one
+
+
+class WorldPlanner:
+    """A policy that searches for actions in a learned world (model-predictive control); Stable-Baselines3's `predict`.
+
+    It sees frames uint8 [H, W, 3], keeps as many as the world remembers, and scores a sequence of actions by what the
+    world predicts from there: the discounted sum of reward - uncertainty_penalty * uncertainty until success, or, with
+    `goal` (a picture uint8 [H, W, 3]), minus the distance of the latents to the picture's (root mean square). The first
+    action of the best sequence is taken, the rest is where the next search begins (receding horizon). Actions follow
+    from the frames and `seed` alone. backend, device, precision: the engine's. ValueError for a picture of another
+    size.
+    """
+
+    def __init__(self, world: World | str | Path, search: Search | None = None, *, uncertainty_penalty: float = 0.0,
+                 goal: np.ndarray | None = None, seed: int = 0, backend: str = "auto", device: str = "auto",
+                 precision: str = "auto"):
+        self.world, self.search = load_world(world), search or Search()
+        spec = self.world.spec
+        self.engine = load_engine(self.world, backend, device, False, precision)
+        self.observation_space = spaces.pixels_space(*spec.frame_size)
+        self.action_space = spaces.action_space(spec.action_low, spec.action_high)
+        if not 0 <= uncertainty_penalty < np.inf:
+            raise ValueError(f"uncertainty_penalty is {uncertainty_penalty}, expected a finite number >= 0")
+        self.uncertainty_penalty, self.seed, self.goal = uncertainty_penalty, seed, None
+        if goal is not None:
+            if goal.shape != self.observation_space.shape or goal.dtype != np.uint8:
+                raise ValueError(f"the goal picture is {goal.dtype} {list(goal.shape)}, expected uint8 "
+                                 f"{list(self.observation_space.shape)}: resize it to the world's frames")
+            self.goal = self.engine.encode(goal[None, None])["latents"][:, -1]
+
+    def predict(self, observation: np.ndarray, state: tuple | None = None, episode_start: np.ndarray | None = None,
+                deterministic: bool = True, active: np.ndarray | None = None) -> tuple[np.ndarray, tuple]:
+        """Actions float32 [B, A] for frames uint8 [B, H, W, 3], and the state to pass with the next frames.
+
+        episode_start: bool [B], whose frame is the first of an episode; no state: all of them. active: bool [B], the
+        others are not planned for and get the middle of the action space. It is deterministic, whatever is asked.
+        """
+        n, nothing = len(observation), ((), None)
+        memories = list(state) if state is not None else [nothing] * n
+        actions = np.tile((self.action_space.low + self.action_space.high) / 2, (n, 1))
+        for i in range(n) if active is None else np.flatnonzero(active):
+            frames, guess = nothing if episode_start is not None and episode_start[i] else memories[i]
+            frames = (*frames[:1], *frames[1:][-self.world.spec.context_frames:], observation[i])
+            plan = self.plan(np.stack(frames), guess)
+            actions[i], memories[i] = plan[0], (frames, np.concatenate([plan[1:], plan[-1:]]))
+        return actions, tuple(memories)
+
+    def plan(self, frames: np.ndarray, guess: np.ndarray | None = None) -> np.ndarray:
+        """The best sequence of actions found, float32 [horizon, A], after a clip of frames uint8 [T, H, W, 3]."""
+        start = self.engine.encode(frames[None])
+        rng = np.random.default_rng([self.seed, len(frames), int(frames[-1].sum())])
+        box = self.action_space
+        return self.search.best(lambda actions: self.score(start, actions, rng), box.low, box.high, rng, guess)
+
+    @torch.inference_mode()
+    def score(self, start: dict[str, torch.Tensor], actions: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+        """What sequences of actions [N, H, A] are worth from one world state (leading axis of 1): float64 [N].
+
+        All sequences meet the same noise, so that they differ by their actions alone.
+        """
+        n, device = len(actions), self.engine.device
+        state = {key: value.expand(n, *value.shape[1:]).contiguous() for key, value in start.items()}
+        worth, open_ = np.zeros(n), np.ones(n, bool)
+        for t in range(actions.shape[1]):
+            noise = torch.from_numpy(rng.standard_normal((1, *self.engine.noise_shape), np.float32)).to(device)
+            step = torch.from_numpy(np.ascontiguousarray(actions[:, t])).to(device)
+            state, out = self.engine.step(state, step, noise.expand(n, *noise.shape[1:]).contiguous())
+            worth += DISCOUNT**t * open_ * self._gain(out)
+            if self.goal is None:
+                open_ &= out["success"].cpu().numpy() <= self.world.spec.success_threshold
+        return worth
+
+    def _gain(self, out: dict[str, torch.Tensor]) -> np.ndarray:
+        """What one step is worth [N]."""
+        if self.goal is None:
+            gain = out["reward"].sum(1)
+        else:
+            gain = -(out["latent"] - self.goal).square().mean((1, 2, 3)).sqrt()
+        return (gain - self.uncertainty_penalty * out["uncertainty"].mean((1, 2))).double().cpu().numpy()
+
+
+class PlannerAgent(Agent):
+    """A planner as an agent folder: config.yml says how it searches and in which world, and goal.png for what."""
+
+    policy: WorldPlanner
+
+    def predict(self, observation, state=None, deterministic: bool = True, active: np.ndarray | None = None):
+        """As `Agent.predict`; slots that are not active are not planned for."""
+        return self.policy.predict(observation, state, deterministic=deterministic, active=active)
+
+    def to_sb3(self, env):
+        """ValueError: there are no weights to train on."""
+        raise ValueError(f"{self.name} plans and has no weights; train a policy with wm-gym agent train ppo --env "
+                         f"{self.env_id}")
+
+
+def save_planner(world: str | Path, out: str | Path, search: Search | None = None, *,
+                 uncertainty_penalty: float = 0.0, goal: str | Path | None = None, seed: int = 0) -> Path:
+    """Write an agent folder that plans in a world; returns it.
+
+    world: a catalogue name, folder or Hub id; goal: a picture file. Raises FileExistsError where `out` is there,
+    ValueError and FileNotFoundError for what `WorldPlanner` could not be made of.
+    """
+    out = Path(out)
+    if out.exists():
+        raise FileExistsError(f"{out} is there; choose another --out")
+    picture = None if goal is None else read_goal(goal)
+    planner = WorldPlanner(world, search, uncertainty_penalty=uncertainty_penalty, goal=picture, seed=seed)
+    shipped = catalogue_folders().get(planner.world.spec.name)
+    own = shipped is not None and find_world(world).resolve() == shipped.resolve()
+    config = {
+        "format_version": FORMAT_VERSION, "algo": PLANNER, "learned": True, "seed": seed,
+        "env_id": f"{NAMESPACE}/{planner.world.spec.name if own else 'World-v0'}",
+        "env_kwargs": {} if own else {"world": str(world)},
+        "uncertainty_penalty": uncertainty_penalty, "search": asdict(planner.search),
+    }
+    partial = out.with_name(f".{out.name}.partial-{os.getpid()}")
+    partial.mkdir(parents=True)
+    (partial / CONFIG_FILE).write_text(yaml.safe_dump(config, sort_keys=False))
+    if picture is not None:
+        Image.fromarray(picture).save(partial / GOAL_FILE)
+    write_card(partial)
+    partial.rename(out)
+    return out
+
+
+def load_planner(folder: Path, config: dict[str, Any], device: str = "auto") -> PlannerAgent:
+    """The agent of a folder that `save_planner` wrote; ValueError where its config is damaged."""
+    agent, goal = PlannerAgent(None, config, folder), folder / GOAL_FILE
+    try:
+        search, penalty, seed = Search(**config["search"]), config["uncertainty_penalty"], config["seed"]
+    except (KeyError, TypeError) as error:
+        raise ValueError(f"{folder / CONFIG_FILE} is damaged ({error}); write it anew with wm-gym agent plan") from error
+    agent.policy = WorldPlanner(agent.world, search, uncertainty_penalty=penalty, seed=seed, device=device,
+                                goal=read_goal(goal) if goal.is_file() else None)
+    return agent
+
+
+def read_goal(path: str | Path) -> np.ndarray:
+    """A picture file as uint8 [H, W, 3]; ValueError where it is none, FileNotFoundError where nothing is."""
+    try:
+        with Image.open(path) as picture:
+            return np.asarray(picture.convert("RGB"))
+    except UnidentifiedImageError as error:
+        raise ValueError(f"{path} is no picture that can be read; give a PNG or JPEG") from error
