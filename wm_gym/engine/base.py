@@ -47,16 +47,21 @@ class WorldStep(nn.Module):
              noise: Tensor, *memory: Tensor):
         """The step after the pose has been integrated."""
         before = dict(zip(self.dynamics.memory_keys, memory))
+        latent, features, reward, success = self.predict(next_pose, first, proprioception, action, noise, before)
+        doubt = self.uncertainty(doubt, features, latent, before["latents"][:, -1], first).exp()
+        after = self.dynamics.append(before, latent, first)
+        outputs = (next_pose, doubt, reward, success,
+                   self.uncertainty.expected_error(doubt), *(after[key] for key in self.dynamics.memory_keys))
+        return (*outputs, to_uint8(self.tokenizer.decode(latent))) if self.decode else outputs
+
+    def predict(self, next_pose: Tensor, first: Tensor, proprioception: Tensor, action: Tensor, noise: Tensor,
+                before: dict[str, Tensor]) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """The next latent [B, C, h, w], the features it was read from, reward [B, R] and success [B]."""
         vector = self.dynamics.encode_condition(proprioception, next_pose, action)
         ask = denoiser(self.dynamics, before, first, vector, self.guidance_scale)
         latent, features = sample_euler(ask, noise, self.sampling_steps)
-        previous = before["latents"][:, -1]
-        reward, success = self.heads(latent, previous, first, vector)
-        doubt = self.uncertainty(doubt, features, latent, previous, first).exp()
-        after = self.dynamics.append(before, latent, first)
-        outputs = (next_pose, doubt, self.heads.reward(reward), torch.sigmoid(success.float()),
-                   self.uncertainty.expected_error(doubt), *(after[key] for key in self.dynamics.memory_keys))
-        return (*outputs, to_uint8(self.tokenizer.decode(latent))) if self.decode else outputs
+        reward, success = self.heads(latent, before["latents"][:, -1], first, vector)
+        return latent, features, self.heads.reward(reward), torch.sigmoid(success.float())
 
 
 def step_inputs(world, batch: int) -> tuple[Tensor, ...]:
@@ -139,6 +144,21 @@ class Engine:
         if self.decode:
             out["frame"] = rest[len(keys)]
         return {"first": first, "proprioception": pose, "doubt": doubt, **memory}, out
+
+    @torch.inference_mode()
+    def imagine(self, state: dict[str, Tensor], actions: Tensor, noise: Tensor,
+                uncertainty: bool = True) -> dict[str, Tensor]:
+        """What sequences of actions float32 [B, T, A] lead to under noise [B, T, C, h, w], without pictures.
+
+        "reward" [B, T, R], "success" [B, T] in [0, 1], "latent" [B, T, C, h, w], and, if it is asked for,
+        "uncertainty" [B, T, h, w]: those of `step`, T times.
+        """
+        seen = []
+        for t in range(actions.shape[1]):
+            state, out = self.step(state, actions[:, t].contiguous(), noise[:, t].contiguous())
+            seen.append(out)
+        keys = ("reward", "success", "latent", *(["uncertainty"] if uncertainty else []))
+        return {key: torch.stack([out[key] for out in seen], dim=1) for key in keys}
 
     def compile(self, batch: int) -> None:
         """Make a batch size ready, which otherwise happens at its first step."""

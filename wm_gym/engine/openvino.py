@@ -29,18 +29,50 @@ class OpenVINOEngine(Engine):
     def best_precision() -> str:
         return "bf16" if "BF16" in openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES") else "fp32"
 
+    @torch.inference_mode()
+    def imagine(self, state: dict[str, torch.Tensor], actions: torch.Tensor, noise: torch.Tensor,
+                uncertainty: bool = True) -> dict[str, torch.Tensor]:
+        """As of every engine. The stack of latents stays out of the graph, where bf16 converts it at every step."""
+        if self.world.dynamics.memory_keys != ("latents",):
+            return super().imagine(state, actions, noise, uncertainty)
+        first, pose, doubt, latents = (state[key] for key in ("first", "proprioception", "doubt", "latents"))
+        integrate, imagined = self._imagining(len(first), uncertainty)
+        seen = []
+        for action, drawn in zip(actions.unbind(1), noise.unbind(1)):
+            next_pose = integrate(pose, action)
+            *out, latent, doubt = imagined(next_pose, first, pose, doubt, action, drawn, latents)
+            latents = self.world.dynamics.append({"latents": latents}, latent, first)["latents"]
+            pose = next_pose
+            seen.append((latent, *out))
+        return dict(zip(("latent", "reward", "success", "uncertainty"), (torch.stack(x, dim=1) for x in zip(*seen))))
+
+    def _imagining(self, batch: int, uncertainty: bool) -> tuple[Callable, Callable]:
+        """(the next pose, `ImaginedStep`) for a batch size."""
+        made, inputs = vars(self).setdefault("_imagined", {}), step_inputs(self.world, batch)
+        if (batch, uncertainty) not in made:
+            step = self._compile("imagine" if uncertainty else "imagine certainly",
+                                 ImaginedStep(self.world, uncertainty), (inputs[1], *inputs), HINTS[self.precision])
+            made[batch, uncertainty] = self._integrator(inputs), step
+        return made[batch, uncertainty]
+
     def _build(self, batch: int) -> Callable[..., tuple[torch.Tensor, ...]]:
-        dynamics, inputs = self.world.dynamics, step_inputs(self.world, batch)
-        _, pose, _, action, *_ = inputs
-        integrate = self._compile("pose", PoseStep(dynamics), (pose, action), "f32") if dynamics.pose_net else None
-        draw = self._compile("draw", DrawStep(self.world, self.decode), (pose, *inputs), HINTS[self.precision])
+        inputs = step_inputs(self.world, batch)
+        integrate = self._integrator(inputs)
+        draw = self._compile("draw", DrawStep(self.world, self.decode), (inputs[1], *inputs), HINTS[self.precision])
 
         def run(first: torch.Tensor, pose: torch.Tensor, doubt: torch.Tensor, action: torch.Tensor,
                 *others: torch.Tensor) -> tuple[torch.Tensor, ...]:
-            next_pose = integrate(pose, action)[0] if integrate else pose
-            return draw(next_pose, first, pose, doubt, action, *others)
+            return draw(integrate(pose, action), first, pose, doubt, action, *others)
 
         return run
+
+    def _integrator(self, inputs: tuple[torch.Tensor, ...]) -> Callable[[torch.Tensor, torch.Tensor], torch.Tensor]:
+        """(proprioception [B, P], action [B, A]) -> proprioception', for inputs of `step_inputs`."""
+        _, pose, _, action, *_ = inputs
+        if not self.world.dynamics.pose_net:
+            return lambda pose, action: pose
+        integrate = self._compile("pose", PoseStep(self.world.dynamics), (pose, action), "f32")
+        return lambda pose, action: integrate(pose, action)[0]
 
     def _compile(self, part: str, module: nn.Module, example: tuple[torch.Tensor, ...],
                  hint: str) -> Callable[..., tuple[torch.Tensor, ...]]:
@@ -77,6 +109,26 @@ class DrawStep(WorldStep):
 
     def forward(self, *inputs: torch.Tensor) -> tuple[torch.Tensor, ...]:
         return self.draw(*inputs)
+
+
+class ImaginedStep(WorldStep):
+    """`DrawStep` without a frame and with the newest latent in place of the memory.
+
+    -> (reward [B, R], success [B], uncertainty [B, h, w] if it is asked for, latent [B, C, h, w], doubt').
+    """
+
+    def __init__(self, world, uncertainty: bool):
+        super().__init__(world, decode=False)
+        self.uncertain = uncertainty
+
+    def forward(self, next_pose: torch.Tensor, first: torch.Tensor, proprioception: torch.Tensor, doubt: torch.Tensor,
+                action: torch.Tensor, noise: torch.Tensor, latents: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        latent, features, reward, success = self.predict(next_pose, first, proprioception, action, noise,
+                                                         {"latents": latents})
+        if not self.uncertain:
+            return reward, success, latent, doubt
+        doubt = self.uncertainty(doubt, features, latent, latents[:, -1], first).exp()
+        return reward, success, self.uncertainty.expected_error(doubt), latent, doubt
 
 
 def _convert(module: nn.Module, example: tuple[torch.Tensor, ...], settings: dict) -> openvino.CompiledModel:

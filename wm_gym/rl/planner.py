@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -30,16 +30,20 @@ class WorldPlanner:
     It sees frames uint8 [H, W, 3], keeps as many as the world remembers, and scores a sequence of actions by what the
     world predicts from there: the discounted sum of reward - uncertainty_penalty * uncertainty until success, or, with
     `goal` (a picture uint8 [H, W, 3]), minus the distance of the latents to the picture's (root mean square). The first
-    action of the best sequence is taken, the rest is where the next search begins (receding horizon). Actions follow
-    from the frames and `seed` alone. backend, device, precision: the engine's. ValueError for a picture of another
-    size.
+    `replan_every` actions of the best sequence are taken, the rest is where the next search begins (receding horizon).
+    Actions follow from the frames and `seed` alone. sampling_steps: evaluations of the dynamics a step, None for the
+    world's. backend, device, precision: the engine's. ValueError for what cannot be and for a picture of another size.
     """
 
     def __init__(self, world: World | str | Path, search: Search | None = None, *, uncertainty_penalty: float = 0.0,
-                 goal: np.ndarray | None = None, seed: int = 0, backend: str = "auto", device: str = "auto",
-                 precision: str = "auto"):
+                 goal: np.ndarray | None = None, replan_every: int = 1, sampling_steps: int | None = None,
+                 seed: int = 0, backend: str = "auto", device: str = "auto", precision: str = "auto"):
         self.world, self.search = load_world(world), search or Search()
-        spec = self.world.spec
+        if sampling_steps is not None:
+            self.world = _sampled_in(self.world, sampling_steps)
+        if not 1 <= replan_every <= self.search.horizon:
+            raise ValueError(f"replan_every is {replan_every}, expected 1 to horizon = {self.search.horizon}")
+        self.replan_every, self.sampling_steps, spec = replan_every, sampling_steps, self.world.spec
         self.engine = load_engine(self.world, backend, device, False, precision)
         self.observation_space = spaces.pixels_space(*spec.frame_size)
         self.action_space = spaces.action_space(spec.action_low, spec.action_high)
@@ -59,14 +63,15 @@ class WorldPlanner:
         episode_start: bool [B], whose frame is the first of an episode; no state: all of them. active: bool [B], the
         others are not planned for and get the middle of the action space. It is deterministic, whatever is asked.
         """
-        n, nothing = len(observation), ((), None)
+        n, nothing = len(observation), ((), None, 0)
         memories = list(state) if state is not None else [nothing] * n
         actions = np.tile((self.action_space.low + self.action_space.high) / 2, (n, 1))
         for i in range(n) if active is None else np.flatnonzero(active):
-            frames, guess = nothing if episode_start is not None and episode_start[i] else memories[i]
+            frames, plan, left = nothing if episode_start is not None and episode_start[i] else memories[i]
             frames = (*frames[:1], *frames[1:][-self.world.spec.context_frames:], observation[i])
-            plan = self.plan(np.stack(frames), guess)
-            actions[i], memories[i] = plan[0], (frames, np.concatenate([plan[1:], plan[-1:]]))
+            if not left:
+                plan, left = self.plan(np.stack(frames), plan), self.replan_every
+            actions[i], memories[i] = plan[0], (frames, np.concatenate([plan[1:], plan[-1:]]), left - 1)
         return actions, tuple(memories)
 
     def plan(self, frames: np.ndarray, guess: np.ndarray | None = None) -> np.ndarray:
@@ -82,25 +87,28 @@ class WorldPlanner:
 
         All sequences meet the same noise, so that they differ by their actions alone.
         """
-        n, device = len(actions), self.engine.device
-        state = {key: value.expand(n, *value.shape[1:]).contiguous() for key, value in start.items()}
-        worth, open_ = np.zeros(n), np.ones(n, bool)
-        for t in range(actions.shape[1]):
-            noise = torch.from_numpy(rng.standard_normal((1, *self.engine.noise_shape), np.float32)).to(device)
-            step = torch.from_numpy(np.ascontiguousarray(actions[:, t])).to(device)
-            state, out = self.engine.step(state, step, noise.expand(n, *noise.shape[1:]).contiguous())
-            worth += DISCOUNT**t * open_ * self._gain(out)
-            if self.goal is None:
-                open_ &= out["success"].cpu().numpy() <= self.world.spec.success_threshold
-        return worth
-
-    def _gain(self, out: dict[str, torch.Tensor]) -> np.ndarray:
-        """What one step is worth [N]."""
+        n, horizon, _ = actions.shape
+        noise = torch.from_numpy(rng.standard_normal((horizon, *self.engine.noise_shape), np.float32))
+        out = self.engine.imagine({key: value.expand(n, *value.shape[1:]).contiguous() for key, value in start.items()},
+                                  torch.from_numpy(actions).to(self.engine.device),
+                                  noise.to(self.engine.device).expand(n, *noise.shape),
+                                  uncertainty=self.uncertainty_penalty > 0)
         if self.goal is None:
-            gain = out["reward"].sum(1)
+            gain, over = out["reward"].sum(2), out["success"] > self.world.spec.success_threshold
+            going_on = (over.cumsum(1) - over.to(torch.int64)) == 0
+            gain = gain * going_on
         else:
-            gain = -(out["latent"] - self.goal).square().mean((1, 2, 3)).sqrt()
-        return (gain - self.uncertainty_penalty * out["uncertainty"].mean((1, 2))).double().cpu().numpy()
+            gain = -(out["latent"] - self.goal).square().mean((2, 3, 4)).sqrt()
+        if self.uncertainty_penalty:
+            gain = gain - self.uncertainty_penalty * out["uncertainty"].mean((2, 3))
+        return gain.double().cpu().numpy() @ DISCOUNT**np.arange(horizon)
+
+
+def _sampled_in(world: World, steps: int) -> World:
+    """The same networks with another number of evaluations a step."""
+    if steps < 1:
+        raise ValueError(f"sampling_steps is {steps}, expected at least 1")
+    return replace(world, spec=replace(world.spec, sampling_steps=steps))
 
 
 class PlannerAgent(Agent):
