@@ -1,25 +1,30 @@
 """Does planning in the world alone succeed in physics, and how fast is a decision? Beside the simulator as the model.
 
     wm-gym agent plan Push-v0 --out runs/planner
-    python benchmarks/planning.py runs/planner --episodes 100
+    python benchmarks/planning.py runs/planner --against ppo-Push-v0 --episodes 100
 
-The same search with the rendered PyBullet twin as the model is timed in turns with it, one core for both: it sets the
-twin to the true state, steps and draws every sequence of actions, and sums physics' own rewards.
+The planner and a trained policy run in physics from the same starts, planned in the world from rendered pictures alone.
+Decisions a second: the search in the world, in turns with the same search with the rendered PyBullet twin as its model,
+which is set to the true state, steps and draws every sequence of actions, and sums physics' own rewards.
 """
 
 from __future__ import annotations
 
 import argparse
+import time
 
 import gymnasium as gym
 import numpy as np
+import torch
 from common import write_results
 from timing import alternate, ratio
 
 from wm_gym.registration import physics_twin
-from wm_gym.rl.agent_folder import load_agent
-from wm_gym.rl.evaluate import evaluate_matched, summary
+from wm_gym.rl.agent_folder import Agent, load_agent
+from wm_gym.rl.card import percent
 from wm_gym.rl.planner import DISCOUNT, PlannerAgent
+from wm_gym.rl.rollout import make_twin, run_twin, start_seeds
+from wm_gym.rl.statistics import rate
 
 
 def twin_score(env: gym.Env, state: np.ndarray, actions: np.ndarray) -> np.ndarray:
@@ -36,7 +41,7 @@ def twin_score(env: gym.Env, state: np.ndarray, actions: np.ndarray) -> np.ndarr
 
 
 def speed(agent: PlannerAgent, twin: str, rounds: int, seconds: float) -> dict:
-    """Decisions a second of the search in the world and in the twin."""
+    """Decisions a second of the search in the world, from a full memory of pictures, and in the twin."""
     planner, env = agent.policy, gym.make(twin, render_mode="rgb_array", disable_env_checker=True).unwrapped
     frame, _ = env.reset(seed=10_000)
     frames = np.repeat(frame[None], planner.world.spec.context_frames + 1, axis=0)
@@ -53,24 +58,39 @@ def speed(agent: PlannerAgent, twin: str, rounds: int, seconds: float) -> dict:
 
     rates = alternate({"world": in_world, "twin": in_twin}, rounds, seconds)
     env.close()
-    return {"decisions_per_second": {name: round(float(np.median(each)), 3) for name, each in rates.items()},
+    return {"decisions_per_second": {name: [round(r, 3) for r in each] for name, each in rates.items()},
             "faster_by": ratio(rates, "world", "twin")}
+
+
+def in_physics(agent: Agent, twin: str, seeds: list[int]) -> dict:
+    """Success of an agent in the twin, and how long an episode takes (the twin's own time included)."""
+    env, started = make_twin(twin, agent.world, agent), time.perf_counter()
+    outcomes, _ = run_twin(agent, env, seeds, progress=lambda: print(".", end="", flush=True))
+    env.close()
+    success = rate([o.success for o in outcomes])
+    print(f" {agent.name} in physics: {percent(success)}")
+    return {"agent": agent.name, "success": success, "steps_to_success": float(np.mean([
+        o.steps for o in outcomes if o.success])), "seconds_an_episode": (time.perf_counter() - started) / len(seeds),
+        "per_episode": [o.success for o in outcomes]}
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("planner", help="an agent folder of wm-gym agent plan")
+    parser.add_argument("--against", default=None, help="a trained agent of the same world")
     parser.add_argument("--episodes", type=int, default=100)
-    parser.add_argument("--seed", type=int, default=1000)
+    parser.add_argument("--seed", type=int, default=0, help="of the starts, as of wm-gym agent evaluate (default: 0)")
     parser.add_argument("--rounds", type=int, default=5)
     args = parser.parse_args()
+    torch.set_num_threads(1)
     agent = load_agent(args.planner)
-    twin = physics_twin(agent.policy.world.spec)
+    twin, seeds = physics_twin(agent.policy.world.spec), start_seeds(args.episodes, args.seed)
     timed = speed(agent, twin, args.rounds, 4.0)
-    results = evaluate_matched(agent, agent.world, twin, args.episodes, args.seed, baselines=())
-    print(summary(results))
-    del results["per_episode"]
-    write_results(f"planning_{results['world_name']}", {"search": agent.config["search"], **timed, "success": results})
+    print(timed)
+    agents = [agent, *([load_agent(args.against)] if args.against else [])]
+    write_results(f"planning_{agent.policy.world.spec.name}", {
+        "planner": {key: agent.config[key] for key in ("search", "replan_every", "sampling_steps")},
+        "seed": args.seed, **timed, "in_physics": [in_physics(each, twin, seeds) for each in agents]})
 
 
 if __name__ == "__main__":

@@ -5,16 +5,19 @@ from __future__ import annotations
 import gymnasium as gym
 import numpy as np
 import pytest
+import torch
 import yaml
 from PIL import Image
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from tiny_world import make_world
 
+from wm_gym.engine.base import Engine
 from wm_gym.rl.agent_folder import load_agent
 from wm_gym.rl.evaluate import evaluate_agent, save_results
 from wm_gym.rl.planner import WorldPlanner, save_planner
 from wm_gym.rl.planning import Search
+from wm_gym.shared import load_engine, load_world
 
 LOW, HIGH = np.array([-1.0, 0.0]), np.array([1.0, 0.5])
 
@@ -100,6 +103,39 @@ def test_plans_follow_from_frames_and_seed_whatever_the_batch(reach):
     np.testing.assert_array_equal(begun, together)
 
 
+def test_a_plan_is_followed_before_the_next_is_made(reach):
+    frames = np.array(reach.world.starts.frames[:1, 0])
+    plan = reach.plan(frames)
+    state, taken = None, []
+    for _ in range(reach.replan_every):
+        action, state = reach.predict(frames, state)
+        taken.append(action[0])
+    np.testing.assert_array_equal(taken, plan[:reach.replan_every])
+    for wrong, error in (({"replan_every": 7}, "replan_every is 7, expected 1 to horizon = 6"),
+                         ({"sampling_steps": 0}, "sampling_steps is 0, expected at least 1")):
+        with pytest.raises(ValueError, match=error):
+            WorldPlanner(reach.world, reach.search, **wrong)
+
+
+def test_imagining_is_stepping_without_pictures():
+    """OpenVINO's own way of it, and that of the other back-ends, give what T steps give."""
+    world = load_world("Reach-v0")
+    rng = np.random.default_rng(0)
+    actions = torch.from_numpy(rng.uniform(-1, 1, (2, 3, 3)).astype(np.float32))
+    noise = torch.from_numpy(rng.standard_normal((2, 3, *world.spec.latent_shape), np.float32))
+    engine = load_engine(world, "openvino", "cpu", False, "fp32")
+    state = engine.encode(world.starts.frames[:2, :1])
+    sure = engine.imagine(state, actions, noise, uncertainty=False)
+    for out in (engine.imagine(state, actions, noise), Engine.imagine(engine, state, actions, noise)):
+        now = state
+        for t in range(3):
+            now, step = engine.step(now, actions[:, t], noise[:, t])
+            for key in ("reward", "success", "latent", "uncertainty"):
+                torch.testing.assert_close(out[key][:, t], step[key], rtol=0, atol=1e-5)
+    assert set(out) - set(sure) == {"uncertainty"}
+    torch.testing.assert_close(sure["reward"], out["reward"], rtol=0, atol=1e-5)
+
+
 def test_a_goal_picture_draws_the_hand_there(reach):
     """What is planned towards the picture of another start is worth more than resting."""
     world = reach.world
@@ -127,7 +163,7 @@ def test_a_planner_is_an_agent_folder(tmp_path):
     goal = tmp_path / "goal.png"
     Image.fromarray(np.array(world.starts.frames[0, 0])).save(goal)
     folder = save_planner(tmp_path / "world", tmp_path / "plan", Search(horizon=2, candidates=4, elites=2, hold=1),
-                          goal=goal, seed=3)
+                          goal=goal, replan_every=1, seed=3)
     agent = load_agent(folder)
     assert agent.world == str(tmp_path / "world") and agent.policy.seed == 3 and agent.policy.goal is not None
     results = evaluate_agent(agent, "wm_gym/World-v0", 2, env_kwargs={"world": str(tmp_path / "world"),

@@ -77,10 +77,13 @@ def add_agent_plan(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--method", choices=("cem", "mppi"), default="cem", help="(default: cem)")
     for name, default, what in (("horizon", 12, "steps that are looked ahead"),
                                 ("candidates", 64, "sequences of actions that are tried at a time"),
-                                ("iterations", 3, "times that they are tried"),
-                                ("hold", 3, "steps that an action of a sequence is held")):
+                                ("iterations", 2, "times that they are tried"),
+                                ("hold", 3, "steps that an action of a sequence is held"),
+                                ("replan-every", 3, "steps that are taken before the next search")):
         parser.add_argument(f"--{name}", type=positive_int, default=default, metavar="N",
                             help=f"{what} (default: {default})")
+    parser.add_argument("--sampling-steps", type=positive_int, default=1, metavar="N",
+                        help="evaluations of the dynamics a step that is looked ahead (default: 1)")
     parser.add_argument("--uncertainty-penalty", type=float, default=0.0, metavar="L",
                         help="taken off the reward per unit of the world's uncertainty (default: 0)")
     parser.add_argument("--goal", default=None, metavar="IMAGE",
@@ -89,13 +92,14 @@ def add_agent_plan(parser: argparse.ArgumentParser) -> None:
 
 
 def run_agent_plan(args: argparse.Namespace) -> None:
+    from wm_gym.rl.agent_folder import load_agent
     from wm_gym.rl.planner import save_planner
     from wm_gym.rl.planning import Search
 
     search = Search(args.method, args.horizon, args.candidates, args.iterations, min(8, args.candidates), args.hold)
     out = save_planner(args.world, args.out, search, uncertainty_penalty=args.uncertainty_penalty, goal=args.goal,
-                       seed=args.seed)
-    print(f"written: {out}\nnext: wm-gym agent evaluate {out} --env wm_gym/Push-v0 --episodes 20")
+                       replan_every=args.replan_every, sampling_steps=args.sampling_steps, seed=args.seed)
+    print(f"written: {out}\nnext: wm-gym agent evaluate {out} --env {load_agent(out).env_id} --episodes 20")
 
 
 def add_agent_evaluate(parser: argparse.ArgumentParser) -> None:

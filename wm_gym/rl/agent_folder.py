@@ -34,6 +34,7 @@ from wm_gym.rl.recipe import algorithm, decode_policy_kwargs, encode_policy_kwar
 
 CONFIG_FILE, TENSORS_FILE = "config.yml", "policy.safetensors"
 FORMAT_VERSION, PLANNER = 1, "planner"
+PLANNER_OPTIONS = ("uncertainty_penalty", "replan_every", "sampling_steps", "seed")
 PICKLES = (".zip", ".pkl", ".pickle", ".pt", ".pth", ".bin", ".ckpt")
 
 

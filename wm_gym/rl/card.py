@@ -8,7 +8,7 @@ from typing import Any
 
 import yaml
 
-from wm_gym.rl.agent_folder import without_episode_shape
+from wm_gym.rl.agent_folder import PLANNER, PLANNER_OPTIONS, without_episode_shape
 
 CONFIG_FILE, RESULTS_FILE, CARD_FILE = "config.yml", "results.json", "README.md"
 
@@ -25,7 +25,7 @@ def write_card(folder: str | Path) -> Path:
 
 def card_text(name: str, config: dict[str, Any], results: dict[str, Any] | None) -> str:
     """The card as Markdown; says "not measured" where nothing was."""
-    if config["algo"] == "planner":
+    if config["algo"] == PLANNER:
         return _planner_text(name, config, results)
     front = yaml.safe_dump(_metadata(config, results), sort_keys=False).strip()
     env_id, algo = config["env_id"], config["algo"].upper()
@@ -98,15 +98,16 @@ def _planner_text(name: str, config: dict[str, Any], results: dict[str, Any] | N
 
 # {name}
 
-Plans in the learned world {world} at every step, from pictures alone: {search['method'].upper()},
-{search['candidates']} sequences of {search['horizon']} actions, {search['iterations']} times. No weights of its own.
+Plans in the learned world {world}, from pictures alone: {search['method'].upper()}, {search['candidates']} sequences of
+{search['horizon']} actions, {search['iterations']} times, anew after {config['replan_every']} steps. No weights of its
+own.
 
 ## Measured
 
 {_measured(results, name, config['env_id'])}
 
 ```yaml
-{yaml.safe_dump({key: config[key] for key in ('search', 'uncertainty_penalty', 'seed')}, sort_keys=False).strip()}
+{yaml.safe_dump({key: config[key] for key in ('search', *PLANNER_OPTIONS)}, sort_keys=False).strip()}
 ```
 """
 

@@ -14,7 +14,7 @@ from PIL import Image, UnidentifiedImageError
 
 from wm_gym import spaces
 from wm_gym.registration import NAMESPACE, catalogue_folders
-from wm_gym.rl.agent_folder import CONFIG_FILE, FORMAT_VERSION, PLANNER, Agent
+from wm_gym.rl.agent_folder import CONFIG_FILE, FORMAT_VERSION, PLANNER, PLANNER_OPTIONS, Agent
 from wm_gym.rl.card import write_card
 from wm_gym.rl.planning import Search
 from wm_gym.shared import load_engine, load_world
@@ -31,12 +31,12 @@ class WorldPlanner:
     world predicts from there: the discounted sum of reward - uncertainty_penalty * uncertainty until success, or, with
     `goal` (a picture uint8 [H, W, 3]), minus the distance of the latents to the picture's (root mean square). The first
     `replan_every` actions of the best sequence are taken, the rest is where the next search begins (receding horizon).
-    Actions follow from the frames and `seed` alone. sampling_steps: evaluations of the dynamics a step, None for the
-    world's. backend, device, precision: the engine's. ValueError for what cannot be and for a picture of another size.
+    Actions follow from the frames and `seed` alone. sampling_steps: evaluations of the dynamics a step, None for as
+    many as the world takes; one is the mean of what may come, and enough to compare actions. backend, device, precision: the engine's. ValueError for what cannot be and for a picture of another size.
     """
 
     def __init__(self, world: World | str | Path, search: Search | None = None, *, uncertainty_penalty: float = 0.0,
-                 goal: np.ndarray | None = None, replan_every: int = 1, sampling_steps: int | None = None,
+                 goal: np.ndarray | None = None, replan_every: int = 3, sampling_steps: int | None = 1,
                  seed: int = 0, backend: str = "auto", device: str = "auto", precision: str = "auto"):
         self.world, self.search = load_world(world), search or Search()
         if sampling_steps is not None:
@@ -127,7 +127,8 @@ class PlannerAgent(Agent):
 
 
 def save_planner(world: str | Path, out: str | Path, search: Search | None = None, *,
-                 uncertainty_penalty: float = 0.0, goal: str | Path | None = None, seed: int = 0) -> Path:
+                 uncertainty_penalty: float = 0.0, goal: str | Path | None = None, replan_every: int = 3,
+                 sampling_steps: int | None = 1, seed: int = 0) -> Path:
     """Write an agent folder that plans in a world; returns it.
 
     world: a catalogue name, folder or Hub id; goal: a picture file. Raises FileExistsError where `out` is there,
@@ -137,14 +138,16 @@ def save_planner(world: str | Path, out: str | Path, search: Search | None = Non
     if out.exists():
         raise FileExistsError(f"{out} is there; choose another --out")
     picture = None if goal is None else read_goal(goal)
-    planner = WorldPlanner(world, search, uncertainty_penalty=uncertainty_penalty, goal=picture, seed=seed)
+    planner = WorldPlanner(world, search, uncertainty_penalty=uncertainty_penalty, goal=picture,
+                           replan_every=replan_every, sampling_steps=sampling_steps, seed=seed)
     shipped = catalogue_folders().get(planner.world.spec.name)
     own = shipped is not None and find_world(world).resolve() == shipped.resolve()
     config = {
         "format_version": FORMAT_VERSION, "algo": PLANNER, "learned": True, "seed": seed,
         "env_id": f"{NAMESPACE}/{planner.world.spec.name if own else 'World-v0'}",
         "env_kwargs": {} if own else {"world": str(world)},
-        "uncertainty_penalty": uncertainty_penalty, "search": asdict(planner.search),
+        "uncertainty_penalty": uncertainty_penalty, "replan_every": replan_every, "sampling_steps": sampling_steps,
+        "search": asdict(planner.search),
     }
     partial = out.with_name(f".{out.name}.partial-{os.getpid()}")
     partial.mkdir(parents=True)
@@ -160,10 +163,10 @@ def load_planner(folder: Path, config: dict[str, Any], device: str = "auto") -> 
     """The agent of a folder that `save_planner` wrote; ValueError where its config is damaged."""
     agent, goal = PlannerAgent(None, config, folder), folder / GOAL_FILE
     try:
-        search, penalty, seed = Search(**config["search"]), config["uncertainty_penalty"], config["seed"]
+        search, options = Search(**config["search"]), {key: config[key] for key in PLANNER_OPTIONS}
     except (KeyError, TypeError) as error:
         raise ValueError(f"{folder / CONFIG_FILE} is damaged ({error}); write it anew with wm-gym agent plan") from error
-    agent.policy = WorldPlanner(agent.world, search, uncertainty_penalty=penalty, seed=seed, device=device,
+    agent.policy = WorldPlanner(agent.world, search, device=device, **options,
                                 goal=read_goal(goal) if goal.is_file() else None)
     return agent
 

@@ -27,7 +27,7 @@ class Search:
     method: str = "cem"
     horizon: int = 12
     candidates: int = 64
-    iterations: int = 3
+    iterations: int = 2
     elites: int = 8
     hold: int = 3
     temperature: float = 0.1

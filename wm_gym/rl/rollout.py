@@ -10,7 +10,7 @@ import numpy as np
 
 from wm_gym.core import WorldCore
 from wm_gym.physics.tracked import tracked_by
-from wm_gym.rl.agent_folder import Agent
+from wm_gym.rl.agent_folder import PLANNER, Agent
 from wm_gym.shared import load_engine, load_world
 from wm_gym.world import World
 from wm_gym.wrappers import TokenizerRoundTrip, check_box, discrete_table
@@ -103,15 +103,15 @@ def make_twin(twin_id: str, world: World | str | Path | None, policy: Agent | st
               **kwargs) -> gym.Env:
     """The physics twin (render_mode="rgb_array") as the policy is used to see it.
 
-    An agent trained in a learned world gets the twin's frames through that world's tokenizer; baselines and agents
-    trained on physics get them as they are.
+    An agent trained in a learned world gets the twin's frames through that world's tokenizer; baselines, agents
+    trained on physics and planners, which encode what they see, get them as they are.
     """
     mode = observation_mode(policy)
     kwargs = {"observation": "pixels" if mode == "latent" else mode, "render_mode": "rgb_array", **kwargs}
     if world is not None and (size := load_world(world).spec.frame_size[0]) != 64:
         kwargs["size"] = size
     env = gym.make(twin_id, max_episode_steps=horizon, disable_env_checker=True, **kwargs)
-    if world is None or isinstance(policy, str) or not policy.config.get("learned"):
+    if world is None or isinstance(policy, str) or not policy.config.get("learned") or policy.algo == PLANNER:
         return env
     return LatentView(env, load_world(world)) if mode == "latent" else TokenizerRoundTrip(env, world)
 
