@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 
 from wm_gym.cli.command import ENV_ID_HELP, Command, add_spreading, json_object, positive_int
@@ -103,7 +104,9 @@ def run_agent_plan(args: argparse.Namespace) -> None:
 
 
 def add_agent_evaluate(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("agent", metavar="AGENT", help="an agent folder, or the name of one in agents/")
+    parser.add_argument("agent", metavar="AGENT",
+                        help="an agent folder, the name of one in agents/, a policy folder of lerobot, or module:name of "
+                             "a class, object or function with predict(observation)")
     parser.add_argument("--env", required=True, metavar="ENV_ID",
                         help=ENV_ID_HELP + "; a learned world with a physics twin, or that twin: the policy is "
                              "measured in both from the same starts")
@@ -113,14 +116,22 @@ def add_agent_evaluate(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--video", default=None, metavar="FILE", help="also write an .mp4 or .gif of some episodes")
     parser.add_argument("--json", default=None, metavar="FILE", help="also write everything, an entry an episode")
     parser.add_argument("--save", action="store_true", help="keep the results in the agent's folder and on its card")
+    parser.add_argument("--trust", action="store_true",
+                        help="load a Stable-Baselines3 zip, which runs the code of whoever wrote it")
+    parser.add_argument("--lerobot-python", default=None, metavar="PYTHON",
+                        help="the Python of an environment that has lerobot, for its policies (default: "
+                             "$WM_GYM_LEROBOT_PYTHON)")
 
 
 def run_agent_evaluate(args: argparse.Namespace) -> None:
     from wm_gym.files import write_json
+    from wm_gym.rl.agent_folder import load_agent
     from wm_gym.rl.evaluate import evaluate_agent, summary
 
+    if args.lerobot_python:
+        os.environ["WM_GYM_LEROBOT_PYTHON"] = args.lerobot_python  # for this process and its workers
     results = evaluate_agent(
-        args.agent, args.env, args.episodes, args.seed, env_kwargs=args.env_kwargs, video=args.video, save=args.save,
+        load_agent(args.agent, allow_pickle=args.trust), args.env, args.episodes, args.seed, env_kwargs=args.env_kwargs, video=args.video, save=args.save,
     )
     print(summary(results))
     if args.json:

@@ -32,7 +32,7 @@ from stable_baselines3.common.policies import BasePolicy
 from wm_gym.registration import find_spec
 from wm_gym.rl.recipe import algorithm, decode_policy_kwargs, encode_policy_kwargs, env_wrapper, hyperparameters
 
-CONFIG_FILE, TENSORS_FILE = "config.yml", "policy.safetensors"
+CONFIG_FILE, TENSORS_FILE, LEROBOT_CONFIG = "config.yml", "policy.safetensors", "config.json"
 FORMAT_VERSION, PLANNER = 1, "planner"
 PLANNER_OPTIONS = ("uncertainty_penalty", "replan_every", "sampling_steps", "seed")
 PICKLES = (".zip", ".pkl", ".pickle", ".pt", ".pth", ".bin", ".ckpt")
@@ -137,15 +137,26 @@ def save_agent(model: BaseAlgorithm, folder: str | Path, meta: dict[str, Any]) -
 def load_agent(source: str | Path | Agent, device: str = "cpu", allow_pickle: bool = False) -> Agent:
     """An agent from a folder, the name of a shipped one (`ppo-Reach-v0`) or a Hub id (`user/repository`).
 
+    A folder may also be a policy that lerobot saved, and `module:name` a class, object or function with
+    `predict(observation)` (see `wm_gym.rl.others`), whose module is imported.
     Raises FileNotFoundError where there is none, ValueError for a damaged one, and for a zip or another pickle unless
     allow_pickle=True: a pickle runs the code of whoever wrote it.
     """
     if isinstance(source, Agent):
         return source
+    if ":" in str(source) and not Path(source).exists():
+        from wm_gym.rl.others import load_callable
+
+        return load_callable(str(source))
     folder = find_agent(source)
     if folder.is_file():
         return _load_pickle(folder, device, allow_pickle)
     config = _read_config(folder)
+    if config is None and (folder / LEROBOT_CONFIG).is_file():
+        from wm_gym.rl.lerobot_policy import is_lerobot, load_lerobot
+
+        if is_lerobot(folder):
+            return load_lerobot(folder, device)
     if config and config.get("algo") == PLANNER:
         from wm_gym.rl.planner import load_planner
 
@@ -283,10 +294,16 @@ def decode_space(config: dict[str, Any]) -> gym.Space:
 
 def _load_pickle(path: Path, device: str, allow_pickle: bool) -> Agent:
     """Stable-Baselines3's zip, only for those who trust it."""
-    if path.suffix != ".zip" or not allow_pickle:
+    if path.suffix != ".zip":
         raise ValueError(
             f"{path} holds a pickle, which runs the code of whoever wrote it, so it is not loaded. An agent folder has "
-            f"{CONFIG_FILE} and {TENSORS_FILE}; if you trust this Stable-Baselines3 zip: "
+            f"{CONFIG_FILE} and {TENSORS_FILE}; a policy of your own is evaluated as module:name of a class with "
+            "predict(observation)"
+        )
+    if not allow_pickle:
+        raise ValueError(
+            f"{path} holds a pickle, which runs the code of whoever wrote it, so it is not loaded. An agent folder has "
+            f"{CONFIG_FILE} and {TENSORS_FILE}; if you trust this Stable-Baselines3 zip: --trust, or "
             "load_agent(..., allow_pickle=True)"
         )
     from stable_baselines3.common.save_util import load_from_zip_file

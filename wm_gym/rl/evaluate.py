@@ -20,6 +20,7 @@ from wm_gym.processes import die_with_parent
 from wm_gym.registration import find_spec, is_learned, physics_twin
 from wm_gym.rl.agent_folder import Agent, load_agent
 from wm_gym.rl.card import RESULTS_FILE, matched_rows, percent, write_card
+from wm_gym.rl.others import OthersAgent
 from wm_gym.rl.rollout import (
     BASELINES,
     Outcome,
@@ -60,7 +61,7 @@ def evaluate_agent(agent: Agent | str | Path, env_id: str, episodes: int = 100, 
         results = evaluate_matched(agent, world, twin_id, episodes, seed, **options)
     else:
         results = evaluate_alone(agent, env_id, episodes, seed, env_kwargs=env_kwargs, **options)
-    if save and agent.folder:  # before the film, which may fail
+    if save and agent.folder and not isinstance(agent, OthersAgent):  # before the film, which may fail
         save_results(agent.folder, results)
     if video:
         if twin_id:
@@ -138,10 +139,13 @@ def evaluate_alone(agent: Agent | str | Path, env_id: str, episodes: int = 100, 
     """An agent in one environment: success rate where its info has `is_success`, rewards and lengths."""
     agent = load_agent(agent)
     kwargs = {**agent.kwargs_for(env_id), **(env_kwargs or {})}
-    n_envs = min(episodes, n_envs or (50 if is_learned(find_spec(env_id)) else 2))
+    others = isinstance(agent, OthersAgent)
+    n_envs = min(episodes, n_envs or (1 if others else 50 if is_learned(find_spec(env_id)) else 2))
     env = make_sb3_env(env_id, n_envs, seed, wrapper_class=agent.env_wrapper, **kwargs)
     if agent.frame_stack > 1:
         env = VecFrameStack(env, agent.frame_stack)
+    if others:
+        agent.policy.action_space = env.action_space
     successes: list[bool | None] = []
 
     def note(local: dict, _: dict) -> None:

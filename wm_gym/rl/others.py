@@ -128,6 +128,7 @@ def load_callable(source: str) -> OthersAgent:
 
 
 def others_config(algo: str, observation: str) -> dict[str, Any]:
+    """The config of an agent that looks at "pixels", "pixels+state" or "latent"; ValueError for anything else."""
     if observation not in OBSERVATIONS:
         raise ValueError(f"the policy looks at {observation!r}, expected one of {OBSERVATIONS}")
     return {"algo": algo, "env_id": None, "env_kwargs": {} if observation == "pixels" else {"observation": observation}}

@@ -51,6 +51,8 @@ class Actor:
         self.rng = np.random.default_rng([seed, 1])
         self.table = None
         if isinstance(policy, Agent):
+            if policy.policy.action_space is None:  # somebody else's policy
+                policy.policy.action_space = self.space
             if isinstance(policy.policy.action_space, gym.spaces.Discrete):
                 self.table = discrete_table(self.space)
             elif policy.policy.action_space.shape != space.shape:
