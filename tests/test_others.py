@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -143,3 +146,30 @@ def test_messages_go_both_ways(tmp_path):
         assert receive(pipe) is None
     np.testing.assert_array_equal(message["action"], [[0, 1], [2, 3], [4, 5]])
     assert str(message["error"]) == "why"
+
+
+@pytest.fixture(scope="module")
+def lerobot_policies(tmp_path_factory):
+    """A folder with what tests/lerobot_policies.py writes."""
+    if PYTHON_VARIABLE not in os.environ:
+        pytest.skip(f"set {PYTHON_VARIABLE} to the Python of an environment with lerobot")
+    out = tmp_path_factory.mktemp("lerobot")
+    subprocess.run([os.environ[PYTHON_VARIABLE], Path(__file__).with_name("lerobot_policies.py"), out], check=True)
+    return out
+
+
+@pytest.mark.parametrize("kind", ["act", "diffusion"])
+def test_a_lerobot_policy_acts_as_in_lerobot(lerobot_policies, kind):
+    """ACT's actions are lerobot's own, over the end of a chunk and into the next episode; diffusion draws noise."""
+    agent, truth = load_agent(lerobot_policies / kind), np.load(lerobot_policies / f"{kind}.npz")
+    for _ in range(2):
+        state, actions = None, []
+        for frames, pose in zip(truth["frames"], truth["states"]):
+            action, state = agent.policy.predict({"pixels": frames, "agent_pos": pose}, state)
+            actions.append(action)
+        actions = np.stack(actions)
+        assert actions.shape == truth["actions"].shape and np.isfinite(actions).all()
+        if kind == "act":
+            np.testing.assert_allclose(actions, truth["actions"], atol=1e-5)
+        else:
+            assert np.abs(actions).max() <= 1 and actions.std() > 0

@@ -105,8 +105,8 @@ def run_agent_plan(args: argparse.Namespace) -> None:
 
 def add_agent_evaluate(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("agent", metavar="AGENT",
-                        help="an agent folder, the name of one in agents/, a policy folder of lerobot, or module:name of "
-                             "a class, object or function with predict(observation)")
+                        help="an agent folder, the name of one in agents/, a policy folder of lerobot, or module:name "
+                             "of a class, object or function with predict(observation)")
     parser.add_argument("--env", required=True, metavar="ENV_ID",
                         help=ENV_ID_HELP + "; a learned world with a physics twin, or that twin: the policy is "
                              "measured in both from the same starts")
@@ -131,7 +131,8 @@ def run_agent_evaluate(args: argparse.Namespace) -> None:
     if args.lerobot_python:
         os.environ["WM_GYM_LEROBOT_PYTHON"] = args.lerobot_python  # for this process and its workers
     results = evaluate_agent(
-        load_agent(args.agent, allow_pickle=args.trust), args.env, args.episodes, args.seed, env_kwargs=args.env_kwargs, video=args.video, save=args.save,
+        load_agent(args.agent, allow_pickle=args.trust), args.env, args.episodes, args.seed,
+        env_kwargs=args.env_kwargs, video=args.video, save=args.save,
     )
     print(summary(results))
     if args.json:

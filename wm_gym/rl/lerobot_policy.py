@@ -28,9 +28,9 @@ INSTALL = "python -m venv ~/lerobot && ~/lerobot/bin/pip install lerobot"
 class LeRobotPolicy(OthersPolicy):
     """The policy of a folder that lerobot saved; its process starts at the first action.
 
-    It looks at one camera, and at the proprioception where it has `observation.state`. Pictures of another size than its
-    own are resized. lerobot's policies keep a queue of actions for a whole batch, so that all environments of a batch
-    begin their episodes together. RuntimeError where its process fails, with what it says.
+    It looks at one camera, and at the proprioception where it has `observation.state`. Pictures of another size than
+    its own are resized. lerobot's policies keep a queue of actions for a whole batch, so that all environments of a
+    batch begin their episodes together. RuntimeError where its process fails, with what it says.
     """
 
     def __init__(self, folder: Path, config: dict[str, Any], device: str = "cpu"):
@@ -119,8 +119,8 @@ def _inputs(folder: Path, config: dict[str, Any]) -> tuple[str, int]:
     cameras, states = kinds.pop("VISUAL", []), kinds.pop("STATE", [])
     if len(cameras) != 1 or kinds or states not in ([], ["observation.state"]):
         names = sorted(config["input_features"] or {})
-        raise ValueError(f"{folder} looks at {names}; expected one camera, with or without observation.state, as a world "
-                         "shows no more")
+        raise ValueError(f"{folder} looks at {names}; expected one camera, with or without observation.state: a "
+                         "world shows no more")
     return cameras[0], int(config["input_features"][states[0]]["shape"][0]) if states else 0
 
 

@@ -1,8 +1,8 @@
 """What runs a policy of lerobot? This script, in lerobot's own environment: requests on stdin, actions on stdout.
 
-Each message is 8 bytes of length and an npz without pickles. A request is `reset` (bool) and an array a feature: pictures
-uint8 [B, H, W, 3], others float32 [B, ...]; an answer is `action` float32 [B, A] or `error`. It imports nothing of
-wm_gym, and ends with its input.
+Each message is 8 bytes of length and an npz without pickles. A request is `reset` (bool) and an array a feature:
+pictures uint8 [B, H, W, 3], others float32 [B, ...]; an answer is `action` float32 [B, A] or `error`. It imports
+nothing of wm_gym, and ends with its input.
 """
 
 import io

@@ -107,8 +107,8 @@ class CallablePolicy(OthersPolicy):
 def load_callable(source: str) -> OthersAgent:
     """The agent that a `module:name` is, imported from here or from the working directory: its code runs.
 
-    name: a class or an object with `predict`, or a function; its attribute `observation` says what it looks at ("pixels",
-    "pixels+state" or "latent"; default "pixels"). ValueError where there is no such thing.
+    name: a class or an object with `predict`, or a function; its attribute `observation` says what it looks at
+    ("pixels", "pixels+state" or "latent"; default "pixels"). ValueError where there is no such thing.
     """
     module, _, name = source.partition(":")
     sys.path.insert(0, os.getcwd())
@@ -124,7 +124,8 @@ def load_callable(source: str) -> OthersAgent:
     if not (hasattr(target, "predict") or callable(target) and not isinstance(target, type)):
         raise ValueError(f"{source!r} is a {type(target).__name__} without predict(observation); give a class or an "
                          "object with it, or a function")
-    return OthersAgent(CallablePolicy(source, target), others_config("callable", getattr(target, "observation", "pixels")))
+    config = others_config("callable", getattr(target, "observation", "pixels"))
+    return OthersAgent(CallablePolicy(source, target), config)
 
 
 def others_config(algo: str, observation: str) -> dict[str, Any]:

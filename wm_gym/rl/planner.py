@@ -32,7 +32,8 @@ class WorldPlanner:
     `goal` (a picture uint8 [H, W, 3]), minus the distance of the latents to the picture's (root mean square). The first
     `replan_every` actions of the best sequence are taken, the rest is where the next search begins (receding horizon).
     Actions follow from the frames and `seed` alone. sampling_steps: evaluations of the dynamics a step, None for as
-    many as the world takes; one is the mean of what may come, and enough to compare actions. backend, device, precision: the engine's. ValueError for what cannot be and for a picture of another size.
+    many as the world takes; one is the mean of what may come, and enough to compare actions. backend, device,
+    precision: the engine's. ValueError for what cannot be and for a picture of another size.
     """
 
     def __init__(self, world: World | str | Path, search: Search | None = None, *, uncertainty_penalty: float = 0.0,
@@ -165,7 +166,8 @@ def load_planner(folder: Path, config: dict[str, Any], device: str = "auto") -> 
     try:
         search, options = Search(**config["search"]), {key: config[key] for key in PLANNER_OPTIONS}
     except (KeyError, TypeError) as error:
-        raise ValueError(f"{folder / CONFIG_FILE} is damaged ({error}); write it anew with wm-gym agent plan") from error
+        raise ValueError(f"{folder / CONFIG_FILE} is damaged ({error}); write it anew with wm-gym agent plan"
+                         ) from error
     agent.policy = WorldPlanner(agent.world, search, device=device, **options,
                                 goal=read_goal(goal) if goal.is_file() else None)
     return agent
