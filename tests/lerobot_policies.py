@@ -18,7 +18,8 @@ KINDS = {
     "act": {"chunk_size": 4, "n_action_steps": 4, "dim_model": 32, "n_heads": 2, "dim_feedforward": 32,
             "n_encoder_layers": 1, "latent_dim": 4, "n_vae_encoder_layers": 1, "pretrained_backbone_weights": None},
     "diffusion": {"down_dims": (16, 32), "crop_shape": (56, 56), "num_inference_steps": 2,
-                  "noise_scheduler_type": "DDIM", "spatial_softmax_num_keypoints": 4, "diffusion_step_embed_dim": 16, "n_groups": 4},
+                  "noise_scheduler_type": "DDIM", "spatial_softmax_num_keypoints": 4,
+                  "diffusion_step_embed_dim": 16, "n_groups": 4},
 }
 CAMERA, STATE = "observation.images.main", "observation.state"
 
