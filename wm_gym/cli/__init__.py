@@ -59,5 +59,6 @@ def mendable(error: Exception) -> bool:
         return not (error.name or "").startswith("wm_gym")
     if isinstance(error, (ValueError, OSError)):
         return True
-    gymnasium = sys.modules.get("gymnasium")
-    return gymnasium is not None and isinstance(error, gymnasium.error.Error)
+    gymnasium, judges = sys.modules.get("gymnasium"), sys.modules.get("wm_gym.judges")
+    return (gymnasium is not None and isinstance(error, gymnasium.error.Error)) or (
+        judges is not None and isinstance(error, judges.JudgeError))
