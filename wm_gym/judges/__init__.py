@@ -21,6 +21,8 @@ LEARNED = "learned"
 
 JUDGES = {
     "goal": "wm_gym.judges.goal:GoalJudge",
+    "clip": "wm_gym.judges.clip:ClipJudge",
+    "vlm": "wm_gym.judges.vlm:VLMJudge",
 }
 """Word before the colon -> "module:class". The class is called with what stands behind the colon and, as far as it
 takes them, `world` and `task` (the world's, or the environment's description), and with the reward_kwargs."""
