@@ -11,10 +11,11 @@ import sys
 from collections.abc import Sequence
 
 from wm_gym import __version__
-from wm_gym.cli import agent, data, evaluation, world
+from wm_gym.cli import agent, data, evaluation, judge, world
 
-COMMANDS = (*world.COMMANDS, *data.COMMANDS, *evaluation.COMMANDS, *agent.COMMANDS)
-GROUPS = {"data": "look at, convert or curate a dataset", "agent": "train, clone or evaluate a policy"}
+COMMANDS = (*world.COMMANDS, *data.COMMANDS, *evaluation.COMMANDS, *agent.COMMANDS, *judge.COMMANDS)
+GROUPS = {"data": "look at, convert or curate a dataset", "agent": "train, clone or evaluate a policy",
+          "judge": "measure who says that a task is done"}
 
 
 def build_parser() -> argparse.ArgumentParser:
