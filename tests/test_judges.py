@@ -5,10 +5,11 @@ from __future__ import annotations
 import gymnasium as gym
 import numpy as np
 import pytest
+import yaml
 from gymnasium.utils.env_checker import check_env
 from own_judges import Flaky, Redness, enter, frames_of
 from PIL import Image
-from small_agent import train_small
+from small_agent import SMALL, train_small
 from stable_baselines3.common.env_checker import check_env as check_sb3
 from stable_baselines3.common.env_util import unwrap_wrapper
 
@@ -17,7 +18,8 @@ from wm_gym.core import WorldCore
 from wm_gym.env import WorldEnv
 from wm_gym.judges import Judge, JudgeError, make_judge
 from wm_gym.judges.goal import GoalJudge
-from wm_gym.rl.agent_folder import TENSORS_FILE
+from wm_gym.rl.agent_folder import CONFIG_FILE, TENSORS_FILE
+from wm_gym.rl.train import train_agent
 from wm_gym.sb3 import WorldVecEnv, make_sb3_env
 from wm_gym.vector import WorldVectorEnv
 from wm_gym.wrappers import JudgeReward
@@ -244,3 +246,32 @@ def test_a_training_is_not_lost_to_its_judge(tmp_path, world_folder, capsys):
     assert (resumed / TENSORS_FILE).read_bytes() == (whole / TENSORS_FILE).read_bytes()
     with pytest.raises(ValueError, match="name the judge"):
         train_small(tmp_path / "object", world_folder, more={"reward": Redness("1")})
+
+
+SAC = {"n_envs": 2, "buffer_size": 200, "learning_starts": 4, "batch_size": 4, "train_freq": 1, "gradient_steps": 1,
+       "policy_kwargs": {"net_arch": [8]}}
+
+
+@pytest.mark.parametrize("looks", [8, 11], ids=["step", "autoreset"])
+def test_an_off_policy_training_goes_on_where_its_judge_failed(tmp_path, world_folder, looks):
+    """One look at the reset, ten at steps, and the twelfth at the reset of episodes that have ended."""
+    kwargs = {"env_kwargs": {"world": str(world_folder), "backend": "torch", "reward": f"flaky:{tmp_path / 'away'}",
+                             "reward_kwargs": {"after": looks}}, "recipe": SAC, "progress": False, "device": "cpu"}
+    (tmp_path / "away").touch()
+    with pytest.raises(JudgeError, match="--resume"):
+        train_agent("sac", "wm_gym/World-v0", tmp_path / "agent", 24, **kwargs)
+    (kept,) = (tmp_path / "agent.training").glob("checkpoint-*")
+    assert 14 <= int(kept.name.split("-")[1]) <= 20
+    (tmp_path / "away").unlink()
+    out = train_agent("sac", "wm_gym/World-v0", tmp_path / "agent", 24, resume=True, **kwargs)
+    assert yaml.safe_load((out / CONFIG_FILE).read_text())["n_timesteps"] == 24
+
+
+def test_a_training_on_a_twin_goes_on_where_its_judge_failed(tmp_path):
+    kwargs = {"env_kwargs": {"reward": f"flaky:{tmp_path / 'away'}", "reward_kwargs": {"after": 12}}, "recipe": SMALL,
+              "progress": False, "device": "cpu"}
+    (tmp_path / "away").touch()
+    with pytest.raises(JudgeError, match="checkpoint-000000016;"):
+        train_agent("ppo", "wm_gym/ReachPyBullet-v0", tmp_path / "agent", 32, **kwargs)
+    (tmp_path / "away").unlink()
+    assert (train_agent("ppo", "wm_gym/ReachPyBullet-v0", tmp_path / "agent", 32, resume=True, **kwargs)).is_dir()

@@ -117,7 +117,7 @@ def _world(env: VecEnv) -> WorldVecEnv | None:
 
 def _env_state(env: VecEnv) -> dict[str, np.ndarray]:
     world = _world(env)
-    if world is None:
+    if world is None or world.core.ended.any():  # ended, and the next one could not be begun
         return {}
     slots = [world.core.get_state(i) for i in range(world.num_envs)]
     state = {f"env/{key}": np.stack([slot[key] for slot in slots]) for key in slots[0]}
