@@ -51,6 +51,7 @@ RLDS = ["google-crc32c>=1.5", "protobuf>=4.25"]  # TFRecords, without TensorFlow
 CURATION = ["opencv-python-headless>=4.9"]  # optical flow
 MINARI = ["minari[hdf5]>=0.5"]
 FINETUNE = ["peft>=0.17", "transformers>=4.57", "ftfy>=6"]
+JUDGES = ["transformers>=4.57"]  # reward="clip:..." and "vlm:..."; Qwen-VL and SmolVLM want torchvision beside it
 
 EXTRAS = {
     "onnx": ONNX,
@@ -60,10 +61,11 @@ EXTRAS = {
     "minari": MINARI,
     "finetune": FINETUNE,
     "curation": CURATION,
+    "judges": JUDGES,
     "ray": ["ray>=2.40"],  # measurements on a cluster: wm-gym evaluate-policies --ray
     "benchmarks": ["panda-gym>=3.0.7"],
     "test": [
-        *ONNX, *RLDS, *MINARI, *CURATION, *FINETUNE,
+        *ONNX, *RLDS, *MINARI, *CURATION, *FINETUNE, *JUDGES,
         "tfrecord>=1.14", "crc32c>=2.3",  # an independent reader of TFRecords
         "tokenizers>=0.20",  # small pretrained models are made up by the tests
         "pytest>=8", "pytest-xdist>=3.6", "pytest-timeout>=2.3", "hypothesis>=6.100", "packaging>=23",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +10,8 @@ import torch
 from gymnasium.error import ResetNeeded
 
 from wm_gym import resets, spaces
+from wm_gym.judges import Judge, make_judge
+from wm_gym.judges.reward import SEEN, STATE, TERMS, JudgedReward
 from wm_gym.seeding import as_seed, start_draw, step_noise
 from wm_gym.shared import encoded_starts, load_engine, load_world, start_engine
 from wm_gym.world import World
@@ -25,7 +28,9 @@ class WorldCore:
     all of it, in the middle of episodes too. Success is a learned probability above success_threshold (None for the
     world's); it ends an episode (unless terminate_on_success is False), and so does the horizon. uncertainty_penalty:
     reward - penalty * uncertainty, as in MOPO (Yu et al. 2020, eq. 4). truncate_on_uncertainty: an episode is truncated
-    where the uncertainty passes the calibration's limit. Everything that goes out is a copy.
+    where the uncertainty passes the calibration's limit. reward: "learned", the world's heads, or another judge of its
+    frames (`wm_gym.judges`) with its reward_kwargs, whose reward and success take the place of the learned ones; a step
+    or reset whose judge fails (JudgeError) changes nothing. Everything that goes out is a copy.
 
     Frames follow from the seeds, the back-end with its number of threads, and the batch size, bit for bit; not from
     the slot, its neighbours, the process or a global generator.
@@ -35,7 +40,8 @@ class WorldCore:
                  backend: str = "auto", device: str = "auto", precision: str = "auto",
                  max_episode_steps: int | None = None, terminate_on_success: bool = True, starts: str = "first",
                  success_threshold: float | None = None, uncertainty_penalty: float = 0.0,
-                 truncate_on_uncertainty: bool = False, output: str = "numpy"):
+                 truncate_on_uncertainty: bool = False, output: str = "numpy",
+                 reward: str | Judge | Sequence[str | Judge] = "learned", reward_kwargs: dict | None = None):
         if observation not in spaces.OBSERVATIONS:
             raise ValueError(f"observation={observation!r} is unknown; choose one of {spaces.OBSERVATIONS}")
         if starts not in ("first", "any"):
@@ -61,7 +67,12 @@ class WorldCore:
         self.doubt_limit = self.calibration.limit if truncate_on_uncertainty else np.inf
         bank = self.world.starts
         self._start_rows = np.flatnonzero(bank.t == 0 if starts == "first" and (bank.t == 0).any() else bank.t >= 0)
-        self.decode, self.terminate_on_success = observation != "latent", terminate_on_success
+        judge = make_judge(reward, self.world, self.spec.task_description, **(reward_kwargs or {}))
+        if judge and success_threshold is not None:
+            raise ValueError(f"success_threshold={success_threshold} is the learned judge's, and reward={reward!r}; "
+                             "pass reward_kwargs={'threshold': ...}")
+        self.judged = JudgedReward(judge, num_envs, self.spec.frame_size) if judge else None
+        self.decode, self.terminate_on_success = observation != "latent" or judge is not None, terminate_on_success
         self.engine = load_engine(self.world, backend, device, self.decode, precision)
         self.single_observation_space = self._observation_space()
         self.single_action_space = spaces.action_space(self.spec.action_low, self.spec.action_high)
@@ -103,6 +114,7 @@ class WorldCore:
             seed = as_seed(seeds[i]) if fresh else int(self.seeds[i])
             episode = 0 if fresh else int(self.episodes[i]) + 1
             begun.append((i, seed, episode, self._begin(resets.check_options(options[i]), seed, episode)))
+        judged = self.judged.begin(np.array(slots), self._start_frames(begun)) if self.judged else {}
         for i, seed, episode, (state, frame) in begun:
             self._write(i, state, frame)
             self.seeds[i], self.episodes[i], self.steps[i], self.ended[i] = seed, episode, 0, False
@@ -111,6 +123,13 @@ class WorldCore:
             self._info["proprioception"][i] = state["proprioception"][0].cpu().numpy()
             if self.calibration:
                 self._info["trust_horizon"][i] = self.calibration.trust_horizon(0.0)
+        for key, values in judged.items():
+            self._info[key][np.array(slots)] = values
+
+    def _start_frames(self, begun: list) -> np.ndarray:
+        """uint8 [n, H, W, 3] of the episodes about to begin."""
+        frames = [self.engine.render(state)[0] if frame is None else frame for *_, (state, frame) in begun]
+        return np.stack([torch.as_tensor(frame).cpu().numpy() for frame in frames])
 
     def _begin(self, options: dict, seed: int, episode: int) -> tuple[dict, torch.Tensor | np.ndarray | None]:
         """World state (leading axis of 1) and frame of one start; those of the bank are kept for the process."""
@@ -151,15 +170,19 @@ class WorldCore:
         device = self.engine.device
         noise = step_noise(self.seeds, self.episodes, self.steps, self.engine.noise_shape, device)
         state, out = self.engine.step(self._state, torch.from_numpy(actions).to(device), noise)
+        judged = self.judged.step(out["frame"].cpu().numpy(), active) if self.judged else None
         self._keep(state, out.pop("frame", None), active)
         del out["latent"]
         out = {key: value.cpu().numpy() for key, value in out.items()}
 
-        terms = out["reward"].astype(np.float64)
+        if judged:
+            terms, success, seen = judged
+        else:
+            success, seen = out["success"] > self.success_threshold, {}
+            terms = dict(zip(self.spec.reward_components, out["reward"].astype(np.float64).T))
         uncertainty = out["uncertainty"].reshape(self.num_envs, -1).mean(axis=1).astype(np.float64)
         penalty = self.uncertainty_penalty * uncertainty
-        reward = terms.sum(axis=1) - penalty
-        success = out["success"] > self.success_threshold
+        reward = sum(terms.values(), np.zeros(self.num_envs)) - penalty
         self.steps[active] += 1
         terminated = success & active if self.terminate_on_success else np.zeros(self.num_envs, bool)
         truncated = ((self.steps >= self.horizons) | (uncertainty > self.doubt_limit)) & active
@@ -167,7 +190,7 @@ class WorldCore:
         news = {"success": success, "is_success": success, "success_probability": out["success"],
                 "uncertainty": uncertainty, "uncertainty_map": out["uncertainty"],
                 "proprioception": out["proprioception"],
-                **{f"reward/{name}": terms[:, r] for r, name in enumerate(self.spec.reward_components)}}
+                **{f"reward/{name}": values for name, values in terms.items()}, **seen}
         if self.uncertainty_penalty:
             news["reward/uncertainty"] = -penalty
         if self.calibration:
@@ -220,6 +243,7 @@ class WorldCore:
         state = {key: value[slot].cpu().numpy().copy() for key, value in self._state.items()}
         if self.decode:
             state["frame"] = self._frames[slot].cpu().numpy().copy()
+        state |= self.judged.get_state(slot) if self.judged else {}
         counters = {"seed": self.seeds, "episode": self.episodes, "step": self.steps, "ended": self.ended}
         return state | {key: np.array(values[slot]) for key, values in counters.items()}
 
@@ -229,12 +253,15 @@ class WorldCore:
         Raises ValueError where a key is missing or has another world's shape.
         """
         arrays = resets.state_of_options({"world_state": state}, self._state_shapes())
-        if missing := sorted({"seed", "episode", "step", "ended"} - set(state)):
+        needed = {"seed", "episode", "step", "ended", *(STATE if self.judged else ())}
+        if missing := sorted(needed - set(state)):
             raise ValueError(f"world_state lacks {missing}; pass what env.get_state() gave")
         self._write(slot, self._to_torch({k: v[None] for k, v in arrays.items()}), state.get("frame"))
         self.seeds[slot], self.episodes[slot] = int(state["seed"]), int(state["episode"])
         self.steps[slot], self.ended[slot] = int(state["step"]), bool(state["ended"])
         self._info["proprioception"][slot] = arrays["proprioception"]
+        if self.judged:
+            self.judged.set_state(slot, state)
 
     def branch(self, source: int, targets, seeds: list[int] | None = None) -> None:
         """Fork a slot into others; with `seeds` (one a target) each goes on with noise of its own."""
@@ -278,7 +305,9 @@ class WorldCore:
 
     def _empty_info(self) -> dict[str, np.ndarray]:
         n, (_, h, w) = self.num_envs, self.spec.latent_shape
-        scalars = ["success_probability", "uncertainty", *(f"reward/{r}" for r in self.spec.reward_components)]
+        terms = TERMS if self.judged else self.spec.reward_components
+        scalars = ["success_probability", "uncertainty", *(f"reward/{r}" for r in terms)]
+        scalars += SEEN if self.judged else ()
         return {"success": np.zeros(n, bool), "is_success": np.zeros(n, bool),
                 **{key: np.zeros(n) for key in scalars},
                 **({"reward/uncertainty": np.zeros(n)} if self.uncertainty_penalty else {}),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import numpy as np
 from gymnasium.error import ClosedEnvironmentError
 
 from wm_gym.core import WorldCore
+from wm_gym.judges import Judge
 from wm_gym.world import World
 
 
@@ -23,11 +25,13 @@ class WorldEnv(gym.Env):
     starts: "first" begins episodes where recorded ones began, "any" also in their middle. success_threshold: the
     probability above which the judge's answer is yes, None for the world's. uncertainty_penalty (of the reward, a unit
     of uncertainty) and truncate_on_uncertainty: see `WorldCore`. backend, device and precision: what steps the world
-    (see `wm_gym.make_engine`).
+    (see `wm_gym.make_engine`). reward: which judge pays and says success, "learned" (the world's heads), "goal:IMAGE",
+    another of `wm_gym.judges`, a Judge, or a list of judges that must agree; reward_kwargs: its options.
 
     info: success and is_success (bool), success_probability, uncertainty (float, the mean of the map), uncertainty_map
     float32 [h, w] (of each patch the expected |predicted - true latent| by now, in standard deviations of the latent),
-    reward/<term> (floats; the reward is their sum) and proprioception float32 [P]; of a calibrated world also
+    reward/<term> (floats; the reward is their sum) and proprioception float32 [P]; with a judge other than the learned
+    one judge/score and judge/progress (floats), success and the terms being that judge's; of a calibrated world also
     error_bound (float: what the mean error stays below in 9 of 10 episodes like the calibration's) and trust_horizon
     (int: for so many further steps the error likely stays small, see `Calibration`).
     """
@@ -38,7 +42,8 @@ class WorldEnv(gym.Env):
                  observation: str = "pixels", backend: str = "auto", device: str = "auto", precision: str = "auto",
                  max_episode_steps: int | None = None, terminate_on_success: bool = True,
                  starts: str = "first", success_threshold: float | None = None, uncertainty_penalty: float = 0.0,
-                 truncate_on_uncertainty: bool = False):
+                 truncate_on_uncertainty: bool = False,
+                 reward: str | Judge | Sequence[str | Judge] = "learned", reward_kwargs: dict | None = None):
         check_render_mode(render_mode, self.metadata)
         if max_episode_steps is None:
             max_episode_steps = time_limit_of_make()
@@ -46,7 +51,7 @@ class WorldEnv(gym.Env):
             world, 1, observation=observation, backend=backend, device=device, precision=precision,
             max_episode_steps=max_episode_steps, terminate_on_success=terminate_on_success, starts=starts,
             success_threshold=success_threshold, uncertainty_penalty=uncertainty_penalty,
-            truncate_on_uncertainty=truncate_on_uncertainty)
+            truncate_on_uncertainty=truncate_on_uncertainty, reward=reward, reward_kwargs=reward_kwargs)
         self.render_mode, self._closed = render_mode, False
         self.metadata = {**self.metadata, "render_fps": self.core.spec.fps}
         self.observation_space = self.core.single_observation_space

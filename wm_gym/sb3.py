@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,11 +15,12 @@ from stable_baselines3.common.vec_env import DummyVecEnv, SubprocVecEnv, VecEnv,
 
 from wm_gym.core import WorldCore
 from wm_gym.env import check_render_mode, slot_info
-from wm_gym.registration import find_spec, is_learned
+from wm_gym.judges import Judge
+from wm_gym.registration import find_spec, is_learned, is_twin
 from wm_gym.slots import Slot
 from wm_gym.vector import slot_observation
 from wm_gym.world import World
-from wm_gym.wrappers import DiscreteActions, check_box, discrete_table
+from wm_gym.wrappers import DiscreteActions, JudgeReward, check_box, discrete_table
 
 
 class WorldVecEnv(VecEnv):
@@ -34,6 +35,7 @@ class WorldVecEnv(VecEnv):
                  precision: str = "auto", max_episode_steps: int | None = None, terminate_on_success: bool = True,
                  starts: str = "first", success_threshold: float | None = None, uncertainty_penalty: float = 0.0,
                  truncate_on_uncertainty: bool = False,
+                 reward: str | Judge | Sequence[str | Judge] = "learned", reward_kwargs: dict | None = None,
                  spec: gym.envs.registration.EnvSpec | None = None):
         metadata = {"render_modes": ["rgb_array"]}
         check_render_mode(render_mode, metadata)
@@ -41,7 +43,8 @@ class WorldVecEnv(VecEnv):
                               precision=precision, max_episode_steps=max_episode_steps,
                               terminate_on_success=terminate_on_success, starts=starts,
                               success_threshold=success_threshold, uncertainty_penalty=uncertainty_penalty,
-                              truncate_on_uncertainty=truncate_on_uncertainty)
+                              truncate_on_uncertainty=truncate_on_uncertainty, reward=reward,
+                              reward_kwargs=reward_kwargs)
         self.spec, self.render_mode, self.actions = spec, render_mode, None
         self.metadata = metadata | {"render_fps": self.core.spec.fps}
         self.envs = [Slot(self, i) for i in range(num_envs)]
@@ -135,18 +138,25 @@ def make_sb3_env(env_id: str, n_envs: int = 1, seed: int | None = None, *, wrapp
     A learned id is stepped as one batch (`WorldVecEnv`). Any other id, or a learned one under a wrapper_class other
     than DiscreteActions, is stepped as single environments: in processes where n_envs > 1, learned ones in this one.
     seed: environment i gets seed + i at its first reset. monitor_file: a CSV of every episode's reward and length.
-    max_episode_steps and the other keyword arguments go to the environment. Raises gymnasium.error.UnregisteredEnv
-    naming the ids there are.
+    max_episode_steps and the other keyword arguments go to the environment; reward and reward_kwargs put a judge on any
+    id that shows pixels (`JudgeReward` where it is not a learned one, stepped in this process). Raises
+    gymnasium.error.UnregisteredEnv naming the ids there are.
     """
     spec = find_spec(env_id)
+    judging = None
+    if not is_learned(spec) and "reward" in env_kwargs:
+        judging = {key: env_kwargs.pop(key) for key in ("reward", "reward_kwargs") if key in env_kwargs}
+        if is_twin(spec.id):  # an episode ends where the judge says so
+            judging["terminate_on_success"] = env_kwargs.pop("terminate_on_success", True)
+            env_kwargs["terminate_on_success"] = False
     discrete = wrapper_class is DiscreteActions
     if is_learned(spec) and (wrapper_class is None or discrete):
         env_kwargs = {"max_episode_steps": spec.max_episode_steps, **spec.kwargs, **env_kwargs}
         venv: VecEnv = WorldVecEnv(n_envs, spec=spec, **env_kwargs)
         venv = VecDiscreteActions(venv) if discrete else venv
     else:
-        makers = [_Maker(spec, wrapper_class, env_kwargs)] * n_envs
-        many = n_envs > 1 and not is_learned(spec)
+        makers = [_Maker(spec, wrapper_class, env_kwargs, judging)] * n_envs
+        many = n_envs > 1 and not is_learned(spec) and not judging
         venv = SubprocVecEnv(makers, start_method=start_method) if many else DummyVecEnv(makers)
     if seed is not None:
         venv.seed(seed)
@@ -157,9 +167,11 @@ def make_sb3_env(env_id: str, n_envs: int = 1, seed: int | None = None, *, wrapp
 class _Maker:
     """Makes one environment, in this process or (pickled) in another, where nothing is registered yet."""
 
-    def __init__(self, spec: gym.envs.registration.EnvSpec, wrapper_class: Callable | None, kwargs: dict):
-        self.spec, self.wrapper_class, self.kwargs = spec, wrapper_class, kwargs
+    def __init__(self, spec: gym.envs.registration.EnvSpec, wrapper_class: Callable | None, kwargs: dict,
+                 judging: dict | None):
+        self.spec, self.wrapper_class, self.kwargs, self.judging = spec, wrapper_class, kwargs, judging
 
     def __call__(self) -> gym.Env:
         env = gym.make(self.spec, **self.kwargs)
+        env = JudgeReward(env, **self.judging) if self.judging else env
         return self.wrapper_class(env) if self.wrapper_class else env

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from gymnasium.vector.utils import batch_space
 from wm_gym import resets
 from wm_gym.core import WorldCore
 from wm_gym.env import check_render_mode
+from wm_gym.judges import Judge
 from wm_gym.slots import Slot
 from wm_gym.world import World
 
@@ -33,6 +35,7 @@ class WorldVectorEnv(VectorEnv):
                  precision: str = "auto", max_episode_steps: int | None = None, terminate_on_success: bool = True,
                  starts: str = "first", success_threshold: float | None = None, uncertainty_penalty: float = 0.0,
                  truncate_on_uncertainty: bool = False,
+                 reward: str | Judge | Sequence[str | Judge] = "learned", reward_kwargs: dict | None = None,
                  autoreset_mode: AutoresetMode | str = AutoresetMode.NEXT_STEP, output: str = "numpy"):
         check_render_mode(render_mode, self.metadata)
         self.autoreset_mode = as_autoreset_mode(autoreset_mode)
@@ -40,7 +43,8 @@ class WorldVectorEnv(VectorEnv):
                               precision=precision, max_episode_steps=max_episode_steps,
                               terminate_on_success=terminate_on_success, starts=starts,
                               success_threshold=success_threshold, uncertainty_penalty=uncertainty_penalty,
-                              truncate_on_uncertainty=truncate_on_uncertainty, output=output)
+                              truncate_on_uncertainty=truncate_on_uncertainty, output=output, reward=reward,
+                              reward_kwargs=reward_kwargs)
         self.num_envs, self.render_mode = num_envs, render_mode
         self.metadata = {**self.metadata, "render_fps": self.core.spec.fps, "autoreset_mode": self.autoreset_mode}
         self.single_observation_space = self.core.single_observation_space

@@ -1,11 +1,15 @@
-"""Which wrappers put other learners and other pictures on a world? Discrete actions, the tokenizer's round trip."""
+"""Which wrappers change an environment's actions, pictures or reward? Discrete, the tokenizer's round trip, a judge."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 
 import gymnasium as gym
 import numpy as np
 from gymnasium import spaces
+
+from wm_gym.judges import Judge, make_judge
+from wm_gym.judges.reward import JudgedReward
 
 
 def discrete_table(box: spaces.Box) -> np.ndarray:
@@ -68,3 +72,60 @@ class TokenizerRoundTrip(gym.ObservationWrapper, gym.utils.RecordConstructorArgs
 
     def _draw(self, frame: np.ndarray) -> np.ndarray:
         return self._engine.render(self._engine.encode(frame[None, None])).cpu().numpy()[0].copy()
+
+
+class JudgeReward(gym.Wrapper, gym.utils.RecordConstructorArgs):
+    """Let a judge of its frames reward any environment that shows them: a physics twin, or one of another package.
+
+    reward, reward_kwargs: as of `WorldEnv`, but not "learned"; a judge that needs a world is given one as
+    reward_kwargs={"world": WORLD}. Frames are the observation uint8 [H, W, 3], the "pixels" of a dict, or else what
+    `render` draws with render_mode="rgb_array". An episode ends where the environment ends it and, unless
+    terminate_on_success is False, where the judge says success. info gets judge/score, judge/progress, the reward's
+    terms, success and is_success from the judge; the environment's own success becomes env/success. Where the judge
+    fails (JudgeError) the environment has made its step all the same.
+    """
+
+    def __init__(self, env: gym.Env, reward: str | Judge | Sequence[str | Judge], reward_kwargs: dict | None = None,
+                 terminate_on_success: bool = True):
+        gym.utils.RecordConstructorArgs.__init__(self, reward=reward, reward_kwargs=reward_kwargs,
+                                                 terminate_on_success=terminate_on_success)
+        gym.Wrapper.__init__(self, env)
+        task = getattr(env.unwrapped, "task_description", "")
+        judge = make_judge(reward, **{"task": task, **(reward_kwargs or {})})
+        if judge is None:
+            raise ValueError("reward='learned' is a world's head and judges no other environment's frames; choose "
+                             "another judge, e.g. reward='goal:goal.png'")
+        space = env.observation_space
+        space = space.spaces.get("pixels") if isinstance(space, spaces.Dict) else space
+        self._seen = isinstance(space, spaces.Box) and space.dtype == np.uint8 and space.shape[2:] == (3,)
+        if not self._seen and env.render_mode != "rgb_array":
+            raise ValueError(f"JudgeReward needs frames: the environment observes {env.observation_space}; make it "
+                             "with render_mode='rgb_array'")
+        self._judge, self._judged, self.terminate_on_success = judge, None, terminate_on_success
+
+    def reset(self, *, seed: int | None = None, options: dict | None = None):
+        observation, info = self.env.reset(seed=seed, options=options)
+        frame = self._frame(observation)
+        self._judged = self._judged or JudgedReward(self._judge, 1, frame.shape[:2])
+        seen = self._judged.begin(np.array([0]), frame[None])
+        return observation, self._info(info, seen, False)
+
+    def step(self, action):
+        observation, _, terminated, truncated, info = self.env.step(action)
+        terms, (success,), seen = self._judged.step(self._frame(observation)[None], np.ones(1, bool))
+        own = {key: value for key, value in info.items() if not key.startswith("reward/")}
+        seen |= {f"reward/{name}": values for name, values in terms.items()}
+        terminated = bool(terminated or (success and self.terminate_on_success))
+        reward = float(sum(values[0] for values in terms.values()))
+        return observation, reward, terminated, truncated, self._info(own, seen, bool(success))
+
+    def _frame(self, observation) -> np.ndarray:
+        if not self._seen:
+            return np.asarray(self.env.render())
+        return observation["pixels"] if isinstance(observation, dict) else observation
+
+    @staticmethod
+    def _info(info: dict, seen: dict[str, np.ndarray], success: bool) -> dict:
+        own = {"env/success": info["success"]} if "success" in info else {}
+        return {**info, **own, **{key: float(values[0]) for key, values in seen.items()},
+                "success": success, "is_success": success}

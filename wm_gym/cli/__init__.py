@@ -11,10 +11,11 @@ import sys
 from collections.abc import Sequence
 
 from wm_gym import __version__
-from wm_gym.cli import agent, data, evaluation, world
+from wm_gym.cli import agent, data, evaluation, judge, world
 
-COMMANDS = (*world.COMMANDS, *data.COMMANDS, *evaluation.COMMANDS, *agent.COMMANDS)
-GROUPS = {"data": "look at, convert or curate a dataset", "agent": "train, clone or evaluate a policy"}
+COMMANDS = (*world.COMMANDS, *data.COMMANDS, *evaluation.COMMANDS, *agent.COMMANDS, *judge.COMMANDS)
+GROUPS = {"data": "look at, convert or curate a dataset", "agent": "train, clone or evaluate a policy",
+          "judge": "measure who says that a task is done"}
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -59,5 +60,6 @@ def mendable(error: Exception) -> bool:
         return not (error.name or "").startswith("wm_gym")
     if isinstance(error, (ValueError, OSError)):
         return True
-    gymnasium = sys.modules.get("gymnasium")
-    return gymnasium is not None and isinstance(error, gymnasium.error.Error)
+    gymnasium, judges = sys.modules.get("gymnasium"), sys.modules.get("wm_gym.judges")
+    return (gymnasium is not None and isinstance(error, gymnasium.error.Error)) or (
+        judges is not None and isinstance(error, judges.JudgeError))

@@ -8,11 +8,13 @@ import time
 from pathlib import Path
 
 import numpy as np
+from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.callbacks import BaseCallback
+from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
 from tqdm import tqdm
 
 from wm_gym.files import write_text
-from wm_gym.rl.checkpoint import save_checkpoint
+from wm_gym.rl.checkpoint import latest_checkpoint, moment, rewind, save_checkpoint
 
 CURVE_FILE = "curve.csv"
 CURVE_COLUMNS = ("steps", "seconds", "update_seconds", "success_rate", "episode_length", "episode_reward")
@@ -76,7 +78,7 @@ class Checkpoints(BaseCallback):
 
     def __init__(self, run: Path, every: int):
         super().__init__()
-        self.run, self.every = run, every
+        self.run, self.every, self.begun = run, every, None
 
     def _on_training_start(self) -> None:
         self.next = self.model.num_timesteps + self.every
@@ -85,9 +87,22 @@ class Checkpoints(BaseCallback):
         if self.num_timesteps >= self.next:
             self.next = self.num_timesteps + self.every
             save_checkpoint(self.model, self.run)
+        if isinstance(self.model, OnPolicyAlgorithm):
+            self.begun = moment(self.model)
 
     def _on_step(self) -> bool:
         return True
+
+    def rescue(self, model: BaseAlgorithm) -> Path | None:
+        """The checkpoint of a training whose collecting has failed; a half-collected roll-out is collected again.
+
+        None where it failed before the first step.
+        """
+        if model._last_obs is None:  # no episode has begun since the last checkpoint
+            return latest_checkpoint(self.run)
+        if self.begun:
+            rewind(model, self.begun)
+        return save_checkpoint(model, self.run)
 
 
 class TimeLimit(BaseCallback):

@@ -6,9 +6,11 @@ always whole. It holds Stable-Baselines3's zip (a pickle: our own run directory 
 
 from __future__ import annotations
 
+import copy
 import os
 import shutil
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -19,6 +21,8 @@ from stable_baselines3.common.vec_env import VecEnv, VecFrameStack, VecMonitor, 
 from wm_gym.sb3 import WorldVecEnv
 
 MONITOR = ("episode_returns", "episode_lengths")
+COLLECTED = ("num_timesteps", "_last_obs", "_last_episode_starts", "_last_original_obs", "_episode_num",
+             "ep_info_buffer", "ep_success_buffer")  # what SB3's algorithms change while they collect
 
 
 def save_checkpoint(model: BaseAlgorithm, run: Path) -> Path:
@@ -41,6 +45,23 @@ def save_checkpoint(model: BaseAlgorithm, run: Path) -> Path:
     for leftover in run.glob(".checkpoint-*.partial-*"):
         shutil.rmtree(leftover, ignore_errors=True)
     return final
+
+
+def moment(model: BaseAlgorithm) -> dict[str, Any]:
+    """What collecting steps changes, as it is now: `rewind` takes the model back here, as long as nothing was learned.
+
+    A normalisation's statistics go on.
+    """
+    held = {key: copy.deepcopy(vars(model)[key]) for key in COLLECTED if key in vars(model)}
+    return {"model": held, "state": {**_random_state(), **_env_state(model.env)}}
+
+
+def rewind(model: BaseAlgorithm, held: dict[str, Any]) -> None:
+    """Undo what was collected since `moment`; a second `rewind` to it is possible."""
+    vars(model).update(copy.deepcopy(held["model"]))
+    _set_random_state(held["state"])
+    if any(key.startswith("env/") for key in held["state"]):
+        _set_env_state(model.env, held["state"])
 
 
 def latest_checkpoint(run: Path) -> Path | None:
@@ -96,7 +117,7 @@ def _world(env: VecEnv) -> WorldVecEnv | None:
 
 def _env_state(env: VecEnv) -> dict[str, np.ndarray]:
     world = _world(env)
-    if world is None:
+    if world is None or world.core.ended.any():  # ended, and the next one could not be begun
         return {}
     slots = [world.core.get_state(i) for i in range(world.num_envs)]
     state = {f"env/{key}": np.stack([slot[key] for slot in slots]) for key in slots[0]}

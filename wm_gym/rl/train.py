@@ -14,6 +14,7 @@ from stable_baselines3.common.logger import configure
 from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
 from stable_baselines3.common.vec_env import VecEnv, VecFrameStack, VecNormalize
 
+from wm_gym.judges import Judge, JudgeError
 from wm_gym.registration import find_spec, is_learned
 from wm_gym.rl.agent_folder import CONFIG_FILE, Agent, load_agent, save_agent
 from wm_gym.rl.callbacks import CURVE_FILE, Checkpoints, Progress, TimeLimit, read_curve
@@ -55,7 +56,7 @@ def train_agent(
     max_minutes ends the training earlier. resume: go on from the last checkpoint (from the beginning where there is
     none). Raises FileExistsError where `out` or its training is there and neither resume nor overwrite says what to do,
     ValueError where a resumed run was of another algorithm, environment, seed, init or recipe file's entry, or init's
-    policy is another.
+    policy is another. A judge that fails (see `reward` of WorldEnv) ends the training with JudgeError and a checkpoint.
     """
     find_spec(env_id)  # an unknown id must fail before anything is written
     out = Path(out)
@@ -63,6 +64,9 @@ def train_agent(
     _prepare(out, run, resume, overwrite)
     recipe = {**load_recipe(algo, recipe_id or env_id, recipe_file), **(recipe or {})}
     env_kwargs = {**(recipe.get("env_kwargs") or {}), **(env_kwargs or {})}
+    if isinstance(env_kwargs.get("reward"), Judge):
+        raise ValueError(f"reward is a {type(env_kwargs['reward']).__name__}, which an agent's files cannot hold; name "
+                         "the judge, e.g. reward='goal:goal.png', after an entry of your own in wm_gym.judges.JUDGES")
     checkpoint = latest_checkpoint(run)
     before = load_agent(init) if init and not checkpoint else None
     plan = {"algo": algo, "env_id": env_id, "env_kwargs": env_kwargs, "seed": seed, "init": str(init) if init else None,
@@ -92,7 +96,7 @@ def train_agent(
                 _take_policy(model, before)
         model.set_logger(configure(str(run / "tensorboard"), ["tensorboard"]))
         callbacks: list[BaseCallback] = [Progress(run, total, every=_log_interval(model), bar=progress)]
-        callbacks.append(Checkpoints(run, checkpoint_every or 20_000))
+        callbacks.append(checkpoints := Checkpoints(run, checkpoint_every or 20_000))
         identity = _identity(plan, recipe, arguments)
         check = PhysicsCheck(run, identity, **recipe["physics_check"]) if recipe.get("physics_check") else None
         callbacks += [check] if check else []
@@ -112,6 +116,10 @@ def train_agent(
         last = latest_checkpoint(run)
         print(f"\ninterrupted; " + (f"{last} is the last checkpoint" if last else "no checkpoint yet"), file=sys.stderr)
         raise
+    except JudgeError as error:
+        last = checkpoints.rescue(model)
+        raise JudgeError(f"{error}\nthe training stopped and kept {last or 'nothing: it had not begun'}; once the "
+                         "judge answers, the same command with --resume goes on from there") from error
     finally:
         env.close()
     save_agent(model, out, identity | {"total_timesteps": total} | _history(recipe, model, run))

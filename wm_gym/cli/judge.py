@@ -1,0 +1,45 @@
+"""Which command tells how far a judge can be believed?"""
+
+from __future__ import annotations
+
+import argparse
+
+from wm_gym.cli.command import Command, json_object, positive_int
+
+
+def add_measure(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("dataset", metavar="DATASET", help="a recording whose success physics told, e.g. of a twin")
+    parser.add_argument("--reward", required=True, metavar="JUDGE",
+                        help="learned, goal:IMAGE, clip:PROMPT, vlm:MODEL or vlm:server:MODEL")
+    parser.add_argument("--reward-kwargs", type=json_object, default=None, metavar="JSON",
+                        help="options of the judge, e.g. '{\"threshold\": 0.9}'")
+    parser.add_argument("--world", default=None, metavar="WORLD",
+                        help="whose head (learned) or tokenizer (goal) it is: a folder, a Hub id, a shipped one's name")
+    parser.add_argument("--episodes", type=positive_int, default=None, metavar="N", help="the first N (default: all)")
+    parser.add_argument("--every", type=positive_int, default=1, metavar="K",
+                        help="judge every K-th frame, and each episode's last (default: 1)")
+    parser.add_argument("--out", default=None, metavar="FILE.json", help="write all the numbers there, too")
+
+
+def run_measure(args: argparse.Namespace) -> None:
+    from wm_gym.data import open_clips
+    from wm_gym.evaluation.judging import measure_judge, summary
+    from wm_gym.files import write_json
+    from wm_gym.judges import LEARNED, make_judge
+    from wm_gym.shared import load_world
+
+    world = load_world(args.world) if args.world or args.reward == LEARNED else None
+    of_world = {} if world is None else {"camera": world.spec.camera or None, "size": tuple(world.spec.frame_size)}
+    clips = open_clips(args.dataset, **of_world)
+    judge = make_judge(args.reward, world, clips.meta["task_description"], **(args.reward_kwargs or {}))
+    found = measure_judge(judge or world, clips, args.episodes, args.every, progress=True)
+    if args.out:
+        write_json(args.out, found, indent=1)
+    print(summary(found))
+
+
+COMMANDS = (
+    Command("judge measure", "count how often a judge of frames is right about success, beside physics",
+            "wm-gym judge measure data/reach-held --reward goal:goal.png --world Reach-v0",
+            add_measure, run_measure),
+)

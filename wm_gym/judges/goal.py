@@ -1,0 +1,104 @@
+"""How near is a frame to a picture of the goal, seen from where the episode began?"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from wm_gym.judges.base import Judge, check_frames
+
+if TYPE_CHECKING:
+    from wm_gym.world import World
+
+FEATURES = ("tokenizer", "perceptual", "pixels")
+NEAR = 1e-6  # a start that is the goal has no way to go
+BATCH = 64
+
+
+class GoalJudge(Judge):
+    """goal:IMAGE. The score is the share of the start's distance to the goal that is behind: 1 - d(frame) / d(start).
+
+    d is the mean absolute difference of the features of a frame and of the goal: the world's tokenizer's latents
+    (default where there is a world), ST-LPIPS ("perceptual", whose weights must be in the cache) or "pixels". The
+    score is 1 at the goal, 0 at the start, negative further away. threshold: above it, success.
+
+    Raises FileNotFoundError or ValueError for a picture that cannot be read or is not of the frames' size.
+    """
+
+    needs_start = True
+
+    def __init__(self, image: str | Path | np.ndarray, world: World | None = None, features: str | None = None,
+                 threshold: float = 0.8, device: str = "cpu"):
+        features = features or ("tokenizer" if world is not None else "pixels")
+        if features not in FEATURES:
+            raise ValueError(f"features={features!r} is unknown; choose one of {FEATURES}")
+        if not threshold < 1:
+            raise ValueError(f"threshold is {threshold}, expected less than 1, the score of the goal itself")
+        if features == "tokenizer" and world is None:
+            raise ValueError("features='tokenizer' needs a world whose tokenizer that is: pass reward_kwargs={'world': "
+                             f"WORLD}}, or choose another of {FEATURES}")
+        self.name = f"goal:{image}" if isinstance(image, (str, Path)) else "goal:(array)"
+        self.threshold, self.features, self.device = threshold, features, device
+        self.goal = read_picture(image) if isinstance(image, (str, Path)) else check_frames(image[None], "goals")[0]
+        if world is not None:
+            from wm_gym.shared import load_world
+
+            self.tokenizer = (world := load_world(world)).tokenizer
+            self._check_size((*world.spec.frame_size, 3))
+        if features == "perceptual":
+            from wm_gym.evaluation.st_lpips import load_st_lpips
+
+            self.network = load_st_lpips().to(device)
+
+    def look(self, frames: np.ndarray, starts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        self._check_size(frames.shape[1:])
+        unique, back = np.unique(starts, axis=0, return_inverse=True)
+        way = np.maximum(self.distance(unique), NEAR)[back.reshape(-1)]
+        score = 1 - self.distance(frames) / way
+        return score, score
+
+    def distance(self, frames: np.ndarray) -> np.ndarray:
+        """float64 [N], of frames uint8 [N, H, W, 3] to the goal."""
+        return np.concatenate([self._distance(frames[i:i + BATCH]) for i in range(0, len(frames), BATCH)])
+
+    def _distance(self, frames: np.ndarray) -> np.ndarray:
+        import torch
+
+        if self.features == "pixels":
+            return np.abs(frames / 255 - self.goal / 255).mean((1, 2, 3))
+        with torch.inference_mode():
+            both = torch.from_numpy(np.concatenate([self.goal[None], frames]))
+            if self.features == "tokenizer":
+                from wm_gym.models.tokenizer import to_float
+
+                here = next(self.tokenizer.parameters()).device
+                latents = self.tokenizer.encode(to_float(both).to(here))
+                found = (latents[1:] - latents[:1]).abs().flatten(1).mean(1)
+            else:
+                pictures = both.to(self.device).permute(0, 3, 1, 2) / 127.5 - 1
+                found = self.network(pictures[1:], pictures[:1].expand(len(frames), -1, -1, -1))
+        return found.double().cpu().numpy()
+
+    def _check_size(self, shape: tuple[int, ...]) -> None:
+        if self.goal.shape != tuple(shape):
+            height, width = shape[:2]
+            raise ValueError(f"the goal {self.name.removeprefix('goal:')} is {list(self.goal.shape)}, the frames are "
+                             f"{list(shape)}; resize it with PIL.Image.open(FILE).convert('RGB').resize(({width}, "
+                             f"{height}), PIL.Image.BOX).save(FILE)")
+
+
+def read_picture(path: str | Path) -> np.ndarray:
+    """uint8 [H, W, 3]; FileNotFoundError without the file, ValueError where it is no picture."""
+    from PIL import Image
+
+    path = Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(f"the goal {path} is not there; give a picture of the frames' size, e.g. "
+                                "PIL.Image.fromarray(env.render()).save('goal.png')")
+    try:
+        with Image.open(path) as picture:
+            return np.array(picture.convert("RGB"))
+    except (OSError, SyntaxError, ValueError) as error:  # Pillow's: no picture, cut short, damaged
+        raise ValueError(f"the goal {path} cannot be read as a picture ({error})") from error

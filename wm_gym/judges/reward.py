@@ -1,0 +1,49 @@
+"""What does a judge pay? The gain in progress since the step before, and 1 where it calls success."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from wm_gym.judges.base import Judge
+
+TERMS = ("progress", "success")  # of the reward
+SEEN = ("judge/score", "judge/progress")  # in `info`
+STATE = ("judge/start", "judge/progress")  # of a running episode
+
+
+class JudgedReward:
+    """Running episodes ("slots") before a judge: where each began, and how far it had come.
+
+    The reward of a step is progress_t - progress_(t-1) + success_t, the potential-based form (Ng et al. 1999) of the
+    twins' own. A judge that fails changes nothing here: the same step can be judged again.
+    """
+
+    def __init__(self, judge: Judge, num_envs: int, frame_size: tuple[int, int]):
+        self.judge = judge
+        self.starts = np.zeros((num_envs, *frame_size, 3), np.uint8)
+        self.progress = np.zeros(num_envs)
+
+    def begin(self, slots: np.ndarray, frames: np.ndarray) -> dict[str, np.ndarray]:
+        """Episodes begin at frames uint8 [n, H, W, 3] in slots int [n]; what `info` says of them, each [n]."""
+        verdict = self.judge(frames, frames)
+        self.starts[slots], self.progress[slots] = frames, verdict.progress
+        return {"judge/score": verdict.score, "judge/progress": verdict.progress}
+
+    def step(self, frames: np.ndarray, active: np.ndarray) -> tuple[dict, np.ndarray, dict]:
+        """One step led to frames uint8 [B, H, W, 3] in the slots of bool [B]; zeros elsewhere.
+
+        Returns the reward's terms {"progress", "success"} float64 [B], success bool [B], and what `info` says.
+        """
+        score, progress, success = np.zeros(len(active)), self.progress.copy(), np.zeros(len(active), bool)
+        if active.any():
+            verdict = self.judge(frames[active], self.starts[active])
+            score[active], progress[active], success[active] = verdict.score, verdict.progress, verdict.success
+        terms = {"progress": progress - self.progress, "success": success.astype(np.float64)}
+        self.progress = progress
+        return terms, success, {"judge/score": score, "judge/progress": progress.copy()}
+
+    def get_state(self, slot: int) -> dict[str, np.ndarray]:
+        return {"judge/start": self.starts[slot].copy(), "judge/progress": np.array(self.progress[slot])}
+
+    def set_state(self, slot: int, state: dict[str, np.ndarray]) -> None:
+        self.starts[slot], self.progress[slot] = state["judge/start"], state["judge/progress"]
