@@ -136,7 +136,7 @@ FAULTS = [500, 503, 429, b"<html>", b"{}", b'{"choices": []}', b'{"choices": [{"
           b'{"choices": [{"message": {"content": "yes"}, "logprobs": {"content": [{"token": 3}]}}]}']
 
 
-@pytest.mark.parametrize("fault", FAULTS, ids=str)
+@pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: getattr(fault, "__name__", str(fault)))
 def test_it_asks_again_and_then_gives_up(server, fault):
     server.faults = [fault]
     np.testing.assert_allclose(judge(timeout=0.4)(frames_of(51), frames_of(0)).score, 0.2, atol=1e-6)
