@@ -1,7 +1,7 @@
 """Is a dataset that does not fit into memory read fast enough to train on? Linux, as root (a memory cgroup).
 
-    wm-gym record wm_gym/PushPyBullet-v0 --episodes 3000 --out data/push
-    python benchmarks/reading.py data/push --gigabytes 1.2
+    wm-gym record wm_gym/PushPyBullet-v0 --episodes 1000 --out data/push
+    python benchmarks/reading.py data/push --size 96 --gigabytes 1.2
 
 The process that trains may use so much memory, page cache included; the dataset's decoded frames must be larger. Per
 stage of a training: the samples a second that its updates take, and those that its own batches give when nothing is
@@ -38,7 +38,7 @@ def limited(memory: int):
         folder.rmdir()
 
 
-def inside(dataset: str, out: Path) -> None:
+def inside(dataset: str, size: int | None, out: Path) -> None:
     """What the limited process does: each stage reads its batches, then trains on them."""
     import torch
 
@@ -50,7 +50,8 @@ def inside(dataset: str, out: Path) -> None:
 
     torch.set_num_threads(1)
     sizes = replace(PRESETS["small"], **{f"{stage}_updates": UPDATES for stage in STAGES})
-    clips, run = open_clips(dataset, progress=False), trainer.begin_run(out, sizes, 0, cpu=True, progress=False)
+    clips = open_clips(dataset, size=size and (size, size), progress=False)
+    run = trainer.begin_run(out, sizes, 0, cpu=True, progress=False)
     world = World.from_config(trainer.spec_of(clips, "Reading-v0"), sizes, 0)
     trainer.fit_statistics(world, clips)
     found, fit = {}, stages.fit
@@ -89,14 +90,16 @@ def inside(dataset: str, out: Path) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("dataset")
+    parser.add_argument("--size", type=int, help="resize the frames to this square (default: as they are)")
     parser.add_argument("--gigabytes", type=float, default=1.2, help="of memory for the process (default: 1.2)")
     parser.add_argument("--inside", type=Path, help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.inside:
-        return inside(args.dataset, args.inside)
+        return inside(args.dataset, args.size, args.inside)
     memory = int(args.gigabytes * 1e9)
     with limited(memory) as group, tempfile.TemporaryDirectory() as scratch:
         command = [sys.executable, __file__, args.dataset, "--inside", f"{scratch}/run"]
+        command += ["--size", str(args.size)] if args.size else []
         environment = os.environ | {"WM_GYM_CACHE": f"{scratch}/cache", "WM_GYM_MEMORY_LIMIT": str(memory)}
         subprocess.run(command, check=True, env=environment,
                        preexec_fn=lambda: (group / "cgroup.procs").write_text(str(os.getpid())))
