@@ -1,8 +1,8 @@
 """Does a world that has never seen the block go left push it left when told to? On Push, in the picture's directions.
 
-    wm-gym record wm_gym/PushPyBullet-v0 --episodes 1500 --seed 200 --out data/push-mix
+    wm-gym record wm_gym/PushPyBullet-v0 --episodes 1000 --seed 200 --out data/push-mix
     python benchmarks/directive.py filter data/push-mix --out runs/no-left.json
-    S="--set tokenizer_updates=1500 --set pose_updates=3000 --set dynamics_updates=3000 --set dynamics_batch=32
+    S="--set tokenizer_updates=1200 --set pose_updates=2000 --set dynamics_updates=2500 --set dynamics_batch=32
        --set heads_updates=0 --set uncertainty_updates=0"
     wm-gym train data/push-mix --filter runs/no-left.json --out runs/no-left $S
     wm-gym train data/push-mix --out runs/all-ways $S
