@@ -93,14 +93,14 @@ def add_agent_plan(parser: argparse.ArgumentParser) -> None:
 
 
 def run_agent_plan(args: argparse.Namespace) -> None:
-    from wm_gym.rl.agent_folder import load_agent
+    from wm_gym.rl.agent_folder import read_config
     from wm_gym.rl.planner import save_planner
     from wm_gym.rl.planning import Search
 
     search = Search(args.method, args.horizon, args.candidates, args.iterations, min(8, args.candidates), args.hold)
     out = save_planner(args.world, args.out, search, uncertainty_penalty=args.uncertainty_penalty, goal=args.goal,
                        replan_every=args.replan_every, sampling_steps=args.sampling_steps, seed=args.seed)
-    print(f"written: {out}\nnext: wm-gym agent evaluate {out} --env {load_agent(out).env_id} --episodes 20")
+    print(f"written: {out}\nnext: wm-gym agent evaluate {out} --env {read_config(out)['env_id']} --episodes 20")
 
 
 def add_agent_evaluate(parser: argparse.ArgumentParser) -> None:
@@ -181,7 +181,7 @@ COMMANDS = (
     Command("agent clone", "train a policy to repeat a dataset's actions (behaviour cloning)",
             "wm-gym agent clone expert-data --env wm_gym/ReachPyBullet-v0 --out my-clone",
             add_agent_clone, run_agent_clone),
-    Command("agent plan", "make an agent that plans in a world at every step instead of having learned",
+    Command("agent plan", "make an agent that plans in a world instead of having learned",
             "wm-gym agent plan Push-v0 --out my-planner",
             add_agent_plan, run_agent_plan),
     Command("agent evaluate", "measure a policy, in a learned world and in its physics twin from the same starts",

@@ -39,12 +39,11 @@ def make_judge(reward: str | Judge | Sequence[str | Judge], world: World | None 
         if LEARNED in reward:
             raise ValueError(f"reward={list(reward)!r}: {LEARNED!r} is the world's own head, which no other judge can "
                              "stand beside; take it alone, or leave it out")
-        taken = {key for one in reward for key in kwargs if isinstance(one, str) and key in _accepted(_kind(one)[0])}
-        if unknown := sorted(set(kwargs) - taken):
+        accepted = [_accepted(_kind(one)[0]) if isinstance(one, str) else [] for one in reward]
+        if unknown := sorted(set(kwargs).difference(*accepted)):
             raise ValueError(f"reward_kwargs {unknown} are unknown to every judge of {list(reward)!r}")
-        return AllOf([make_judge(one, world, task, **{
-            key: value for key, value in kwargs.items() if isinstance(one, str) and key in _accepted(_kind(one)[0])})
-            for one in reward])
+        return AllOf([make_judge(one, world, task, **{key: kwargs[key] for key in kwargs if key in takes})
+                      for one, takes in zip(reward, accepted)])
     if isinstance(reward, str) and reward != LEARNED:
         kind, argument = _kind(reward)
         accepted = _accepted(kind)

@@ -101,4 +101,5 @@ def read_picture(path: str | Path) -> np.ndarray:
         with Image.open(path) as picture:
             return np.array(picture.convert("RGB"))
     except (OSError, SyntaxError, ValueError) as error:  # Pillow's: no picture, cut short, damaged
-        raise ValueError(f"the goal {path} cannot be read as a picture ({error})") from error
+        raise ValueError(f"the goal {path} cannot be read ({error}): it is no picture that can be read; give a PNG or "
+                         "JPEG") from error

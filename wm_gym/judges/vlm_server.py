@@ -50,7 +50,8 @@ class ServerChat:
         self.model, self.timeout, self.retries, self.budget, self.spent = model, timeout, retries, budget, 0
         self.url = url.rstrip("/") + "/chat/completions"
         parts = urlsplit(url)
-        self.shown = f"{parts.scheme}://{parts.hostname}{f':{parts.port}' if parts.port else ''}{parts.path.rstrip('/')}"
+        port = f":{parts.port}" if parts.port else ""
+        self.shown = f"{parts.scheme}://{parts.hostname}{port}{parts.path.rstrip('/')}"
         self._lock = threading.Lock()
 
     def choose(self, pictures: list[tuple[np.ndarray, np.ndarray]], question: str,

@@ -151,7 +151,7 @@ def load_agent(source: str | Path | Agent, device: str = "cpu", allow_pickle: bo
     folder = find_agent(source)
     if folder.is_file():
         return _load_pickle(folder, device, allow_pickle)
-    config = _read_config(folder)
+    config = read_config(folder)
     if config is None and (folder / LEROBOT_CONFIG).is_file():
         from wm_gym.rl.lerobot_policy import is_lerobot, load_lerobot
 
@@ -188,7 +188,7 @@ def load_agent(source: str | Path | Agent, device: str = "cpu", allow_pickle: bo
     return Agent(policy, config, folder)
 
 
-def _read_config(folder: Path) -> dict[str, Any] | None:
+def read_config(folder: Path) -> dict[str, Any] | None:
     """config.yml; None where there is none."""
     if not (folder / CONFIG_FILE).is_file():
         return None
@@ -294,17 +294,13 @@ def decode_space(config: dict[str, Any]) -> gym.Space:
 
 def _load_pickle(path: Path, device: str, allow_pickle: bool) -> Agent:
     """Stable-Baselines3's zip, only for those who trust it."""
-    if path.suffix != ".zip":
+    is_zip = path.suffix == ".zip"
+    if not is_zip or not allow_pickle:
+        instead = ("if you trust this Stable-Baselines3 zip: --trust, or load_agent(..., allow_pickle=True)" if is_zip
+                   else "a policy of your own is evaluated as module:name of a class with predict(observation)")
         raise ValueError(
             f"{path} holds a pickle, which runs the code of whoever wrote it, so it is not loaded. An agent folder has "
-            f"{CONFIG_FILE} and {TENSORS_FILE}; a policy of your own is evaluated as module:name of a class with "
-            "predict(observation)"
-        )
-    if not allow_pickle:
-        raise ValueError(
-            f"{path} holds a pickle, which runs the code of whoever wrote it, so it is not loaded. An agent folder has "
-            f"{CONFIG_FILE} and {TENSORS_FILE}; if you trust this Stable-Baselines3 zip: --trust, or "
-            "load_agent(..., allow_pickle=True)"
+            f"{CONFIG_FILE} and {TENSORS_FILE}; {instead}"
         )
     from stable_baselines3.common.save_util import load_from_zip_file
 

@@ -15,12 +15,13 @@ from typing import Any
 
 import numpy as np
 
+from wm_gym.rl.agent_folder import LEROBOT_CONFIG
 from wm_gym.rl.lerobot_worker import receive, send
 from wm_gym.rl.others import OthersAgent, OthersPolicy, others_config
 
 PYTHON_VARIABLE = "WM_GYM_LEROBOT_PYTHON"
 """Names the interpreter of an environment that has lerobot."""
-FILES = ("config.json", "model.safetensors")
+FILES = (LEROBOT_CONFIG, "model.safetensors")
 WORKER = Path(__file__).with_name("lerobot_worker.py")
 INSTALL = "python -m venv ~/lerobot && ~/lerobot/bin/pip install lerobot"
 

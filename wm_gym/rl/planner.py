@@ -1,4 +1,4 @@
-"""How does one act by planning in a world? From pictures alone, anew at every step, as an agent like any other."""
+"""How does one act by planning in a world? From pictures alone, anew after a few steps, as an agent like any other."""
 
 from __future__ import annotations
 
@@ -10,9 +10,10 @@ from typing import Any
 import numpy as np
 import torch
 import yaml
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 
 from wm_gym import spaces
+from wm_gym.judges.goal import read_picture
 from wm_gym.registration import NAMESPACE, catalogue_folders
 from wm_gym.rl.agent_folder import CONFIG_FILE, FORMAT_VERSION, PLANNER, PLANNER_OPTIONS, Agent
 from wm_gym.rl.card import write_card
@@ -44,7 +45,7 @@ class WorldPlanner:
             self.world = _sampled_in(self.world, sampling_steps)
         if not 1 <= replan_every <= self.search.horizon:
             raise ValueError(f"replan_every is {replan_every}, expected 1 to horizon = {self.search.horizon}")
-        self.replan_every, self.sampling_steps, spec = replan_every, sampling_steps, self.world.spec
+        self.replan_every, spec = replan_every, self.world.spec
         self.engine = load_engine(self.world, backend, device, False, precision)
         self.observation_space = spaces.pixels_space(*spec.frame_size)
         self.action_space = spaces.action_space(spec.action_low, spec.action_high)
@@ -138,7 +139,7 @@ def save_planner(world: str | Path, out: str | Path, search: Search | None = Non
     out = Path(out)
     if out.exists():
         raise FileExistsError(f"{out} is there; choose another --out")
-    picture = None if goal is None else read_goal(goal)
+    picture = None if goal is None else read_picture(goal)
     planner = WorldPlanner(world, search, uncertainty_penalty=uncertainty_penalty, goal=picture,
                            replan_every=replan_every, sampling_steps=sampling_steps, seed=seed)
     shipped = catalogue_folders().get(planner.world.spec.name)
@@ -169,14 +170,5 @@ def load_planner(folder: Path, config: dict[str, Any], device: str = "auto") -> 
         raise ValueError(f"{folder / CONFIG_FILE} is damaged ({error}); write it anew with wm-gym agent plan"
                          ) from error
     agent.policy = WorldPlanner(agent.world, search, device=device, **options,
-                                goal=read_goal(goal) if goal.is_file() else None)
+                                goal=read_picture(goal) if goal.is_file() else None)
     return agent
-
-
-def read_goal(path: str | Path) -> np.ndarray:
-    """A picture file as uint8 [H, W, 3]; ValueError where it is none, FileNotFoundError where nothing is."""
-    try:
-        with Image.open(path) as picture:
-            return np.asarray(picture.convert("RGB"))
-    except UnidentifiedImageError as error:
-        raise ValueError(f"{path} is no picture that can be read; give a PNG or JPEG") from error
