@@ -1,8 +1,11 @@
-"""Which wrappers change an environment's actions, pictures or reward? Discrete, the tokenizer's round trip, a judge."""
+"""Which wrappers change an environment's actions, pictures or reward? Discrete or real actions, the tokenizer's round
+trip, a judge."""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
+from pathlib import Path
 
 import gymnasium as gym
 import numpy as np
@@ -10,6 +13,7 @@ from gymnasium import spaces
 
 from wm_gym.judges import Judge, make_judge
 from wm_gym.judges.reward import JudgedReward
+from wm_gym.spaces import action_space, check_actions
 
 
 def discrete_table(box: spaces.Box) -> np.ndarray:
@@ -43,6 +47,34 @@ class DiscreteActions(gym.ActionWrapper, gym.utils.RecordConstructorArgs):
         if action not in self.action_space:
             raise ValueError(f"action is {action!r}, expected an integer in 0..{len(self.table) - 1}")
         return self.table[int(action)].copy()
+
+
+class RealActions(gym.ActionWrapper, gym.utils.RecordConstructorArgs):
+    """Play a world of latent actions with real ones: z = [a, 1] @ matrix, clipped to the world's box.
+
+    file: what `wm-gym idm map` wrote. FileNotFoundError without it, ValueError where it is none or for another world.
+    """
+
+    def __init__(self, env: gym.Env, file: str | Path):
+        gym.utils.RecordConstructorArgs.__init__(self, file=str(file))
+        gym.ActionWrapper.__init__(self, env)
+        if not Path(file).is_file():
+            raise FileNotFoundError(f"{file} is missing; make it with: wm-gym idm map IDM DATASET --out {file}")
+        try:
+            found = json.loads(Path(file).read_text())
+            self.matrix = np.array(found["matrix"], np.float32)
+            self.action_space = action_space(found["action_low"], found["action_high"])
+        except (ValueError, KeyError, TypeError) as error:
+            raise ValueError(f"{file} maps no actions ({error}); make it with: wm-gym idm map") from None
+        latent, real = check_box(env.action_space).shape[0], self.action_space.shape[0]
+        if self.matrix.shape != (real + 1, latent):
+            raise ValueError(f"{file} maps {self.matrix.shape[0] - 1} actions to {self.matrix.shape[-1]}, this world "
+                             f"takes {latent}; make it with the inverse dynamics that labelled the world's video")
+
+    def action(self, action: np.ndarray) -> np.ndarray:
+        action = check_actions([action], self.action_space, 1)[0]
+        latent = np.append(action, np.float32(1)) @ self.matrix
+        return latent.clip(self.env.action_space.low, self.env.action_space.high)
 
 
 class TokenizerRoundTrip(gym.ObservationWrapper, gym.utils.RecordConstructorArgs):

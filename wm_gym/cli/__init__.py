@@ -11,11 +11,12 @@ import sys
 from collections.abc import Sequence
 
 from wm_gym import __version__
-from wm_gym.cli import agent, data, evaluation, judge, world
+from wm_gym.cli import agent, data, evaluation, idm, judge, world
 
-COMMANDS = (*world.COMMANDS, *data.COMMANDS, *evaluation.COMMANDS, *agent.COMMANDS, *judge.COMMANDS)
+COMMANDS = (*world.COMMANDS, *data.COMMANDS, *evaluation.COMMANDS, *agent.COMMANDS, *judge.COMMANDS,
+            *idm.COMMANDS)
 GROUPS = {"data": "look at, convert or curate a dataset", "agent": "train, clone or evaluate a policy",
-          "judge": "measure who says that a task is done"}
+          "judge": "measure who says that a task is done", "idm": "make actions of video"}
 
 
 def build_parser() -> argparse.ArgumentParser:

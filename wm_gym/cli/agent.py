@@ -48,7 +48,8 @@ def run_agent_train(args: argparse.Namespace) -> None:
 
 
 def add_agent_clone(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("dataset", metavar="DATASET", help="a LeRobotDataset v3.0 folder, best of an expert")
+    parser.add_argument("datasets", metavar="DATASET", nargs="+",
+                        help="demonstrations, best of an expert; recorded, or made by wm-gym imagine")
     parser.add_argument("--env", required=True, metavar="ENV_ID",
                         help="whose pixels and actions these are; " + ENV_ID_HELP)
     parser.add_argument("--env-kwargs", type=json_object, default=None, metavar="JSON", help=ENV_KWARGS_HELP)
@@ -66,7 +67,7 @@ def add_agent_clone(parser: argparse.ArgumentParser) -> None:
 def run_agent_clone(args: argparse.Namespace) -> None:
     from wm_gym.rl.clone import clone_agent
 
-    out = clone_agent(args.dataset, args.env, args.out, updates=args.updates, episodes=args.episodes, seed=args.seed,
+    out = clone_agent(args.datasets, args.env, args.out, updates=args.updates, episodes=args.episodes, seed=args.seed,
                       env_kwargs=args.env_kwargs, recipe_file=args.recipe, device=args.device,
                       overwrite=args.overwrite)
     print(f"cloned: {out}\nnext: wm-gym agent evaluate {out} --env {args.env} --episodes 100")
@@ -157,6 +158,47 @@ def run_evaluate_policies(args: argparse.Namespace) -> None:
                                     workers=args.workers, ray=args.ray)))
 
 
+def add_imagine(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("world", metavar="WORLD", help="a world folder, a Hub id, or the name of a shipped one")
+    parser.add_argument("--policy", required=True,
+                        help="an agent or planner (folder, or the name of a shipped one), random, no-op, or "
+                             "directive:NUMBERS, one action that is repeated")
+    parser.add_argument("--out", required=True, metavar="DIR", help="the LeRobotDataset v3.0 folder to write")
+    parser.add_argument("--episodes", type=positive_int, default=100, metavar="N",
+                        help="that are imagined; those that do not pass are left out (default: 100)")
+    parser.add_argument("--starts", default=None, metavar="DATASET",
+                        help="recordings whose first frames are where episodes begin (default: the world's own starts)")
+    parser.add_argument("--idm", default=None, metavar="IDM",
+                        help="inverse dynamics (wm-gym idm train) that read the actions off the video and leave out "
+                             "what they cannot believe (default: the actions that the policy took)")
+    parser.add_argument("--reward", default="learned", metavar="JUDGE", help="who says success (default: learned)")
+    parser.add_argument("--reward-kwargs", type=json_object, default=None, metavar="JSON", help="options of the judge")
+    parser.add_argument("--keep-failures", action="store_true", help="also what the judge calls no success")
+    parser.add_argument("--certain", action="store_true",
+                        help="leave out episodes in more doubt than 9 of 10 of the world's calibration were")
+    parser.add_argument("--seed", type=int, default=0, help="(default: 0)")
+
+
+def run_imagine(args: argparse.Namespace) -> None:
+    from collections import Counter
+
+    from wm_gym.data import open_clips
+    from wm_gym.rl.imagine import imagine
+    from wm_gym.rl.video_labels import VideoLabeller
+    from wm_gym.shared import load_world
+
+    size = tuple(load_world(args.world).spec.frame_size)
+    kept, rejected = imagine(
+        args.world, args.policy, args.out, args.episodes, seed=args.seed, keep_failures=args.keep_failures,
+        certain=args.certain, reward=args.reward, reward_kwargs=args.reward_kwargs,
+        starts=open_clips(args.starts, size=size) if args.starts else None,
+        labeller=VideoLabeller.load(args.idm) if args.idm else None)
+    for why, count in Counter(rejected.values()).most_common(10):
+        print(f"{count} left out: {why}")
+    print(f"imagined: {kept} of {args.episodes} episodes, in {args.out}\nnext: wm-gym agent clone REAL {args.out} "
+          "--env ENV_ID --out AGENT" if kept else "nothing is written: no episode passes")
+
+
 def add_demo(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--env", default="wm_gym/Reach-v0", metavar="ENV_ID",
                         help="a shipped world with a physics twin (default: wm_gym/Reach-v0)")
@@ -184,6 +226,9 @@ COMMANDS = (
     Command("agent plan", "make an agent that plans in a world instead of having learned",
             "wm-gym agent plan Push-v0 --out my-planner",
             add_agent_plan, run_agent_plan),
+    Command("imagine", "make demonstrations in a world: a policy's successes there, as a dataset",
+            "wm-gym imagine Push-v0 --policy ppo-Push-v0 --idm idm/push --out data/imagined",
+            add_imagine, run_imagine),
     Command("agent evaluate", "measure a policy, in a learned world and in its physics twin from the same starts",
             "wm-gym agent evaluate my-agent --env wm_gym/Reach-v0 --episodes 100",
             add_agent_evaluate, run_agent_evaluate),

@@ -10,7 +10,7 @@ from wm_gym.cli.command import Command, json_object, positive_int
 def add_measure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("dataset", metavar="DATASET", help="a recording whose success physics told, e.g. of a twin")
     parser.add_argument("--reward", required=True, metavar="JUDGE",
-                        help="learned, goal:IMAGE, clip:PROMPT, vlm:MODEL or vlm:server:MODEL")
+                        help="learned, goal:IMAGE, text:PROMPT, clip:PROMPT, vlm:MODEL or vlm:server:MODEL")
     parser.add_argument("--reward-kwargs", type=json_object, default=None, metavar="JSON",
                         help="options of the judge, e.g. '{\"threshold\": 0.9}'")
     parser.add_argument("--world", default=None, metavar="WORLD",

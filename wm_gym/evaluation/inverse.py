@@ -18,6 +18,7 @@ from torchmetrics.functional import r2_score
 from wm_gym.evaluation.controls import Roller
 from wm_gym.evaluation.episodes import Episodes
 from wm_gym.evaluation.state_decoder import fit_state_decoder
+from wm_gym.models.inverse_dynamics import Pair
 from wm_gym.rl.statistics import mean
 from wm_gym.spec import WorldSpec
 
@@ -25,26 +26,15 @@ Inverse = Callable[[np.ndarray], np.ndarray]
 """Pairs of frames uint8 [..., H, W, 6] (`pairs`) -> actions [..., A] (`StateDecoder.read`)."""
 
 
-class Displacements(nn.Module):
-    """Pairs of frames [B, 6, H, W] in [-1, 1] -> actions [B, A]: how far the points that it watches have moved.
+class OfTwo(nn.Module):
+    """The reader `Pair` of two frames that lie on each other: [B, 6, H, W] in [-1, 1] -> actions [B, A]."""
 
-    A point is the mean place under a softmax over a feature map (Levine et al. 2016, "End-to-End Training of Deep
-    Visuomotor Policies", sec. 5.1): a few hundred pairs teach it which, where a plain network learns them by heart.
-    """
-
-    def __init__(self, frame_size: tuple[int, int], action_dim: int, points: int = 16):
+    def __init__(self, frame_size: tuple[int, int], action_dim: int):
         super().__init__()
-        self.eyes = nn.Sequential(nn.Conv2d(3, points, 5, stride=2, padding=2), nn.SiLU(),
-                                  nn.Conv2d(points, points, 3, padding=1))
-        self.head = nn.Sequential(nn.Linear(4 * points, 64), nn.SiLU(), nn.Linear(64, action_dim))
-        axes = [torch.linspace(-1, 1, (side + 1) // 2) for side in frame_size]
-        self.register_buffer("places", torch.stack(torch.meshgrid(*axes, indexing="ij"), dim=-1).reshape(-1, 2))
+        self.pair = Pair(frame_size, action_dim)
 
     def forward(self, seen: torch.Tensor) -> torch.Tensor:
-        maps = self.eyes(torch.cat(seen.chunk(2, dim=1)))
-        points = (10 * maps.flatten(2)).softmax(-1) @ self.places  # [2B, points, 2]
-        before, after = points.flatten(1).chunk(2)
-        return self.head(torch.cat([10 * (after - before), after], dim=1))
+        return self.pair(seen.unflatten(1, (2, 3)))[:, 0]
 
 
 class Pairs:
@@ -81,7 +71,7 @@ def fit_inverse(episodes: Episodes, held: Episodes, views: Callable[[np.ndarray]
     some = np.linspace(0, len(shown) - 1, min(512, len(shown))).astype(int)
     actions, told = (source.action.reshape(-1, source.action.shape[-1]) for source in (episodes, held))
     torch.manual_seed(seed)
-    net = Displacements(known.shape[1:3], actions.shape[1])
+    net = OfTwo(known.shape[1:3], actions.shape[1])
     return fit_state_decoder(known, actions, shown[some], told[some], seen if views else None, updates, batch, seed,
                              net, rate=1e-2).decoder.read
 

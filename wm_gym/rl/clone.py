@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +14,7 @@ import torch
 from stable_baselines3.common.preprocessing import is_image_space
 from tqdm import tqdm
 
-from wm_gym.data import ClipData, open_clips
+from wm_gym.data import ClipData, join_clips, open_clips
 from wm_gym.registration import find_spec, is_learned
 from wm_gym.rl.agent_folder import CONFIG_FILE, save_agent
 from wm_gym.rl.card import write_card
@@ -23,14 +25,15 @@ ALGO = "ppo"  # whose policy it is: `wm-gym agent train ppo --init CLONE` goes o
 HELD_OUT = 10  # one episode in so many is not trained on
 
 
-def clone_agent(dataset: str | Path, env_id: str, out: str | Path, updates: int = 3000, episodes: int | None = None,
-                seed: int = 0, *, env_kwargs: dict[str, Any] | None = None, recipe_file: str | Path | None = None,
-                batch: int = 128, learning_rate: float = 1e-3, device: str = "auto", progress: bool = True,
-                overwrite: bool = False) -> Path:
-    """Train PPO's policy to repeat a dataset's actions from its frames; returns the agent folder `out`.
+def clone_agent(datasets: str | Path | Sequence[str | Path], env_id: str, out: str | Path, updates: int = 3000,
+                episodes: int | None = None, seed: int = 0, *, env_kwargs: dict[str, Any] | None = None,
+                recipe_file: str | Path | None = None, batch: int = 128, learning_rate: float = 1e-3,
+                device: str = "auto", progress: bool = True, overwrite: bool = False) -> Path:
+    """Train PPO's policy to repeat the actions of datasets from their frames; returns the agent folder `out`.
 
     The squared error of the policy's mean action, on frames of the first `episodes` episodes (default: all; every tenth
-    is held out, its error goes to config.yml). env_id: whose observation and action space the policy has, and whose
+    is held out, its error goes to config.yml). Of several datasets, recorded or imagined, frames and actions have to be
+    of the same shape, nothing else. env_id: whose observation and action space the policy has, and whose
     recipe shapes it. Raises FileExistsError where `out` is there, ValueError where the environment is not seen in
     pixels of the dataset's size or its actions are others, and for fewer than 2 episodes.
     """
@@ -39,10 +42,12 @@ def clone_agent(dataset: str | Path, env_id: str, out: str | Path, updates: int 
     if out.exists() and not (overwrite and is_agent):
         raise FileExistsError(f"{out} is there; choose another --out" +
                               (", or pass --overwrite" if is_agent else ": it is no agent folder"))
-    clips = open_clips(dataset, progress=progress)
+    datasets = [datasets] if isinstance(datasets, (str, Path)) else list(datasets)
+    clips = join_clips([_shown(open_clips(dataset, progress=progress)) for dataset in datasets])
+    named = " + ".join(Path(dataset).name for dataset in datasets)
     count = min(episodes or len(clips), len(clips))
     if count < 2:
-        raise ValueError(f"{dataset}: {count} episode to learn from; expected at least 2, one of them held out")
+        raise ValueError(f"{named}: {count} episode to learn from; expected at least 2, one of them held out")
     recipe = load_recipe(ALGO, env_id, recipe_file)
     env = make_sb3_env(env_id, 1, seed, **(env_kwargs or {}))
     try:
@@ -59,12 +64,20 @@ def clone_agent(dataset: str | Path, env_id: str, out: str | Path, updates: int 
     save_agent(model, out, {
         "algo": ALGO, "policy": arguments["policy"], "env_id": env_id, "env_kwargs": dict(env_kwargs or {}),
         "learned": is_learned(find_spec(env_id)), "env_wrapper": None, "frame_stack": 1, "seed": seed, "init": None,
-        "cloned_from": {"dataset": Path(dataset).name, "episodes": int((~held).sum()), "updates": updates,
+        "cloned_from": {"dataset": named, "episodes": int((~held).sum()), "updates": updates,
                         "held_out_squared_error": round(_error(model.policy, clips, shown), 5)},
         "n_timesteps_before": 0, "n_timesteps": 0, "training_seconds": round(time.monotonic() - started, 1),
         "hyperparameters": {"learning_rate": learning_rate}, "n_envs": 1})
     write_card(out)
     return out
+
+
+def _shown(clips: ClipData) -> ClipData:
+    """Frames and actions alone, so that recordings which know different things beside them can be joined."""
+    nothing = np.zeros((len(clips.frames), 0), np.float32)
+    alike = {"action_names": None, "action_bounds": None, "proprioception_names": [], "reward_terms": [],
+             "has_success": False, "env_id": None, "camera": None}
+    return replace(clips, proprioception=nothing, reward=nothing, physics_state=None, meta=clips.meta | alike)
 
 
 def _check_spaces(observation: gym.Space, action: gym.Space, clips: ClipData, env_id: str) -> None:
