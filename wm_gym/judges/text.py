@@ -1,0 +1,44 @@
+"""Is what a sentence says true of a frame? Our own small image-text judge, which needs no network to fetch."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from wm_gym.judges.base import Judge
+from wm_gym.judges.text_model import TextMargin, embed
+from wm_gym.judges.text_training import LOWEST
+from wm_gym.models.tokenizer import to_float
+
+WEIGHTS = Path(__file__).parent / "weights" / "text"
+
+
+class TextJudge(Judge):
+    """reward="text:the block is on the blue disc": how far a sentence is true of a frame, by `TextMargin`.
+
+    score: the margin, 0 where the sentence begins to be true, 1 more for each 3 cm; progress: the margin from -8 (24 cm
+    away) to the threshold as 0 to 1. Trained on frames of Push, Drawer and Reach with captions of what is where; of
+    other scenes it knows nothing. folder: another `TextMargin`, as diffusers saves it. ImportError without
+    wm-gym[judges], ValueError for frames of another size.
+    """
+
+    def __init__(self, prompt: str, threshold: float = 0.0, folder: str | Path = WEIGHTS):
+        self.name, self.threshold = f"text:{prompt}", threshold
+        if not LOWEST < threshold < np.inf:
+            raise ValueError(f"threshold is {threshold}, expected a margin above {LOWEST:g}, 0 where the sentence "
+                             "begins to be true")
+        self.model = TextMargin.from_pretrained(folder, torch_dtype=torch.float32).eval().requires_grad_(False)
+        with torch.inference_mode():
+            self.weights, self.bias = self.model.ask(torch.from_numpy(embed([prompt])))
+
+    @torch.inference_mode()
+    def look(self, frames: np.ndarray, starts: None) -> tuple[np.ndarray, np.ndarray]:
+        size = tuple(self.model.config.frame_size)
+        if frames.shape[1:3] != size:
+            raise ValueError(f"frames are {frames.shape[1]} x {frames.shape[2]}, the text judge was trained on "
+                             f"{size[0]} x {size[1]}; give a world of that size, or another folder in reward_kwargs")
+        pictures = to_float(torch.from_numpy(np.ascontiguousarray(frames)))
+        score = (self.model.encode(pictures) @ self.weights.T + self.bias)[:, 0].double().numpy()
+        return score, ((score - LOWEST) / (self.threshold - LOWEST)).clip(0, 1)
