@@ -18,7 +18,8 @@ from pathlib import Path
 
 from common import write_results
 
-KEPT = ("agent", "env", "success", "world_name", "episodes", "seed", "physics", "world", "world_minus_physics", "optimism", "pessimism")
+KEPT = ("agent", "env", "success", "world_name", "episodes", "seed", "physics", "world", "world_minus_physics",
+        "optimism", "pessimism")
 
 
 def main() -> None:

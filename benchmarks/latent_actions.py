@@ -39,7 +39,7 @@ def main() -> None:
     from wm_gym.evaluation.episodes import Episodes
     from wm_gym.rl.video_labels import VideoLabeller, fit_real_actions, label_dataset, train_labeller
     from wm_gym.training import train
-    from wm_gym.training.inverse_dynamics import split_episodes
+    from wm_gym.training.inverse_dynamics import split_labels
     from wm_gym.world import World
 
     clips, held = open_clips(args.dataset), open_clips(args.held)
@@ -59,7 +59,7 @@ def main() -> None:
     result = {"own": gain(latent, asked, own.clip(-1, 1))}
     maps = {}
     for share in SHARES:
-        episodes, _ = split_episodes(clips, share)
+        episodes, _ = split_labels(clips, share)
         maps[share] = np.array(fit_real_actions(model, clips, episodes)["matrix"], np.float32)
         told = np.concatenate([asked.action, np.ones((*asked.action.shape[:2], 1), np.float32)], axis=-1)
         result[f"mapped, {len(episodes)} labelled episodes"] = gain(latent, asked, (told @ maps[share]).clip(-1, 1)) | {
@@ -75,7 +75,7 @@ def probe(model, clips, episodes, asked, own) -> float:
     """R^2 of real actions read linearly off latent ones, the lower of both dimensions; fitted on some episodes."""
     import numpy as np
 
-    rows = np.concatenate([np.arange(clips.episode_offset[e], clips.episode_offset[e + 1] - 1) for e in episodes])
+    rows = clips.transitions(episodes)
     read = np.concatenate([model.read(np.asarray(clips.frames[clips.episode_offset[e]:clips.episode_offset[e + 1]]))
                            for e in episodes])
     weights = np.linalg.lstsq(np.c_[read, np.ones(len(read))], clips.action[rows], rcond=None)[0]

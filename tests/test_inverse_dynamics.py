@@ -16,7 +16,7 @@ from wm_gym.evaluation.episodes import Episodes
 from wm_gym.evaluation.inverse_benchmark import benchmark, impossible, readings, rejects
 from wm_gym.models.inverse_dynamics import KINDS, InverseDynamics
 from wm_gym.rl.video_labels import Rejected, VideoLabeller, fit_real_actions, label_dataset, train_labeller
-from wm_gym.training.inverse_dynamics import fit_inverse_dynamics, fit_motion, split_episodes
+from wm_gym.training.inverse_dynamics import fit_inverse_dynamics, fit_motion, split_labels
 from wm_gym.wrappers import RealActions
 
 
@@ -39,7 +39,7 @@ def labeller(clips, tmp_path_factory) -> VideoLabeller:
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_every_kind_learns_what_the_frames_show(clips, kind):
-    taught, held = split_episodes(clips)
+    taught, held = split_labels(clips)
     torch.manual_seed(0)
     made = fit_inverse_dynamics(clips, taught, kind, updates=120, window=5, progress=False)
     rows = clips.episode_offset[held][:, None] + np.arange(21)
@@ -71,7 +71,7 @@ def test_a_saved_one_reads_the_same(labeller, clips, tmp_path):
 
 
 def test_real_video_is_labelled_and_impossible_video_refused(labeller, clips):
-    asked, (taught, held) = Episodes.of(clips, 20), split_episodes(clips)
+    asked, (taught, held) = Episodes.of(clips, 20), split_labels(clips)
     for e in held:
         labeller.label(asked.frames[e])  # believed
     env = gym.make(clips.meta["env_id"], render_mode="rgb_array").unwrapped
@@ -151,7 +151,7 @@ def latent(clips, tmp_path_factory) -> VideoLabeller:
 
 def test_latent_actions_of_video_alone_tell_the_real_ones(latent, clips):
     assert latent.about["action_names"] == ["latent_0", "latent_1"] and latent.about["episodes"] == 0
-    taught, held = split_episodes(clips)
+    taught, held = split_labels(clips)
     found = fit_real_actions(latent, clips, taught[:6])
     read = np.concatenate([latent.read(np.asarray(clips.frames[clips.episode_offset[e]:clips.episode_offset[e + 1]]))
                            for e in held])

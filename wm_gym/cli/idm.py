@@ -31,13 +31,13 @@ def run_train(args: argparse.Namespace) -> None:
     from wm_gym.data import open_clips
     from wm_gym.evaluation.inverse_benchmark import reading_text, readings
     from wm_gym.rl.video_labels import train_labeller
-    from wm_gym.training.inverse_dynamics import split_episodes
+    from wm_gym.training.inverse_dynamics import split_labels
 
     clips = open_clips(args.dataset)
     made = train_labeller(clips, args.out, args.kind, args.labels, args.world, args.updates, args.window, args.seed,
                           overwrite=args.overwrite)
     if args.labels:
-        print(reading_text({"held out": readings(made, clips, split_episodes(clips)[1])}))
+        print(reading_text({"held out": readings(made, clips, split_labels(clips)[1])}))
     print(f"written: {args.out}\nnext: wm-gym idm label VIDEOS --idm {args.out} --out DATASET")
 
 

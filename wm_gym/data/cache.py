@@ -48,6 +48,10 @@ class ClipData:
     def __len__(self):
         return len(self.episode_offset) - 1
 
+    def transitions(self, episodes):
+        """Rows int64 [n] of some episodes whose action led somewhere: all of each but its last."""
+        return np.concatenate([np.arange(self.episode_offset[e], self.episode_offset[e + 1] - 1) for e in episodes])
+
 
 def open_clips(dataset, camera=None, size=None, cache_dir=None, progress=True):
     """Open the dataset folder `dataset`, of any format that `formats` knows, for training -> ClipData.

@@ -73,9 +73,6 @@ def moves(points: torch.Tensor) -> torch.Tensor:
 class Reader(nn.Module):
     """A network that reads actions [B, T-1, A], standardised, off frames [B, T, 3, H, W]; and how it is taught."""
 
-    def forward(self, frames: torch.Tensor) -> torch.Tensor:
-        raise NotImplementedError
-
     def loss(self, frames: torch.Tensor, actions: torch.Tensor) -> torch.Tensor:
         return F.smooth_l1_loss(self(frames), actions, beta=0.1)
 

@@ -20,9 +20,9 @@ from wm_gym.rl.agent_folder import CONFIG_FILE, save_agent
 from wm_gym.rl.card import write_card
 from wm_gym.rl.recipe import algorithm, load_recipe, sb3_arguments
 from wm_gym.sb3 import make_sb3_env
+from wm_gym.training.segments import every_tenth
 
 ALGO = "ppo"  # whose policy it is: `wm-gym agent train ppo --init CLONE` goes on from it
-HELD_OUT = 10  # one episode in so many is not trained on
 
 
 def clone_agent(datasets: str | Path | Sequence[str | Path], env_id: str, out: str | Path, updates: int = 3000,
@@ -57,8 +57,8 @@ def clone_agent(datasets: str | Path | Sequence[str | Path], env_id: str, out: s
                                 device=device)
     finally:
         env.close()
-    held = np.arange(count) % HELD_OUT == min(HELD_OUT, count) - 1
-    rows, shown = (_rows(clips, np.flatnonzero(which)) for which in (~held, held))
+    held = every_tenth(count)
+    rows, shown = (clips.transitions(np.flatnonzero(which)) for which in (~held, held))
     started = time.monotonic()
     _fit(model.policy, clips, rows, updates, batch, learning_rate, seed, progress)
     save_agent(model, out, {
@@ -89,11 +89,6 @@ def _check_spaces(observation: gym.Space, action: gym.Space, clips: ClipData, en
     if not isinstance(action, gym.spaces.Box) or action.shape != clips.action.shape[1:]:
         raise ValueError(f"{env_id} takes {action}, the dataset's actions are {list(clips.action.shape[1:])}; "
                          "record that environment")
-
-
-def _rows(clips: ClipData, episodes: np.ndarray) -> np.ndarray:
-    """Rows with an action that led somewhere: all of an episode but its last."""
-    return np.concatenate([np.arange(clips.episode_offset[e], clips.episode_offset[e + 1] - 1) for e in episodes])
 
 
 def _means(policy, frames: np.ndarray) -> torch.Tensor:

@@ -175,7 +175,6 @@ def imagine(world: World | str | Path, policy: str | Path | Agent, out: str | Pa
     `dream`, `Filter` and `write_dreams` say. ValueError for `certain` where the world is not calibrated.
     """
     world = load_world(world)
-    new_folder(out)
     if certain and world.calibration is None:
         raise ValueError(f"the world {world.spec.name!r} is not calibrated, so nobody knows how much doubt is usual: "
                          "wm-gym calibrate WORLD DATASET")

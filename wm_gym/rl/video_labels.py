@@ -23,7 +23,7 @@ from wm_gym.files import write_json
 from wm_gym.models.inverse_dynamics import InverseDynamics, Latent
 from wm_gym.models.tokenizer import to_float
 from wm_gym.shared import load_engine, load_world
-from wm_gym.training.inverse_dynamics import fit_inverse_dynamics, split_episodes, without_probe
+from wm_gym.training.inverse_dynamics import fit_inverse_dynamics, split_labels, without_probe
 from wm_gym.training.report import roll_out
 
 ABOUT_FILE, NETWORK = "inverse_dynamics.json", "network"
@@ -162,8 +162,8 @@ def train_labeller(clips: ClipData, out: str | Path, kind: str = "transformer", 
             ", or pass --overwrite" if (out / ABOUT_FILE).is_file() else ": it holds no inverse dynamics"))
     if not (0 < labels <= 1 or labels == 0 and kind == "latent"):
         raise ValueError(f"labels is {labels}, expected a share above 0, at most 1 (or 0 with the kind 'latent')")
-    watched, _ = split_episodes(clips)
-    taught, held = split_episodes(clips, labels, seed)
+    watched, _ = split_labels(clips)
+    taught, held = split_labels(clips, labels, seed)
     if not labels:
         clips = _without_labels(clips)
     tokenizer = load_world(world).tokenizer if world else None
@@ -229,11 +229,13 @@ def label_dataset(dataset: str | Path, labeller: VideoLabeller, out: str | Path,
         for e in tqdm(range(len(reader)), desc="labelling", unit="episode", disable=not progress):
             frames = resize_area(reader.frames(camera, e), size)
             try:
-                writer.add(frames, labeller.label(frames), reader.tasks[e])
+                actions = labeller.label(frames)
             except Rejected as why:
                 rejected[e] = str(why)
             except ValueError as error:
                 rejected[e] = f"cannot be read: {error}"
+            else:
+                writer.add(frames, actions, reader.tasks[e])
     return len(reader) - len(rejected), rejected
 
 

@@ -9,15 +9,14 @@ from tqdm import tqdm
 from wm_gym.data.cache import ClipData
 from wm_gym.models.inverse_dynamics import InverseDynamics, flushed_denormals
 from wm_gym.models.tokenizer import Tokenizer, redrawn, to_float
+from wm_gym.training.segments import every_tenth
 
 RATES = {"transformer": 3e-3, "flow": 3e-3}  # the others: 1e-2
-HELD_OUT = 10  # one episode in so many is not trained on
 
 
-def split_episodes(clips: ClipData, labels: float = 1.0, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
+def split_labels(clips: ClipData, labels: float = 1.0, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
     """Episodes (taught, held out): every tenth is held out; of the others a share `labels`, at least 2, is taught."""
-    numbers = np.arange(len(clips))
-    held = numbers % HELD_OUT == min(HELD_OUT, len(clips)) - 1
+    numbers, held = np.arange(len(clips)), every_tenth(len(clips))
     taught = np.random.default_rng(seed).permutation(numbers[~held])
     return np.sort(taught[:max(2, round(labels * len(taught)))]), numbers[held]
 
@@ -42,7 +41,7 @@ def fit_inverse_dynamics(clips: ClipData, episodes: np.ndarray, kind: str = "tra
     torch.manual_seed(seed)
     model = InverseDynamics(kind, list(clips.frames.shape[1:3]), clips.action.shape[1],
                             0 if latent else clips.proprioception.shape[1], window)
-    rows = np.concatenate([np.arange(clips.episode_offset[e], clips.episode_offset[e + 1] - 1) for e in episodes])
+    rows = clips.transitions(episodes)
     poses = clips.proprioception[:, :model.config.pose_dim]
     for name, values in (("action", clips.action[rows]), ("pose", poses[rows])):
         getattr(model, f"{name}_mean").copy_(torch.from_numpy(values.mean(0)))
@@ -90,7 +89,7 @@ def latents_of(model: InverseDynamics, clips: ClipData, rows: np.ndarray) -> tor
 
 def without_probe(model: InverseDynamics, clips: ClipData, episodes: np.ndarray) -> InverseDynamics:
     """The same "latent" model, whose actions are its latents, three standard deviations of them being 1."""
-    rows = np.concatenate([np.arange(clips.episode_offset[e], clips.episode_offset[e + 1] - 1) for e in episodes])
+    rows = clips.transitions(episodes)
     made = InverseDynamics(**{**model.config, "action_dim": model.reader.size})
     made.load_state_dict({**made.state_dict(), **{key: value for key, value in model.state_dict().items()
                                                   if not key.startswith(("reader.probe", "action_", "motion"))}})

@@ -69,6 +69,11 @@ def split_episodes(clips: ClipData, held_out: float = 0.05) -> tuple[np.ndarray,
     return (train if len(train) else episodes), held
 
 
+def every_tenth(count: int) -> np.ndarray:
+    """bool [count]: every tenth episode, of fewer the last, which a network that reads or clones is not taught on."""
+    return np.arange(count) % 10 == min(10, count) - 1
+
+
 def update_generators(seed: int, stage: int, update: int, rank: int = 0) -> tuple[np.random.Generator, torch.Generator]:
     """The two random streams of one update, so that resuming needs no generator state."""
     sequence = np.random.SeedSequence([seed, stage, update, rank])
