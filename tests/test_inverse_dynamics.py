@@ -161,21 +161,37 @@ def test_latent_actions_of_video_alone_tell_the_real_ones(latent, clips):
 
 
 def test_a_world_of_latent_actions_is_played_with_real_ones(latent, clips, push_dataset, tmp_path):
+    """A world that has seen video alone, played with real actions, goes where they point."""
+    latent.save(tmp_path / "idm")
+    dataset, video, real = str(push_dataset), str(tmp_path / "labelled"), str(tmp_path / "map.json")
+    assert main(["idm", "label", dataset, "--idm", str(tmp_path / "idm"), "--out", video]) == 0
+    assert main(["idm", "map", str(tmp_path / "idm"), dataset, "--episodes", "6", "--out", real]) == 0
+    assert main(["train", video, "--out", str(tmp_path / "world"), "--preset", "tiny", "--cpu"]) == 0
+    env = RealActions(gym.make("wm_gym/World-v0", world=str(tmp_path / "world")), real)
+    assert env.action_space.shape == (2,)
+    truer = []
+    for e in split_labels(clips)[1]:
+        rows = slice(clips.episode_offset[e], clips.episode_offset[e + 1])
+        frames, actions = np.asarray(clips.frames[rows]), np.asarray(clips.action[rows])[:-1]
+        made = []
+        for sign in (1, -1):
+            env.reset(seed=0, options={"image": frames[0]})
+            made.append([env.step(sign * action)[0] for action in actions[:8]])
+        error = np.abs(np.array(made, float) - frames[1:9]).mean((2, 3, 4))
+        truer.append((error[1] - error[0]).mean())
+    assert np.mean(truer) > 0, truer
+
+
+def test_maps_of_real_actions_are_refused_where_they_do_not_fit(latent, clips, push_dataset, tmp_path):
     latent.save(tmp_path / "idm")
     assert main(["idm", "map", str(tmp_path / "idm"), str(push_dataset), "--episodes", "6", "--out",
                  str(tmp_path / "map.json")]) == 0
-    env = gym.make("wm_gym/Push-v0")  # its actions are two numbers in [-1, 1], as the latent ones
-    played = RealActions(env, tmp_path / "map.json")
-    assert played.action_space.shape == (2,) and played.action(np.float32([1, 0])) in env.action_space
-    assert not np.allclose(played.action(np.float32([1, 0])), played.action(np.float32([-1, 0])), atol=0.1)
-    played.reset(seed=0)
-    played.step(np.float32([0.5, -0.5]))
     with pytest.raises(ValueError, match="maps 2 actions to 2, this world takes 3"):
         RealActions(gym.make("wm_gym/Reach-v0"), tmp_path / "map.json")
     (tmp_path / "map.json").write_text("{}")
     with pytest.raises(ValueError, match="maps no actions"):
-        RealActions(env, tmp_path / "map.json")
+        RealActions(gym.make("wm_gym/Push-v0"), tmp_path / "map.json")
     with pytest.raises(FileNotFoundError, match="wm-gym idm map"):
-        RealActions(env, tmp_path / "none.json")
+        RealActions(gym.make("wm_gym/Push-v0"), tmp_path / "none.json")
     with pytest.raises(ValueError, match="0 with the kind 'latent'"):
         train_labeller(clips, tmp_path / "x", "pair", labels=0, progress=False)

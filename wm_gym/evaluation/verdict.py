@@ -104,8 +104,8 @@ def obeying(rows: dict) -> dict:
 
 
 def violation_floor(rows: dict) -> str | None:
-    """The roller that breaks nothing, drawn as the world draws."""
-    return next((name for name in ("physics through the tokenizer", "tokenizer", "physics") if name in rows), None)
+    """The roller that breaks nothing, drawn as the world draws; best one that goes its own way a little, as worlds do."""
+    return next((name for name in ("nudged", "physics through the tokenizer", "physics") if name in rows), None)
 
 
 # What may be believed.

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from wm_gym.models import Dynamics, Heads, Tokenizer
 from wm_gym.models.tokenizer import to_float
+from wm_gym.training.critic import Critic
 
 
 class TokenizerLoss(nn.Module):
@@ -49,12 +52,20 @@ class PoseLoss(nn.Module):
 
 
 class DynamicsLoss(nn.Module):
-    """Weighted x-space error of the next latent, teacher-forced or at the end of an own roll-out."""
+    """Weighted x-space error of the next latent, teacher-forced or at the end of an own roll-out.
 
-    def __init__(self, dynamics: Dynamics, tokenizer: Tokenizer, moved_weight: float, pixel_weight: float):
+    With a critic_weight, what a critic tells from true latents costs so much more; it is taught by the same updates.
+    lost_above: a roll-out whose last frame is farther than this from the truth (squared error summed over the latent's
+    cells) is judged by the critic alone, because chaos is no target.
+    """
+
+    def __init__(self, dynamics: Dynamics, tokenizer: Tokenizer, moved_weight: float, pixel_weight: float,
+                 critic_weight: float = 0.0, lost_above: float = math.inf):
         super().__init__()
         self.dynamics, self.moved_weight, self.pixel_weight = dynamics, moved_weight, pixel_weight
-        self.tokenizer = tokenizer.requires_grad_(False)
+        self.tokenizer, self.critic_weight = tokenizer.requires_grad_(False), critic_weight
+        self.lost_above = lost_above
+        self.critic = Critic(dynamics.config.latent_channels) if critic_weight else None
 
     def forward(self, latents: Tensor, first: Tensor, actions: Tensor, poses: Tensor, tau: Tensor, noise: Tensor,
                 context_noise: Tensor, level: Tensor,
@@ -87,15 +98,21 @@ class DynamicsLoss(nn.Module):
         error = (predicted.float() - target).square().mean(1)
         moved = ((target - previous).abs().mean(1) > 0.2).float()
         ramp = torch.where(tau > 0, 0.9 * tau + 0.1, torch.ones_like(tau))  # one evaluation from pure noise counts full
-        latent_loss = (error * (1 + self.moved_weight * moved) * ramp[:, None, None]).mean()
+        kept = ((context[:, -1] - previous).square().mean(1).sum((1, 2)) <= self.lost_above).float()[:, None, None]
+        loss = (error * (1 + self.moved_weight * moved) * ramp[:, None, None] * kept).mean()
+        metrics = {"latent_mse": error.mean()}
+        if self.critic:
+            fooled, told = self.critic.losses(predicted.float(), target, 1 + self.moved_weight * moved)
+            loss = loss + self.critic_weight * (fooled + told)
+            metrics |= {"critic": told, "fooled": fooled}
         if not self.pixel_weight:
-            return latent_loss, {"latent_mse": error.mean()}
+            return loss, metrics
         part = max(1, len(target) // 4)
         with torch.no_grad():
             picture, before = (self.tokenizer.decode(z[:part]) for z in (target, previous))
             weight = 1 + self.moved_weight * ((picture - before).abs().amax(1, keepdim=True) > 0.1)
-        pixel_loss = ((self.tokenizer.decode(predicted[:part]) - picture).abs() * weight).mean()
-        return latent_loss + self.pixel_weight * pixel_loss, {"latent_mse": error.mean(), "pixel_l1": pixel_loss}
+        pixel_loss = ((self.tokenizer.decode(predicted[:part]) - picture).abs() * weight * kept[:part, None]).mean()
+        return loss + self.pixel_weight * pixel_loss, metrics | {"pixel_l1": pixel_loss}
 
 
 class HeadsLoss(nn.Module):

@@ -93,7 +93,8 @@ def train_dynamics(run: Run, world: World, clips: ClipData, latents: np.ndarray,
     dynamics.requires_grad_(True)
     if dynamics.pose_net is not None:
         dynamics.pose_net.requires_grad_(False)
-    loss = DynamicsLoss(dynamics, world.tokenizer, sizes.moved_weight, sizes.pixel_weight)
+    loss = DynamicsLoss(dynamics, world.tokenizer, sizes.moved_weight, sizes.pixel_weight,
+                        sizes.critic_weight, sizes.lost_above)
     sampler = SegmentSampler(clips, world.spec.context_frames, trained, sizes.latest_share)
     shown = held_out_segments(clips, held, world.spec.context_frames, run.seed)
 
