@@ -13,7 +13,7 @@ from twins import PUSH, recorded_episodes
 from wm_gym.evaluation.controls import frozen, recorded
 from wm_gym.evaluation.injected import Injector, detector_quality
 from wm_gym.evaluation.live import PhysicsViolations
-from wm_gym.evaluation.violations import UNITS, Detector, violations
+from wm_gym.evaluation.violations import UNITS, Detector, second_pieces, violations, widths
 from wm_gym.physics.tracked import yellow
 
 
@@ -50,6 +50,13 @@ def test_physics_breaks_nothing_and_a_frozen_robot_its_kinematics(detector, halv
     assert off["episodes"]["rate"] > 0.9 and off["excess_median"] > 2 and off["unit"] == "cm"
     assert told["frozen"]["teleport"]["per_100_frames"] == 0 and told["frozen"]["teleport"]["excess_worst"] is None
     assert all(0 <= row["abstained"] <= 1 for rows in told.values() for row in rows.values())
+
+
+def test_an_arm_across_an_object_makes_no_second_one():
+    block, arm, copy = np.zeros((3, 32, 32), bool)
+    block[10:19, 4:13], arm[:, 8:10], copy[20:29, 18:27] = True, True, True
+    shown = np.stack([block, block & ~arm, block & ~arm | copy & ~arm])[None]
+    assert second_pieces(shown, widths(shown[:, :1])).tolist() == [[0, 0, 36]]  # the copy is the main piece: 4 x 9 left
 
 
 def test_what_is_gone_has_no_size_and_one_jump_no_other_name(detector, halves, push_world):

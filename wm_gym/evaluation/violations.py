@@ -46,7 +46,10 @@ class Readings:
     """[E, n, D]: where the middle of the object's pixels is."""
     area: np.ndarray
     second: np.ndarray
-    """[E, n]: pixels of the object in all, and of its second largest piece."""
+    """[E, n]: pixels of the object in all, and of the largest piece that lies an object's width or more from the main one
+
+    (nearer ones are what is seen of one object on both sides of an arm before it).
+    """
     true_hand: np.ndarray
     true_thing: np.ndarray
     true_area: np.ndarray
@@ -110,13 +113,14 @@ class Detector:
         truth = tracked.states(episodes)[..., :tracked.read]
         found = np.concatenate([truth[:, :1], self.reader(made)[..., :tracked.read]], axis=1)
         mask, true_mask = tracked.mask(made), tracked.mask(episodes.frames)
+        width = widths(true_mask[:, :1])
         thing, middle = found[..., tracked.hand:], _middles(mask)[0] @ self.place
         middles = np.concatenate([_middles(true_mask[:, :1])[0] @ self.place, middle], axis=1)
         return Readings(
             hand=found[..., :tracked.hand], thing=thing, step=np.minimum(_steps(thing), _steps(middles)), middle=middle,
-            area=mask.sum((-2, -1)), second=_second_pieces(mask), true_hand=truth[..., :tracked.hand],
+            area=mask.sum((-2, -1)), second=second_pieces(mask, width), true_hand=truth[..., :tracked.hand],
             true_thing=truth[..., tracked.hand:],
-            true_area=true_mask[:, 1:].sum((-2, -1)), true_second=_second_pieces(true_mask[:, 1:]),
+            true_area=true_mask[:, 1:].sum((-2, -1)), true_second=second_pieces(true_mask[:, 1:], width),
             start_area=true_mask[:, :1].sum((-2, -1)))
 
     def severities(self, r: Readings) -> dict[str, np.ndarray]:
@@ -185,15 +189,25 @@ def _middles(mask: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
                      np.ones_like(some, float)], axis=-1), area > 0
 
 
-def _second_pieces(mask: np.ndarray) -> np.ndarray:
-    """Pixels of the second largest connected piece of each mask [..., H, W] -> int [...]."""
+def widths(mask: np.ndarray) -> np.ndarray:
+    """Pixels of the longer side of the box around each mask [..., H, W]."""
+    return np.maximum(mask.any(-1).sum(-1), mask.any(-2).sum(-1))
+
+
+def second_pieces(mask: np.ndarray, width: np.ndarray) -> np.ndarray:
+    """Pixels of the largest connected piece of masks [E, n, H, W] whose middle is width [E, 1] from the main one's."""
     flat = mask.reshape(-1, *mask.shape[-2:])
     joined = np.zeros((3, 3, 3), int)
     joined[1] = 1  # pieces are connected within a picture, corners too
     labels, _ = ndimage.label(flat, joined)
-    second = [np.sort(np.bincount(one[one > 0] - one[one > 0].min()))[-2:-1].sum() if one.any() else 0
-              for one in labels]
-    return np.reshape(second, mask.shape[:-2])
+    second = np.zeros(len(flat), int)
+    for i, (one, far) in enumerate(zip(labels, np.broadcast_to(width, mask.shape[:2]).ravel())):
+        pieces, sizes = np.unique(one[one > 0], return_counts=True)
+        if len(pieces) > 1:
+            middles = np.array(ndimage.center_of_mass(one > 0, one, pieces))
+            apart = np.linalg.norm(middles - middles[sizes.argmax()], axis=1)
+            second[i] = sizes[apart >= far].max(initial=0)
+    return second.reshape(mask.shape[:2])
 
 
 def _steps(positions: np.ndarray) -> np.ndarray:
