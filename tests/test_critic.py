@@ -1,4 +1,4 @@
-"""Does the critic tell means of frames from frames, teach the dynamics to draw frames, and leave lost roll-outs alone?"""
+"""Does the critic tell means of frames from frames and teach the dynamics, and are lost roll-outs no target?"""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def squares(n: int, generator: torch.Generator) -> torch.Tensor:
 
 
 def test_what_is_taught_by_it_is_not_blurred():
-    """A square is at one of two places and the input does not say at which: the squared error alone draws both, grey."""
+    """A square is at one of two places, the input does not say at which: the squared error alone draws both, grey."""
     torch.manual_seed(0)
     generator = torch.Generator().manual_seed(1)
     drawn = {}

@@ -168,7 +168,8 @@ def test_a_world_of_latent_actions_is_played_with_real_ones(latent, clips, push_
     assert main(["idm", "map", str(tmp_path / "idm"), dataset, "--episodes", "6", "--out", real]) == 0
     assert main(["train", video, "--out", str(tmp_path / "world"), "--preset", "tiny", "--cpu"]) == 0
     env = RealActions(gym.make("wm_gym/World-v0", world=str(tmp_path / "world")), real)
-    assert env.action_space.shape == (2,)
+    assert env.action_space.shape == (2,) and env.action(np.float32([1, 0])) in env.env.action_space
+    assert not np.allclose(env.action(np.float32([1, 0])), env.action(np.float32([-1, 0])), atol=0.1)
     truer = []
     for e in split_labels(clips)[1]:
         rows = slice(clips.episode_offset[e], clips.episode_offset[e + 1])

@@ -147,8 +147,7 @@ def ask_violations(lab: Lab) -> dict[str, Any]:
                         "physics through the tokenizer": through(recorded, tokenizer), "physics": recorded,
                         "frozen": frozen}, asked, detector)
     return {"episodes": len(asked), "steps": asked.action.shape[1], "limits": detector.limits,
-            "detector": detector_quality(detector, Injector(lab.env, lab.tracked), asked,
-                                         tokenizer.round_trip),
+            "detector": detector_quality(detector, Injector(lab.env, lab.tracked), asked, tokenizer.round_trip),
             "violations": found, "worst": _worst(detector, lab.acting, asked),
             "per_100_frames": {name: sum(row["per_100_frames"] for row in rows.values())
                                for name, rows in found.items()}}

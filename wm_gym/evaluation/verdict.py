@@ -104,7 +104,7 @@ def obeying(rows: dict) -> dict:
 
 
 def violation_floor(rows: dict) -> str | None:
-    """The roller that breaks nothing, drawn as the world draws; best one that goes its own way a little, as worlds do."""
+    """The roller that breaks nothing, drawn as the world draws; best one that goes its own way a little, as it does."""
     return next((name for name in ("nudged", "physics through the tokenizer", "physics") if name in rows), None)
 
 

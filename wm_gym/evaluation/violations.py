@@ -46,9 +46,9 @@ class Readings:
     """[E, n, D]: where the middle of the object's pixels is."""
     area: np.ndarray
     second: np.ndarray
-    """[E, n]: pixels of the object in all, and of the largest piece that lies an object's width or more from the main one
+    """[E, n]: pixels of the object in all, and of the largest piece at least its width away from the main one.
 
-    (nearer ones are what is seen of one object on both sides of an arm before it).
+    Nearer pieces are what is seen of one object on both sides of an arm.
     """
     true_hand: np.ndarray
     true_thing: np.ndarray

@@ -1,4 +1,4 @@
-"""Does a latent look like one of a true frame? The critic that keeps a dynamics from drawing means of possible frames."""
+"""Does a latent look like one of a true frame? A critic that keeps a dynamics from drawing means of frames."""
 
 from __future__ import annotations
 
