@@ -6,11 +6,13 @@ import pytest
 import yaml
 
 import ball_env  # noqa: F401
+from twins import PUSH
 from wm_gym.data import open_clips
 from wm_gym.data.record import record
 from wm_gym.rl.agent_folder import load_agent
 from wm_gym.rl.clone import clone_agent
 from wm_gym.rl.train import train_agent
+from wm_gym.shared import load_world
 
 BALL = "ball_env:wm_gym_test/Ball-v0"
 
@@ -63,11 +65,28 @@ def test_the_same_seed_gives_the_same_clone_and_what_is_there_is_kept(shown, tmp
         clone_agent(shown, BALL, tmp_path / "notes", overwrite=True)
 
 
+def test_a_clone_that_has_seen_a_worlds_pictures_acts_on_them_as_on_a_cameras(repository, tmp_path):
+    world = load_world(repository / "envs" / "Push-v0")
+    pushes = record(PUSH, 10, policy="expert", out=tmp_path / "pushes", seed=0, workers=0,
+                    env_kwargs={"max_episode_steps": 20})
+    frames = np.array(open_clips(pushes, progress=False).frames[::4])
+    drawn = world.tokenizer.round_trip(frames)
+
+    def apart(name, **views):
+        agent = load_agent(clone_agent(pushes, PUSH, tmp_path / name, updates=150, progress=False, **views))
+        camera, world_s = (agent.act(seen.transpose(0, 3, 1, 2)) for seen in (frames, drawn))
+        return np.linalg.norm(camera - world_s, axis=1).mean()
+
+    assert apart("views", views=world) < 0.7 * apart("plain")
+    assert "wm-gym agent clone pushes --views Push-v0 --env" in (tmp_path / "views" / "README.md").read_text()
+
+
 @pytest.mark.parametrize("asked, error, words", [
     ({"episodes": 1}, ValueError, "1 episode to learn from"),
     ({"env_id": "wm_gym/ReachPyBullet-v0"}, ValueError, "pixels of the dataset's size, 32 x 32 x 3"),
     ({"env_id": BALL, "env_kwargs": {"size": 64}}, ValueError, "pixels of the dataset's size"),
     ({"env_id": "wm_gym/Nothing-v0"}, gym.error.Error, "Nothing"),
+    ({"views": "Push-v0"}, ValueError, r"draws \[64, 64\] pixels, the dataset shows \[32, 32\]"),
 ])
 def test_what_cannot_be_cloned_is_refused(shown, tmp_path, asked, error, words):
     with pytest.raises(error, match=words):

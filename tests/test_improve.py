@@ -44,6 +44,9 @@ def test_an_agent_can_be_recorded_in_the_twin(tmp_path):
     longer = record(TWIN, 1, policy=f"agent:{agent}", out=tmp_path / "longer", workers=0, progress=False,
                     env_kwargs={"max_episode_steps": 61})
     assert LeRobotReader(longer).offset.tolist() == [0, 62]
+    ended = record(TWIN, 1, policy=f"agent:{agent}", out=tmp_path / "ended", workers=0, progress=False,
+                   env_kwargs={"terminate_on_success": True, "max_episode_steps": 3})
+    assert LeRobotReader(ended).offset.tolist() == [0, 4]
     with pytest.raises(ValueError, match="physics twin"):
         record("ball_env:wm_gym_test/Ball-v0", 1, policy=f"agent:{agent}", out=tmp_path / "no", workers=0)
 

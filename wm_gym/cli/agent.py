@@ -60,6 +60,8 @@ def add_agent_clone(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--seed", type=int, default=0, help="(default: 0)")
     parser.add_argument("--recipe", default=None, metavar="FILE",
                         help="YAML whose ppo policy it is (default: wm_gym/rl/recipes/ppo.yml)")
+    parser.add_argument("--views", default=None, metavar="WORLD",
+                        help="show half of the frames as this world draws them, for a policy that it will judge")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda (default: auto)")
     parser.add_argument("--overwrite", action="store_true", help="replace an agent that is there")
 
@@ -68,7 +70,7 @@ def run_agent_clone(args: argparse.Namespace) -> None:
     from wm_gym.rl.clone import clone_agent
 
     out = clone_agent(args.datasets, args.env, args.out, updates=args.updates, episodes=args.episodes, seed=args.seed,
-                      env_kwargs=args.env_kwargs, recipe_file=args.recipe, device=args.device,
+                      env_kwargs=args.env_kwargs, recipe_file=args.recipe, views=args.views, device=args.device,
                       overwrite=args.overwrite)
     print(f"cloned: {out}\nnext: wm-gym agent evaluate {out} --env {args.env} --episodes 100")
 

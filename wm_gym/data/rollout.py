@@ -206,9 +206,9 @@ def agent_env(folder, env_id, env_kwargs=None):
     if not is_twin(env_id):
         raise ValueError(f"an agent can be recorded in a physics twin only, {env_id} is none; give --policy random, or "
                          f"one of wm_gym's PyBullet ids")
-    kwargs = dict(env_kwargs or {})
+    kwargs = {"terminate_on_success": False, **(env_kwargs or {})}
     horizon = kwargs.pop("max_episode_steps", None)
-    twin = make_twin(env_id, agent.world, agent, horizon, terminate_on_success=False, **kwargs)
+    twin = make_twin(env_id, agent.world, agent, horizon, **kwargs)
     return agent, twin, endless_core(agent.world, agent) if agent.world else None
 
 

@@ -45,7 +45,8 @@ def card_text(name: str, config: dict[str, Any], results: dict[str, Any] | None)
     if cloned := config.get("cloned_from"):
         how = (f"cloned for `{env_id}` from {cloned['episodes']:,} episodes of `{cloned['dataset']}`: "
                f"{cloned['updates']:,} updates, squared error of held-out actions {cloned['held_out_squared_error']}")
-        command, at_a_time, length = f"clone {cloned['dataset']}", "", f" --updates {cloned['updates']}"
+        seen = f" --views {cloned['views']}" if "views" in cloned else ""
+        command, at_a_time, length = f"clone {cloned['dataset']}{seen}", "", f" --updates {cloned['updates']}"
     batched = "          # a dict of arrays with a leading batch axis" if _is_dict(config) else ""
     hyperparameters = yaml.safe_dump({
         **config.get("hyperparameters", {}), "policy": config["policy"], "policy_kwargs": config["policy_kwargs"],

@@ -15,12 +15,15 @@ from stable_baselines3.common.preprocessing import is_image_space
 from tqdm import tqdm
 
 from wm_gym.data import ClipData, join_clips, open_clips
+from wm_gym.models.tokenizer import redrawn, to_float, to_uint8
 from wm_gym.registration import find_spec, is_learned
 from wm_gym.rl.agent_folder import CONFIG_FILE, save_agent
 from wm_gym.rl.card import write_card
 from wm_gym.rl.recipe import algorithm, load_recipe, sb3_arguments
 from wm_gym.sb3 import make_sb3_env
+from wm_gym.shared import load_world
 from wm_gym.training.segments import every_tenth
+from wm_gym.world import World
 
 ALGO = "ppo"  # whose policy it is: `wm-gym agent train ppo --init CLONE` goes on from it
 
@@ -28,14 +31,17 @@ ALGO = "ppo"  # whose policy it is: `wm-gym agent train ppo --init CLONE` goes o
 def clone_agent(datasets: str | Path | Sequence[str | Path], env_id: str, out: str | Path, updates: int = 3000,
                 episodes: int | None = None, seed: int = 0, *, env_kwargs: dict[str, Any] | None = None,
                 recipe_file: str | Path | None = None, batch: int = 128, learning_rate: float = 1e-3,
-                device: str = "auto", progress: bool = True, overwrite: bool = False) -> Path:
+                views: World | str | Path | None = None, device: str = "auto", progress: bool = True,
+                overwrite: bool = False) -> Path:
     """Train PPO's policy to repeat the actions of datasets from their frames; returns the agent folder `out`.
 
     The squared error of the policy's mean action, on frames of the first `episodes` episodes (default: all; every tenth
     is held out, its error goes to config.yml). Of several datasets, recorded or imagined, frames and actions have to be
     of the same shape, nothing else. env_id: whose observation and action space the policy has, and whose
-    recipe shapes it. Raises FileExistsError where `out` is there, ValueError where the environment is not seen in
-    pixels of the dataset's size or its actions are others, and for fewer than 2 episodes.
+    recipe shapes it. views: half of each batch is shown as this world draws it, so that the policy acts alike on a
+    camera's pictures and on the world's, which judges it then. Raises FileExistsError where `out` is there, ValueError
+    where the environment is not seen in pixels of the dataset's size, its actions or the world's pictures are others,
+    and for fewer than 2 episodes.
     """
     find_spec(env_id)
     out, is_agent = Path(out), (Path(out) / CONFIG_FILE).is_file()
@@ -48,6 +54,10 @@ def clone_agent(datasets: str | Path | Sequence[str | Path], env_id: str, out: s
     count = min(episodes or len(clips), len(clips))
     if count < 2:
         raise ValueError(f"{named}: {count} episode to learn from; expected at least 2, one of them held out")
+    world = load_world(views) if views else None
+    if world and list(clips.frames.shape[1:3]) != list(world.spec.frame_size):
+        raise ValueError(f"the world {world.spec.name!r} draws {world.spec.frame_size} pixels, the dataset shows "
+                         f"{list(clips.frames.shape[1:3])}; pass views of a world that was trained on such pictures")
     recipe = load_recipe(ALGO, env_id, recipe_file)
     env = make_sb3_env(env_id, 1, seed, **(env_kwargs or {}))
     try:
@@ -60,11 +70,12 @@ def clone_agent(datasets: str | Path | Sequence[str | Path], env_id: str, out: s
     held = every_tenth(count)
     rows, shown = (clips.transitions(np.flatnonzero(which)) for which in (~held, held))
     started = time.monotonic()
-    _fit(model.policy, clips, rows, updates, batch, learning_rate, seed, progress)
+    _fit(model.policy, clips, rows, updates, batch, learning_rate, seed, progress, world)
     save_agent(model, out, {
         "algo": ALGO, "policy": arguments["policy"], "env_id": env_id, "env_kwargs": dict(env_kwargs or {}),
         "learned": is_learned(find_spec(env_id)), "env_wrapper": None, "frame_stack": 1, "seed": seed, "init": None,
         "cloned_from": {"dataset": named, "episodes": int((~held).sum()), "updates": updates,
+                        **({"views": world.spec.name} if world else {}),
                         "held_out_squared_error": round(_error(model.policy, clips, shown), 5)},
         "n_timesteps_before": 0, "n_timesteps": 0, "training_seconds": round(time.monotonic() - started, 1),
         "hyperparameters": {"learning_rate": learning_rate}, "n_envs": 1})
@@ -98,15 +109,18 @@ def _means(policy, frames: np.ndarray) -> torch.Tensor:
 
 
 def _fit(policy, clips: ClipData, rows: np.ndarray, updates: int, batch: int, learning_rate: float, seed: int,
-         progress: bool) -> None:
+         progress: bool, world: World | None) -> None:
     rng = np.random.default_rng(seed)
     optimizer = torch.optim.AdamW(policy.parameters(), lr=learning_rate, weight_decay=1e-3)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, learning_rate, total_steps=updates, pct_start=0.05)
     policy.set_training_mode(True)
     for _ in tqdm(range(updates), desc="cloning", mininterval=1.0, disable=not progress):
         chosen = np.sort(rng.choice(rows, batch))
-        wanted = torch.from_numpy(clips.action[chosen]).to(policy.device)
-        loss = (_means(policy, clips.frames[chosen]) - wanted).square().mean()
+        frames, wanted = clips.frames[chosen], torch.from_numpy(clips.action[chosen]).to(policy.device)
+        if world:
+            drawn = rng.permutation(batch) < batch // 2
+            frames[drawn] = to_uint8(redrawn(world.tokenizer, to_float(torch.from_numpy(frames[drawn])))).numpy()
+        loss = (_means(policy, frames) - wanted).square().mean()
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
