@@ -11,9 +11,10 @@ from tiny_world import make_world
 
 from wm_gym.evaluation import policies
 from wm_gym.evaluation.policies import evaluate_policies, summary, world_of
-from wm_gym.rl.agent_folder import load_agent, save_agent
-from wm_gym.rl.rollout import make_twin, run_twin, start_seeds
+from wm_gym.rl.agent_folder import Agent, load_agent, save_agent
+from wm_gym.rl.rollout import draw_start, make_twin, run_twin, start_seeds
 from wm_gym.sb3 import make_sb3_env
+from wm_gym.shared import load_world
 
 TWIN = "wm_gym/ReachPyBullet-v0"
 OPTIONS = {"backend": "torch", "progress": False}
@@ -48,6 +49,7 @@ def test_policies_are_measured_compared_and_kept(world, agents, tmp_path, monkey
     assert (tmp_path / "judged" / "policies.png").stat().st_size > 5000
     assert "4 policies, 2 matched starts each" in summary(results)
     assert results["nudged"]["all"] == {"undefined": "no task has an object"}  # Reach's hand reaches for a place
+    assert results["drawn"]["all"]["policies"] == 4 and "drawn by the world: 4 policies" in summary(results)
     assert set(results["gating"]["all"]["gain"]) == {"pearson", "mmrv", "optimism", "wrong"}
 
     (tmp_path / "judged" / "policies" / "agent-2.json").unlink()  # a kill in the third; the others are not run again
@@ -120,9 +122,10 @@ def test_the_summary_names_what_is_undefined():
     sure = {"world_uncertainty": [0, 0, 0, 0], "world_steps": [1, 1, 1, 1]}
     gate = policies._gating([{"per_episode": row["per_episode"] | sure} for row in rows])
     text = summary({"policies": [0, 0], "episodes": 4, "agreement": {"all": found},
-                    "nudged": {"all": policies._nudged([{"nudged": None}])}, "gating": {"all": gate}})
+                    **{control: {"all": policies._control([{control: None}], control)} for control in policies.CONTROLS},
+                    "gating": {"all": gate}})
     assert gate["false_success"] == {"uncertainty": None, "steps": None}
-    assert "nudged" not in text and "pearson undefined -> undefined" in text
+    assert "nudged" not in text and "drawn" not in text and "pearson undefined -> undefined" in text
     assert "undefined: 2 policies" in text and "no policy has 20% to 80%" in text and "optimism 0.000" in text
 
 
@@ -157,3 +160,19 @@ def test_nudged_outcomes_of_a_task_with_an_object(repository):
     digests = policies._policy_digest(agent), policies._world_digest("wm_gym/Push-v0")
     found = policies.measure_nudged(str(agent), "wm_gym/Push-v0", 2, 0, {}, *digests)
     assert [type(success) for success in found["success"]] == [bool, bool]
+
+
+def test_outcomes_in_physics_as_the_world_draws_it(repository, monkeypatch):
+    """A policy trained in physics then sees the tokenizer's pictures; one trained in the world has seen no others."""
+    folder, seen = repository / "benchmarks" / "policies" / "ppo-PushPyBullet-v0-seed1", []
+    weights = policies._policy_digest(folder), policies._world_digest("wm_gym/Push-v0")
+    predict = Agent.predict
+    monkeypatch.setattr(Agent, "predict", lambda self, frames, *rest, **kwargs: seen.append(frames[0].copy()) or
+                        predict(self, frames, *rest, **kwargs))
+    assert len(policies.measure_drawn(str(folder), "wm_gym/Push-v0", 1, 0, {}, *weights)["success"]) == 1
+    drawn, shown = seen[0], draw_start(make_twin("wm_gym/PushPyBullet-v0", None, "no-op", 3), start_seeds(1, 0)[0])[1]
+    again = load_world("wm_gym/Push-v0").tokenizer.round_trip(shown[None])[0]
+    assert np.abs(drawn.astype(int) - again).max() <= 2 and np.abs(drawn.astype(int) - shown).max() > 20
+    agent = repository / "agents" / "ppo-Push-v0"
+    weights = policies._policy_digest(agent), weights[1]
+    assert policies.measure_drawn(str(agent), "wm_gym/Push-v0", 1, 0, {}, *weights)["success"] is None

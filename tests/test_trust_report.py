@@ -95,6 +95,7 @@ def made_policies(rng):
     return {"episodes": 30, "seed": 0, "policies": rows,
             "agreement": {"all": {**agreement(world, physics), "physics_split_half": split_half(physics)}},
             "nudged": {"all": {"policies": 4, **agreement(physics[:, ::-1], physics)}},
+            "drawn": {"all": {"undefined": "every policy sees physics as the world draws it"}},
             "gating": {"all": gating(world, physics, rng.random((4, 30)))},
             "prediction_powered": {"all": {"pairs": 3, **{how: {"half_width": 0.2, "holds": rate([1, 1, 0, 1])}
                                                           for how in ("physics_alone", "with_the_world")}}}}

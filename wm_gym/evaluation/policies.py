@@ -18,14 +18,17 @@ from wm_gym.files import write_json
 from wm_gym.page import GREY, axes
 from wm_gym.physics.tracked import Lacking
 from wm_gym.registration import NAMESPACE, catalogue_folders, find_spec, physics_twin
-from wm_gym.rl.agent_folder import CONFIG_FILE, TENSORS_FILE, Agent, load_agent
+from wm_gym.rl.agent_folder import CONFIG_FILE, PLANNER, TENSORS_FILE, Agent, load_agent
 from wm_gym.rl.evaluate import evaluate_matched
 from wm_gym.rl.rollout import make_twin, run_twin, start_seeds
 from wm_gym.rl.statistics import rate
 from wm_gym.spec import SPEC_FILE, WorldSpec
 from wm_gym.world import World, find_world
+from wm_gym.wrappers import TokenizerRoundTrip
 
 RESULTS_FILE, PLOT_FILE = "policies.json", "policies.png"
+CONTROLS = {"nudged": "physics, its object nudged", "drawn": "physics, drawn by the world"}
+NO_CONTROL = {"nudged": "no task has an object", "drawn": "every policy sees physics as the world draws it"}
 
 
 def evaluate_policies(agents: Sequence[str | Path], out: str | Path, episodes: int = 400, seed: int = 0, *,
@@ -35,11 +38,12 @@ def evaluate_policies(agents: Sequence[str | Path], out: str | Path, episodes: i
 
     agents: folders; each is measured in `world`, else in the world that it was trained in, else in the shipped world
     whose twin it was trained in. OUT/policies/<name>.json keeps each one's outcomes, OUT/nudged/<name>.json those in
-    the twin with its object a little off: what is there is not measured again, so the same call goes on after a kill.
-    Returns, and writes to OUT/policies.json, a list of success rates and, over all policies and per world, `agreement`,
-    "nudged" (`agreement` of nudged physics with physics: what chaos alone costs) and "gating" (`gating` by the world's
-    uncertainty) and "prediction_powered" (rates from few starts in physics and many in the world); OUT/policies.png is
-    the scatter plot.
+    the twin with its object a little off, OUT/drawn/<name>.json those in the twin seen as the world draws it: what is
+    there is not measured again, so the same call goes on after a kill. Returns, and writes to OUT/policies.json, a list
+    of success rates and, over all policies and per world, `agreement`, "nudged" and "drawn" (`agreement` of those with
+    physics: what chaos alone costs, and what the world's drawing alone does to policies that were trained on a camera's
+    pictures), "gating" (`gating` by the world's uncertainty) and "prediction_powered" (rates from few starts in physics
+    and many in the world); OUT/policies.png is the scatter plot.
 
     workers: policies measured at once, one core each (default: one a core). ray: on this cluster instead (`run_jobs`),
     where agents and worlds must lie under the same paths. Neither tells on the numbers. options go to
@@ -49,9 +53,12 @@ def evaluate_policies(agents: Sequence[str | Path], out: str | Path, episodes: i
     agents, out = [load_agent(agent) for agent in agents], Path(out)
     _check_distinct([agent.folder for agent in agents])
     jobs = [policy_job(agent, str(world or world_of(agent)), out / of, episodes, seed, options, function)
-            for of, function in (("policies", measure), ("nudged", measure_nudged)) for agent in agents]
+            for of, function in (("policies", measure), ("nudged", measure_nudged), ("drawn", measure_drawn))
+            for agent in agents]
     found = run_jobs(jobs, workers, ray, progress)
-    rows = [row | {"nudged": nudged["success"]} for row, nudged in zip(found, found[len(agents):])]
+    rows, *beside = (found[first:first + len(agents)] for first in range(0, len(found), len(agents)))
+    rows = [row | {name: control["success"] for name, control in zip(CONTROLS, controls)}
+            for row, *controls in zip(rows, *beside)]
     groups = {name: [row for row in rows if name in ("all", row["world_name"])]
               for name in ["all", *sorted({row["world_name"] for row in rows})]}
     results = {
@@ -59,7 +66,7 @@ def evaluate_policies(agents: Sequence[str | Path], out: str | Path, episodes: i
         "policies": [{key: row[key] for key in ("agent", "world_name", "world", "physics", "world_minus_physics")}
                      for row in rows],
         "agreement": {name: _agreement(some) for name, some in groups.items()},
-        "nudged": {name: _nudged(some) for name, some in groups.items()},
+        **{control: {name: _control(some, control) for name, some in groups.items()} for control in CONTROLS},
         "gating": {name: _gating(some) for name, some in groups.items()},
         "prediction_powered": {name: _prediction_powered(some) for name, some in groups.items()},
     }
@@ -107,10 +114,11 @@ def summary(results: dict[str, Any]) -> str:
                      f"MMRV {found['mmrv']:.3f} (a perfect world {found['perfect_world']['mmrv']:.3f}); optimism "
                      f"{_number(found['optimism'])}, pessimism {_number(found['pessimism'])}")
         lines += [f"    undefined: {part['undefined']}" for part in (r, inside) if part["undefined"]]
-        if "undefined" not in (floor := results["nudged"][name]):
-            lines.append(f"    physics with the object nudged: {floor['policies']} policies, Pearson "
-                         f"{_number(floor['all']['pearson'])}, MMRV {floor['mmrv']:.3f}, optimism "
-                         f"{_number(floor['optimism'])}, pessimism {_number(floor['pessimism'])}")
+        for control, what in CONTROLS.items():
+            if "undefined" not in (floor := results[control][name]):
+                lines.append(f"    {what}: {floor['policies']} policies, Pearson {_number(floor['all']['pearson'])}, "
+                             f"MMRV {floor['mmrv']:.3f}, optimism {_number(floor['optimism'])}, pessimism "
+                             f"{_number(floor['pessimism'])}")
         gate = results["gating"][name]
         lines.append(f"    the {gate['keep']:.0%} least uncertain: " + "; ".join(
             f"{what} {_number(gate['all'][what])} -> {_number(gate['kept'][what])}" + (
@@ -135,12 +143,28 @@ def measure_nudged(agent: str, world: str, episodes: int, seed: int, options: di
                    world_weights: str) -> dict[str, Any]:
     """Outcomes of the same starts in the twin with its object a little off; None where the task has no object."""
     _check_weights(agent, world, policy_weights, world_weights)
-    policy, world = load_agent(agent), World.from_pretrained(find_world(world))
+    return _in_twin(load_agent(agent), world, episodes, seed, options, nudged=True)
+
+
+def measure_drawn(agent: str, world: str, episodes: int, seed: int, options: dict[str, Any], policy_weights: str,
+                  world_weights: str) -> dict[str, Any]:
+    """Outcomes of the same starts in the twin as the world's tokenizer draws it; None where it is seen so anyway."""
+    _check_weights(agent, world, policy_weights, world_weights)
+    policy = load_agent(agent)
+    if policy.config.get("learned") or policy.algo == PLANNER:
+        return {"success": None, "undefined": f"{policy.name} sees physics so already"}
+    return _in_twin(policy, world, episodes, seed, options, drawn=True)
+
+
+def _in_twin(policy: Agent, world: str, episodes: int, seed: int, options: dict[str, Any], nudged: bool = False,
+             drawn: bool = False) -> dict[str, Any]:
+    """Outcomes of matched starts in the twin, where something is otherwise."""
+    world = World.from_pretrained(find_world(world))
     twin = physics_twin(world.spec)
     env = make_twin(twin, world, policy, find_spec(twin).max_episode_steps or world.spec.horizon)
     try:
-        outcomes, _ = run_twin(policy, env, start_seeds(episodes, seed), options.get("deterministic", True),
-                               nudged=True)
+        outcomes, _ = run_twin(policy, TokenizerRoundTrip(env, world) if drawn else env, start_seeds(episodes, seed),
+                               options.get("deterministic", True), nudged=nudged)
     except Lacking as error:
         return {"success": None, "undefined": str(error)}
     finally:
@@ -157,7 +181,7 @@ def _check_weights(agent: str, world: str, policy_weights: str, world_weights: s
 
 def policy_job(agent: Agent, world: str, out: Path, episodes: int, seed: int, options: dict[str, Any],
                function: Callable) -> Job:
-    """A job that measures an agent: `measure` or `measure_nudged`, kept in OUT/<name>.json."""
+    """A job that measures an agent (`measure`, `measure_nudged`, `measure_drawn`), kept in OUT/<name>.json."""
     world = str(Path(world).resolve()) if Path(world).is_dir() else world  # a worker's working folder is another
     return Job(out / f"{agent.name}.json", f"{__name__}:{function.__name__}", {
         "agent": str(agent.folder.resolve()), "world": world, "episodes": episodes, "seed": seed, "options": options,
@@ -192,12 +216,12 @@ def _agreement(rows: list[dict[str, Any]]) -> dict[str, Any]:
     return {**agreement(world, physics), "physics_split_half": halves}
 
 
-def _nudged(rows: list[dict[str, Any]]) -> dict[str, Any]:
-    """`agreement` of nudged physics with physics, over the policies of tasks with an object."""
-    rows = [row for row in rows if row["nudged"]]
+def _control(rows: list[dict[str, Any]], control: str) -> dict[str, Any]:
+    """`agreement` with physics of physics where something is otherwise, over the policies that it can be asked of."""
+    rows = [row for row in rows if row[control]]
     if not rows:
-        return {"undefined": "no task has an object"}
-    return {"policies": len(rows), **agreement(np.array([row["nudged"] for row in rows]), _outcomes(rows, "physics"))}
+        return {"undefined": NO_CONTROL[control]}
+    return {"policies": len(rows), **agreement(np.array([row[control] for row in rows]), _outcomes(rows, "physics"))}
 
 
 def _gating(rows: list[dict[str, Any]]) -> dict[str, Any]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from wm_gym.evaluation import report_figures as figures
-from wm_gym.evaluation.policies import policy_figure
+from wm_gym.evaluation.policies import CONTROLS, policy_figure
 from wm_gym.evaluation.report_figures import name_of
 from wm_gym.evaluation.report_films import pair
 from wm_gym.evaluation.report_numbers import cell, group, note, percent, row, share_cell, table
@@ -298,13 +298,12 @@ def _powered(found: dict[str, Any]) -> str:
 
 
 def _judges(data: dict[str, Any]) -> list[tuple[str, dict[str, Any]]]:
-    """(name, agreement) of each world, and below it of physics with nudged objects as a judge."""
-    nudged = data["nudged"]
+    """(name, agreement) of each world, and below it of physics as a judge where something is otherwise."""
     pairs = []
     for name, one in data["agreement"].items():
         pairs.append((name, one))
-        if "undefined" not in nudged[name]:
-            pairs.append((f"{name}: physics, object nudged", nudged[name]))
+        pairs += [(f"{name}: {what}", data[control][name]) for control, what in CONTROLS.items()
+                  if "undefined" not in data[control][name]]
     return pairs
 
 
