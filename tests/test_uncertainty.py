@@ -14,8 +14,9 @@ from tiny_world import make_world
 
 from wm_gym.calibration import Calibration
 from wm_gym.data import DatasetError, open_clips
-from wm_gym.evaluation.calibrate import Errors, calibrate, calibration_of, trust_table
+from wm_gym.evaluation.calibrate import Errors, calibrate, calibration_of, errors, trust_table
 from wm_gym.evaluation.episodes import Episodes
+from wm_gym.evaluation.threshold import unbiased_threshold
 from wm_gym.evaluation.uncertainty import dense_calibration, kept, teacher_forced_errors, uncertainty
 from wm_gym.models import Uncertainty
 from wm_gym.training import train
@@ -122,6 +123,8 @@ def test_trust_that_is_kept_and_trust_that_is_broken(tiny_world):
     assert kept(tiny_world, Errors(stated, right, 1.0), (4,))["trust"] == {"moments": 30, "kept": 1.0}
     assert kept(tiny_world, Errors(stated, wrong, 1.0), (4,))["trust"]["kept"] == 1 / 3  # from the start only
     assert kept(tiny_world, Errors(stated, wrong, 1.0), (4,))["limit"]["rate"] == 0
+    tiny_world.calibration = dataclasses.replace(tiny_world.calibration, trust=[[0.0, 0]])
+    assert kept(tiny_world, Errors(stated, right, 1.0), (4,))["trust"] == {"moments": 0, "kept": None}
     assert kept(make_world(), Errors(stated, wrong, 1.0), (4,)) == dict.fromkeys(("coverage", "limit", "trust"))
 
 
@@ -152,20 +155,27 @@ def test_calibrate_a_trained_world(balls, tmp_path):
 
     short = {"tokenizer_updates": 60, "dynamics_updates": 60, "pose_updates": 20, "heads_updates": 20}
     folder = train(balls, tmp_path / "w", preset="tiny", overrides=short, progress=False)
-    others = record("ball_env:wm_gym_test/Ball-v0", 40, policy="mix", out=tmp_path / "others", seed=9, workers=0)
+    others = record("ball_env:wm_gym_test/Ball-v0", 100, policy="mix", out=tmp_path / "others", seed=9, workers=0)
     before = World.from_pretrained(folder)
     assert before.calibration is None
     made = calibrate(folder, [others], refit=True, progress=False, sizes=PRESETS["tiny"])
     after = World.from_pretrained(folder)
-    assert after.calibration == made and made.episodes == 20 and made.factor > 0
+    assert after.calibration == made and made.episodes == 50 and made.factor > 0
     assert not torch.equal(before.uncertainty.edges, after.uncertainty.edges)
     assert torch.equal(before.heads.reward_mean, after.heads.reward_mean)
     assert not (tmp_path / "w.calibrating").exists()
     episodes = Episodes.of(open_clips(others, progress=False), made.steps)
+    odd = episodes.select(episodes.number % 2 == 1)
+    told, true = errors(after, odd).success, odd.clips.success[odd.rows[:, 1:]].any(1)
+    assert min(true.sum(), (~true).sum()) >= 20 and before.spec.success_threshold == 0.5
+    assert after.spec.success_threshold == unbiased_threshold(told, true)
+    few = record("ball_env:wm_gym_test/Ball-v0", 20, policy="mix", out=tmp_path / "few", seed=9, workers=0)
+    calibrate(folder, [few], progress=False)
+    assert World.from_pretrained(folder).spec.success_threshold == after.spec.success_threshold  # too few to tell
     found = uncertainty(after, episodes, (1, made.steps), every=2)
     assert found["coverage"][f"up_to_{made.steps}"]["rate"] > 0.7 and found["dense"]["autoregressive"]["ece"] < 0.2
-    errors = teacher_forced_errors(after, episodes)
-    assert errors.shape == (40,) and (errors > 0).all()
+    one_step = teacher_forced_errors(after, episodes)
+    assert one_step.shape == (100,) and (one_step > 0).all()
     env = gym.make("wm_gym/World-v0", world=str(folder), truncate_on_uncertainty=True)
     info = env.reset(seed=0)[1]
     assert info["trust_horizon"] == made.trust_horizon(0.0) and info["error_bound"] == 0

@@ -157,14 +157,16 @@ def add_calibrate(parser: argparse.ArgumentParser) -> None:
 def run_calibrate(args: argparse.Namespace) -> None:
     from wm_gym.evaluation.calibrate import calibrate
     from wm_gym.evaluation.threshold import calibrate_judge
+    from wm_gym.spec import WorldSpec
 
     if not (args.dataset or args.policies):
         raise ValueError("nothing to calibrate on: give recordings, --policies AGENT ..., or both")
     if args.dataset:
+        before = WorldSpec.load(args.world).success_threshold
         made = calibrate(args.world, args.dataset, args.refit, args.alpha, args.seed, args.cpu)
         print(f"calibrated on {made.measured_on}: the error stays below {made.factor:.2f} x the uncertainty in "
               f"{1 - made.alpha:.0%} of episodes; trust_horizon at a start {made.trust_horizon(0.0)} of {made.steps} "
-              "steps")
+              f"steps; success_threshold {before} -> {WorldSpec.load(args.world).success_threshold}")
     if args.policies:
         found = calibrate_judge(args.world, args.policies, args.episodes, args.seed)
         print(f"success_threshold {found['before']} -> {found['threshold']} on {found['policies']} policies: of what "

@@ -18,6 +18,7 @@ from wm_gym.data.cache import join_clips
 from wm_gym.engine.base import Engine
 from wm_gym.evaluation.calibration import conformal_factor, conformal_rank
 from wm_gym.evaluation.episodes import Episodes
+from wm_gym.evaluation.threshold import unbiased_threshold
 from wm_gym.models.tokenizer import to_float
 from wm_gym.shared import load_engine
 from wm_gym.training.presets import PRESETS, Preset
@@ -28,6 +29,7 @@ from wm_gym.world import World
 
 TRUST_ROWS = 12
 TOLD = 1e-6  # no stated error is smaller
+FEWEST = 20  # episodes of either outcome that a judge's threshold is told from
 
 
 @dataclass(frozen=True)
@@ -40,14 +42,19 @@ class Errors:
     """[E, n], that mean."""
     late: float
     """The same mean between true frames one step apart."""
+    success: np.ndarray | None = None
+    """[E], the largest success probability that it stated at any step."""
 
 
 def calibrate(world: str | Path, datasets: Sequence[str | Path], refit: bool = False, alpha: float = 0.1,
               seed: int = 0, cpu: bool = False, progress: bool = True, sizes: Preset | None = None) -> Calibration:
     """Measure a world's calibration on recordings that it was not trained on, and write it into the world's folder.
 
-    refit: first train its uncertainty anew, on the even episodes, and measure on the odd ones. sizes: of that training
-    (default: preset "small"). Episodes shorter than the world's horizon are left out; ValueError where too few remain.
+    Its success_threshold is then where as many of the episodes succeed in the world as in the recordings (it stays
+    where fewer than 20 succeed, or fail): success at any step is success, so at 0.5 a judge that errs either way says
+    yes too often. refit: first train its uncertainty anew, on the even episodes, and measure on the odd ones. sizes: of
+    that training (default: preset "small"). Episodes shorter than the world's horizon are left out; ValueError where
+    too few remain.
     """
     folder, world = Path(world), World.from_pretrained(world)
     clips = join_clips([open_clips(one, camera=world.spec.camera or None, size=tuple(world.spec.frame_size),
@@ -58,7 +65,11 @@ def calibrate(world: str | Path, datasets: Sequence[str | Path], refit: bool = F
         train_uncertainty(begin_run(beside, sizes or PRESETS["small"], seed, cpu, progress), world, clips,
                           np.arange(0, len(clips), 2))
         episodes = episodes.select(episodes.number % 2 == 1)
-    made = calibration_of(errors(world.at_rest(), episodes, seed=seed, progress=progress), alpha,
+    found = errors(world.at_rest(), episodes, seed=seed, progress=progress)
+    succeeded = clips.success[episodes.rows[:, 1:]].any(1)
+    if min(succeeded.sum(), (~succeeded).sum()) >= FEWEST:
+        world.spec.success_threshold = unbiased_threshold(found.success, succeeded)
+    made = calibration_of(found, alpha,
                           f"{len(episodes)} episodes of {Path(clips.meta['dataset']).name}, dataset "
                           f"{clips.meta['dataset_hash'][:12]}")
     replace(world, calibration=made).save_pretrained(folder)
@@ -79,7 +90,7 @@ def errors(world: World, episodes: Episodes, engine: Engine | None = None, seed:
            progress: bool = False) -> Errors:
     """Roll-outs under the episodes' actions beside their true latents."""
     engine = engine or load_engine(world, "auto", "auto", decode=False)
-    stated, error, late = [], [], []
+    stated, error, late, success = [], [], [], []
     for part in tqdm(np.array_split(np.arange(len(episodes)), -(-len(episodes) // batch)), desc="calibrating",
                      disable=not progress):
         some = episodes.select(part)
@@ -87,7 +98,9 @@ def errors(world: World, episodes: Episodes, engine: Engine | None = None, seed:
         stated.append(made["uncertainty"].mean((2, 3)))
         error.append(np.abs(made["latent"] - true[:, 1:]).mean((2, 3, 4)))
         late.append(np.abs(true[:, 1:] - true[:, :-1]).mean())
-    return Errors(np.maximum(np.concatenate(stated), TOLD), np.concatenate(error), float(np.mean(late)))
+        success.append(made["success"].max(1))
+    return Errors(np.maximum(np.concatenate(stated), TOLD), np.concatenate(error), float(np.mean(late)),
+                  np.concatenate(success))
 
 
 def latent_roll(world: World, episodes: Episodes, engine: Engine, seed: int = 0) -> dict[str, np.ndarray]:

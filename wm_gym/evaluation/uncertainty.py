@@ -58,9 +58,9 @@ def kept(world: World, found: Errors, horizons: tuple[int, ...]) -> dict:
     count = np.cumsum(wrong, axis=1)  # wrong frames among steps t .. until: none, where the promise was kept
     before = np.concatenate([np.zeros((len(wrong), 1), int), count[:, :-1]], axis=1)
     right = np.take_along_axis(count, until, 1) == before
+    trust = {"moments": int(told.sum()), "kept": float(right[told].mean()) if told.any() else None}
     return {"coverage": coverage(found.error, found.stated, promised.factor, horizons),
-            "limit": rate(found.stated.max(1) > promised.limit), "trust": {"moments": int(told.sum()),
-                                                                           "kept": float(right[told].mean())}}
+            "limit": rate(found.stated.max(1) > promised.limit), "trust": trust}
 
 
 def dense_calibration(doubt: np.ndarray, error: np.ndarray, edges: np.ndarray) -> dict:

@@ -248,7 +248,7 @@ def _not_covered(known: dict, found: Found) -> Iterator[Failure]:
                       ANEW,
                       _calibrate(found))
     trust = known["trust"]
-    if trust and trust["kept"] < share:
+    if trust and trust["moments"] and trust["kept"] < share:
         yield Failure(f"The trust horizon kept its word at {percent(trust['kept'])} of {trust['moments']:,} moments, "
                       f"promised were {percent(share)}.", ANEW, _calibrate(found))
 
