@@ -122,7 +122,7 @@ def test_the_summary_names_what_is_undefined():
     sure = {"world_uncertainty": [0, 0, 0, 0], "world_steps": [1, 1, 1, 1]}
     gate = policies._gating([{"per_episode": row["per_episode"] | sure} for row in rows])
     text = summary({"policies": [0, 0], "episodes": 4, "agreement": {"all": found},
-                    **{control: {"all": policies._control([{control: None}], control)} for control in policies.CONTROLS},
+                    **{name: {"all": policies._control([{name: None}], name)} for name in policies.CONTROLS},
                     "gating": {"all": gate}})
     assert gate["false_success"] == {"uncertainty": None, "steps": None}
     assert "nudged" not in text and "drawn" not in text and "pearson undefined -> undefined" in text
