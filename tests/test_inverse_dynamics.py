@@ -41,11 +41,12 @@ def labeller(clips, tmp_path_factory) -> VideoLabeller:
 def test_every_kind_learns_what_the_frames_show(clips, kind):
     taught, held = split_labels(clips)
     torch.manual_seed(0)
-    made = fit_inverse_dynamics(clips, taught, kind, updates=120, window=5, progress=False)
+    latent = kind == "latent"  # nobody tells it while it learns: it is later, and then at once
+    made = fit_inverse_dynamics(clips, taught, kind, updates=200 if latent else 120, window=5, progress=False)
     rows = clips.episode_offset[held][:, None] + np.arange(21)
     about = {"action_low": clips.meta["action_low"], "action_high": clips.meta["action_high"]}
     found = readings(VideoLabeller(made, about), clips, held)
-    assert found["r2_told"] > (0.1 if kind == "latent" else 0.4), (kind, found)  # nobody told it while it learned
+    assert found["r2_told"] > (0.3 if latent else 0.4), (kind, found)
     backwards = VideoLabeller(made, about).read(clips.frames[rows[0]][::-1])
     assert np.corrcoef(backwards[::-1].ravel(), clips.action[rows[0, :-1]].ravel())[0, 1] < 0, "time runs one way"
 
