@@ -172,6 +172,9 @@ def test_calibrate_a_trained_world(balls, tmp_path):
     few = record("ball_env:wm_gym_test/Ball-v0", 20, policy="mix", out=tmp_path / "few", seed=9, workers=0)
     calibrate(folder, [few], progress=False)
     assert World.from_pretrained(folder).spec.success_threshold == after.spec.success_threshold  # too few to tell
+    without = dataclasses.replace(after, spec=dataclasses.replace(after.spec, success_threshold=2.0))
+    calibrate(without.save_pretrained(tmp_path / "without"), [others], progress=False)
+    assert World.from_pretrained(tmp_path / "without").spec.success_threshold == 2.0  # it knows no success
     found = uncertainty(after, episodes, (1, made.steps), every=2)
     assert found["coverage"][f"up_to_{made.steps}"]["rate"] > 0.7 and found["dense"]["autoregressive"]["ece"] < 0.2
     one_step = teacher_forced_errors(after, episodes)

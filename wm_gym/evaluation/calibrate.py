@@ -51,10 +51,10 @@ def calibrate(world: str | Path, datasets: Sequence[str | Path], refit: bool = F
     """Measure a world's calibration on recordings that it was not trained on, and write it into the world's folder.
 
     Its success_threshold is then where as many of the episodes succeed in the world as in the recordings (it stays
-    where fewer than 20 succeed, or fail): success at any step is success, so at 0.5 a judge that errs either way says
-    yes too often. refit: first train its uncertainty anew, on the even episodes, and measure on the odd ones. sizes: of
-    that training (default: preset "small"). Episodes shorter than the world's horizon are left out; ValueError where
-    too few remain.
+    where fewer than 20 succeed, or fail, and in a world that knows no success): success at any step is success, so at
+    0.5 a judge that errs either way says yes too often. refit: first train its uncertainty anew, on the even episodes,
+    and measure on the odd ones. sizes: of that training (default: preset "small"). Episodes shorter than the world's
+    horizon are left out; ValueError where too few remain.
     """
     folder, world = Path(world), World.from_pretrained(world)
     clips = join_clips([open_clips(one, camera=world.spec.camera or None, size=tuple(world.spec.frame_size),
@@ -67,7 +67,8 @@ def calibrate(world: str | Path, datasets: Sequence[str | Path], refit: bool = F
         episodes = episodes.select(episodes.number % 2 == 1)
     found = errors(world.at_rest(), episodes, seed=seed, progress=progress)
     succeeded = clips.success[episodes.rows[:, 1:]].any(1)
-    if min(succeeded.sum(), (~succeeded).sum()) >= FEWEST:
+    judges = world.spec.success_threshold <= 1  # above it: trained without success, it never calls any
+    if judges and min(succeeded.sum(), (~succeeded).sum()) >= FEWEST:
         world.spec.success_threshold = unbiased_threshold(found.success, succeeded)
     made = calibration_of(found, alpha,
                           f"{len(episodes)} episodes of {Path(clips.meta['dataset']).name}, dataset "
