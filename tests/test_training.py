@@ -8,9 +8,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from wm_gym.data import join_clips, open_clips
 from wm_gym.data.record import record
+from wm_gym.models.tokenizer import to_float
 from wm_gym.training import train
 from wm_gym.training.segments import SegmentSampler
 from wm_gym.world import World
@@ -65,6 +67,29 @@ def test_finetuning_goes_on_from_a_world_on_more_recordings(balls, tmp_path):
             assert (tensor == after["dynamics"][key]).all(), key
     spec = World.from_pretrained(out).spec
     assert "44 episodes" in spec.trained_on and "first" in spec.trained_on and spec.name == "second"
+
+
+def test_a_deeper_decoder_draws_the_same_latents_better(balls, tmp_path):
+    kept = {f"{stage}_updates": 0 for stage in ("pose", "dynamics", "heads", "uncertainty")}
+    first = train(balls, tmp_path / "first", preset="tiny", overrides=SHORT, progress=False)
+    out = train(balls, tmp_path / "second", preset="tiny", progress=False, init=first, overrides=SHORT | kept | {
+        "decoder_only": True, "decoder_depth": 2, "tokenizer_updates": 100})
+    before, after = World.from_pretrained(first), World.from_pretrained(out)
+    assert (before.tokenizer.config.decoder_depth, after.tokenizer.config.decoder_depth) == (1, 2)
+    frames = np.array(open_clips(balls).frames[::25])
+    latents = [world.tokenizer.encode(to_float(torch.from_numpy(frames))) for world in (before, after)]
+    assert torch.equal(*latents)
+    unlike = [np.abs(world.tokenizer.round_trip(frames).astype(float) - frames).mean() for world in (before, after)]
+    assert unlike[1] < 0.8 * unlike[0]
+    third = train(balls, tmp_path / "third", preset="tiny", overrides=SHORT | kept | {"tokenizer_updates": 0}, init=out,
+                  progress=False)
+    assert World.from_pretrained(third).tokenizer.config.decoder_depth == 2  # what it goes on from is never made shallower
+
+
+def test_a_decoder_alone_needs_a_world(balls, tmp_path):
+    with pytest.raises(ValueError, match="decoder_only .* --init"):
+        train(balls, tmp_path / "w", preset="tiny", overrides=SHORT | {"decoder_only": True})
+    assert not list(tmp_path.iterdir())
 
 
 def test_finetuning_without_a_world_is_refused(balls, tmp_path):

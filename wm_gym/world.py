@@ -166,7 +166,8 @@ class World:
                       conditioning=sizes.conditioning, nullable=sizes.condition_dropout > 0, **cls._told(spec, sizes))
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
-            tokenizer = Tokenizer(sizes.latent_channels, sizes.encoder_width, sizes.decoder_width)
+            tokenizer = Tokenizer(sizes.latent_channels, sizes.encoder_width, sizes.decoder_width,
+                                  sizes.decoder_depth)
             if sizes.dynamics == "dit":
                 dynamics = DiTDynamics(**common, width=sizes.dit_width, layers=sizes.dit_layers, heads=sizes.dit_heads)
             else:

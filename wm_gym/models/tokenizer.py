@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import OrderedDict
+
 import numpy as np
 import torch
 from torch import nn
@@ -11,24 +13,37 @@ from wm_gym.models.saving import ConfigMixin, ModelMixin, register_to_config
 
 
 class Tokenizer(ModelMixin, ConfigMixin):
-    """Frames [B, 3, H, W] in [-1, 1] <-> latents [B, C, H/4, W/4], normalised to unit variance a channel."""
+    """Frames [B, 3, H, W] in [-1, 1] <-> latents [B, C, H/4, W/4], normalised to unit variance a channel.
+
+    decoder_depth: residual blocks of the decoder at each of its two resolutions.
+    """
 
     factor, frames_at_once = 4, 512
 
     @register_to_config
-    def __init__(self, latent_channels: int = 4, encoder_width: int = 32, decoder_width: int = 48):
+    def __init__(self, latent_channels: int = 4, encoder_width: int = 32, decoder_width: int = 48,
+                 decoder_depth: int = 1):
         super().__init__()
         w, d = encoder_width, decoder_width
         self.encoder = nn.Sequential(
             nn.Conv2d(3, w, 5, stride=2, padding=2), ResBlock(w, w),
             nn.Conv2d(w, 2 * w, 3, stride=2, padding=1), ResBlock(2 * w, 2 * w), ResBlock(2 * w, 2 * w),
             nn.Conv2d(2 * w, latent_channels, 1))
-        self.decoder = nn.Sequential(
-            nn.Conv2d(latent_channels, d, 3, padding=1), ResBlock(d, d),
-            nn.Conv2d(d, 2 * d, 3, padding=1), nn.PixelShuffle(2), ResBlock(d // 2, d // 2),
-            nn.Conv2d(d // 2, 12, 3, padding=1), nn.PixelShuffle(2))
+        more = range(2, decoder_depth + 1)
+        self.decoder = nn.Sequential(OrderedDict([  # a deeper one has the names of a shallower one, and more
+            ("0", nn.Conv2d(latent_channels, d, 3, padding=1)),
+            ("1", ResBlock(d, d)), *((f"1_{n}", ResBlock(d, d)) for n in more),
+            ("2", nn.Conv2d(d, 2 * d, 3, padding=1)), ("3", nn.PixelShuffle(2)),
+            ("4", ResBlock(d // 2, d // 2)), *((f"4_{n}", ResBlock(d // 2, d // 2)) for n in more),
+            ("5", nn.Conv2d(d // 2, 12, 3, padding=1)), ("6", nn.PixelShuffle(2))]))
         self.register_buffer("latent_mean", torch.zeros(latent_channels))
         self.register_buffer("latent_std", torch.ones(latent_channels))
+
+    def deepened(self, decoder_depth: int) -> Tokenizer:
+        """The same tokenizer with so many blocks; the new ones begin as identities, so that it draws what it drew."""
+        deeper = Tokenizer.from_config({**self.config, "decoder_depth": decoder_depth})
+        deeper.load_state_dict(deeper.state_dict() | self.state_dict())
+        return deeper.eval()
 
     def encode(self, frames: torch.Tensor) -> torch.Tensor:
         """[B, 3, H, W] in [-1, 1] -> normalised latent [B, C, H/4, W/4]."""

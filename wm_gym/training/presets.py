@@ -14,6 +14,7 @@ class Preset:
     latent_channels: int = 4
     encoder_width: int = 32
     decoder_width: int = 48
+    decoder_depth: int = 1  # its residual blocks a resolution; with --init, at least those of the world it goes on from
     dynamics: str = "unet"  # or "dit"
     lags: tuple[int, ...] = (1, 2, 4, 8, 16)  # of the U-Net: ages of the frames it sees
     context_frames: int = 2  # of the DiT: it sees the last so many
@@ -44,6 +45,7 @@ class Preset:
     # losses
     foreground_weight: float = 6.0  # tokenizer: weight of pixels that differ from the background
     latent_noise: float = 0.1  # tokenizer: noise on the latents before decoding
+    decoder_only: bool = False  # tokenizer: with --init, its encoder stays, and latents mean what they meant
     moved_weight: float = 5.0  # dynamics: extra weight of patches that moved
     pixel_weight: float = 0.1  # dynamics: decoded L1, on a quarter of the batch
     critic_weight: float = 0.0  # dynamics: of a critic that tells its latents from true ones (0: none)

@@ -25,6 +25,7 @@ def train_tokenizer(run: Run, world: World, clips: ClipData, background: np.ndar
     if _load_stage(run, "tokenizer", tokenizer, sizes.tokenizer_updates):
         return
     tokenizer.requires_grad_(True)
+    tokenizer.encoder.requires_grad_(not sizes.decoder_only)
     loss = TokenizerLoss(tokenizer, to_float(torch.from_numpy(background)), sizes.foreground_weight,
                          sizes.latent_noise)
     grid = world.spec.latent_shape
@@ -36,13 +37,19 @@ def train_tokenizer(run: Run, world: World, clips: ClipData, background: np.ndar
 
     fit(run, "tokenizer", loss, sizes.tokenizer_updates, batch)
     tokenizer.requires_grad_(False)
+    if not sizes.decoder_only:
+        _normalise(run, tokenizer, clips)
+    _save_stage(run, "tokenizer", tokenizer)
+
+
+def _normalise(run: Run, tokenizer: Tokenizer, clips: ClipData) -> None:
+    """Set what the latents are divided by."""
     with torch.inference_mode():
         rows = np.sort(np.random.default_rng([run.seed, 3]).integers(0, len(clips.frames), 512))
         pictures = to_float(torch.from_numpy(clips.frames[rows])).to(run.accelerator.device)
         raw = tokenizer.encoder(pictures)
         tokenizer.latent_mean.copy_(raw.mean((0, 2, 3)))
         tokenizer.latent_std.copy_(raw.std((0, 2, 3)).clip(1e-4))
-    _save_stage(run, "tokenizer", tokenizer)
 
 
 @torch.inference_mode()

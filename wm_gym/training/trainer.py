@@ -57,6 +57,8 @@ def train(dataset: str | Path | Sequence[str | Path], out: str | Path, preset: s
     if preset not in PRESETS:
         raise ValueError(f"preset {preset!r} is unknown; choose one of {sorted(PRESETS)}")
     sizes = replace(PRESETS[preset], **(overrides or {}))
+    if sizes.decoder_only and not init:
+        raise ValueError("decoder_only keeps the encoder of a trained world, and there is none; pass --init WORLD")
     if not (init or base) and not sizes.tokenizer_updates:
         raise ValueError(f"preset {preset!r} keeps the tokenizer of another model; pass --init WORLD, choose another "
                          "preset, or see: wm-gym finetune --help")
@@ -83,7 +85,7 @@ def train(dataset: str | Path | Sequence[str | Path], out: str | Path, preset: s
         spec.trained_on += f", on the pretrained video model {base}"
         fit_statistics(world, clips)
     elif init:
-        world, widened = continued(init, spec, starts, seed)
+        world, widened = continued(init, spec, starts, seed, sizes.decoder_depth)
         if widened:
             fit_statistics(world, clips)
     else:
@@ -132,10 +134,11 @@ def begin_run(folder: Path, sizes: Preset, seed: int, cpu: bool = False, progres
     return Run(folder, sizes, seed, accelerator, progress)
 
 
-def continued(init: str | Path, spec: WorldSpec, starts: StartBank, seed: int = 0) -> tuple[World, bool]:
+def continued(init: str | Path, spec: WorldSpec, starts: StartBank, seed: int = 0,
+              decoder_depth: int = 1) -> tuple[World, bool]:
     """The networks of a trained world with a new spec and starts, and whether they were widened for its first actions.
 
-    ValueError where they do not fit the data.
+    Its decoder gets decoder_depth blocks where it has fewer. ValueError where they do not fit the data.
     """
     world = World.from_pretrained(init)
     widened = spec.action_dim > 0 == world.spec.action_dim
@@ -144,6 +147,8 @@ def continued(init: str | Path, spec: WorldSpec, starts: StartBank, seed: int = 
     for field in ("latent_shape", "context_frames", "sampling_steps"):
         setattr(spec, field, getattr(world.spec, field))
     spec.trained_on += f", from the world {world.spec.name} ({world.spec.trained_on})"
+    if decoder_depth > world.tokenizer.config.get("decoder_depth", decoder_depth):
+        world = replace(world, tokenizer=world.tokenizer.deepened(decoder_depth))
     world = replace(world, spec=spec, starts=starts, calibration=None)
     world.check(f"--init {init} on this dataset")
     return world, widened
