@@ -1,5 +1,6 @@
 """Does training learn, resume bit for bit after a kill, take real robot video, and refuse what it cannot do?"""
 
+import json
 import signal
 import subprocess
 import sys
@@ -72,6 +73,8 @@ def test_finetuning_goes_on_from_a_world_on_more_recordings(balls, tmp_path):
 def test_a_deeper_decoder_draws_the_same_latents_better(balls, tmp_path):
     kept = {f"{stage}_updates": 0 for stage in ("pose", "dynamics", "heads", "uncertainty")}
     first = train(balls, tmp_path / "first", preset="tiny", overrides=SHORT, progress=False)
+    config = first / "tokenizer" / "config.json"  # as worlds wrote it before there were deeper decoders
+    config.write_text(json.dumps({k: v for k, v in json.loads(config.read_text()).items() if k != "decoder_depth"}))
     out = train(balls, tmp_path / "second", preset="tiny", progress=False, init=first, overrides=SHORT | kept | {
         "decoder_only": True, "decoder_depth": 2, "tokenizer_updates": 100})
     before, after = World.from_pretrained(first), World.from_pretrained(out)

@@ -41,7 +41,8 @@ class Tokenizer(ModelMixin, ConfigMixin):
 
     def deepened(self, decoder_depth: int) -> Tokenizer:
         """The same tokenizer with so many blocks; the new ones begin as identities, so that it draws what it drew."""
-        deeper = Tokenizer.from_config({**self.config, "decoder_depth": decoder_depth})
+        sizes = {key: value for key, value in self.config.items() if not key.startswith("_")}
+        deeper = Tokenizer(**sizes | {"decoder_depth": decoder_depth})  # from_config would keep what was a default
         deeper.load_state_dict(deeper.state_dict() | self.state_dict())
         return deeper.eval()
 

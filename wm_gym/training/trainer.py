@@ -15,6 +15,7 @@ from accelerate.utils import ProjectConfiguration, set_seed
 
 from wm_gym.data.cache import ClipData, join_clips, open_clips
 from wm_gym.data.selection import Selection, select, without_actions
+from wm_gym.models import Tokenizer
 from wm_gym.spec import WorldSpec
 from wm_gym.starts import StartBank
 from wm_gym.training.card import write_card
@@ -147,7 +148,7 @@ def continued(init: str | Path, spec: WorldSpec, starts: StartBank, seed: int = 
     for field in ("latent_shape", "context_frames", "sampling_steps"):
         setattr(spec, field, getattr(world.spec, field))
     spec.trained_on += f", from the world {world.spec.name} ({world.spec.trained_on})"
-    if decoder_depth > world.tokenizer.config.get("decoder_depth", decoder_depth):
+    if isinstance(world.tokenizer, Tokenizer) and decoder_depth > world.tokenizer.config.decoder_depth:
         world = replace(world, tokenizer=world.tokenizer.deepened(decoder_depth))
     world = replace(world, spec=spec, starts=starts, calibration=None)
     world.check(f"--init {init} on this dataset")
