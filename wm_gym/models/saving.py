@@ -33,4 +33,12 @@ except ImportError:  # another package that diffusers found here cannot do witho
     from diffusers.configuration_utils import ConfigMixin, register_to_config
     from diffusers.models.modeling_utils import ModelMixin
 
-__all__ = ["ConfigMixin", "ModelMixin", "register_to_config"]
+__all__ = ["ConfigMixin", "ModelMixin", "register_to_config", "resized"]
+
+
+def resized(model: ModelMixin, **sizes) -> ModelMixin:
+    """A new model with another one's configuration but for these sizes, with weights of its own.
+
+    `from_config` would keep what the other one, read from an older folder, has by default.
+    """
+    return type(model)(**{key: value for key, value in model.config.items() if not key.startswith("_")} | sizes)

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from wm_gym.models.blocks import ResBlock
-from wm_gym.models.saving import ConfigMixin, ModelMixin, register_to_config
+from wm_gym.models.saving import ConfigMixin, ModelMixin, register_to_config, resized
 
 
 class Tokenizer(ModelMixin, ConfigMixin):
@@ -41,8 +41,7 @@ class Tokenizer(ModelMixin, ConfigMixin):
 
     def deepened(self, decoder_depth: int) -> Tokenizer:
         """The same tokenizer with so many blocks; the new ones begin as identities, so that it draws what it drew."""
-        sizes = {key: value for key, value in self.config.items() if not key.startswith("_")}
-        deeper = Tokenizer(**sizes | {"decoder_depth": decoder_depth})  # from_config would keep what was a default
+        deeper = resized(self, decoder_depth=decoder_depth)
         deeper.load_state_dict(deeper.state_dict() | self.state_dict())
         return deeper.eval()
 

@@ -7,7 +7,7 @@ from dataclasses import replace
 import torch
 from torch import nn
 
-from wm_gym.models import Heads
+from wm_gym.models.saving import resized
 from wm_gym.spec import WorldSpec
 from wm_gym.world import World, is_angle
 
@@ -26,9 +26,9 @@ def with_actions(world: World, spec: WorldSpec, seed: int = 0) -> World:
             **{key: tuple(i for i, name in enumerate(names) if is_angle(name)) for key, names in angles.items()}}
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        dynamics = type(world.dynamics).from_config({**world.dynamics.config, **told})
-        heads = Heads.from_config({**world.heads.config, "vector_dim": dynamics.vector_dim,
-                                   "pose_dim": dynamics.pose_code.out_dim, "reward_dim": len(spec.reward_components)})
+        dynamics = resized(world.dynamics, **told)
+        heads = resized(world.heads, vector_dim=dynamics.vector_dim, pose_dim=dynamics.pose_code.out_dim,
+                        reward_dim=len(spec.reward_components))
     keep(world.dynamics, dynamics)
     keep(world.heads, heads)
     return replace(world, dynamics=dynamics, heads=heads, calibration=None)
