@@ -81,6 +81,7 @@ setup(
     description="Record robot video, train a video world model on it, and gym.make the result.",
     long_description=(HERE / "README.md").read_text(encoding="utf-8"),
     long_description_content_type="text/markdown",
+    license="MIT",
     python_requires=">=3.11",
     packages=[
         *find_packages(include=["wm_gym", "wm_gym.*"]),
