@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import threading
 from pathlib import Path
 
 import torch
@@ -13,6 +14,7 @@ from wm_gym.registration import catalogue_folders
 from wm_gym.world import World, find_world
 
 _WORLDS: dict[Path, tuple[int, World]] = {}
+_LOADING = threading.RLock()  # two threads that make the same environment load its world and engine once
 
 
 def load_world(world: World | str | Path | None) -> World:
@@ -28,25 +30,28 @@ def load_world(world: World | str | Path | None) -> World:
                          "`wm-gym train DATASET --out FOLDER`")
     folder = find_world(world).resolve()
     stamp = max((p.stat().st_mtime_ns for p in folder.rglob("*")), default=0)
-    if _WORLDS.get(folder, (None,))[0] != stamp:
-        _WORLDS[folder] = stamp, World.from_pretrained(folder)
-    return _WORLDS[folder][1]
+    with _LOADING:
+        if _WORLDS.get(folder, (None,))[0] != stamp:
+            _WORLDS[folder] = stamp, World.from_pretrained(folder)
+        return _WORLDS[folder][1]
 
 
 def load_engine(world: World, backend: str, device: str, decode: bool, precision: str = "auto") -> Engine:
     """The engine of a World, made once for its arguments; engines keep no state, so environments share them."""
-    engines = vars(world).setdefault("_engines", {})
     key = backend, device, decode, precision
-    if key not in engines:
-        engines[key] = make_engine(world, *key)
-    return engines[key]
+    with _LOADING:
+        engines = vars(world).setdefault("_engines", {})
+        if key not in engines:
+            engines[key] = make_engine(world, *key)
+        return engines[key]
 
 
 def encoded_starts(engine: Engine) -> dict[int, tuple]:
     """Row of the world's start bank -> (world state, frame), as far as they have been encoded in this process."""
-    if vars(engine).get("_encoded_bank") is not engine.world.starts:
-        engine._encoded_bank, engine._encoded_starts = engine.world.starts, {}
-    return engine._encoded_starts
+    with _LOADING:
+        if vars(engine).get("_encoded_bank") is not engine.world.starts:
+            engine._encoded_bank, engine._encoded_starts = engine.world.starts, {}
+        return engine._encoded_starts
 
 
 _STARTED: set[str] = set()  # back-ends that have run in this process
@@ -64,6 +69,8 @@ def start_engine(engine: Engine) -> None:
 
 
 def _after_fork() -> None:
+    global _LOADING
+    _LOADING = threading.RLock()  # its holder may have been left behind
     torch.set_num_threads(1)  # OpenMP's threads did not come along; a second one would be waited for for ever
     _LOST.update(_STARTED)
 

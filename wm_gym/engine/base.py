@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Hashable
+from typing import Any
 
 import numpy as np
 import torch
@@ -75,6 +77,8 @@ def step_inputs(world, batch: int) -> tuple[Tensor, ...]:
 class Engine:
     """One world on one back-end; stateless: the world state goes in and comes out as a dict of tensors.
 
+    Environments of several threads may share one: each call's results are its own.
+
     State: "first" [B, C, h, w], "proprioception" [B, P] and the dynamics' memory, in it "latents" [B, K, C, h, w],
     newest last.
     """
@@ -84,7 +88,8 @@ class Engine:
     def __init__(self, world, device: str, decode: bool, precision: str = "fp32"):
         self.world, self.device, self.decode, self.precision = world, torch.device(device), decode, precision
         self.noise_shape = tuple(world.spec.latent_shape)
-        self._compiled: dict[int, Callable[..., tuple[Tensor, ...]]] = {}
+        self._made: dict[Hashable, Any] = {}
+        self._making = threading.Lock()
 
     @staticmethod
     def best_precision() -> str:
@@ -162,8 +167,15 @@ class Engine:
 
     def compile(self, batch: int) -> None:
         """Make a batch size ready, which otherwise happens at its first step."""
-        if batch not in self._compiled:
-            self._compiled[batch] = self._build(batch)
+        self._once(batch, lambda: self._build(batch))
+
+    def _once(self, key: Hashable, build: Callable[[], Any]) -> Any:
+        """What `build` gives, made by the first thread that asks for `key` while the others wait."""
+        if key not in self._made:
+            with self._making:
+                if key not in self._made:
+                    self._made[key] = build()
+        return self._made[key]
 
     def made_from(self, batch: int) -> dict:
         """What a compiled step of a batch size depends on, beside the back-end and its version."""
@@ -173,8 +185,8 @@ class Engine:
                 "precision": self.precision, "torch": torch.__version__}
 
     def _run(self, *inputs: Tensor) -> tuple[Tensor, ...]:
-        self.compile(len(inputs[0]))
-        return self._compiled[len(inputs[0])](*inputs)
+        batch = len(inputs[0])
+        return self._once(batch, lambda: self._build(batch))(*inputs)
 
     def _build(self, batch: int) -> Callable[..., tuple[Tensor, ...]]:
         """`WorldStep` for a batch size, as this back-end runs it."""

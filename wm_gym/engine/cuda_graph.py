@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
 
 import torch
@@ -18,6 +19,7 @@ class CudaGraph:
 
     def __init__(self, function: Callable[..., tuple[Tensor, ...]], inputs: tuple[Tensor, ...]):
         self.inputs, device = inputs, inputs[0].device
+        self._alone, self._read = threading.Lock(), torch.cuda.Event()
         with torch.cuda.device(device), torch.inference_mode():
             beside = torch.cuda.Stream()
             beside.wait_stream(torch.cuda.current_stream())
@@ -26,12 +28,16 @@ class CudaGraph:
                     function(*inputs)
             torch.cuda.current_stream().wait_stream(beside)
             self.graph = torch.cuda.CUDAGraph()
-            with torch.cuda.graph(self.graph):
+            with torch.cuda.graph(self.graph, capture_error_mode="thread_local"):  # other threads may go on stepping
                 self.outputs = function(*inputs)
 
     @torch.inference_mode()
     def __call__(self, *inputs: Tensor) -> tuple[Tensor, ...]:
-        for mine, given in zip(self.inputs, inputs):
-            mine.copy_(given)
-        self.graph.replay()
-        return tuple(x.clone() for x in self.outputs)
+        with self._alone:  # the buffers are shared by the environments of several threads, and streams
+            self._read.wait()
+            for mine, given in zip(self.inputs, inputs):
+                mine.copy_(given)
+            self.graph.replay()
+            copies = tuple(x.clone() for x in self.outputs)
+            self._read.record()
+        return copies

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import warnings
 from collections.abc import Callable
 
@@ -48,12 +49,13 @@ class OpenVINOEngine(Engine):
 
     def _imagining(self, batch: int, uncertainty: bool) -> tuple[Callable, Callable]:
         """(the next pose, `ImaginedStep`) for a batch size."""
-        made, inputs = vars(self).setdefault("_imagined", {}), step_inputs(self.world, batch)
-        if (batch, uncertainty) not in made:
+        def build() -> tuple[Callable, Callable]:
+            inputs = step_inputs(self.world, batch)
             step = self._compile("imagine" if uncertainty else "imagine certainly",
                                  ImaginedStep(self.world, uncertainty), (inputs[1], *inputs), HINTS[self.precision])
-            made[batch, uncertainty] = self._integrator(inputs), step
-        return made[batch, uncertainty]
+            return self._integrator(inputs), step
+
+        return self._once(("imagine", batch, uncertainty), build)
 
     def _build(self, batch: int) -> Callable[..., tuple[torch.Tensor, ...]]:
         inputs = step_inputs(self.world, batch)
@@ -83,11 +85,14 @@ class OpenVINOEngine(Engine):
         made_from = {"backend": "openvino", "part": part, "version": openvino.__version__,
                      "cpu": core.get_property("CPU", "FULL_DEVICE_NAME"), **settings, **self.made_from(len(example[0]))}
         compiled = artefact(made_from, lambda: _convert(module, example, settings).export_model().getvalue())
-        request = core.import_model(compiled, "CPU", settings).create_infer_request()
+        request, alone = core.import_model(compiled, "CPU", settings).create_infer_request(), threading.Lock()
 
         def run(*inputs: torch.Tensor) -> tuple[torch.Tensor, ...]:
-            results = request.infer([np.ascontiguousarray(x.numpy()) for x in inputs], share_inputs=True)
-            return tuple(torch.from_numpy(np.array(results[i])) for i in range(len(results)))
+            arrays = [np.ascontiguousarray(x.numpy()) for x in inputs]
+            with alone:  # until its results are copied: environments of several threads share the request's buffers
+                results = request.infer(arrays, share_inputs=True)
+                copies = [np.array(results[i]) for i in range(len(results))]
+            return tuple(map(torch.from_numpy, copies))
 
         return run
 
