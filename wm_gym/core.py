@@ -9,7 +9,8 @@ import numpy as np
 import torch
 from gymnasium.error import ResetNeeded
 
-from wm_gym import resets, spaces
+from wm_gym import accepted, resets, spaces
+from wm_gym.copies import PackedEngine, deepcopy_sharing
 from wm_gym.judges import Judge, make_judge
 from wm_gym.judges.reward import SEEN, STATE, TERMS, JudgedReward
 from wm_gym.seeding import as_seed, start_draw, step_noise
@@ -48,13 +49,13 @@ class WorldCore:
             raise ValueError(f"starts={starts!r} is unknown; choose 'first' or 'any'")
         if output not in ("numpy", "torch"):
             raise ValueError(f"output={output!r} is unknown; choose 'numpy' or 'torch'")
-        if num_envs < 1:
+        if accepted.count("num_envs", num_envs) < 1:
             raise ValueError(f"num_envs is {num_envs}, expected at least 1")
-        if success_threshold is not None and not 0 <= success_threshold <= 1:
+        if success_threshold is not None and not 0 <= accepted.number("success_threshold", success_threshold) <= 1:
             raise ValueError(f"success_threshold is {success_threshold}, expected a probability in [0, 1]")
-        if not 0 <= uncertainty_penalty < np.inf:
+        if accepted.number("uncertainty_penalty", uncertainty_penalty) < 0:
             raise ValueError(f"uncertainty_penalty is {uncertainty_penalty}, expected a finite number >= 0")
-        self.world = load_world(world)
+        self._source, self.world = world, load_world(world)
         self.spec, self.num_envs, self.observation_mode, self.output = self.world.spec, num_envs, observation, output
         if observation == "pixels+state" and not self.spec.proprioception_dim:
             raise ValueError(f"the world {self.spec.name!r} was recorded without proprioception; "
@@ -67,13 +68,14 @@ class WorldCore:
         self.doubt_limit = self.calibration.limit if truncate_on_uncertainty else np.inf
         bank = self.world.starts
         self._start_rows = np.flatnonzero(bank.t == 0 if starts == "first" and (bank.t == 0).any() else bank.t >= 0)
-        judge = make_judge(reward, self.world, self.spec.task_description, **(reward_kwargs or {}))
+        judge = make_judge(reward, self.world, self.spec.task_description, **accepted.options("reward_kwargs", reward_kwargs))
         if judge and success_threshold is not None:
             raise ValueError(f"success_threshold={success_threshold} is the learned judge's, and reward={reward!r}; "
                              "pass reward_kwargs={'threshold': ...}")
         self.judged = JudgedReward(judge, num_envs, self.spec.frame_size) if judge else None
         self.decode, self.terminate_on_success = observation != "latent" or judge is not None, terminate_on_success
-        self.engine = load_engine(self.world, backend, device, self.decode, precision)
+        self._asked = backend, device, self.decode, precision
+        self.engine = load_engine(self.world, *self._asked)
         self.single_observation_space = self._observation_space()
         self.single_action_space = spaces.action_space(self.spec.action_low, self.spec.action_high)
         self.horizons = np.full(num_envs, self.spec.horizon, np.int64)
@@ -89,10 +91,9 @@ class WorldCore:
 
     def set_horizon(self, max_episode_steps: int | None, slots=slice(None)) -> None:
         """Steps after which episodes are truncated: None for the world's horizon, -1 for never."""
+        max_episode_steps = accepted.limit("max_episode_steps", max_episode_steps)
         if max_episode_steps is None:
             max_episode_steps = self.spec.horizon
-        if max_episode_steps < 1 and max_episode_steps != -1:
-            raise ValueError(f"max_episode_steps is {max_episode_steps}, expected at least 1 (or -1 for no limit)")
         self.horizons[slots] = NO_LIMIT if max_episode_steps == -1 else max_episode_steps
 
     # --- reset -------------------------------------------------------------------------------------------------------
@@ -107,14 +108,19 @@ class WorldCore:
         slots = range(self.num_envs) if mask is None else np.flatnonzero(mask)
         if self._state is None and len(slots) < self.num_envs:
             raise ResetNeeded("the first reset must be of all environments: call reset() without a reset_mask")
-        seeds, options = seeds or [None] * self.num_envs, options or [None] * self.num_envs
+        seeds, options = (given or [None] * self.num_envs for given in (seeds, options))
+        for name, given in (("seeds", seeds), ("options", options)):
+            if len(given) != self.num_envs:
+                raise ValueError(f"{name} has {len(given)} entries, expected one for each of the {self.num_envs} "
+                                 "environments")
         begun = []
         for i in slots:
             fresh = seeds[i] is not None or self.episodes[i] < 0
             seed = as_seed(seeds[i]) if fresh else int(self.seeds[i])
             episode = 0 if fresh else int(self.episodes[i]) + 1
             begun.append((i, seed, episode, self._begin(resets.check_options(options[i]), seed, episode)))
-        judged = self.judged.begin(np.array(slots), self._start_frames(begun)) if self.judged else {}
+        frames = [frame.cpu().numpy() for *_, (_, frame) in begun] if self.judged else []
+        judged = self.judged.begin(np.array(slots), np.stack(frames)) if self.judged else {}
         for i, seed, episode, (state, frame) in begun:
             self._write(i, state, frame)
             self.seeds[i], self.episodes[i], self.steps[i], self.ended[i] = seed, episode, 0, False
@@ -126,20 +132,14 @@ class WorldCore:
         for key, values in judged.items():
             self._info[key][np.array(slots)] = values
 
-    def _start_frames(self, begun: list) -> np.ndarray:
-        """uint8 [n, H, W, 3] of the episodes about to begin."""
-        frames = [self.engine.render(state)[0] if frame is None else frame for *_, (state, frame) in begun]
-        return np.stack([torch.as_tensor(frame).cpu().numpy() for frame in frames])
-
-    def _begin(self, options: dict, seed: int, episode: int) -> tuple[dict, torch.Tensor | np.ndarray | None]:
+    def _begin(self, options: dict, seed: int, episode: int) -> tuple[dict, torch.Tensor | None]:
         """World state (leading axis of 1) and frame of one start; those of the bank are kept for the process."""
         bank = encoded_starts(self.engine)
         row = resets.start_index(self.world, options, self._start_rows, start_draw(seed, episode))
         if row is not None and row in bank:
             return bank[row]
         if "world_state" in options:
-            arrays = resets.state_of_options(options, self._state_shapes())
-            return self._to_torch({k: v[None] for k, v in arrays.items()}), options["world_state"].get("frame")
+            return self._saved(accepted.mapping("world_state", options["world_state"], resets.SAVED))
         if row is None:
             state = self.engine.encode(*resets.clip_of_options(self.world, options))
         else:
@@ -250,26 +250,71 @@ class WorldCore:
     def set_state(self, slot: int, state: dict[str, np.ndarray]) -> None:
         """Put a slot where `get_state` was taken: the same actions then give the same frames, bit for bit.
 
-        Raises ValueError where a key is missing or has another world's shape.
+        Raises ValueError where a key is missing, out of its range (`accepted`) or has another world's shape.
         """
-        arrays = resets.state_of_options({"world_state": state}, self._state_shapes())
+        self.set_states([slot], [state])
+
+    def set_states(self, slots: Sequence[int], states: Sequence[dict[str, np.ndarray]]) -> None:
+        """`set_state` of several slots. Nothing changes if one of the states is wrong."""
+        for slot, (counters, (state, frame), judged) in zip(slots, [self._checked(state) for state in states]):
+            self._write(slot, state, frame)
+            self.seeds[slot], self.episodes[slot], self.steps[slot], self.ended[slot] = counters
+            self._info["proprioception"][slot] = state["proprioception"][0].cpu().numpy()
+            if self.judged:
+                self.judged.set_state(slot, judged)
+
+    def _checked(self, state: dict) -> tuple[tuple, tuple[dict, torch.Tensor | None], dict]:
+        """A saved state's counters, world state with its frame, and the judge's part; ValueError for what is wrong."""
+        state = accepted.mapping("world_state", state, resets.SAVED)
+        saved = self._saved(state)
         needed = {"seed", "episode", "step", "ended", *(STATE if self.judged else ())}
         if missing := sorted(needed - set(state)):
             raise ValueError(f"world_state lacks {missing}; pass what env.get_state() gave")
-        self._write(slot, self._to_torch({k: v[None] for k, v in arrays.items()}), state.get("frame"))
-        self.seeds[slot], self.episodes[slot] = int(state["seed"]), int(state["episode"])
-        self.steps[slot], self.ended[slot] = int(state["step"]), bool(state["ended"])
-        self._info["proprioception"][slot] = arrays["proprioception"]
-        if self.judged:
-            self.judged.set_state(slot, state)
+        seed = accepted.count("world_state['seed']", state["seed"], 2**64 - 1)
+        episode, step = (accepted.count(f"world_state[{key!r}]", state[key]) for key in ("episode", "step"))
+        counters = seed, episode, step, accepted.flag("world_state['ended']", state["ended"])
+        return counters, saved, self.judged.check_state(state) if self.judged else {}
 
-    def branch(self, source: int, targets, seeds: list[int] | None = None) -> None:
+    def _saved(self, state: dict) -> tuple[dict, torch.Tensor | None]:
+        """World state (leading axis of 1) and frame of a saved one."""
+        arrays, frame = resets.state_of_options(state, self._state_shapes(), self.spec.frame_size)
+        tensors = self._to_torch({key: value[None] for key, value in arrays.items()})
+        if not self.decode:
+            return tensors, None
+        return tensors, self.engine.render(tensors)[0] if frame is None else torch.from_numpy(frame)
+
+    def branch(self, source: int, targets: Sequence[int], seeds: Sequence[int] | None = None) -> None:
         """Fork a slot into others; with `seeds` (one a target) each goes on with noise of its own."""
+        source, targets = self._slot("source", source), [self._slot("targets", one) for one in _listed(targets)]
+        seeds = None if seeds is None else _listed(seeds)
+        if seeds is not None and len(seeds) != len(targets):
+            raise ValueError(f"seeds has {len(seeds)} entries, expected one for each of the {len(targets)} targets")
         state = self.get_state(source)
-        for k, target in enumerate(targets):
-            self.set_state(target, state if seeds is None else state | {"seed": as_seed(seeds[k])})
+        forks = [state if seeds is None else state | {"seed": as_seed(seeds[k])} for k in range(len(targets))]
+        self.set_states(targets, forks)
+        for target in targets:
             for values in self._info.values():
                 values[target] = values[source]
+
+    # --- copies ------------------------------------------------------------------------------------------------------
+
+    def __deepcopy__(self, memo: dict) -> WorldCore:
+        return deepcopy_sharing(self, memo, self.world, self.engine, self.spec, self.calibration)
+
+    def __getstate__(self) -> dict:
+        """The slots by value, the engine packed; its world brings spec and calibration."""
+        host = None if self._state is None else {key: value.cpu().numpy() for key, value in self._state.items()}
+        packed = PackedEngine.of(self.engine, self._source, self._asked)
+        left_out = dict.fromkeys(("world", "spec", "calibration", "_source"))
+        return vars(self) | left_out | {"engine": packed, "_state": host, "_frames": self._frames.cpu().numpy()}
+
+    def __setstate__(self, state: dict) -> None:
+        packed = state["engine"]
+        vars(self).update(state, engine=packed.unpack())
+        self.world = self.engine.world
+        self._source, self.spec, self.calibration = packed.world, self.world.spec, self.world.calibration
+        self._state = None if self._state is None else self._to_torch(self._state)
+        self._frames = torch.from_numpy(self._frames).to(self.engine.device)
 
     # --- small things ------------------------------------------------------------------------------------------------
 
@@ -279,14 +324,17 @@ class WorldCore:
             raise ResetNeeded(f"{what} was called before reset; call reset() first")
 
     @torch.inference_mode()
-    def _write(self, slot: int, state: dict[str, torch.Tensor], frame: torch.Tensor | np.ndarray | None) -> None:
-        """Copy one world state (leading axis of 1) into a slot."""
+    def _write(self, slot: int, state: dict[str, torch.Tensor], frame: torch.Tensor | None) -> None:
+        """Copy one world state (leading axis of 1) into a slot, and its frame where frames are decoded."""
         if self._state is None:
             self._state = {k: v.new_zeros((self.num_envs, *v.shape[1:])) for k, v in state.items()}
         for key, value in state.items():
             self._state[key][slot] = value[0]
         if self.decode:
-            self._frames[slot] = self.engine.render(state)[0] if frame is None else torch.as_tensor(frame)
+            self._frames[slot] = frame
+
+    def _slot(self, name: str, value) -> int:
+        return accepted.count(name, value, self.num_envs - 1)
 
     def _state_shapes(self) -> dict[str, tuple[int, ...]]:
         latent = tuple(self.spec.latent_shape)
@@ -314,3 +362,7 @@ class WorldCore:
                 **({"error_bound": np.zeros(n), "trust_horizon": np.zeros(n, np.int64)} if self.calibration else {}),
                 "uncertainty_map": np.zeros((n, h, w), np.float32),
                 "proprioception": np.zeros((n, self.spec.proprioception_dim), np.float32)}
+
+
+def _listed(values) -> list:
+    return list(values) if isinstance(values, (list, tuple, range)) or np.ndim(values) else [values]

@@ -11,12 +11,14 @@ import gymnasium as gym
 import numpy as np
 from gymnasium.error import ClosedEnvironmentError
 
+from wm_gym import accepted, spaces
+from wm_gym.copies import CopiesWhole
 from wm_gym.core import WorldCore
 from wm_gym.judges import Judge
 from wm_gym.world import World
 
 
-class WorldEnv(gym.Env):
+class WorldEnv(CopiesWhole, gym.Env):
     """One episode at a time in a learned world.
 
     world: a World, a folder, a catalogue name or a Hub id. observation: "pixels" (uint8 [H, W, 3]), "pixels+state"
@@ -65,16 +67,16 @@ class WorldEnv(gym.Env):
         or [T, P] beside it or else estimated from the picture; {"episode": i, "t": k} from the bank of starts;
         {"world_state": env.get_state()}. Raises ValueError for anything else.
         """
+        core, seed = self.core, accepted.seed(seed)
+        core.reset(seeds=[seed], options=[options])
         super().reset(seed=seed)
         self._closed = False  # Stable-Baselines3's check_env closes, then goes on with a reset
-        core = self.core
-        core.reset(seeds=[seed], options=[options])
         return self._observation(), slot_info(core.info(), 0)
 
     def step(self, action):
         """One control step; raises ResetNeeded where there is no running episode."""
         core = self._open("step")
-        reward, terminated, truncated = core.step(np.asarray(action)[None])
+        reward, terminated, truncated = core.step(accepted.real("action", action)[None])
         return (self._observation(), float(reward[0]), bool(terminated[0]), bool(truncated[0]),
                 slot_info(core.info(), 0))
 
@@ -83,8 +85,11 @@ class WorldEnv(gym.Env):
 
         Returns (observation, sum of rewards, terminated, truncated, info of the last step with the number of "steps").
         """
-        if np.ndim(actions) != 2 or not len(actions):
-            raise ValueError(f"a chunk has shape {list(np.shape(actions))}, expected [T, A] with T >= 1")
+        self._open("chunk_step").require_reset("chunk_step")
+        actions = accepted.real("a chunk", actions, "float32 [T, A]")
+        if actions.ndim != 2 or not len(actions):
+            raise ValueError(f"a chunk has shape {list(actions.shape)}, expected [T, A] with T >= 1")
+        actions = spaces.check_actions(actions, self.action_space, len(actions), row="step")
         total = 0.0
         for steps, action in enumerate(actions, 1):
             observation, reward, terminated, truncated, info = self.step(action)

@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy as np
 
-from wm_gym.world import World
+from wm_gym import accepted
+from wm_gym.starts import StartBank
+
+if TYPE_CHECKING:
+    from wm_gym.world import World
 
 OPTIONS = {"image", "actions", "proprioception", "episode", "t", "world_state"}
 WAYS = "{'image': …}, {'episode': i, 't': k} or {'world_state': env.get_state()}"
+SAVED = "the dict that env.get_state() gave"
 
 
 def check_options(options: dict | None) -> dict:
     """One slot's reset options; raises ValueError for unknown keys and for two ways to begin at once."""
-    options = dict(options or {})
+    options = accepted.options("reset options", options)
     if unknown := sorted(set(options) - OPTIONS, key=str):
         twin = "; a physics_state belongs to the twin's reset" if "physics_state" in unknown else ""
         raise ValueError(f"reset options {unknown} are unknown, a world takes {WAYS}{twin}")
@@ -31,19 +38,34 @@ def split_options(options: dict | None, num_envs: int) -> list[dict]:
     "episode" and "t" may also be one integer for all. Raises ValueError naming the key with the wrong length.
     """
     slots: list[dict] = [{} for _ in range(num_envs)]
-    for key, value in (options or {}).items():
+    for key, value in accepted.options("reset options", options).items():
         if key == "world_state":
-            rows = split_options(value, num_envs)
-        elif key in ("episode", "t") and np.ndim(value) == 0:
+            rows = split_state(value, num_envs)
+        elif key in ("episode", "t") and not _has_rows(value):
             rows = [value] * num_envs
         else:
-            if len(value) != num_envs:
-                raise ValueError(f"reset option {key!r} has {len(value)} rows, expected one for each of the "
-                                 f"{num_envs} environments (a leading batch axis)")
-            rows = list(value)
+            rows = _rows(f"reset option {key!r}", value, num_envs)
         for slot, row in zip(slots, rows):
             slot[key] = row
     return slots
+
+
+def split_state(state: dict, num_envs: int) -> list[dict]:
+    """A batch's saved state, every array with a leading batch axis, as one dict a slot; ValueError as above."""
+    state = accepted.mapping("world_state", state, SAVED)
+    rows = {key: _rows(f"world_state[{key!r}]", value, num_envs) for key, value in state.items()}
+    return [{key: values[i] for key, values in rows.items()} for i in range(num_envs)]
+
+
+def _has_rows(value) -> bool:
+    return isinstance(value, (list, tuple)) or np.ndim(value) > 0
+
+
+def _rows(name: str, value, num_envs: int) -> list:
+    if not _has_rows(value) or len(value) != num_envs:
+        found = f"has {len(value)} rows" if _has_rows(value) else f"is {accepted.shown(value)}"
+        raise ValueError(f"{name} {found}, expected one for each of the {num_envs} environments (a leading batch axis)")
+    return list(value)
 
 
 def start_index(world: World, options: dict, rows: np.ndarray, draw: int) -> int | None:
@@ -55,13 +77,20 @@ def start_index(world: World, options: dict, rows: np.ndarray, draw: int) -> int
         return None
     starts = world.starts
     if "episode" in options:
-        episode = int(options["episode"])
-        steps = starts.t[starts.episode == episode]
-        return starts.index(episode, int(options.get("t", steps.min() if len(steps) else 0)))
+        return starts.index(*bank_place(options, starts))
     if not len(starts):
         raise ValueError("this world has no bank of starts; reset with options={'image': frame} "
                          "(uint8 [H, W, 3])")
     return int(rows[draw % len(rows)])
+
+
+def bank_place(options: dict, starts: StartBank) -> tuple[int, int]:
+    """The episode and step of a bank's clip that the options ask for; without "t" the episode's first in the bank."""
+    episode = accepted.count("reset option 'episode'", options["episode"])
+    if "t" in options:
+        return episode, accepted.count("reset option 't'", options["t"])
+    steps = starts.t[starts.episode == episode]
+    return episode, int(steps.min()) if len(steps) else 0
 
 
 def clip_of_options(world: World, options: dict) -> tuple[np.ndarray, np.ndarray | None]:
@@ -70,7 +99,7 @@ def clip_of_options(world: World, options: dict) -> tuple[np.ndarray, np.ndarray
     Raises ValueError where a shape or dtype is not the world's.
     """
     size = tuple(world.spec.frame_size)
-    frames = np.asarray(options["image"])
+    frames = accepted.real("reset option 'image'", options["image"], f"uint8 {[*size, 3]}")
     if frames.dtype != np.uint8 or frames.ndim not in (3, 4) or frames.shape[-3:] != (*size, 3) or not len(frames):
         raise ValueError(f"reset option 'image' is {frames.dtype} {list(frames.shape)}, expected uint8 "
                          f"{[*size, 3]} or [T, {size[0]}, {size[1]}, 3] RGB; resize a picture with "
@@ -82,32 +111,34 @@ def clip_of_options(world: World, options: dict) -> tuple[np.ndarray, np.ndarray
     pose = options.get("proprioception")
     if pose is None:
         return frames[None], None
-    if np.ndim(pose) == 1:  # of the last picture
+    pose = accepted.real("reset option 'proprioception'", pose)
+    if pose.ndim == 1:  # of the last picture
         pose = np.broadcast_to(pose, (steps, len(pose)))
     pose = _vectors(pose, (steps, size_p), "proprioception", f"{world.spec.proprioception_names} a picture")
     return frames[None], pose[None]
 
 
-def state_of_options(options: dict, like: dict[str, tuple]) -> dict[str, np.ndarray]:
-    """The saved world state's arrays that the model reads; `like` gives the shape of each.
+def state_of_options(state: dict, like: dict[str, tuple], frame_size: tuple[int, int],
+                     ) -> tuple[dict[str, np.ndarray], np.ndarray | None]:
+    """Of a saved world state the arrays that the model reads, `like` giving the shape of each, and its frame.
 
-    Raises ValueError where a key is missing or has another world's shape.
+    Raises ValueError where a key is missing, not finite, or has another world's shape.
     """
-    saved = options["world_state"]
-    if not isinstance(saved, dict):
-        raise ValueError(f"world_state is a {type(saved).__name__}, expected the dict that env.get_state() gave")
-    if missing := sorted(set(like) - set(saved)):
-        raise ValueError(f"world_state lacks {missing}; it has {sorted(saved)}; pass what env.get_state() gave")
+    if missing := sorted(set(like) - set(state)):
+        raise ValueError(f"world_state lacks {missing}; it has {sorted(state, key=str)}; pass what env.get_state() gave")
+    arrays = {}
     for key, shape in like.items():
-        if np.shape(saved[key]) != shape:
-            raise ValueError(f"world_state[{key!r}] has shape {list(np.shape(saved[key]))}, this world's is "
-                             f"{list(shape)}; a state fits only the world it was saved from")
-    return {key: np.array(saved[key], np.float32) for key in like}
+        name = f"world_state[{key!r}]"
+        values = accepted.real(name, state[key])
+        if values.shape != shape:
+            raise ValueError(f"{name} has shape {list(values.shape)}, this world's is {list(shape)}; a state fits only "
+                             "the world it was saved from")
+        arrays[key] = accepted.numbers(name, values, shape)
+    if "frame" not in state:
+        return arrays, None
+    return arrays, accepted.frame("world_state['frame']", state["frame"], (*frame_size, 3))
 
 
 def _vectors(values, shape: tuple[int, ...], name: str, meaning: str) -> np.ndarray:
-    array = np.array(values, np.float32)
-    if array.shape != shape or not np.isfinite(array).all():
-        found = "holds NaN or infinity" if array.shape == shape else f"has shape {list(array.shape)}"
-        raise ValueError(f"reset option {name!r} {found}, expected finite float32 {list(shape)} ({meaning})")
-    return array
+    return accepted.numbers(f"reset option {name!r}", values, shape, np.float32,
+                            f"finite float32 {list(shape)} ({meaning})")

@@ -13,17 +13,19 @@ from gymnasium import spaces
 from gymnasium.error import ClosedEnvironmentError
 from stable_baselines3.common.vec_env import DummyVecEnv, SubprocVecEnv, VecEnv, VecEnvWrapper, VecMonitor
 
+from wm_gym import accepted
+from wm_gym.copies import CopiesWhole
 from wm_gym.core import WorldCore
 from wm_gym.env import check_render_mode, slot_info
 from wm_gym.judges import Judge
 from wm_gym.registration import find_spec, is_learned, is_twin
-from wm_gym.slots import Slot
+from wm_gym.slots import Slot, set_attributes
 from wm_gym.vector import slot_observation
 from wm_gym.world import World
 from wm_gym.wrappers import DiscreteActions, JudgeReward, check_box, discrete_table
 
 
-class WorldVecEnv(VecEnv):
+class WorldVecEnv(CopiesWhole, VecEnv):
     """A batch of episodes in a learned world as Stable-Baselines3 wants them; an ended episode is reset at once.
 
     The arguments are `WorldVectorEnv`'s. Where an episode ends, infos[i] holds "terminal_observation" and
@@ -50,6 +52,10 @@ class WorldVecEnv(VecEnv):
         self.envs = [Slot(self, i) for i in range(num_envs)]
         super().__init__(num_envs, self.core.single_observation_space, self.core.single_action_space)
         self.metadata = metadata | {"render_fps": self.core.spec.fps}  # the base class writes its own
+
+    def seed(self, seed: int | None = None) -> Sequence[int | None]:
+        """Environment i gets seed + i at the next reset; without a seed one is drawn."""
+        return super().seed(accepted.seed(seed))
 
     def reset(self):
         """Begin an episode everywhere; seeds and options set before are used once."""
@@ -92,8 +98,8 @@ class WorldVecEnv(VecEnv):
         return [getattr(slot, attr_name) for slot in self._slots(indices)]
 
     def set_attr(self, attr_name: str, value: Any, indices=None) -> None:
-        for slot in self._slots(indices):
-            setattr(slot, attr_name, value)
+        slots = self._slots(indices)
+        set_attributes(attr_name, slots, [value] * len(slots))
 
     def env_method(self, method_name: str, *method_args, indices=None, **method_kwargs) -> list[Any]:
         return [getattr(slot, method_name)(*method_args, **method_kwargs) for slot in self._slots(indices)]
@@ -124,7 +130,10 @@ class VecDiscreteActions(VecEnvWrapper):
         return self.venv.reset()
 
     def step_async(self, actions: np.ndarray) -> None:
-        self.venv.step_async(self.table[np.asarray(actions, np.int64)])
+        rows = accepted.real("action", actions)
+        if rows.dtype.kind == "f" or rows.shape != (self.num_envs,) or not ((rows >= 0) & (rows < len(self.table))).all():
+            raise ValueError(f"action is {actions!r}, expected integers [{self.num_envs}] in 0..{len(self.table) - 1}")
+        self.venv.step_async(self.table[rows])
 
     def step_wait(self):
         return self.venv.step_wait()

@@ -7,6 +7,8 @@ import math
 import numpy as np
 import torch
 
+from wm_gym import accepted
+
 START = 1
 """Last word of the counter for the draw of an episode's start; 0 is for the noise of the steps."""
 LOW = 0xFFFFFFFF
@@ -61,9 +63,7 @@ def start_draw(seed: int, episode: int) -> int:
 
 
 def as_seed(seed) -> int:
-    """A seed as uint64; None draws one from the operating system. Raises ValueError for anything but an int >= 0."""
+    """A seed as uint64; None draws one from the operating system. ValueError for what is no seed (`accepted`)."""
     if seed is None:
         return int(np.random.SeedSequence().generate_state(1, np.uint64)[0])
-    if isinstance(seed, bool) or not isinstance(seed, (int, np.integer)) or seed < 0:
-        raise ValueError(f"seed is {seed!r}, expected an integer >= 0 or None")
-    return int(seed) % 2**64
+    return accepted.seed(seed) % 2**64

@@ -2,9 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+
+from wm_gym import accepted
+
+
+def set_attributes(name: str, slots: Sequence[Slot], values: Sequence[Any]) -> None:
+    """Set an attribute of several environments, each to its own value; of none if one of the values is wrong."""
+    if name in ("horizon", "_max_episode_steps"):
+        values = [accepted.limit(name, value) for value in values]
+    for slot, value in zip(slots, values):
+        setattr(slot, name, value)
 
 
 class Slot:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import numpy as np
 from gymnasium import spaces
 
+from wm_gym import accepted
+
 OBSERVATIONS = ("pixels", "pixels+state", "latent")
 
 UNBOUNDED = float(np.finfo(np.float32).max)
@@ -31,21 +33,25 @@ def action_space(low, high) -> spaces.Box:
     return spaces.Box(np.asarray(low, np.float32), np.asarray(high, np.float32), dtype=np.float32)
 
 
-def check_actions(actions, space: spaces.Box, num_envs: int, active: np.ndarray | None = None) -> np.ndarray:
+def check_action(action, space: spaces.Box) -> np.ndarray:
+    """One environment's action as float32 [A]; like `check_actions`."""
+    return check_actions(accepted.real("action", action, f"float32 {list(space.shape)}")[None], space, 1)[0]
+
+
+def check_actions(actions, space: spaces.Box, num_envs: int, active: np.ndarray | None = None,
+                  row: str = "environment") -> np.ndarray:
     """Actions as float32 [B, A], clipped to the box by no more than a tolerance of 1e-6.
 
     Rows outside `active` (bool [B]) are not looked at and come back as zeros. Raises ValueError naming the shape,
-    the value and the box.
+    the value and the box. row: what a row is, where it is not an environment's.
     """
     shape = (num_envs, *space.shape)
-    try:
-        array = np.array(actions, np.float32)
-    except (TypeError, ValueError) as error:
-        raise ValueError(f"action {actions!r} is not numeric; expected float32 {list(shape)}") from error
+    array = accepted.real("action", actions, f"float32 {list(shape)}")
     if array.shape != shape:
         wanted = shape[1:] if num_envs == 1 else shape
         found = array.shape[1:] if num_envs == 1 and array.shape[:1] == (1,) else array.shape
         raise ValueError(f"action has shape {list(found)}, expected {list(wanted)}")
+    array = accepted.single(array)
     if active is not None:
         array[~active] = 0
     tolerance = 1e-6 * np.maximum(1.0, np.maximum(np.abs(space.low), np.abs(space.high)))
@@ -54,7 +60,7 @@ def check_actions(actions, space: spaces.Box, num_envs: int, active: np.ndarray 
         inside[~active] = True
     if not inside.all():
         slot, axis = np.argwhere(~inside)[0].tolist()
-        where = f"index {axis}" + (f" of environment {slot}" if num_envs > 1 else "")
+        where = f"index {axis}" + (f" of {row} {slot}" if num_envs > 1 else "")
         raise ValueError(f"action is {array[slot, axis]:.7g} at {where}, expected a number in [{space.low[axis]}, "
                          f"{space.high[axis]}]; clip it: np.clip(action, action_space.low, action_space.high)")
     return np.clip(array, space.low, space.high)

@@ -12,15 +12,16 @@ from gymnasium.error import ClosedEnvironmentError
 from gymnasium.vector import AutoresetMode, VectorEnv
 from gymnasium.vector.utils import batch_space
 
-from wm_gym import resets
+from wm_gym import accepted, resets
+from wm_gym.copies import CopiesWhole
 from wm_gym.core import WorldCore
 from wm_gym.env import check_render_mode
 from wm_gym.judges import Judge
-from wm_gym.slots import Slot
+from wm_gym.slots import Slot, set_attributes
 from wm_gym.world import World
 
 
-class WorldVectorEnv(VectorEnv):
+class WorldVectorEnv(CopiesWhole, VectorEnv):
     """A batch of episodes in a learned world, stepped by one call of the engine.
 
     The arguments are `WorldEnv`'s, with num_envs, autoreset_mode ("NextStep", "SameStep" or "Disabled") and output:
@@ -60,10 +61,13 @@ class WorldVectorEnv(VectorEnv):
         options are `WorldEnv.reset`'s with a leading batch axis.
         """
         self._check_open("reset")
-        super().reset(seed=seed if isinstance(seed, int) else None)
-        options = dict(options or {})
-        mask = self._reset_mask(options.pop("reset_mask")) if "reset_mask" in options else None
-        self.core.reset(mask, self._seeds(seed), resets.split_options(options, self.num_envs))
+        seeds = accepted.seeds(seed, self.num_envs)
+        options = accepted.options("reset options", options)
+        mask = None
+        if "reset_mask" in options:
+            mask = accepted.flags("options['reset_mask']", options.pop("reset_mask"), self.num_envs)
+        self.core.reset(mask, seeds, resets.split_options(options, self.num_envs))
+        super().reset(seed=None if isinstance(seed, (list, tuple)) or np.ndim(seed) else accepted.seed(seed))
         everywhere = np.ones(self.num_envs, bool)
         return self.core.observation(), masked(self.core.info(), everywhere if mask is None else mask)
 
@@ -124,8 +128,7 @@ class WorldVectorEnv(VectorEnv):
         if len(values) != self.num_envs:
             raise ValueError(f"set_attr({name!r}) got {len(values)} values, expected one for each of the "
                              f"{self.num_envs} environments")
-        for slot, value in zip(self.envs, values):
-            setattr(slot, name, value)
+        set_attributes(name, self.envs, values)
 
     # --- state -------------------------------------------------------------------------------------------------------
 
@@ -137,8 +140,7 @@ class WorldVectorEnv(VectorEnv):
     def set_state(self, state: dict[str, np.ndarray]):
         """Go on from a `get_state`, bit for bit; returns the observations there."""
         self._check_open("set_state")
-        for slot, row in zip(self.envs, resets.split_options(state, self.num_envs)):
-            slot.set_state(row)
+        self.core.set_states(range(self.num_envs), resets.split_state(state, self.num_envs))
         return self.core.observation()
 
     def branch(self, source: int, targets: list[int], seeds: list[int] | None = None):
@@ -152,19 +154,6 @@ class WorldVectorEnv(VectorEnv):
     def _check_open(self, what: str) -> None:
         if self.core is None:
             raise ClosedEnvironmentError(f"{what} was called after close; make a new environment with gym.make_vec")
-
-    def _seeds(self, seed) -> list[int | None]:
-        if seed is None or isinstance(seed, (int, np.integer)):
-            return [None if seed is None else int(seed) + i for i in range(self.num_envs)]
-        if len(seed) != self.num_envs:
-            raise ValueError(f"seed has {len(seed)} entries, expected one for each of the {self.num_envs} environments")
-        return list(seed)
-
-    def _reset_mask(self, mask) -> np.ndarray:
-        mask = np.asarray(mask)
-        if mask.dtype != bool or mask.shape != (self.num_envs,) or not mask.any():
-            raise ValueError(f"options['reset_mask'] is {mask!r}, expected bool [{self.num_envs}], True at least once")
-        return mask
 
 
 def as_autoreset_mode(mode: AutoresetMode | str) -> AutoresetMode:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -52,6 +52,10 @@ class World:
     def __post_init__(self):
         for module in self.modules().values():
             module.eval().requires_grad_(False)
+
+    def __getstate__(self) -> dict:
+        """What a copy or a pickle carries: not the engines that `wm_gym.shared` keeps beside it."""
+        return {field.name: getattr(self, field.name) for field in fields(self)}
 
     def modules(self) -> dict[str, nn.Module]:
         return {name: getattr(self, name) for name in COMPONENTS}

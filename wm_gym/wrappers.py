@@ -11,9 +11,11 @@ import gymnasium as gym
 import numpy as np
 from gymnasium import spaces
 
+from wm_gym import accepted
+from wm_gym.copies import PackedEngine, deepcopy_sharing
 from wm_gym.judges import Judge, make_judge
 from wm_gym.judges.reward import JudgedReward
-from wm_gym.spaces import action_space, check_actions
+from wm_gym.spaces import action_space, check_action
 
 
 def discrete_table(box: spaces.Box) -> np.ndarray:
@@ -72,7 +74,7 @@ class RealActions(gym.ActionWrapper, gym.utils.RecordConstructorArgs):
                              f"takes {latent}; make it with the inverse dynamics that labelled the world's video")
 
     def action(self, action: np.ndarray) -> np.ndarray:
-        action = check_actions([action], self.action_space, 1)[0]
+        action = check_action(action, self.action_space)
         latent = np.append(action, np.float32(1)) @ self.matrix
         return latent.clip(self.env.action_space.low, self.env.action_space.high)
 
@@ -89,13 +91,22 @@ class TokenizerRoundTrip(gym.ObservationWrapper, gym.utils.RecordConstructorArgs
 
         gym.utils.RecordConstructorArgs.__init__(self, world=world, device=device)
         gym.ObservationWrapper.__init__(self, env)
-        world = load_world(world)
-        self._engine = load_engine(world, "torch", device, decode=True)
+        self._source, self._asked, world = world, ("torch", device, True, "auto"), load_world(world)
+        self._engine = load_engine(world, *self._asked)
         space, size = env.observation_space, (*world.spec.frame_size, 3)
         pixels = space["pixels"] if isinstance(space, spaces.Dict) and "pixels" in space.spaces else space
         if pixels.shape != size or pixels.dtype != np.uint8:
             raise ValueError(f"TokenizerRoundTrip needs frames uint8 {list(size)} of the world {world.spec.name!r}, "
                              f"the environment's observation space is {space}")
+
+    def __deepcopy__(self, memo: dict):
+        return deepcopy_sharing(self, memo, self._engine, self._engine.world)
+
+    def __getstate__(self) -> dict:
+        return vars(self) | {"_engine": PackedEngine.of(self._engine, self._source, self._asked)}
+
+    def __setstate__(self, state: dict) -> None:
+        vars(self).update(state, _engine=state["_engine"].unpack())
 
     def observation(self, observation):
         if isinstance(observation, dict):
@@ -123,7 +134,7 @@ class JudgeReward(gym.Wrapper, gym.utils.RecordConstructorArgs):
                                                  terminate_on_success=terminate_on_success)
         gym.Wrapper.__init__(self, env)
         task = getattr(env.unwrapped, "task_description", "")
-        judge = make_judge(reward, **{"task": task, **(reward_kwargs or {})})
+        judge = make_judge(reward, **{"task": task, **accepted.options("reward_kwargs", reward_kwargs)})
         if judge is None:
             raise ValueError("reward='learned' is a world's head and judges no other environment's frames; choose "
                              "another judge, e.g. reward='goal:goal.png'")

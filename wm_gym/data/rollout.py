@@ -60,7 +60,7 @@ class EpisodeSource:
             actions.append(self.encode_action(action))
             observation, reward, terminated, truncated, info = self.env.step(action)
             rows.append(self._row(observation, info))
-            rewards.append(float(reward))
+            rewards.append(self._number("reward", reward))
             infos.append(info)
             successes.append(_success(info))
             if terminated or truncated:
@@ -110,6 +110,15 @@ class EpisodeSource:
 
         return act
 
+    def _number(self, name, value):
+        """A reward as a float, from an array of one number too; ValueError naming what is none."""
+        try:
+            return float(value.item() if hasattr(value, "item") else value)
+        except (TypeError, ValueError, RuntimeError):  # NumPy's and torch's for several
+            shape = f" of shape {list(np.shape(value))}" if np.ndim(value) else ""
+            raise ValueError(f"{self.env_id}: {name} is {value!r}{shape}, expected a number or an array of one; wrap "
+                             "the environment so that each step gives one reward") from None
+
     def _row(self, observation, info):
         state = getattr(self.env.unwrapped, "get_physics_state", None)
         return (self._frame(observation), _proprioception(observation, info),
@@ -144,7 +153,7 @@ class EpisodeSource:
         columns["next.reward"] = np.array([*rewards, 0.0], np.float32)
         terms = sorted({key for info in infos for key in info if key.startswith("reward/")})
         for term in terms:
-            values = [float(info.get(term, 0.0)) for info in infos[1:]]
+            values = [self._number(term, info.get(term, 0.0)) for info in infos[1:]]
             columns[f"next.reward.{term.removeprefix('reward/')}"] = np.array([*values, 0.0], np.float32)
         columns["next.done"] = np.arange(length) == length - 1
         if successes[0] is not None:

@@ -38,6 +38,10 @@ class Judge(ABC):
     needs_start = False
     remember = 100_000
 
+    def __deepcopy__(self, memo: dict) -> Judge:
+        """Itself: its answers follow from the frames alone, so copies of an environment ask the same judge."""
+        return self
+
     @abstractmethod
     def look(self, frames: np.ndarray, starts: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:
         """Raw scores [N] and progress [N] of frames uint8 [N, H, W, 3]; starts like frames, None unless needs_start.

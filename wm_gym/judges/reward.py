@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from wm_gym import accepted
 from wm_gym.judges.base import Judge
 
 TERMS = ("progress", "success")  # of the reward
@@ -45,5 +46,12 @@ class JudgedReward:
     def get_state(self, slot: int) -> dict[str, np.ndarray]:
         return {"judge/start": self.starts[slot].copy(), "judge/progress": np.array(self.progress[slot])}
 
+    def check_state(self, state: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+        """Its part of a saved state; ValueError naming the key that is wrong."""
+        start = accepted.frame("world_state['judge/start']", state["judge/start"], self.starts.shape[1:])
+        return {"judge/start": start,
+                "judge/progress": accepted.number("world_state['judge/progress']", state["judge/progress"])}
+
     def set_state(self, slot: int, state: dict[str, np.ndarray]) -> None:
+        """Go on from what `check_state` gave."""
         self.starts[slot], self.progress[slot] = state["judge/start"], state["judge/progress"]

@@ -209,6 +209,10 @@ class _Client:
 
     __del__ = disconnect
 
+    def __reduce_ex__(self, protocol):
+        raise TypeError("a PyBullet simulation cannot be copied or pickled by itself; copy the environment that it "
+                        "belongs to: copy.deepcopy(env)")
+
     def __getattr__(self, name: str):
         value = getattr(pybullet, name)
         return functools.partial(value, physicsClientId=self._id) if callable(value) else value

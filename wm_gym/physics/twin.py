@@ -8,19 +8,22 @@ import gymnasium as gym
 import numpy as np
 from gymnasium.error import ClosedEnvironmentError, ResetNeeded
 
-from wm_gym import spaces
+from wm_gym import accepted, spaces
+from wm_gym.copies import CopiesWhole
 from wm_gym.physics import SCRIPTED_KINDS, TASKS
 from wm_gym.physics.scene import STEP
 from wm_gym.physics.shift import as_shift
+from wm_gym.resets import bank_place
 
 MIN_PIXELS = 8  # of 64 x 64, that a body must show when an episode starts
 WAYS = "{'physics_state': vector} or {'episode': i, 't': k} (of the start bank)"
 WANDERING = 0.6  # share of the random episodes
 ORBIT, TURN = 0.04, 0.15  # metres and radians a step: the circle of a wanderer, 6 mm a step
 JOINTS = 21  # leading entries of a physics state that belong to the robot
+FAR = 1e6  # no entry of a physics state is larger: beyond, Bullet takes bodies out of the simulation for good
 
 
-class PandaTwin(gym.Env):
+class PandaTwin(CopiesWhole, gym.Env):
     """A Panda task in PyBullet: uint8 frames [64, 64, 3], end-effector displacements in [-1, 1] (2 cm), 10 Hz.
 
     observation="pixels" gives frames, "pixels+state" a Dict of "pixels" and "agent_pos" float32 [3] (end-effector
@@ -33,6 +36,9 @@ class PandaTwin(gym.Env):
     def __init__(self, task: str = "reach", render_mode: str | None = None, observation: str = "pixels",
                  size: int = 64, terminate_on_success: bool = True, starts: str | None = None,
                  renderer: str = "auto", shift: dict | str | None = None):
+        self._made_with = {"task": task, "render_mode": render_mode, "observation": observation, "size": size,
+                           "terminate_on_success": terminate_on_success, "starts": starts, "renderer": renderer,
+                           "shift": shift}
         if task not in TASKS:
             raise ValueError(f"task {task!r} is unknown; choose one of {sorted(TASKS)}")
         if render_mode not in (None, "rgb_array"):
@@ -61,13 +67,13 @@ class PandaTwin(gym.Env):
 
     def reset(self, *, seed: int | None = None, options: dict | None = None):
         """Start an episode; options: {"physics_state": float64 [S]} or {"episode": i, "t": k} of the start bank."""
-        super().reset(seed=seed)
         self._check_open()
-        state = self._asked_state(options or {})
+        seed, state = accepted.seed(seed), self._asked_state(accepted.options("reset options", options))
+        if state is not None:
+            self.set_physics_state(state)
+        super().reset(seed=seed)
         if state is None:
             self._draw_start()
-        else:
-            self.set_physics_state(state)
         return self._observation(), self._info({})
 
     def step(self, action):
@@ -78,7 +84,7 @@ class PandaTwin(gym.Env):
         self._check_open()
         if self._frame is None:
             raise ResetNeeded("step() before reset(): call env.reset() first")
-        action = spaces.check_actions([action], self.action_space, 1)[0]
+        action = spaces.check_action(action, self.action_space)
         before = self.task.potentials()
         self.scene.move(self.task.command(action.astype(np.float64)))
         self._wander()
@@ -105,19 +111,41 @@ class PandaTwin(gym.Env):
         return np.concatenate([self.scene.joints(), self.task.state()])
 
     def set_physics_state(self, state) -> None:
-        """Continue from a state of `get_physics_state`; ValueError where its length differs or it is not finite."""
-        self._check_open()
-        state, size = np.asarray(state, np.float64), JOINTS + len(self.task.state())
-        if state.shape != (size,):
-            raise ValueError(f"physics_state has shape {list(state.shape)}, expected [{size}] for {self._id}: give "
-                             "what get_physics_state() of this environment returned")
-        if not np.isfinite(state).all():
-            index = int(np.flatnonzero(~np.isfinite(state))[0])
-            raise ValueError(f"physics_state is {state[index]} at index {index}, expected finite numbers")
-        self.scene.set_joints(state[:JOINTS])
-        self.task.set_state(state[JOINTS:])
+        """Continue from a state of `get_physics_state`; ValueError where it can be none, and nothing has changed."""
+        before = self.get_physics_state()
+        expected = (f"[{len(before)}] for {self._id}, finite numbers within +-{FAR:g}: give what get_physics_state() of "
+                    "this environment returned")
+        state = accepted.numbers("physics_state", state, before.shape, np.float64, expected)
+        if (far := np.flatnonzero(np.abs(state) > FAR)).size:
+            raise ValueError(f"physics_state is {state[far[0]]:g} at index {far[0]}, expected {expected}")
+        self._put(state)
+        if not np.isfinite(self.get_physics_state()).all():  # a quaternion of zeros
+            self._put(before)
+            raise ValueError(f"physics_state is one that the simulator makes NaN of, expected {expected}")
         self._place_stranger()
         self._frame = self.scene.render()
+
+    def _put(self, state: np.ndarray) -> None:
+        self.scene.set_joints(state[:JOINTS])
+        self.task.set_state(state[JOINTS:])
+
+    def __getstate__(self) -> dict:
+        """What a copy or a pickle carries: how it was made, its physics state, and all else but the simulator."""
+        kept = {key: value for key, value in vars(self).items() if key not in ("scene", "task")}
+        return kept | {"_physics": None if self._closed else self.get_physics_state()}
+
+    def __setstate__(self, state: dict) -> None:
+        """Go on in a simulator of its own."""
+        state = dict(state)
+        physics = state.pop("_physics")
+        PandaTwin.__init__(self, **state["_made_with"])
+        vars(self).update(state)
+        if physics is None:
+            self.scene.close()
+            return
+        self._put(physics)
+        if self._stranger is not None and self._frame is not None:
+            self._stand_stranger()
 
     def scripted_policy(self, kind: str, rng: np.random.Generator, noise: float = 0.3) -> "ScriptedPolicy":
         """A scripted policy for this episode; kind is one of SCRIPTED_KINDS."""
@@ -129,11 +157,12 @@ class PandaTwin(gym.Env):
             raise ValueError(f"reset options {unknown} are unknown; a twin takes {WAYS}")
         if set(options) not in (set(), {"physics_state"}, {"episode"}, {"episode", "t"}):
             raise ValueError(f"reset options {sorted(options)} are no way to begin an episode; give one of {WAYS}")
+        if "physics_state" in options and options["physics_state"] is None:
+            raise ValueError(f"physics_state is None, expected a vector; without options a start is drawn, or give {WAYS}")
         if "episode" not in options:
             return options.get("physics_state")
-        bank, episode = self._bank(), int(options["episode"])
-        steps = bank.t[bank.episode == episode]
-        return bank.physics_state[bank.index(episode, int(options.get("t", steps.min() if len(steps) else 0)))]
+        bank = self._bank()
+        return bank.physics_state[bank.index(*bank_place(options, bank))]
 
     def _draw_start(self) -> None:
         """Draw starts until the camera sees at least 8 pixels of every body that matters."""
@@ -159,9 +188,13 @@ class PandaTwin(gym.Env):
         """Move a wanderer one step along its circle, which depends on the start's physics state and nothing else."""
         if self.scene.shift.wanderer:
             self._steps_wandered += 1
-            angle = self._angle + TURN * self._steps_wandered
-            way = np.array([np.cos(angle) - np.cos(self._angle), np.sin(angle) - np.sin(self._angle)])
-            self.scene.place(self._stranger, [*(self._stranger_at + ORBIT * way), 0.03])
+            self._stand_stranger()
+
+    def _stand_stranger(self) -> None:
+        """Put the stranger where it has come to."""
+        angle = self._angle + TURN * self._steps_wandered
+        way = np.array([np.cos(angle) - np.cos(self._angle), np.sin(angle) - np.sin(self._angle)])
+        self.scene.place(self._stranger, [*(self._stranger_at + ORBIT * way), 0.03])
 
     def _observation(self):
         if self.observation == "pixels":
@@ -210,6 +243,10 @@ class ScriptedPolicy:
         self.drift = np.zeros(env.action_space.shape)
         self.aim = env.task.near_miss(rng) if kind == "near-miss" else env.task.expert
         self.wanders, self.place, self.steps_left = kind == "random" and rng.uniform() < WANDERING, None, 0
+
+    def __reduce_ex__(self, protocol):
+        raise TypeError("a scripted policy looks at its own twin and cannot be copied or pickled; ask the copied twin "
+                        "for one: twin.scripted_policy(kind, rng)")
 
     def act(self) -> np.ndarray:
         """The next action, float32 [A] in [-1, 1]."""

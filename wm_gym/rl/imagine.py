@@ -50,7 +50,7 @@ class Directive:
         if len(action) != space.shape[0]:
             raise ValueError(f"the policy {text!r} is no directive of this world; write {space.shape[0]} numbers, e.g. "
                              f"{DIRECTIVE}{','.join(['0.5'] * space.shape[0])}")
-        self.action = spaces.check_actions([action], space, 1)[0]
+        self.action = spaces.check_action(action, space)
 
     def act(self, observation, active: np.ndarray | None = None) -> np.ndarray:
         return np.tile(self.action, (len(next(iter(observation.values())) if isinstance(observation, dict)
