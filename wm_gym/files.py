@@ -1,7 +1,7 @@
 """How is a file or a folder written so that nobody ever reads half of one? Beside its place, then put there.
 
-What is being written lies in the folder `.NAME.writing-PID-N` beside NAME, locked by its process. A kill leaves it there; whoever
-writes NAME next clears what dead processes left, and nothing of those that live.
+What is being written lies in the folder `.NAME.writing-PID-N` beside NAME, locked by its process. A kill leaves it
+there; whoever writes NAME next clears what dead processes left, and nothing of those that live.
 """
 
 from __future__ import annotations

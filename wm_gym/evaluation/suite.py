@@ -41,7 +41,7 @@ def evaluate(world: str | Path, twin: str | None = None, out: str | Path | None 
     `<world's name>-evaluation` here. agent: a policy's folder, under whose actions the drift is measured too
     ("agent_drift"). workers: questions asked at once (default: one a core). ray: on this cluster instead (`run_jobs`),
     where the world must lie under the same path. What is answered is not asked again. ValueError for an unknown
-    question, a world without a twin, and an `out` that holds answers about other weights, sizes or seeds.
+    question, a world without a twin, and an `out` that was begun with another twin, other weights, sizes or seeds.
     """
     folder = find_world(world).resolve()
     spec = WorldSpec.load(folder)
@@ -56,8 +56,10 @@ def evaluate(world: str | Path, twin: str | None = None, out: str | Path | None 
     find_spec(twin)
     out = Path(out or f"{spec.name}-evaluation").resolve()
     lab = Lab(folder, twin, out, size, seed, str(load_agent(agent).folder.resolve()) if agent else "")
+    promised = lab.world.calibration
     check_same(out / ASKED_FILE, {"twin": twin, "size": asdict(size), "seed": seed, "weights": lab.weights,
-                                  "success_threshold": spec.success_threshold},
+                                  "success_threshold": spec.success_threshold,
+                                  "calibration": promised and asdict(promised)},
                f"choose another --out, or start over: rm -r {out}")
     write_json(out / SETTING_FILE, setting(lab), indent=1)
     for name in asked:

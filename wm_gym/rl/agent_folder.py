@@ -27,7 +27,7 @@ from safetensors.torch import load_file, save_file
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.policies import BasePolicy
 
-from wm_gym.files import atomic_folder, recover, unchanged, write_text
+from wm_gym.files import atomic_folder, digest, recover, unchanged, write_text
 from wm_gym.registration import find_spec
 from wm_gym.rl.recipe import algorithm, decode_policy_kwargs, encode_policy_kwargs, env_wrapper, hyperparameters
 
@@ -253,6 +253,13 @@ def find_agent(source: str | Path) -> Path:
     else:
         cause = ""
     raise FileNotFoundError(f"there is no agent {str(source)!r}{cause}; pass a folder or one of {sorted(shipped)}")
+
+
+def digest_of_agent(source: str | Path) -> str:
+    """What tells an agent from others in the same place: its tensors, or a planner's config; "" for no folder."""
+    folder = Path(source) if ":" in str(source) and not Path(source).exists() else find_agent(source)
+    files = [folder / name for name in (TENSORS_FILE, CONFIG_FILE)] + sorted(folder.glob("*.safetensors"))
+    return digest(next(([file] for file in files if file.is_file()), [folder] if folder.is_file() else []))
 
 
 def catalogue() -> dict[str, Path]:

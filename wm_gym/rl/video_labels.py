@@ -155,8 +155,8 @@ def train_labeller(clips: ClipData, out: str | Path, kind: str = "transformer", 
 
     labels: the share of the other episodes whose actions it is told; 0, for the kind "latent" alone, none: its actions
     are then latent ones in [-1, 1], and a world trained on video with those is asked with them. world: a catalogue
-    name, folder or Hub id; then half of what it is shown is drawn by that world's tokenizer, and videos that surprise the
-    world are rejected.
+    name, folder or Hub id; then half of what it is shown is drawn by that world's tokenizer, and videos that surprise
+    the world are rejected.
     Raises FileExistsError where `out` is there, ValueError for recordings that nothing can be learned from.
     """
     out = Path(out)
@@ -245,8 +245,8 @@ def label_dataset(dataset: str | Path, labeller: VideoLabeller, out: str | Path,
 def new_folder(out: str | Path) -> Path:
     """`out`, which is not there yet; FileExistsError where it is."""
     if Path(out, WRITING).exists():  # an older version wrote in place
-        raise FileExistsError(f"{out} is unfinished: what wrote it was killed; remove it (rm -r {out}) and run the same "
-                              "again, or choose another --out")
+        raise FileExistsError(f"{out} is unfinished, its writer was killed or still writes; remove it (rm -r {out}) and "
+                              "run the same again, or choose another --out")
     if Path(out).exists():
         raise FileExistsError(f"{out} is there; choose another --out")
     return Path(out)
