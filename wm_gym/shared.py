@@ -13,7 +13,7 @@ from wm_gym.engine.base import Engine
 from wm_gym.registration import catalogue_folders
 from wm_gym.world import World, find_world
 
-_WORLDS: dict[Path, tuple[int, World]] = {}
+_WORLDS: dict[Path, tuple[tuple[int, int], World]] = {}
 _LOADING = threading.RLock()  # two threads that make the same environment load its world and engine once
 
 
@@ -29,7 +29,7 @@ def load_world(world: World | str | Path | None) -> World:
                          "gym.make('wm_gym/World-v0', world='FOLDER'); train one with "
                          "`wm-gym train DATASET --out FOLDER`")
     folder = find_world(world).resolve()
-    stamp = max((p.stat().st_mtime_ns for p in folder.rglob("*")), default=0)
+    stamp = folder.stat().st_ino, max((p.stat().st_mtime_ns for p in folder.rglob("*")), default=0)
     with _LOADING:
         if _WORLDS.get(folder, (None,))[0] != stamp:
             _WORLDS[folder] = stamp, World.from_pretrained(folder)

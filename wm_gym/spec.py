@@ -7,6 +7,8 @@ from pathlib import Path
 
 import yaml
 
+from wm_gym.files import write_text
+
 FORMAT_VERSION = 1
 SPEC_FILE = "spec.yaml"
 
@@ -68,7 +70,7 @@ class WorldSpec:
 
     def save(self, folder: str | Path) -> None:
         """Write `spec.yaml` into a folder."""
-        Path(folder, SPEC_FILE).write_text(yaml.safe_dump(asdict(self), sort_keys=False))
+        write_text(Path(folder, SPEC_FILE), yaml.safe_dump(asdict(self), sort_keys=False))
 
     @classmethod
     def load(cls, folder: str | Path) -> "WorldSpec":

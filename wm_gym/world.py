@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
-import shutil
+from collections.abc import Callable
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,6 +12,7 @@ import torch
 from torch import nn
 
 from wm_gym.calibration import CALIBRATION_FILE, Calibration
+from wm_gym.files import atomic_folder, copy_beside, digest, is_scrap, recover, unchanged
 from wm_gym.models import (
     DiTDynamics,
     Dynamics,
@@ -23,7 +23,7 @@ from wm_gym.models import (
     VideoDynamics,
     VideoTokenizer,
 )
-from wm_gym.spec import WorldSpec
+from wm_gym.spec import SPEC_FILE, WorldSpec
 from wm_gym.starts import StartBank
 
 if TYPE_CHECKING:
@@ -73,7 +73,10 @@ class World:
         Raises FileNotFoundError where nothing is found or a file is missing, ValueError where a file is damaged,
         holds a pickle or disagrees with `spec.yaml`.
         """
-        folder = find_world(path_or_id)
+        return unchanged(find_world(path_or_id), cls._load)
+
+    @classmethod
+    def _load(cls, folder: Path) -> World:
         spec = WorldSpec.load(folder)
         parts = {name: _load_component(folder / name, kinds) for name, kinds in COMPONENTS.items()}
         world = cls(spec=spec, starts=StartBank.load(folder), calibration=Calibration.load(folder), **parts)
@@ -104,12 +107,22 @@ class World:
                 raise ValueError(f"{origin}: spec.yaml and the weights disagree on {what}: {says} against {has}; "
                                  "restore the spec.yaml that was written with these weights, or train again")
 
-    def save_pretrained(self, folder: str | Path) -> Path:
-        """Write the world folder (beside, then renamed over `folder`); returns its path."""
+    def save_pretrained(self, folder: str | Path, also: Callable[[Path], None] | None = None) -> Path:
+        """Write the world folder (`atomic_folder`); returns its path.
+
+        What a user put beside the weights (a card, a GIF) stays. also: writes more into it before it is in its place.
+        """
         folder = Path(folder)
-        beside = folder.with_name(f".{folder.name}.writing-{os.getpid()}")
-        shutil.rmtree(beside, ignore_errors=True)
-        beside.mkdir(parents=True)
+        with atomic_folder(folder) as beside:
+            self._write(beside)
+            for extra in folder.iterdir() if folder.exists() else ():
+                if extra.name != CALIBRATION_FILE and not is_scrap(extra) and not (beside / extra.name).exists():
+                    copy_beside(extra, beside / extra.name)
+            if also:
+                also(beside)
+        return folder
+
+    def _write(self, beside: Path) -> None:
         for name, module in self.modules().items():
             module.save_pretrained(beside / name, safe_serialization=True)
         (beside / "scheduler").mkdir()
@@ -123,13 +136,6 @@ class World:
         self.starts.save(beside)
         if self.calibration:
             self.calibration.save(beside)
-        if folder.exists():  # keep what a user put beside the weights (a card, a GIF)
-            for extra in folder.iterdir():
-                if extra.name != CALIBRATION_FILE and not (beside / extra.name).exists():
-                    shutil.move(extra, beside / extra.name)
-            shutil.rmtree(folder)
-        beside.rename(folder)
-        return folder
 
     @classmethod
     def on_base(cls, base: str | Path, spec: WorldSpec, sizes: Preset, prompt: str = "", seed: int = 0,
@@ -207,7 +213,7 @@ def find_world(path_or_id: str | Path) -> Path:
     """The folder of a world: a path, a catalogue name, or a Hub id (downloaded, safetensors only)."""
     from wm_gym.registration import catalogue_folders
 
-    folder = Path(path_or_id)
+    folder = recover(path_or_id)
     if folder.is_dir():
         return folder
     shipped = catalogue_folders()
@@ -226,6 +232,12 @@ def find_world(path_or_id: str | Path) -> Path:
                                     f"Hub did not give it: {error}") from error
     raise FileNotFoundError(f"world {text!r} is neither a folder nor one of the shipped worlds {sorted(shipped)}; "
                             "train one with `wm-gym train DATASET --out WORLD`")
+
+
+def digest_of_world(path_or_id: str | Path) -> str:
+    """What tells a world's weights, starts and spec from others of the same name."""
+    folder = find_world(path_or_id)
+    return digest([folder / SPEC_FILE, *sorted(folder.rglob("*.safetensors"))])
 
 
 def _load_component(folder: Path, kinds: tuple[type, ...]) -> nn.Module:

@@ -36,6 +36,10 @@ def record(env_id, episodes, policy="mix", *, out, seed=0, workers=None, noise=0
     env_kwargs = dict(env_kwargs or {})
     asked = {"env_id": env_id, "env_kwargs": env_kwargs, "policy": policy, "seed": int(seed), "noise": float(noise),
              "size": list(size) if size is not None else None}
+    if policy.startswith(AGENT):
+        from wm_gym.rl.agent_folder import digest_of_agent
+
+        asked |= {"policy": _named(policy), "agent_weights": digest_of_agent(policy.removeprefix(AGENT))}
     if (out / INFO_PATH).exists():
         _check_resume(out, asked, resume)
         if read_info(out)["total_episodes"] >= episodes:  # nothing to write: others may read it at the same time
@@ -103,6 +107,13 @@ def _extra(asked, describe, episode):
         "policy_kinds": list(KINDS)}
 
 
+def _named(policy):
+    """Name a policy as info.json does: an agent by its folder's name, for where it lies is nobody else's matter."""
+    folder = Path(policy.removeprefix(AGENT))
+    is_path = policy.startswith(AGENT) and (folder.is_absolute() or folder.exists())
+    return AGENT + folder.resolve().name if is_path else policy
+
+
 def _check_resume(out, asked, resume):
     info = read_info(out)
     if not resume:
@@ -111,6 +122,8 @@ def _check_resume(out, asked, resume):
     there = info.get("wm_gym")
     if there is None:
         raise ValueError(f"{out} holds a dataset that was not recorded by wm-gym; give another folder")
+    older = {"agent_weights": asked.get("agent_weights")}  # older versions did not write them down
+    there = older | there | {"policy": _named(str(there.get("policy")))}
     for key, value in asked.items():
         if there.get(key) != value:
             raise ValueError(f"{out} was recorded with {key}={there.get(key)!r}, now {key}={value!r}; use the same "

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -14,17 +13,19 @@ from tqdm import tqdm
 
 from wm_gym.calibration import Calibration
 from wm_gym.data import open_clips
-from wm_gym.data.cache import join_clips
+from wm_gym.data.cache import ClipData, join_clips
+from wm_gym.engine.artefacts import digest_of
 from wm_gym.engine.base import Engine
 from wm_gym.evaluation.calibration import conformal_factor, conformal_rank
 from wm_gym.evaluation.episodes import Episodes
 from wm_gym.evaluation.threshold import unbiased_threshold
+from wm_gym.files import clear
 from wm_gym.models.tokenizer import to_float
 from wm_gym.shared import load_engine
 from wm_gym.training.presets import PRESETS, Preset
 from wm_gym.training.report import roll_out
 from wm_gym.training.stages import train_uncertainty
-from wm_gym.training.trainer import begin_run
+from wm_gym.training.trainer import alone_in, begin_run, claim
 from wm_gym.world import World
 
 TRUST_ROWS = 12
@@ -54,17 +55,29 @@ def calibrate(world: str | Path, datasets: Sequence[str | Path], refit: bool = F
     where fewer than 20 succeed, or fail, and in a world that knows no success): success at any step is success, so at
     0.5 a judge that errs either way says yes too often. refit: first train its uncertainty anew, on the even episodes,
     and measure on the odd ones. sizes: of that training (default: preset "small"). Episodes shorter than the world's
-    horizon are left out; ValueError where too few remain.
+    horizon are left out; ValueError where too few remain. A refit that was killed goes on with the same call in
+    `<world>.calibrating`; ValueError where that was of other recordings, weights or sizes.
     """
     folder, world = Path(world), World.from_pretrained(world)
     clips = join_clips([open_clips(one, camera=world.spec.camera or None, size=tuple(world.spec.frame_size),
                                    progress=progress) for one in datasets])
     episodes = Episodes.of(clips, min(world.spec.horizon, int(np.diff(clips.episode_offset).max()) - 1))
-    if refit:
-        beside = folder.with_name(folder.name + ".calibrating")
-        train_uncertainty(begin_run(beside, sizes or PRESETS["small"], seed, cpu, progress), world, clips,
-                          np.arange(0, len(clips), 2))
-        episodes = episodes.select(episodes.number % 2 == 1)
+    if not refit:
+        return _measured(folder, world, clips, episodes, alpha, seed, progress)
+    beside, sizes = folder.with_name(folder.name + ".calibrating"), sizes or PRESETS["small"]
+    asked = {"dataset": clips.meta["dataset_hash"], "seed": seed, **asdict(sizes),
+             "weights": {name: digest_of(part) for name, part in world.modules().items() if name != "uncertainty"}}
+    with alone_in(beside):
+        claim(beside, asked, again=f"repeat the old arguments to resume it, or start over: rm -r {beside}")
+        train_uncertainty(begin_run(beside, sizes, seed, cpu, progress), world, clips, np.arange(0, len(clips), 2))
+        made = _measured(folder, world, clips, episodes.select(episodes.number % 2 == 1), alpha, seed, progress)
+        clear(beside)
+    return made
+
+
+def _measured(folder: Path, world: World, clips: ClipData, episodes: Episodes, alpha: float, seed: int,
+              progress: bool) -> Calibration:
+    """Calibrate on episodes of a recording, and save the world with what was found."""
     found = errors(world.at_rest(), episodes, seed=seed, progress=progress)
     succeeded = clips.success[episodes.rows[:, 1:]].any(1)
     judges = world.spec.success_threshold <= 1  # above it: trained without success, it never calls any
@@ -74,8 +87,6 @@ def calibrate(world: str | Path, datasets: Sequence[str | Path], refit: bool = F
                           f"{len(episodes)} episodes of {Path(clips.meta['dataset']).name}, dataset "
                           f"{clips.meta['dataset_hash'][:12]}")
     replace(world, calibration=made).save_pretrained(folder)
-    if refit:
-        shutil.rmtree(beside)
     return made
 
 

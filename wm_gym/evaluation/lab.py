@@ -19,6 +19,7 @@ from wm_gym.evaluation.controls import Roller, learned, recorded, through
 from wm_gym.evaluation.episodes import Episodes
 from wm_gym.evaluation.state_decoder import StateDecoder, fit_state_decoder
 from wm_gym.evaluation.violations import Detector
+from wm_gym.files import atomic_file
 from wm_gym.physics.shift import HIDDEN
 from wm_gym.physics.tracked import Lacking, TrackedObject, tracked_by
 from wm_gym.world import World
@@ -148,7 +149,8 @@ class Lab:
             return decoder.eval().requires_grad_(False)
         decoder = fit_state_decoder(clips.frames, told, clips.frames[::50], told[::50],
                                     views=self.world.tokenizer.round_trip, updates=self.size.reader_updates).decoder
-        save_file({key: value.contiguous() for key, value in decoder.state_dict().items()}, file)
+        with atomic_file(file) as beside:
+            save_file({key: value.contiguous() for key, value in decoder.state_dict().items()}, beside)
         return decoder
 
     @cached_property

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import platform
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -14,16 +13,16 @@ from wm_gym.evaluation.agreement import agreement, prediction_powered, split_hal
 from wm_gym.evaluation.calibration import auroc
 from wm_gym.evaluation.gating import gating
 from wm_gym.evaluation.jobs import Job, run_jobs
-from wm_gym.files import write_json
+from wm_gym.files import atomic_file, write_json
 from wm_gym.page import GREY, axes
 from wm_gym.physics.tracked import Lacking
 from wm_gym.registration import NAMESPACE, catalogue_folders, find_spec, physics_twin
-from wm_gym.rl.agent_folder import CONFIG_FILE, PLANNER, TENSORS_FILE, Agent, load_agent
+from wm_gym.rl.agent_folder import PLANNER, Agent, digest_of_agent, load_agent
 from wm_gym.rl.evaluate import evaluate_matched
 from wm_gym.rl.rollout import make_twin, run_twin, start_seeds
 from wm_gym.rl.statistics import rate
-from wm_gym.spec import SPEC_FILE, WorldSpec
-from wm_gym.world import World, find_world
+from wm_gym.spec import WorldSpec
+from wm_gym.world import World, digest_of_world, find_world
 from wm_gym.wrappers import TokenizerRoundTrip
 
 RESULTS_FILE, PLOT_FILE = "policies.json", "policies.png"
@@ -87,7 +86,8 @@ def world_of(agent: Agent) -> str | Path:
 
 def policy_plot(policies: list[dict[str, Any]], path: Path) -> None:
     """Write `policy_figure` as a PNG."""
-    policy_figure(policies).savefig(path, dpi=170)
+    with atomic_file(path) as beside:
+        policy_figure(policies).savefig(beside, dpi=170)
 
 
 def policy_figure(policies: list[dict[str, Any]]):
@@ -173,8 +173,8 @@ def _in_twin(policy: Agent, world: str, episodes: int, seed: int, options: dict[
 
 
 def _check_weights(agent: str, world: str, policy_weights: str, world_weights: str) -> None:
-    for what, here, asked in ((agent, _policy_digest(agent), policy_weights),
-                              (world, _world_digest(world), world_weights)):
+    for what, here, asked in ((agent, digest_of_agent(agent), policy_weights),
+                              (world, digest_of_world(world), world_weights)):
         if here != asked:
             raise ValueError(f"the weights of {what} on {platform.node()} are {here}, not {asked}; copy them there")
 
@@ -185,29 +185,7 @@ def policy_job(agent: Agent, world: str, out: Path, episodes: int, seed: int, op
     world = str(Path(world).resolve()) if Path(world).is_dir() else world  # a worker's working folder is another
     return Job(out / f"{agent.name}.json", f"{__name__}:{function.__name__}", {
         "agent": str(agent.folder.resolve()), "world": world, "episodes": episodes, "seed": seed, "options": options,
-        "policy_weights": _policy_digest(agent.folder), "world_weights": _world_digest(world)})
-
-
-def _policy_digest(folder: str | Path) -> str:
-    return _digest([_policy_file(folder)])
-
-
-def _policy_file(folder: str | Path) -> Path:
-    """What an agent is told from others by: its tensors, or a planner's config."""
-    return next(file for name in (TENSORS_FILE, CONFIG_FILE) if (file := Path(folder) / name).is_file())
-
-
-def _world_digest(world: str) -> str:
-    folder = find_world(world)
-    return _digest([folder / SPEC_FILE, *sorted(folder.rglob("*.safetensors"))])
-
-
-def _digest(files: list[Path]) -> str:
-    """What tells weights from others of the same name."""
-    digest = hashlib.sha256()
-    for file in files:
-        digest.update(file.read_bytes())
-    return digest.hexdigest()[:16]
+        "policy_weights": digest_of_agent(agent.folder), "world_weights": digest_of_world(world)})
 
 
 def _agreement(rows: list[dict[str, Any]]) -> dict[str, Any]:
@@ -260,7 +238,7 @@ def _outcomes(rows: list[dict[str, Any]], side: str) -> np.ndarray:
 def _check_distinct(folders: list[Path]) -> None:
     seen: dict[Any, Path] = {}
     for folder in folders:
-        for key, what in ((folder.name, "the same name"), (_policy_file(folder).read_bytes(), "the same weights")):
+        for key, what in ((folder.name, "the same name"), (digest_of_agent(folder), "the same weights")):
             if key in seen:
                 raise ValueError(f"{folder} and {seen[key]} have {what}; a unit is an independently trained policy")
             seen[key] = folder

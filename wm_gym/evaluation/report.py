@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import zipfile
+import zlib
 from collections.abc import Callable
 from math import isfinite
 from pathlib import Path
@@ -59,8 +61,7 @@ def read_measurements(folder: str | Path) -> Found:
     found: Found = {name: _read(folder / f"{name}.json") for name in ("setting", *MEASURED)
                     if (folder / f"{name}.json").is_file()}
     if (folder / FILMS_FILE).is_file():
-        with np.load(folder / FILMS_FILE) as arrays:
-            found["films"] = {name: arrays[name] for name in FILMS if name in arrays}
+        found["films"] = _read_films(folder / FILMS_FILE)
     found["undefined"] = {name: found.pop(name)["undefined"] for name in MEASURED if set(found.get(name, ())) == {
         "undefined"}}
     if not set(found) - {"setting", "undefined"} and not found["undefined"]:
@@ -149,6 +150,15 @@ def _checked(name: str, build: Callable[[], Any]) -> Any:
         again = "" if name == "verdict" else f" --only {name}"
         raise ValueError(f"{where} is not as `wm-gym evaluate` writes it ({type(error).__name__}: {error}); measure it "
                          f"again: wm-gym evaluate WORLD{again}") from error
+
+
+def _read_films(path: Path) -> dict[str, np.ndarray]:
+    try:
+        with np.load(path, allow_pickle=False) as arrays:
+            return {name: arrays[name] for name in FILMS if name in arrays}
+    except (ValueError, OSError, EOFError, TypeError, AttributeError, zipfile.BadZipFile, zlib.error) as error:
+        raise ValueError(f"{path} is damaged ({error}); film it again: wm-gym evaluate WORLD --only films --out "
+                         f"{path.parent}") from error
 
 
 def _read(path: Path) -> Any:

@@ -21,14 +21,14 @@ import numpy as np
 from wm_gym.evaluation.jobs import Job, run_jobs
 from wm_gym.evaluation.lab import Lab, Size
 from wm_gym.evaluation.questions import NEEDS, QUESTIONS
-from wm_gym.files import write_json
+from wm_gym.files import atomic_file, check_same, write_json
 from wm_gym.physics.tracked import Lacking, displacement
 from wm_gym.registration import find_spec
 from wm_gym.rl.agent_folder import load_agent
 from wm_gym.spec import WorldSpec
 from wm_gym.world import find_world
 
-SETTING_FILE, FILMS_FILE = "setting.json", "films.npz"
+ASKED_FILE, SETTING_FILE, FILMS_FILE = "asked.json", "setting.json", "films.npz"
 FILMS, FILMED = "films", 8  # not a question, but asked for like one; so many episodes
 
 
@@ -41,7 +41,7 @@ def evaluate(world: str | Path, twin: str | None = None, out: str | Path | None 
     `<world's name>-evaluation` here. agent: a policy's folder, under whose actions the drift is measured too
     ("agent_drift"). workers: questions asked at once (default: one a core). ray: on this cluster instead (`run_jobs`),
     where the world must lie under the same path. What is answered is not asked again. ValueError for an unknown
-    question, a world without a twin, and an `out` that holds answers about other weights, sizes or seeds.
+    question, a world without a twin, and an `out` that was begun with another twin, other weights, sizes or seeds.
     """
     folder = find_world(world).resolve()
     spec = WorldSpec.load(folder)
@@ -56,6 +56,11 @@ def evaluate(world: str | Path, twin: str | None = None, out: str | Path | None 
     find_spec(twin)
     out = Path(out or f"{spec.name}-evaluation").resolve()
     lab = Lab(folder, twin, out, size, seed, str(load_agent(agent).folder.resolve()) if agent else "")
+    promised = lab.world.calibration
+    check_same(out / ASKED_FILE, {"twin": twin, "size": asdict(size), "seed": seed, "weights": lab.weights,
+                                  "success_threshold": spec.success_threshold,
+                                  "calibration": promised and asdict(promised)},
+               f"choose another --out, or start over: rm -r {out}")
     write_json(out / SETTING_FILE, setting(lab), indent=1)
     for name in asked:
         with contextlib.suppress(Lacking):  # the question will say so
@@ -118,4 +123,5 @@ def write_films(lab: Lab) -> None:
         imagined, real = lab.acting(asked)["frame"], asked.frames
         films["worst_frames"] = np.stack([(imagined[event["episode"], event["step"] - 1],
                                            real[event["episode"], event["step"]]) for event in worst])
-    np.savez_compressed(lab.out / FILMS_FILE, **films)
+    with atomic_file(lab.out / FILMS_FILE) as beside:
+        np.savez_compressed(beside, **films)

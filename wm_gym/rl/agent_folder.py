@@ -12,8 +12,6 @@ it is only an export (`agent.to_sb3(env).save(...)`), and refused by `load_agent
 
 from __future__ import annotations
 
-import os
-import shutil
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,6 +27,7 @@ from safetensors.torch import load_file, save_file
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.policies import BasePolicy
 
+from wm_gym.files import atomic_folder, digest, recover, unchanged, write_text
 from wm_gym.registration import find_spec
 from wm_gym.rl.recipe import algorithm, decode_policy_kwargs, encode_policy_kwargs, env_wrapper, hyperparameters
 
@@ -106,7 +105,7 @@ class Agent:
 
 
 def save_agent(model: BaseAlgorithm, folder: str | Path, meta: dict[str, Any]) -> Path:
-    """Write a model's policy as an agent folder, beside and renamed; replaces an agent folder that is there.
+    """Write a model's policy and its card as an agent folder (`atomic_folder`); replaces an agent folder that is there.
 
     meta: algo, policy (SB3's name of it), env_id, and what else the card shall know (env_kwargs, env_wrapper,
     frame_stack, n_timesteps, seed, hyperparameters ...): plain values.
@@ -114,9 +113,6 @@ def save_agent(model: BaseAlgorithm, folder: str | Path, meta: dict[str, Any]) -
     folder = Path(folder)
     if folder.exists() and not (folder / CONFIG_FILE).is_file() and any(folder.iterdir()):
         raise FileExistsError(f"{folder} is there and is no agent folder (no {CONFIG_FILE}); choose another --out")
-    partial = folder.with_name(f".{folder.name}.partial-{os.getpid()}")
-    shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir(parents=True)
     config = {
         "format_version": FORMAT_VERSION,
         **meta,
@@ -126,11 +122,12 @@ def save_agent(model: BaseAlgorithm, folder: str | Path, meta: dict[str, Any]) -
         "observation_space": encode_space(model.observation_space),
         "action_space": encode_space(model.action_space),
     }
-    (partial / CONFIG_FILE).write_text(yaml.safe_dump(config, sort_keys=False))
-    save_file(distinct_tensors(model.policy), partial / TENSORS_FILE)
-    if folder.exists():
-        shutil.rmtree(folder)
-    partial.rename(folder)
+    from wm_gym.rl.card import write_card
+
+    with atomic_folder(folder) as beside:
+        write_text(beside / CONFIG_FILE, yaml.safe_dump(config, sort_keys=False))
+        save_file(distinct_tensors(model.policy), beside / TENSORS_FILE)
+        write_card(beside)
     return folder
 
 
@@ -151,6 +148,10 @@ def load_agent(source: str | Path | Agent, device: str = "cpu", allow_pickle: bo
     folder = find_agent(source)
     if folder.is_file():
         return _load_pickle(folder, device, allow_pickle)
+    return unchanged(folder, lambda folder: _load_folder(folder, device, allow_pickle))
+
+
+def _load_folder(folder: Path, device: str, allow_pickle: bool) -> Agent:
     config = read_config(folder)
     if config is None and (folder / LEROBOT_CONFIG).is_file():
         from wm_gym.rl.lerobot_policy import is_lerobot, load_lerobot
@@ -235,7 +236,7 @@ def distinct_tensors(policy: BasePolicy) -> dict[str, torch.Tensor]:
 
 def find_agent(source: str | Path) -> Path:
     """The folder (or file) of an agent: a path, a name in the catalogue, or a Hub id (downloaded, no pickles)."""
-    if Path(source).exists():
+    if recover(source).exists():
         return Path(source)
     shipped = catalogue()
     name = str(source).removeprefix("agents/").removeprefix("wm_gym/")
@@ -252,6 +253,13 @@ def find_agent(source: str | Path) -> Path:
     else:
         cause = ""
     raise FileNotFoundError(f"there is no agent {str(source)!r}{cause}; pass a folder or one of {sorted(shipped)}")
+
+
+def digest_of_agent(source: str | Path) -> str:
+    """What tells an agent from others in the same place: its tensors, or a planner's config; "" for no folder."""
+    folder = Path(source) if ":" in str(source) and not Path(source).exists() else find_agent(source)
+    files = [folder / name for name in (TENSORS_FILE, CONFIG_FILE)] + sorted(folder.glob("*.safetensors"))
+    return digest(next(([file] for file in files if file.is_file()), [folder] if folder.is_file() else []))
 
 
 def catalogue() -> dict[str, Path]:

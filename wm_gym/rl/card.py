@@ -8,6 +8,7 @@ from typing import Any
 
 import yaml
 
+from wm_gym.files import write_text
 from wm_gym.rl.agent_folder import PLANNER, PLANNER_OPTIONS, without_episode_shape
 
 CONFIG_FILE, RESULTS_FILE, CARD_FILE = "config.yml", "results.json", "README.md"
@@ -19,7 +20,7 @@ def write_card(folder: str | Path) -> Path:
     config = yaml.safe_load((folder / CONFIG_FILE).read_text())
     results = json.loads((folder / RESULTS_FILE).read_text()) if (folder / RESULTS_FILE).is_file() else None
     path = folder / CARD_FILE
-    path.write_text(card_text(folder.name, config, results))
+    write_text(path, card_text(folder.name, config, results))
     return path
 
 

@@ -1,13 +1,12 @@
 """What must be on the disk for a killed training to go on? Model, optimizer, random streams, running episodes.
 
-A checkpoint is a folder `checkpoint-<steps>` in the run directory, written beside and renamed, so that the newest is
+A checkpoint is a folder `checkpoint-<steps>` in the run directory (`atomic_folder`), so that the newest is
 always whole. It holds Stable-Baselines3's zip (a pickle: our own run directory only, never a downloaded one).
 """
 
 from __future__ import annotations
 
 import copy
-import os
 import shutil
 from pathlib import Path
 from typing import Any
@@ -18,6 +17,7 @@ from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
 from stable_baselines3.common.vec_env import VecEnv, VecFrameStack, VecMonitor, VecNormalize, unwrap_vec_wrapper
 
+from wm_gym.files import atomic_folder
 from wm_gym.sb3 import WorldVecEnv
 
 MONITOR = ("episode_returns", "episode_lengths")
@@ -28,22 +28,16 @@ COLLECTED = ("num_timesteps", "_last_obs", "_last_episode_starts", "_last_origin
 def save_checkpoint(model: BaseAlgorithm, run: Path) -> Path:
     """Write the checkpoint of `model.num_timesteps`, then remove the older ones."""
     final = run / f"checkpoint-{model.num_timesteps:09d}"
-    partial = run / f".{final.name}.partial-{os.getpid()}"
-    shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir(parents=True)
-    model.save(partial / "model.zip")
-    np.savez(partial / "state.npz", **_random_state(), **_env_state(model.env))
-    if isinstance(model, OffPolicyAlgorithm):
-        model.save_replay_buffer(partial / "replay_buffer.pkl")
-    if normalize := model.get_vec_normalize_env():
-        normalize.save(str(partial / "normalize.pkl"))
-    shutil.rmtree(final, ignore_errors=True)
-    partial.rename(final)
-    for old in run.glob("checkpoint-*"):
+    with atomic_folder(final) as beside:
+        model.save(beside / "model.zip")
+        np.savez(beside / "state.npz", **_random_state(), **_env_state(model.env))
+        if isinstance(model, OffPolicyAlgorithm):
+            model.save_replay_buffer(beside / "replay_buffer.pkl")
+        if normalize := model.get_vec_normalize_env():
+            normalize.save(str(beside / "normalize.pkl"))
+    for old in (*run.glob("checkpoint-*"), *run.glob(".checkpoint-*")):  # those that a kill left half written, too
         if old != final:
             shutil.rmtree(old)
-    for leftover in run.glob(".checkpoint-*.partial-*"):
-        shutil.rmtree(leftover, ignore_errors=True)
     return final
 
 

@@ -18,7 +18,6 @@ from wm_gym.data import ClipData, join_clips, open_clips
 from wm_gym.models.tokenizer import redrawn, to_float, to_uint8
 from wm_gym.registration import find_spec, is_learned
 from wm_gym.rl.agent_folder import CONFIG_FILE, save_agent
-from wm_gym.rl.card import write_card
 from wm_gym.rl.recipe import algorithm, load_recipe, sb3_arguments
 from wm_gym.sb3 import make_sb3_env
 from wm_gym.shared import load_world
@@ -71,7 +70,7 @@ def clone_agent(datasets: str | Path | Sequence[str | Path], env_id: str, out: s
     rows, shown = (clips.transitions(np.flatnonzero(which)) for which in (~held, held))
     started = time.monotonic()
     _fit(model.policy, clips, rows, updates, batch, learning_rate, seed, progress, world)
-    save_agent(model, out, {
+    return save_agent(model, out, {
         "algo": ALGO, "policy": arguments["policy"], "env_id": env_id, "env_kwargs": dict(env_kwargs or {}),
         "learned": is_learned(find_spec(env_id)), "env_wrapper": None, "frame_stack": 1, "seed": seed, "init": None,
         "cloned_from": {"dataset": named, "episodes": int((~held).sum()), "updates": updates,
@@ -79,8 +78,6 @@ def clone_agent(datasets: str | Path | Sequence[str | Path], env_id: str, out: s
                         "held_out_squared_error": round(_error(model.policy, clips, shown), 5)},
         "n_timesteps_before": 0, "n_timesteps": 0, "training_seconds": round(time.monotonic() - started, 1),
         "hyperparameters": {"learning_rate": learning_rate}, "n_envs": 1})
-    write_card(out)
-    return out
 
 
 def _shown(clips: ClipData) -> ClipData:

@@ -8,7 +8,7 @@ from typing import Any
 
 from wm_gym.data import LeRobotReader
 from wm_gym.data.record import record
-from wm_gym.files import write_json
+from wm_gym.files import check_same, digest, write_json
 from wm_gym.registration import find_spec, physics_twin
 from wm_gym.rl.agent_folder import load_agent
 from wm_gym.rl.card import RESULTS_FILE
@@ -18,8 +18,9 @@ from wm_gym.rl.report import improvement_plot
 from wm_gym.rl.train import train_agent
 from wm_gym.shared import load_world
 from wm_gym.training import train
+from wm_gym.world import digest_of_world
 
-NOTES_FILE, PLOT_FILE = "improve.json", "improve.png"
+ASKED_FILE, NOTES_FILE, PLOT_FILE = "asked.json", "improve.json", "improve.png"
 
 
 def improve(world: str | Path, datasets: list[str | Path], out: str | Path, rounds: int = 2, *,
@@ -35,7 +36,7 @@ def improve(world: str | Path, datasets: list[str | Path], out: str | Path, roun
     `datasets` and all recordings of the rounds (OUT/world-r+1); the last round ends with its measurement.
     OUT/improve.json counts the physics steps of recordings and of the recipe's physics checks, OUT/improve.png plots
     success in world and physics against them. What is there already is kept, so the same call goes on after a kill.
-    Raises ValueError where the world names no twin.
+    Raises ValueError where the world names no twin, and where `out` was begun with other arguments, all but `rounds`.
     """
     out, spec = Path(out), load_world(world).spec
     name, twin_id = spec.name, twin_id or physics_twin(spec)
@@ -44,6 +45,12 @@ def improve(world: str | Path, datasets: list[str | Path], out: str | Path, roun
     horizon = find_spec(twin_id).max_episode_steps
     spent = sum(int(reader.offset[-1]) - len(reader) for reader in map(LeRobotReader, datasets))
     notes: list[dict[str, Any]] = []
+    out.mkdir(parents=True, exist_ok=True)
+    check_same(out / ASKED_FILE, {
+        "world": str(world), "world_weights": digest_of_world(world), "datasets": [str(one) for one in datasets],
+        "twin": twin_id, "algo": algo, "timesteps": timesteps, "more_timesteps": more_timesteps, "episodes": episodes,
+        "evaluations": evaluations, "seed": seed, "recipe": digest([Path(recipe_file)]) if recipe_file else "",
+        "preset": preset, "overrides": overrides}, "repeat the old arguments to go on, or choose another --out")
     for r in range(1, rounds + 1):
         agent = out / f"agent-{r}"
         if not (agent / "config.yml").is_file():
@@ -68,7 +75,7 @@ def improve(world: str | Path, datasets: list[str | Path], out: str | Path, roun
         data, better = out / f"data-{r}", out / f"world-{r + 1}"
         record(twin_id, episodes, policy=f"agent:{agent}", out=data, seed=seed + 1000 * r, progress=progress)
         spent += episodes * horizon
-        if not (better / "spec.yaml").is_file():
+        if not (better / "spec.yaml").is_file() or better.with_name(better.name + ".training").exists():
             train([*datasets, *(out / f"data-{i}" for i in range(1, r + 1))], better, preset=preset, seed=seed + r,
                   overrides=overrides, name=name, init=world, size=tuple(spec.frame_size), progress=progress)
         world = better

@@ -11,7 +11,7 @@ from safetensors.torch import load_file, save_file
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.callbacks import BaseCallback
 
-from wm_gym.files import write_text
+from wm_gym.files import atomic_file, write_text
 from wm_gym.rl.agent_folder import Agent, distinct_tensors
 from wm_gym.rl.evaluate import evaluate_alone, evaluate_matched
 
@@ -75,9 +75,8 @@ class PhysicsCheck(BaseCallback):
             rates, steps = (both["world"]["rate"], both["physics"]["rate"]), sum(both["per_episode"]["physics_steps"])
         self.spent += steps
         row = {"steps": self.num_timesteps, "world": rates[0], "physics": rates[1], "physics_steps": self.spent}
-        weights = self._weights(self.num_timesteps)
-        save_file(distinct_tensors(self.model.policy), weights.with_suffix(".partial"))
-        weights.with_suffix(".partial").replace(weights)
+        with atomic_file(self._weights(self.num_timesteps)) as beside:
+            save_file(distinct_tensors(self.model.policy), beside)
         self.rows.append(row)
         self._write()
         self.next = row["steps"] + self.every

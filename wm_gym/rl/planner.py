@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -13,6 +12,7 @@ import yaml
 from PIL import Image
 
 from wm_gym import spaces
+from wm_gym.files import atomic_folder, write_text
 from wm_gym.judges.goal import read_picture
 from wm_gym.registration import NAMESPACE, catalogue_folders
 from wm_gym.rl.agent_folder import CONFIG_FILE, FORMAT_VERSION, PLANNER, PLANNER_OPTIONS, Agent
@@ -151,13 +151,11 @@ def save_planner(world: str | Path, out: str | Path, search: Search | None = Non
         "uncertainty_penalty": uncertainty_penalty, "replan_every": replan_every, "sampling_steps": sampling_steps,
         "search": asdict(planner.search),
     }
-    partial = out.with_name(f".{out.name}.partial-{os.getpid()}")
-    partial.mkdir(parents=True)
-    (partial / CONFIG_FILE).write_text(yaml.safe_dump(config, sort_keys=False))
-    if picture is not None:
-        Image.fromarray(picture).save(partial / GOAL_FILE)
-    write_card(partial)
-    partial.rename(out)
+    with atomic_folder(out) as beside:
+        write_text(beside / CONFIG_FILE, yaml.safe_dump(config, sort_keys=False))
+        if picture is not None:
+            Image.fromarray(picture).save(beside / GOAL_FILE)
+        write_card(beside)
     return out
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from wm_gym.files import write_text
+from wm_gym.files import atomic_file, write_text
 from wm_gym.page import GREY, PHYSICS, WORLD, axes, data_uri, page, picture, text, tile
 from wm_gym.rl.card import matched_rows
 
@@ -114,7 +114,8 @@ def improvement_plot(notes: list[dict[str, Any]], path: Path) -> None:
                       label={"world": "learned world", "physics": "physics"}[side], yerr=[below, above])
     axis.set(ylim=(0, 103), xlabel="physics steps recorded, thousands", ylabel="success, %")
     axis.legend(frameon=False)
-    figure.savefig(path, dpi=170)
+    with atomic_file(path) as beside:
+        figure.savefig(beside, dpi=170)
 
 
 def _film_section(film: str | Path | None) -> str:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import shutil
+import functools
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,20 +15,33 @@ from stable_baselines3.common.logger import configure
 from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
 from stable_baselines3.common.vec_env import VecEnv, VecFrameStack, VecNormalize
 
+from wm_gym.files import clear, locked, write_text
 from wm_gym.judges import Judge, JudgeError
 from wm_gym.registration import find_spec, is_learned
 from wm_gym.rl.agent_folder import CONFIG_FILE, Agent, load_agent, save_agent
 from wm_gym.rl.callbacks import CURVE_FILE, Checkpoints, Progress, TimeLimit, read_curve
-from wm_gym.rl.card import write_card
 from wm_gym.rl.checkpoint import latest_checkpoint, load_checkpoint, save_checkpoint
 from wm_gym.rl.physics_check import CHECKS_FILE, PhysicsCheck, read_checks
 from wm_gym.rl.recipe import ENV_KEYS, algorithm, env_wrapper, load_recipe, sb3_arguments
 from wm_gym.sb3 import make_sb3_env
+from wm_gym.world import digest_of_world
 
 RUN_FILE = "run.yml"
-SAME_RUN = ("algo", "env_id", "env_kwargs", "seed", "init")
+SAME_RUN = ("algo", "env_id", "env_kwargs", "seed", "init", "world_weights")
 
 
+def _alone(train: Callable[..., Path]) -> Callable[..., Path]:
+    """Let one process at a time train into `<out>.training`; ValueError for the second."""
+    @functools.wraps(train)
+    def held(algo: str, env_id: str, out: str | Path, *args: Any, **kwargs: Any) -> Path:
+        find_spec(env_id)  # an unknown id must fail before anything is written
+        with locked(_run_folder(Path(out)), "is training in"):
+            return train(algo, env_id, out, *args, **kwargs)
+
+    return held
+
+
+@_alone
 def train_agent(
     algo: str,
     env_id: str,
@@ -58,9 +72,8 @@ def train_agent(
     ValueError where a resumed run was of another algorithm, environment, seed, init or recipe file's entry, or init's
     policy is another. A judge that fails (see `reward` of WorldEnv) ends the training with JudgeError and a checkpoint.
     """
-    find_spec(env_id)  # an unknown id must fail before anything is written
     out = Path(out)
-    run = out.with_name(out.name + ".training")
+    run = _run_folder(out)
     _prepare(out, run, resume, overwrite)
     recipe = {**load_recipe(algo, recipe_id or env_id, recipe_file), **(recipe or {})}
     env_kwargs = {**(recipe.get("env_kwargs") or {}), **(env_kwargs or {})}
@@ -70,7 +83,8 @@ def train_agent(
     checkpoint = latest_checkpoint(run)
     before = load_agent(init) if init and not checkpoint else None
     plan = {"algo": algo, "env_id": env_id, "env_kwargs": env_kwargs, "seed": seed, "init": str(init) if init else None,
-            "n_timesteps_before": _steps_in_all(before.config) if before else 0}
+            "n_timesteps_before": _steps_in_all(before.config) if before else 0,
+            "world_weights": _world_weights(env_id, env_kwargs)}
     if checkpoint:
         stored = yaml.safe_load((run / RUN_FILE).read_text())
         _check_same(plan, stored, out)
@@ -80,8 +94,7 @@ def train_agent(
         plan["n_timesteps_before"] = stored.get("n_timesteps_before", 0)
         recipe, timesteps = stored["recipe"], timesteps or stored["n_timesteps"]
     total = int(timesteps or recipe["n_timesteps"])
-    run.mkdir(parents=True, exist_ok=True)
-    (run / RUN_FILE).write_text(yaml.safe_dump({**plan, "n_timesteps": total, "recipe": recipe}, sort_keys=False))
+    write_text(run / RUN_FILE, yaml.safe_dump({**plan, "n_timesteps": total, "recipe": recipe}, sort_keys=False))
 
     steps = int(checkpoint.name.split("-")[1]) if checkpoint else 0
     env = _make_env(env_id, recipe, seed, env_kwargs, run / f"{steps:09d}.monitor.csv")
@@ -122,9 +135,11 @@ def train_agent(
                          "judge answers, the same command with --resume goes on from there") from error
     finally:
         env.close()
-    save_agent(model, out, identity | {"total_timesteps": total} | _history(recipe, model, run))
-    write_card(out)
-    return out
+    return save_agent(model, out, identity | {"total_timesteps": total} | _history(recipe, model, run))
+
+
+def _run_folder(out: Path) -> Path:
+    return out.with_name(out.name + ".training")
 
 
 def _prepare(out: Path, run: Path, resume: bool, overwrite: bool) -> None:
@@ -135,11 +150,18 @@ def _prepare(out: Path, run: Path, resume: bool, overwrite: bool) -> None:
         return
     if not overwrite:
         raise FileExistsError(f"{out} or its training {run} is there; pass --resume to go on, or choose another --out")
-    for folder in (out, run):
-        shutil.rmtree(folder, ignore_errors=True)
+    clear(run)  # the agent at `out` stays until the new one takes its place
+
+
+def _world_weights(env_id: str, env_kwargs: dict[str, Any]) -> str | None:
+    """What tells the world that is trained in from others in the same place; None for other environments."""
+    spec = find_spec(env_id)
+    world = env_kwargs.get("world", spec.kwargs.get("world"))
+    return digest_of_world(world) if is_learned(spec) and isinstance(world, (str, Path)) else None
 
 
 def _check_same(plan: dict, stored: dict, out: Path) -> None:
+    stored = {"world_weights": plan["world_weights"]} | stored  # older versions did not write it down
     for key in SAME_RUN:
         if plan[key] != stored.get(key):
             raise ValueError(f"the training at {out} was begun with {key}={stored.get(key)!r}, not {plan[key]!r}; "

@@ -11,6 +11,7 @@ import imageio.v2 as imageio
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
+from wm_gym.files import atomic_file
 from wm_gym.registration import find_spec, physics_twin
 from wm_gym.rl.agent_folder import Agent, load_agent
 from wm_gym.rl.rollout import (
@@ -133,15 +134,13 @@ def check_suffix(path: str | Path) -> Path:
 
 
 def write_video(path: str | Path, frames: np.ndarray, fps: float) -> Path:
-    """Write uint8 [T, H, W, 3] as .mp4 (H.264) or .gif, beside and renamed; ValueError for another suffix."""
+    """Write uint8 [T, H, W, 3] as .mp4 (H.264) or .gif (`atomic_file`); ValueError for another suffix."""
     path = check_suffix(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    beside = path.with_name(f".partial-{path.name}")
-    if path.suffix == ".gif":
-        _write_gif(beside, frames, fps)
-    else:
-        imageio.mimwrite(beside, frames, fps=fps, codec="libx264", quality=8, macro_block_size=16)
-    beside.rename(path)
+    with atomic_file(path) as beside:
+        if path.suffix == ".gif":
+            _write_gif(beside, frames, fps)
+        else:
+            imageio.mimwrite(beside, frames, fps=fps, codec="libx264", quality=8, macro_block_size=16)
     return path
 
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
-import os
-import shutil
+import sys
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -15,11 +15,12 @@ from tqdm import tqdm
 
 from wm_gym.data import ClipData
 from wm_gym.data.formats import open_reader
+from wm_gym.data.lerobot_resume import WRITING
 from wm_gym.data.lerobot_schema import feature, video_feature
 from wm_gym.data.lerobot_writer import LeRobotWriter
 from wm_gym.data.record import CAMERA
 from wm_gym.data.resize import resize_area
-from wm_gym.files import write_json
+from wm_gym.files import atomic_folder, recover, unchanged, write_json
 from wm_gym.models.inverse_dynamics import InverseDynamics, Latent
 from wm_gym.models.tokenizer import to_float
 from wm_gym.shared import load_engine, load_world
@@ -122,23 +123,25 @@ class VideoLabeller:
 
     def save(self, out: Path) -> None:
         """Write the folder `out`: the network as diffusers does, and what it was taught as JSON beside it."""
-        partial = out.with_name(f".{out.name}.partial-{os.getpid()}")
-        self.network.save_pretrained(partial / NETWORK)
-        write_json(partial / ABOUT_FILE, {**self.about, "world": self.world}, indent=1)
-        shutil.rmtree(out, ignore_errors=True)
-        partial.rename(out)
+        with atomic_folder(out) as beside:
+            self.network.save_pretrained(beside / NETWORK)
+            write_json(beside / ABOUT_FILE, {**self.about, "world": self.world}, indent=1)
 
     @classmethod
     def load(cls, folder: str | Path) -> VideoLabeller:
         """Read a folder of `save`; FileNotFoundError or ValueError where it is none."""
-        path = Path(folder) / ABOUT_FILE
+        return unchanged(recover(folder), cls._load)
+
+    @classmethod
+    def _load(cls, folder: Path) -> VideoLabeller:
+        path = folder / ABOUT_FILE
         if not path.is_file():
             raise FileNotFoundError(f"{path} is missing: {folder} holds no inverse dynamics; make them with: wm-gym "
                                     "idm train DATASET --out IDM")
         try:
             about = json.loads(path.read_text())
             world = about.pop("world")
-            network = InverseDynamics.from_pretrained(Path(folder) / NETWORK).eval().requires_grad_(False)
+            network = InverseDynamics.from_pretrained(folder / NETWORK).eval().requires_grad_(False)
         except (KeyError, ValueError, OSError) as error:
             raise ValueError(f"{folder} is damaged ({error}); train it again: wm-gym idm train DATASET --out {folder} "
                              "--overwrite") from error
@@ -152,8 +155,8 @@ def train_labeller(clips: ClipData, out: str | Path, kind: str = "transformer", 
 
     labels: the share of the other episodes whose actions it is told; 0, for the kind "latent" alone, none: its actions
     are then latent ones in [-1, 1], and a world trained on video with those is asked with them. world: a catalogue
-    name, folder or Hub id; then half of what it is shown is drawn by that world's tokenizer, and videos that surprise the
-    world are rejected.
+    name, folder or Hub id; then half of what it is shown is drawn by that world's tokenizer, and videos that surprise
+    the world are rejected.
     Raises FileExistsError where `out` is there, ValueError for recordings that nothing can be learned from.
     """
     out = Path(out)
@@ -241,6 +244,9 @@ def label_dataset(dataset: str | Path, labeller: VideoLabeller, out: str | Path,
 
 def new_folder(out: str | Path) -> Path:
     """`out`, which is not there yet; FileExistsError where it is."""
+    if Path(out, WRITING).exists():  # an older version wrote in place
+        raise FileExistsError(f"{out} is unfinished, its writer was killed or still writes; remove it (rm -r {out}) and "
+                              "run the same again, or choose another --out")
     if Path(out).exists():
         raise FileExistsError(f"{out} is there; choose another --out")
     return Path(out)
@@ -250,12 +256,13 @@ class LabelledWriter:
     """Writes video with its actions as a LeRobotDataset v3.0 that trains and clones as a recording does.
 
     about: "action_names", "action_low", "action_high" and "action_unit". columns: more features of each step, {key:
-    its names}. Use as a context manager; no episode, no folder.
+    its names}. Use as a context manager; no episode, no folder. It is at `out` once it is whole: after an error or a
+    kill nothing is there, after Ctrl-C what was made until then.
     """
 
     def __init__(self, out: str | Path, size: tuple[int, int], about: dict[str, Any], fps: float,
                  columns: dict[str, list[str]] | None = None):
-        self.out, self.writer = Path(out), None
+        self.out, self.writer, self.held = Path(out), None, contextlib.ExitStack()
         names = about["action_names"]
         features = {CAMERA: video_feature(*size, fps), "action": feature("float32", len(names), names),
                     **{key: feature("float32", len(names), names) for key, names in (columns or {}).items()}}
@@ -265,7 +272,8 @@ class LabelledWriter:
     def add(self, frames: np.ndarray, actions: np.ndarray, task: str, **columns: np.ndarray) -> None:
         """One episode: frames uint8 [T, H, W, 3], actions [T-1, A], columns [T-1, size] of the same steps."""
         if self.writer is None:
-            self.writer = LeRobotWriter(self.out, **self.arguments)
+            folder = self.held.enter_context(atomic_folder(self.out))
+            self.writer = self.held.enter_context(LeRobotWriter(folder, **self.arguments))
         values = {"action": actions, **columns}
         last = {key: np.concatenate([value, np.zeros_like(value[:1])]).astype(np.float32)
                 for key, value in values.items()}  # the last frame has no successor
@@ -274,6 +282,10 @@ class LabelledWriter:
     def __enter__(self) -> LabelledWriter:
         return self
 
-    def __exit__(self, *_) -> None:
-        if self.writer is not None:
-            self.writer.close()
+    def __exit__(self, kind, error, trace) -> None:
+        if self.writer is not None and isinstance(error, KeyboardInterrupt):
+            print(f"interrupted: {self.out} will hold the {self.writer.num_episodes} episodes made until now",
+                  file=sys.stderr)
+            self.held.close()
+        else:
+            self.held.__exit__(kind, error, trace)

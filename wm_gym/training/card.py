@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from wm_gym.files import write_text
 from wm_gym.spec import WorldSpec
 
 FEW_EPISODES = 100
@@ -12,16 +13,13 @@ FEW_EPISODES = 100
 def write_card(folder: Path, spec: WorldSpec, settings: dict, numbers: dict[str, float], episodes: int,
                seconds: dict[str, float]) -> None:
     """Write README.md in the Hub's card format (seconds: of each stage); an earlier one becomes README.old.md."""
-    path = folder / "README.md"
-    if path.exists():  # its numbers are of the weights that were here before
-        path.replace(path.with_name("README.old.md"))
     rows = "\n".join(f"| {name} | {value:.2f} |" for name, value in numbers.items())
     few = "" if episodes >= FEW_EPISODES else (
         f"\n> Trained on only {episodes} episodes: this shows that the path from such data to an environment works, "
         "not that the world generalises.\n")
     took = ", ".join(f"{stage} {spent / 60:.1f}" for stage, spent in seconds.items())
     chosen = ", ".join(f"{key} {value}" for key, value in settings.items())
-    path.write_text(f"""---
+    card = f"""---
 library_name: wm-gym
 tags: [world-model, robotics, gymnasium]
 ---
@@ -50,4 +48,8 @@ generated / true (1 is right; area < 0.8: objects fade).
 {rows}
 
 What its uncertainty promises is in `calibration.json`, once `wm-gym calibrate` has measured it.
-""")
+"""
+    path = folder / "README.md"
+    if path.exists() and path.read_text() != card:  # its numbers are of the weights that were here before
+        path.replace(path.with_name("README.old.md"))
+    write_text(path, card)

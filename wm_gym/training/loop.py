@@ -16,7 +16,7 @@ from diffusers.training_utils import EMAModel
 from torch import nn
 from tqdm import tqdm
 
-from wm_gym.files import write_json
+from wm_gym.files import full_disk_named, put, write_json
 from wm_gym.training.presets import Preset
 from wm_gym.training.segments import update_generators
 
@@ -115,12 +115,15 @@ def learning_rate(update: int, updates: int, highest: float, warmup: int) -> flo
 
 
 def _save(accelerator: Accelerator, folder: Path, stage: str, step: int) -> None:
-    beside, final = folder / f".{stage}-{step}", folder / f"{stage}-{step}"
-    accelerator.save_state(str(beside), safe_serialization=True)
+    beside, final = folder / f".{stage}-{step}", folder / f"{stage}-{step}"  # every process writes into the same
+    if accelerator.is_main_process:
+        shutil.rmtree(beside, ignore_errors=True)
+    accelerator.wait_for_everyone()
+    with full_disk_named(folder):
+        accelerator.save_state(str(beside), safe_serialization=True)
     accelerator.wait_for_everyone()
     if accelerator.is_main_process:
-        shutil.rmtree(final, ignore_errors=True)
-        beside.rename(final)
+        put(beside, final)
         for old in folder.iterdir():
             if old != final:
                 shutil.rmtree(old)

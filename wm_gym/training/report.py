@@ -8,6 +8,7 @@ import numpy as np
 import torch
 
 from wm_gym.engine.torch import TorchEngine
+from wm_gym.files import atomic_file
 from wm_gym.spec import WorldSpec
 from wm_gym.training.segments import Segments
 
@@ -73,5 +74,6 @@ def early_report(world, clips, segments: Segments, background: np.ndarray, pictu
         shown = np.linspace(0, n - 1, min(n, 8)).astype(int)
         rows = [np.concatenate([np.concatenate(list(x[i, shown]), axis=1) for x in (truth, made)])
                 for i in range(min(4, len(made)))]
-        iio.imwrite(picture, np.concatenate(rows).repeat(2, 0).repeat(2, 1))
+        with atomic_file(picture) as beside:
+            iio.imwrite(beside, np.concatenate(rows).repeat(2, 0).repeat(2, 1))
     return numbers

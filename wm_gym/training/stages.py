@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import shutil
-
 import numpy as np
 import torch
 
 from wm_gym.data.cache import ClipData
+from wm_gym.files import atomic_file, atomic_folder, reserve
 from wm_gym.models import Tokenizer
 from wm_gym.models.tokenizer import to_float
 from wm_gym.training.loop import Run, fit
@@ -57,13 +56,13 @@ def encode_all(run: Run, tokenizer: Tokenizer, clips: ClipData, grid: list[int])
     """Latents of every frame, float16 memory map [N, C, h, w] in the run's folder (made once)."""
     path, device = run.folder / "latents.npy", run.accelerator.device
     if run.accelerator.is_main_process and not path.exists():
-        beside = path.with_suffix(".writing.npy")
-        latents = np.lib.format.open_memmap(beside, "w+", np.float16, (len(clips.frames), *grid))
-        for i in range(0, len(latents), tokenizer.frames_at_once):
-            frames = to_float(torch.from_numpy(np.array(clips.frames[i:i + tokenizer.frames_at_once]))).to(device)
-            latents[i:i + tokenizer.frames_at_once] = tokenizer.encode(frames).cpu().numpy()
-        latents.flush()
-        beside.rename(path)
+        with atomic_file(path) as beside:
+            latents = np.lib.format.open_memmap(beside, "w+", np.float16, (len(clips.frames), *grid))
+            reserve(beside)
+            for i in range(0, len(latents), tokenizer.frames_at_once):
+                frames = to_float(torch.from_numpy(np.array(clips.frames[i:i + tokenizer.frames_at_once]))).to(device)
+                latents[i:i + tokenizer.frames_at_once] = tokenizer.encode(frames).cpu().numpy()
+            latents.flush()
     run.accelerator.wait_for_everyone()
     return np.load(path, mmap_mode="r")
 
@@ -200,10 +199,8 @@ def _load_stage(run: Run, stage: str, module, updates: int) -> bool:
 
 def _save_stage(run: Run, stage: str, module) -> None:
     if run.accelerator.is_main_process:
-        beside = run.folder / f".{stage}"
-        shutil.rmtree(beside, ignore_errors=True)
-        module.save_pretrained(beside)
-        beside.rename(run.folder / stage)
+        with atomic_folder(run.folder / stage) as beside:
+            module.save_pretrained(beside)
     run.accelerator.wait_for_everyone()
 
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import json
+import contextlib
+import functools
 import shutil
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 
@@ -12,9 +13,11 @@ import numpy as np
 import torch
 from accelerate import Accelerator
 from accelerate.utils import ProjectConfiguration, set_seed
+from accelerate.utils.environment import get_int_from_env
 
 from wm_gym.data.cache import ClipData, join_clips, open_clips
 from wm_gym.data.selection import Selection, select, without_actions
+from wm_gym.files import check_same, clear, locked
 from wm_gym.models import Tokenizer
 from wm_gym.spec import WorldSpec
 from wm_gym.starts import StartBank
@@ -33,9 +36,30 @@ from wm_gym.training.stages import (
     train_uncertainty,
 )
 from wm_gym.training.widen import with_actions
-from wm_gym.world import World, is_angle
+from wm_gym.world import World, digest_of_world, is_angle
+
+NOTE = "run.json"  # what a run was asked for
+RANKS = ("RANK", "PMI_RANK", "OMPI_COMM_WORLD_RANK", "MV2_COMM_WORLD_RANK")  # what launchers number processes with
 
 
+@contextlib.contextmanager
+def alone_in(folder: Path) -> Iterator[None]:
+    """Hold a run's folder for this training (the first process of a distributed one, for all); ValueError if taken."""
+    with contextlib.nullcontext() if get_int_from_env(RANKS, 0) else locked(folder, "is training in"):
+        yield
+
+
+def _alone(train: Callable[..., Path]) -> Callable[..., Path]:
+    """Let one training at a time run into `<out>.training`."""
+    @functools.wraps(train)
+    def held(dataset, out: str | Path, *args, **kwargs) -> Path:
+        with alone_in(_run_folder(Path(out))):
+            return train(dataset, out, *args, **kwargs)
+
+    return held
+
+
+@_alone
 def train(dataset: str | Path | Sequence[str | Path], out: str | Path, preset: str = "small", seed: int = 0,
           camera: str | None = None, size: tuple[int, int] | None = None, overrides: dict | None = None,
           name: str | None = None, init: str | Path | None = None, overwrite: bool = False, progress: bool = True,
@@ -64,8 +88,8 @@ def train(dataset: str | Path | Sequence[str | Path], out: str | Path, preset: s
         raise ValueError(f"preset {preset!r} keeps the tokenizer of another model; pass --init WORLD, choose another "
                          "preset, or see: wm-gym finetune --help")
     out = Path(out)
-    folder = out.with_name(out.name + ".training")
-    if (out / "spec.yaml").is_file() and not folder.exists() and not overwrite:
+    folder = _run_folder(out)
+    if (out / "spec.yaml").is_file() and not (folder / NOTE).is_file() and not overwrite:
         raise ValueError(f"{out} already holds a finished world; choose another --out, or pass --overwrite")
     datasets = [dataset] if isinstance(dataset, (str, Path)) else list(dataset)
     clips = join_clips(_open(datasets, camera, size, [Selection.load(path) for path in filters]))
@@ -74,9 +98,10 @@ def train(dataset: str | Path | Sequence[str | Path], out: str | Path, preset: s
     elif not clips.action.shape[1] and not init:
         raise ValueError(f"{datasets[0]} has no actions; pass --action-free to train on the video alone, then --init "
                          "the world on episodes that have some")
-    _claim(folder, {"dataset": clips.meta["dataset_hash"], "camera": clips.meta["camera"], "init": str(init or ""),
-                    "frame_size": list(clips.frames.shape[1:3]), "seed": seed, **asdict(sizes),
-                    **({"base": str(base), "prompt": prompt} if base else {})}, overwrite)
+    claim(folder, {"dataset": clips.meta["dataset_hash"], "camera": clips.meta["camera"], "init": str(init or ""),
+                   "init_weights": digest_of_world(init) if init else "",
+                   "frame_size": list(clips.frames.shape[1:3]), "seed": seed, **asdict(sizes),
+                   **({"base": str(base), "prompt": prompt} if base else {})}, overwrite)
     run = begin_run(folder, sizes, seed, cpu, progress)
     accelerator = run.accelerator
     spec = spec_of(clips, name or out.name)
@@ -104,9 +129,10 @@ def train(dataset: str | Path | Sequence[str | Path], out: str | Path, preset: s
     accelerator.wait_for_everyone()
     if accelerator.is_main_process:
         accelerator.end_training()
-        world.at_rest().save_pretrained(out)
+        world.at_rest()
         numbers = early_report(world, clips, held_out_segments(clips, held, spec.context_frames, seed), background)
-        write_card(out, spec, {"preset": preset, "seed": seed}, numbers, len(clips), run.seconds())
+        world.save_pretrained(out, also=lambda beside: write_card(
+            beside, spec, {"preset": preset, "seed": seed}, numbers, len(clips), run.seconds()))
         (folder / "latents.npy").unlink(missing_ok=True)
         shutil.rmtree(folder / "checkpoints", ignore_errors=True)
         folder.rename(_free_name(out.with_name(out.name + ".log")))
@@ -209,18 +235,19 @@ def median_frame(clips: ClipData, seed: int) -> np.ndarray:
     return np.median(clips.frames[np.sort(rows)], axis=0).astype(np.uint8)
 
 
-def _claim(folder: Path, config: dict, overwrite: bool) -> None:
-    """Make the run's folder, or check that the one there belongs to the same arguments."""
-    text = json.dumps(config, sort_keys=True, indent=1, default=str)
-    note = folder / "run.json"
-    if note.is_file() and not overwrite:
-        if note.read_text() != text:
-            raise ValueError(f"{folder} belongs to a training with other arguments (see {note}); choose another "
-                             "--out, repeat the old arguments to resume it, or pass --overwrite to start over")
+def claim(folder: Path, asked: dict, overwrite: bool = False,
+          again: str = "choose another --out, repeat the old arguments to resume it, or pass --overwrite to start over"
+          ) -> None:
+    """Begin a run in its folder (held by `alone_in`), or check that the one there belongs to the same arguments."""
+    if get_int_from_env(RANKS, 0):
         return
-    shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir(parents=True)
-    note.write_text(text)
+    if overwrite or not (folder / NOTE).is_file():
+        clear(folder)
+    check_same(folder / NOTE, asked, again, since=("init_weights",))
+
+
+def _run_folder(out: Path) -> Path:
+    return out.with_name(out.name + ".training")
 
 
 def _free_name(path: Path) -> Path:
