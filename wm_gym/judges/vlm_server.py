@@ -13,6 +13,7 @@ import ssl
 import threading
 from collections.abc import Coroutine
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from functools import cache
 from typing import Any
 from urllib.parse import SplitResult, unquote, urlsplit
@@ -238,15 +239,23 @@ def _run(work: Coroutine[Any, Any, Any]) -> Any:
     """What the coroutine returns, from a loop in a thread of its own: the caller's may have one that runs (Jupyter)."""
     loop = asyncio.new_event_loop()
     task = loop.create_task(work)
+
+    def until_done() -> Any:
+        try:
+            return loop.run_until_complete(task)
+        finally:
+            loop.run_until_complete(loop.shutdown_asyncgens())
+            loop.run_until_complete(asyncio.sleep(0))  # connections that were given up are closed in the next turn
+            loop.close()  # a name that is still looked up is not waited for
+
     with ThreadPoolExecutor(1, "judge-server") as thread:
-        done = thread.submit(loop.run_until_complete, task)
+        done = thread.submit(until_done)
         try:
             return done.result()
-        except BaseException:  # Ctrl-C: what has been asked need not be waited for
-            loop.call_soon_threadsafe(task.cancel)
+        except KeyboardInterrupt:  # what has been asked need not be waited for
+            with suppress(RuntimeError):  # it has just ended
+                loop.call_soon_threadsafe(task.cancel)
             raise
-        finally:
-            done.add_done_callback(lambda _: loop.close())  # a name that is still looked up is not waited for
 
 
 @cache
