@@ -305,8 +305,9 @@ class WorldCore:
         """The slots by value, the engine packed; its world brings spec and calibration."""
         host = None if self._state is None else {key: value.cpu().numpy() for key, value in self._state.items()}
         packed = PackedEngine.of(self.engine, self._source, self._asked)
+        frames = None if self._frames is None else self._frames.cpu().numpy()
         left_out = dict.fromkeys(("world", "spec", "calibration", "_source"))
-        return vars(self) | left_out | {"engine": packed, "_state": host, "_frames": self._frames.cpu().numpy()}
+        return vars(self) | left_out | {"engine": packed, "_state": host, "_frames": frames}
 
     def __setstate__(self, state: dict) -> None:
         packed = state["engine"]
@@ -314,7 +315,7 @@ class WorldCore:
         self.world = self.engine.world
         self._source, self.spec, self.calibration = packed.world, self.world.spec, self.world.calibration
         self._state = None if self._state is None else self._to_torch(self._state)
-        self._frames = torch.from_numpy(self._frames).to(self.engine.device)
+        self._frames = None if self._frames is None else torch.from_numpy(self._frames).to(self.engine.device)
 
     # --- small things ------------------------------------------------------------------------------------------------
 

@@ -85,15 +85,15 @@ def recover(path: str | Path) -> Path:
 def unchanged(folder: Path, load: Callable[[Path], T]) -> T:
     """What `load` makes of a folder, never half of one and half of another that takes its place meanwhile."""
     while True:
-        before = _inode(folder)
-        try:
-            made = load(folder)
-        except (OSError, ValueError):
-            if _inode(folder) == before:
-                raise
-        else:
-            if _inode(folder) == before:
-                return made
+        with _held(folder) as is_there:
+            try:
+                made = load(folder)
+            except (OSError, ValueError):
+                if is_there():
+                    raise
+            else:
+                if is_there():
+                    return made
 
 
 @contextlib.contextmanager
@@ -227,6 +227,20 @@ def _full(folder: Path, error: Exception) -> bool:
 
 def _name(path: Path, what: str) -> Path:
     return path.with_name(f".{path.name}.{what}-{os.getpid()}-{next(_COUNT)}")
+
+
+@contextlib.contextmanager
+def _held(path: Path) -> Iterator[Callable[[], bool]]:
+    """Gives a function: is what is at `path` still the same? Held open, so that no other one gets its number."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY)
+    except OSError:
+        yield lambda: not path.exists()
+        return
+    try:
+        yield lambda: _inode(path) == os.fstat(descriptor).st_ino
+    finally:
+        os.close(descriptor)
 
 
 def _inode(path: Path) -> int | None:
