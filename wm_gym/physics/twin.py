@@ -130,7 +130,11 @@ class PandaTwin(CopiesWhole, gym.Env):
         self.task.set_state(state[JOINTS:])
 
     def __getstate__(self) -> dict:
-        """What a copy or a pickle carries: how it was made, its physics state, and all else but the simulator."""
+        """What a copy or a pickle carries: how it was made, its physics state, and all else but the simulator.
+
+        It goes on bit for bit; between a reset and the first step, where Bullet still holds contacts of the episode
+        before, as a twin made anew does, which is micrometres off.
+        """
         kept = {key: value for key, value in vars(self).items() if key not in ("scene", "task")}
         return kept | {"_physics": None if self._closed else self.get_physics_state()}
 
