@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import subprocess
 import tempfile
 from pathlib import Path
 
@@ -71,6 +72,17 @@ def push_reader(push_episodes, push_world):
     from push_reader import fit_reader
 
     return fit_reader(push_episodes.frames, push_world.tracked.states(push_episodes)[..., :4])
+
+
+@pytest.fixture
+def small_disk(tmp_path):
+    """A disk of 4 MB; skips where this process may not mount one."""
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=4m", "none", str(disk)], capture_output=True).returncode:
+        pytest.skip("no disk can be mounted here")
+    yield disk
+    subprocess.run(["umount", "-l", str(disk)], check=True)
 
 
 @pytest.fixture(scope="session")

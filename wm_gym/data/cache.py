@@ -1,21 +1,21 @@
 """How does training get at the frames of a dataset fast? As a uint8 memory map, decoded once into a cache.
 
-The cache folder is `$WM_GYM_CACHE`, by default ~/.cache/wm_gym; an entry is keyed by the dataset's content, the camera
+The cache folder is `wm_gym.cache_folder`'s; an entry is keyed by the dataset's content, the camera
 and the size, so a changed dataset is decoded anew and an entry can be deleted at any time.
 """
 
 import hashlib
-import os
 import shutil
-import tempfile
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 
+from wm_gym.cache_folder import kept_or_scratch, writable
 from wm_gym.data.formats import open_reader
 from wm_gym.data.lerobot_schema import CAMERA_PREFIX, DatasetError
 from wm_gym.data.resize import resize_area
+from wm_gym.files import atomic_folder, reserve
 
 
 SAME = ("action_names", "action_bounds", "proprioception_names", "reward_terms", "has_success", "env_id", "camera")
@@ -66,7 +66,7 @@ def open_clips(dataset, camera=None, size=None, cache_dir=None, progress=True):
         raise DatasetError(f"size is {size}, expected (height, width) in pixels, for example (64, 64)")
     columns = _columns(reader)
     digest = reader.content_hash(camera)
-    frames = _frames(reader, camera, size, digest, Path(cache_dir) if cache_dir else default_cache(), progress)
+    frames = _frames(reader, camera, size, digest, cache_dir, progress)
     success, episode_success = _success(reader, columns)
     return ClipData(
         frames=frames, action=columns["action"], proprioception=columns["proprioception"], reward=columns["reward"],
@@ -118,11 +118,6 @@ class JoinedFrames:
             if mask.any():
                 out[mask] = part[rows[mask] - (self.ends[number] - len(part))]
         return out
-
-
-def default_cache():
-    """Give the cache folder: $WM_GYM_CACHE, else ~/.cache/wm_gym."""
-    return Path(os.environ.get("WM_GYM_CACHE") or Path.home() / ".cache" / "wm_gym")
 
 
 def _columns(reader):
@@ -189,11 +184,18 @@ def _names(reader, key, size):
     return list(names) if names and len(names) == size else [f"{short}_{i}" for i in range(size)]
 
 
-def _frames(reader, camera, size, digest, cache, progress):
+def _frames(reader, camera, size, digest, cache_dir, progress):
     """Memory-map the frames [N, h, w, 3] from the cache, decoding them into it where they are not there yet."""
     key = hashlib.blake2b(f"{digest} {camera} {size}".encode(), digest_size=12).hexdigest()
-    path = cache / "frames" / key / "frames.npy"
     shape = (int(reader.offset[-1]), *size, 3)
+
+    def place(cache):
+        path = Path(cache) / "frames" / key / "frames.npy"
+        if not path.is_file():
+            writable(path.parent.parent)
+        return path
+
+    path = place(cache_dir) if cache_dir else kept_or_scratch(place)
     if not path.is_file():
         _decode(reader, camera, shape, path, progress)
     try:
@@ -209,25 +211,16 @@ def _frames(reader, camera, size, digest, cache, progress):
 def _decode(reader, camera, shape, path, progress):
     from tqdm import tqdm
 
-    path.parent.parent.mkdir(parents=True, exist_ok=True)
     need = int(np.prod(shape, dtype=np.int64))
     free = shutil.disk_usage(path.parent.parent).free
     if need > free:
         raise DatasetError(f"decoding {reader.root} at {shape[1]}x{shape[2]} needs {need / 1e9:.1f} GB, "
                            f"{path.parent.parent} has {free / 1e9:.1f} GB free; give a smaller size or set "
                            f"WM_GYM_CACHE to a folder on a larger disk")
-    beside = Path(tempfile.mkdtemp(prefix=f"{path.parent.name}.", suffix=".part", dir=path.parent.parent))
-    try:
+    with atomic_folder(path.parent) as beside:  # another process that decodes them too makes the same
         frames = np.lib.format.open_memmap(beside / path.name, mode="w+", dtype=np.uint8, shape=shape)
+        reserve(beside / path.name)
         rows = tqdm(reader.iter_frames(camera), total=shape[0], unit="frame", desc="decoding", disable=not progress)
         for row, frame in rows:
             frames[row] = frame if frame.shape == shape[1:] else resize_area(frame[None], shape[1:3])[0]
         frames.flush()
-        del frames
-        try:
-            beside.rename(path.parent)
-        except OSError:
-            if not path.is_file():  # else another process was first, with the same frames
-                raise
-    finally:
-        shutil.rmtree(beside, ignore_errors=True)

@@ -4,33 +4,36 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
-import tempfile
 from collections.abc import Callable
+from pathlib import Path
 
-from wm_gym.data.cache import default_cache
+from wm_gym.cache_folder import cache_folder, kept
+from wm_gym.files import atomic_file
 
 DIGEST = hashlib.sha256().digest_size
 
 
 def artefact(made_from: dict, build: Callable[[], bytes]) -> bytes:
     """The bytes that `build` gives, kept for everything in `made_from` (plain values); built anew where the kept ones
-    are damaged. Two processes may build at once: each writes beside and renames."""
+    are damaged or cannot be kept. Two processes may build at once: each writes beside and renames."""
     key = hashlib.sha256(json.dumps(made_from, sort_keys=True).encode()).hexdigest()
-    path = default_cache() / "engines" / f"{made_from['backend']}-{key[:32]}"
+    name = f"{made_from['backend']}-{key[:32]}"
     try:
-        kept = path.read_bytes()
-        if hashlib.sha256(kept[DIGEST:]).digest() == kept[:DIGEST]:
-            return kept[DIGEST:]
+        found = (cache_folder() / "engines" / name).read_bytes()
+        if hashlib.sha256(found[DIGEST:]).digest() == found[:DIGEST]:
+            return found[DIGEST:]
     except OSError:
         pass
     data = build()
-    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-    handle, beside = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")  # readable by its owner only
-    with os.fdopen(handle, "wb") as file:
-        file.write(hashlib.sha256(data).digest() + data)
-    os.replace(beside, path)
+    kept(lambda cache: _keep(cache / "engines" / name, data))
     return data
+
+
+def _keep(path: Path, data: bytes) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    with atomic_file(path) as beside:
+        beside.touch(0o600)  # readable by its owner only
+        beside.write_bytes(hashlib.sha256(data).digest() + data)
 
 
 def digest_of(module) -> str:

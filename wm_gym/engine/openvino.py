@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import os
 import threading
 import warnings
 from collections.abc import Callable
 
 import numpy as np
-import openvino
 import torch
 from torch import nn
 
 from wm_gym.engine.artefacts import artefact
 from wm_gym.engine.base import Engine, WorldStep, step_inputs
 from wm_gym.models import Dynamics
+
+if os.path.expanduser("~") == "~":  # a user whom the system does not know: openvino's import would fail
+    os.environ["HOME"] = os.devnull
+import openvino  # noqa: E402
 
 HINTS = {"fp32": "f32", "bf16": "bf16"}
 

