@@ -29,7 +29,7 @@ from wm_gym.judges.vlm_server import ServerChat
 KEY = "sk-Zq8vR2mXwT7_yB4nLp9cKd6HfJ3gUs5-eAaVb1Nt"  # 43 characters
 TIMEOUT, GRACE = 0.5, 1.0  # seconds: of an attempt, and by which its end may be late
 LONGEST_WORD = 700  # characters of an error
-PART = 8  # characters of the key in a row that count as leaked
+PART = 4  # characters of the key in a row that count as leaked
 PICTURE = np.zeros((8, 8, 3), np.uint8)
 CHOICES = ("yes", "no")
 
