@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator
 from urllib.parse import unquote_to_bytes
 
 RUN, SCATTERED = 4, 8  # characters of a secret that count as a part of it, in a row and with others between them
-LOOKED_AT, SHOWN = 1 << 12, 300  # characters: what is looked at is too short for a number that Python will not read
+LOOKED_AT, SHOWN = 1 << 12, 300  # characters; no number in the first is too long for Python to read (4,300 digits)
 WITHHELD = "[withheld: it holds the key in another writing]"
 ESCAPES = re.compile(r"\\u\{?([0-9a-f]{4})\}?|(?:\\x|=)([0-9a-f]{2})", re.I)
 
