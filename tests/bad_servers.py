@@ -73,14 +73,16 @@ def _read(caller: socket.socket) -> str:
     heard = b""
     while b"\r\n\r\n" not in heard and (part := caller.recv(1 << 16)):
         heard += part
-    head, _, body = heard.partition(b"\r\n\r\n")
+    head, end, body = heard.partition(b"\r\n\r\n")
+    if not end:
+        raise ConnectionError("the caller hung up before its request was whole")
     left = int(re.search(rb"content-length: (\d+)", head, re.I)[1]) - len(body)
     while left > 0 and (part := caller.recv(1 << 16)):
         left -= len(part)
     return re.search(rb"authorization: Bearer (\S+)", head, re.I)[1].decode()
 
 
-def measure(faults: Iterable[Fault | None] = (*FAULTS, None), at_once: int = 16) -> list[dict]:
+def measure(faults: Iterable[Fault | None] = (*FAULTS, None), at_once: int = 8) -> list[dict]:
     """One row a fault, and one for what all of them together left in logs (of every level) and on standard error.
 
     name; seconds, timeout and hang (it ended late); outcome, raw (an error that is not the documented one) and word (of
