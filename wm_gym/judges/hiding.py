@@ -21,14 +21,14 @@ def shown(text: str, secrets: Iterable[str]) -> str:
     URL's escapes, in base64 or hex), or 8 backwards or with something between them, nothing of the text is shown.
     """
     text = " ".join(text.split())
-    if len(text) > LOOKED_AT:
-        text = text[:LOOKED_AT].rpartition(" ")[0] or text[:LOOKED_AT]  # half a word may be less than a run
+    whole, text = len(text) <= LOOKED_AT, text[:LOOKED_AT]
     secrets = [secret for secret in secrets if secret]
     for secret in secrets:
         text = _masked(text, secret)
     if any(_holds(reading, secret) for reading in _readings(text) for secret in secrets):
         return WITHHELD
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text[:SHOWN])[:SHOWN]
+    line = text[:SHOWN] if whole else text[:-SHOWN][:SHOWN]  # what was cut in two cannot be told to be a part
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in line)[:SHOWN]
 
 
 def _runs(secret: str, length: int) -> set[str]:
@@ -73,14 +73,14 @@ def _unescaped(text: str) -> str:
 
 
 def _from_base64(text: str) -> Iterator[str]:
-    for run in re.findall(r"[\w+/]{11,}", re.sub(r"\\[nr]|\s", "", text).replace("-", "+"), re.ASCII):
+    for run in re.findall(r"[\w+/]{6,}", re.sub(r"\\[nr]|\s", "", text).replace("-", "+"), re.ASCII):
         for begin in range(4):  # where a group of four begins is not known
             code = run[begin:].replace("_", "/")
             yield base64.b64decode(code + "A" * (-len(code) % 4)).decode("latin-1")
 
 
 def _from_hex(text: str) -> Iterator[str]:
-    for run in re.findall(r"[0-9a-f]{16,}", re.sub(r"0x|\\x|[\s:,-]", "", text.lower())):
+    for run in re.findall(r"[0-9a-f]{8,}", re.sub(r"0x|\\x|[\s:,-]", "", text.lower())):
         for begin in range(2):
             code = run[begin:]
             yield bytes.fromhex(code[:len(code) // 2 * 2]).decode("latin-1")
