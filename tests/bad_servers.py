@@ -24,7 +24,7 @@ from wm_gym.judges import JudgeError
 from wm_gym.judges.vlm_server import ServerChat
 
 KEY = "sk-Zq8vR2mXwT7_yB4nLp9cKd6HfJ3gUs5-eAaVb1Nt"  # 43 characters
-TIMEOUT, GRACE = 0.5, 2.0  # seconds: of an attempt, and by which its end may be late
+TIMEOUT, GRACE = 0.8, 2.0  # seconds: of an attempt, and by which its end may be late
 LONGEST_WORD = 700  # characters of an error
 PART = 4  # characters of the key in a row that count as leaked
 PICTURE = np.zeros((8, 8, 3), np.uint8)
@@ -82,7 +82,7 @@ def _read(caller: socket.socket) -> str:
     return re.search(rb"authorization: Bearer (\S+)", head, re.I)[1].decode()
 
 
-def measure(faults: Iterable[Fault | None] = (*FAULTS, None), at_once: int = 8) -> list[dict]:
+def measure(faults: Iterable[Fault | None] = (*FAULTS, None), at_once: int = 12) -> list[dict]:
     """One row a fault, and one for what all of them together left in logs (of every level) and on standard error.
 
     name; seconds, timeout and hang (it ended late); outcome, raw (an error that is not the documented one) and word (of

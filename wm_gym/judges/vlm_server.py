@@ -34,7 +34,7 @@ except ImportError as missing:
 URL_VARIABLES, KEY_VARIABLES = ("WM_GYM_VLM_URL", "OPENAI_BASE_URL"), ("WM_GYM_VLM_KEY", "OPENAI_API_KEY")
 AT_ONCE = 8  # requests
 BACKOFF, LONGEST_PAUSE = 1.0, 60.0  # seconds: 1, 2, 4, ... between attempts, or what the server asks for
-LARGEST_ANSWER, LARGEST_REFUSAL = 4 << 20, 1 << 16  # bytes
+LARGEST_ANSWER, LARGEST_REFUSAL = 1 << 20, 1 << 16  # bytes; an answer has five tokens
 WORTH_ANOTHER_TRY = {408, 409, 425, 429}
 ROUNDING = 1e-2  # by which a log-probability may be above 0
 THREAD = "judge-server"
