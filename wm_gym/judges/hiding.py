@@ -8,8 +8,8 @@ import re
 from collections.abc import Iterable, Iterator
 from urllib.parse import unquote_to_bytes
 
-RUN = 8  # characters of a secret that count as a part of it
-LOOKED_AT, SHOWN = 1 << 13, 300  # characters
+RUN, SCATTERED = 4, 8  # characters of a secret that count as a part of it, in a row and with others between them
+LOOKED_AT, SHOWN = 1 << 12, 300  # characters; no number in the first is too long for Python to read (4,300 digits)
 WITHHELD = "[withheld: it holds the key in another writing]"
 ESCAPES = re.compile(r"\\u\{?([0-9a-f]{4})\}?|(?:\\x|=)([0-9a-f]{2})", re.I)
 
@@ -17,28 +17,28 @@ ESCAPES = re.compile(r"\\u\{?([0-9a-f]{4})\}?|(?:\\x|=)([0-9a-f]{2})", re.I)
 def shown(text: str, secrets: Iterable[str]) -> str:
     """Text on one line of at most 300 characters, what does not print escaped, every part of a secret as "[key]".
 
-    A part is any run of 8 characters, in either case. Where one is left in another writing (with JSON's, HTML's or a
-    URL's escapes, in base64 or hex, backwards, with something between its letters) nothing of the text is shown.
+    A part is any run of 4 characters, in either case. Where one is left in another writing (with JSON's, HTML's or a
+    URL's escapes, in base64 or hex), or 8 backwards or with something between them, nothing of the text is shown.
     """
-    if len(text) > LOOKED_AT:
-        text = re.sub(r"\s\S*\Z", "", text[:LOOKED_AT])  # half a word may be less than a run
+    text = " ".join(text.split())
+    whole, text = len(text) <= LOOKED_AT, text[:LOOKED_AT]
     secrets = [secret for secret in secrets if secret]
     for secret in secrets:
         text = _masked(text, secret)
     if any(_holds(reading, secret) for reading in _readings(text) for secret in secrets):
         return WITHHELD
-    line = " ".join(text.split())[:SHOWN]
+    line = text[:SHOWN] if whole else text[:-SHOWN][:SHOWN]  # what was cut in two cannot be told to be a part
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in line)[:SHOWN]
 
 
-def _runs(secret: str) -> set[str]:
-    length = min(RUN, len(secret))
+def _runs(secret: str, length: int) -> set[str]:
     return {secret[i:i + length] for i in range(len(secret) - length + 1)}
 
 
 def _masked(text: str, secret: str) -> str:
     """Every run of the secret is found, and what they cover together becomes one mark."""
-    found = re.compile(f"(?=({'|'.join(map(re.escape, _runs(secret)))}))", re.I)
+    runs = _runs(secret, min(RUN, len(secret)))
+    found = re.compile(f"(?=({'|'.join(map(re.escape, runs))}))", re.I)
     parts, end = [], 0
     for start, stop in [match.span(1) for match in found.finditer(text)]:
         if start > end or not parts:
@@ -48,9 +48,12 @@ def _masked(text: str, secret: str) -> str:
 
 
 def _holds(text: str, secret: str) -> bool:
-    """Are there 8 letters and digits of the secret in a row, whatever stands between, forwards or backwards?"""
-    text, secret = (re.sub(r"[\W_]+", "", x).lower() for x in (text, secret))
-    return len(secret) >= RUN and any(run in text or run[::-1] in text for run in _runs(secret))
+    """Is there a run of the secret, or 8 of its letters and digits whatever stands between, forwards or backwards?"""
+    text, secret = text.lower(), secret.lower()
+    if any(run in text for run in _runs(secret, RUN)):
+        return True
+    text, secret = (re.sub(r"[\W_]+", "", x) for x in (text, secret))
+    return any(run in text or run[::-1] in text for run in _runs(secret, SCATTERED))
 
 
 def _readings(text: str) -> Iterator[str]:
@@ -70,14 +73,14 @@ def _unescaped(text: str) -> str:
 
 
 def _from_base64(text: str) -> Iterator[str]:
-    for run in re.findall(r"[\w+/]{11,}", re.sub(r"\\[nr]|\s", "", text).replace("-", "+"), re.ASCII):
+    for run in re.findall(r"[\w+/]{6,}", re.sub(r"\\[nr]|\s", "", text).replace("-", "+"), re.ASCII):
         for begin in range(4):  # where a group of four begins is not known
             code = run[begin:].replace("_", "/")
             yield base64.b64decode(code + "A" * (-len(code) % 4)).decode("latin-1")
 
 
 def _from_hex(text: str) -> Iterator[str]:
-    for run in re.findall(r"[0-9a-f]{16,}", re.sub(r"0x|\\x|[\s:,-]", "", text.lower())):
+    for run in re.findall(r"[0-9a-f]{8,}", re.sub(r"0x|\\x|[\s:,-]", "", text.lower())):
         for begin in range(2):
             code = run[begin:]
             yield bytes.fromhex(code[:len(code) // 2 * 2]).decode("latin-1")

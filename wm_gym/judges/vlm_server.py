@@ -6,6 +6,7 @@ import asyncio
 import base64
 import io
 import json
+import logging
 import math
 import os
 import re
@@ -33,10 +34,20 @@ except ImportError as missing:
 URL_VARIABLES, KEY_VARIABLES = ("WM_GYM_VLM_URL", "OPENAI_BASE_URL"), ("WM_GYM_VLM_KEY", "OPENAI_API_KEY")
 AT_ONCE = 8  # requests
 BACKOFF, LONGEST_PAUSE = 1.0, 60.0  # seconds: 1, 2, 4, ... between attempts, or what the server asks for
-LARGEST_ANSWER, LARGEST_REFUSAL = 4 << 20, 1 << 16  # bytes
+LARGEST_ANSWER, LARGEST_REFUSAL = 1 << 20, 1 << 16  # bytes; an answer has five tokens
 WORTH_ANOTHER_TRY = {408, 409, 425, 429}
 ROUNDING = 1e-2  # by which a log-probability may be above 0
+THREAD = "judge-server"
 _SPENDING = threading.Lock()  # of the module, for a chat is copied and pickled with its environment
+
+
+def _unlogged(record: logging.LogRecord) -> bool:
+    """Not of a judge: at DEBUG httpcore2 logs the headers and broken lines of a server, which may hold the key."""
+    return not threading.current_thread().name.startswith(THREAD)
+
+
+for _part in ("connection", "proxy", "socks", "http11", "http2"):
+    logging.getLogger(f"httpcore2.{_part}").addFilter(_unlogged)
 
 
 class ServerChat:
@@ -107,7 +118,7 @@ class ServerChat:
                     raise JudgeError(f"the judge at {self.shown} refuses ({why}); check the model {self.model!r}, "
                                      f"{URL_VARIABLES[0]} and {KEY_VARIABLES[0]}") from None
                 pause = refusal.pause or pause
-            except (httpx2.HTTPError, httpx2.StreamError, OSError, ValueError) as error:  # unreachable, cut off, garbled
+            except (httpx2.HTTPError, httpx2.StreamError, OSError, ValueError) as error:  # unreachable, cut off, odd
                 why = self._hidden(str(error) or type(error).__name__)
         raise JudgeError(f"the judge at {self.shown} did not answer in {self.retries + 1} attempts; the last time: "
                          f"{why}") from None
@@ -248,7 +259,7 @@ def _run(work: Coroutine[Any, Any, Any]) -> Any:
             loop.run_until_complete(asyncio.sleep(0))  # connections that were given up are closed in the next turn
             loop.close()  # a name that is still looked up is not waited for
 
-    with ThreadPoolExecutor(1, "judge-server") as thread:
+    with ThreadPoolExecutor(1, THREAD) as thread:
         done = thread.submit(until_done)
         try:
             return done.result()
