@@ -5,25 +5,31 @@ from __future__ import annotations
 import json
 import platform
 import subprocess
+import time
 from importlib.metadata import version
 from pathlib import Path
+
+from wm_gym.files import write_json
 
 RESULTS = Path(__file__).parent / "results"
 
 
-def write_results(name: str, numbers: dict) -> Path:
-    """Write `benchmarks/results/<name>.json` and print it."""
+def about() -> dict:
+    """The machine, the versions of what was run, the commit and the day."""
     import torch
 
     commit = subprocess.run(["git", "describe", "--always", "--dirty"], capture_output=True, text=True,
                             cwd=Path(__file__).parent).stdout.strip()
     packages = ("torch", "gymnasium", "stable-baselines3", "openvino", "pybullet", "numpy", "diffusers")
-    record = {"machine": {"processor": _processor(), "threads": torch.get_num_threads(),
-                          "python": platform.python_version()},
-              "versions": {p: _version(p) for p in packages}, "commit": commit, **numbers}
-    RESULTS.mkdir(exist_ok=True)
+    return {"machine": {"processor": _processor(), "threads": torch.get_num_threads(),
+                        "python": platform.python_version()},
+            "versions": {p: _version(p) for p in packages}, "commit": commit, "date": time.strftime("%Y-%m-%d")}
+
+
+def write_results(name: str, numbers: dict) -> Path:
+    """Write `benchmarks/results/<name>.json` and print it."""
     path = RESULTS / f"{name}.json"
-    path.write_text(json.dumps(record, indent=1) + "\n")
+    write_json(path, {**about(), **numbers}, indent=1)
     print(json.dumps(numbers, indent=1), f"\nwritten: {path}")
     return path
 
