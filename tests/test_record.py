@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -160,6 +161,14 @@ def test_more_episodes_extend_a_recording(whole, tmp_path):
     assert len(LeRobotReader(tmp_path / "set")) == 5
     record(BALL, 12, out=tmp_path / "set", seed=3, workers=0, shard_frames=40, progress=False)
     assert_same_values(tmp_path / "set", whole)
+
+
+def test_what_a_kill_at_the_end_left_is_removed(whole, tmp_path):
+    out = shutil.copytree(whole, tmp_path / "set")
+    (out / ".writing").mkdir()
+    (out / ".writing/data.parquet").write_bytes(b"half")
+    record(BALL, 12, out=out, seed=3, workers=0, progress=False)
+    assert file_bytes(out) == file_bytes(whole)
 
 
 def test_any_environment_with_a_picture(tmp_path):

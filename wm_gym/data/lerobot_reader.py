@@ -114,7 +114,7 @@ class LeRobotReader(Reader):
         return np.stack([self._check_frame(camera, found[number], path) for number in range(first, first + length)])
 
     def files(self, camera):
-        videos = [] if self._in_rows(camera) else self.video_files(camera)
+        videos = [] if camera is None or self._in_rows(camera) else self.video_files(camera)
         return [self.root / INFO_PATH, *self._meta_files(), *self.data_files(), *videos]
 
     def _in_rows(self, camera):

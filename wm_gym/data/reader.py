@@ -44,7 +44,7 @@ class Reader:
         raise NotImplementedError
 
     def files(self, camera):
-        """List every file that the rows and one camera's frames are read from."""
+        """List every file that the rows and one camera's frames, None for no camera, are read from."""
         raise NotImplementedError
 
     def camera(self, name=None):
@@ -63,10 +63,10 @@ class Reader:
         """Give the stored (height, width) of a camera's frames."""
         return picture_size(self.features[camera])
 
-    def content_hash(self, camera):
-        """Hash what the rows and one camera's frames are read from: the same content gives the same hash anywhere."""
+    def content_hash(self, *cameras):
+        """Hash what the rows and the cameras' frames are read from: the same content gives the same hash anywhere."""
         digest = hashlib.blake2b(digest_size=16)
-        for path in self.files(camera):
+        for path in dict.fromkeys(path for camera in cameras or [None] for path in self.files(camera)):
             digest.update(str(path.relative_to(self.root)).encode())
             with open(path, "rb") as file:
                 while block := file.read(1 << 22):
