@@ -158,7 +158,7 @@ class LeRobotReader(Reader):
                     if row is not None:
                         yield int(row), self._check_frame(camera, frame, path)
             except DatasetError as error:
-                raise Damaged(self, {int(e): self._short(error) for e in self._episode_of(list(rows.values()))}) from None
+                raise Damaged(self, {int(self._episode_of(next(iter(rows.values())))): self._short(error)}) from None
             if rows:
                 self._missing_frame(path, next(iter(rows)), rows)
 

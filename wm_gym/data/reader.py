@@ -44,7 +44,8 @@ class Reader:
         raise NotImplementedError
 
     def iter_frames(self, camera):
-        """Yield (row, frame uint8 [H, W, 3]) for every row of the dataset; a missing one is an error."""
+        """Yield (row, frame uint8 [H, W, 3]) for every row of the dataset, of the sound episodes where others are left out.
+        """
         if not self.skip_damaged:
             yield from self._stream(camera)
             return
@@ -166,8 +167,8 @@ class Reader:
         """A fault's words without the folder and what to do about the whole dataset."""
         if isinstance(why, Damaged):
             return next(iter(why.episodes.values()))
-        return str(why).replace(f"{self.root}/", "").removeprefix(f"{self.root}: ").removesuffix(f"; {AGAIN}").removesuffix(
-            f": {AGAIN}")
+        words = str(why).replace(f"{self.root}/", "").removeprefix(f"{self.root}: ")
+        return words.removesuffix(f"; {AGAIN}").removesuffix(f": {AGAIN}")
 
     def _check_finite(self, key, values):
         if values.dtype.kind != "f" or np.isfinite(values).all():

@@ -8,7 +8,7 @@ from wm_gym.data.lerobot_schema import CAMERA_PREFIX
 from wm_gym.data.reader import Damaged, told
 from wm_gym.data.resize import resize_area
 from wm_gym.data.summary import summarize
-from wm_gym.page import axes, data_uri, page, picture, text, tile
+from wm_gym.page import axes, data_uri, legend, page, picture, text, tile
 
 COLUMNS, ROWS, WIDTH = 8, 8, 116  # of the contact sheet: episodes, and the width of a picture
 STYLE = """video { width: 100%; max-height: 420px; background: #000; border-radius: 6px; }
@@ -18,7 +18,7 @@ STYLE = """video { width: 100%; max-height: 420px; background: #000; border-radi
 def view_page(reader, camera=None, episodes=4):
     """Show a dataset (reader.Reader) as HTML: `episodes` of it, spread evenly, as videos with their actions beneath."""
     camera = reader.camera(camera)
-    columns = reader.columns([key for key in ("action", "observation.state") if key in reader.features])
+    columns = {key: value for key, value in reader.columns().items() if key in ("action", "observation.state")}
     sheet, shown = contact_sheet(reader, camera), []
     for e, frames in spread(reader, camera, episodes):
         part = slice(int(reader.offset[e]), int(reader.offset[e + 1]))
@@ -102,11 +102,11 @@ def _lines(reader, key, values):
     names = names if isinstance(names, list) and len(names) == values.shape[1] else range(values.shape[1])
     figure, (axis,) = axes(1, (7.2, 2.3))
     seconds = np.arange(len(values)) / reader.fps
-    for i, name in enumerate(list(names)[:10]):
-        axis.plot(seconds, values[:, i], linewidth=1.4, label=str(name))
+    names = list(names)[:10]
+    lines = [axis.plot(seconds, values[:, i], linewidth=1.4)[0] for i in range(len(names))]
     axis.set_title(key, loc="left")
     axis.set_xlabel("seconds", fontsize=9)
-    axis.legend(fontsize=7.5, frameon=False, loc="center left", bbox_to_anchor=(1, 0.5))
+    legend(axis, lines, names, fontsize=7.5, frameon=False, loc="center left", bbox_to_anchor=(1, 0.5))
     return picture(figure, f"{key} over time", dpi=110)
 
 
