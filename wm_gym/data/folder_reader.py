@@ -46,7 +46,7 @@ class FolderReader(Reader):
         features = {CAMERA_PREFIX + camera: {
             "dtype": "video", "names": ["height", "width", "channels"], "shape": [*self._alike(
                 {name: found[name, camera] and found[name, camera][1] for name in self._names},
-                f"frames of camera {camera}", "scale them first, e.g. with ffmpeg -vf scale"), 3]} for camera in cameras}
+                f"frames of camera {camera}", "scale them, e.g. with ffmpeg -vf scale"), 3]} for camera in cameras}
         first = next((one for one in found.values() if one), None)
         lengths = [found[name, "main"][0] if found[name, "main"] else 0 for name in self._names]
         self._numbers, tasks = [], []
@@ -148,8 +148,8 @@ class FolderReader(Reader):
         if "action" not in raw and unknown:
             raise DatasetError(f"{path} holds {', '.join(unknown)[:200]} and no action; expected "
                                f"{'columns that begin with' if path.suffix == '.csv' else 'arrays called'} action and, "
-                               f"where there are any, state, reward, success: rename them, or leave those out for video "
-                               f"without actions")
+                               f"where there are any, state, reward, success: rename them, or leave those out for "
+                               f"video without actions")
         columns = {}
         for short, key in KEYS.items():
             if short not in raw:
@@ -168,7 +168,7 @@ class FolderReader(Reader):
 
 
 def _read_npz(path):
-    """Read an npz file without pickles -> arrays, the names of others, its task; what it unpacks to is checked first."""
+    """Read an npz file without pickles -> arrays, names of others, its task; what it unpacks to is checked first."""
     try:
         with zipfile.ZipFile(path) as archive:
             check_memory(f"unpacking {path}", sum(entry.file_size for entry in archive.infolist()))
@@ -186,7 +186,7 @@ def _read_npz(path):
 
 
 def _read_csv(path):
-    """Read a csv file -> {"action": [T, A], ...} from the columns whose names begin so, in its order, and others' names."""
+    """Read a csv file -> {"action": [T, A], ...} from the columns whose names begin so, in its order; others' names."""
     try:
         with open(path, newline="", encoding="utf-8") as file:
             head, *lines = list(csv.reader(file))

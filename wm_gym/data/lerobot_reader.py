@@ -3,6 +3,7 @@
 Reads what lerobot wrote and what we wrote: several chunks, files, cameras; H.264, AV1 or pictures in parquet.
 """
 
+import contextlib
 import functools
 import io
 import json
@@ -99,7 +100,9 @@ class LeRobotReader(Reader):
         columns, number, frame, broken = zip(*(table for table in tables if table is not None))
         whole = {key: np.concatenate([table[key] for table in columns]) for key in keys}
         number, frame, broken = map(np.concatenate, (number, frame, broken))
-        order = np.lexsort((np.arange(len(number)), frame, number))
+        order, later = np.arange(len(number)), np.diff(number)
+        if not np.all((later > 0) | (later == 0) & (np.diff(frame) >= 0)):
+            order = np.lexsort((order, frame, number))
         order = order[np.isin(number[order], self.numbers)]  # rows beyond info.json's totals do not count
         place = np.searchsorted(self.numbers, number[order])
         found = np.bincount(place, minlength=self.num_episodes)
@@ -126,10 +129,12 @@ class LeRobotReader(Reader):
 
         Where it has no frame_index a number below 0 takes its place: by `index`, or else all the same.
         """
+        table = {}
         try:
-            table = read_parquet(path, list({*keys, "episode_index", "frame_index", "index"}))
-            table = {key: _array(table.column(key), self.features.get(key) or INDEX_FEATURES[key], path, key)
-                     for key in table.column_names}
+            stored = read_parquet(path, list({*keys, "episode_index", "frame_index", "index"}))
+            for key in stored.column_names:
+                with contextlib.suppress(*([] if key in {*keys, "episode_index"} else [DatasetError])):
+                    table[key] = _array(stored.column(key), self.features.get(key) or INDEX_FEATURES[key], path, key)
         except DatasetError as error:
             for e in episodes:
                 self._fault(e, error)
@@ -139,8 +144,10 @@ class LeRobotReader(Reader):
         number, lost = table["episode_index"]
         if number.dtype.kind not in "iu" or len(number) and number.min() < 0:
             raise DatasetError(f"{self.root}: episode_index is not a count in data/; {AGAIN}")
-        order = next((key for key in ("frame_index", "index") if key in table and table[key][0].dtype.kind in "iu"), None)
-        frame = table[order][0].reshape(len(number), -1)[:, 0].astype(np.int64) if order else np.zeros(len(number), int)
+        counts = [key for key in ("frame_index", "index") if key in table and table[key][0].dtype.kind in "iu"]
+        order, frame = (counts or [None])[0], np.zeros(len(number), np.int64)
+        if order:
+            frame = table[order][0].reshape(len(number), -1)[:, 0].astype(np.int64)
         broken = np.logical_or.reduce([table[key][1] for key in {*keys, order} if key])
         return ({key: table[key][0] for key in keys}, np.where(lost, -1, number.reshape(len(number), -1)[:, 0]),
                 frame if order == "frame_index" else np.minimum(frame, 2**62) - 2**62 - 1, broken | lost)
@@ -199,9 +206,13 @@ class LeRobotReader(Reader):
                 if e is None or episode not in (None, e):
                     continue
                 data = stored.get("bytes") if isinstance(stored, dict) else stored
-                if not isinstance(data, bytes) or t is None or not 0 <= t < self.length[e]:
-                    raise DatasetError(f"{path}: episode {e}, frame {t} has no picture of {camera}; {AGAIN}")
-                yield int(self.offset[e]) + t, decode_picture(data, self.frame_size(camera), path)
+                try:
+                    if not isinstance(data, bytes) or t is None or not 0 <= t < self.length[e]:
+                        raise DatasetError(f"frame {t} has no picture of {camera}")
+                    picture = decode_picture(data, self.frame_size(camera), path)
+                except DatasetError as error:
+                    raise Damaged(self, {e: self._short(error)}) from None
+                yield int(self.offset[e]) + t, picture
 
     def _read_rows(self, root):
         return read_episodes(root, self.info)
@@ -428,7 +439,7 @@ def _spread(values, rows, length):
 
 
 def _array(column, spec, path, key):
-    """Turn a parquet column (plain values or lists) into an array [N, *shape], and which rows lack numbers, bool [N]."""
+    """Turn a parquet column (plain values or lists) into an array [N, *shape]; which rows lack numbers, bool [N]."""
     import pyarrow as pa
 
     rows, size = len(column), math.prod(spec["shape"])

@@ -41,7 +41,7 @@ def lock(root):
 
 
 def sweep(root):
-    """Remove what a writer leaves, once it is at its end: `.writing` last, for without info.json it says whose it is."""
+    """Remove what a writer leaves at its end, `.writing` last: without info.json it says whose the rest is."""
     if not (root / INFO_PATH).exists():
         for name in PARTS:
             shutil.rmtree(root / name, ignore_errors=True)

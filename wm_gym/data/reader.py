@@ -7,7 +7,7 @@ import numpy as np
 
 from wm_gym.data.lerobot_schema import AGAIN, CAMERA_PREFIX, DatasetError
 
-SKIP = "leave damaged episodes out with --skip-damaged (skip_damaged=True in Python)"
+SKIP = "leave damaged episodes out with --skip-damaged (of train and data convert; skip_damaged=True in Python)"
 
 
 class Reader:
@@ -18,8 +18,8 @@ class Reader:
     .length int64 [E]; .offset int64 [E+1], so that rows of episode e are offset[e]:offset[e+1]; .tasks, a text an
     episode; .notes, what wm-gym's own recorder wrote down ({} elsewhere). Row t holds observation t and action t.
     Whatever is wrong with the files raises DatasetError. With skip_damaged what is wrong with single episodes is put
-    into .damaged instead, {episode: why}, as far as it is seen: at opening, by `columns` and by `iter_frames`. They keep
-    their numbers and rows; what those rows hold means nothing, and no frame of them is given.
+    into .damaged instead, {episode: why}, as far as it is seen: at opening, by `columns` and by `iter_frames`. They
+    keep their numbers and rows; what those rows hold means nothing, and no frame of them is given.
     """
 
     format = ""
@@ -44,8 +44,7 @@ class Reader:
         raise NotImplementedError
 
     def iter_frames(self, camera):
-        """Yield (row, frame uint8 [H, W, 3]) for every row of the dataset, of the sound episodes where others are left out.
-        """
+        """Yield (row, frame uint8 [H, W, 3]) for every row of the episodes; a missing one is an error, or left out."""
         if not self.skip_damaged:
             yield from self._stream(camera)
             return
@@ -104,6 +103,8 @@ class Reader:
         digest = hashlib.blake2b(digest_size=16)
         for path in dict.fromkeys(path for camera in cameras or [None] for path in self.files(camera)):
             digest.update(str(path.relative_to(self.root)).encode())
+            if self.skip_damaged and not path.is_file():
+                continue  # its episodes are damaged
             with open(path, "rb") as file:
                 while block := file.read(1 << 22):
                     digest.update(block)
@@ -175,8 +176,8 @@ class Reader:
             return
         rows = np.flatnonzero(~np.isfinite(values.reshape(len(values), -1)).all(1))
         for e, row in zip(*np.unique(self._episode_of(rows), return_index=True)):
-            row = rows[row]
-            self._fault(e, f"{key!r} is {values[row].tolist()} in frame {row - self.offset[e]}, expected finite numbers")
+            at = rows[row] - self.offset[e]
+            self._fault(e, f"{key!r} is {values[rows[row]].tolist()} in frame {at}, expected finite numbers")
         self._settle()
 
     def _episode_of(self, row):

@@ -15,9 +15,9 @@ from wm_gym.files import write_json
 class Selection:
     """A filter list: nothing of the dataset is deleted or changed by it.
 
-    dataset: the content hash that it was made for. Episodes are numbered as in the dataset. drop: {episode: why}. cut: {episode: [first rows after a cut]},
-    where the episode becomes two. action_lag: the frames by which the video follows its actions beyond the usual next
-    one; training then pairs row t with action t - action_lag.
+    dataset: the content hash that it was made for. Episodes have the dataset's own numbers. drop: {episode: why}. cut:
+    {episode: [first rows after a cut]}, where the episode becomes two. action_lag: the frames by which the video
+    follows its actions beyond the usual next one; training then pairs row t with action t - action_lag.
     """
 
     dataset: str

@@ -37,9 +37,9 @@ def view_page(reader, camera=None, episodes=4):
             f"<section><h2>Contact sheet</h2><p class='note'>A row an episode, from its first frame to its last.</p>"
             f"{sheet}</section>"]
     if reader.damaged:
-        body.append(f"<section><h2>Damaged</h2><p class='note'>Left out here. Of the videos those shown were decoded, of "
-                    f"the others the headers read.</p><pre><code>{text(told(reader, reader.damaged, chr(10)))}</code>"
-                    f"</pre></section>")
+        body.append(f"<section><h2>Damaged</h2><p class='note'>Left out here. Of the videos those shown were decoded, "
+                    f"of the others the headers read.</p><pre><code>{text(told(reader, reader.damaged, chr(10)))}"
+                    f"</code></pre></section>")
     body += [*shown, f"<section><h2>Ranges</h2><div class='wide'>{_table(summary)}</div></section>"]
     return page(reader.root.name, "\n".join(body), STYLE)
 
