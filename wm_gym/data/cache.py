@@ -206,7 +206,7 @@ def _names(reader, key, size):
     if isinstance(names, dict):  # lerobot also writes {"motors": [...]}
         names = [name for group in names.values() for name in (group if isinstance(group, list) else [group])]
     short = key.rpartition(".")[2]
-    return list(names) if names and len(names) == size else [f"{short}_{i}" for i in range(size)]
+    return list(names) if isinstance(names, list) and len(names) == size else [f"{short}_{i}" for i in range(size)]
 
 
 def _frames(reader, camera, size, digest, cache, progress):
