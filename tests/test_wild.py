@@ -215,6 +215,8 @@ def test_gaps_in_the_numbers_are_no_damage(whole, tmp_path):
             [0, 2, 5, 6, 9, 11][i] for i in table["episode_index"].to_pylist()]))
     clips, theirs = open_clips(root, progress=False), open_clips(whole, progress=False)
     assert np.array_equal(clips.frames, theirs.frames) and np.array_equal(clips.action, theirs.action)
+    with pytest.raises(DatasetError, match="not numbered from 0 to 5, so none can be added"):
+        LeRobotWriter(root)
     DAMAGE["a NaN"][0](root)
     with pytest.raises(DatasetError, match="episode 2 .episode_index 5.: 'action' is"):
         open_clips(root, progress=False)
@@ -325,8 +327,7 @@ def test_rlds(tmp_path):
 
 def test_minari(tmp_path, monkeypatch):
     pytest.importorskip("minari")
-    import h5py
-
+    h5py = pytest.importorskip("h5py")
     monkeypatch.setenv("MINARI_DATASETS_PATH", str(tmp_path))
     minari_dataset(tmp_path)
     with h5py.File(tmp_path / "dots-v0/data/main_data.hdf5", "r+") as file:

@@ -406,8 +406,9 @@ def read_episodes(root, info, with_stats=False):
     for number in rows["episode_index"]:
         check_count(Path(root) / "meta/episodes", "episode_index", number)
     order = cover(root, rows["episode_index"], total)
-    if None in order and with_stats:
-        raise DatasetError(f"{root}: meta/episodes lacks episode {order.index(None)} of {total}; {AGAIN}")
+    if with_stats and [i is not None and rows["episode_index"][i] for i in order] != list(range(total)):
+        raise DatasetError(f"{root}: the episodes in meta/episodes are not numbered from 0 to {total - 1}, so none can be "
+                           f"added; convert it into a new folder first, with: wm-gym data convert {root} --to DIR")
     ragged = [key for key, value in rows.items() if len(value) != len(rows["episode_index"])]
     if ragged:
         raise DatasetError(f"{root}: the files in meta/episodes disagree on the column {ragged[0]!r}; {AGAIN}")
