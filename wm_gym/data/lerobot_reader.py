@@ -407,8 +407,8 @@ def read_episodes(root, info, with_stats=False):
         check_count(Path(root) / "meta/episodes", "episode_index", number)
     order = cover(root, rows["episode_index"], total)
     if with_stats and [i is not None and rows["episode_index"][i] for i in order] != list(range(total)):
-        raise DatasetError(f"{root}: the episodes in meta/episodes are not numbered from 0 to {total - 1}, so none can be "
-                           f"added; convert it into a new folder first, with: wm-gym data convert {root} --to DIR")
+        raise DatasetError(f"{root}: the episodes in meta/episodes are not numbered from 0 to {total - 1}, so none can "
+                           f"be added; convert it into a new folder first: wm-gym data convert {root} --to DIR")
     ragged = [key for key, value in rows.items() if len(value) != len(rows["episode_index"])]
     if ragged:
         raise DatasetError(f"{root}: the files in meta/episodes disagree on the column {ragged[0]!r}; {AGAIN}")
