@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -11,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from test_atomic import killed_at
 
 from wm_gym.data import DatasetError, LeRobotReader
 from wm_gym.data.record import CAMERA, record
@@ -160,6 +162,30 @@ def test_more_episodes_extend_a_recording(whole, tmp_path):
     assert len(LeRobotReader(tmp_path / "set")) == 5
     record(BALL, 12, out=tmp_path / "set", seed=3, workers=0, shard_frames=40, progress=False)
     assert_same_values(tmp_path / "set", whole)
+
+
+def test_killed_at_any_moment_it_goes_on_to_the_same_files(whole, tmp_path):
+    def run():
+        record(BALL, 12, out=tmp_path / "set", seed=3, workers=0, shard_frames=40, progress=False)
+
+    seen = set()
+    for step in (25, 60, 95, 130, 165):
+        if killed_at(step, run):
+            seen.add(len(LeRobotReader(tmp_path / "set")) if (tmp_path / "set/meta/info.json").exists() else 0)
+        else:
+            seen.add(12)
+        run()
+        assert file_bytes(tmp_path / "set") == file_bytes(whole), step
+        shutil.rmtree(tmp_path / "set")
+    assert len(seen) >= 3
+
+
+def test_what_a_kill_at_the_end_left_is_removed(whole, tmp_path):
+    out = shutil.copytree(whole, tmp_path / "set")
+    (out / ".writing").mkdir()
+    (out / ".writing/data.parquet").write_bytes(b"half")
+    record(BALL, 12, out=out, seed=3, workers=0, progress=False)
+    assert file_bytes(out) == file_bytes(whole)
 
 
 def test_any_environment_with_a_picture(tmp_path):

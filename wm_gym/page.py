@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import functools
 import html
 import io
 from typing import Any
@@ -59,9 +60,8 @@ def page(title: str, body: str, style: str = "") -> str:
 def axes(columns: int, size: tuple[float, float]):
     """A figure without a window, in the page's style."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
 
-    figure = Figure(figsize=size, layout="constrained")
+    figure = _plain_figure()(figsize=size, layout="constrained")
     FigureCanvasAgg(figure)
     axes = figure.subplots(1, columns, squeeze=False)[0]
     for axis in axes:
@@ -72,6 +72,30 @@ def axes(columns: int, size: tuple[float, float]):
         axis.set_axisbelow(True)
         axis.title.set_size(11)
     return figure, axes
+
+
+@functools.cache
+def _plain_figure():
+    """The class of figures that show every text as it is: a name may hold what matplotlib takes for a formula."""
+    from matplotlib import rc_context
+    from matplotlib.figure import Figure
+    from matplotlib.text import Text
+
+    class PlainFigure(Figure):
+        def draw(self, renderer):
+            for one in self.findobj(Text):
+                one.set_parse_math(False)
+            with rc_context({"text.parse_math": False}):  # those that drawing makes
+                super().draw(renderer)
+
+    return PlainFigure
+
+
+def legend(axis, handles, names, **how) -> None:
+    """A legend that has every name as it is, also those that matplotlib would leave out (_x)."""
+    made = axis.legend(handles, [str(number) for number in range(len(handles))], **how)
+    for shown, name in zip(made.get_texts(), names):
+        shown.set_text("".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in str(name)))
 
 
 def picture(figure, description: str, dpi: int = 170) -> str:

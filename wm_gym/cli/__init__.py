@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+import warnings
 from collections.abc import Sequence
 
 from wm_gym import __version__
@@ -43,7 +44,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; 0 when it worked, 2 for an error that its user can mend, 130 when interrupted."""
     args = build_parser().parse_args(argv)
     try:
-        args.run(args)
+        with warnings.catch_warnings():
+            warnings.showwarning = lambda message, *_: print(f"warning: {message}", file=sys.stderr)
+            args.run(args)
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         return 130

@@ -16,8 +16,15 @@ def add_dataset(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--split", default=None, help="of an RLDS dataset (default: its first)")
 
 
+def add_skip_damaged(parser: argparse.ArgumentParser, always: bool) -> None:
+    parser.add_argument("--skip-damaged", action="store_true", default=always, help=(
+        "go on without episodes that cannot be read, and name them " +
+        ("(always so: this only looks)" if always else "(without it they are an error)")))
+
+
 def add_info(parser: argparse.ArgumentParser) -> None:
     add_dataset(parser)
+    add_skip_damaged(parser, always=True)
     parser.add_argument("--json", action="store_true", help="print JSON")
 
 
@@ -30,13 +37,15 @@ def run_info(args: argparse.Namespace) -> None:
 
 
 def open_dataset(args: argparse.Namespace):
+    """The dataset to look at; damaged episodes are named and left out."""
     from wm_gym.data.formats import open_reader
 
-    return open_reader(args.dataset, args.format, fps=args.fps, split=args.split)
+    return open_reader(args.dataset, args.format, skip_damaged=True, fps=args.fps, split=args.split)
 
 
 def add_convert(parser: argparse.ArgumentParser) -> None:
     add_dataset(parser)
+    add_skip_damaged(parser, always=False)
     parser.add_argument("--to", required=True, metavar="DIR",
                         help="the LeRobotDataset v3.0 folder to write; the same command goes on after a kill")
     parser.add_argument("--camera", action="append", default=None, metavar="KEY",
@@ -46,12 +55,14 @@ def add_convert(parser: argparse.ArgumentParser) -> None:
 def run_convert(args: argparse.Namespace) -> None:
     from wm_gym.data.convert import convert
 
-    out = convert(args.dataset, args.to, args.camera, format=args.format, fps=args.fps, split=args.split)
+    out = convert(args.dataset, args.to, args.camera, skip_damaged=args.skip_damaged, format=args.format,
+                  fps=args.fps, split=args.split)
     print(f"converted: {out}\nnext: wm-gym train {out} --out WORLD")
 
 
 def add_view(parser: argparse.ArgumentParser) -> None:
     add_dataset(parser)
+    add_skip_damaged(parser, always=True)
     parser.add_argument("--out", required=True, metavar="FILE.html", help="one file that needs no network")
     parser.add_argument("--episodes", type=positive_int, default=4, metavar="N",
                         help="shown with video, spread over the dataset (default: 4)")
@@ -59,15 +70,19 @@ def add_view(parser: argparse.ArgumentParser) -> None:
 
 
 def run_view(args: argparse.Namespace) -> None:
+    from wm_gym.data.reader import warn_left_out
     from wm_gym.data.view import view_page
     from wm_gym.files import write_text
 
-    write_text(args.out, view_page(open_dataset(args), args.camera, args.episodes))
+    reader = open_dataset(args)
+    write_text(args.out, view_page(reader, args.camera, args.episodes))
+    warn_left_out(reader, reader.damaged)
     print(f"written: {args.out}")
 
 
 def add_curate(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("dataset", metavar="DATASET", help="any that `wm-gym data info` opens and training takes")
+    add_skip_damaged(parser, always=True)
     parser.add_argument("--out", required=True, metavar="FILE.json",
                         help="the filter list to write, for wm-gym train --filter; FILE.html beside it shows why")
     parser.add_argument("--camera", default=None, metavar="KEY", help="(default: the first)")
@@ -88,12 +103,12 @@ def run_curate(args: argparse.Namespace) -> None:
     out = Path(args.out)
     if out.suffix != ".json":
         raise ValueError(f"--out {args.out} is not a .json file; the filter list is JSON")
-    clips = open_clips(args.dataset, camera=args.camera)
+    clips = open_clips(args.dataset, camera=args.camera, skip_damaged=True)
     made = without(curate(clips, args.max_lag), args.keep)
     write_text(out.with_suffix(".html"), curation_page(clips, made))
     made.selection.save(out)
     print(f"{curation_text(clips, made)}\nwritten: {out} and {out.with_suffix('.html')}\nnext: wm-gym train "
-          f"{args.dataset} --filter {out} --out WORLD")
+          f"{args.dataset} {'--skip-damaged ' if clips.meta.get('damaged') else ''}--filter {out} --out WORLD")
 
 
 COMMANDS = (

@@ -62,6 +62,8 @@ def add_training(parser: argparse.ArgumentParser) -> None:
     """The flags of every training of a world."""
     parser.add_argument("--filter", action="append", default=[], metavar="FILE.json",
                         help="a filter list that `wm-gym data curate` wrote for a dataset given; may be repeated")
+    parser.add_argument("--skip-damaged", action="store_true",
+                        help="leave episodes out that cannot be read, and name them (without it they are an error)")
     parser.add_argument("--set", type=preset_field, action="append", default=[], metavar="FIELD=VALUE",
                         help="change one number of the preset, e.g. dynamics_updates=2000; may be repeated")
     parser.add_argument("--seed", type=int, default=0, help="the one seed of the whole training (default: 0)")
@@ -79,7 +81,7 @@ def run_train(args: argparse.Namespace) -> None:
     out = train(
         args.dataset, args.out, preset=args.preset, overrides=dict(args.set), seed=args.seed, camera=args.camera,
         size=args.size, name=args.name, init=args.init, cpu=args.cpu, overwrite=args.overwrite, filters=args.filter,
-        action_free=args.action_free,
+        action_free=args.action_free, skip_damaged=args.skip_damaged,
     )
     print(f"trained: {out}\nnext: gym.make(\"wm_gym/World-v0\", world=\"{out}\")")
 
@@ -99,7 +101,7 @@ def run_finetune(args: argparse.Namespace) -> None:
     out = train(
         args.dataset, args.out, preset="adapter", overrides=dict(args.set), seed=args.seed, camera=args.camera,
         size=args.size, name=args.name, cpu=args.cpu, overwrite=args.overwrite, filters=args.filter,
-        base=args.base, prompt=args.prompt,
+        base=args.base, prompt=args.prompt, skip_damaged=args.skip_damaged,
     )
     print(f"finetuned: {out}\nnext: gym.make(\"wm_gym/World-v0\", world=\"{out}\")")
 

@@ -13,10 +13,13 @@ import numpy as np
 
 from wm_gym.cache_folder import kept_or_scratch, writable
 from wm_gym.data.formats import open_reader
-from wm_gym.data.lerobot_schema import CAMERA_PREFIX, DatasetError
+from wm_gym.data.lerobot_schema import CAMERA_PREFIX, DatasetError, read_json
+from wm_gym.data.reader import warn_left_out
 from wm_gym.data.resize import resize_area
-from wm_gym.files import atomic_folder, reserve
+from wm_gym.data.selection import SelectedFrames
+from wm_gym.files import atomic_folder, reserve, write_json
 
+DAMAGED = "damaged.json"  # beside frames that were decoded as far as they can be: the episodes that cannot, and why
 
 SAME = ("action_names", "action_bounds", "proprioception_names", "reward_terms", "has_success", "env_id", "camera")
 
@@ -32,7 +35,8 @@ class ClipData:
     meta: fps, action_names, action_low, action_high, action_bounds ("stated" by the dataset, or "data": its smallest
     and largest values), action_unit, proprioception_names, proprioception_unit ("" where nobody said), reward_terms,
     has_reward, has_success, camera, task_description, tasks (text of each episode), latest_row (where the last of
-    several joined recordings begins), env_id, env_kwargs, horizon, dataset_hash, dataset.
+    several joined recordings begins), env_id, env_kwargs, horizon, dataset_hash, dataset; damaged {episode: why} and
+    episodes, each one's number in the dataset, where damaged ones were left out.
     """
 
     frames: np.ndarray
@@ -48,18 +52,24 @@ class ClipData:
     def __len__(self):
         return len(self.episode_offset) - 1
 
+    @property
+    def numbers(self):
+        """The number of each episode in its dataset."""
+        return self.meta.get("episodes") or list(range(len(self)))
+
     def transitions(self, episodes):
         """Rows int64 [n] of some episodes whose action led somewhere: all of each but its last."""
         return np.concatenate([np.arange(self.episode_offset[e], self.episode_offset[e + 1] - 1) for e in episodes])
 
 
-def open_clips(dataset, camera=None, size=None, cache_dir=None, progress=True):
+def open_clips(dataset, camera=None, size=None, cache_dir=None, progress=True, skip_damaged=False):
     """Open the dataset folder `dataset`, of any format that `formats` knows, for training -> ClipData.
 
     camera: short or whole name, default the first. size: (H, W) to resize to by area, default the stored size.
-    Raises DatasetError for whatever is wrong with the dataset.
+    skip_damaged: leave damaged episodes out, with a warning that names them. Raises DatasetError for whatever else is
+    wrong with the dataset.
     """
-    reader = open_reader(dataset)
+    reader = open_reader(dataset, skip_damaged=skip_damaged)
     camera = reader.camera(camera)
     size = tuple(int(side) for side in (size or reader.frame_size(camera)))
     if len(size) != 2 or min(size) < 1:
@@ -67,10 +77,16 @@ def open_clips(dataset, camera=None, size=None, cache_dir=None, progress=True):
     columns = _columns(reader)
     digest = reader.content_hash(camera)
     frames = _frames(reader, camera, size, digest, cache_dir, progress)
-    success, episode_success = _success(reader, columns)
+    rows, offset = reader.sound_rows()
+    if reader.damaged:
+        warn_left_out(reader, reader.damaged)
+        digest = hashlib.blake2b(f"{digest} without {sorted(reader.damaged)}".encode(), digest_size=16).hexdigest()
+        frames = SelectedFrames(frames, rows)
+        columns = {key: value[rows] if isinstance(value, np.ndarray) else value for key, value in columns.items()}
+    success, episode_success = _success(offset, columns)
     return ClipData(
         frames=frames, action=columns["action"], proprioception=columns["proprioception"], reward=columns["reward"],
-        success=success, episode_offset=reader.offset, physics_state=columns["physics_state"],
+        success=success, episode_offset=offset, physics_state=columns["physics_state"],
         episode_success=episode_success, meta=_meta(reader, columns, camera, digest))
 
 
@@ -91,7 +107,8 @@ def join_clips(parts):
     before = np.cumsum([0, *(len(part.frames) for part in parts)])
     offset = np.concatenate([[0], *(part.episode_offset[1:] + n for part, n in zip(parts, before))])
     digest = hashlib.blake2b(" ".join(part.meta["dataset_hash"] for part in parts).encode(), digest_size=16)
-    meta = first.meta | {"action_low": np.min([part.meta["action_low"] for part in parts], 0).tolist(),
+    one = {key: value for key, value in first.meta.items() if key not in ("damaged", "episodes")}  # their numbers clash
+    meta = one | {"action_low": np.min([part.meta["action_low"] for part in parts], 0).tolist(),
                          "action_high": np.max([part.meta["action_high"] for part in parts], 0).tolist(),
                          "latest_row": int(before[-2]), "tasks": sum((part.meta["tasks"] for part in parts), []),
                          "dataset_hash": digest.hexdigest(), "horizon": max(part.meta["horizon"] for part in parts)}
@@ -141,18 +158,18 @@ def _ordered(reader, terms):
     return [t for t in stated if t in terms] + [t for t in terms if t not in stated]
 
 
-def _success(reader, columns):
+def _success(offset, columns):
     """Turn next.success (of transitions) into success of observations [N] and of episodes [E]."""
     flags = columns["next.success"]
-    success = np.zeros(int(reader.offset[-1]), bool)
+    success = np.zeros(int(offset[-1]), bool)
     if flags is None:
-        return success, np.zeros(len(reader), bool)
+        return success, np.zeros(len(offset) - 1, bool)
     flags = flags[:, 0].astype(bool)
     success[1:] = flags[:-1]  # observation t+1 is what transition t led to
-    success[reader.offset[:-1]] = False  # no transition leads to a first observation
-    last = reader.offset[1:] - 1
+    success[offset[:-1]] = False  # no transition leads to a first observation
+    last = offset[1:] - 1
     success[last] |= flags[last]  # some datasets set the last row's flag only
-    return success, np.logical_or.reduceat(success, reader.offset[:-1])
+    return success, np.logical_or.reduceat(success, offset[:-1])
 
 
 def _meta(reader, columns, camera, digest):
@@ -160,8 +177,10 @@ def _meta(reader, columns, camera, digest):
     low, high, stated = ours.get("action_low"), ours.get("action_high"), True
     if low is None or high is None:
         low, high, stated = action.min(0).tolist(), action.max(0).tolist(), False
-    texts = [task for task in reader.tasks if task]
-    return {
+    tasks = [reader.tasks[e] for e in reader.sound]
+    texts = [task for task in tasks if task]
+    left_out = {"damaged": dict(reader.damaged), "episodes": reader.sound} if reader.damaged else {}
+    return left_out | {
         "fps": reader.fps, "action_names": _names(reader, "action", action.shape[1]),
         "action_low": list(low), "action_high": list(high), "action_bounds": "stated" if stated else "data",
         "proprioception_names": _names(reader, "observation.state", columns["proprioception"].shape[1]),
@@ -169,8 +188,8 @@ def _meta(reader, columns, camera, digest):
         "reward_terms": columns["reward_terms"] or ["reward"], "has_reward": bool(columns["reward_terms"]),
         "has_success": columns["next.success"] is not None, "camera": camera.removeprefix(CAMERA_PREFIX),
         "task_description": ours.get("task_description") or (max(texts, key=texts.count) if texts else ""),
-        "tasks": reader.tasks, "env_id": ours.get("env_id"), "env_kwargs": ours.get("env_kwargs", {}),
-        "horizon": int(ours.get("horizon") or max(reader.length) - 1), "dataset_hash": digest,
+        "tasks": tasks, "env_id": ours.get("env_id"), "env_kwargs": ours.get("env_kwargs", {}),
+        "horizon": int(ours.get("horizon") or max(reader.length[reader.sound]) - 1), "dataset_hash": digest,
         "dataset": str(reader.root),
     }
 
@@ -181,12 +200,13 @@ def _names(reader, key, size):
     if isinstance(names, dict):  # lerobot also writes {"motors": [...]}
         names = [name for group in names.values() for name in (group if isinstance(group, list) else [group])]
     short = key.rpartition(".")[2]
-    return list(names) if names and len(names) == size else [f"{short}_{i}" for i in range(size)]
+    return list(names) if isinstance(names, list) and len(names) == size else [f"{short}_{i}" for i in range(size)]
 
 
 def _frames(reader, camera, size, digest, cache_dir, progress):
     """Memory-map the frames [N, h, w, 3] from the cache, decoding them into it where they are not there yet."""
-    key = hashlib.blake2b(f"{digest} {camera} {size}".encode(), digest_size=12).hexdigest()
+    key = f"{digest} {camera} {size}" + " but the damaged" * reader.skip_damaged
+    key = hashlib.blake2b(key.encode(), digest_size=12).hexdigest()
     shape = (int(reader.offset[-1]), *size, 3)
 
     def place(cache):
@@ -198,6 +218,8 @@ def _frames(reader, camera, size, digest, cache_dir, progress):
     path = place(cache_dir) if cache_dir else kept_or_scratch(place)
     if not path.is_file():
         _decode(reader, camera, shape, path, progress)
+    if reader.skip_damaged:
+        reader.know(read_json(path.with_name(DAMAGED)))
     try:
         frames = np.load(path, mmap_mode="r")
     except ValueError as error:
@@ -224,3 +246,5 @@ def _decode(reader, camera, shape, path, progress):
         for row, frame in rows:
             frames[row] = frame if frame.shape == shape[1:] else resize_area(frame[None], shape[1:3])[0]
         frames.flush()
+        if reader.skip_damaged:
+            write_json(beside / DAMAGED, reader.damaged)

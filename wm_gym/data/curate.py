@@ -75,7 +75,9 @@ def curate(clips, max_lag=3, progress=True):
         if one.name != "cut":
             for e in one.found:
                 drop.setdefault(e, []).append(one.name)
-    selection = Selection(clips.meta["dataset_hash"], drop, cuts, lag["lag"])
+    of = clips.numbers
+    selection = Selection(clips.meta["dataset_hash"], {of[e]: why for e, why in drop.items()},
+                          {of[e]: rows for e, rows in cuts.items()}, lag["lag"])
     names = clips.meta["action_names"]
     counts = wraps(clips.action, clips.episode_offset) * (np.abs(clips.action).max(0) <= np.pi + 1e-3)
     return Curation(findings, cuts, lag, {name: int(n) for name, n in zip(names, counts) if n},
@@ -167,7 +169,7 @@ def duplicates(looks):
         for other, (pictures, actions) in seen:
             if np.abs(picked - pictures).mean() < 1.0 and np.abs(picked - pictures).max() < 8 and \
                     np.allclose(action, actions, atol=1e-3):
-                found[e] = (float(other), 0)
+                found[e] = (float(looks.clips.numbers[other]), 0)
                 break
         else:
             seen.append((e, (picked, action)))

@@ -12,8 +12,10 @@ SHOWN, WIDTH = 6, 140  # episodes shown a filter; width of a picture
 def curation_text(clips, made):
     """Say in a few lines what each filter found."""
     lines = [f"{len(clips)} episodes looked at, {len(made.selection.drop)} left out, {len(made.selection.cut)} split"]
+    lines += [f"  damaged, and not looked at: episode {e}: {why}" for e, why in clips.meta.get("damaged", {}).items()]
     for one in made.findings:
-        some = ", ".join(str(e) for e in sorted(one.found)[:10]) + (", ..." if len(one.found) > 10 else "")
+        some = ", ".join(str(clips.numbers[e]) for e in sorted(one.found)[:10])
+        some += ", ..." if len(one.found) > 10 else ""
         lines.append(f"  {one.name:<10} {len(one.found):>5}  {one.what}" + (f": episodes {some}" if some else ""))
     lines.append("  " + lag_text(made.lag))
     for name, count in made.angles.items():
@@ -72,6 +74,7 @@ def _strip(clips, e, score, at):
     row = np.concatenate([np.asarray(Image.fromarray(frame).resize(size)) for frame in frames], 1)
     data = io.BytesIO()
     Image.fromarray(row).save(data, "PNG")
-    return (f"<p class='note'>episode {e}, frames {first - start} to {first - start + len(frames) - 1} (score "
-            f"{score:.3g})</p><img class='film' alt='frames of episode {e}' "
+    number, first = clips.numbers[e], first - start
+    return (f"<p class='note'>episode {number}, frames {first} to {first + len(frames) - 1} (score "
+            f"{score:.3g})</p><img class='film' alt='frames of episode {number}' "
             f"src='{data_uri(data.getvalue(), 'image/png')}'>")

@@ -15,7 +15,7 @@ import numpy as np
 
 from wm_gym.data.lerobot_schema import CAMERA_PREFIX, DatasetError, check_features
 from wm_gym.data.memory import check_memory
-from wm_gym.data.reader import Reader
+from wm_gym.data.reader import Damaged, Reader
 from wm_gym.data.video import decode, probe_rate
 
 KEYS = {"action": "action", "state": "observation.state", "reward": "next.reward", "success": "next.success"}
@@ -30,71 +30,95 @@ class FolderReader(Reader):
 
     format = "folder"
 
-    def __init__(self, root, fps=None):
+    def __init__(self, root, fps=None, skip_damaged=False):
         root = Path(root)
+        super().__init__(root, skip_damaged)
         videos = {path.name.removesuffix(".mp4"): path for path in sorted(root.glob("*.mp4"))}
         stems = {stem for stem in videos if stem.rpartition(".")[0] not in videos}
         if not stems:
             raise DatasetError(f"{root} holds no NAME.mp4; expected videos with NAME.npz or NAME.csv beside them")
         self._names = sorted(stems)
-        cameras = sorted({stem.rpartition(".")[2] for stem in videos if stem not in stems})
-        self._videos = {(name, camera): videos.get(f"{name}.{camera}" if camera != "main" else name)
-                        for name in self._names for camera in ("main", *cameras)}
-        missing = [f"{name}.{camera}.mp4" for (name, camera), path in self._videos.items() if path is None]
-        if missing:
-            raise DatasetError(f"{root}: missing {missing[0]}; every episode needs the same cameras")
-        found = {key: probe_rate(path) for key, path in self._videos.items()}
-        lengths = [found[name, "main"][0] for name in self._names]
-        self.root = root
-        rate = fps or found[self._names[0], "main"][2]
-        self._numbers, tasks, features = [], [], {}
-        for camera in ("main", *cameras):
-            sizes = {found[name, camera][1] for name in self._names}
-            if len(sizes) > 1:
-                raise DatasetError(f"{root}: the videos of camera {camera} have sizes {sorted(sizes)}; expected one "
-                                   f"size: scale them first, e.g. with ffmpeg -vf scale")
-            features[CAMERA_PREFIX + camera] = {"dtype": "video", "shape": [*sizes.pop(), 3],
-                                                "names": ["height", "width", "channels"]}
-        for name, length in zip(self._names, lengths):
-            numbers, task = self._read(name, length)
+        self.num_episodes = len(self._names)
+        cameras = ["main", *sorted({stem.rpartition(".")[2] for stem in videos if stem not in stems})]
+        self._videos = {(name, camera): root / f"{name if camera == 'main' else f'{name}.{camera}'}.mp4"
+                        for name in self._names for camera in cameras}
+        found = {key: self._probe(key, path) for key, path in self._videos.items()}
+        features = {CAMERA_PREFIX + camera: {
+            "dtype": "video", "names": ["height", "width", "channels"], "shape": [*self._alike(
+                {name: found[name, camera] and found[name, camera][1] for name in self._names},
+                f"frames of camera {camera}", "scale them, e.g. with ffmpeg -vf scale"), 3]} for camera in cameras}
+        first = next((one for one in found.values() if one), None)
+        lengths = [found[name, "main"][0] if found[name, "main"] else 0 for name in self._names]
+        self._numbers, tasks = [], []
+        for e, (name, length) in enumerate(zip(self._names, lengths)):
+            numbers, task = {}, ""
+            if e not in self.damaged:
+                try:
+                    numbers, task = self._read(name, length)
+                except DatasetError as error:
+                    self._fault(e, error)
             self._numbers.append(numbers)
             tasks.append(task)
-        first = self._numbers[0]
-        for name, numbers in zip(self._names, self._numbers):
-            shapes = [{key: value.shape[1] for key, value in one.items()} for one in (first, numbers)]
-            if shapes[0] != shapes[1]:
-                raise DatasetError(f"{root}: {name} has columns {shapes[1]}, {self._names[0]} has {shapes[0]}; "
-                                   f"expected the same in every episode")
-        for key, value in first.items():
-            features[key] = {"dtype": "bool" if key == "next.success" else "float32", "shape": [value.shape[1]],
-                             "names": None}
+        usual = self._alike({name: {key: value.shape[1] for key, value in numbers.items()}
+                             for name, numbers in zip(self._names, self._numbers)},
+                            "columns", "expected the same in every episode")
+        self._settle()
+        for key, width in usual.items():
+            features[key] = {"dtype": "bool" if key == "next.success" else "float32", "shape": [width], "names": None}
         check_features(root, features)
-        self._describe(root, rate, features, lengths, tasks)
+        self._describe(root, fps or first[2], features, lengths, tasks)
+
+    def name(self, episode):
+        return f"{episode} ({self._names[episode]})"
+
+    def _probe(self, key, path):
+        """What a video's header says, None where it cannot be read."""
+        try:
+            if not path.is_file():
+                raise DatasetError(f"missing {path.name}; every episode needs the same cameras")
+            return probe_rate(path)
+        except DatasetError as error:
+            self._fault(self._names.index(key[0]), error)
+            return None
+
+    def _alike(self, values, what, mend):
+        """What most episodes that can be read have, the first of several; those with another are damaged."""
+        values = {name: value for e, (name, value) in enumerate(values.items()) if e not in self.damaged}
+        if not values:
+            self._settle()
+        usual = max(values.values(), key=list(values.values()).count)
+        for name, value in values.items():
+            if value != usual:
+                self._fault(self._names.index(name), f"{name} has {what} {value}, others {usual}: {mend}")
+        return usual
 
     def columns(self, keys=None):
         keys = self._known(keys)
-        whole = {key: np.concatenate([numbers[key] for numbers in self._numbers]) for key in keys
-                 if key in self._numbers[0]}
+        whole = {key: np.concatenate([
+            numbers[key] if e not in self.damaged else np.zeros((length, *self.features[key]["shape"]), np.float32)
+            for e, (numbers, length) in enumerate(zip(self._numbers, self.length))]) for key in keys}
         for key in whole:
             self._check_finite(key, whole[key])
         return {key: value.astype(self.features[key]["dtype"]) for key, value in whole.items()}
 
-    def iter_frames(self, camera):
+    def _stream(self, camera):
         for e in range(self.num_episodes):
             count = 0
-            for count, frame in enumerate(self._decode(camera, e), 1):
-                yield int(self.offset[e]) + count - 1, frame
-            self._check_count(camera, e, count)
+            try:
+                for count, frame in enumerate(self._decode(camera, e), 1):
+                    yield int(self.offset[e]) + count - 1, frame
+                self._check_count(camera, e, count)
+            except DatasetError as error:
+                raise Damaged(self, {e: self._short(error)}) from None
 
-    def frames(self, camera, episode):
-        self._check_episode(episode)
+    def _frames(self, camera, episode):
         frames = list(self._decode(camera, episode))
         self._check_count(camera, episode, len(frames))
         return np.stack(frames)
 
     def files(self, camera):
         beside = (self.root / f"{name}{end}" for name in self._names for end in (".npz", ".csv"))
-        return sorted([*self._videos.values(), *(path for path in beside if path.is_file())])
+        return sorted(path for path in [*self._videos.values(), *beside] if path.is_file())
 
     def _path(self, camera, e):
         return self._videos[self._names[e], camera.removeprefix(CAMERA_PREFIX)]
@@ -116,11 +140,16 @@ class FolderReader(Reader):
         archive, table = self.root / f"{name}.npz", self.root / f"{name}.csv"
         task = ""
         if archive.is_file():
-            raw, task, path = *_read_npz(archive), archive
+            raw, unknown, task, path = *_read_npz(archive), archive
         elif table.is_file():
-            raw, path = _read_csv(table), table
+            raw, unknown, path = *_read_csv(table), table
         else:
             return {}, ""
+        if "action" not in raw and unknown:
+            raise DatasetError(f"{path} holds {', '.join(unknown)[:200]} and no action; expected "
+                               f"{'columns that begin with' if path.suffix == '.csv' else 'arrays called'} action and, "
+                               f"where there are any, state, reward, success: rename them, or leave those out for "
+                               f"video without actions")
         columns = {}
         for short, key in KEYS.items():
             if short not in raw:
@@ -139,12 +168,13 @@ class FolderReader(Reader):
 
 
 def _read_npz(path):
-    """Read an npz file without pickles, and its task; what it unpacks to is checked first."""
+    """Read an npz file without pickles -> arrays, names of others, its task; what it unpacks to is checked first."""
     try:
         with zipfile.ZipFile(path) as archive:
             check_memory(f"unpacking {path}", sum(entry.file_size for entry in archive.infolist()))
         with np.load(path, allow_pickle=False) as archive:
             raw = {key: archive[key] for key in (*KEYS, "task") if key in archive.files}
+            unknown = [key for key in archive.files if key not in raw]
     except DatasetError:
         raise
     except (OSError, ValueError, zipfile.BadZipFile, KeyError, EOFError, MemoryError, NotImplementedError,
@@ -152,17 +182,18 @@ def _read_npz(path):
         raise DatasetError(f"cannot read {path}: {error}; expected arrays as numpy.savez writes them, without "
                            f"objects") from None
     task = raw.pop("task", np.array(""))
-    return raw, str(task) if task.dtype.kind == "U" else ""
+    return raw, unknown, str(task) if task.dtype.kind == "U" else ""
 
 
 def _read_csv(path):
-    """Read a csv file -> {"action": [T, A], ...} from the columns whose names begin so, in the file's order."""
+    """Read a csv file -> {"action": [T, A], ...} from the columns whose names begin so, in its order; others' names."""
     try:
         with open(path, newline="", encoding="utf-8") as file:
             head, *lines = list(csv.reader(file))
         columns = {short: [i for i, name in enumerate(head) if name.strip().startswith(short)] for short in KEYS}
+        unknown = [name for name in head if not name.strip().startswith(tuple(KEYS))]
         return {short: np.array([[float(line[i]) for i in where] for line in lines], np.float32).reshape(
-            len(lines), len(where)) for short, where in columns.items() if where}
+            len(lines), len(where)) for short, where in columns.items() if where}, unknown
     except (OSError, ValueError, IndexError, csv.Error) as error:
         raise DatasetError(f"cannot read {path}: {error}; expected a header line and numbers, a line a "
                            f"frame") from None

@@ -50,11 +50,12 @@ def rlds_folder(path):
     return next((p for p in inside if (p / "features.json").is_file() and (p / "dataset_info.json").is_file()), None)
 
 
-def open_reader(path, format=None, **options):
+def open_reader(path, format=None, skip_damaged=False, **options):
     """Open a dataset for reading (see reader.Reader).
 
-    format: one of FORMATS, default what the folder holds. options: fps (frames a second) where the format does not
-    store it, split for RLDS. Raises DatasetError for bad data, ImportError naming the extra that is not installed.
+    format: one of FORMATS, default what the folder holds. skip_damaged: go on where single episodes are damaged, and
+    say which (`Reader.damaged`). options: fps (frames a second) where the format does not store it, split for RLDS.
+    Raises DatasetError for bad data, ImportError naming the extra that is not installed.
     """
     one = FORMATS.get(format or detect(path))
     if one is None:
@@ -62,7 +63,8 @@ def open_reader(path, format=None, **options):
     module, _, name = one.reader.partition(":")
     options = {key: value for key, value in options.items() if value is not None}
     try:
-        return getattr(importlib.import_module(f"wm_gym.data.{module}"), name)(path, **options)
+        reader = getattr(importlib.import_module(f"wm_gym.data.{module}"), name)
+        return reader(path, skip_damaged=skip_damaged, **options)
     except ImportError as error:
         if one.extra is None or (error.name or "").startswith("wm_gym"):
             raise

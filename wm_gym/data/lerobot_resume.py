@@ -1,5 +1,6 @@
 """How far does a dataset folder that is there already hold, and may this process go on writing to it?"""
 
+import contextlib
 import fcntl
 import os
 import shutil
@@ -9,16 +10,21 @@ import numpy as np
 from wm_gym.data import lerobot_stats as stats
 from wm_gym.data.lerobot_reader import read_episodes, read_tasks
 from wm_gym.data.lerobot_schema import FILES_PER_CHUNK, INFO_PATH, DatasetError
+from wm_gym.files import is_scrap
 
+PARTS = ("data", "videos", "meta")
 WRITING = ".writing"  # the folder of the shard that is not in place yet
 
 
 def lock(root):
-    """Hold the folder for this process alone; raises DatasetError when it is taken or holds other things."""
-    ours = {"data", "videos", "meta", WRITING, "README.md", ".gitattributes"}
+    """Hold the folder for this process alone; raises DatasetError when it is taken or holds other things.
+
+    Without info.json what is named as a dataset's parts is only a killed writer's where `.writing` is there as well.
+    """
     if root.exists():
         if not root.is_dir():
             raise DatasetError(f"{root} is a file; give another folder for the dataset")
+        ours = {"README.md", ".gitattributes"} | ({*PARTS, WRITING} if (root / WRITING).is_dir() else set())
         others = sorted(entry.name for entry in root.iterdir() if entry.name not in ours)
         if others and not (root / INFO_PATH).exists():
             raise DatasetError(f"{root} holds other things ({', '.join(others[:5])}) and no dataset; give an empty or "
@@ -32,6 +38,27 @@ def lock(root):
         raise DatasetError(f"another process is writing to {root}; wait for it, end it, or give another "
                            f"folder") from None
     return descriptor
+
+
+def sweep(root):
+    """Remove what a writer leaves at its end, `.writing` last: without info.json it says whose the rest is."""
+    if not (root / INFO_PATH).exists():
+        for name in PARTS:
+            shutil.rmtree(root / name, ignore_errors=True)
+    for path in (root / "meta").glob(".*"):
+        if is_scrap(path):
+            shutil.rmtree(path, ignore_errors=True)
+    shutil.rmtree(root / WRITING, ignore_errors=True)
+
+
+def tidy(root):
+    """Remove what a killed writer left beside a dataset that is complete, where nobody else has it."""
+    with contextlib.suppress(OSError, DatasetError):
+        descriptor = lock(root)
+        try:
+            sweep(root)
+        finally:
+            os.close(descriptor)
 
 
 def compare(root, info, fps, features):
@@ -49,7 +76,7 @@ def compare(root, info, fps, features):
 def committed(root, info):
     """Read (tasks, statistics of each shard, number of the next shard) up to info's totals; remove files beyond."""
     if not info["total_episodes"]:
-        for name in ("data", "videos", "meta"):
+        for name in PARTS:
             shutil.rmtree(root / name, ignore_errors=True)
         return {}, [], 0
     tasks = {text: number for number, text in sorted(read_tasks(root).items()) if number < info["total_tasks"]}

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from wm_gym.data import lerobot_stats as stats
-from wm_gym.data.lerobot_resume import WRITING, committed, compare, lock
+from wm_gym.data.lerobot_resume import WRITING, committed, compare, lock, sweep
 from wm_gym.data.lerobot_schema import (CODEBASE_VERSION, DATA_PATH, EPISODES_PATH, FILES_PER_CHUNK, INDEX_FEATURES,
                                         INFO_PATH, STATS_PATH, TASKS_PATH, VIDEO_PATH, DatasetError, arrow_schema,
                                         read_info)
@@ -151,9 +151,17 @@ class LeRobotWriter:
         write_json(self.root / STATS_PATH, stats.aggregate(self._shard_stats), indent=4)
         self.info |= {"total_episodes": self.num_episodes, "total_frames": self.num_frames,
                       "total_tasks": len(self._tasks), "splits": {"train": f"0:{self.num_episodes}"}}
-        write_json(self.root / INFO_PATH, self.info, indent=4)
+        self.write_info()
         self._shard += 1
         self._begin_shard()
+
+    def write_info(self):
+        """Write `info.json`, which may hold more than the writer's own keys."""
+        write_json(self.root / INFO_PATH, self.info, indent=4)
+
+    def discard(self):
+        """Forget the episodes that are not in place yet, so that going on gives the files of an unbroken writing."""
+        self._whole = False
 
     def close(self):
         """Put what is left in place and let go of the folder; may be called twice."""
@@ -163,7 +171,7 @@ class LeRobotWriter:
             if self._whole:  # else an error broke off the writing of an episode: this shard is lost, the others stand
                 self.flush()
         finally:
-            shutil.rmtree(self.root / WRITING, ignore_errors=True)
+            sweep(self.root)
             self._unlock()
 
     def _unlock(self):

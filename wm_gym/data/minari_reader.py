@@ -11,7 +11,7 @@ import numpy as np
 
 from wm_gym.data.lerobot_schema import AGAIN, CAMERA_PREFIX, DatasetError, check_features
 from wm_gym.data.memory import check_memory
-from wm_gym.data.reader import Reader
+from wm_gym.data.reader import Damaged, Reader
 
 
 class MinariReader(Reader):
@@ -24,8 +24,9 @@ class MinariReader(Reader):
 
     format = "minari"
 
-    def __init__(self, root, fps=None):
+    def __init__(self, root, fps=None, skip_damaged=False):
         root = Path(root)
+        super().__init__(root, skip_damaged)
         data = root / "data" if (root / "data/metadata.json").is_file() else root
         self._data = self._guard(lambda: minari.MinariDataset(data), data)
         spaces = dict(_flat(self._data.observation_space))
@@ -42,12 +43,13 @@ class MinariReader(Reader):
         check_features(data / "metadata.json", features)
         self.root = root
         lengths, tasks, self._ids = [], [], list(self._data.episode_indices)
-        for episode in self._episodes():
-            lengths.append(len(episode.actions if not isinstance(episode.actions, dict) else
-                               next(iter(episode.actions.values()))) + 1)
+        self.num_episodes = len(self._ids)
+        for _, episode in self._episodes():
+            lengths.append(0 if episode is None else len(next(_leaves_of(episode.actions))) + 1)
             tasks.append("")
         if not lengths:
             raise DatasetError(f"{root} holds no episodes; {AGAIN}")
+        self._settle()
         self._describe(root, fps or self._rate(root), features, lengths, tasks)
 
     def columns(self, keys=None):
@@ -55,35 +57,50 @@ class MinariReader(Reader):
         check_memory(f"reading {', '.join(keys)} of {self.root}",
                      8 * int(self.offset[-1]) * sum(math.prod(self.features[key]["shape"]) for key in keys))
         parts = {key: [] for key in keys}
-        for e, episode in enumerate(self._episodes()):
-            made = {"action": (episode.actions, self._actions, True),
-                    "observation.state": (episode.observations, self._states, False),
-                    "next.reward": (np.asarray(episode.rewards)[:, None], [""], True)}
+        for e, episode in self._episodes():
+            made = None
+            if e not in self.damaged:
+                try:
+                    made = {key: self._numbers(episode, key, e) for key in keys}
+                except DatasetError as error:
+                    self._fault(e, error)
             for key in keys:
-                values, names, hold = made[key]
-                array = np.concatenate([np.asarray(_at(values, n), np.float32).reshape(len(_at(values, n)), -1)
-                                        for n in names], 1)
-                if hold:
-                    array = np.concatenate([array, array[-1:] if key == "action" else np.zeros_like(array[-1:])])
-                if len(array) != self.length[e]:
-                    raise DatasetError(f"{self.root}: {key} of episode {e} has {len(array)} rows, expected "
-                                       f"{self.length[e]}; {AGAIN}")
-                parts[key].append(array)
+                parts[key].append(made[key] if made else np.zeros((self.length[e], *self.features[key]["shape"]), "f4"))
+        self._settle()
         whole = {key: np.concatenate(part) for key, part in parts.items()}
         for key in keys:
             self._check_finite(key, whole[key])
         return whole
 
-    def iter_frames(self, camera):
+    def _numbers(self, episode, key, e):
+        """One column of an episode -> float32 [length, D]."""
+        values, names, hold = {"action": (episode.actions, self._actions, True),
+                               "observation.state": (episode.observations, self._states, False),
+                               "next.reward": (np.asarray(episode.rewards)[:, None], [""], True)}[key]
+        parts = [np.asarray(_at(values, n), np.float32).reshape(len(_at(values, n)), -1) for n in names]
+        if len({len(part) for part in parts}) == 1:
+            array = np.concatenate(parts, 1)
+            if hold and len(array):
+                array = np.concatenate([array, array[-1:] if key == "action" else np.zeros_like(array[-1:])])
+            if array.shape == (self.length[e], *self.features[key]["shape"]):
+                return array
+        raise DatasetError(f"{key} has {', '.join(str(len(part)) for part in parts)} rows of "
+                           f"{sum(part.shape[1] for part in parts)} numbers, expected {self.length[e] - hold} of "
+                           f"{self.features[key]['shape'][0]}; {AGAIN}")
+
+    def _stream(self, camera):
         row = 0
-        for e, episode in enumerate(self._episodes()):
-            for frame in self._of(camera, e, episode):
+        for e, episode in self._episodes():
+            try:
+                frames = self._of(camera, e, episode)
+            except DatasetError as error:
+                raise Damaged(self, {e: self._short(error)}) from None
+            for frame in frames:
                 yield row, frame
                 row += 1
 
-    def frames(self, camera, episode):
-        self._check_episode(episode)
-        return self._of(camera, episode, next(self._episodes([self._ids[episode]])))
+    def _frames(self, camera, episode):
+        return self._of(camera, episode, self._episode(episode))
 
     def files(self, camera):
         return sorted(path for path in self.root.rglob("*") if path.is_file())
@@ -96,15 +113,19 @@ class MinariReader(Reader):
         self._check_frame(camera, frames[0], self.root)
         return frames
 
-    def _episodes(self, ids=None):
-        return self._guard_each(self._data.iterate_episodes(self._ids if ids is None else ids))
+    def _episodes(self):
+        """Yield (number, episode) of every episode, None for one that cannot be read."""
+        for e in range(len(self._ids)):
+            episode = None
+            if e not in self.damaged:
+                try:
+                    episode = self._episode(e)
+                except DatasetError as error:
+                    self._fault(e, error)
+            yield e, episode
 
-    def _guard_each(self, episodes):
-        while True:
-            episode = self._guard(lambda: next(episodes, None), self.root)
-            if episode is None:
-                return
-            yield episode
+    def _episode(self, e):
+        return self._guard(lambda: next(iter(self._data.iterate_episodes([self._ids[e]]))), self.root)
 
     def _guard(self, call, path):
         """Call into minari; whatever it makes of damaged files becomes a DatasetError."""
@@ -149,6 +170,14 @@ def _is_picture(space):
 
 def _size(space):
     return math.prod(space.shape) if space.shape else 1
+
+
+def _leaves_of(values):
+    """Yield the arrays in nested dictionaries."""
+    for part in values.values() if isinstance(values, dict) else ():
+        yield from _leaves_of(part)
+    if not isinstance(values, dict):
+        yield values
 
 
 def _at(values, name):

@@ -1,10 +1,13 @@
 """What can be asked of a dataset of robot video, whatever format it is stored in?"""
 
 import hashlib
+import warnings
 
 import numpy as np
 
-from wm_gym.data.lerobot_schema import CAMERA_PREFIX, DatasetError
+from wm_gym.data.lerobot_schema import AGAIN, CAMERA_PREFIX, DatasetError
+
+SKIP = "leave damaged episodes out with --skip-damaged (of train and data convert; skip_damaged=True in Python)"
 
 
 class Reader:
@@ -14,11 +17,16 @@ class Reader:
     observation.state, observation.images.NAME, next.reward, next.success); .cameras the keys of the pictures;
     .length int64 [E]; .offset int64 [E+1], so that rows of episode e are offset[e]:offset[e+1]; .tasks, a text an
     episode; .notes, what wm-gym's own recorder wrote down ({} elsewhere). Row t holds observation t and action t.
-    Whatever is wrong with the files raises DatasetError.
+    Whatever is wrong with the files raises DatasetError. With skip_damaged what is wrong with single episodes is put
+    into .damaged instead, {episode: why}, as far as it is seen: at opening, by `columns` and by `iter_frames`. They
+    keep their numbers and rows; what those rows hold means nothing, and no frame of them is given.
     """
 
     format = ""
     notes: dict = {}
+
+    def __init__(self, root, skip_damaged=False):
+        self.root, self.skip_damaged, self.damaged = root, skip_damaged, {}
 
     def _describe(self, root, fps, features, length, tasks):
         self.root, self.fps, self.features = root, fps, features
@@ -36,15 +44,42 @@ class Reader:
         raise NotImplementedError
 
     def iter_frames(self, camera):
-        """Yield (row, frame uint8 [H, W, 3]) for every row of the dataset; a missing one is an error."""
-        raise NotImplementedError
+        """Yield (row, frame uint8 [H, W, 3]) for every row of the episodes; a missing one is an error, or left out."""
+        if not self.skip_damaged:
+            yield from self._stream(camera)
+            return
+        for e in self.sound:
+            try:
+                frames = self.frames(camera, e)
+            except DatasetError as error:
+                self._fault(e, error)
+            else:
+                yield from enumerate(frames, int(self.offset[e]))
+        self._settle()
 
     def frames(self, camera, episode):
         """Decode one episode of a camera: uint8 [L, H, W, 3]."""
+        self._check_episode(episode)
+        if episode not in self.damaged:
+            try:
+                return self._frames(camera, episode)
+            except DatasetError as error:
+                why = error
+        else:
+            why = self.damaged[episode]
+        raise Damaged(self, {episode: self._short(why)}) from None
+
+    def _stream(self, camera):
+        """Yield (row, frame) for every row, in any order."""
+        for e in range(self.num_episodes):
+            yield from enumerate(self.frames(camera, e), int(self.offset[e]))
+
+    def _frames(self, camera, episode):
+        """Decode one episode of a camera, or raise DatasetError."""
         raise NotImplementedError
 
     def files(self, camera):
-        """List every file that the rows and one camera's frames are read from."""
+        """List every file that the rows and one camera's frames, None for no camera, are read from."""
         raise NotImplementedError
 
     def camera(self, name=None):
@@ -63,11 +98,13 @@ class Reader:
         """Give the stored (height, width) of a camera's frames."""
         return picture_size(self.features[camera])
 
-    def content_hash(self, camera):
-        """Hash what the rows and one camera's frames are read from: the same content gives the same hash anywhere."""
+    def content_hash(self, *cameras):
+        """Hash what the rows and the cameras' frames are read from: the same content gives the same hash anywhere."""
         digest = hashlib.blake2b(digest_size=16)
-        for path in self.files(camera):
+        for path in dict.fromkeys(path for camera in cameras or [None] for path in self.files(camera)):
             digest.update(str(path.relative_to(self.root)).encode())
+            if self.skip_damaged and not path.is_file():
+                continue  # its episodes are damaged
             with open(path, "rb") as file:
                 while block := file.read(1 << 22):
                     digest.update(block)
@@ -97,16 +134,72 @@ class Reader:
                                f"{'x'.join(map(str, self.frame_size(camera)))} for {camera}; fetch or record it again")
         return frame
 
+    @property
+    def sound(self):
+        """The episodes that nothing is known against."""
+        return [e for e in range(self.num_episodes) if e not in self.damaged]
+
+    def sound_rows(self):
+        """Rows int64 [n] of the sound episodes, and their own offset [E+1]."""
+        rows = [np.arange(self.offset[e], self.offset[e + 1]) for e in self.sound]
+        return np.concatenate(rows), np.cumsum([0, *map(len, rows)])
+
+    def know(self, damaged):
+        """Take over what an earlier reading of the same files found, {episode: why}."""
+        for e, why in damaged.items():
+            self._fault(int(e), why)
+        self._settle()
+
+    def name(self, episode):
+        """An episode's number here, and the one that the dataset itself has for it where that is another."""
+        return str(episode)
+
+    def _fault(self, episode, why):
+        """Note that an episode cannot be read; `_settle` raises it where none is to be left out."""
+        self.damaged.setdefault(int(episode), self._short(why))
+
+    def _settle(self):
+        """Raise DatasetError for the episodes noted, unless they are left out and others remain."""
+        if self.damaged and not (self.skip_damaged and self.sound):
+            damaged, self.damaged = self.damaged, self.damaged if self.skip_damaged else {}
+            raise Damaged(self, damaged)
+
+    def _short(self, why):
+        """A fault's words without the folder and what to do about the whole dataset."""
+        if isinstance(why, Damaged):
+            return next(iter(why.episodes.values()))
+        words = str(why).replace(f"{self.root}/", "").removeprefix(f"{self.root}: ")
+        return words.removesuffix(f"; {AGAIN}").removesuffix(f": {AGAIN}")
+
     def _check_finite(self, key, values):
         if values.dtype.kind != "f" or np.isfinite(values).all():
             return
-        row = int(np.argwhere(~np.isfinite(values))[0][0])
-        e = self._episode_of(row)
-        raise DatasetError(f"{self.root}: {key!r} is {values[row].tolist()} in episode {e}, frame "
-                           f"{row - self.offset[e]}; expected finite numbers: drop that episode or record it again")
+        rows = np.flatnonzero(~np.isfinite(values.reshape(len(values), -1)).all(1))
+        for e, row in zip(*np.unique(self._episode_of(rows), return_index=True)):
+            at = rows[row] - self.offset[e]
+            self._fault(e, f"{key!r} is {values[rows[row]].tolist()} in frame {at}, expected finite numbers")
+        self._settle()
 
     def _episode_of(self, row):
-        return int(np.searchsorted(self.offset, row, side="right") - 1)
+        return np.searchsorted(self.offset, row, side="right") - 1
+
+
+class Damaged(DatasetError):
+    """Some episodes of a dataset cannot be read; .episodes {number: why}."""
+
+    def __init__(self, reader, episodes):
+        self.episodes = episodes
+        every = len(episodes) == reader.num_episodes > 1
+        super().__init__(f"{reader.root}: {'every episode is damaged, ' if every else ''}{told(reader, episodes)}; "
+                         f"{AGAIN}{'' if every or reader.skip_damaged else f', or {SKIP}'}")
+
+
+def told(reader, damaged, each="; "):
+    """Say which episodes are damaged and why, those of one fault together."""
+    faults = {}
+    for e, why in sorted(damaged.items()):
+        faults.setdefault(why, []).append(reader.name(e))
+    return each.join(f"episode{'s' * (len(names) > 1)} {', '.join(names)}: {why}" for why, names in faults.items())
 
 
 def is_picture(spec):
@@ -120,3 +213,10 @@ def picture_size(spec):
     names = spec.get("names")
     first = names[0] if isinstance(names, list) and names else ""
     return tuple(shape[1:]) if str(first).startswith("channel") else tuple(shape[:2])
+
+
+def warn_left_out(reader, damaged, stacklevel=3):
+    """Warn of the episodes that are left out, each by its number, and why."""
+    if damaged:
+        warnings.warn(f"{reader.root}: {len(damaged)} of {reader.num_episodes} episodes are damaged and left out: "
+                      f"{told(reader, damaged)}", stacklevel=stacklevel)

@@ -7,6 +7,7 @@ the dataset stays valid, and the same call goes on where it ended.
 import contextlib
 from pathlib import Path
 
+from wm_gym.data.lerobot_resume import tidy
 from wm_gym.data.lerobot_schema import CAMERA_PREFIX, INFO_PATH, DatasetError, feature, read_info, video_feature
 from wm_gym.data.lerobot_writer import LeRobotWriter
 from wm_gym.data.parallel import simulate
@@ -43,6 +44,7 @@ def record(env_id, episodes, policy="mix", *, out, seed=0, workers=None, noise=0
     if (out / INFO_PATH).exists():
         _check_resume(out, asked, resume)
         if read_info(out)["total_episodes"] >= episodes:  # nothing to write: others may read it at the same time
+            tidy(out)
             return out
     source = (env_id, env_kwargs, policy, int(seed), float(noise), size)
     with Interrupts() as interrupts, contextlib.ExitStack() as stack:

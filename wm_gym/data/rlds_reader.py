@@ -31,8 +31,9 @@ class RLDSReader(Reader):
 
     format = "rlds"
 
-    def __init__(self, root, fps=None, split=None):
+    def __init__(self, root, fps=None, split=None, skip_damaged=False):
         folder = rlds_folder(Path(root))
+        super().__init__(folder, skip_damaged)
         if folder is None:
             raise DatasetError(f"{root} is not an RLDS dataset: it has no features.json and dataset_info.json; give "
                                f"the folder of one version, e.g. bridge_dataset/1.0.0")
@@ -45,15 +46,34 @@ class RLDSReader(Reader):
         self.splits, files = _split_files(folder, split)
         self._text = next((key for key in TEXTS if key in leaves), None)
         self._where, length, tasks = [], [], []
-        for path in files:
-            for offset, data in tfrecord.records(path):
-                example = tfrecord.parse_example(data, path)
+        for path, promised in files:
+            begun = len(length)
+            for offset, data in self._records(path, promised, begun):
+                steps, task = 0, ""
+                try:
+                    if isinstance(data, DatasetError):
+                        raise data
+                    example = tfrecord.parse_example(data, path)
+                    steps, task = self._steps(example, features, path), _text(example.get(self._text))
+                except DatasetError as error:
+                    self._fault(len(length), error)
                 self._where.append((path, offset))
-                length.append(self._steps(example, features, path))
-                tasks.append(_text(example.get(self._text)))
+                length.append(steps)
+                tasks.append(task)
         if not length:
-            raise DatasetError(f"{folder} has no episodes in {', '.join(p.name for p in files)}; {AGAIN}")
+            raise DatasetError(f"{folder} has no episodes in {', '.join(path.name for path, _ in files)}; {AGAIN}")
         self._describe(folder, fps, features, length, tasks)
+        self._settle()
+
+    def _records(self, path, promised, begun):
+        """Yield (offset, bytes or DatasetError) of a file's records, those that are lost at its end too."""
+        count = 0
+        try:
+            for count, record in enumerate(tfrecord.records(path), 1):
+                yield record
+        except DatasetError as error:
+            for _ in range(max(promised - count, 1)):
+                yield 0, error
 
     def columns(self, keys=None):
         keys = self._known(keys)
@@ -61,20 +81,23 @@ class RLDSReader(Reader):
                      8 * int(self.offset[-1]) * sum(math.prod(self.features[key]["shape"]) for key in keys))
         parts = {key: [] for key in keys}
         for e in range(self.num_episodes):
-            path, example = self._example(e)
+            made = {}
+            if e not in self.damaged:
+                try:
+                    path, example = self._example(e)
+                    made = {key: self._numbers(example, key, int(self.length[e]), path) for key in keys}
+                except DatasetError as error:
+                    self._fault(e, error)
             for key in keys:
-                parts[key].append(self._numbers(example, key, int(self.length[e]), path))
+                parts[key].append(made[key] if made else np.zeros(
+                    (self.length[e], *self.features[key]["shape"]), self.features[key]["dtype"]))
+        self._settle()
         whole = {key: np.concatenate(part) for key, part in parts.items()}
         for key in keys:
             self._check_finite(key, whole[key])
         return whole
 
-    def iter_frames(self, camera):
-        for e in range(self.num_episodes):
-            yield from enumerate(self.frames(camera, e), int(self.offset[e]))
-
-    def frames(self, camera, episode):
-        self._check_episode(episode)
+    def _frames(self, camera, episode):
         path, example = self._example(episode)
         stored = example.get(self._source[camera], [])
         if not isinstance(stored, list) or len(stored) != self.length[episode]:
@@ -159,7 +182,7 @@ def _map_features(leaves):
 
 
 def _split_files(folder, split):
-    """Find the files of a split -> (names of all splits, paths)."""
+    """Find the files of a split -> (names of all splits, [(path, how many records it should have)])."""
     path = folder / "dataset_info.json"
     info = read_json(path)
     listed = info.get("splits") if isinstance(info.get("splits"), list) else []
@@ -183,7 +206,7 @@ def _split_files(folder, split):
                                f"not trust this dataset")
         if not (folder / filled).is_file():
             raise DatasetError(f"{folder}: missing {filled}, one of {count} files of split {name!r}; {AGAIN}")
-        paths.append(folder / filled)
+        paths.append((folder / filled, int(shards[i]) if str(shards[i]).isdecimal() else 0))
     return list(splits), paths
 
 

@@ -15,9 +15,9 @@ from wm_gym.files import write_json
 class Selection:
     """A filter list: nothing of the dataset is deleted or changed by it.
 
-    dataset: the content hash that it was made for. drop: {episode: why}. cut: {episode: [first rows after a cut]},
-    where the episode becomes two. action_lag: the frames by which the video follows its actions beyond the usual next
-    one; training then pairs row t with action t - action_lag.
+    dataset: the content hash that it was made for. Episodes have the dataset's own numbers. drop: {episode: why}. cut:
+    {episode: [first rows after a cut]}, where the episode becomes two. action_lag: the frames by which the video
+    follows its actions beyond the usual next one; training then pairs row t with action t - action_lag.
     """
 
     dataset: str
@@ -53,10 +53,10 @@ def select(clips, selection):
                            f"{clips.meta['dataset_hash']}; make it anew with: wm-gym data curate "
                            f"{clips.meta['dataset']} --out FILE.json")
     rows, taken, lengths, episodes, lag = [], [], [], [], selection.action_lag
-    for e, (start, end) in enumerate(zip(clips.episode_offset[:-1], clips.episode_offset[1:])):
-        if e in selection.drop:
+    for e, (number, start, end) in enumerate(zip(clips.numbers, clips.episode_offset[:-1], clips.episode_offset[1:])):
+        if number in selection.drop:
             continue
-        edges = [0, *sorted(t for t in selection.cut.get(e, []) if 0 < t < end - start), end - start]
+        edges = [0, *sorted(t for t in selection.cut.get(number, []) if 0 < t < end - start), end - start]
         for first, stop in zip(edges[:-1], edges[1:]):
             first, last = first + max(lag, 0), stop + min(lag, 0)
             if last - first >= 2:
@@ -70,14 +70,15 @@ def select(clips, selection):
     rows, taken = np.concatenate(rows), np.concatenate(taken)
     digest = hashlib.blake2b(json.dumps([clips.meta["dataset_hash"], asdict(selection)], sort_keys=True).encode(),
                              digest_size=16).hexdigest()
-    tasks = clips.meta["tasks"]
+    tasks, numbers = clips.meta["tasks"], clips.numbers
     return replace(
         clips, frames=SelectedFrames(clips.frames, rows), action=clips.action[taken],
         proprioception=clips.proprioception[rows], reward=clips.reward[rows], success=clips.success[rows],
         episode_offset=np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64),
         physics_state=None if clips.physics_state is None else clips.physics_state[rows],
         episode_success=clips.episode_success[episodes],
-        meta=clips.meta | {"dataset_hash": digest, "tasks": [tasks[e] for e in episodes]})
+        meta=clips.meta | {"dataset_hash": digest, "tasks": [tasks[e] for e in episodes],
+                           "episodes": [numbers[e] for e in episodes]})
 
 
 def without_actions(clips):

@@ -9,20 +9,21 @@ def summarize(reader):
     """Describe an open dataset (reader.Reader) as a dictionary that JSON can hold; reads the numbers, not the frames.
 
     columns: {key: [{"name", "min", "max", "mean", "std", "wraps"}]}, wraps counting the steps within an episode that
-    jump by more than pi: an angle that passes +-pi.
+    jump by more than pi: an angle that passes +-pi. Where the reader leaves damaged episodes out, "damaged" has those
+    found without decoding any frame, and all else is about the others.
     """
     columns = reader.columns([key for key in reader.number_keys() if key not in INDEX_FEATURES])
-    tasks = {}
-    for task in reader.tasks:
-        tasks[task] = tasks.get(task, 0) + 1
+    rows, offset = reader.sound_rows()
+    length, tasks = np.diff(offset), {}
+    for e in reader.sound:
+        tasks[reader.tasks[e]] = tasks.get(reader.tasks[e], 0) + 1
     return {
-        "dataset": str(reader.root), "format": reader.format, "fps": reader.fps, "episodes": len(reader),
-        "frames": int(reader.offset[-1]), "seconds": int(reader.offset[-1]) / reader.fps,
-        "length": {"min": int(reader.length.min()), "median": float(np.median(reader.length)),
-                   "max": int(reader.length.max())},
+        "dataset": str(reader.root), "format": reader.format, "fps": reader.fps, "episodes": len(length),
+        "frames": len(rows), "seconds": len(rows) / reader.fps,
+        "length": {"min": int(length.min()), "median": float(np.median(length)), "max": int(length.max())},
         "cameras": {key.removeprefix(CAMERA_PREFIX): list(reader.frame_size(key)) for key in reader.cameras},
-        "tasks": tasks,
-        "columns": {key: _numbers(reader, key, value) for key, value in columns.items()},
+        "tasks": tasks, "damaged": {reader.name(e): why for e, why in sorted(reader.damaged.items())},
+        "columns": {key: _numbers(reader, key, value[rows], offset) for key, value in columns.items()},
     }
 
 
@@ -33,11 +34,11 @@ def wraps(values, offset):
     return jump.sum(0)
 
 
-def _numbers(reader, key, value):
+def _numbers(reader, key, value, offset):
     value = value.reshape(len(value), -1).astype(np.float64)
     names = reader.features[key].get("names")
     names = names if isinstance(names, list) and len(names) == value.shape[1] else range(value.shape[1])
-    angles = wraps(value, reader.offset) * (np.abs(value).max(0) <= np.pi + 1e-3)
+    angles = wraps(value, offset) * (np.abs(value).max(0) <= np.pi + 1e-3)
     return [{"name": str(name), "min": float(value[:, i].min()), "max": float(value[:, i].max()),
              "mean": float(value[:, i].mean()), "std": float(value[:, i].std()), "wraps": int(angles[i])}
             for i, name in enumerate(names)]
@@ -52,6 +53,7 @@ def summary_text(summary):
         f"  length of an episode: {length['min']} to {length['max']} frames, median {length['median']:g}",
         "  cameras: " + (", ".join(f"{name} {h}x{w}" for name, (h, w) in summary["cameras"].items()) or "none"),
     ]
+    lines[1:1] = [f"  damaged, and left out below: episode {name}: {why}" for name, why in summary["damaged"].items()]
     several = sorted(summary["tasks"].items(), key=lambda item: -item[1])
     lines += [f"  task: {task or '(none given)'} - {count} episodes" for task, count in several[:8]]
     if len(several) > 8:

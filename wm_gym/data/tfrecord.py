@@ -11,12 +11,19 @@ from wm_gym.data.memory import check_memory
 
 
 def records(path):
-    """Yield (offset, bytes) of each record of a TFRecord file, its checksums compared; raises DatasetError."""
+    """Yield (offset, bytes) of each record of a TFRecord file, its checksums compared; raises DatasetError.
+
+    A record whose content does not have its checksum is a DatasetError in the place of the bytes: others follow it.
+    """
     size = path.stat().st_size
     with open(path, "rb") as file:
         offset = 0
         while offset < size:
-            yield offset, _record(file, path, offset, size)
+            try:
+                data = _record(file, path, offset, size)
+            except WrongChecksum as error:
+                data = error
+            yield offset, data
             offset = file.tell()
 
 
@@ -38,8 +45,12 @@ def _record(file, path, offset, size):
     check_memory(f"the record at byte {offset} of {path}", length)
     data = file.read(length)
     if _masked(data) != struct.unpack("<I", file.read(4))[0]:
-        raise DatasetError(f"{path}: the record at byte {offset} does not have its checksum; {AGAIN}")
+        raise WrongChecksum(f"{path}: the record at byte {offset} does not have its checksum; {AGAIN}")
     return data
+
+
+class WrongChecksum(DatasetError):
+    """What a record holds was changed; where it ends is known."""
 
 
 def _masked(data):

@@ -43,7 +43,7 @@ def decode(path, fps, start=0, stop=None):
     """Yield (frame number, uint8 [H, W, 3]) for the frames start <= number < stop of a video, in order.
 
     The number is round(time x fps). H.264, AV1 and whatever else PyAV decodes. A file that is not a video, or that
-    breaks off, raises DatasetError.
+    breaks off, raises DatasetError; so does a frame that the decoder had to guess, or that follows from such a one.
     """
     import av
 
@@ -54,13 +54,22 @@ def decode(path, fps, start=0, stop=None):
             stream.thread_type = "NONE" if small else "AUTO"
             if start > 0:  # to the keyframe at or before it
                 file.seek(int((start - 0.25) / fps / stream.time_base), stream=stream)
+            begun, guessed = False, None
             for frame in file.decode(stream):
                 number = round(float(frame.pts * stream.time_base) * fps)
                 if stop is not None and number >= stop:
                     return
+                if frame.key_frame:
+                    begun, guessed = True, None
+                if begun and frame.is_corrupt:  # before the first keyframe it only lacks what lies before the seek
+                    guessed = number
+                if guessed is not None and number >= start:
+                    raise DatasetError(f"{path} is damaged at {guessed / fps:.3f} s; fetch or record the dataset again")
                 if number >= start:
                     # our own lossless files: the planes as they are, three times as fast
                     yield number, frame.to_ndarray(format=None if frame.format.name == "gbrp" else "rgb24")
+    except DatasetError:
+        raise
     except (av.FFmpegError, IndexError, TypeError, AttributeError, ValueError) as error:  # no time, no codec, no size
         raise DatasetError(f"cannot decode {path}: {error}; expected an H.264 or AV1 video: fetch or record "
                            f"the dataset again") from None

@@ -5,9 +5,10 @@ import io
 import numpy as np
 
 from wm_gym.data.lerobot_schema import CAMERA_PREFIX
+from wm_gym.data.reader import Damaged, told
 from wm_gym.data.resize import resize_area
 from wm_gym.data.summary import summarize
-from wm_gym.page import axes, data_uri, page, picture, text, tile
+from wm_gym.page import axes, data_uri, legend, page, picture, text, tile
 
 COLUMNS, ROWS, WIDTH = 8, 8, 116  # of the contact sheet: episodes, and the width of a picture
 STYLE = """video { width: 100%; max-height: 420px; background: #000; border-radius: 6px; }
@@ -17,27 +18,48 @@ STYLE = """video { width: 100%; max-height: 420px; background: #000; border-radi
 def view_page(reader, camera=None, episodes=4):
     """Show a dataset (reader.Reader) as HTML: `episodes` of it, spread evenly, as videos with their actions beneath."""
     camera = reader.camera(camera)
+    columns = {key: value for key, value in reader.columns().items() if key in ("action", "observation.state")}
+    sheet, shown = contact_sheet(reader, camera), []
+    for e, frames in spread(reader, camera, episodes):
+        part = slice(int(reader.offset[e]), int(reader.offset[e + 1]))
+        shown.append(f"<section class='episode-section'><h2>Episode {text(reader.name(e))}</h2><p class='note'>"
+                     f"{text(reader.tasks[e] or 'no task given')} &middot; {len(frames)} frames</p>"
+                     f"<video controls loop muted playsinline src='{_video(frames, reader.fps)}'></video>")
+        for key, value in columns.items():
+            shown.append(_lines(reader, key, value[part].reshape(len(frames), -1)))
+        shown.append("</section>")
     summary = summarize(reader)
-    shown = np.unique(np.linspace(0, len(reader) - 1, episodes).round().astype(int)).tolist()
-    columns = reader.columns([key for key in ("action", "observation.state") if key in reader.features])
     body = [f"<h1>{text(reader.root.name)}</h1><p class='lead'>{text(reader.format)} dataset at <code>"
             f"{text(reader.root)}</code>, camera {text(camera.removeprefix(CAMERA_PREFIX))}.</p><div class='tiles'>",
-            tile("", f"{len(reader):,}", "episodes"), tile("", f"{summary['frames']:,}", "frames"),
+            tile("", f"{summary['episodes']:,}", "episodes"), tile("", f"{summary['frames']:,}", "frames"),
             tile("", f"{reader.fps:g}", "frames a second"),
             tile("", "{}x{}".format(*reader.frame_size(camera)), "pixels"), "</div>",
             f"<section><h2>Contact sheet</h2><p class='note'>A row an episode, from its first frame to its last.</p>"
-            f"{contact_sheet(reader, camera)}</section>"]
-    for e in shown:
-        part = slice(int(reader.offset[e]), int(reader.offset[e + 1]))
-        frames = reader.frames(camera, e)
-        body.append(f"<section class='episode-section'><h2>Episode {e}</h2><p class='note'>"
-                    f"{text(reader.tasks[e] or 'no task given')} &middot; {len(frames)} frames</p>"
-                    f"<video controls loop muted playsinline src='{_video(frames, reader.fps)}'></video>")
-        for key, value in columns.items():
-            body.append(_lines(reader, key, value[part].reshape(len(frames), -1)))
-        body.append("</section>")
-    body.append(f"<section><h2>Ranges</h2><div class='wide'>{_table(summary)}</div></section>")
+            f"{sheet}</section>"]
+    if reader.damaged:
+        body.append(f"<section><h2>Damaged</h2><p class='note'>Left out here. Of the videos those shown were decoded, "
+                    f"of the others the headers read.</p><pre><code>{text(told(reader, reader.damaged, chr(10)))}"
+                    f"</code></pre></section>")
+    body += [*shown, f"<section><h2>Ranges</h2><div class='wide'>{_table(summary)}</div></section>"]
     return page(reader.root.name, "\n".join(body), STYLE)
+
+
+def spread(reader, camera, count):
+    """Yield (episode, its frames) for up to `count` episodes, spread evenly over those that can be read."""
+    left = set(reader.sound)
+    for at in np.linspace(0, len(reader) - 1, count).round():
+        while left:
+            e = min(left, key=lambda one: (abs(one - at), one))
+            left.remove(e)
+            try:
+                frames = reader.frames(camera, e)
+            except Damaged as error:
+                if not reader.skip_damaged:
+                    raise
+                reader.know(error.episodes)
+            else:
+                yield e, frames
+                break
 
 
 def contact_sheet(reader, camera):
@@ -45,8 +67,7 @@ def contact_sheet(reader, camera):
     height, width = reader.frame_size(camera)
     size = (max(1, round(WIDTH * height / width)), WIDTH)
     rows = []
-    for e in np.unique(np.linspace(0, len(reader) - 1, ROWS).round().astype(int)):
-        frames = reader.frames(camera, int(e))
+    for _, frames in spread(reader, camera, ROWS):
         chosen = frames[np.linspace(0, len(frames) - 1, COLUMNS).round().astype(int)]
         rows.append(np.concatenate(list(resize_area(chosen, size)), 1))
     data = io.BytesIO()
@@ -81,11 +102,11 @@ def _lines(reader, key, values):
     names = names if isinstance(names, list) and len(names) == values.shape[1] else range(values.shape[1])
     figure, (axis,) = axes(1, (7.2, 2.3))
     seconds = np.arange(len(values)) / reader.fps
-    for i, name in enumerate(list(names)[:10]):
-        axis.plot(seconds, values[:, i], linewidth=1.4, label=str(name))
+    names = list(names)[:10]
+    lines = [axis.plot(seconds, values[:, i], linewidth=1.4)[0] for i in range(len(names))]
     axis.set_title(key, loc="left")
     axis.set_xlabel("seconds", fontsize=9)
-    axis.legend(fontsize=7.5, frameon=False, loc="center left", bbox_to_anchor=(1, 0.5))
+    legend(axis, lines, names, fontsize=7.5, frameon=False, loc="center left", bbox_to_anchor=(1, 0.5))
     return picture(figure, f"{key} over time", dpi=110)
 
 

@@ -14,7 +14,7 @@ from wm_gym.evaluation.calibration import auroc
 from wm_gym.evaluation.gating import gating
 from wm_gym.evaluation.jobs import Job, run_jobs
 from wm_gym.files import atomic_file, write_json
-from wm_gym.page import GREY, axes
+from wm_gym.page import GREY, axes, legend
 from wm_gym.physics.tracked import Lacking
 from wm_gym.registration import NAMESPACE, catalogue_folders, find_spec, physics_twin
 from wm_gym.rl.agent_folder import PLANNER, Agent, digest_of_agent, load_agent
@@ -94,13 +94,14 @@ def policy_figure(policies: list[dict[str, Any]]):
     """A dot a policy, success in its world over success in physics, with 95 % intervals; a matplotlib figure."""
     figure, (axis,) = axes(1, (4.8, 4.6))
     axis.plot([0, 100], [0, 100], color=GREY, linewidth=1)
-    for name in sorted({policy["world_name"] for policy in policies}):
+    names, drawn = sorted({policy["world_name"] for policy in policies}), []
+    for name in names:
         some = [policy for policy in policies if policy["world_name"] == name]
         (x, x_error), (y, y_error) = (_percent([policy[side] for policy in some]) for side in ("physics", "world"))
-        axis.errorbar(x, y, xerr=x_error, yerr=y_error, fmt="o", markersize=5, linewidth=1, label=name)
+        drawn.append(axis.errorbar(x, y, xerr=x_error, yerr=y_error, fmt="o", markersize=5, linewidth=1))
     axis.set(xlim=(-3, 103), ylim=(-3, 103), xlabel="success in physics, %", ylabel="success in the world, %",
              aspect="equal")
-    axis.legend(frameon=False)
+    legend(axis, drawn, names, frameon=False)
     return figure
 
 

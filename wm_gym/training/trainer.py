@@ -64,7 +64,7 @@ def train(dataset: str | Path | Sequence[str | Path], out: str | Path, preset: s
           camera: str | None = None, size: tuple[int, int] | None = None, overrides: dict | None = None,
           name: str | None = None, init: str | Path | None = None, overwrite: bool = False, progress: bool = True,
           cpu: bool = False, filters: Sequence[str | Path] = (), action_free: bool = False,
-          base: str | Path | None = None, prompt: str = "") -> Path:
+          base: str | Path | None = None, prompt: str = "", skip_damaged: bool = False) -> Path:
     """Train a world on one or several datasets of one environment; returns the world folder.
 
     init: a world to go on from (with preset "finetune"), which keeps its networks' sizes and normalisation; a stage
@@ -72,6 +72,7 @@ def train(dataset: str | Path | Sequence[str | Path], out: str | Path, preset: s
     base: a pretrained video pipeline, a folder or a Hub id, on which the world is an adapter (with preset "adapter");
     prompt: what its text encoder is told, where it has one. action_free: leave out action and proprioception, and
     train on the video alone. filters: files that `wm-gym data curate` wrote, one for each dataset that has any.
+    skip_damaged: leave episodes out that cannot be read, with a warning that names them.
 
     Checkpoints, TensorBoard logs and pictures lie in `<out>.training` (in `<out>.log` once it is done); a killed run
     started again with the same arguments continues there and ends with the uninterrupted run's weights. `overrides`
@@ -92,7 +93,8 @@ def train(dataset: str | Path | Sequence[str | Path], out: str | Path, preset: s
     if (out / "spec.yaml").is_file() and not (folder / NOTE).is_file() and not overwrite:
         raise ValueError(f"{out} already holds a finished world; choose another --out, or pass --overwrite")
     datasets = [dataset] if isinstance(dataset, (str, Path)) else list(dataset)
-    clips = join_clips(_open(datasets, camera, size, [Selection.load(path) for path in filters]))
+    clips = join_clips(_open(datasets, camera, size, [Selection.load(path) for path in filters],
+                             skip_damaged))
     if action_free:
         clips = without_actions(clips)
     elif not clips.action.shape[1] and not init:
@@ -140,9 +142,9 @@ def train(dataset: str | Path | Sequence[str | Path], out: str | Path, preset: s
 
 
 def _open(datasets: list, camera: str | None, size: tuple[int, int] | None,
-          filters: list[Selection]) -> list[ClipData]:
+          filters: list[Selection], skip_damaged: bool = False) -> list[ClipData]:
     """Open each dataset with the filter list that was made for it; ValueError where one was made for none of them."""
-    plain = [open_clips(one, camera=camera, size=size) for one in datasets]
+    plain = [open_clips(one, camera=camera, size=size, skip_damaged=skip_damaged) for one in datasets]
     known = [clips.meta["dataset_hash"] for clips in plain]
     for one in filters:
         if one.dataset not in known:
