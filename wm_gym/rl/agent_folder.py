@@ -28,7 +28,7 @@ from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.policies import BasePolicy
 
 from wm_gym.files import atomic_folder, digest, recover, unchanged, write_text
-from wm_gym.registration import find_spec
+from wm_gym.registration import registered
 from wm_gym.rl.recipe import algorithm, decode_policy_kwargs, encode_policy_kwargs, env_wrapper, hyperparameters
 
 CONFIG_FILE, TENSORS_FILE, LEROBOT_CONFIG = "config.yml", "policy.safetensors", "config.json"
@@ -54,6 +54,10 @@ class Agent:
     def algo(self) -> str:
         return self.config["algo"]
 
+    def origin(self, key: str) -> str:
+        """Where a value of its config comes from, as errors name it."""
+        return f"{self.folder / CONFIG_FILE if self.folder else 'the config of ' + self.algo}: {key}"
+
     @property
     def env_id(self) -> str | None:
         """The environment that it was trained in."""
@@ -74,7 +78,7 @@ class Agent:
         """The learned world that it was trained in (a folder, a name or a Hub id), or None."""
         if not (self.config.get("learned") and self.env_id):
             return None
-        return {**find_spec(self.env_id).kwargs, **self.env_kwargs}.get("world")
+        return {**registered(self.env_id, self.origin("env_id")).kwargs, **self.env_kwargs}.get("world")
 
     @property
     def frame_stack(self) -> int:
