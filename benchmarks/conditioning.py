@@ -66,6 +66,7 @@ def fit_reader(clips, held: str, tokenizer, out: Path) -> None:
     from wm_gym.data import open_clips
     from wm_gym.evaluation.state_decoder import fit_state_decoder
     from wm_gym.physics.tracked import tracked_by
+    from wm_gym.registration import registered
 
     if (out / "reader.safetensors").is_file():
         return
@@ -137,6 +138,7 @@ def ask(world, held: str, out: Path, scale: float) -> dict:
     from wm_gym.evaluation.episodes import Episodes
     from wm_gym.evaluation.state_decoder import StateDecoder
     from wm_gym.physics.tracked import tracked_by
+    from wm_gym.registration import registered
     from wm_gym.training.report import psnr
 
     world.spec.guidance_scale = scale
