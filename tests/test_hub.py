@@ -135,7 +135,7 @@ def test_a_folders_name_is_data(carded, tmp_path, monkeypatch):
     assert {path.name for path in (tmp_path / "here").iterdir()} == {path.name for path in to.iterdir()}
 
 
-def test_a_cards_commands_are_data(tmp_path):
+def test_a_cards_commands_are_data(repository, tmp_path):
     """What a reader of a card may copy: Python and shell that say the names and nothing else."""
     import ast
     import json
@@ -146,10 +146,10 @@ def test_a_cards_commands_are_data(tmp_path):
     from wm_gym.rl.agent_folder import read_config
     from wm_gym.rl.card import card_text
 
-    config = read_config(shutil.copytree("agents/ppo-Reach-v0", tmp_path / "agent")) | {
+    config = read_config(shutil.copytree(repository / "agents" / "ppo-Reach-v0", tmp_path / "agent")) | {
         "init": NASTY, "n_timesteps_before": 5, "env_kwargs": {"world": NASTY}}
     text = card_text(NASTY, config, None)
-    python, shell = (text.split(f"```{kind}\n")[1].split("\n```")[0] for kind in ("python", ""))
+    python, shell = (text.split(f"{begin}\n")[1].split("\n```")[0] for begin in ("```python", "## Training\n\n```"))
     calls = [node for node in ast.walk(ast.parse(python)) if isinstance(node, ast.Call)]
     assert NASTY in [arg.value for call in calls for arg in call.args if isinstance(arg, ast.Constant)]
     assert not any(isinstance(call.func, ast.Name) and call.func.id == "open" for call in calls)

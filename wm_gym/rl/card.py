@@ -48,7 +48,8 @@ def card_text(name: str, config: dict[str, Any], results: dict[str, Any] | None)
         how = (f"cloned for `{env_id}` from {cloned['episodes']:,} episodes of `{cloned['dataset']}`: "
                f"{cloned['updates']:,} updates, squared error of held-out actions {cloned['held_out_squared_error']}")
         seen = f" --views {quote(cloned['views'])}" if "views" in cloned else ""
-        command, at_a_time, length = f"clone {' '.join(map(quote, cloned['dataset'].split(' + ')))}{seen}", "", f" --updates {cloned['updates']}"
+        named = " ".join(map(quote, cloned["dataset"].split(" + ")))
+        command, at_a_time, length = f"clone {named}{seen}", "", f" --updates {cloned['updates']}"
     batched = "          # a dict of arrays with a leading batch axis" if _is_dict(config) else ""
     hyperparameters = yaml.safe_dump({
         **config.get("hyperparameters", {}), "policy": config["policy"], "policy_kwargs": config["policy_kwargs"],
