@@ -18,7 +18,8 @@ def spawned_pool(workers, interrupts, begin=None, arguments=()):
     from wm_gym.registration import carried
 
     context = multiprocessing.get_context("spawn")
-    pool = concurrent.futures.ProcessPoolExecutor(workers, context, _begin, (carried(), begin or begin_worker, arguments))
+    begins = (carried(), begin or begin_worker, arguments)
+    pool = concurrent.futures.ProcessPoolExecutor(workers, context, _begin, begins)
     try:
         yield pool
     finally:

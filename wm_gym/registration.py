@@ -144,8 +144,8 @@ def recorded_twin(meta: dict[str, Any]) -> gym.Env:
     try:
         return gym.make(spec, **{**kwargs, "render_mode": "rgb_array"})
     except TypeError as error:
-        raise ValueError(f"{origin}.env_kwargs is {kwargs!r}, which {spec.id} does not take ({error}); record it anew") \
-            from error
+        raise ValueError(f"{origin}.env_kwargs is {kwargs!r}, which {spec.id} does not take ({error}); record it "
+                         "anew") from error
 
 
 def is_learned(spec: EnvSpec) -> bool:

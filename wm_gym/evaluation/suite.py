@@ -57,7 +57,7 @@ def evaluate(world: str | Path, twin: str | None = None, out: str | Path | None 
         registered(twin, f"{folder / SPEC_FILE}: twin")
     else:
         raise ValueError(f"{folder} names no twin; pass the id of an environment with its spaces (--twin ENV_ID)")
-    out = Path(out or f"{spec.name}-evaluation").resolve()
+    out = Path(out or f"{Path(spec.name).name}-evaluation").resolve()  # here, whatever the file calls the world
     lab = Lab(folder, twin, out, size, seed, str(load_agent(agent).folder.resolve()) if agent else "")
     promised = lab.world.calibration
     check_same(out / ASKED_FILE, {"twin": twin, "size": asdict(size), "seed": seed, "weights": lab.weights,
