@@ -148,6 +148,14 @@ def test_a_job_files_function(tmp_path, trace):
     assert not trace.exists()
 
 
+@pytest.mark.parametrize("env_kwargs", [{"monitor_file": "FILE"}, {"wrapper_class": "evilmod.W"}, ["world"], "world"])
+def test_an_agents_arguments_say_nothing_of_files(agent, tmp_path, env_kwargs):
+    """`monitor_file` would be written to."""
+    told = changed(agent / "config.yml", env_id="wm_gym/ReachPyBullet-v0", learned=False, env_kwargs=env_kwargs)
+    with pytest.raises(ValueError, match="config.yml: env_kwargs is"):
+        evaluate_agent(load_agent(told), "wm_gym/ReachPyBullet-v0", 1)
+
+
 @pytest.mark.parametrize("path", ["evilmod.Wrapper", "wm_gym.evilmod.Wrapper", "wm_gym.rl.rollout.LatentView",
                                   "gymnasium.utils.play.Play", "gymnasium.wrappers.evilmod.Wrapper",
                                   "wm_gym.wrappers.gym", "wm_gym.wrappersevil.Wrapper", 5])

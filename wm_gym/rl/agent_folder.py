@@ -34,6 +34,8 @@ from wm_gym.rl.recipe import algorithm, decode_policy_kwargs, encode_policy_kwar
 CONFIG_FILE, TENSORS_FILE, LEROBOT_CONFIG = "config.yml", "policy.safetensors", "config.json"
 FORMAT_VERSION, PLANNER = 1, "planner"
 PLANNER_OPTIONS = ("uncertainty_penalty", "replan_every", "sampling_steps", "seed")
+NOT_THE_ENVIRONMENTS = ("id", "env_id", "n_envs", "num_envs", "seed", "wrapper_class", "monitor_file", "start_method")
+"""Keyword arguments of who makes an environment, which no file sets: some say where to write."""
 PICKLES = (".zip", ".pkl", ".pickle", ".pt", ".pth", ".bin", ".ckpt")
 
 
@@ -66,7 +68,11 @@ class Agent:
     @property
     def env_kwargs(self) -> dict[str, Any]:
         """The keyword arguments of its environment, without those that shaped the training's episodes only."""
-        return without_episode_shape(self.config.get("env_kwargs") or {})
+        kwargs = self.config.get("env_kwargs") or {}
+        if not isinstance(kwargs, dict) or set(kwargs) & set(NOT_THE_ENVIRONMENTS):
+            raise ValueError(f"{self.origin('env_kwargs')} is {kwargs!r}, expected arguments of its environment and "
+                             f"none of {', '.join(NOT_THE_ENVIRONMENTS)}; do not trust this agent")
+        return without_episode_shape(kwargs)
 
     def kwargs_for(self, env_id: str) -> dict[str, Any]:
         """Its keyword arguments that hold in an environment: all of them in its own, the observation in another."""
