@@ -17,6 +17,7 @@ from common import write_results
 
 from wm_gym.core import WorldCore
 from wm_gym.engine import KNOWN, make_engine
+from wm_gym.registration import physics_twin
 from wm_gym.rl.agent_folder import load_agent
 from wm_gym.rl.rollout import draw_start, make_twin, run_world, start_seeds
 from wm_gym.rl.statistics import paired_difference, rate
@@ -58,7 +59,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=1000)
     args = parser.parse_args()
     world, agent = load_world(args.world), load_agent(args.agent)
-    twin = make_twin(world.spec.twin, world, agent)
+    twin = make_twin(physics_twin(world.spec), world, agent)
     starts = [draw_start(twin, seed)[0] for seed in start_seeds(args.episodes, args.seed)]
     horizon = world.spec.horizon
     exact, story = one_step(world, REFERENCE), roll_out(world, REFERENCE, max(MARKS))

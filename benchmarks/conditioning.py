@@ -66,10 +66,11 @@ def fit_reader(clips, held: str, tokenizer, out: Path) -> None:
     from wm_gym.data import open_clips
     from wm_gym.evaluation.state_decoder import fit_state_decoder
     from wm_gym.physics.tracked import tracked_by
+    from wm_gym.registration import registered
 
     if (out / "reader.safetensors").is_file():
         return
-    tracked = tracked_by(gym.make(clips.meta["env_id"], render_mode="rgb_array"))
+    tracked = tracked_by(gym.make(registered(clips.meta["env_id"], "env_id"), render_mode="rgb_array"))
     apart = open_clips(held)
     told, seen = (tracked.states(some)[:, :tracked.read] for some in (clips, apart))
     made = fit_state_decoder(clips.frames, told, apart.frames[::50], seen[::50], views=tokenizer.round_trip)
@@ -137,11 +138,12 @@ def ask(world, held: str, out: Path, scale: float) -> dict:
     from wm_gym.evaluation.episodes import Episodes
     from wm_gym.evaluation.state_decoder import StateDecoder
     from wm_gym.physics.tracked import tracked_by
+    from wm_gym.registration import registered
     from wm_gym.training.report import psnr
 
     world.spec.guidance_scale = scale
     roller, clips = learned(world, TorchEngine(world)), open_clips(held)
-    env = gym.make(clips.meta["env_id"], render_mode="rgb_array")
+    env = gym.make(registered(clips.meta["env_id"], "env_id"), render_mode="rgb_array")
     tracked, weights = tracked_by(env), load_file(out / "reader.safetensors")
     reader = StateDecoder(clips.frames.shape[1:3], len(weights["mean"]))
     reader.load_state_dict(weights)

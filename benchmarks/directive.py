@@ -35,9 +35,10 @@ def make_filter(args: argparse.Namespace) -> None:
     from wm_gym.data import open_clips
     from wm_gym.data.selection import Selection
     from wm_gym.physics.tracked import tracked_by
+    from wm_gym.registration import registered
 
     clips = open_clips(args.dataset)
-    tracked = tracked_by(gym.make(clips.meta["env_id"], render_mode="rgb_array"))
+    tracked = tracked_by(gym.make(registered(clips.meta["env_id"], "env_id"), render_mode="rgb_array"))
     where = sideways(np.asarray(clips.physics_state)[:, list(tracked.position)])
     drop = {}
     for e, (start, end) in enumerate(zip(clips.episode_offset[:-1], clips.episode_offset[1:])):

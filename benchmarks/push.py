@@ -29,6 +29,7 @@ from wm_gym.evaluation.state_decoder import fit_state_decoder
 from wm_gym.evaluation.state_model import fit_state_model
 from wm_gym.physics.push import PushTask
 from wm_gym.physics.tracked import displacement
+from wm_gym.registration import registered
 from wm_gym.shared import load_world
 
 HORIZONS = (1, 10, 25, 50)
@@ -70,7 +71,7 @@ def main() -> None:
     nothing = np.zeros(truth.shape[:2], bool)
     model = fit_state_model(known, clips.action, clips.episode_offset, args.model_updates)
     found["state model"] = model.roll_out(truth[:, 0], episodes.action)[..., :4]
-    env = gym.make(world.spec.twin, render_mode="rgb_array")
+    env = gym.make(registered(world.spec.twin, "twin"), render_mode="rgb_array")
     starts = iter(off := np.stack([TRACKED.nudged(state, rng) for state in episodes.physics_state[:, 0]]))
     chaos = np.concatenate([off[:, None], physics(env, lambda _: next(starts))(episodes)["physics_state"]], axis=1)
     found["chaos"] = np.concatenate([truth[..., :2], chaos[..., list(TRACKED.position)]], axis=-1)

@@ -18,6 +18,7 @@ from common import write_results
 from timing import alternate, ratio
 
 import wm_gym  # noqa: F401  registers the ids
+from wm_gym.registration import registered
 from wm_gym.shared import load_world
 
 
@@ -68,7 +69,7 @@ def main() -> None:
 
     import torch
 
-    workloads = {"twin": stepped(physics(lambda: gym.make(spec.twin))),
+    workloads = {"twin": stepped(physics(lambda: gym.make(registered(spec.twin, "twin")))),
                  "panda-gym, Tiny": stepped(physics(lambda: panda_gym("Tiny", size)))}
     if torch.cuda.is_available():
         workloads["panda-gym, EGL"] = stepped(physics(lambda: panda_gym("OpenGL", size)))

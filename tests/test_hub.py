@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import importlib.util
+import multiprocessing
 import shutil
+import time
 from pathlib import Path
 
 import gymnasium as gym
@@ -110,3 +112,88 @@ def test_what_cannot_be_pushed_is_named(carded, tmp_path):
     (carded / "README.md").unlink()
     with pytest.raises(ValueError, match="has no card"):
         push(carded, "user/x")
+
+
+NASTY = 'a"b\'\'\'"""{c}\\\n; open("ran", "w").close() #\udce9'
+
+
+def test_a_folders_name_is_data(carded, tmp_path, monkeypatch):
+    """Pushed from and to, with quotes, braces, backslashes, newlines and bytes that are no text."""
+    monkeypatch.chdir(tmp_path)
+    named = carded.rename(tmp_path / NASTY)
+    to = tmp_path / "out" / NASTY[::-1]
+    push(named, str(to))
+    spec = importlib.util.spec_from_file_location("nasty_env", to / "env.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    assert module.REPO == NASTY and not (tmp_path / "ran").exists()
+    with pytest.raises(ValueError, match="neither user/repo"):
+        push(named, f"user/{NASTY}")
+    (named / "inside").mkdir()
+    monkeypatch.chdir(named / "inside")
+    push("..", str(tmp_path / "here"))  # nothing but the folder, whatever its name is from here
+    assert {path.name for path in (tmp_path / "here").iterdir()} == {path.name for path in to.iterdir()}
+
+
+def test_a_cards_commands_are_data(repository, tmp_path):
+    """What a reader of a card may copy: Python and shell that say the names and nothing else."""
+    import ast
+    import json
+    import shlex
+
+    import yaml
+
+    from wm_gym.rl.agent_folder import read_config
+    from wm_gym.rl.card import card_text
+
+    config = read_config(shutil.copytree(repository / "agents" / "ppo-Reach-v0", tmp_path / "agent")) | {
+        "init": NASTY, "n_timesteps_before": 5, "env_kwargs": {"world": NASTY}}
+    text = card_text(NASTY, config, None)
+    python, shell = (text.split(f"{begin}\n")[1].split("\n```")[0] for begin in ("```python", "## Training\n\n```"))
+    calls = [node for node in ast.walk(ast.parse(python)) if isinstance(node, ast.Call)]
+    assert NASTY in [arg.value for call in calls for arg in call.args if isinstance(arg, ast.Constant)]
+    assert not any(isinstance(call.func, ast.Name) and call.func.id == "open" for call in calls)
+    words = shlex.split(shell)
+    assert words[words.index("--out") + 1] == words[words.index("--init") + 1] == NASTY
+    assert json.loads(words[words.index("--env-kwargs") + 1]) == {"world": NASTY}
+    assert yaml.safe_load(text.split("---\n")[1])["library_name"] == "stable-baselines3"
+
+
+@pytest.mark.parametrize("where", ["secret.json", "more/secret.json", "more/folder", ""])
+def test_links_are_refused_by_name(carded, tmp_path, where):
+    (tmp_path / "secret.json").write_text("{}")
+    (tmp_path / "folder").mkdir()
+    link = tmp_path / "link" if not where else carded / where
+    link.parent.mkdir(exist_ok=True)
+    link.symlink_to(carded if not where else tmp_path / link.name)
+    for to in (str(tmp_path / "to"), "user/repo"):
+        with pytest.raises(ValueError, match=f"{link} is a symbolic link"):
+            push(carded if where else link, to)
+    assert not (tmp_path / "to").exists()
+
+
+def test_a_copy_broken_off_by_a_kill_does_not_block_the_next(carded, tmp_path):
+    """Killed at many moments: there is nothing or the whole, and the same call then gives the whole, without scraps."""
+    to = tmp_path / "copies" / "to"
+    for delay in (0.0, 0.002, 0.01, 0.03, 0.1):
+        shutil.rmtree(to, ignore_errors=True)
+        child = multiprocessing.get_context("fork").Process(target=push_slowly, args=(carded, str(to)))
+        child.start()
+        time.sleep(delay)
+        child.kill()
+        child.join()
+        if not to.exists():
+            push(carded, str(to))
+        assert [path.name for path in to.parent.iterdir()] == ["to"]
+        assert {path.name for path in to.iterdir()} > {"env.py", "spec.yaml", "README.md", "dynamics"}
+
+
+def push_slowly(folder, to):
+    copy = shutil.copyfile
+
+    def slow(*args, **kwargs):
+        time.sleep(0.005)
+        return copy(*args, **kwargs)
+
+    shutil.copyfile = slow  # a world is ten files
+    push(folder, to)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -11,7 +12,9 @@ from diffusers.utils import BaseOutput
 
 from wm_gym.models import Dynamics, Heads, Tokenizer, Uncertainty
 from wm_gym.sampling import denoiser, sample_euler
+from wm_gym.models.saving import read_index
 from wm_gym.models.tokenizer import to_float, to_uint8
+from wm_gym.world import find_world
 
 
 @dataclass
@@ -28,6 +31,13 @@ class WorldPipeline(DiffusionPipeline):
         super().__init__()
         self.register_modules(tokenizer=tokenizer, dynamics=dynamics, heads=heads, uncertainty=uncertainty,
                               scheduler=scheduler)
+
+    @classmethod
+    def from_pretrained(cls, path_or_id: str | Path, **kwargs) -> WorldPipeline:
+        """As diffusers', of a world's folder, name or Hub id; ValueError where it names classes of other packages."""
+        folder = find_world(path_or_id)
+        read_index(folder, ("wm_gym.models", "diffusers"))
+        return super().from_pretrained(folder, **kwargs)
 
     @torch.inference_mode()
     def __call__(self, image: np.ndarray, actions: np.ndarray, num_inference_steps: int = 1,

@@ -12,11 +12,14 @@ import threading
 def spawned_pool(workers, interrupts, begin=None, arguments=()):
     """Give a pool of spawned processes (fork and simulators' or torch's threads do not mix).
 
-    begin: what each runs first, `begin_worker` by default, called with `arguments`. An interrupted pool ends its
-    processes at once; any other ends when they have done what they began.
+    begin: what each runs first, `begin_worker` by default, called with `arguments`; it knows the environments that are
+    registered here. An interrupted pool ends its processes at once; any other ends when they have done what they began.
     """
+    from wm_gym.registration import carried
+
     context = multiprocessing.get_context("spawn")
-    pool = concurrent.futures.ProcessPoolExecutor(workers, context, begin or begin_worker, arguments)
+    begins = (carried(), begin or begin_worker, arguments)
+    pool = concurrent.futures.ProcessPoolExecutor(workers, context, _begin, begins)
     try:
         yield pool
     finally:
@@ -25,6 +28,13 @@ def spawned_pool(workers, interrupts, begin=None, arguments=()):
         for child in children:  # interrupted: do not wait for what nobody will keep
             child.terminate()
         pool.shutdown(wait=True)
+
+
+def _begin(known, begin, arguments):
+    from wm_gym.registration import adopt
+
+    begin(*arguments)
+    adopt(*known)
 
 
 def begin_worker():

@@ -7,6 +7,7 @@ they need when they run, so `wm-gym --help` stays quick.
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 import warnings
 from collections.abc import Sequence
@@ -35,6 +36,9 @@ def build_parser() -> argparse.ArgumentParser:
         sub = (groups[group[0]] if group else commands).add_parser(
             word, help=command.help, description=command.help + ".", epilog=f"example: {command.example}")
         command.add_arguments(sub)
+        sub.add_argument("--import", dest="modules", action="append", default=[], metavar="MODULE",
+                         help="import this module first, from here or as installed, for the environments that it "
+                              "registers: what a file names is never imported by itself; may be repeated")
         sub.add_argument("--debug", action="store_true", help="show the whole traceback of an error")
         sub.set_defaults(run=command.run)
     return parser
@@ -46,6 +50,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         with warnings.catch_warnings():
             warnings.showwarning = lambda message, *_: print(f"warning: {message}", file=sys.stderr)
+            import_modules(args.modules)
             args.run(args)
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
@@ -56,6 +61,17 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"error: {error}", file=sys.stderr)
         return 2
     return 0
+
+
+def import_modules(modules: Sequence[str]) -> None:
+    """Import what was typed, from the working directory too; worker processes do the same."""
+    if modules:
+        from wm_gym.registration import import_typed
+
+        if os.getcwd() not in sys.path:
+            sys.path.append(os.getcwd())
+        for module in modules:
+            import_typed(module)
 
 
 def mendable(error: Exception) -> bool:

@@ -146,6 +146,9 @@ def check_features(path, features):
         shape = spec.get("shape") if isinstance(spec, dict) else None
         sizes = isinstance(shape, list) and len(shape) <= 8 and all(
             isinstance(n, int) and not isinstance(n, bool) and n > 0 for n in shape)
+        if ".." in Path(key).parts:  # videos/KEY/... is where a camera's files lie
+            raise DatasetError(f"{path}: the feature {key!r} leads out of the dataset's folder; do not trust this "
+                               "dataset")
         if not sizes or not isinstance(spec.get("dtype"), str):
             raise DatasetError(f"{path}: feature {key!r} is {str(spec)[:200]}, expected a dtype and a shape of "
                                f"positive whole numbers; {AGAIN}")

@@ -137,16 +137,24 @@ class MinariReader(Reader):
             raise DatasetError(f"minari cannot read {path}: {type(error).__name__}: {error}; {AGAIN}") from None
 
     def _rate(self, root):
-        spec = self._data.env_spec
-        rate = None
-        if spec is not None:
+        """Frames a second of the environment. Minari would make it of the file's own entry point: any code at all."""
+        import gymnasium as gym
+
+        from wm_gym.registration import registered
+
+        rate, why = None, ""
+        if self._data.env_spec is not None:
             try:
-                rate = self._data.recover_environment().metadata.get("render_fps")
+                env = gym.make(registered(self._data.env_spec.id, "its environment"))
+                rate = env.metadata.get("render_fps")
+                env.close()
+            except ValueError as error:
+                why = f" ({error})"
             except Exception:
-                pass  # the environment is not installed here
+                pass  # the environment cannot be made here
         if not rate:
-            raise DatasetError(f"{root} does not say its frame rate; give it, e.g. --fps 20, with: wm-gym data convert "
-                               f"{root} --fps 20 --to DIR")
+            raise DatasetError(f"{root} does not say its frame rate{why}; give it, e.g. --fps 20, with: wm-gym data "
+                               f"convert {root} --fps 20 --to DIR")
         return rate
 
 

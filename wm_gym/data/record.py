@@ -11,7 +11,7 @@ from wm_gym.data.lerobot_resume import tidy
 from wm_gym.data.lerobot_schema import CAMERA_PREFIX, INFO_PATH, DatasetError, feature, read_info, video_feature
 from wm_gym.data.lerobot_writer import LeRobotWriter
 from wm_gym.data.parallel import simulate
-from wm_gym.data.rollout import AGENT, KINDS, POLICIES
+from wm_gym.data.rollout import AGENT, KINDS, POLICIES, import_env
 from wm_gym.processes import Interrupts
 
 CAMERA = CAMERA_PREFIX + "main"
@@ -46,6 +46,7 @@ def record(env_id, episodes, policy="mix", *, out, seed=0, workers=None, noise=0
         if read_info(out)["total_episodes"] >= episodes:  # nothing to write: others may read it at the same time
             tidy(out)
             return out
+    import_env(env_id)
     source = (env_id, env_kwargs, policy, int(seed), float(noise), size)
     with Interrupts() as interrupts, contextlib.ExitStack() as stack:
         writer = None

@@ -3,7 +3,6 @@
 An episode depends only on (seed, its number): worker count, order and resuming do not change it.
 """
 
-import importlib
 import inspect
 from dataclasses import dataclass
 
@@ -168,37 +167,47 @@ class EpisodeSource:
 
 
 def make_env(env_id, env_kwargs=None):
-    """Make the environment for recording: pictures on, its import done, a horizon, twins without early end.
+    """Make a registered environment (`import_env`) for recording: pictures on, a horizon, twins without early end."""
+    import gymnasium as gym
+
+    from wm_gym.registration import registered
+
+    kwargs, spec = dict(env_kwargs or {}), registered(env_id, "the environment to record")
+    entry = spec.entry_point
+    if isinstance(entry, str):
+        entry = gym.envs.registration.load_env_creator(entry)
+    if "terminate_on_success" in _parameters(entry):
+        kwargs.setdefault("terminate_on_success", False)  # whole episodes: what happens after success counts too
+    kwargs.setdefault("render_mode", "rgb_array")
+    env = gym.make(spec, **kwargs)
+    if env.spec.max_episode_steps is None and getattr(env.unwrapped, "horizon", None) is None:
+        env = gym.wrappers.TimeLimit(env, MAX_STEPS)
+    return env
+
+
+def import_env(env_id):
+    """Have an environment registered whose id somebody typed.
 
     An id may name its module ("panda_gym:PandaReach-v3"); a namespace that is a module ("gym_pusht/PushT-v0") is
     imported by itself. Raises ValueError naming the id and the next thing to try.
     """
     import gymnasium as gym
 
-    kwargs = dict(env_kwargs or {})
-    name = env_id.partition(":")[2] or env_id
-    for module in filter(None, (env_id.partition(":")[0] if ":" in env_id else "", name.partition("/")[0]
-                                if "/" in name and name not in gym.registry else "")):
-        try:
-            importlib.import_module(module)
-        except ModuleNotFoundError as error:
-            if error.name != module:
-                raise
+    from wm_gym.registration import find_spec, import_typed
+
+    module, _, name = env_id.rpartition(":")
+    for module in filter(None, (module, name.rpartition("/")[0])):
+        if name not in gym.registry:
+            try:
+                import_typed(module)
+            except ModuleNotFoundError as error:
+                if error.name != module:
+                    raise
     try:
-        spec = gym.spec(name)
-        entry = spec.entry_point
-        if isinstance(entry, str):
-            entry = gym.envs.registration.load_env_creator(entry)
-        if "terminate_on_success" in _parameters(entry):
-            kwargs.setdefault("terminate_on_success", False)  # whole episodes: what happens after success counts too
-        kwargs.setdefault("render_mode", "rgb_array")
-        env = gym.make(name, **kwargs)
+        find_spec(name)
     except gym.error.UnregisteredEnv as error:
         raise ValueError(f"unknown environment {env_id!r} ({error}); give the id of a registered environment, with "
                          f"its module where that is not imported by itself: module:Name-v0") from None
-    if env.spec.max_episode_steps is None and getattr(env.unwrapped, "horizon", None) is None:
-        env = gym.wrappers.TimeLimit(env, MAX_STEPS)
-    return env
 
 
 def agent_env(folder, env_id, env_kwargs=None):
@@ -206,12 +215,11 @@ def agent_env(folder, env_id, env_kwargs=None):
 
     ValueError where the environment is no twin of this package.
     """
-    from wm_gym.registration import find_spec, is_twin
+    from wm_gym.registration import is_twin
     from wm_gym.rl.agent_folder import load_agent
     from wm_gym.rl.rollout import endless_core, make_twin
 
     agent = load_agent(folder)
-    find_spec(env_id)  # says which ids there are
     if not is_twin(env_id):
         raise ValueError(f"an agent can be recorded in a physics twin only, {env_id} is none; give --policy random, or "
                          f"one of wm_gym's PyBullet ids")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import gymnasium as gym
 import numpy as np
 from tqdm import tqdm
 
@@ -13,7 +12,7 @@ from wm_gym.evaluation.controls import learned
 from wm_gym.evaluation.episodes import Episodes
 from wm_gym.evaluation.injected import Injector
 from wm_gym.physics.tracked import Lacking, tracked_by
-from wm_gym.registration import is_twin
+from wm_gym.registration import is_twin, recorded_twin
 from wm_gym.rl.statistics import mean, rate
 from wm_gym.rl.video_labels import Rejected, VideoLabeller
 from wm_gym.training.inverse_dynamics import fit_motion
@@ -46,7 +45,7 @@ def benchmark(labellers: dict[str, VideoLabeller], clips: ClipData, world: World
         asked = asked.select(np.arange(min(episodes, len(asked))))
     env = None
     if is_twin(clips.meta["env_id"]):
-        env = gym.make(clips.meta["env_id"], **clips.meta["env_kwargs"], render_mode="rgb_array").unwrapped
+        env = recorded_twin(clips.meta).unwrapped
     views, spans = {}, {}
     rng = np.random.default_rng(seed)
     frames = asked.frames

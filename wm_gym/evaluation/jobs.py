@@ -24,6 +24,7 @@ from tqdm import tqdm
 
 from wm_gym.files import json_text, write_json
 from wm_gym.processes import Interrupts, one_thread, spawned_pool
+from wm_gym.registration import adopt, carried
 
 LOST = ("its worker was lost (out of memory, a crash, a calling script without `if __name__ == '__main__':`, a machine "
         "without wm-gym); try workers=1")
@@ -98,11 +99,16 @@ def run_jobs(jobs: Sequence[Job], workers: int | None = None, ray: str | None = 
     return [_kept(job) for job in jobs]
 
 
-def attempt(function: str, arguments: dict[str, Any]) -> Answer:
-    """Call "module:name" with the arguments and one thread for torch; its error becomes part of the answer."""
+def attempt(function: str, arguments: dict[str, Any], known: tuple | None = None) -> Answer:
+    """Call "module:name" with the arguments and one thread for torch; its error becomes part of the answer.
+
+    The name is a job's own, never one that a kept file gave. known: what `carried` told elsewhere of environments.
+    """
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
+        if known:
+            adopt(*known)
         module, _, name = function.partition(":")
         return Answer(json_text(getattr(importlib.import_module(module), name)(**arguments)))
     except Exception:
@@ -142,7 +148,8 @@ def _on_ray(ray, jobs: Sequence[Job], workers: int, address: str) -> Iterator[tu
     try:
         remote = ray.remote(num_cpus=1)(attempt)
         with Interrupts() as interrupts:
-            futures = {remote.remote(**job.question()): job for job in jobs}
+            known = carried()
+            futures = {remote.remote(**job.question(), known=known): job for job in jobs}
 
             def some(waiting: set) -> tuple[list, list]:
                 return ray.wait(list(waiting), num_returns=1, timeout=0.2)

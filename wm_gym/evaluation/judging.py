@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
-import gymnasium as gym
 import numpy as np
 from tqdm import tqdm
 
 from wm_gym.data.cache import ClipData
 from wm_gym.evaluation.calibration import auroc
 from wm_gym.judges import Judge, Verdict
-from wm_gym.registration import is_twin
+from wm_gym.registration import is_twin, recorded_twin
 from wm_gym.rl.statistics import matched_table, rate
 from wm_gym.shared import load_engine
 from wm_gym.training.report import roll_out
@@ -107,7 +106,7 @@ def physics_success(clips: ClipData, episodes: list[tuple[int, int]]) -> np.ndar
         raise ValueError(f"{clips.meta['dataset']} tells no success: it has neither next.success nor a twin's physics "
                          "states; record one: wm-gym record wm_gym/PushPyBullet-v0 --episodes 100 --out DIR")
     success = np.zeros(len(clips.frames), bool)
-    env = gym.make(clips.meta["env_id"], **clips.meta["env_kwargs"]).unwrapped
+    env = recorded_twin(clips.meta).unwrapped
     try:
         for first, end in episodes:
             for row in range(first + 1, end):

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import gymnasium as gym
+from gymnasium.envs.registration import EnvSpec
 import numpy as np
 from safetensors.torch import load_file, save_file
 
@@ -22,6 +23,7 @@ from wm_gym.evaluation.violations import Detector
 from wm_gym.files import atomic_file
 from wm_gym.physics.shift import HIDDEN
 from wm_gym.physics.tracked import Lacking, TrackedObject, tracked_by
+from wm_gym.registration import registered
 from wm_gym.world import World
 
 DISTRACTED = 12  # steps
@@ -71,7 +73,7 @@ class Lab:
 
     @cached_property
     def env(self) -> gym.Env:
-        return gym.make(self.twin, render_mode="rgb_array")
+        return gym.make(twin_spec(self.twin), render_mode="rgb_array")
 
     @cached_property
     def tracked(self) -> TrackedObject:
@@ -165,6 +167,7 @@ class Lab:
 
     def recording(self, name: str, policy: str, episodes: int, stream: int, env_kwargs: dict | None = None) -> ClipData:
         """A recording of the twin in `out`; what is there already is taken."""
+        twin_spec(self.twin)
         if env_kwargs and "shift" in env_kwargs:
             shifted_twin(self.twin, env_kwargs["shift"]).close()
         folder = record(self.twin, episodes, policy, out=self.out / "recordings" / name, seed=self.seed + 1000 * stream,
@@ -174,7 +177,7 @@ class Lab:
 
 def starts_of(twin: str, shift: str | None, n: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
     """n first frames uint8 [n, H, W, 3] of a twin, shifted or not, and their proprioception [n, P]."""
-    env = shifted_twin(twin, shift) if shift else gym.make(twin, render_mode="rgb_array")
+    env = shifted_twin(twin, shift) if shift else gym.make(twin_spec(twin), render_mode="rgb_array")
     frames, poses = [], []
     for k in range(n):
         info = env.reset(seed=seed + k)[1]
@@ -184,10 +187,16 @@ def starts_of(twin: str, shift: str | None, n: int, seed: int) -> tuple[np.ndarr
     return np.stack(frames), np.stack(poses)
 
 
+def twin_spec(twin: str) -> EnvSpec:
+    """Of a twin, which a world's file may have named: nothing is imported, `evaluate` has done so if it was typed."""
+    return registered(twin, "the twin")
+
+
 def shifted_twin(twin: str, shift: str | dict[str, float]) -> gym.Env:
     """A twin that differs in one known way (`wm_gym.physics.shift`); Lacking where it cannot."""
+    spec = twin_spec(twin)
     try:
-        return gym.make(twin, render_mode="rgb_array", shift=shift)
+        return gym.make(spec, render_mode="rgb_array", shift=shift)
     except (TypeError, ValueError) as error:
         raise Lacking(f"{twin} cannot be shifted: {error}") from error
 

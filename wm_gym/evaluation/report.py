@@ -8,6 +8,7 @@ import zlib
 from collections.abc import Callable
 from math import isfinite
 from pathlib import Path
+from shlex import quote
 from typing import Any
 
 import numpy as np
@@ -67,7 +68,7 @@ def read_measurements(folder: str | Path) -> Found:
     if not set(found) - {"setting", "undefined"} and not found["undefined"]:
         raise FileNotFoundError(f"{folder} holds no measurement; expected one of "
                                 f"{', '.join(f'{name}.json' for name in MEASURED)}, {FILMS_FILE}; measure it first: "
-                                f"wm-gym evaluate {found.get('setting', {}).get('world_folder', 'WORLD')}")
+                                f"wm-gym evaluate {quote(str(found.get('setting', {}).get('world_folder', 'WORLD')))}")
     return {"setting": {}, **found}
 
 
@@ -128,7 +129,7 @@ def file_of(name: str) -> str:
 
 def command_of(name: str, found: Found) -> str:
     """The command that makes a measurement."""
-    world = found["setting"].get("world_folder", "WORLD")
+    world = quote(str(found["setting"].get("world_folder", "WORLD")))
     if name == "policies":
         return f"wm-gym evaluate-policies AGENT AGENT AGENT AGENT --world {world} --out FOLDER"
     agent = " --agent AGENT" if name == "agent_drift" else ""

@@ -23,9 +23,9 @@ from wm_gym.evaluation.lab import Lab, Size
 from wm_gym.evaluation.questions import NEEDS, QUESTIONS
 from wm_gym.files import atomic_file, check_same, write_json
 from wm_gym.physics.tracked import Lacking, displacement
-from wm_gym.registration import find_spec
+from wm_gym.registration import find_spec, registered
 from wm_gym.rl.agent_folder import load_agent
-from wm_gym.spec import WorldSpec
+from wm_gym.spec import SPEC_FILE, WorldSpec
 from wm_gym.world import find_world
 
 ASKED_FILE, SETTING_FILE, FILMS_FILE = "asked.json", "setting.json", "films.npz"
@@ -51,10 +51,13 @@ def evaluate(world: str | Path, twin: str | None = None, out: str | Path | None 
         raise ValueError(f"questions {unknown} are unknown; choose of {known}")
     if "agent_drift" in asked and not agent:
         raise ValueError("agent_drift is the drift under an agent's actions: pass its folder (--agent AGENT)")
-    if not (twin := twin or spec.twin):
+    if twin:
+        find_spec(twin)
+    elif twin := spec.twin:
+        registered(twin, f"{folder / SPEC_FILE}: twin")
+    else:
         raise ValueError(f"{folder} names no twin; pass the id of an environment with its spaces (--twin ENV_ID)")
-    find_spec(twin)
-    out = Path(out or f"{spec.name}-evaluation").resolve()
+    out = Path(out or f"{Path(spec.name).name}-evaluation").resolve()  # here, whatever the file calls the world
     lab = Lab(folder, twin, out, size, seed, str(load_agent(agent).folder.resolve()) if agent else "")
     promised = lab.world.calibration
     check_same(out / ASKED_FILE, {"twin": twin, "size": asdict(size), "seed": seed, "weights": lab.weights,

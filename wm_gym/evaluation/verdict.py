@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from shlex import quote
 from typing import Any
 
 from wm_gym.calibration import Calibration
@@ -311,11 +312,13 @@ def _counted(count: int) -> str:
 
 
 def _world(found: Found) -> str:
-    return found["setting"].get("world_folder") or found["setting"].get("world") or "WORLD"
+    """As a shell takes it, for whoever copies a command: the name is out of a file."""
+    return quote(str(found["setting"].get("world_folder") or found["setting"].get("world") or "WORLD"))
 
 
 def _record(found: Found, policy: str, name: str) -> str:
-    return f"wm-gym record {found['setting'].get('twin') or 'TWIN'} --policy {policy} --episodes 500 --out {name}-data"
+    twin = quote(str(found["setting"].get("twin") or "TWIN"))
+    return f"wm-gym record {twin} --policy {policy} --episodes 500 --out {name}-data"
 
 
 def _calibrate(found: Found) -> str:

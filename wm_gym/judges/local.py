@@ -22,8 +22,9 @@ def load_pretrained(kind: str, model: str, device: str) -> tuple[Any, Any]:
     except ImportError as error:
         raise ImportError(EXTRA) from error
     try:
-        loaded = getattr(transformers, kind).from_pretrained(model, use_safetensors=True, dtype="auto")
-        processor = transformers.AutoProcessor.from_pretrained(model)
+        loaded = getattr(transformers, kind).from_pretrained(model, use_safetensors=True, dtype="auto",
+                                                             trust_remote_code=False)
+        processor = transformers.AutoProcessor.from_pretrained(model, trust_remote_code=False)
     except ImportError as error:  # a part of transformers with needs of its own, as torchvision
         raise ImportError(f"the judge's model {model!r}: {error}") from error
     except OSError as error:

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from wm_gym.models.conditioning import Conditioned
-from wm_gym.models.saving import ConfigMixin, ModelMixin, register_to_config
+from wm_gym.models.saving import ConfigMixin, ModelMixin, read_index, register_to_config
 from wm_gym.models.tokenizer import Tokenizer
 
 WEIGHTS_FILE = "diffusion_pytorch_model.safetensors"
@@ -44,9 +44,9 @@ def base_folder(base: str | Path) -> Path:
 
 def family_of(folder: Path) -> str:
     """"svd" or "wan"; ValueError for a pipeline that cannot become a world."""
-    index = json.loads((folder / "model_index.json").read_text())
+    index = read_index(folder, ("diffusers", "transformers"))
     name = index.get("_class_name")
-    if name not in PIPELINES:
+    if not isinstance(name, str) or name not in PIPELINES:
         raise ValueError(f"{folder} is a {name}; expected one of {', '.join(PIPELINES)}")
     if PIPELINES[name] == "wan" and not index.get("expand_timesteps"):
         raise ValueError(f"{folder} is a {name} without expand_timesteps, which cannot take clean frames of context; "
@@ -268,7 +268,7 @@ def prompt_embedding(folder: Path, prompt: str) -> torch.Tensor:
     """What Wan's text encoder makes of a prompt: [words, D], padding left out."""
     from transformers import AutoTokenizer, UMT5EncoderModel
 
-    words = AutoTokenizer.from_pretrained(folder / "tokenizer")(
+    words = AutoTokenizer.from_pretrained(folder / "tokenizer", trust_remote_code=False)(
         prompt, padding=False, truncation=True, max_length=WORDS, add_special_tokens=True, return_tensors="pt")
     encoder = UMT5EncoderModel.from_pretrained(folder / "text_encoder", use_safetensors=True).eval()
     with torch.inference_mode():

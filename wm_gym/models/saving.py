@@ -7,8 +7,11 @@ long as all the rest, and only torch.compile needs it, which imports it itself.
 from __future__ import annotations
 
 import contextlib
+import json
 import sys
 from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
 
 DYNAMO = "torch._dynamo"
 
@@ -33,7 +36,24 @@ except ImportError:  # another package that diffusers found here cannot do witho
     from diffusers.configuration_utils import ConfigMixin, register_to_config
     from diffusers.models.modeling_utils import ModelMixin
 
-__all__ = ["ConfigMixin", "ModelMixin", "register_to_config", "resized"]
+__all__ = ["ConfigMixin", "ModelMixin", "read_index", "register_to_config", "resized"]
+
+
+def read_index(folder: Path, known: tuple[str, ...]) -> dict[str, Any]:
+    """A pipeline's model_index.json; ValueError where a component is of another package than the `known` ones.
+
+    diffusers imports whatever package is named there.
+    """
+    path = folder / "model_index.json"
+    index = json.loads(path.read_text())
+    if not isinstance(index, dict):
+        raise ValueError(f"{path} holds {type(index).__name__}, expected a JSON object; fetch it again")
+    for name, part in index.items():
+        package = part[0] if isinstance(part, list) and part else None
+        if package is not None and not any(f"{package}.".startswith(f"{one}.") for one in known):
+            raise ValueError(f"{path}: {name} is {part!r}, expected a class of {' or '.join(known)}; what a file says "
+                             "is not imported: do not trust this folder")
+    return index
 
 
 def resized(model: ModelMixin, **sizes) -> ModelMixin:

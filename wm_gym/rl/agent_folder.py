@@ -28,12 +28,14 @@ from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.policies import BasePolicy
 
 from wm_gym.files import atomic_folder, digest, recover, unchanged, write_text
-from wm_gym.registration import find_spec
+from wm_gym.registration import registered
 from wm_gym.rl.recipe import algorithm, decode_policy_kwargs, encode_policy_kwargs, env_wrapper, hyperparameters
 
 CONFIG_FILE, TENSORS_FILE, LEROBOT_CONFIG = "config.yml", "policy.safetensors", "config.json"
 FORMAT_VERSION, PLANNER = 1, "planner"
 PLANNER_OPTIONS = ("uncertainty_penalty", "replan_every", "sampling_steps", "seed")
+NOT_THE_ENVIRONMENTS = ("id", "env_id", "n_envs", "num_envs", "seed", "wrapper_class", "monitor_file", "start_method")
+"""Keyword arguments of who makes an environment, which no file sets: some say where to write."""
 PICKLES = (".zip", ".pkl", ".pickle", ".pt", ".pth", ".bin", ".ckpt")
 
 
@@ -54,6 +56,10 @@ class Agent:
     def algo(self) -> str:
         return self.config["algo"]
 
+    def origin(self, key: str) -> str:
+        """Where a value of its config comes from, as errors name it."""
+        return f"{self.folder / CONFIG_FILE if self.folder else 'the config of ' + self.algo}: {key}"
+
     @property
     def env_id(self) -> str | None:
         """The environment that it was trained in."""
@@ -62,7 +68,11 @@ class Agent:
     @property
     def env_kwargs(self) -> dict[str, Any]:
         """The keyword arguments of its environment, without those that shaped the training's episodes only."""
-        return without_episode_shape(self.config.get("env_kwargs") or {})
+        kwargs = self.config.get("env_kwargs") or {}
+        if not isinstance(kwargs, dict) or set(kwargs) & set(NOT_THE_ENVIRONMENTS):
+            raise ValueError(f"{self.origin('env_kwargs')} is {kwargs!r}, expected arguments of its environment and "
+                             f"none of {', '.join(NOT_THE_ENVIRONMENTS)}; do not trust this agent")
+        return without_episode_shape(kwargs)
 
     def kwargs_for(self, env_id: str) -> dict[str, Any]:
         """Its keyword arguments that hold in an environment: all of them in its own, the observation in another."""
@@ -74,7 +84,7 @@ class Agent:
         """The learned world that it was trained in (a folder, a name or a Hub id), or None."""
         if not (self.config.get("learned") and self.env_id):
             return None
-        return {**find_spec(self.env_id).kwargs, **self.env_kwargs}.get("world")
+        return {**registered(self.env_id, self.origin("env_id")).kwargs, **self.env_kwargs}.get("world")
 
     @property
     def frame_stack(self) -> int:

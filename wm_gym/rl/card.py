@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from shlex import quote
 from typing import Any
 
 import yaml
@@ -36,7 +37,7 @@ def card_text(name: str, config: dict[str, Any], results: dict[str, Any] | None)
     trained = f"{config['n_timesteps']:,} steps" + (f" in {seconds / 60:.1f} minutes" if seconds else "")
     trained += f" ({updates / 60:.1f} of them {algo}'s updates)" if updates else ""
     if config.get("init"):
-        trained += f", going on from `{config['init']}` ({config['n_timesteps_before']:,} steps)"
+        trained += f", going on from `{one_line(config['init'])}` ({config['n_timesteps_before']:,} steps)"
     versions = ", ".join(f"{k.replace('_', '-')} {v}" for k, v in config["trained_with"].items() if k != "date")
     how = f"trained in {where} `{env_id}`: {trained}{_reached(reached)}"
     if step := config.get("kept_step"):
@@ -46,8 +47,9 @@ def card_text(name: str, config: dict[str, Any], results: dict[str, Any] | None)
     if cloned := config.get("cloned_from"):
         how = (f"cloned for `{env_id}` from {cloned['episodes']:,} episodes of `{cloned['dataset']}`: "
                f"{cloned['updates']:,} updates, squared error of held-out actions {cloned['held_out_squared_error']}")
-        seen = f" --views {cloned['views']}" if "views" in cloned else ""
-        command, at_a_time, length = f"clone {cloned['dataset']}{seen}", "", f" --updates {cloned['updates']}"
+        seen = f" --views {quote(cloned['views'])}" if "views" in cloned else ""
+        named = " ".join(map(quote, cloned["dataset"].split(" + ")))
+        command, at_a_time, length = f"clone {named}{seen}", "", f" --updates {cloned['updates']}"
     batched = "          # a dict of arrays with a leading batch axis" if _is_dict(config) else ""
     hyperparameters = yaml.safe_dump({
         **config.get("hyperparameters", {}), "policy": config["policy"], "policy_kwargs": config["policy_kwargs"],
@@ -56,7 +58,7 @@ def card_text(name: str, config: dict[str, Any], results: dict[str, Any] | None)
 {front}
 ---
 
-# {name}
+# {one_line(name)}
 
 A **{algo}** policy of Stable-Baselines3, {how}.
 
@@ -70,8 +72,8 @@ A **{algo}** policy of Stable-Baselines3, {how}.
 import gymnasium as gym, wm_gym
 from wm_gym.rl.agent_folder import load_agent
 
-agent = load_agent("{name}")               # safetensors and YAML: nothing is unpickled
-env = gym.make("{env_id}"{_kwargs(config)})
+agent = load_agent({json.dumps(name)})               # safetensors and YAML: nothing is unpickled
+env = gym.make({json.dumps(env_id)}{_kwargs(config)})
 observation, info = env.reset(seed=0)
 action = agent.act(observation[None])[0]{batched}
 ```
@@ -79,7 +81,8 @@ action = agent.act(observation[None])[0]{batched}
 ## Training
 
 ```
-wm-gym agent {command} --env {env_id}{_env_kwargs(config)} --seed {config['seed']}{_init(config)}{length} --out {name}
+wm-gym agent {command} --env {quote(env_id)}{_env_kwargs(config)} --seed {config['seed']}{_init(config)}{length} \
+--out {quote(name)}
 ```
 
 Trained {config['trained_with'].get('date', '')} with {versions}{at_a_time}.
@@ -90,6 +93,11 @@ Trained {config['trained_with'].get('date', '')} with {versions}{at_a_time}.
 """
 
 
+def one_line(name: str) -> str:
+    """A name as a heading: whatever is in it, it ends with its line."""
+    return " ".join(name.split())
+
+
 def _planner_text(name: str, config: dict[str, Any], results: dict[str, Any] | None) -> str:
     """The card of an agent that plans."""
     front = yaml.safe_dump(_metadata(config, results, "wm-gym"), sort_keys=False).strip()
@@ -98,7 +106,7 @@ def _planner_text(name: str, config: dict[str, Any], results: dict[str, Any] | N
 {front}
 ---
 
-# {name}
+# {one_line(name)}
 
 Plans in the learned world {world}, from pictures alone: {search['method'].upper()}, {search['candidates']} sequences of
 {search['horizon']} actions, {search['iterations']} times, anew after {config['replan_every']} steps. No weights of its
@@ -136,7 +144,7 @@ def _metadata(config: dict, results: dict | None, library: str = "stable-baselin
 
 def _measured(results: dict | None, name: str, env_id: str) -> str:
     if results is None:
-        return f"Not measured. `wm-gym agent evaluate {name} --env {env_id} --episodes 400` does it."
+        return f"Not measured. `wm-gym agent evaluate {quote(name)} --env {quote(env_id)} --episodes 400` does it."
     if "table" not in results:
         rows = [("success", percent(results["success"]))] if results["success"] else []
         rows += [("reward an episode", f"{results['reward']['mean']:.2f} ± {results['reward']['std']:.2f}"),
@@ -194,11 +202,11 @@ def _reached(rate: float | None) -> str:
 
 def _env_kwargs(config: dict) -> str:
     kwargs = without_episode_shape(config.get("env_kwargs") or {})
-    return f" --env-kwargs '{json.dumps(kwargs)}'" if kwargs else ""
+    return f" --env-kwargs {quote(json.dumps(kwargs))}" if kwargs else ""
 
 
 def _init(config: dict) -> str:
-    return f" --init {config['init']}" if config.get("init") else ""
+    return f" --init {quote(config['init'])}" if config.get("init") else ""
 
 
 def _kwargs(config: dict) -> str:

@@ -17,7 +17,7 @@ from tqdm import tqdm
 
 from wm_gym.files import write_json
 from wm_gym.processes import die_with_parent
-from wm_gym.registration import find_spec, is_learned, physics_twin
+from wm_gym.registration import adopt, carried, find_spec, is_learned, physics_twin
 from wm_gym.rl.agent_folder import Agent, load_agent
 from wm_gym.rl.card import RESULTS_FILE, matched_rows, percent, write_card
 from wm_gym.rl.others import OthersAgent
@@ -226,7 +226,7 @@ def _in_processes(policy, source, twin_id, horizon, seeds, deterministic, worker
     """Spawned, as forking after torch or OpenVINO has threads hangs; outcomes in the order of the seeds."""
     workers = workers or min(os.cpu_count() or 1, 8)
     agent = isinstance(policy, Agent)
-    arguments = (str(policy.folder) if agent else policy, source if agent else None, twin_id, horizon)
+    arguments = (carried(), str(policy.folder) if agent else policy, source if agent else None, twin_id, horizon)
     parts = [seeds[i:i + PART] for i in range(0, len(seeds), PART)]
     done: dict[int, tuple[list[Outcome], list[Start]]] = {}
     pool = ProcessPoolExecutor(workers, get_context("spawn"), _begin_worker, arguments)
@@ -257,7 +257,8 @@ def _work(seeds: list[int], deterministic: bool) -> tuple[list[Outcome], list[St
         import wm_gym  # noqa: F401  registers the ids
 
         torch.set_num_threads(1)
-        name, source, twin_id, horizon = _worker["arguments"]
+        known, name, source, twin_id, horizon = _worker["arguments"]
+        adopt(*known)
         policy = name if name in BASELINES else load_agent(name)
         _worker.update(policy=policy, env=make_twin(twin_id, source, policy, horizon))
     return run_twin(_worker["policy"], _worker["env"], seeds, deterministic)

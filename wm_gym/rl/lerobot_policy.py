@@ -83,9 +83,23 @@ class LeRobotPolicy(OthersPolicy):
 
 def load_lerobot(folder: Path, device: str = "cpu") -> OthersAgent:
     """The agent of a folder with lerobot's config.json and model.safetensors; ValueError where it cannot act here."""
+    for path in sorted(folder.glob("*.json")):
+        _check_steps(path)
     policy = LeRobotPolicy(folder, json.loads((folder / FILES[0]).read_text()), "cpu" if device == "auto" else device)
     config = others_config("lerobot", "pixels+state" if policy.state_dim else "pixels")
     return OthersAgent(policy, config, folder)
+
+
+def _check_steps(path: Path) -> None:
+    """ValueError where the steps before or after a policy name a class that lerobot would import from elsewhere."""
+    try:
+        steps = json.loads(path.read_text())["steps"]
+        classes = [str(step["class"]) for step in steps if "class" in step]
+    except (ValueError, KeyError, TypeError):
+        return  # no such file, or one that lerobot will complain of
+    if strange := [one for one in classes if not one.startswith("lerobot.")]:
+        raise ValueError(f"{path}: a step is of the class {strange[0]!r}, expected one of lerobot's own; what a "
+                         "file says is not imported: do not trust this folder")
 
 
 def is_lerobot(folder: Path) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,9 @@ EXTRACTORS = {c.__name__: c for c in (SpatialSoftmaxCNN, NatureCNN, CombinedExtr
 ACTIVATIONS = {c.__name__: c for c in (nn.ReLU, nn.Tanh, nn.ELU, nn.SiLU, nn.GELU, nn.LeakyReLU)}
 CLASSES = {"features_extractor_class": EXTRACTORS, "activation_fn": ACTIVATIONS}
 """Names that a recipe or a downloaded agent may use for classes: nothing else is ever imported for them."""
+
+WRAPPERS = ("wm_gym.wrappers", "gymnasium.wrappers")
+"""The modules whose wrappers they may name; no other is imported."""
 
 ENV_KEYS = {"n_timesteps", "policy", "n_envs", "frame_stack", "normalize", "env_wrapper", "env_kwargs", "policy_kwargs",
             "physics_check"}
@@ -107,16 +111,16 @@ def encode_policy_kwargs(policy_kwargs: dict[str, Any]) -> dict[str, Any]:
 
 
 def env_wrapper(path: str | None) -> Callable | None:
-    """The wrapper class of a dotted path in wm_gym or gymnasium, None for None; ValueError for any other.
-
-    ModuleNotFoundError where there is no such module.
-    """
+    """The wrapper class of a dotted path in `WRAPPERS`, None for None; ValueError for any other."""
     if not path:
         return None
-    module, _, name = path.rpartition(".")
-    if module.split(".")[0] not in ("wm_gym", "gymnasium"):
-        raise ValueError(f"env_wrapper {path!r} is not of wm_gym or gymnasium, e.g. wm_gym.wrappers.DiscreteActions")
-    wrapper = getattr(importlib.import_module(module), name, None)
+    module, _, name = str(path).rpartition(".")
+    home = next((one for one in WRAPPERS if f"{module}.".startswith(f"{one}.")), None)
+    if home is None:
+        raise ValueError(f"env_wrapper {path!r} is not of {' or '.join(WRAPPERS)}, as wm_gym.wrappers.DiscreteActions "
+                         "is; what a file says is not imported")
+    importlib.import_module(home)
+    wrapper = getattr(sys.modules.get(module), name, None)
     if not (isinstance(wrapper, type) and issubclass(wrapper, gym.Wrapper)):
         raise ValueError(f"env_wrapper {path!r} is not a gymnasium.Wrapper, e.g. wm_gym.wrappers.DiscreteActions")
     return wrapper

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from shlex import quote
 from typing import Any
 
 from wm_gym.files import atomic_file, write_text
@@ -67,8 +68,8 @@ One training run with one seed; another seed gives other numbers.</p>
 {_timings(timings)}
 <p>Again, and with more episodes:</p>
 <pre><code>wm-gym demo
-wm-gym agent train {text(config['algo'])} --env {text(config['env_id'])} --out my-agent
-wm-gym agent evaluate my-agent --env {text(config['env_id'])} --episodes 400</code></pre></section>""")
+wm-gym agent train {text(config['algo'])} --env {text(quote(config['env_id']))} --out my-agent
+wm-gym agent evaluate my-agent --env {text(quote(config['env_id']))} --episodes 400</code></pre></section>""")
 
 
 def learning_curve(curve: list[dict[str, float]]):

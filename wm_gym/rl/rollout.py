@@ -10,6 +10,7 @@ import numpy as np
 
 from wm_gym.core import WorldCore
 from wm_gym.physics.tracked import tracked_by
+from wm_gym.registration import find_spec
 from wm_gym.rl.agent_folder import PLANNER, Agent
 from wm_gym.shared import load_engine, load_world
 from wm_gym.world import World
@@ -112,7 +113,7 @@ def make_twin(twin_id: str, world: World | str | Path | None, policy: Agent | st
     kwargs = {"observation": "pixels" if mode == "latent" else mode, "render_mode": "rgb_array", **kwargs}
     if world is not None and (size := load_world(world).spec.frame_size[0]) != 64:
         kwargs["size"] = size
-    env = gym.make(twin_id, max_episode_steps=horizon, disable_env_checker=True, **kwargs)
+    env = gym.make(find_spec(twin_id), max_episode_steps=horizon, disable_env_checker=True, **kwargs)
     if world is None or isinstance(policy, str) or not policy.config.get("learned") or policy.algo == PLANNER:
         return env
     return LatentView(env, load_world(world)) if mode == "latent" else TokenizerRoundTrip(env, world)

@@ -23,7 +23,7 @@ def write_card(folder: Path, spec: WorldSpec, settings: dict, numbers: dict[str,
 library_name: wm-gym
 tags: [world-model, robotics, gymnasium]
 ---
-# {spec.name}
+# {" ".join(spec.name.split())}
 
 {spec.task_description or "A learned world."}
 {few}
