@@ -11,10 +11,11 @@ from tiny_world import make_world
 
 from wm_gym.evaluation import policies
 from wm_gym.evaluation.policies import evaluate_policies, summary, world_of
-from wm_gym.rl.agent_folder import Agent, load_agent, save_agent
+from wm_gym.rl.agent_folder import Agent, digest_of_agent, load_agent, save_agent
 from wm_gym.rl.rollout import draw_start, make_twin, run_twin, start_seeds
 from wm_gym.sb3 import make_sb3_env
 from wm_gym.shared import load_world
+from wm_gym.world import digest_of_world
 
 TWIN = "wm_gym/ReachPyBullet-v0"
 OPTIONS = {"backend": "torch", "progress": False}
@@ -157,7 +158,7 @@ def test_nudged_physics_is_the_same_start_with_its_object_a_little_off():
 
 def test_nudged_outcomes_of_a_task_with_an_object(repository):
     agent = repository / "agents" / "ppo-Push-v0"
-    digests = policies._policy_digest(agent), policies._world_digest("wm_gym/Push-v0")
+    digests = digest_of_agent(agent), digest_of_world("wm_gym/Push-v0")
     found = policies.measure_nudged(str(agent), "wm_gym/Push-v0", 2, 0, {}, *digests)
     assert [type(success) for success in found["success"]] == [bool, bool]
 
@@ -165,7 +166,7 @@ def test_nudged_outcomes_of_a_task_with_an_object(repository):
 def test_outcomes_in_physics_as_the_world_draws_it(repository, monkeypatch):
     """A policy trained in physics then sees the tokenizer's pictures; one trained in the world has seen no others."""
     folder, seen = repository / "benchmarks" / "policies" / "ppo-PushPyBullet-v0-seed1", []
-    weights = policies._policy_digest(folder), policies._world_digest("wm_gym/Push-v0")
+    weights = digest_of_agent(folder), digest_of_world("wm_gym/Push-v0")
     predict = Agent.predict
     monkeypatch.setattr(Agent, "predict", lambda self, frames, *rest, **kwargs: seen.append(frames[0].copy()) or
                         predict(self, frames, *rest, **kwargs))
@@ -174,5 +175,5 @@ def test_outcomes_in_physics_as_the_world_draws_it(repository, monkeypatch):
     again = load_world("wm_gym/Push-v0").tokenizer.round_trip(shown[None])[0]
     assert np.abs(drawn.astype(int) - again).max() <= 2 and np.abs(drawn.astype(int) - shown).max() > 20
     agent = repository / "agents" / "ppo-Push-v0"
-    weights = policies._policy_digest(agent), weights[1]
+    weights = digest_of_agent(agent), weights[1]
     assert policies.measure_drawn(str(agent), "wm_gym/Push-v0", 1, 0, {}, *weights)["success"] is None

@@ -34,7 +34,8 @@ def card_text(name: str, config: dict[str, Any], results: dict[str, Any] | None)
     where = "the learned world" if config.get("learned") else "the environment"
     reached = config.get("training_success_rate")
     seconds, updates = config.get("training_seconds"), config.get("update_seconds")
-    trained = f"{config['n_timesteps']:,} steps" + (f" in {seconds / 60:.1f} minutes" if seconds else "")
+    steps = f"{config['n_timesteps']:,} steps" if "n_timesteps" in config else "a number of steps that it does not say"
+    trained = steps + (f" in {seconds / 60:.1f} minutes" if seconds else "")
     trained += f" ({updates / 60:.1f} of them {algo}'s updates)" if updates else ""
     if config.get("init"):
         trained += f", going on from `{one_line(config['init'])}` ({config['n_timesteps_before']:,} steps)"
@@ -42,7 +43,8 @@ def card_text(name: str, config: dict[str, Any], results: dict[str, Any] | None)
     how = f"trained in {where} `{env_id}`: {trained}{_reached(reached)}"
     if step := config.get("kept_step"):
         how += f"; kept is the policy of step {step:,}, the best in physics"
-    command, at_a_time = f"train {config['algo']}", f"; {config['n_envs']} environments at a time"
+    command = f"train {config['algo']}"
+    at_a_time = f"; {config['n_envs']} environments at a time" if "n_envs" in config else ""
     length = f" --timesteps {asked}" if (asked := config.get("total_timesteps")) else ""
     if cloned := config.get("cloned_from"):
         how = (f"cloned for `{env_id}` from {cloned['episodes']:,} episodes of `{cloned['dataset']}`: "
