@@ -31,7 +31,7 @@ def test_agent_folder_round_trip_acts_identically(tmp_path, state):
     agent = load_agent(folder)
     observation = env.reset()
     assert np.array_equal(agent.act(observation), model.predict(observation, deterministic=True)[0])
-    assert {p.name for p in folder.iterdir()} == {CONFIG_FILE, TENSORS_FILE}
+    assert {p.name for p in folder.iterdir()} == {CONFIG_FILE, TENSORS_FILE, "README.md"}
     assert not list(tmp_path.glob(".*"))
     again = agent.to_sb3(env)
     assert np.array_equal(again.predict(observation, deterministic=True)[0], agent.act(observation))
