@@ -54,6 +54,16 @@ def read_yaml(path: str | Path, most: int = MOST_YAML, finite: bool = True) -> A
     return _plain(path, value, finite)
 
 
+def read_mapping(path: str | Path, most: int | None = None, finite: bool = True) -> dict[str, Any]:
+    """The mapping that a JSON or YAML file (by its suffix) is; ValueError where it is another value."""
+    is_json = Path(path).suffix == ".json"
+    read = read_json if is_json else read_yaml
+    value = read(path, most or (MOST_JSON if is_json else MOST_YAML), finite)
+    if not isinstance(value, dict):
+        raise ValueError(f"{path} holds a {type(value).__name__}, expected a mapping; {AGAIN}")
+    return value
+
+
 def read_text(path: str | Path, most: int) -> str:
     """The text of a file of at most so many bytes of UTF-8; FileNotFoundError without it, ValueError for another."""
     if not Path(path).is_file():  # a pipe or a device would be read for ever

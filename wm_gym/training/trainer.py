@@ -20,7 +20,7 @@ from wm_gym.data.selection import Selection, select, without_actions
 from wm_gym.files import check_same, clear, locked
 from wm_gym.models import Tokenizer
 from wm_gym.spec import WorldSpec
-from wm_gym.starts import StartBank
+from wm_gym.starts import StartBank, most_starts
 from wm_gym.training.card import write_card
 from wm_gym.training.loop import Run
 from wm_gym.training.presets import PRESETS, Preset
@@ -218,10 +218,10 @@ def make_starts(clips: ClipData, sizes: Preset, seed: int) -> StartBank:
     """The bank of starts: first frames of training episodes, then random later ones until there are enough."""
     start, end = clips.episode_offset[:-1], clips.episode_offset[1:]
     trained, _ = split_episodes(clips)
-    rng = np.random.default_rng([seed, 1])
-    firsts = start[rng.permutation(trained)[:min(sizes.starts, sizes.first_starts)]]
+    rng, most = np.random.default_rng([seed, 1]), min(sizes.starts, most_starts(1, *clips.frames.shape[1:3]))
+    firsts = start[rng.permutation(trained)[:min(most, sizes.first_starts)]]
     later = np.concatenate([np.arange(start[e] + 1, end[e] - 1) for e in trained])
-    more = rng.permutation(later)[:max(0, min(sizes.starts - len(firsts), len(later)))]
+    more = rng.permutation(later)[:max(0, min(most - len(firsts), len(later)))]
     rows = np.sort(np.concatenate([firsts, more]))
     episode = np.searchsorted(clips.episode_offset, rows, side="right") - 1
     return StartBank(clips.frames[rows][:, None], np.zeros((len(rows), 0, clips.action.shape[1]), np.float32),
