@@ -170,7 +170,7 @@ def _bytes(path: Path, root: Path, rng: random.Random) -> str:
         at = rng.randrange(len(data) + 1)
         data[at:at] = rng.randbytes(rng.randint(1, 64))
     elif way == "twice":
-        data += data
+        data += bytes(data)
     elif way == "zeros":
         at = rng.randrange(len(data) + 1)
         data[at:at + 200] = bytes(len(data[at:at + 200]))

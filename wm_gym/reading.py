@@ -20,7 +20,7 @@ import numpy as np
 if TYPE_CHECKING:
     import torch
 
-MOST_YAML, MOST_JSON, MOST_HEAD = 200_000, 4_000_000, 10_000_000  # bytes
+MOST_YAML, MOST_JSON, MOST_HEAD = 200_000, 1_000_000, 10_000_000  # bytes
 DEEPEST = 24  # levels of lists and mappings
 PLAIN = (str, bool, int, float, type(None))
 AGAIN = "copy the file back, download it or write it again"
@@ -118,30 +118,30 @@ def _yaml_loader() -> type:
 
 def _plain(path: str | Path, value: Any, finite: bool) -> Any:
     """The value; ValueError where some of it is no plain value, nested too deep, or not finite."""
-    todo = [("", value, 0)]
+    todo = [((), value)]
     while todo:
-        at, one, depth = todo.pop()
-        if depth > DEEPEST:
-            raise ValueError(f"{path}: values are nested more than {DEEPEST} deep; {AGAIN}")
+        way, one = todo.pop()
+        if type(one) in (str, bool, int):
+            continue
         if isinstance(one, dict):
-            for key, inside in one.items():
-                if not isinstance(key, str):
-                    raise ValueError(f"{path}: the key {shown(key)}{_in(at)} is a {type(key).__name__}, expected text")
-                if isinstance(inside, (dict, list)) or type(inside) not in (str, bool, int):
-                    todo.append((f"{at}.{key}" if at else key, inside, depth + 1))
-        elif isinstance(one, list):
-            todo.extend((f"{at}[{i}]", inside, depth + 1) for i, inside in enumerate(one)
-                        if isinstance(inside, (dict, list)) or type(inside) not in (str, bool, int))
-        elif not isinstance(one, PLAIN):
-            raise ValueError(f"{path}: {at or 'it'} is a {type(one).__name__} ({shown(one)}), expected text, a number, "
+            if other := [key for key in one if not isinstance(key, str)]:
+                raise ValueError(f"{path}: {_at(way)} has the key {shown(other[0])}, a {type(other[0]).__name__}, "
+                                 "expected text")
+        elif not isinstance(one, (list, *PLAIN)):
+            raise ValueError(f"{path}: {_at(way)} is a {type(one).__name__} ({shown(one)}), expected text, a number, "
                              "a list or a mapping: put quotes around it")
         elif finite and isinstance(one, float) and not math.isfinite(one):
-            raise ValueError(f"{path}: {at or 'it'} is {one}, expected a finite number; {AGAIN}")
+            raise ValueError(f"{path}: {_at(way)} is {one}, expected a finite number; {AGAIN}")
+        if isinstance(one, (dict, list)):
+            if len(way) > DEEPEST:
+                raise ValueError(f"{path}: values are nested more than {DEEPEST} deep; {AGAIN}")
+            todo.extend(((*way, key), inside) for key, inside in
+                        (one.items() if isinstance(one, dict) else enumerate(one)))
     return value
 
 
-def _in(at: str) -> str:
-    return f" in {at}" if at else ""
+def _at(way: tuple) -> str:
+    return ".".join(map(str, way)) or "it"
 
 
 def _short(error: Exception) -> str:

@@ -47,6 +47,8 @@ class World:
     starts: StartBank
     calibration: Calibration | None = None
     """None until `wm-gym calibrate` has measured these weights."""
+    origin: Path | None = None
+    """The folder that it was read from."""
 
     def __post_init__(self):
         for module in self.modules().values():
@@ -78,7 +80,8 @@ class World:
     def _load(cls, folder: Path) -> World:
         spec = WorldSpec.load(folder)
         parts = {name: load_model(folder / name, kinds) for name, kinds in COMPONENTS.items()}
-        world = cls(spec=spec, starts=StartBank.load(folder), calibration=Calibration.load(folder), **parts)
+        world = cls(spec=spec, starts=StartBank.load(folder), calibration=Calibration.load(folder), origin=folder,
+                    **parts)
         world.check(folder)
         return world
 
@@ -111,6 +114,13 @@ class World:
             if says != has:
                 raise ValueError(f"{origin}: spec.yaml and the weights disagree on {what}: {says} against {has}; "
                                  "restore the spec.yaml that was written with these weights, or train again")
+
+    def not_finite(self, what: str) -> ValueError:
+        """The error of a world that has begun to compute NaN or infinity."""
+        whose = f"the world in {self.origin}" if self.origin else f"the world {self.spec.name!r}"
+        weights = f"{' or '.join(COMPONENTS)}/{WEIGHTS_FILE}"
+        return ValueError(f"{whose} gives {what} that are not finite: its weights ({weights}) are damaged or were "
+                          "trained to no end; download or train it again")
 
     def save_pretrained(self, folder: str | Path, also: Callable[[Path], None] | None = None) -> Path:
         """Write the world folder (`atomic_folder`); returns its path.

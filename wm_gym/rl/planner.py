@@ -103,6 +103,8 @@ class WorldPlanner:
             gain = -(out["latent"] - self.goal).square().mean((2, 3, 4)).sqrt()
         if self.uncertainty_penalty:
             gain = gain - self.uncertainty_penalty * out["uncertainty"].mean((2, 3))
+        if not bool(gain.isfinite().all()):
+            raise self.world.not_finite("rewards, uncertainties or latents")
         return gain.double().cpu().numpy() @ DISCOUNT**np.arange(horizon)
 
 

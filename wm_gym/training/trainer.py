@@ -176,7 +176,7 @@ def continued(init: str | Path, spec: WorldSpec, starts: StartBank, seed: int = 
     spec.trained_on += f", from the world {world.spec.name} ({world.spec.trained_on})"
     if isinstance(world.tokenizer, Tokenizer) and decoder_depth > world.tokenizer.config.decoder_depth:
         world = replace(world, tokenizer=world.tokenizer.deepened(decoder_depth))
-    world = replace(world, spec=spec, starts=starts, calibration=None)
+    world = replace(world, spec=spec, starts=starts, calibration=None, origin=None)
     world.check(f"--init {init} on this dataset")
     return world, widened
 
