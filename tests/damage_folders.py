@@ -273,7 +273,8 @@ def _changed(value, rng: random.Random, dump) -> tuple[str, str]:
             old = [old] if rng.random() < 0.5 else {"a": old}
         node[key], kind = old, f"{depth} deep"
     elif kind == "twice" and isinstance(node, dict):
-        node[key], said = "WM_GYM_TWICE", dump(value)
+        node[key] = "WM_GYM_TWICE"
+        said = dump(value)
         first, other = dump({key: old}).strip().strip("{}"), dump({key: rng.choice(HOSTILE[:40])}).strip().strip("{}")
         if "\n" not in first + other:
             return said.replace(dump({key: "WM_GYM_TWICE"}).strip().strip("{}"),
@@ -587,8 +588,10 @@ def _act(folder: Path) -> bool:
 def _plan(folder: Path) -> bool:
     from dataclasses import replace
 
+    import wm_gym.engine
     from wm_gym.rl.agent_folder import load_agent
 
+    wm_gym.engine._best = lambda device: ("torch", "its threads survive a fork")
     agent = load_agent(folder)
     planner, search = agent.policy, agent.policy.search
     elites = min(search.elites, 4)  # a long search takes its time: what matters is how it begins
