@@ -41,7 +41,6 @@ from wm_gym.rl.agent_config import (
 from wm_gym.rl.recipe import algorithm, decode_policy_kwargs, encode_policy_kwargs, env_wrapper, hyperparameters
 
 TENSORS_FILE, LEROBOT_CONFIG = "policy.safetensors", "config.json"
-PLANNER_OPTIONS = ("uncertainty_penalty", "replan_every", "sampling_steps", "seed")
 PICKLES = (".zip", ".pkl", ".pickle", ".pt", ".pth", ".bin", ".ckpt")
 
 

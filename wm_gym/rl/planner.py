@@ -17,7 +17,8 @@ from wm_gym import spaces
 from wm_gym.files import atomic_folder, write_text
 from wm_gym.judges.goal import read_picture
 from wm_gym.registration import NAMESPACE, catalogue_folders
-from wm_gym.rl.agent_folder import CONFIG_FILE, FORMAT_VERSION, PLANNER, PLANNER_OPTIONS, Agent
+from wm_gym.rl.agent_config import CONFIG_FILE, FORMAT_VERSION, PLANNER, PLANNER_OPTIONS
+from wm_gym.rl.agent_folder import Agent
 from wm_gym.rl.card import write_card
 from wm_gym.rl.planning import Search
 from wm_gym.shared import load_engine, load_world
