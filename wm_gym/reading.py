@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     import torch
 
 MOST_YAML, MOST_JSON, MOST_HEAD = 200_000, 1_000_000, 10_000_000  # bytes
-DEEPEST = 24  # levels of lists and mappings
+DEEPEST, MOST_LISTS = 24, 100_000  # levels of lists and mappings, and their number
 PLAIN = (str, bool, int, float, type(None))
 AGAIN = "copy the file back, download it or write it again"
 
@@ -34,6 +34,8 @@ def read_json(path: str | Path, most: int = MOST_JSON, finite: bool = True) -> A
     finite: no NaN and no infinity.
     """
     text = read_text(path, most)
+    if (lists := text.count("[") + text.count("{")) > MOST_LISTS:
+        raise ValueError(f"{path} has {lists:,} lists and mappings, expected at most {MOST_LISTS:,}; {AGAIN}")
     try:
         value = json.loads(text, object_pairs_hook=_pairs)
     except (ValueError, RecursionError) as error:

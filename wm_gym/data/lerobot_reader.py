@@ -17,7 +17,7 @@ from wm_gym.data.reader import Reader
 from wm_gym.data.video import decode, decode_picture, probe
 from wm_gym.reading import read_text
 
-MOST_LINES = 32_000_000  # bytes of meta/episodes.jsonl
+MOST_LINES, BALLAST = 32_000_000, 64_000_000  # bytes: of meta/episodes.jsonl, and of a video beside its frames
 V21 = ("v2.1", "v2.0")
 
 
@@ -172,6 +172,9 @@ class LeRobotReader(Reader):
                 e, first = episodes[-1]
                 have, size = probe(path)
                 need = first + int(self.length[e])
+                if have is not None and path.stat().st_size > BALLAST + 2 * have * size[0] * size[1] * 3:
+                    raise DatasetError(f"{path} has {path.stat().st_size / 1e6:,.0f} MB and {have} frames of "
+                                       f"{size[0]}x{size[1]}, more than they can take; {AGAIN}")
                 if have is not None and have < need:
                     raise DatasetError(f"{path} has {have} frames, but meta/episodes places episode {e} at frames "
                                        f"{first} to {need - 1} of it; {AGAIN}")
