@@ -83,9 +83,13 @@ class WorldSpec:
     def proprioception_dim(self) -> int:
         return len(self.proprioception_names)
 
+    def check(self, whose: str | Path = "the spec") -> None:
+        """Raise ValueError where a field is out of its range."""
+        check(whose, asdict(self), RANGES)
+
     def save(self, folder: str | Path) -> None:
         """Write `spec.yaml` into a folder; ValueError for what could not be loaded again."""
-        check(Path(folder, SPEC_FILE), asdict(self), RANGES)
+        self.check(Path(folder, SPEC_FILE))
         write_text(Path(folder, SPEC_FILE), yaml.safe_dump(asdict(self), sort_keys=False))
 
     @classmethod

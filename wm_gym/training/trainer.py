@@ -118,6 +118,7 @@ def train(dataset: str | Path | Sequence[str | Path], out: str | Path, preset: s
         world = World.from_config(spec, sizes, seed, starts=starts)
         fit_statistics(world, clips)
     spec.sampling_steps = sizes.sampling_steps or spec.sampling_steps
+    spec.check()  # now, not when hours of training are to be saved
     trained, held = split_episodes(clips)
     background = median_frame(clips, seed)
     train_tokenizer(run, world, clips, background)
