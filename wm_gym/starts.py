@@ -68,7 +68,7 @@ class StartBank:
                     "proprioception": self.proprioception, "episode": self.episode, "t": self.t}
         if self.physics_state is not None:
             tensors["physics_state"] = self.physics_state
-        self._check(path)
+        self.check(path)
         save_file({k: np.ascontiguousarray(v) for k, v in tensors.items()}, path)
 
     @classmethod
@@ -104,10 +104,10 @@ class StartBank:
         except SafetensorError as error:
             raise ValueError(f"{path} is truncated or damaged ({error}); {AGAIN}") from error
         bank = cls(frames, **rest)
-        bank._check(path)
+        bank.check(path)
         return bank
 
-    def _check(self, path: Path) -> None:
+    def check(self, path: str | Path = "the bank of starts") -> None:
         """ValueError where a number of the bank is none that a start can have."""
         for name in ("actions", "proprioception", "physics_state"):
             values = getattr(self, name)

@@ -225,9 +225,11 @@ def make_starts(clips: ClipData, sizes: Preset, seed: int) -> StartBank:
     more = rng.permutation(later)[:max(0, min(most - len(firsts), len(later)))]
     rows = np.sort(np.concatenate([firsts, more]))
     episode = np.searchsorted(clips.episode_offset, rows, side="right") - 1
-    return StartBank(clips.frames[rows][:, None], np.zeros((len(rows), 0, clips.action.shape[1]), np.float32),
+    made = StartBank(clips.frames[rows][:, None], np.zeros((len(rows), 0, clips.action.shape[1]), np.float32),
                      clips.proprioception[rows][:, None], episode, rows - clips.episode_offset[episode],
                      None if clips.physics_state is None else np.asarray(clips.physics_state[rows], np.float64))
+    made.check()
+    return made
 
 
 def median_frame(clips: ClipData, seed: int) -> np.ndarray:
