@@ -203,10 +203,6 @@ def maybe(rule: Rule) -> Rule:
     return Rule(f"{rule.expected}, or null", lambda value: value is None or rule.holds(value))
 
 
-def either(*rules: Rule) -> Rule:
-    return Rule(", or ".join(rule.expected for rule in rules), lambda value: any(rule.holds(value) for rule in rules))
-
-
 def mapping(most: int = 1000) -> Rule:
     return Rule(f"a mapping of at most {most:,} keys", lambda value: isinstance(value, Mapping) and len(value) <= most)
 
@@ -221,8 +217,8 @@ def check(path: str | Path, values: Any, table: Table, needed: tuple[str, ...] =
     A rule that is a table itself is for a mapping inside. needed: keys that must be there.
     """
     if not isinstance(values, Mapping):
-        raise ValueError(f"{path}{': ' + where if where else ''} holds a {type(values).__name__}, expected a mapping of "
-                         f"{', '.join(table)}; {AGAIN}")
+        raise ValueError(f"{path}{': ' + where if where else ''} holds a {type(values).__name__}, expected a mapping "
+                         f"of {', '.join(table)}; {AGAIN}")
     of = f"{where}." if where else ""
     if missing := [key for key in needed if key not in values]:
         raise ValueError(f"{path} lacks {', '.join(of + key for key in missing)}; {AGAIN}")

@@ -97,8 +97,8 @@ class StartBank:
                 _check_shape(path, shape)
                 for name, expected in _expected(*shape[:2]).items():
                     if name in heads and any(e is not None and e != size for e, size in zip(expected, heads[name][1])):
-                        raise ValueError(f"{path}: {name} has shape {list(heads[name][1])}, and the {shape[0]} clips of "
-                                         f"{shape[1]} frames ask for {list(expected)} (None: any); {AGAIN}")
+                        raise ValueError(f"{path}: {name} has shape {list(heads[name][1])}, and the {shape[0]} clips "
+                                         f"of {shape[1]} frames ask for {list(expected)} (None: any); {AGAIN}")
                 frames = _frames(path, [file.get_tensor(name) for name in strips], shape)
                 rest = {name: file.get_tensor(name) for name in KINDS if name in heads and name != "frames_shape"}
         except SafetensorError as error:
@@ -131,8 +131,8 @@ def _check_shape(path: Path, shape: tuple[int, ...]) -> None:
     n, t, h, w = shape
     if not (1 <= n <= MOST_CLIPS and 1 <= t <= 1024 and 1 <= h <= 4096 and 1 <= w <= 4096
             and n * t * h * w <= MOST_PIXELS):
-        raise ValueError(f"{path}: the bank has {n} clips of {t} frames of {h} x {w}, expected 1 to {MOST_CLIPS:,} of 1 "
-                         f"to 1024 frames of at most 4096 x 4096, together {MOST_PIXELS:,} pixels at most: keep fewer "
+        raise ValueError(f"{path}: the bank has {n} clips of {t} frames of {h} x {w}, expected 1 to {MOST_CLIPS:,} of "
+                         f"1 to 1024 frames of at most 4096 x 4096, together {MOST_PIXELS:,} pixels at most: keep fewer "
                          "starts (--set starts=N)")
 
 
@@ -159,8 +159,8 @@ def _frames(path: Path, strips: list[np.ndarray], shape: tuple[int, ...]) -> np.
 
     n, t, h, w = shape
     if 3 * n * t * h * w > DEFLATE * sum(map(len, strips)):
-        raise ValueError(f"{path}: {sum(map(len, strips)):,} bytes of PNG cannot hold the {n * t * h * w:,} pixels that "
-                         f"frames_shape says; {AGAIN}")
+        raise ValueError(f"{path}: {sum(map(len, strips)):,} bytes of PNG cannot hold the {n * t * h * w:,} pixels "
+                         f"that frames_shape says; {AGAIN}")
     at, rows = 0, None
     for strip in strips:
         try:

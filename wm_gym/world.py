@@ -257,7 +257,7 @@ def digest_of_world(path_or_id: str | Path) -> str:
 
 
 def world_files(folder: Path) -> list[Path]:
-    """Where the files of a world are, in order, whether they are there or not: no other file of its folder is looked at.
+    """Where the files of a world are, in order, whether they are there or not; no other file is looked at.
 
     FileNotFoundError where the folder is no world's.
     """

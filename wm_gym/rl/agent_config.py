@@ -17,7 +17,6 @@ from wm_gym.reading import (
     Rule,
     Table,
     check,
-    either,
     many,
     mapping,
     maybe,

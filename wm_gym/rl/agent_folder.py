@@ -204,7 +204,8 @@ def _load_folder(folder: Path, device: str, allow_pickle: bool) -> Agent:
 
 
 def _damaged(folder: Path, error: Exception) -> ValueError:
-    return ValueError(f"{folder / CONFIG_FILE} is damaged ({type(error).__name__}: {error}); train the agent again or copy it back")
+    return ValueError(f"{folder / CONFIG_FILE} is damaged ({type(error).__name__}: {error}); train the agent "
+                      "again or copy it back")
 
 
 def build_policy(config: dict[str, Any], path: str | Path = CONFIG_FILE) -> BasePolicy:

@@ -119,7 +119,8 @@ def _inputs(folder: Path, config: dict[str, Any]) -> tuple[str, int]:
     for name, feature in features.items() if isinstance(features, dict) else [("input_features", features)]:
         kind, shape = (feature.get("type"), feature.get("shape")) if isinstance(feature, dict) else (None, None)
         if not isinstance(kind, str) or not isinstance(shape, list) or not all(type(n) is int and n > 0 for n in shape):
-            raise ValueError(f"{folder / FILES[0]}: the feature {name} is {shown(feature)}, expected a type and a shape")
+            raise ValueError(f"{folder / FILES[0]}: the feature {name} is {shown(feature)}, expected a type and a "
+                             "shape")
         kinds.setdefault(kind, []).append(name)
     cameras, states = kinds.pop("VISUAL", []), kinds.pop("STATE", [])
     if len(cameras) != 1 or kinds or states not in ([], ["observation.state"]):

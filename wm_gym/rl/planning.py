@@ -51,8 +51,8 @@ class Search:
         if not 2 <= self.elites <= self.candidates:
             raise ValueError(f"elites is {self.elites}, expected 2 to candidates = {self.candidates}")
         if (steps := self.horizon * self.candidates * self.iterations) > MOST_STEPS:
-            raise ValueError(f"horizon x candidates x iterations is {steps:,}, expected at most {MOST_STEPS:,} imagined "
-                             "steps for one search")
+            raise ValueError(f"horizon x candidates x iterations is {steps:,}, expected at most {MOST_STEPS:,} "
+                             "imagined steps for one search")
         for name in ("temperature", "spread"):
             if not 0 < getattr(self, name) < np.inf:
                 raise ValueError(f"{name} is {getattr(self, name)}, expected a finite number > 0")
