@@ -115,10 +115,10 @@ def bars(results: dict) -> Iterator[tuple[str, str, str, bool]]:
         yield (f"damaged {kind}s: hangs, raw errors, code, NaN", f"{one['faults']} in {one['tried']}" if one else
                "not measured", f"0 in >= {TRIALS}", bool(one) and one["faults"] == 0 and one["tried"] >= TRIALS)
     one = results.get("server", {}).get("judge")
+    found = [one[key] for key in ("hangs", "raw", "leaked_characters")] if one else []
     yield ("judge-server faults: hangs, raw errors, characters leaked",
-           f"{one['hangs']}, {one['raw']}, {one['leaked_characters']} in {one['faults']}" if one else "not measured",
-           f"0, 0, 0 in >= {SERVER_FAULTS}",
-           bool(one) and not (one["hangs"] or one["raw"] or one["leaked_characters"]) and one["faults"] >= SERVER_FAULTS)
+           f"{', '.join(map(str, found))} in {one['faults']}" if one else "not measured",
+           f"0, 0, 0 in >= {SERVER_FAULTS}", found == [0, 0, 0] and one["faults"] >= SERVER_FAULTS)
     from attack_leaks import QUESTIONS
 
     for name, (_, number) in QUESTIONS.items():
@@ -128,7 +128,8 @@ def bars(results: dict) -> Iterator[tuple[str, str, str, bool]]:
         yield (f"leaks, {name}: MB, descriptors, children", one.get("failed") or
                f"{one['mb_grown']}, {one['descriptors_grown']:g}, {one['children_grown']:g} in {one['number']}",
                f"<= {FLAT_MB}, 0, 0 in >= {number}", good)
-    for name, one in results.get("threads", {"not measured": {"frames_that_differ": 1, "errors": [], "frames": 0}}).items():
+    nothing = {"not measured": {"frames_that_differ": 1, "errors": [], "frames": 0}}
+    for name, one in results.get("threads", nothing).items():
         yield (f"frames that differ from threads, {name}", f"{one['frames_that_differ']} of {one['frames']}, "
                f"{len(one['errors'])} errors", "0", not one["frames_that_differ"] and not one["errors"])
     for name in ("batch 1", "batch 32"):
@@ -152,7 +153,7 @@ def main() -> int:
     parser.add_argument("part", nargs="?", choices=["kills", "damage", "server", "leaks", "threads", "speed"])
     parser.add_argument("names", nargs="*", help="commands to kill, kinds to damage (default: all)")
     parser.add_argument("--number", type=int, help="kills, or damaged folders, of each (default: as many as the bar)")
-    parser.add_argument("--share", type=float, default=1.0, help="of the steps, resets and makes that are asked for leaks")
+    parser.add_argument("--share", type=float, default=1.0, help="of the steps, resets and makes that leaks needs")
     parser.add_argument("--world", default="Push-v0")
     parser.add_argument("--against", help="the commit that speed is compared with")
     parser.add_argument("--summary", action="store_true")

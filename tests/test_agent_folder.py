@@ -78,7 +78,7 @@ def test_damaged_and_missing_agents_say_what_is_wrong(tmp_path):
     folder = save_agent(small_ppo(make_vec_env(DotReach, 1)), tmp_path / "agent", META)
     tensors = (folder / TENSORS_FILE).read_bytes()
     (folder / TENSORS_FILE).write_bytes(tensors[: len(tensors) // 2])
-    with pytest.raises(ValueError, match="policy.safetensors is damaged"):
+    with pytest.raises(ValueError, match="policy.safetensors is truncated or damaged"):
         load_agent(folder)
     (folder / TENSORS_FILE).write_bytes(tensors)
     config = yaml.safe_load((folder / CONFIG_FILE).read_text())

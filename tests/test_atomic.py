@@ -1,4 +1,4 @@
-"""Is the old or the new there, whole, after a kill at any moment; are scraps of the dead cleared, of the living kept?"""
+"""Is the old or the new whole after a kill at any moment; are scraps of the dead cleared, of the living kept?"""
 
 from __future__ import annotations
 
@@ -282,6 +282,7 @@ def test_a_full_disk_is_named_and_leaves_nothing(tiny_world, small_disk, balls, 
         np.savez(beside, np.zeros(10**7))
     assert os.listdir(small_disk) == ["full"]
     (small_disk / "full").write_bytes(bytes(2_000_000))
-    code = main(["train", str(balls), "--out", str(small_disk / "w"), "--preset", "tiny", "--set", "tokenizer_updates=2"])
+    code = main(["train", str(balls), "--out", str(small_disk / "w"), "--preset", "tiny",
+                 "--set", "tokenizer_updates=2"])
     said = capsys.readouterr().err
     assert code == 2 and "no space left" in said.lower() and "Traceback" not in said, said[-500:]

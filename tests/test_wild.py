@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import io
 import json
 import shutil
@@ -282,7 +281,8 @@ def test_a_conversion_goes_on_where_it_left_some_out(whole, tmp_path, monkeypatc
 
 @pytest.mark.parametrize("change, words", [
     (lambda root: np.savez(root / "ep1.npz", action=np.full((6, 2), np.nan), state=np.ones((6, 1))), "'action' is .nan"),
-    (lambda root: np.savez(root / "ep1.npz", action=np.ones((9, 2)), state=np.ones((6, 1))), "expected a row a frame"),
+    (lambda root: np.savez(root / "ep1.npz", action=np.ones((9, 2)), state=np.ones((6, 1))),
+     "expected a row a frame"),
     (lambda root: np.savez(root / "ep1.npz", actions=np.zeros((6, 2)), obs=np.zeros((6, 1))),
      "holds actions, obs and no action; expected arrays called action and, .* state, reward, success"),
     (lambda root: (root / "ep1.mp4").write_bytes((root / "ep1.mp4").read_bytes()[:900]), "cannot open ep1.mp4"),

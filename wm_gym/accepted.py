@@ -22,7 +22,7 @@ TABLE = {
     "limit": "an integer >= 1, -1 for no limit or None for the world's horizon",  # max_episode_steps, horizon
     "flag": "True or False",  # ended
     "number": "a finite real number",  # judge/progress, thresholds and penalties
-    "numbers": "finite real numbers",  # actions, poses, latents, physics states: of exactly the shape, nothing broadcast
+    "numbers": "finite real numbers",  # actions, poses, latents, physics states: of exactly the shape, no broadcast
     "frame": "uint8",  # pictures, of exactly the shape too
     "dict": "a dict",  # a state; and options, where None means none
 }

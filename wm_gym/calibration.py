@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
 
 from wm_gym.files import write_json
+from wm_gym.reading import Rule, check, read_mapping, real, text, whole
 
 CALIBRATION_FILE = "calibration.json"
+NUMBER, STEPS = real(0, 1e9), real(0, 2**31)
+TRUST = Rule("1 to 10,000 rows of [uncertainty, steps], none negative",
+             lambda rows: isinstance(rows, list) and 1 <= len(rows) <= 10_000 and all(
+                 isinstance(row, list) and len(row) == 2 and NUMBER.holds(row[0]) and STEPS.holds(row[1])
+                 for row in rows))
+RANGES = {"alpha": real(0, 1, above=True), "factor": NUMBER, "limit": NUMBER, "tolerance": NUMBER, "trust": TRUST,
+          "episodes": whole(0, 10**12), "steps": whole(0, 10**12), "measured_on": text(100_000)}
+"""What each field of `calibration.json` may be."""
 
 
 @dataclass(frozen=True)
@@ -58,7 +66,7 @@ class Calibration:
         if not path.is_file():
             return None
         try:
-            return cls(**json.loads(path.read_text()))
-        except (ValueError, TypeError) as error:
+            return cls(**check(path, read_mapping(path), RANGES, needed=tuple(RANGES)))
+        except ValueError as error:
             raise ValueError(f"{path} is no calibration: {error}; remove it, or measure it again: wm-gym calibrate "
                              "WORLD DATASET") from error

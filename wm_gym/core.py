@@ -68,7 +68,8 @@ class WorldCore:
         self.doubt_limit = self.calibration.limit if truncate_on_uncertainty else np.inf
         bank = self.world.starts
         self._start_rows = np.flatnonzero(bank.t == 0 if starts == "first" and (bank.t == 0).any() else bank.t >= 0)
-        judge = make_judge(reward, self.world, self.spec.task_description, **accepted.options("reward_kwargs", reward_kwargs))
+        judge = make_judge(reward, self.world, self.spec.task_description,
+                           **accepted.options("reward_kwargs", reward_kwargs))
         if judge and success_threshold is not None:
             raise ValueError(f"success_threshold={success_threshold} is the learned judge's, and reward={reward!r}; "
                              "pass reward_kwargs={'threshold': ...}")
@@ -158,7 +159,7 @@ class WorldCore:
 
         actions float32 [B, A] -> reward float64 [B], terminated bool [B], truncated bool [B]. The observation and
         the info are read with `observation()` and `info()`. Raises ResetNeeded where an episode has ended, and
-        ValueError for an action of the wrong shape, not finite or outside the box.
+        ValueError for an action of the wrong shape, not finite or outside the box, and where the world gives NaN.
         """
         active = np.ones(self.num_envs, bool) if active is None else active
         self.require_reset("step")
@@ -170,17 +171,21 @@ class WorldCore:
         device = self.engine.device
         noise = step_noise(self.seeds, self.episodes, self.steps, self.engine.noise_shape, device)
         state, out = self.engine.step(self._state, torch.from_numpy(actions).to(device), noise)
-        judged = self.judged.step(out["frame"].cpu().numpy(), active) if self.judged else None
-        self._keep(state, out.pop("frame", None), active)
+        frames = out.pop("frame", None)
         del out["latent"]
         out = {key: value.cpu().numpy() for key, value in out.items()}
+        uncertainty = out["uncertainty"].reshape(self.num_envs, -1).mean(axis=1).astype(np.float64)
+        total = uncertainty + out["success"] + out["reward"].sum(1) + out["proprioception"].sum(1)
+        if not np.isfinite(total[active]).all():
+            raise self.world.not_finite("rewards, poses or uncertainties")
+        judged = self.judged.step(frames.cpu().numpy(), active) if self.judged else None
+        self._keep(state, frames, active)
 
         if judged:
             terms, success, seen = judged
         else:
             success, seen = out["success"] > self.success_threshold, {}
             terms = dict(zip(self.spec.reward_components, out["reward"].astype(np.float64).T))
-        uncertainty = out["uncertainty"].reshape(self.num_envs, -1).mean(axis=1).astype(np.float64)
         penalty = self.uncertainty_penalty * uncertainty
         reward = sum(terms.values(), np.zeros(self.num_envs)) - penalty
         self.steps[active] += 1

@@ -125,7 +125,8 @@ def state_of_options(state: dict, like: dict[str, tuple], frame_size: tuple[int,
     Raises ValueError where a key is missing, not finite, or has another world's shape.
     """
     if missing := sorted(set(like) - set(state)):
-        raise ValueError(f"world_state lacks {missing}; it has {sorted(state, key=str)}; pass what env.get_state() gave")
+        raise ValueError(f"world_state lacks {missing}; it has {sorted(state, key=str)}; pass what env.get_state() "
+                         "gave")
     arrays = {}
     for key, shape in like.items():
         name = f"world_state[{key!r}]"

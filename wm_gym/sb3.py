@@ -131,7 +131,8 @@ class VecDiscreteActions(VecEnvWrapper):
 
     def step_async(self, actions: np.ndarray) -> None:
         rows = accepted.real("action", actions)
-        if rows.dtype.kind == "f" or rows.shape != (self.num_envs,) or not ((rows >= 0) & (rows < len(self.table))).all():
+        inside = (rows >= 0) & (rows < len(self.table))
+        if rows.dtype.kind == "f" or rows.shape != (self.num_envs,) or not inside.all():
             raise ValueError(f"action is {actions!r}, expected integers [{self.num_envs}] in 0..{len(self.table) - 1}")
         self.venv.step_async(self.table[rows])
 

@@ -11,9 +11,9 @@ import torch
 from wm_gym.engine import make_engine
 from wm_gym.engine.base import Engine
 from wm_gym.registration import catalogue_folders
-from wm_gym.world import World, find_world
+from wm_gym.world import World, find_world, world_files
 
-_WORLDS: dict[Path, tuple[tuple[int, int], World]] = {}
+_WORLDS: dict[Path, tuple[tuple, World]] = {}
 _LOADING = threading.RLock()  # two threads that make the same environment load its world and engine once
 
 
@@ -29,11 +29,20 @@ def load_world(world: World | str | Path | None) -> World:
                          "gym.make('wm_gym/World-v0', world='FOLDER'); train one with "
                          "`wm-gym train DATASET --out FOLDER`")
     folder = find_world(world).resolve()
-    stamp = folder.stat().st_ino, max((p.stat().st_mtime_ns for p in folder.rglob("*")), default=0)
+    stamp = folder.stat().st_ino, *map(_stamp, world_files(folder))
     with _LOADING:
         if _WORLDS.get(folder, (None,))[0] != stamp:
             _WORLDS[folder] = stamp, World.from_pretrained(folder)
         return _WORLDS[folder][1]
+
+
+def _stamp(path: Path) -> tuple[int, ...]:
+    """What changes when a file does; () for none, or for a link to nowhere."""
+    try:
+        found = path.stat()
+    except OSError:
+        return ()
+    return found.st_ino, found.st_mtime_ns, found.st_size
 
 
 def load_engine(world: World, backend: str, device: str, decode: bool, precision: str = "auto") -> Engine:

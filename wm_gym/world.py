@@ -23,17 +23,16 @@ from wm_gym.models import (
     VideoDynamics,
     VideoTokenizer,
 )
+from wm_gym.models.loading import CONFIG_FILE, WEIGHTS_FILE, load_model
 from wm_gym.spec import SPEC_FILE, WorldSpec
-from wm_gym.starts import StartBank
+from wm_gym.starts import STARTS_FILE, StartBank
 
 if TYPE_CHECKING:
     from wm_gym.training.presets import Preset
 
-WEIGHTS_FILE = "diffusion_pytorch_model.safetensors"
 COMPONENTS = {"tokenizer": (Tokenizer, VideoTokenizer), "dynamics": (UNetDynamics, DiTDynamics, VideoDynamics),
               "heads": (Heads,), "uncertainty": (Uncertainty,)}
 """The classes that each sub-folder of a world may hold; its config.json says which."""
-PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle")
 
 
 @dataclass
@@ -48,6 +47,8 @@ class World:
     starts: StartBank
     calibration: Calibration | None = None
     """None until `wm-gym calibrate` has measured these weights."""
+    origin: Path | None = None
+    """The folder that it was read from."""
 
     def __post_init__(self):
         for module in self.modules().values():
@@ -78,8 +79,9 @@ class World:
     @classmethod
     def _load(cls, folder: Path) -> World:
         spec = WorldSpec.load(folder)
-        parts = {name: _load_component(folder / name, kinds) for name, kinds in COMPONENTS.items()}
-        world = cls(spec=spec, starts=StartBank.load(folder), calibration=Calibration.load(folder), **parts)
+        parts = {name: load_model(folder / name, kinds) for name, kinds in COMPONENTS.items()}
+        world = cls(spec=spec, starts=StartBank.load(folder), calibration=Calibration.load(folder), origin=folder,
+                    **parts)
         world.check(folder)
         return world
 
@@ -87,15 +89,21 @@ class World:
         """Raise ValueError where spec, networks and starts disagree."""
         spec, dynamics = self.spec, self.dynamics.config
         grid = [s // self.tokenizer.factor for s in spec.frame_size]
+        latents = [dynamics.latent_channels, *dynamics.grid]
+        heads, uncertainty = self.heads.config, self.uncertainty.config
         facts = [
             ("action_low", spec.action_dim, dynamics.action_dim),
             ("proprioception_names", spec.proprioception_dim, dynamics.proprioception_dim),
             ("context_frames", spec.context_frames, dynamics.context_frames),
             ("frame_size", grid, list(dynamics.grid)),
-            ("latent_shape", list(spec.latent_shape), [dynamics.latent_channels, *dynamics.grid]),
-            ("reward_components", len(spec.reward_components), self.heads.config.reward_dim),
+            ("latent_shape", list(spec.latent_shape), latents),
+            ("reward_components", len(spec.reward_components), heads.reward_dim),
             ("latent channels of the tokenizer", self.tokenizer.config.latent_channels, dynamics.latent_channels),
-            ("features that the uncertainty reads", self.dynamics.feature_dim, self.uncertainty.config.feature_dim),
+            ("latents that the heads read", [heads.latent_channels, *heads.grid], latents),
+            ("latents that the uncertainty reads", [uncertainty.latent_channels, *uncertainty.grid], latents),
+            ("vector that the heads read", heads.vector_dim, self.dynamics.vector_dim),
+            ("pose that the heads read", heads.pose_dim, self.dynamics.pose_code.out_dim),
+            ("features that the uncertainty reads", self.dynamics.feature_dim, uncertainty.feature_dim),
             ("frame_size of the starts", list(self.starts.frames.shape[2:4]), list(spec.frame_size)),
             ("action size of the starts", self.starts.actions.shape[-1], spec.action_dim),
             ("proprioception size of the starts", self.starts.proprioception.shape[-1], spec.proprioception_dim)]
@@ -106,6 +114,13 @@ class World:
             if says != has:
                 raise ValueError(f"{origin}: spec.yaml and the weights disagree on {what}: {says} against {has}; "
                                  "restore the spec.yaml that was written with these weights, or train again")
+
+    def not_finite(self, what: str) -> ValueError:
+        """The error of a world that has begun to compute NaN or infinity."""
+        whose = f"the world in {self.origin}" if self.origin else f"the world {self.spec.name!r}"
+        weights = f"{' or '.join(COMPONENTS)}/{WEIGHTS_FILE}"
+        return ValueError(f"{whose} gives {what} that are not finite: its weights ({weights}) are damaged or were "
+                          "trained to no end; download or train it again")
 
     def save_pretrained(self, folder: str | Path, also: Callable[[Path], None] | None = None) -> Path:
         """Write the world folder (`atomic_folder`); returns its path.
@@ -237,32 +252,17 @@ def find_world(path_or_id: str | Path) -> Path:
 def digest_of_world(path_or_id: str | Path) -> str:
     """What tells a world's weights, starts and spec from others of the same name."""
     folder = find_world(path_or_id)
-    return digest([folder / SPEC_FILE, *sorted(folder.rglob("*.safetensors"))])
+    return digest([folder / SPEC_FILE, *(path for path in world_files(folder) if path.suffix == ".safetensors"
+                                         and path.is_file())])
 
 
-def _load_component(folder: Path, kinds: tuple[type, ...]) -> nn.Module:
-    from safetensors import SafetensorError
-    from safetensors.torch import load_file
+def world_files(folder: Path) -> list[Path]:
+    """Where the files of a world are, in order, whether they are there or not; no other file is looked at.
 
-    config, weights = folder / "config.json", folder / WEIGHTS_FILE
-    if not config.is_file():
-        raise FileNotFoundError(f"{config} is missing; the world folder is incomplete: download or train it again")
-    if not weights.is_file():
-        pickles = sorted(p.name for p in folder.iterdir() if p.suffix in PICKLES)
-        if pickles:
-            raise ValueError(f"{folder} holds the pickle {pickles[0]} where {WEIGHTS_FILE} belongs; pickles run code "
-                             "when loaded and are refused: convert it with safetensors first")
-        raise FileNotFoundError(f"{weights} is missing; the world folder is incomplete: download or train it again")
-    names = {kind.__name__: kind for kind in kinds}
-    try:
-        settings = json.loads(config.read_text())
-        module = names[settings.get("_class_name", kinds[0].__name__)].from_config(settings)
-    except (json.JSONDecodeError, AttributeError, KeyError, TypeError, ValueError) as error:
-        raise ValueError(f"{config} is no configuration of {' or '.join(names)}: {error}") from error
-    try:
-        module.load_state_dict(load_file(weights))
-    except SafetensorError as error:
-        raise ValueError(f"{weights} is truncated or damaged ({error}); download or train the world again") from error
-    except RuntimeError as error:
-        raise ValueError(f"{weights} does not fit {config}: {error}") from error
-    return module.float()
+    FileNotFoundError where the folder is no world's.
+    """
+    if not (folder / SPEC_FILE).is_file():
+        raise FileNotFoundError(f"{folder / SPEC_FILE} is missing: {folder} is no world folder; "
+                                "make one with `wm-gym train DATASET --out WORLD`")
+    parts = [folder / name / file for name in COMPONENTS for file in (CONFIG_FILE, WEIGHTS_FILE)]
+    return sorted([folder / SPEC_FILE, folder / STARTS_FILE, folder / CALIBRATION_FILE, *parts])

@@ -3,7 +3,6 @@ trip, a judge."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -15,6 +14,7 @@ from wm_gym import accepted
 from wm_gym.copies import PackedEngine, deepcopy_sharing
 from wm_gym.judges import Judge, make_judge
 from wm_gym.judges.reward import JudgedReward
+from wm_gym.reading import check, many, read_json, real
 from wm_gym.spaces import action_space, check_action
 
 
@@ -51,6 +51,11 @@ class DiscreteActions(gym.ActionWrapper, gym.utils.RecordConstructorArgs):
         return self.table[int(action)].copy()
 
 
+BOUNDS = many(real(-1e9, 1e9), 1)
+MAP = {"matrix": many(BOUNDS, 1), "action_low": BOUNDS, "action_high": BOUNDS}
+"""What a file that maps actions may hold."""
+
+
 class RealActions(gym.ActionWrapper, gym.utils.RecordConstructorArgs):
     """Play a world of latent actions with real ones: z = [a, 1] @ matrix, clipped to the world's box.
 
@@ -63,10 +68,14 @@ class RealActions(gym.ActionWrapper, gym.utils.RecordConstructorArgs):
         if not Path(file).is_file():
             raise FileNotFoundError(f"{file} is missing; make it with: wm-gym idm map IDM DATASET --out {file}")
         try:
-            found = json.loads(Path(file).read_text())
+            found = {key: value for key, value in read_json(file).items() if key in MAP}
+            check(file, found, MAP, needed=tuple(MAP))
+            low, high = np.array(found["action_low"]), np.array(found["action_high"])
+            if low.shape != high.shape or not (low <= high).all():
+                raise ValueError("action_low and action_high do not bound the same actions")
             self.matrix = np.array(found["matrix"], np.float32)
-            self.action_space = action_space(found["action_low"], found["action_high"])
-        except (ValueError, KeyError, TypeError) as error:
+            self.action_space = action_space(low, high)
+        except (ValueError, AttributeError) as error:
             raise ValueError(f"{file} maps no actions ({error}); make it with: wm-gym idm map") from None
         latent, real = check_box(env.action_space).shape[0], self.action_space.shape[0]
         if self.matrix.shape != (real + 1, latent):

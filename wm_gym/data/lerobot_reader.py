@@ -17,7 +17,9 @@ from wm_gym.data.lerobot_schema import (AGAIN, CODEBASE_VERSION, DATA_PATH, INDE
 from wm_gym.data.memory import check_memory
 from wm_gym.data.reader import Damaged, Reader
 from wm_gym.data.video import decode, decode_picture, probe
+from wm_gym.reading import read_text
 
+MOST_LINES, BALLAST = 32_000_000, 64_000_000  # bytes: of meta/episodes.jsonl, and of a video beside its frames
 V21 = ("v2.1", "v2.0")
 
 
@@ -274,8 +276,12 @@ class LeRobotReader(Reader):
             for e, _ in episodes:
                 self._fault(e, error)
             return
+        most = None if have is None else BALLAST + 2 * have * size[0] * size[1] * 3
         for e, first in episodes:
-            if have is not None and have < first + self.length[e]:
+            if most is not None and path.stat().st_size > most:
+                self._fault(e, f"{path} has {path.stat().st_size / 1e6:,.0f} MB and {have} frames of "
+                               f"{size[0]}x{size[1]}, more than they can take")
+            elif have is not None and have < first + self.length[e]:
                 self._fault(e, f"{path} has {have} frames, but meta/episodes places it at frames {first} to "
                                f"{first + self.length[e] - 1} of it")
             elif size != self.frame_size(camera):
@@ -331,10 +337,9 @@ class LeRobotV21Reader(LeRobotReader):
 def read_parquet(path, columns=None):
     """Read columns of a parquet file; those that it lacks are left out. Raises DatasetError."""
     import pyarrow as pa
-    import pyarrow.parquet as pq
 
     try:
-        return pq.ParquetFile(path).read(columns=columns)
+        return _parquet(path).read(columns=columns)
     except (pa.ArrowException, OSError, ValueError) as error:
         raise _unreadable(path, error) from None
 
@@ -342,10 +347,9 @@ def read_parquet(path, columns=None):
 def iter_parquet(path, columns):
     """Yield a parquet file's columns in batches of 64 rows; raises DatasetError."""
     import pyarrow as pa
-    import pyarrow.parquet as pq
 
     try:
-        file = pq.ParquetFile(path)
+        file = _parquet(path)
         lacking = [key for key in columns if key not in file.schema_arrow.names]
         if lacking:
             raise DatasetError(f"{path} lacks the column {lacking[0]!r} that info.json promises; {AGAIN}")
@@ -357,12 +361,19 @@ def iter_parquet(path, columns):
 def count_rows(path):
     """Count the rows of a parquet file from its footer; raises DatasetError."""
     import pyarrow as pa
-    import pyarrow.parquet as pq
 
     try:
-        return pq.ParquetFile(path).metadata.num_rows
+        return _parquet(path).metadata.num_rows
     except (pa.ArrowException, OSError, ValueError) as error:
         raise _unreadable(path, error) from None
+
+
+def _parquet(path):
+    import pyarrow.parquet as pq
+
+    if not Path(path).is_file():  # a pipe would be waited for
+        raise OSError("it is missing or no file")
+    return pq.ParquetFile(path)
 
 
 def _unreadable(path, error):
@@ -371,13 +382,18 @@ def _unreadable(path, error):
 
 
 def read_json_lines(path):
-    """Read a file with a JSON object a line; raises DatasetError."""
+    """Read a file with a JSON object an episode and line, at most 32 MB; raises DatasetError."""
+    rows = []
     try:
-        rows = [json.loads(line) for line in io.StringIO(path.read_text(encoding="utf-8")) if line.strip()]
+        for line in io.StringIO(read_text(path, MOST_LINES)):
+            if line.strip():
+                rows.append(json.loads(line))
+                if not isinstance(rows[-1], dict) or "episode_index" not in rows[-1]:
+                    raise DatasetError(f"{path} has a line that is no JSON object with an episode_index; {AGAIN}")
+    except DatasetError:
+        raise
     except (OSError, ValueError, RecursionError) as error:
         raise DatasetError(f"cannot read {path}: {error}; {AGAIN}") from None
-    if not all(isinstance(row, dict) for row in rows):
-        raise DatasetError(f"{path} has a line that is no JSON object; {AGAIN}")
     return rows
 
 

@@ -15,6 +15,8 @@ import math
 import re
 from pathlib import Path
 
+from wm_gym import reading
+
 CODEBASE_VERSION = "v3.0"
 DATA_PATH = "data/chunk-{chunk_index:03d}/file-{file_index:03d}.parquet"
 VIDEO_PATH = "videos/{video_key}/chunk-{chunk_index:03d}/file-{file_index:03d}.mp4"
@@ -24,7 +26,7 @@ FILES_PER_CHUNK = 1000
 CAMERA_PREFIX = "observation.images."
 
 AGAIN = "fetch or record the dataset again"
-MOST_FPS, MOST_JSON, MOST_NUMBERS = 1000, 64_000_000, 8192 * 8192 * 3  # what a file may declare
+MOST_FPS, MOST_JSON, MOST_NUMBERS = 1000, 16_000_000, 8192 * 8192 * 3  # what a file may declare
 
 # The columns that every dataset has; the writer fills them in.
 INDEX_FEATURES = {
@@ -102,7 +104,7 @@ def read_info(root, versions=(CODEBASE_VERSION,)):
     info = read_json(path)
     version = info.get("codebase_version")
     if version not in versions:
-        raise DatasetError(f"{root} has codebase_version {version!r}, expected {' or '.join(map(repr, versions))}; "
+        raise DatasetError(f"{path} has codebase_version {version!r}, expected {' or '.join(map(repr, versions))}; "
                            f"convert it with lerobot's scripts to v2.1 or v3.0")
     missing = [key for key in ("fps", "features", "total_episodes", "total_frames") if key not in info]
     if missing:
@@ -118,14 +120,11 @@ def read_info(root, versions=(CODEBASE_VERSION,)):
 
 
 def read_json(path):
-    """Read a JSON object of at most 64 MB; raises DatasetError."""
-    if path.stat().st_size > MOST_JSON:
-        raise DatasetError(f"{path} has {path.stat().st_size / 1e6:.0f} MB, expected at most {MOST_JSON / 1e6:.0f}; "
-                           f"{AGAIN}")
+    """Read a JSON object of at most 16 MB; raises DatasetError."""
     try:
-        value = json.loads(path.read_text(encoding="utf-8"))
-    except (ValueError, RecursionError) as error:
-        raise DatasetError(f"{path} is not JSON ({error}); {AGAIN}") from None
+        value = reading.read_json(path, MOST_JSON, finite=False)  # statistics may hold NaN
+    except (OSError, ValueError) as error:
+        raise DatasetError(str(error)) from None
     if not isinstance(value, dict):
         raise DatasetError(f"{path} holds {type(value).__name__}, expected a JSON object; {AGAIN}")
     return value

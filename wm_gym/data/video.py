@@ -39,6 +39,14 @@ class VideoWriter:
         self._file.close()
 
 
+def _open(path):
+    import av
+
+    if not Path(path).is_file():  # a pipe would be waited for, and FFmpeg reads addresses too
+        raise ValueError("it is missing or no file")
+    return av.open(str(path))
+
+
 def decode(path, fps, start=0, stop=None):
     """Yield (frame number, uint8 [H, W, 3]) for the frames start <= number < stop of a video, in order.
 
@@ -48,7 +56,7 @@ def decode(path, fps, start=0, stop=None):
     import av
 
     try:
-        with av.open(str(path)) as file:
+        with _open(path) as file:
             stream = file.streams.video[0]
             small = stream.height * stream.width < 256 * 256  # where threads cost more than they save
             stream.thread_type = "NONE" if small else "AUTO"
@@ -80,7 +88,7 @@ def probe(path):
     import av
 
     try:
-        with av.open(str(path)) as file:
+        with _open(path) as file:
             stream = file.streams.video[0]
             return stream.frames or None, (stream.height, stream.width)
     except (av.FFmpegError, IndexError, ValueError, AttributeError) as error:  # AttributeError: a codec unknown

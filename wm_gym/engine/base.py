@@ -125,13 +125,18 @@ class Engine:
         memories = [dynamics.remember(z[None, 1:], z[None, 0]) for z in latents]
         memory = {key: torch.cat([m[key] for m in memories]) for key in memories[0]}
         doubt = self._here(world.uncertainty).none(len(first))
+        if not all(bool(values.isfinite().all()) for values in (latents, pose, *memory.values())):
+            raise world.not_finite("latents or poses of a picture")
         return {"first": first, "proprioception": pose.clone(), "doubt": doubt, **memory}
 
     @torch.inference_mode()
     def render(self, state: dict[str, Tensor]) -> Tensor:
-        """Frames uint8 [B, H, W, 3] of the current state: the tokenizer's reconstruction."""
+        """Frames uint8 [B, H, W, 3] of the current state: the tokenizer's reconstruction. ValueError for NaN."""
         tokenizer = self._here(self.world.tokenizer)
-        return torch.cat([to_uint8(tokenizer.decode(z[-1:])) for z in state["latents"]])
+        drawn = torch.cat([tokenizer.decode(z[-1:]) for z in state["latents"]])
+        if not bool(drawn.isfinite().all()):
+            raise self.world.not_finite("pictures")
+        return to_uint8(drawn)
 
     def step(self, state: dict[str, Tensor], action: Tensor, noise: Tensor) -> tuple[dict, dict]:
         """One step: action float32 [B, A], noise float32 [B, C, h, w] -> (state', outputs).

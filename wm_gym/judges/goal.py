@@ -13,6 +13,9 @@ if TYPE_CHECKING:
     from wm_gym.world import World
 
 FEATURES = ("tokenizer", "perceptual", "pixels")
+FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "GIF", "TIFF", "PPM")
+"""Of a goal: pictures that Pillow reads by itself, where others start programs."""
+MOST_PIXELS = 2**24
 NEAR = 1e-6  # a start that is the goal has no way to go
 BATCH = 64
 
@@ -98,8 +101,10 @@ def read_picture(path: str | Path) -> np.ndarray:
         raise FileNotFoundError(f"the goal {path} is not there; give a picture of the frames' size, e.g. "
                                 "PIL.Image.fromarray(env.render()).save('goal.png')")
     try:
-        with Image.open(path) as picture:
+        with Image.open(path, formats=FORMATS) as picture:
+            if picture.width * picture.height > MOST_PIXELS:
+                raise ValueError(f"{picture.width} x {picture.height}, expected at most {MOST_PIXELS:,} pixels")
             return np.array(picture.convert("RGB"))
-    except (OSError, SyntaxError, ValueError) as error:  # Pillow's: no picture, cut short, damaged
+    except Exception as error:  # Pillow's are of many kinds: no picture, cut short, damaged, a bomb
         raise ValueError(f"the goal {path} cannot be read ({error}): it is no picture that can be read; give a PNG or "
                          "JPEG") from error

@@ -57,6 +57,8 @@ class Attention(nn.Module):
 
     def __init__(self, width: int, cells: tuple[int, int], vector_dim: int, way: str, heads: int = 4):
         super().__init__()
+        if width % heads:
+            raise ValueError(f"attention with {heads} heads has a width of {width}, expected a multiple of {heads}")
         self.heads, self.way = heads, way
         self.norm = group_norm(width)
         self.position = nn.Parameter(0.02 * torch.randn(1, cells[0] * cells[1], width))

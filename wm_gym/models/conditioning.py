@@ -72,6 +72,9 @@ class Conditioned:
         of `WAYS`. nullable: learn a vector that says nothing, for guidance.
         """
         p = proprioception_dim
+        for what, angles, dim in (("action", action_angles, action_dim), ("proprioception", proprioception_angles, p)):
+            if not set(angles) <= set(range(dim)) or len(set(angles)) < len(angles):
+                raise ValueError(f"{what}_angles is {list(angles)}, expected different places in 0..{dim - 1}")
         self.action_code = VectorCode(action_dim, action_angles)
         self.pose_code = VectorCode(p, proprioception_angles)
         pose_dim = self.pose_code.out_dim

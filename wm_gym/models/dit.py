@@ -75,6 +75,9 @@ class DiTDynamics(ModelMixin, ConfigMixin, Conditioned):
         super().__init__()
         self.build_conditioning(action_dim, proprioception_dim, action_angles, proprioception_angles, condition_dim,
                                 pose_maps, grid, pose_width, pose_activation, ways_of(conditioning, WAYS), nullable)
+        if width % heads or width % PATCH**2 or any(side % PATCH for side in grid):
+            raise ValueError(f"width={width} with heads={heads} on a grid of {list(grid)}; expected a width that heads "
+                             f"and {PATCH**2} divide, and even sides of the grid (frames of multiples of 8)")
         tokens = (grid[0] // PATCH) * (grid[1] // PATCH)
         self.embed = nn.Conv2d(2 * latent_channels, width, PATCH, stride=PATCH)
         self.embed_pose = nn.Conv2d(self.drawn, width, PATCH, stride=PATCH) if self.drawn else None

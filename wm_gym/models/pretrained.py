@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import torch
@@ -11,6 +10,7 @@ from torch import nn
 from wm_gym.models.conditioning import Conditioned
 from wm_gym.models.saving import ConfigMixin, ModelMixin, read_index, register_to_config
 from wm_gym.models.tokenizer import Tokenizer
+from wm_gym.reading import read_mapping
 
 WEIGHTS_FILE = "diffusion_pytorch_model.safetensors"
 PIPELINES = {"StableVideoDiffusionPipeline": "svd", "WanPipeline": "wan", "WanImageToVideoPipeline": "wan"}
@@ -175,7 +175,7 @@ class VideoDynamics(OnBase, ModelMixin, ConfigMixin, Conditioned):
         config = self.pretrained.config
         if self.family == "svd":
             width = 4 * config.block_out_channels[0]
-            self.scaling = json.loads((folder / "vae" / "config.json").read_text()).get("scaling_factor", 0.18215)
+            self.scaling = read_mapping(folder / "vae" / "config.json").get("scaling_factor", 0.18215)
             for block in (*self.pretrained.down_blocks, self.pretrained.mid_block, *self.pretrained.up_blocks):
                 block.register_forward_pre_hook(self._tell_svd, with_kwargs=True)
         else:
@@ -281,13 +281,13 @@ def on_base(base: str | Path, prompt: str = "", **sizes) -> tuple[VideoTokenizer
     frame_size (H, W) in place of latent_channels and grid. ValueError where the base cannot draw frames of that size.
     """
     folder, (height, width) = base_folder(base), sizes.pop("frame_size")
-    family, vae = family_of(folder), json.loads((folder / "vae" / "config.json").read_text())
+    family, vae = family_of(folder), read_mapping(folder / "vae" / "config.json")
     channels = vae.get("z_dim" if family == "wan" else "latent_channels", 16 if family == "wan" else 4)
     tokenizer = VideoTokenizer(str(base), channels)
     if family == "wan":
-        step = tokenizer.factor * json.loads((folder / "transformer" / "config.json").read_text())["patch_size"][1]
+        step = tokenizer.factor * read_mapping(folder / "transformer" / "config.json")["patch_size"][1]
     else:
-        unet = json.loads((folder / "unet" / "config.json").read_text())
+        unet = read_mapping(folder / "unet" / "config.json")
         step = tokenizer.factor * 2**(len(unet["block_out_channels"]) - 1)
     if height % step or width % step:
         raise ValueError(f"frames are {height} x {width}, and {base} draws multiples of {step}; pass --size "
@@ -309,7 +309,7 @@ def _part(folder: Path, name: str) -> nn.Module:
     config = folder / name / "config.json"
     if not config.is_file():
         raise FileNotFoundError(f"{config} is missing; the base model is incomplete: fetch it again")
-    kind = json.loads(config.read_text()).get("_class_name")
+    kind = read_mapping(config).get("_class_name")
     if kind not in known:
         raise ValueError(f"{config} names the class {kind}; expected {' or '.join(known)}")
     return getattr(diffusers, kind).from_pretrained(folder / name, use_safetensors=True).eval()

@@ -7,11 +7,12 @@ long as all the rest, and only torch.compile needs it, which imports it itself.
 from __future__ import annotations
 
 import contextlib
-import json
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+
+from wm_gym.reading import read_mapping
 
 DYNAMO = "torch._dynamo"
 
@@ -45,9 +46,7 @@ def read_index(folder: Path, known: tuple[str, ...]) -> dict[str, Any]:
     diffusers imports whatever package is named there.
     """
     path = folder / "model_index.json"
-    index = json.loads(path.read_text())
-    if not isinstance(index, dict):
-        raise ValueError(f"{path} holds {type(index).__name__}, expected a JSON object; fetch it again")
+    index = read_mapping(path)
     for name, part in index.items():
         package = part[0] if isinstance(part, list) and part else None
         if package is not None and not any(f"{package}.".startswith(f"{one}.") for one in known):

@@ -24,6 +24,8 @@ class Tokenizer(ModelMixin, ConfigMixin):
     def __init__(self, latent_channels: int = 4, encoder_width: int = 32, decoder_width: int = 48,
                  decoder_depth: int = 1):
         super().__init__()
+        if decoder_width % 2:
+            raise ValueError(f"decoder_width is {decoder_width}, expected an even number")
         w, d = encoder_width, decoder_width
         self.encoder = nn.Sequential(
             nn.Conv2d(3, w, 5, stride=2, padding=2), ResBlock(w, w),

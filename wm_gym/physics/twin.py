@@ -113,8 +113,8 @@ class PandaTwin(CopiesWhole, gym.Env):
     def set_physics_state(self, state) -> None:
         """Continue from a state of `get_physics_state`; ValueError where it can be none, and nothing has changed."""
         before = self.get_physics_state()
-        expected = (f"[{len(before)}] for {self._id}, finite numbers within +-{FAR:g}: give what get_physics_state() of "
-                    "this environment returned")
+        expected = (f"[{len(before)}] for {self._id}, finite numbers within +-{FAR:g}: give what get_physics_state() "
+                    "of this environment returned")
         state = accepted.numbers("physics_state", state, before.shape, np.float64, expected)
         if (far := np.flatnonzero(np.abs(state) > FAR)).size:
             raise ValueError(f"physics_state is {state[far[0]]:g} at index {far[0]}, expected {expected}")
@@ -162,7 +162,8 @@ class PandaTwin(CopiesWhole, gym.Env):
         if set(options) not in (set(), {"physics_state"}, {"episode"}, {"episode", "t"}):
             raise ValueError(f"reset options {sorted(options)} are no way to begin an episode; give one of {WAYS}")
         if "physics_state" in options and options["physics_state"] is None:
-            raise ValueError(f"physics_state is None, expected a vector; without options a start is drawn, or give {WAYS}")
+            raise ValueError("physics_state is None, expected a vector; without options a start is drawn, or give "
+                             f"{WAYS}")
         if "episode" not in options:
             return options.get("physics_state")
         bank = self._bank()

@@ -22,18 +22,25 @@ import numpy as np
 import stable_baselines3
 import torch
 import yaml
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.policies import BasePolicy
 
 from wm_gym.files import atomic_folder, digest, recover, unchanged, write_text
+from wm_gym.reading import read_tensors
 from wm_gym.registration import registered
+from wm_gym.rl.agent_config import (
+    CONFIG_FILE,
+    FORMAT_VERSION,
+    PLANNER,
+    Unallocated,
+    decode_space,
+    distinct_names,
+    read_config,
+)
 from wm_gym.rl.recipe import algorithm, decode_policy_kwargs, encode_policy_kwargs, env_wrapper, hyperparameters
 
-CONFIG_FILE, TENSORS_FILE, LEROBOT_CONFIG = "config.yml", "policy.safetensors", "config.json"
-FORMAT_VERSION, PLANNER = 1, "planner"
-PLANNER_OPTIONS = ("uncertainty_penalty", "replan_every", "sampling_steps", "seed")
+TENSORS_FILE, LEROBOT_CONFIG = "policy.safetensors", "config.json"
 NOT_THE_ENVIRONMENTS = ("id", "env_id", "n_envs", "num_envs", "seed", "wrapper_class", "monitor_file", "start_method")
 """Keyword arguments of who makes an environment, which no file sets: some say where to write."""
 PICKLES = (".zip", ".pkl", ".pickle", ".pt", ".pth", ".bin", ".ckpt")
@@ -101,7 +108,17 @@ class Agent:
 
     def predict(self, observation, state=None, deterministic: bool = True, active: np.ndarray | None = None) -> tuple:
         """The same, and the state to pass with the next observations; active bool [B]: whose actions are of use."""
-        return self.policy.predict(observation, state=state, deterministic=deterministic)
+        try:
+            actions, state = self.policy.predict(observation, state=state, deterministic=deterministic)
+            finite = np.isfinite(actions).all()
+        except ValueError as error:
+            if "constraint" not in str(error):  # of torch's distributions on their parameters: no NaN
+                raise
+            finite = False
+        if not finite:
+            raise ValueError(f"{self.folder / TENSORS_FILE if self.folder else self.name} gives actions that are not "
+                             "finite: its weights are damaged; train the agent again or copy it back")
+        return actions, state
 
     def to_sb3(self, env) -> BaseAlgorithm:
         """The Stable-Baselines3 model with these weights on an environment: train on, or export: `.save("x.zip")`."""
@@ -180,50 +197,35 @@ def _load_folder(folder: Path, device: str, allow_pickle: bool) -> Agent:
             f"{folder} is no agent: it lacks {CONFIG_FILE} or {TENSORS_FILE}; "
             "train one with `wm-gym agent train ppo --env wm_gym/Reach-v0 --out DIR`"
         )
+    path = folder / CONFIG_FILE
     try:
-        policy = build_policy(config)
-    except (KeyError, TypeError) as error:
-        raise _damaged(folder, error) from error
-    try:
-        tensors = load_file(folder / TENSORS_FILE)
-        if set(tensors) != set(distinct_tensors(policy)):
-            raise RuntimeError(f"names differ: {sorted(set(tensors) ^ set(distinct_tensors(policy)))[:4]}")
-        policy.load_state_dict(tensors, strict=False)  # one name of a shared tensor sets it under all its names
-    except (SafetensorError, RuntimeError) as error:
-        raise ValueError(
-            f"{folder / TENSORS_FILE} is damaged or does not fit {CONFIG_FILE} ({str(error).splitlines()[0]}); "
-            "train the agent again or copy it back"
-        ) from error
+        env_wrapper(config.get("env_wrapper"))
+        with Unallocated():
+            like = build_policy(config, path)
+    except Exception as error:  # Stable-Baselines3 asserts, and torch has errors of its own
+        raise error if str(error).startswith(str(path)) else _damaged(folder, error) from error
+    state = like.state_dict()
+    tensors = read_tensors(folder / TENSORS_FILE, {name: state[name].shape for name in distinct_names(like)}, path)
+    policy = build_policy(config, path)
+    policy.load_state_dict(tensors, strict=False)  # one name of a shared tensor sets it under all its names
     policy.to(device)
     policy.set_training_mode(False)
     return Agent(policy, config, folder)
 
 
-def read_config(folder: Path) -> dict[str, Any] | None:
-    """config.yml; None where there is none."""
-    if not (folder / CONFIG_FILE).is_file():
-        return None
-    try:
-        config = yaml.safe_load((folder / CONFIG_FILE).read_text())
-    except yaml.YAMLError as error:
-        raise _damaged(folder, error) from error
-    if not isinstance(config, dict):
-        raise _damaged(folder, TypeError(f"{type(config).__name__} instead of a mapping"))
-    return config
-
-
 def _damaged(folder: Path, error: Exception) -> ValueError:
-    return ValueError(f"{folder / CONFIG_FILE} is damaged ({error!r}); train the agent again or copy it back")
+    return ValueError(f"{folder / CONFIG_FILE} is damaged ({type(error).__name__}: {error}); train the agent "
+                      "again or copy it back")
 
 
-def build_policy(config: dict[str, Any]) -> BasePolicy:
+def build_policy(config: dict[str, Any], path: str | Path = CONFIG_FILE) -> BasePolicy:
     """The untrained Stable-Baselines3 policy that a config describes; only classes named in `wm_gym.rl.recipe`."""
     aliases = algorithm(config["algo"]).policy_aliases
     if config["policy"] not in aliases:
         raise ValueError(f"policy {config['policy']!r} is unknown to {config['algo']}; choose one of {sorted(aliases)}")
     return aliases[config["policy"]](
-        decode_space(config["observation_space"]),
-        decode_space(config["action_space"]),
+        decode_space(config["observation_space"], path, "observation_space"),
+        decode_space(config["action_space"], path, "action_space"),
         lambda _: 0.0,  # a learning rate; training goes on through Agent.to_sb3
         **decode_policy_kwargs(config["policy_kwargs"]),
     )
@@ -237,11 +239,8 @@ def without_episode_shape(env_kwargs: dict[str, Any]) -> dict[str, Any]:
 
 def distinct_tensors(policy: BasePolicy) -> dict[str, torch.Tensor]:
     """The state dict with each tensor once: safetensors refuses the extractor that actor and critic share."""
-    seen: dict[int, str] = {}
     state = policy.state_dict()
-    for name, tensor in state.items():
-        seen.setdefault(tensor.data_ptr(), name)
-    return {name: state[name].detach().cpu().contiguous() for name in seen.values()}
+    return {name: state[name].detach().cpu().contiguous() for name in distinct_names(policy)}
 
 
 def find_agent(source: str | Path) -> Path:
@@ -296,18 +295,6 @@ def encode_space(space: gym.Space) -> dict[str, Any]:
                      for v in (space.low, space.high))
         return {"type": "Box", "shape": list(space.shape), "dtype": str(space.dtype), "low": low, "high": high}
     raise ValueError(f"{space} cannot be kept in an agent folder; it holds Box, Discrete and Dict spaces")
-
-
-def decode_space(config: dict[str, Any]) -> gym.Space:
-    """The space of `encode_space`."""
-    if config["type"] == "Dict":
-        return gym.spaces.Dict({k: decode_space(s) for k, s in config["spaces"].items()})
-    if config["type"] == "Discrete":
-        return gym.spaces.Discrete(config["n"])
-    shape, dtype = tuple(config["shape"]), np.dtype(config["dtype"])
-    low, high = (np.broadcast_to(np.array(v, dtype).reshape(-1 if len(v) == 1 else shape), shape)
-                 for v in (config["low"], config["high"]))
-    return gym.spaces.Box(low, high, shape, dtype.type)
 
 
 def _load_pickle(path: Path, device: str, allow_pickle: bool) -> Agent:

@@ -10,16 +10,18 @@ from typing import Any
 import yaml
 
 from wm_gym.files import write_text
-from wm_gym.rl.agent_folder import PLANNER, PLANNER_OPTIONS, without_episode_shape
+from wm_gym.reading import read_mapping
+from wm_gym.rl.agent_config import CONFIG_FILE, PLANNER, PLANNER_OPTIONS
+from wm_gym.rl.agent_folder import without_episode_shape
 
-CONFIG_FILE, RESULTS_FILE, CARD_FILE = "config.yml", "results.json", "README.md"
+RESULTS_FILE, CARD_FILE = "results.json", "README.md"
 
 
 def write_card(folder: str | Path) -> Path:
     """Write README.md of an agent folder from its config.yml and, where it was evaluated, results.json."""
     folder = Path(folder)
-    config = yaml.safe_load((folder / CONFIG_FILE).read_text())
-    results = json.loads((folder / RESULTS_FILE).read_text()) if (folder / RESULTS_FILE).is_file() else None
+    config = read_mapping(folder / CONFIG_FILE, finite=False)
+    results = read_mapping(folder / RESULTS_FILE, finite=False) if (folder / RESULTS_FILE).is_file() else None
     path = folder / CARD_FILE
     write_text(path, card_text(folder.name, config, results))
     return path

@@ -28,7 +28,7 @@ class SpatialSoftmax(nn.Module):
 
     def __init__(self, channels: int, height: int, width: int, temperature: float = 1.0):
         super().__init__()
-        self.log_scale = nn.Parameter(torch.full((channels, 1), -float(torch.tensor(temperature).log())))
+        self.log_scale = nn.Parameter(torch.full((channels, 1), -float(torch.tensor(temperature, device="cpu").log())))
         y, x = torch.meshgrid(torch.linspace(-1, 1, height), torch.linspace(-1, 1, width), indexing="ij")
         self.register_buffer("grid", torch.stack([x.flatten(), y.flatten()], dim=1), persistent=False)  # [h*w, 2]
 

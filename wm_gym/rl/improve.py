@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +9,7 @@ from wm_gym.data import LeRobotReader
 from wm_gym.data.record import record
 from wm_gym.files import check_same, digest, write_json
 from wm_gym.registration import find_spec, physics_twin
+from wm_gym.reading import read_mapping
 from wm_gym.rl.agent_folder import load_agent
 from wm_gym.rl.card import RESULTS_FILE
 from wm_gym.rl.evaluate import evaluate_matched, save_results
@@ -65,7 +65,7 @@ def improve(world: str | Path, datasets: list[str | Path], out: str | Path, roun
         if not (agent / RESULTS_FILE).is_file():
             save_results(agent, evaluate_matched(agent, world, twin_id, evaluations, seed, baselines=(),
                                                  progress=progress))
-        results = json.loads((agent / RESULTS_FILE).read_text())
+        results = read_mapping(agent / RESULTS_FILE, finite=False)
         notes.append({"round": r, "world_folder": str(world), "agent_folder": str(agent), "physics_steps": spent,
                       **{key: results[key] for key in ("world", "physics", "world_minus_physics", "optimism")}})
         write_json(out / NOTES_FILE, notes, indent=1)

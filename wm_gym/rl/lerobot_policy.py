@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib.util
-import json
 import os
 import shutil
 import subprocess
@@ -15,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from wm_gym.reading import read_mapping, shown
 from wm_gym.rl.agent_folder import LEROBOT_CONFIG
 from wm_gym.rl.lerobot_worker import receive, send
 from wm_gym.rl.others import OthersAgent, OthersPolicy, others_config
@@ -85,7 +85,7 @@ def load_lerobot(folder: Path, device: str = "cpu") -> OthersAgent:
     """The agent of a folder with lerobot's config.json and model.safetensors; ValueError where it cannot act here."""
     for path in sorted(folder.glob("*.json")):
         _check_steps(path)
-    policy = LeRobotPolicy(folder, json.loads((folder / FILES[0]).read_text()), "cpu" if device == "auto" else device)
+    policy = LeRobotPolicy(folder, read_mapping(folder / FILES[0], finite=False), "cpu" if device == "auto" else device)
     config = others_config("lerobot", "pixels+state" if policy.state_dim else "pixels")
     return OthersAgent(policy, config, folder)
 
@@ -93,9 +93,9 @@ def load_lerobot(folder: Path, device: str = "cpu") -> OthersAgent:
 def _check_steps(path: Path) -> None:
     """ValueError where the steps before or after a policy name a class that lerobot would import from elsewhere."""
     try:
-        steps = json.loads(path.read_text())["steps"]
+        steps = read_mapping(path, finite=False)["steps"]
         classes = [str(step["class"]) for step in steps if "class" in step]
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, OSError, KeyError, TypeError):
         return  # no such file, or one that lerobot will complain of
     if strange := [one for one in classes if not one.startswith("lerobot.")]:
         raise ValueError(f"{path}: a step is of the class {strange[0]!r}, expected one of lerobot's own; what a "
@@ -107,10 +107,10 @@ def is_lerobot(folder: Path) -> bool:
     if not all((folder / name).is_file() for name in FILES):
         return False
     try:
-        config = json.loads((folder / FILES[0]).read_text())
-    except ValueError:
+        config = read_mapping(folder / FILES[0], finite=False)
+    except (OSError, ValueError):
         return False
-    return isinstance(config, dict) and {"type", "input_features", "output_features"} <= set(config)
+    return {"type", "input_features", "output_features"} <= set(config)
 
 
 def lerobot_python() -> str:
@@ -129,14 +129,19 @@ def lerobot_python() -> str:
 def _inputs(folder: Path, config: dict[str, Any]) -> tuple[str, int]:
     """The camera that a policy looks at and how many numbers of state it takes (0: none)."""
     kinds: dict[str, list[str]] = {}
-    for name, feature in (config["input_features"] or {}).items():
-        kinds.setdefault(feature["type"], []).append(name)
+    features = config["input_features"] or {}
+    for name, feature in features.items() if isinstance(features, dict) else [("input_features", features)]:
+        kind, shape = (feature.get("type"), feature.get("shape")) if isinstance(feature, dict) else (None, None)
+        if not isinstance(kind, str) or not isinstance(shape, list) or not all(type(n) is int and n > 0 for n in shape):
+            raise ValueError(f"{folder / FILES[0]}: the feature {name} is {shown(feature)}, expected a type and a "
+                             "shape")
+        kinds.setdefault(kind, []).append(name)
     cameras, states = kinds.pop("VISUAL", []), kinds.pop("STATE", [])
     if len(cameras) != 1 or kinds or states not in ([], ["observation.state"]):
-        names = sorted(config["input_features"] or {})
+        names = sorted(features)
         raise ValueError(f"{folder} looks at {names}; expected one camera, with or without observation.state: a "
                          "world shows no more")
-    return cameras[0], int(config["input_features"][states[0]]["shape"][0]) if states else 0
+    return cameras[0], sum(features[states[0]]["shape"][:1]) if states else 0
 
 
 def _end(process: subprocess.Popen) -> None:

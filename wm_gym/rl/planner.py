@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
+import gymnasium as gym
 import numpy as np
 import torch
 import yaml
@@ -15,7 +17,8 @@ from wm_gym import spaces
 from wm_gym.files import atomic_folder, write_text
 from wm_gym.judges.goal import read_picture
 from wm_gym.registration import NAMESPACE, catalogue_folders
-from wm_gym.rl.agent_folder import CONFIG_FILE, FORMAT_VERSION, PLANNER, PLANNER_OPTIONS, Agent
+from wm_gym.rl.agent_config import CONFIG_FILE, FORMAT_VERSION, PLANNER, PLANNER_OPTIONS
+from wm_gym.rl.agent_folder import Agent
 from wm_gym.rl.card import write_card
 from wm_gym.rl.planning import Search
 from wm_gym.shared import load_engine, load_world
@@ -103,6 +106,8 @@ class WorldPlanner:
             gain = -(out["latent"] - self.goal).square().mean((2, 3, 4)).sqrt()
         if self.uncertainty_penalty:
             gain = gain - self.uncertainty_penalty * out["uncertainty"].mean((2, 3))
+        if not bool(gain.isfinite().all()):
+            raise self.world.not_finite("rewards, uncertainties or latents")
         return gain.double().cpu().numpy() @ DISCOUNT**np.arange(horizon)
 
 
@@ -161,12 +166,18 @@ def save_planner(world: str | Path, out: str | Path, search: Search | None = Non
 
 def load_planner(folder: Path, config: dict[str, Any], device: str = "auto") -> PlannerAgent:
     """The agent of a folder that `save_planner` wrote; ValueError where its config is damaged."""
-    agent, goal = PlannerAgent(None, config, folder), folder / GOAL_FILE
+    agent, goal, path = PlannerAgent(None, config, folder), folder / GOAL_FILE, folder / CONFIG_FILE
+    picture = read_picture(goal) if os.path.lexists(goal) else None
     try:
         search, options = Search(**config["search"]), {key: config[key] for key in PLANNER_OPTIONS}
-    except (KeyError, TypeError) as error:
-        raise ValueError(f"{folder / CONFIG_FILE} is damaged ({error}); write it anew with wm-gym agent plan"
+        if agent.world is None:
+            raise ValueError("it names no learned world")
+        world = load_world(agent.world)
+    except (ValueError, TypeError, OSError, gym.error.Error) as error:
+        raise ValueError(f"{path} names no search or world that is here: {error}; write it anew with wm-gym agent plan"
                          ) from error
-    agent.policy = WorldPlanner(agent.world, search, device=device, **options,
-                                goal=read_picture(goal) if goal.is_file() else None)
+    try:
+        agent.policy = WorldPlanner(world, search, device=device, **options, goal=picture)
+    except ValueError as error:
+        raise ValueError(f"{goal if 'goal picture' in str(error) else path}: {error}") from error
     return agent

@@ -7,7 +7,16 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from wm_gym.reading import Table, one_of, real, whole
+
 METHODS = ("cem", "mppi")
+MOST_STEPS = 10**8  # that a search may imagine
+RANGES: Table = {
+    "method": one_of(*METHODS), "horizon": whole(1, 1000), "candidates": whole(2, 65536), "iterations": whole(1, 1000),
+    "elites": whole(2, 65536), "hold": whole(1, 1000), "temperature": real(0, 1e6, above=True),
+    "spread": real(0, 1e6, above=True),
+}
+"""What a search out of a file may be."""
 Score = Callable[[np.ndarray], np.ndarray]
 """Actions float32 [N, H, A] -> what each sequence is worth, float [N]."""
 
@@ -41,6 +50,9 @@ class Search:
                 raise ValueError(f"{name} is {getattr(self, name)}, expected at least 1")
         if not 2 <= self.elites <= self.candidates:
             raise ValueError(f"elites is {self.elites}, expected 2 to candidates = {self.candidates}")
+        if (steps := self.horizon * self.candidates * self.iterations) > MOST_STEPS:
+            raise ValueError(f"horizon x candidates x iterations is {steps:,}, expected at most {MOST_STEPS:,} "
+                             "imagined steps for one search")
         for name in ("temperature", "spread"):
             if not 0 < getattr(self, name) < np.inf:
                 raise ValueError(f"{name} is {getattr(self, name)}, expected a finite number > 0")

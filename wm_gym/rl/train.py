@@ -127,7 +127,7 @@ def train_agent(
             print(f"\nkept the policy of step {identity['kept_step']:,}, the best in physics", file=sys.stderr)
     except KeyboardInterrupt:
         last = latest_checkpoint(run)
-        print(f"\ninterrupted; " + (f"{last} is the last checkpoint" if last else "no checkpoint yet"), file=sys.stderr)
+        print("\ninterrupted; " + (f"{last} is the last checkpoint" if last else "no checkpoint yet"), file=sys.stderr)
         raise
     except JudgeError as error:
         last = checkpoints.rescue(model)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import sys
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -22,12 +21,18 @@ from wm_gym.data.record import CAMERA
 from wm_gym.data.resize import resize_area
 from wm_gym.files import atomic_folder, recover, unchanged, write_json
 from wm_gym.models.inverse_dynamics import InverseDynamics, Latent
+from wm_gym.models.loading import load_model
 from wm_gym.models.tokenizer import to_float
+from wm_gym.reading import check, many, mapping, maybe, read_mapping, real, text, whole
 from wm_gym.shared import load_engine, load_world
 from wm_gym.training.inverse_dynamics import fit_inverse_dynamics, split_labels, without_probe
 from wm_gym.training.report import roll_out
 
 ABOUT_FILE, NETWORK = "inverse_dynamics.json", "network"
+BOUNDS = many(real(-1e9, 1e9))
+ABOUT = {"action_names": many(text(200)), "action_low": BOUNDS, "action_high": BOUNDS, "action_unit": text(),
+         "limits": mapping(), "world": maybe(text(4096)), "episodes": whole(0, 10**12)}
+"""What of it is acted on."""
 AT_ONCE = 32  # steps that the world is asked about together
 PATCH = 8  # pixels: the part of a picture in which the world may be surprised
 TOLERATED = 0.99  # share of held-out episodes whose largest value of a sign is allowed
@@ -139,10 +144,16 @@ class VideoLabeller:
             raise FileNotFoundError(f"{path} is missing: {folder} holds no inverse dynamics; make them with: wm-gym "
                                     "idm train DATASET --out IDM")
         try:
-            about = json.loads(path.read_text())
-            world = about.pop("world")
-            network = InverseDynamics.from_pretrained(folder / NETWORK).eval().requires_grad_(False)
-        except (KeyError, ValueError, OSError) as error:
+            about = read_mapping(path)
+            check(path, {key: value for key, value in about.items() if key in ABOUT}, ABOUT,
+                  needed=("world", "limits", "episodes", "action_low", "action_high"))
+            world, limits = about.pop("world"), about["limits"]
+            check(path, limits, dict.fromkeys(REASONS, real(0, 1e30)), where="limits")
+            network = load_model(folder / NETWORK, (InverseDynamics,), "inverse dynamics'").eval().requires_grad_(False)
+            sizes = {network.config.action_dim, len(about["action_low"]), len(about["action_high"])}
+            if len(sizes) > 1:
+                raise ValueError(f"{path} tells of {sorted(sizes)} actions, expected as many as the network reads")
+        except (ValueError, OSError) as error:
             raise ValueError(f"{folder} is damaged ({error}); train it again: wm-gym idm train DATASET --out {folder} "
                              "--overwrite") from error
         return cls(network, about, world)
@@ -245,8 +256,8 @@ def label_dataset(dataset: str | Path, labeller: VideoLabeller, out: str | Path,
 def new_folder(out: str | Path) -> Path:
     """`out`, which is not there yet; FileExistsError where it is."""
     if Path(out, WRITING).exists():  # an older version wrote in place
-        raise FileExistsError(f"{out} is unfinished, its writer was killed or still writes; remove it (rm -r {out}) and "
-                              "run the same again, or choose another --out")
+        raise FileExistsError(f"{out} is unfinished, its writer was killed or still writes; remove it (rm -r {out}) "
+                              "and run the same again, or choose another --out")
     if Path(out).exists():
         raise FileExistsError(f"{out} is there; choose another --out")
     return Path(out)

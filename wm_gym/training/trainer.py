@@ -20,7 +20,7 @@ from wm_gym.data.selection import Selection, select, without_actions
 from wm_gym.files import check_same, clear, locked
 from wm_gym.models import Tokenizer
 from wm_gym.spec import WorldSpec
-from wm_gym.starts import StartBank
+from wm_gym.starts import StartBank, most_starts
 from wm_gym.training.card import write_card
 from wm_gym.training.loop import Run
 from wm_gym.training.presets import PRESETS, Preset
@@ -120,6 +120,7 @@ def train(dataset: str | Path | Sequence[str | Path], out: str | Path, preset: s
         world = World.from_config(spec, sizes, seed, starts=starts)
         fit_statistics(world, clips)
     spec.sampling_steps = sizes.sampling_steps or spec.sampling_steps
+    spec.check()  # now, not when hours of training are to be saved
     trained, held = split_episodes(clips)
     background = median_frame(clips, seed)
     train_tokenizer(run, world, clips, background)
@@ -178,7 +179,7 @@ def continued(init: str | Path, spec: WorldSpec, starts: StartBank, seed: int = 
     spec.trained_on += f", from the world {world.spec.name} ({world.spec.trained_on})"
     if isinstance(world.tokenizer, Tokenizer) and decoder_depth > world.tokenizer.config.decoder_depth:
         world = replace(world, tokenizer=world.tokenizer.deepened(decoder_depth))
-    world = replace(world, spec=spec, starts=starts, calibration=None)
+    world = replace(world, spec=spec, starts=starts, calibration=None, origin=None)
     world.check(f"--init {init} on this dataset")
     return world, widened
 
@@ -220,15 +221,17 @@ def make_starts(clips: ClipData, sizes: Preset, seed: int) -> StartBank:
     """The bank of starts: first frames of training episodes, then random later ones until there are enough."""
     start, end = clips.episode_offset[:-1], clips.episode_offset[1:]
     trained, _ = split_episodes(clips)
-    rng = np.random.default_rng([seed, 1])
-    firsts = start[rng.permutation(trained)[:min(sizes.starts, sizes.first_starts)]]
+    rng, most = np.random.default_rng([seed, 1]), min(sizes.starts, most_starts(1, *clips.frames.shape[1:3]))
+    firsts = start[rng.permutation(trained)[:min(most, sizes.first_starts)]]
     later = np.concatenate([np.arange(start[e] + 1, end[e] - 1) for e in trained])
-    more = rng.permutation(later)[:max(0, min(sizes.starts - len(firsts), len(later)))]
+    more = rng.permutation(later)[:max(0, min(most - len(firsts), len(later)))]
     rows = np.sort(np.concatenate([firsts, more]))
     episode = np.searchsorted(clips.episode_offset, rows, side="right") - 1
-    return StartBank(clips.frames[rows][:, None], np.zeros((len(rows), 0, clips.action.shape[1]), np.float32),
+    made = StartBank(clips.frames[rows][:, None], np.zeros((len(rows), 0, clips.action.shape[1]), np.float32),
                      clips.proprioception[rows][:, None], episode, rows - clips.episode_offset[episode],
                      None if clips.physics_state is None else np.asarray(clips.physics_state[rows], np.float64))
+    made.check()
+    return made
 
 
 def median_frame(clips: ClipData, seed: int) -> np.ndarray:
