@@ -70,8 +70,11 @@ def read_text(path: str | Path, most: int) -> str:
     """The text of a file of at most so many bytes of UTF-8; FileNotFoundError without it, ValueError for another."""
     if not Path(path).is_file():  # a pipe or a device would be read for ever
         raise FileNotFoundError(f"{path} is missing or no file; {AGAIN}")
-    with open(path, "rb") as file:
-        data = file.read(most + 1)
+    try:
+        with open(path, "rb") as file:
+            data = file.read(most + 1)
+    except OSError as error:  # reading itself names no file
+        raise ValueError(f"{path} cannot be read ({error}); {AGAIN}") from None
     if len(data) > most:
         size = max(Path(path).stat().st_size, len(data))
         raise ValueError(f"{path} has {size / 1e6:.1f} MB, expected at most {most / 1e6:g} MB; {AGAIN}")
