@@ -110,3 +110,22 @@ def test_the_command(tmp_path, capsys):
 def test_a_world_that_is_not_calibrated_knows_no_usual_doubt(tiny_world_folder, tmp_path):
     with pytest.raises(ValueError, match="not calibrated"):
         imagine(tiny_world_folder, "random", tmp_path / "x", 1, certain=True, progress=False)
+
+
+def test_after_a_kill_nothing_is_there_and_the_same_call_works(tiny_world_folder, tmp_path):
+    import os
+    import signal
+    import time
+
+    out, child = tmp_path / "real", os.fork()
+    if child == 0:
+        imagine(tiny_world_folder, "no-op", out, 5000, keep_failures=True, progress=False, seed=3)
+        os._exit(0)
+    while not list(tmp_path.glob(".real.writing-*")):
+        assert os.waitpid(child, os.WNOHANG) == (0, 0)
+        time.sleep(0.02)
+    os.kill(child, signal.SIGKILL)
+    os.waitpid(child, 0)
+    assert not out.exists()
+    assert imagine(tiny_world_folder, "no-op", out, 2, keep_failures=True, progress=False)[0] == 2
+    assert os.listdir(tmp_path) == ["real"]

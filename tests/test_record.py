@@ -252,3 +252,36 @@ def test_a_failing_episode_keeps_those_before(tmp_path):
     reader = LeRobotReader(tmp_path / "set")
     assert len(reader) > 0 and len(values(tmp_path / "set")["frames"]) == reader.offset[-1]
 
+
+def test_a_reward_that_is_an_array_of_one(tmp_path):
+    import gymnasium as gym
+    from ball_env import BallEnv
+
+    class Arrays(BallEnv):
+        def step(self, action):
+            observation, reward, *rest = super().step(action)
+            return observation, np.full(self.shape, reward), *rest
+
+    for shape in ((1,), (), (1, 1), (2,)):
+        Arrays.shape = shape
+        gym.register("wm_gym_test/Arrays-v0", entry_point=Arrays, max_episode_steps=15)
+        if shape == (2,):
+            with pytest.raises(ValueError, match=r"reward is array.* of shape \[2\].*expected a number"):
+                record("wm_gym_test/Arrays-v0", 1, "random", out=tmp_path / "bad", workers=0, progress=False)
+        else:
+            out = record("wm_gym_test/Arrays-v0", 1, "random", out=tmp_path / str(shape), workers=0, progress=False)
+            record(BALL, 1, "random", out=tmp_path / "plain", workers=0, progress=False)
+            rewards = [LeRobotReader(one).columns(["next.reward"])["next.reward"] for one in (out, tmp_path / "plain")]
+            np.testing.assert_array_equal(*rewards)
+        del gym.registry["wm_gym_test/Arrays-v0"]
+
+
+def test_where_an_agent_lies_is_not_written_down(repository, tmp_path):
+    pytest.importorskip("pybullet")
+    folder = shutil.copytree(repository / "agents" / "ppo-Reach-v0", tmp_path / "mine" / "my-agent")
+    out = record("wm_gym/ReachPyBullet-v0", 1, f"agent:{folder}", out=tmp_path / "set", workers=0, progress=False,
+                 env_kwargs={"max_episode_steps": 2})
+    said = b"".join(path.read_bytes() for path in (out / "meta").rglob("*") if path.is_file())
+    assert b"agent:my-agent" in said and str(tmp_path).encode() not in said
+    record("wm_gym/ReachPyBullet-v0", 2, f"agent:{folder}", out=out, workers=0, progress=False,
+           env_kwargs={"max_episode_steps": 2})  # goes on

@@ -203,3 +203,28 @@ def test_world_and_agent_learn(tmp_path):
     first, last = curve[1]["episode_reward"], curve[-1]["episode_reward"]
     print(agent, first, last)
     assert last > first + 0.5, curve  # reward: 10 x the way nearer to the disc (0.5 at first) and 1 for success
+
+
+def test_stopped_after_the_world_is_saved_it_has_its_card_and_the_same_call_ends_it(balls, tmp_path, monkeypatch):
+    from wm_gym.training import trainer
+
+    def stop(path):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(trainer, "_free_name", stop)
+        with pytest.raises(KeyboardInterrupt):
+            train(balls, tmp_path / "w", preset="tiny", overrides=SHORT, progress=False)
+    assert (tmp_path / "w" / "README.md").is_file() and (tmp_path / "w.training").is_dir()
+    before = weights(tmp_path / "w")
+    train(balls, tmp_path / "w", preset="tiny", overrides=SHORT, progress=False)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["w", "w.log"]
+    for part, tensors in weights(tmp_path / "w").items():
+        assert all(torch.equal(tensor, before[part][key]) for key, tensor in tensors.items())
+
+
+def test_two_trainings_into_one_folder(balls, tmp_path):
+    from wm_gym.files import locked
+
+    with locked(tmp_path / "w.training", "is training in"), pytest.raises(ValueError, match="another process.*--out"):
+        train(balls, tmp_path / "w", preset="tiny", overrides=SHORT, progress=False)

@@ -184,6 +184,29 @@ def test_calibrate_a_trained_world(balls, tmp_path):
     assert info["trust_horizon"] == made.trust_horizon(0.0) and info["error_bound"] == 0
 
 
+def test_a_refit_that_was_begun_on_other_recordings_is_refused(balls, tmp_path, monkeypatch):
+    from wm_gym.data.record import record
+    from wm_gym.evaluation import calibrate as module
+    from wm_gym.training.trainer import spec_of
+
+    def stop(*_):
+        raise KeyboardInterrupt
+
+    others = record("ball_env:wm_gym_test/Ball-v0", 24, out=tmp_path / "others", seed=9, workers=0, progress=False)
+    spec = spec_of(open_clips(balls, progress=False), "Balls-v0")
+    folder = World.from_config(spec, preset="tiny", seed=0).save_pretrained(tmp_path / "w")
+    kwargs = {"refit": True, "progress": False, "sizes": dataclasses.replace(PRESETS["tiny"], uncertainty_updates=4)}
+    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+        patched.setattr(module, "_measured", stop)
+        calibrate(folder, [balls], **kwargs)
+    assert (tmp_path / "w.calibrating").is_dir()
+    with pytest.raises(ValueError, match="w.calibrating was begun with other arguments: dataset .*rm -r .*w.calibrating"):
+        calibrate(folder, [others], **kwargs)
+    assert World.from_pretrained(folder).calibration is None
+    calibrate(folder, [balls], **kwargs)
+    assert not (tmp_path / "w.calibrating").exists() and World.from_pretrained(folder).calibration
+
+
 def test_calibrate_wants_recordings_of_this_world(tiny_world_folder, tmp_path):
     with pytest.raises(DatasetError, match="wm-gym record"):
         calibrate(tiny_world_folder, [tmp_path / "none"], progress=False)

@@ -68,6 +68,14 @@ def read_mapping(path: str | Path, most: int | None = None, finite: bool = True)
 
 def read_text(path: str | Path, most: int) -> str:
     """The text of a file of at most so many bytes of UTF-8; FileNotFoundError without it, ValueError for another."""
+    try:
+        return read_bytes(path, most).decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path} is no text ({error}); {AGAIN}") from None
+
+
+def read_bytes(path: str | Path, most: int) -> bytes:
+    """A file of at most so many bytes; FileNotFoundError without it, ValueError for a larger one."""
     if not Path(path).is_file():  # a pipe or a device would be read for ever
         raise FileNotFoundError(f"{path} is missing or no file; {AGAIN}")
     try:
@@ -78,10 +86,7 @@ def read_text(path: str | Path, most: int) -> str:
     if len(data) > most:
         size = max(Path(path).stat().st_size, len(data))
         raise ValueError(f"{path} has {size / 1e6:.1f} MB, expected at most {most / 1e6:g} MB; {AGAIN}")
-    try:
-        return data.decode("utf-8")
-    except UnicodeDecodeError as error:
-        raise ValueError(f"{path} is no text ({error}); {AGAIN}") from None
+    return data
 
 
 def _pairs(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -255,6 +260,8 @@ def tensor_heads(path: str | Path) -> dict[str, tuple[str, tuple[int, ...]]]:
         return ValueError(f"{path} is truncated or damaged: {why}; {AGAIN}")
 
     size = path.stat().st_size
+    if size < 10:  # also what is no file on a disk, which can say 0
+        raise damaged(f"it has {size} bytes")
     with open(path, "rb") as file:
         start = file.read(8)
         length = struct.unpack("<Q", start)[0] if len(start) == 8 else 0

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import io
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from wm_gym.judges.base import Judge, check_frames
+from wm_gym.reading import read_bytes
 
 if TYPE_CHECKING:
     from wm_gym.world import World
@@ -101,7 +103,8 @@ def read_picture(path: str | Path) -> np.ndarray:
         raise FileNotFoundError(f"the goal {path} is not there; give a picture of the frames' size, e.g. "
                                 "PIL.Image.fromarray(env.render()).save('goal.png')")
     try:
-        with Image.open(path, formats=FORMATS) as picture:
+        data = io.BytesIO(read_bytes(path, 4 * MOST_PIXELS))  # of a file Pillow allocates what a chunk says
+        with Image.open(data, formats=FORMATS) as picture:
             if picture.width * picture.height > MOST_PIXELS:
                 raise ValueError(f"{picture.width} x {picture.height}, expected at most {MOST_PIXELS:,} pixels")
             return np.array(picture.convert("RGB"))
