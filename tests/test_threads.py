@@ -16,8 +16,8 @@ from wm_gym.shared import encoded_starts, load_engine, load_world
 from wm_gym.vector import WorldVectorEnv
 
 STEPS = 15
-BACKENDS = [(name, precision, dynamics) for name, needs in KNOWN.items() for precision in needs.precisions
-            for dynamics in ("unet", *(["dit"] if name == "openvino" else []))]
+BACKENDS = [(name, precision, "dit" if precision == "bf16" else "unet") for name, needs in KNOWN.items()
+            for precision in needs.precisions]
 
 
 def single(world, **options) -> list:
