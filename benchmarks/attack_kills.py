@@ -140,8 +140,8 @@ def commands(made: Sources) -> dict[str, Command]:
     def weights(folder: Path) -> str:
         return of_files(folder, "*.safetensors")
 
-    few = {"tokenizer_updates": 6, "dynamics_updates": 6, "heads_updates": 4, "uncertainty_updates": 4,
-           "checkpoint_every": 2}
+    few = {"tokenizer_updates": 4, "pose_updates": 4, "dynamics_updates": 4, "heads_updates": 4,
+           "uncertainty_updates": 4, "checkpoint_every": 2, "report_every": 4, "starts": 4}
     return {
         "world": Command(lambda f: made.worlds[1].save_pretrained(f), world_digest,
                          lambda f: made.worlds[0].save_pretrained(f), saves=True),

@@ -11,6 +11,7 @@ from torch.nn import functional as F
 from tqdm import tqdm
 
 from wm_gym.models.tokenizer import to_float
+from wm_gym.training.schedule import one_cycle
 
 
 class StateDecoder(nn.Module):
@@ -64,7 +65,7 @@ def fit_state_decoder(frames: np.ndarray, states: np.ndarray, held_frames: np.nd
     decoder.std.copy_(torch.from_numpy(states.std(0).clip(1e-4)))
     decoder = decoder.to(memory_format=torch.channels_last)
     optimizer = torch.optim.AdamW(decoder.parameters(), lr=rate, weight_decay=1e-4)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, rate, total_steps=updates, pct_start=0.05)
+    schedule = one_cycle(optimizer, rate, updates)
     for _ in tqdm(range(updates), desc="state decoder", mininterval=2.0):
         rows = np.sort(rng.integers(0, len(frames), batch))
         pictures = frames[rows]

@@ -7,6 +7,8 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from wm_gym.training.schedule import one_cycle
+
 
 class StateModel(nn.Module):
     """s' = s + f(s, a) on normalised states [B, D] and actions [B, A]."""
@@ -46,7 +48,7 @@ def fit_state_model(states: np.ndarray, actions: np.ndarray, offset: np.ndarray,
     model.mean.copy_(torch.from_numpy(states.mean(0)))
     model.std.copy_(torch.from_numpy(states.std(0).clip(1e-4)))
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3, weight_decay=1e-4)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 2e-3, total_steps=updates, pct_start=0.05)
+    schedule = one_cycle(optimizer, 2e-3, updates)
     end = np.repeat(offset[1:], np.diff(offset))
     rows = np.arange(len(states))
     values, commands = (torch.from_numpy(np.asarray(x, np.float32)) for x in (states, actions))

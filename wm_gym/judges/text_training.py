@@ -16,6 +16,7 @@ from wm_gym.judges.text_model import TextMargin, embed
 from wm_gym.judges.wordings import sentences
 from wm_gym.models.inverse_dynamics import flushed_denormals
 from wm_gym.models.tokenizer import Tokenizer, redrawn, to_float
+from wm_gym.training.schedule import one_cycle
 
 LOWEST, HIGHEST = -8.0, 2.0  # margins are told apart between these: 24 cm on this side, 6 cm beyond
 ELSEWHERE = -4.0  # of a sentence about another task's scene
@@ -76,7 +77,7 @@ def fit_text_margin(scenes: list[Scenes], updates: int = 6000, frames: int = 48,
     size = list(scenes[0].frames.shape[1:3])
     model = (init or TextMargin(size)).train().requires_grad_(True)
     optimizer = torch.optim.AdamW(model.parameters(), lr=rate, weight_decay=1e-3)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, rate, total_steps=updates, pct_start=0.05)
+    schedule = one_cycle(optimizer, rate, updates)
     for update in tqdm(range(updates), desc="text judge", mininterval=2.0, disable=not progress):
         scene = scenes[update % len(scenes)]
         own = [name for name in scene.margins if name in book]

@@ -47,6 +47,7 @@ def card_text(name: str, config: dict[str, Any], results: dict[str, Any] | None)
         how += f"; kept is the policy of step {step:,}, the best in physics"
     command = f"train {config['algo']}"
     at_a_time = f"; {config['n_envs']} environments at a time" if "n_envs" in config else ""
+    seed = f" --seed {config['seed']}" if "seed" in config else ""
     length = f" --timesteps {asked}" if (asked := config.get("total_timesteps")) else ""
     if cloned := config.get("cloned_from"):
         how = (f"cloned for `{env_id}` from {cloned['episodes']:,} episodes of `{cloned['dataset']}`: "
@@ -85,7 +86,7 @@ action = agent.act(observation[None])[0]{batched}
 ## Training
 
 ```
-wm-gym agent {command} --env {quote(env_id)}{_env_kwargs(config)} --seed {config['seed']}{_init(config)}{length} \
+wm-gym agent {command} --env {quote(env_id)}{_env_kwargs(config)}{seed}{_init(config)}{length} \
 --out {quote(name)}
 ```
 

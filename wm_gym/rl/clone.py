@@ -21,6 +21,7 @@ from wm_gym.rl.agent_folder import CONFIG_FILE, save_agent
 from wm_gym.rl.recipe import algorithm, load_recipe, sb3_arguments
 from wm_gym.sb3 import make_sb3_env
 from wm_gym.shared import load_world
+from wm_gym.training.schedule import one_cycle
 from wm_gym.training.segments import every_tenth
 from wm_gym.world import World
 
@@ -109,7 +110,7 @@ def _fit(policy, clips: ClipData, rows: np.ndarray, updates: int, batch: int, le
          progress: bool, world: World | None) -> None:
     rng = np.random.default_rng(seed)
     optimizer = torch.optim.AdamW(policy.parameters(), lr=learning_rate, weight_decay=1e-3)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, learning_rate, total_steps=updates, pct_start=0.05)
+    schedule = one_cycle(optimizer, learning_rate, updates)
     policy.set_training_mode(True)
     for _ in tqdm(range(updates), desc="cloning", mininterval=1.0, disable=not progress):
         chosen = np.sort(rng.choice(rows, batch))

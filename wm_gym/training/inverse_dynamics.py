@@ -10,6 +10,7 @@ from wm_gym.data.cache import ClipData
 from wm_gym.models.inverse_dynamics import InverseDynamics, flushed_denormals
 from wm_gym.models.tokenizer import Tokenizer, redrawn, to_float
 from wm_gym.training.segments import every_tenth
+from wm_gym.training.schedule import one_cycle
 
 RATES = {"transformer": 3e-3, "flow": 3e-3}  # the others: 1e-2
 
@@ -48,7 +49,7 @@ def fit_inverse_dynamics(clips: ClipData, episodes: np.ndarray, kind: str = "tra
         getattr(model, f"{name}_std").copy_(torch.from_numpy(values.std(0).clip(1e-4)))
     rate = RATES.get(kind, 1e-2)
     optimizer = torch.optim.AdamW(model.parameters(), lr=rate, weight_decay=1e-4)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, rate, total_steps=updates, pct_start=0.05)
+    schedule = one_cycle(optimizer, rate, updates)
     for _ in tqdm(range(updates), desc=f"inverse dynamics ({kind})", mininterval=2.0, disable=not progress):
         seen = np.sort(rng.choice(starts, batch))[:, None] + np.arange(window)
         frames = to_float(torch.from_numpy(clips.frames[seen]))
