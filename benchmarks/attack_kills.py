@@ -215,6 +215,7 @@ def in_child(act: Callable[[], object], seconds: float | None = None) -> tuple[i
             import traceback
 
             traceback.print_exc()
+            sys.stderr.flush()
             os._exit(1)
     if seconds is None:
         return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), time.monotonic() - started
@@ -230,6 +231,8 @@ def in_child(act: Callable[[], object], seconds: float | None = None) -> tuple[i
 def attack(name: str, trials: int, scratch: Path, seed: int = 0) -> dict:
     """Kill a command so often; {"kills", "after the end", "survived", "lost": what was found, "seconds"}."""
     made = Sources(scratch)
+    for source in ("world", "episodes", "agent", "labeller"):
+        getattr(made, source)  # before the first fork
     command, started = commands(made)[name], time.monotonic()
     expected, length = _unbroken(command, scratch / "unbroken" / "it")
     rng, lost, ended = random.Random(f"{name} {seed}"), [], 0

@@ -11,7 +11,7 @@ from torch import nn
 
 from wm_gym.models.inverse_dynamics import KINDS
 from wm_gym.models.pretrained import OnBase
-from wm_gym.reading import FLAG, Rule, check, many, one_of, read_mapping, read_tensors, text, whole
+from wm_gym.reading import FLAG, Rule, check, many, one_of, read_mapping, read_tensors, shown, text, whole
 
 CONFIG_FILE, WEIGHTS_FILE = "config.json", "diffusion_pytorch_model.safetensors"
 PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle")
@@ -77,7 +77,7 @@ def read_config(path: Path, kinds: tuple[type, ...]) -> tuple[type, dict[str, An
     names = {kind.__name__: kind for kind in kinds}
     name = settings.get("_class_name", kinds[0].__name__)
     if not isinstance(name, str) or name not in names:
-        raise ValueError(f"{path} is no configuration of {' or '.join(names)}: _class_name is {name!r}")
+        raise ValueError(f"{path} is no configuration of {' or '.join(names)}: _class_name is {shown(name)}")
     keys = [key for key in inspect.signature(names[name].__init__).parameters if key not in ("self", "kwargs", "args")]
     check(path, {key: value for key, value in settings.items() if not key.startswith("_")},
           {key: SIZES[key] for key in keys})
