@@ -17,6 +17,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from wm_gym.accepted import shown
+
 if TYPE_CHECKING:
     import torch
 
@@ -157,11 +159,6 @@ def _at(way: tuple) -> str:
 def _short(error: Exception) -> str:
     """An error of a library in a line."""
     return " ".join(str(error).split())[:300] or type(error).__name__
-
-
-def shown(value: Any) -> str:
-    """A value in an error: short."""
-    return reprlib.repr(value)
 
 
 # --- tables of ranges -------------------------------------------------------------------------------------------------

@@ -14,7 +14,8 @@ from typing import Any
 
 import numpy as np
 
-from wm_gym.reading import read_mapping, shown
+from wm_gym.accepted import shown
+from wm_gym.reading import read_mapping
 from wm_gym.rl.agent_folder import LEROBOT_CONFIG
 from wm_gym.rl.lerobot_worker import receive, send
 from wm_gym.rl.others import OthersAgent, OthersPolicy, others_config
