@@ -203,7 +203,7 @@ def in_child(act: Callable[[], object], seconds: float | None = None) -> tuple[i
     """(exit status, seconds) of a forked child that does it, killed with its children after some seconds."""
     child, started = os.fork(), time.monotonic()
     if child == 0:
-        os.setsid()
+        os.setpgid(0, 0)
         null = os.open(os.devnull, os.O_RDWR)
         os.dup2(null, 1)
         if not os.environ.get("ATTACK_SHOWS"):
@@ -217,6 +217,7 @@ def in_child(act: Callable[[], object], seconds: float | None = None) -> tuple[i
             traceback.print_exc()
             sys.stderr.flush()
             os._exit(1)
+    os.setpgid(child, child)  # here too: a kill may come before the child has done it
     if seconds is None:
         return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), time.monotonic() - started
     while time.monotonic() - started < seconds:
