@@ -48,21 +48,21 @@ def damage(root: Path, seed: int) -> str:
     return f"{path.relative_to(root)}: {kind}"
 
 
+def places(value, way: str = "") -> list[tuple]:
+    """(list or mapping, key, the way to it) of every value below one that JSON or YAML gave."""
+    found = []
+    if isinstance(value, (dict, list)):
+        for key, child in (value.items() if isinstance(value, dict) else enumerate(value)):
+            found += [(value, key, f"{way}/{key}"), *places(child, f"{way}/{key}")]
+    return found
+
+
 def _replace(value, rng, hostile) -> str:
     """Put `hostile` in the place of a random node below `value` -> the way to it, "" where there is none."""
-    places = []
-
-    def walk(node, way):
-        for key, child in (node.items() if isinstance(node, dict) else enumerate(node)):
-            places.append((node, key, f"{way}/{key}"))
-            if isinstance(child, (dict, list)):
-                walk(child, f"{way}/{key}")
-
-    if isinstance(value, (dict, list)):
-        walk(value, "")
-    if not places:
+    found = places(value)
+    if not found:
         return ""
-    node, key, way = places[rng.integers(len(places))]
+    node, key, way = found[rng.integers(len(found))]
     node[key] = hostile
     return way
 

@@ -28,6 +28,7 @@ from pathlib import Path
 
 import numpy as np
 import yaml
+from damage import places
 
 KINDS = ("world", "agent", "planner", "dataset")
 GOOD = ("sound", "refused")
@@ -237,19 +238,10 @@ def _value(path: Path, root: Path, rng: random.Random) -> str:
 
 
 def _changed(value, rng: random.Random, dump) -> tuple[str, str]:
-    places = []
-
-    def walk(node, way):
-        for key, child in list(node.items() if isinstance(node, dict) else enumerate(node)):
-            places.append((node, key, f"{way}/{key}"))
-            if isinstance(child, (dict, list)):
-                walk(child, f"{way}/{key}")
-
-    if isinstance(value, (dict, list)):
-        walk(value, "")
-    if not places:
+    found = places(value)
+    if not found:
         return dump(rng.choice(HOSTILE)), "all of it"
-    node, key, way = rng.choice(places)
+    node, key, way = rng.choice(found)
     kind, hostile = rng.choice(["set"] * 6 + ["near", "gone", "rename", "wrap", "long", "swap", "deep", "twice"]), None
     old = node[key]
     if kind == "set":
@@ -266,7 +258,7 @@ def _changed(value, rng: random.Random, dump) -> tuple[str, str]:
     elif kind == "long":
         node[key] = [old] * rng.choice([100, 3000, 1_000_000 if isinstance(old, (int, float)) else 3000])
     elif kind == "swap":
-        other, key2, way2 = rng.choice(places)
+        other, key2, way2 = rng.choice(found)
         node[key], kind = json.loads(json.dumps(other[key2])), f"as {way2}"
     elif kind == "deep":
         for _ in range(depth := rng.choice([30, 60, 200])):
