@@ -266,13 +266,11 @@ def _for_ever(command: Command, folder: Path) -> None:
 
 def _unbroken(command: Command, folder: Path) -> tuple[set[str], float]:
     """What may be there afterwards, and how long it takes."""
-    folder.parent.mkdir(parents=True)
-    command.begin(folder)
-    expected = {command.result(folder)} if command.saves else set()
-    for again in (False, True):  # the second one finds the caches filled, as the kills do
-        if again:
-            shutil.rmtree(folder)
-            command.begin(folder)
+    for _ in range(2):  # the second one finds the caches filled, as the kills do
+        shutil.rmtree(folder.parent, ignore_errors=True)
+        folder.parent.mkdir(parents=True)
+        command.begin(folder)
+        expected = {command.result(folder)} if command.saves else set()
         status, length = in_child(lambda: command.act(folder))
         if status:
             raise SystemExit("the unbroken run fails; see why with ATTACK_SHOWS=1")
