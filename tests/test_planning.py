@@ -190,5 +190,5 @@ def test_what_is_no_goal_and_no_planner_is_said(tmp_path):
     config = yaml.safe_load((folder / "config.yml").read_text())
     del config["search"]
     (folder / "config.yml").write_text(yaml.safe_dump(config))
-    with pytest.raises(ValueError, match="wm-gym agent plan"):
+    with pytest.raises(ValueError, match="config.yml lacks search.*write it again"):
         load_agent(folder)

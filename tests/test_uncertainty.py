@@ -255,7 +255,7 @@ def test_batches_take_the_same_options():
 
 
 @pytest.mark.parametrize("wrong, words", [({"uncertainty_penalty": -1.0}, "uncertainty_penalty is -1.0"),
-                                          ({"uncertainty_penalty": np.nan}, "finite number"),
+                                          ({"uncertainty_penalty": np.nan}, "finite real number"),
                                           ({"truncate_on_uncertainty": True}, "wm-gym calibrate")])
 def test_wrong_options_are_named(wrong, words):
     with pytest.raises(ValueError, match=words):

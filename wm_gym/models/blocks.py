@@ -100,8 +100,9 @@ class PoseMaps(nn.Module):
     def __init__(self, pose_dim: int, maps: int, grid: tuple[int, int], hidden: int = 64):
         super().__init__()
         self.net = nn.Sequential(nn.Linear(pose_dim, hidden), nn.SiLU(), nn.Linear(hidden, 3 * maps))
-        v, u = torch.meshgrid(torch.linspace(-1, 1, grid[0]), torch.linspace(-1, 1, grid[1]), indexing="ij")
-        self.register_buffer("grid", torch.stack([u, v]), persistent=False)
+        places = torch.empty(2, *grid)  # u, v of each cell; torch.stack on meta would import torch's compiler
+        places[0], places[1] = torch.linspace(-1, 1, grid[1]), torch.linspace(-1, 1, grid[0])[:, None]
+        self.register_buffer("grid", places, persistent=False)
 
     def forward(self, pose: torch.Tensor) -> torch.Tensor:
         with full_precision(pose):
