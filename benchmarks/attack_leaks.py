@@ -20,7 +20,7 @@ import numpy as np
 import wm_gym  # noqa: F401  registers the ids
 
 TENTHS = 10
-STEADY = 4  # tenths after which memory has to be flat: caches of starts and of allocators have filled by then
+STEADY = 4  # tenths after which memory has to be flat: allocators' pools have filled by then
 
 
 def holds() -> dict[str, float]:
@@ -32,8 +32,17 @@ def holds() -> dict[str, float]:
             "children": len(children)}
 
 
+def _meet_starts(world: str) -> None:
+    """Begin once at every start of the world's bank: each is encoded once a process and kept, as many as there are."""
+    env = gym.make("wm_gym/World-v0", world=world)
+    bank = env.unwrapped.core.world.starts
+    for episode, t in zip(bank.episode.tolist(), bank.t.tolist()):
+        env.reset(options={"episode": episode, "t": t})
+
+
 def steps(world: str, number: int) -> list[dict]:
     """Of 8 environments at once; episodes end and begin on the way."""
+    _meet_starts(world)
     envs = gym.make_vec("wm_gym/World-v0", 8, world=world)
     envs.action_space.seed(0)
     envs.reset(seed=0)
@@ -42,6 +51,7 @@ def steps(world: str, number: int) -> list[dict]:
 
 def resets(world: str, number: int) -> list[dict]:
     """Of one environment, each with a seed of its own."""
+    _meet_starts(world)
     env = gym.make("wm_gym/World-v0", world=world)
     return _tenths(number, lambda i: env.reset(seed=i))
 
