@@ -96,6 +96,8 @@ def number(name: str, value: Any) -> float:
 
 def real(name: str, values: Any, expected: str = TABLE["numbers"]) -> np.ndarray:
     """Real numbers of any shape as the array that they are; a tensor comes to the host."""
+    if type(values) is np.ndarray and values.dtype.kind in REAL:
+        return values  # each step comes here
     parts = [values, *(values if isinstance(values, (list, tuple)) else ())]
     if any(isinstance(part, np.ma.MaskedArray) for part in parts):
         raise ValueError(f"{name} is a masked array, expected {expected}; give what is under its mask: .filled(0)")
@@ -110,6 +112,8 @@ def real(name: str, values: Any, expected: str = TABLE["numbers"]) -> np.ndarray
 
 def single(array: np.ndarray, dtype=np.float32) -> np.ndarray:
     """A copy in a float dtype; what is too large for it becomes infinite, for the check that follows."""
+    if array.dtype == dtype:
+        return array.copy()
     with np.errstate(over="ignore"):
         return np.array(array, dtype)
 

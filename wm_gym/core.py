@@ -176,7 +176,7 @@ class WorldCore:
         out = {key: value.cpu().numpy() for key, value in out.items()}
         uncertainty = out["uncertainty"].reshape(self.num_envs, -1).mean(axis=1).astype(np.float64)
         total = uncertainty + out["success"] + out["reward"].sum(1) + out["proprioception"].sum(1)
-        if not np.isfinite(total[active]).all():
+        if not (finite := np.isfinite(total)).all() and not finite[active].all():
             raise self.world.not_finite("rewards, poses or uncertainties")
         judged = self.judged.step(frames.cpu().numpy(), active) if self.judged else None
         self._keep(state, frames, active)
