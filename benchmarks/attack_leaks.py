@@ -58,6 +58,8 @@ def resets(world: str, number: int) -> list[dict]:
 
 def makes(world: str, number: int) -> list[dict]:
     """Of 4 environments at once, stepped once and closed."""
+    _meet_starts(world)
+
     def one(i: int) -> None:
         envs = gym.make_vec("wm_gym/World-v0", 4, world=world)
         envs.reset(seed=i)
@@ -105,11 +107,11 @@ QUESTIONS = {"steps": (steps, 20_000), "resets": (resets, 5_000), "makes": (make
              "async_spawn": (async_spawn, 10), "async_forkserver": (async_forkserver, 10)}
 
 
-def measure(world: str, share: float = 1.0) -> dict[str, dict]:
-    """All questions: how often, what was held after each tenth, and growth since the fourth."""
+def measure(world: str, names: list[str], share: float = 1.0) -> dict[str, dict]:
+    """Questions (none: all): how often, what was held after each tenth, and growth since the fourth."""
     found = {}
-    for name, (_, number) in QUESTIONS.items():
-        number = max(TENTHS, round(share * number))
+    for name in names or QUESTIONS:
+        number = max(TENTHS, round(share * QUESTIONS[name][1]))
         done = subprocess.run([sys.executable, __file__, name, world, str(number)], capture_output=True, text=True,
                               check=False)
         if done.returncode:

@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 
 ROOT = Path(__file__).resolve().parents[1]
+PROCESSES, TURNS = 7, 24  # pairs of processes, and how often each of a pair steps
 WORKER = """
 import json, sys, time
 import gymnasium as gym, numpy as np
@@ -30,38 +31,43 @@ for line in sys.stdin:
 """
 
 
-def measure(world: str, commit: str, batches: dict[int, int], pairs: int = 40) -> dict[str, dict]:
-    """For each batch size (and steps a turn): the median of the ratios here / there of neighbouring turns."""
+def measure(world: str, commit: str, batches: dict[int, int]) -> dict[str, dict]:
+    """For each batch size (and steps a turn): the ratio here / there of neighbouring turns' times.
+
+    Where a process's memory happens to lie moves its steps by some per cent for as long as it lives, so several pairs
+    of processes are asked: the median of their medians, and its bootstrap interval over them.
+    """
     with tempfile.TemporaryDirectory() as scratch:
         there = Path(scratch) / "there"
         subprocess.run(["git", "worktree", "add", "--detach", "--quiet", str(there), commit], cwd=ROOT, check=True)
         try:
-            return {str(batch): _paired(world, there, batch, steps, pairs) for batch, steps in batches.items()}
+            return {str(batch): _paired(world, there, batch, steps) for batch, steps in batches.items()}
         finally:
             subprocess.run(["git", "worktree", "remove", "--force", str(there)], cwd=ROOT, check=True)
 
 
-def _paired(world: str, there: Path, batch: int, steps: int, pairs: int) -> dict:
+def _paired(world: str, there: Path, batch: int, steps: int) -> dict:
     world = str(Path(world).resolve()) if Path(world).is_dir() else str(ROOT / "envs" / world)
-    workers = [_Worker(tree, world, batch, steps) for tree in (ROOT, there)]
-    for worker in workers * 2:  # warm up
-        worker.turn()
-    turns = []
-    for i in range(pairs):  # who begins changes, so that neither always runs into the other's heat
-        order = workers if i % 2 else workers[::-1]
-        taken = {id(worker): worker.turn() for worker in order}
-        turns.append([taken[id(worker)] for worker in workers])
-    for worker in workers:
-        worker.close()
-    here, before = np.array(turns).T
-    ratios = here / before
-    rng = np.random.default_rng(0)
-    medians = np.median(rng.choice(ratios, (2000, len(ratios))), axis=1)
-    found = {"ms_here": round(1e3 * float(np.median(here)), 3), "ms_before": round(1e3 * float(np.median(before)), 3),
-             "ratio": round(float(np.median(ratios)), 4), "pairs": pairs,
+    turns = np.array([_turns(world, there, batch, steps) for _ in range(PROCESSES)])
+    ratios = np.median(turns[..., 0] / turns[..., 1], axis=1)
+    medians = np.median(np.random.default_rng(0).choice(ratios, (2000, len(ratios))), axis=1)
+    here, before = np.median(turns, axis=(0, 1))
+    found = {"ms_here": round(1e3 * float(here), 3), "ms_before": round(1e3 * float(before), 3),
+             "ratio": round(float(np.median(ratios)), 4), "ratios": ratios.round(4).tolist(), "turns": TURNS,
              "interval_95": [round(float(q), 4) for q in np.quantile(medians, (0.025, 0.975))]}
     print(f"batch {batch}: {found}", flush=True)
     return found
+
+
+def _turns(world: str, there: Path, batch: int, steps: int) -> list[list[float]]:
+    """Seconds of a step [turn][here, there] of one pair of processes."""
+    workers, turns = [_Worker(tree, world, batch, steps) for tree in (ROOT, there)], []
+    for i in range(-2, TURNS):  # who begins changes, so that neither always runs into the other's heat
+        taken = {worker: worker.turn() for worker in (workers if i % 2 else workers[::-1])}
+        turns += [[taken[worker] for worker in workers]] if i >= 0 else []  # the first two warm up
+    for worker in workers:
+        worker.close()
+    return turns
 
 
 class _Worker:

@@ -3,7 +3,7 @@
     python benchmarks/faults.py kills [COMMAND ...]     # ended by SIGKILL at any moment
     python benchmarks/faults.py damage [KIND ...]       # folders damaged in any way
     python benchmarks/faults.py server                  # a judge's server that misbehaves
-    python benchmarks/faults.py leaks | threads
+    python benchmarks/faults.py leaks [QUESTION ...] | threads
     python benchmarks/faults.py speed --against COMMIT  # what the mending cost, in turns with an older commit
     python benchmarks/faults.py --summary               # one line a bar; exit 1 where one falls short
 
@@ -85,10 +85,10 @@ def server() -> None:
     keep("server", {"judge": found})
 
 
-def leaks(world: str, share: float) -> None:
+def leaks(names: list[str], world: str, share: float) -> None:
     from attack_leaks import measure
 
-    keep("leaks", measure(world, share))
+    keep("leaks", measure(world, names, share))
 
 
 def threads(world: str) -> None:
@@ -151,14 +151,16 @@ def summary() -> int:
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("part", nargs="?", choices=["kills", "damage", "server", "leaks", "threads", "speed"])
-    parser.add_argument("names", nargs="*", help="commands to kill, kinds to damage (default: all)")
+    parser.add_argument("names", nargs="*", help="commands to kill, kinds to damage, questions (default: all)")
     parser.add_argument("--number", type=int, help="kills, or damaged folders, of each (default: as many as the bar)")
     parser.add_argument("--share", type=float, default=1.0, help="of the steps, resets and makes that leaks needs")
     parser.add_argument("--world", default="Push-v0")
     parser.add_argument("--against", help="the commit that speed is compared with")
     parser.add_argument("--summary", action="store_true")
     args = parser.parse_args()
-    known = {"kills": KILLS, "damage": DAMAGED}.get(args.part, ())
+    from attack_leaks import QUESTIONS
+
+    known = {"kills": KILLS, "damage": DAMAGED, "leaks": QUESTIONS}.get(args.part, ())
     if unknown := [name for name in args.names if name not in known]:
         parser.error(f"{unknown} are none of {[*known]}")
     if args.summary:
@@ -168,7 +170,7 @@ def main() -> int:
     elif args.part == "server":
         server()
     elif args.part == "leaks":
-        leaks(args.world, args.share)
+        leaks(args.names, args.world, args.share)
     elif args.part == "threads":
         threads(args.world)
     elif args.part == "speed" and args.against:
