@@ -159,8 +159,8 @@ def commands(made: Sources) -> dict[str, Command]:
                                lambda f: made.worlds[0].save_pretrained(f)),
         "agent training": Command(lambda f: train_agent(
             "ppo", "wm_gym/World-v0", f, 32, env_kwargs={"world": str(made.world), "backend": "torch"},
-            recipe={"policy": "MlpPolicy", "n_envs": 1, "n_steps": 8, "batch_size": 8, "n_epochs": 1}, checkpoint_every=8,
-            progress=False, device="cpu", resume=True), weights),
+            recipe={"policy": "MlpPolicy", "n_envs": 1, "n_steps": 8, "batch_size": 8, "n_epochs": 1},
+            checkpoint_every=8, progress=False, device="cpu", resume=True), weights),
         "world training": Command(lambda f: train(
             made.balls, f, preset="tiny", overrides=few, progress=False, cpu=True), weights),
         "evaluation": Command(lambda f: _evaluate(f), _answers),
