@@ -107,22 +107,18 @@ QUESTIONS = {"steps": (steps, 20_000), "resets": (resets, 5_000), "makes": (make
              "async_spawn": (async_spawn, 10), "async_forkserver": (async_forkserver, 10)}
 
 
-def measure(world: str, names: list[str], share: float = 1.0) -> dict[str, dict]:
-    """Questions (none: all): how often, what was held after each tenth, and growth since the fourth."""
-    found = {}
-    for name in names or QUESTIONS:
-        number = max(TENTHS, round(share * QUESTIONS[name][1]))
-        done = subprocess.run([sys.executable, __file__, name, world, str(number)], capture_output=True, text=True,
-                              check=False)
-        if done.returncode:
-            found[name] = {"number": number, "failed": done.stderr[-1000:]}
-            continue
-        held = json.loads(done.stdout.splitlines()[-1])
-        grown = {key: round(held[-1][key] - held[STEADY - 1][key], 1) for key in held[0]}
-        found[name] = {"number": number, **{f"{key}_grown": value for key, value in grown.items()},
-                       **{key: [one[key] for one in held] for key in held[0]}}
-        print(f"{name} {number}: {grown}", flush=True)
-    return found
+def measure(world: str, name: str, share: float = 1.0) -> dict:
+    """A question: how often, what was held after each tenth, and growth since the fourth."""
+    number = max(TENTHS, round(share * QUESTIONS[name][1]))
+    done = subprocess.run([sys.executable, __file__, name, world, str(number)], capture_output=True, text=True,
+                          check=False)
+    if done.returncode:
+        return {"number": number, "failed": done.stderr[-1000:]}
+    held = json.loads(done.stdout.splitlines()[-1])
+    grown = {key: round(held[-1][key] - held[STEADY - 1][key], 1) for key in held[0]}
+    print(f"{name} {number}: {grown}", flush=True)
+    return {"number": number, **{f"{key}_grown": value for key, value in grown.items()},
+            **{key: [one[key] for one in held] for key in held[0]}}
 
 
 if __name__ == "__main__":

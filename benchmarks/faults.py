@@ -86,9 +86,10 @@ def server() -> None:
 
 
 def leaks(names: list[str], world: str, share: float) -> None:
-    from attack_leaks import measure
+    from attack_leaks import QUESTIONS, measure
 
-    keep("leaks", measure(world, names, share))
+    for name in names or QUESTIONS:
+        keep("leaks", {name: measure(world, name, share)})
 
 
 def threads(world: str) -> None:
