@@ -55,7 +55,8 @@ def kills(names: list[str], number: int | None) -> None:
 
 
 def damage(kinds: list[str], number: int | None) -> None:
-    from damage_folders import GOOD, damaged, sources, try_folder
+    from damage_folders import damaged, sources
+    from damage_trial import GOOD, try_folder
 
     for kind in kinds or DAMAGED:
         counts, findings, started = Counter(), [], time.monotonic()

@@ -11,7 +11,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import yaml
-from damage_folders import GOOD, KINDS, damaged, sources, try_folder
+from damage_folders import KINDS, damaged, sources
+from damage_trial import GOOD, try_folder
 from safetensors.numpy import load_file, save_file
 
 from wm_gym.starts import StartBank
