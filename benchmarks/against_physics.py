@@ -18,12 +18,12 @@ from pathlib import Path
 import numpy as np
 from common import RESULTS, write_results
 
-from wm_gym.evaluation.policies import evaluate_policies
-from wm_gym.rl.agent_folder import load_agent
+from wm_gym.common.page import PHYSICS, WORLD, axes
+from wm_gym.engine.shared import load_world
+from wm_gym.evaluation.ranking.policies import evaluate_policies
+from wm_gym.policies.loaders import load_agent
 from wm_gym.rl.callbacks import CURVE_FILE, read_curve
 from wm_gym.rl.physics_check import CHECKS_FILE, read_checks
-from wm_gym.page import PHYSICS, WORLD, axes
-from wm_gym.shared import load_world
 
 
 def history(agent: str, inside: bool, steps_before: int, seconds_before: float) -> dict[str, list[float]]:

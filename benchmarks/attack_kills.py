@@ -33,14 +33,14 @@ class Sources:
 
     @cached_property
     def balls(self) -> Path:
-        from wm_gym.data.record import record
+        from wm_gym.collect.record import record
 
         return record("ball_env:wm_gym_test/Ball-v0", 8, out=self.scratch / "balls", seed=0, workers=0, progress=False)
 
     @cached_property
     def episodes(self) -> Path:
         """Of the tiny world's twin-like shapes: as many episodes as a calibration needs."""
-        from wm_gym.data.record import record
+        from wm_gym.collect.record import record
 
         return record("ball_env:wm_gym_test/Ball-v0", 24, out=self.scratch / "episodes", seed=1, workers=0,
                       progress=False)
@@ -49,13 +49,13 @@ class Sources:
     def worlds(self) -> list:
         """Two worlds of the ball environment, with other weights."""
         from wm_gym.data import open_clips
-        from wm_gym.starts import StartBank
+        from wm_gym.training.build import new_world
         from wm_gym.training.trainer import spec_of
-        from wm_gym.world import World
+        from wm_gym.worlds.starts import StartBank
 
         clips = open_clips(self.balls, progress=False)
         bank = StartBank(*_starts(clips))
-        return [World.from_config(spec_of(clips, "Balls-v0"), preset="tiny", seed=seed, starts=bank) for seed in (0, 1)]
+        return [new_world(spec_of(clips, "Balls-v0"), preset="tiny", seed=seed, starts=bank) for seed in (0, 1)]
 
     @cached_property
     def world(self) -> Path:
@@ -79,7 +79,7 @@ class Sources:
     @cached_property
     def labeller(self):
         from wm_gym.data import open_clips
-        from wm_gym.rl.video_labels import train_labeller
+        from wm_gym.inverse.labeller import train_labeller
 
         clips = open_clips(self.balls, progress=False)
         return train_labeller(clips, self.scratch / "idm", "pair", updates=20, progress=False)
@@ -93,7 +93,7 @@ def _starts(clips) -> tuple:
 
 
 def save_agent(model, folder: Path) -> Path:
-    from wm_gym.rl.agent_folder import save_agent as save
+    from wm_gym.policies.folder import save_agent as save
 
     return save(model, folder, {"algo": "ppo", "policy": "MlpPolicy", "env_id": "wm_gym/World-v0",
                                 "n_timesteps": 8})
@@ -115,15 +115,15 @@ class Command:
 
 def commands(made: Sources) -> dict[str, Command]:
     """The commands by name."""
-    from wm_gym.data.convert import convert
-    from wm_gym.data.record import record
-    from wm_gym.evaluation.calibrate import calibrate
-    from wm_gym.rl.agent_folder import load_agent
-    from wm_gym.rl.imagine import imagine
+    from wm_gym.collect.imagine import imagine
+    from wm_gym.collect.record import record
+    from wm_gym.data.formats.convert import convert
+    from wm_gym.evaluation.trust.calibrate import calibrate
+    from wm_gym.inverse.labeller import VideoLabeller, label_dataset
+    from wm_gym.policies.loaders import load_agent
     from wm_gym.rl.train import train_agent
-    from wm_gym.rl.video_labels import VideoLabeller, label_dataset
     from wm_gym.training.trainer import train
-    from wm_gym.world import World
+    from wm_gym.worlds.world import World
 
     def world_digest(folder: Path) -> str:
         World.from_pretrained(folder)
@@ -168,8 +168,8 @@ def commands(made: Sources) -> dict[str, Command]:
 
 
 def _evaluate(folder: Path) -> None:
-    from wm_gym.evaluation.lab import Size
-    from wm_gym.evaluation.suite import evaluate
+    from wm_gym.evaluation.suite.context import Size
+    from wm_gym.evaluation.suite.suite import evaluate
 
     few = Size(episodes=4, long_episodes=2, promised_episodes=4, reader_episodes=4, reader_updates=4, starts=2)
     evaluate(Path(__file__).resolve().parents[1] / "envs" / "Push-v0", out=folder, only=["films", "uncertainty"],
@@ -179,7 +179,7 @@ def _evaluate(folder: Path) -> None:
 def _answers(folder: Path) -> str:
     import json
 
-    from wm_gym.evaluation.report import write_trust_report
+    from wm_gym.evaluation.report.page import write_trust_report
 
     write_trust_report(folder)
     found = json.loads((folder / "uncertainty.json").read_text())["result"]

@@ -9,7 +9,7 @@ import numpy as np
 
 import wm_gym  # noqa: F401  registers the ids
 from wm_gym.engine import KNOWN
-from wm_gym.shared import load_engine, load_world
+from wm_gym.engine.shared import load_engine, load_world
 
 
 def measure(world: str, threads: int = 4, steps: int = 200) -> dict[str, dict]:

@@ -13,7 +13,7 @@ from gymnasium.utils.env_checker import check_env as gymnasium_check
 from stable_baselines3 import DQN, PPO, SAC
 from stable_baselines3.common.env_checker import check_env as sb3_check
 
-from wm_gym.registration import env_ids
+from wm_gym.common.registry import env_ids
 from wm_gym.wrappers import DiscreteActions
 
 SHORT = {"PPO": {"n_steps": 32, "batch_size": 32, "n_epochs": 1},

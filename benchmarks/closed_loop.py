@@ -15,13 +15,13 @@ import numpy as np
 import torch
 from common import write_results
 
+from wm_gym.common.statistics import paired_difference, rate
 from wm_gym.core import WorldCore
 from wm_gym.engine import KNOWN, make_engine
+from wm_gym.engine.shared import load_world
+from wm_gym.policies.loaders import load_agent
+from wm_gym.policies.rollouts import draw_start, make_twin, run_world, start_seeds
 from wm_gym.registration import physics_twin
-from wm_gym.rl.agent_folder import load_agent
-from wm_gym.rl.rollout import draw_start, make_twin, run_world, start_seeds
-from wm_gym.rl.statistics import paired_difference, rate
-from wm_gym.shared import load_world
 
 REFERENCE = {"backend": "torch", "precision": "fp32"}
 MARKS = (1, 10, 50, 100, 200)

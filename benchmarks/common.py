@@ -9,7 +9,7 @@ import time
 from importlib.metadata import version
 from pathlib import Path
 
-from wm_gym.files import write_json
+from wm_gym.common.files import write_json
 
 RESULTS = Path(__file__).parent / "results"
 

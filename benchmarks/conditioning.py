@@ -63,10 +63,10 @@ def fit_reader(clips, held: str, tokenizer, out: Path) -> None:
     import gymnasium as gym
     from safetensors.torch import save_file
 
+    from wm_gym.common.registry import registered
     from wm_gym.data import open_clips
-    from wm_gym.evaluation.state_decoder import fit_state_decoder
+    from wm_gym.evaluation.probes.state_decoder import fit_state_decoder
     from wm_gym.physics.tracked import tracked_by
-    from wm_gym.registration import registered
 
     if (out / "reader.safetensors").is_file():
         return
@@ -80,10 +80,10 @@ def fit_reader(clips, held: str, tokenizer, out: Path) -> None:
 
 def new_world(clips, sizes, seed: int):
     """A world for these clips before any training."""
+    from wm_gym.training.build import new_world
     from wm_gym.training.trainer import fit_statistics, make_starts, spec_of
-    from wm_gym.world import World
 
-    world = World.from_config(spec_of(clips, "Drawer"), sizes, seed, starts=make_starts(clips, sizes, seed))
+    world = new_world(spec_of(clips, "Drawer"), sizes, seed, starts=make_starts(clips, sizes, seed))
     fit_statistics(world, clips)
     return world
 
@@ -131,15 +131,15 @@ def ask(world, held: str, out: Path, scale: float) -> dict:
     import gymnasium as gym
     from safetensors.torch import load_file
 
+    from wm_gym.common.metrics import psnr
+    from wm_gym.common.registry import registered
     from wm_gym.data import open_clips
     from wm_gym.engine.torch import TorchEngine
-    from wm_gym.evaluation.control import delta_psnr, directions
-    from wm_gym.evaluation.controls import learned, physics
+    from wm_gym.evaluation.control_worlds import learned, physics
     from wm_gym.evaluation.episodes import Episodes
-    from wm_gym.evaluation.state_decoder import StateDecoder
+    from wm_gym.evaluation.metrics.control import delta_psnr, directions
+    from wm_gym.evaluation.probes.state_decoder import StateDecoder
     from wm_gym.physics.tracked import tracked_by
-    from wm_gym.registration import registered
-    from wm_gym.training.report import psnr
 
     world.spec.guidance_scale = scale
     roller, clips = learned(world, TorchEngine(world)), open_clips(held)

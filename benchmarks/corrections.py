@@ -26,22 +26,22 @@ HORIZONS = (1, 4, 10)
 
 def one(variant: str, seed: int, dataset: str, out: Path) -> dict:
     """Train a variant and ask it."""
+    import wm_gym.training.build
     import wm_gym.training.trainer
-    import wm_gym.training.widen
-    import wm_gym.world
+    import wm_gym.worlds.world
     from wm_gym.data import open_clips
-    from wm_gym.data.selection import Selection, select
+    from wm_gym.data.curation.selection import Selection, select
     from wm_gym.engine.torch import TorchEngine
-    from wm_gym.evaluation.control import delta_psnr
-    from wm_gym.evaluation.controls import learned
+    from wm_gym.evaluation.control_worlds import learned
     from wm_gym.evaluation.episodes import Episodes
+    from wm_gym.evaluation.metrics.control import delta_psnr
     from wm_gym.training.segments import split_episodes
 
     file = out / f"{variant.replace(' ', '-')}-{seed}.json"
     if file.is_file():
         return json.loads(file.read_text())
     if variant == "not wrapped":  # this process makes no other world
-        for module in (wm_gym.world, wm_gym.training.trainer, wm_gym.training.widen):
+        for module in (wm_gym.worlds.world, wm_gym.training.trainer, wm_gym.training.build):
             module.is_angle = lambda name: False
     plain = open_clips(dataset, size=FRAME_SIZE, progress=False)
     chosen = Selection(plain.meta["dataset_hash"], action_lag=VARIANTS[variant])
@@ -49,7 +49,7 @@ def one(variant: str, seed: int, dataset: str, out: Path) -> dict:
     folder = wm_gym.training.trainer.train(
         dataset, file.with_suffix(""), size=FRAME_SIZE, seed=seed, overrides=SIZES | {"tokenizer_updates": 0},
         init=out / "frames", filters=[file.with_suffix(".filter")], progress=False, cpu=True, overwrite=True)
-    world, clips = wm_gym.world.World.from_pretrained(folder), select(plain, chosen)
+    world, clips = wm_gym.worlds.world.World.from_pretrained(folder), select(plain, chosen)
     _, held = split_episodes(clips)
     scenes = select(clips, Selection(clips.meta["dataset_hash"], {int(e): ["held out"] for e in held}))
     roller, result = learned(world, TorchEngine(world)), {"variant": variant, "seed": seed}

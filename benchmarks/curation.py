@@ -14,7 +14,7 @@ import numpy as np
 from common import write_results
 
 from wm_gym.data import open_clips
-from wm_gym.data.curate import curate
+from wm_gym.data.curation.curate import curate
 
 KINDS = ("still", "jerky", "cut", "blurred", "exposure", "duplicate", "outlier")
 

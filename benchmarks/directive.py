@@ -32,10 +32,10 @@ def sideways(positions: np.ndarray) -> np.ndarray:
 
 def make_filter(args: argparse.Namespace) -> None:
     """Leave out every episode in which the block goes left by more than 5 mm between any two rows."""
+    from wm_gym.common.registry import registered
     from wm_gym.data import open_clips
-    from wm_gym.data.selection import Selection
+    from wm_gym.data.curation.selection import Selection
     from wm_gym.physics.tracked import tracked_by
-    from wm_gym.registration import registered
 
     clips = open_clips(args.dataset)
     tracked = tracked_by(gym.make(registered(clips.meta["env_id"], "env_id"), render_mode="rgb_array"))
@@ -49,12 +49,12 @@ def make_filter(args: argparse.Namespace) -> None:
 
 
 def measure(args: argparse.Namespace) -> None:
+    from wm_gym.common.statistics import rate
+    from wm_gym.engine.rollout import roll_out
     from wm_gym.engine.torch import TorchEngine
     from wm_gym.physics.push import BESIDE
     from wm_gym.physics.tracked import tracked_by
-    from wm_gym.rl.statistics import rate
-    from wm_gym.training.report import roll_out
-    from wm_gym.world import World
+    from wm_gym.worlds.world import World
 
     env = gym.make("wm_gym/PushPyBullet-v0", render_mode="rgb_array").unwrapped
     tracked = tracked_by(env)

@@ -23,7 +23,7 @@ from pathlib import Path
 
 from common import RESULTS, about
 
-from wm_gym.files import write_json
+from wm_gym.common.files import write_json
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
 RESULT = RESULTS / "faults.json"

@@ -11,9 +11,9 @@ import numpy as np
 from common import write_results
 
 from wm_gym.data import open_clips
-from wm_gym.evaluation.fidelity import fidelity
-from wm_gym.evaluation.state_decoder import fit_state_decoder
-from wm_gym.world import World
+from wm_gym.evaluation.metrics.fidelity import fidelity
+from wm_gym.evaluation.probes.state_decoder import fit_state_decoder
+from wm_gym.worlds.world import World
 
 
 def main() -> None:

@@ -29,8 +29,8 @@ def main() -> None:
     from common import write_results
 
     from wm_gym.data import open_clips
-    from wm_gym.evaluation.inverse_benchmark import readings
-    from wm_gym.rl.video_labels import VideoLabeller
+    from wm_gym.evaluation.probes.inverse_benchmark import readings
+    from wm_gym.inverse.labeller import VideoLabeller
 
     found, labelled = {file.stem: json.loads(file.read_text()) for file in args.results}, {}
     if args.labels:

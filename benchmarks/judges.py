@@ -27,15 +27,15 @@ def study(task: str, folder: Path, out: Path, updates: int, seed: int = 0) -> di
     import numpy as np
     from PIL import Image
 
+    from wm_gym.common.statistics import median
     from wm_gym.data import open_clips
-    from wm_gym.evaluation.controls import learned
+    from wm_gym.engine.shared import load_world
+    from wm_gym.evaluation.control_worlds import learned
     from wm_gym.evaluation.episodes import Episodes
-    from wm_gym.evaluation.judging import confusion
-    from wm_gym.evaluation.state_decoder import fit_state_decoder
+    from wm_gym.evaluation.judges.confusion import confusion
+    from wm_gym.evaluation.probes.state_decoder import fit_state_decoder
     from wm_gym.judges import Judge, make_judge
     from wm_gym.judges.captions import RELATIONS
-    from wm_gym.rl.statistics import median
-    from wm_gym.shared import load_world
 
     world = load_world(f"{task.title()}-v0")
     taught, held = (open_clips(folder / f"{task}-{name}") for name in ("mix", "held"))

@@ -31,9 +31,9 @@ def one(way: str, fraction: float, seed: int, args: argparse.Namespace) -> dict:
     import numpy as np
 
     from wm_gym.data import open_clips
-    from wm_gym.data.selection import Selection
+    from wm_gym.data.curation.selection import Selection
     from wm_gym.training import train
-    from wm_gym.world import World
+    from wm_gym.worlds.world import World
 
     file = args.out / f"{way}-{fraction}-{seed}.json"
     if file.is_file():
@@ -58,15 +58,16 @@ def watch(args: argparse.Namespace) -> None:
     """The world that has watched, and one with its tokenizer but dynamics that have not."""
     from wm_gym.data import open_clips
     from wm_gym.training import train
+    from wm_gym.training.build import new_world
     from wm_gym.training.presets import PRESETS
-    from wm_gym.world import World
+    from wm_gym.worlds.world import World
 
     watched = args.out / "watched"
     if not (watched / "spec.yaml").is_file():
         sizes = SIZES | {"dynamics_updates": args.watch_updates}
         train(args.dataset, watched, overrides=sizes, action_free=True, cpu=True)
     world = World.from_pretrained(watched)
-    new = World.from_config(world.spec, PRESETS["small"], 1, world.starts)
+    new = new_world(world.spec, PRESETS["small"], 1, world.starts)
     new.tokenizer.load_state_dict(world.tokenizer.state_dict())
     new.save_pretrained(args.out / "untrained")
     fit_reader(open_clips(args.dataset), args.held, world.tokenizer, args.out)

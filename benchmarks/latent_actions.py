@@ -37,10 +37,10 @@ def main() -> None:
 
     from wm_gym.data import open_clips
     from wm_gym.evaluation.episodes import Episodes
-    from wm_gym.rl.video_labels import VideoLabeller, fit_real_actions, label_dataset, train_labeller
+    from wm_gym.inverse.fit import split_labels
+    from wm_gym.inverse.labeller import VideoLabeller, fit_real_actions, label_dataset, train_labeller
     from wm_gym.training import train
-    from wm_gym.training.inverse_dynamics import split_labels
-    from wm_gym.world import World
+    from wm_gym.worlds.world import World
 
     clips, held = open_clips(args.dataset), open_clips(args.held)
     if not (args.out / "model").is_dir():
@@ -86,15 +86,16 @@ def probe(model, clips, episodes, asked, own) -> float:
 
 def gain(world, asked, actions) -> dict:
     """PSNR at some steps under actions [E, n, Z], and its gain over another episode's (`mean` over episodes)."""
-    from wm_gym.evaluation.controls import learned
+    from wm_gym.common.metrics import psnr
+    from wm_gym.common.statistics import mean
+    from wm_gym.evaluation.control_worlds import learned
     from wm_gym.evaluation.episodes import Episodes
-    from wm_gym.rl.statistics import mean
-    from wm_gym.training.report import psnr
 
     some = Episodes(asked.clips, asked.rows, actions)
     if not world.spec.proprioception_dim:
-        import numpy as np
         from dataclasses import replace
+
+        import numpy as np
 
         clips = replace(asked.clips, proprioception=np.zeros((len(asked.clips.frames), 0), np.float32))
         some = Episodes(clips, asked.rows, actions)

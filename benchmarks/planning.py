@@ -19,12 +19,13 @@ import torch
 from common import write_results
 from timing import alternate, ratio
 
+from wm_gym.common.statistics import rate
+from wm_gym.policies.agent import Agent
+from wm_gym.policies.card import percent
+from wm_gym.policies.loaders import load_agent
+from wm_gym.policies.planner import DISCOUNT, PlannerAgent
+from wm_gym.policies.rollouts import make_twin, run_twin, start_seeds
 from wm_gym.registration import physics_twin
-from wm_gym.rl.agent_folder import Agent, load_agent
-from wm_gym.rl.card import percent
-from wm_gym.rl.planner import DISCOUNT, PlannerAgent
-from wm_gym.rl.rollout import make_twin, run_twin, start_seeds
-from wm_gym.rl.statistics import rate
 
 
 def twin_score(env: gym.Env, state: np.ndarray, actions: np.ndarray) -> np.ndarray:

@@ -20,17 +20,17 @@ import numpy as np
 from common import write_results
 
 import wm_gym  # noqa: F401
+from wm_gym.common.registry import registered
 from wm_gym.data import ClipData, open_clips
-from wm_gym.evaluation.contact import contact_ratio, motion_without_contact, object_errors, steady
-from wm_gym.evaluation.controls import deaf, frozen, learned, physics, recorded
-from wm_gym.evaluation.drift import MOVED
+from wm_gym.engine.shared import load_world
+from wm_gym.evaluation.control_worlds import deaf, frozen, learned, physics, recorded
 from wm_gym.evaluation.episodes import Episodes
-from wm_gym.evaluation.state_decoder import fit_state_decoder
-from wm_gym.evaluation.state_model import fit_state_model
+from wm_gym.evaluation.metrics.contact import contact_ratio, motion_without_contact, object_errors, steady
+from wm_gym.evaluation.metrics.drift import MOVED
+from wm_gym.evaluation.probes.state_decoder import fit_state_decoder
+from wm_gym.evaluation.probes.state_model import fit_state_model
 from wm_gym.physics.push import PushTask
 from wm_gym.physics.tracked import displacement
-from wm_gym.registration import registered
-from wm_gym.shared import load_world
 
 HORIZONS = (1, 10, 25, 50)
 TRACKED = PushTask.tracked

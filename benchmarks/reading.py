@@ -44,15 +44,15 @@ def inside(dataset: str, size: int | None, out: Path) -> None:
 
     from wm_gym.data import open_clips
     from wm_gym.training import stages, trainer
+    from wm_gym.training.build import new_world
     from wm_gym.training.presets import PRESETS
     from wm_gym.training.segments import update_generators
-    from wm_gym.world import World
 
     torch.set_num_threads(1)
     sizes = replace(PRESETS["small"], **{f"{stage}_updates": UPDATES for stage in STAGES})
     clips = open_clips(dataset, size=size and (size, size), progress=False)
     run = trainer.begin_run(out, sizes, 0, cpu=True, progress=False)
-    world = World.from_config(trainer.spec_of(clips, "Reading-v0"), sizes, 0)
+    world = new_world(trainer.spec_of(clips, "Reading-v0"), sizes, 0)
     trainer.fit_statistics(world, clips)
     found, fit = {}, stages.fit
 

@@ -13,13 +13,13 @@ import numpy as np
 from common import write_results
 
 from wm_gym.data import open_clips
-from wm_gym.data.selection import Selection, select
+from wm_gym.data.curation.selection import Selection, select
 from wm_gym.engine.torch import TorchEngine
-from wm_gym.evaluation.control import delta_psnr
-from wm_gym.evaluation.controls import frozen, learned
+from wm_gym.evaluation.control_worlds import frozen, learned
 from wm_gym.evaluation.episodes import Episodes
+from wm_gym.evaluation.metrics.control import delta_psnr
 from wm_gym.training.segments import split_episodes
-from wm_gym.world import World
+from wm_gym.worlds.world import World
 
 
 def main() -> None:

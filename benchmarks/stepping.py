@@ -20,7 +20,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from wm_gym.core import WorldCore
 from wm_gym.engine import KNOWN
 from wm_gym.engine.base import TYPES, WorldStep, step_inputs
-from wm_gym.shared import load_world
+from wm_gym.engine.shared import load_world
 
 
 def flops_per_frame(world) -> int:

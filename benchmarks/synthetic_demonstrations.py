@@ -31,12 +31,12 @@ def one(seed: int, demos: Path, args: argparse.Namespace) -> dict:
     import numpy as np
     import torch
 
-    from wm_gym.rl.agent_folder import load_agent
-    from wm_gym.rl.clone import clone_agent
-    from wm_gym.rl.imagine import Filter, dream, write_dreams
-    from wm_gym.rl.rollout import make_twin, run_twin, start_seeds
-    from wm_gym.rl.video_labels import VideoLabeller
-    from wm_gym.shared import load_world
+    from wm_gym.collect.imagine import Filter, dream, write_dreams
+    from wm_gym.engine.shared import load_world
+    from wm_gym.inverse.labeller import VideoLabeller
+    from wm_gym.policies.cloning import clone_agent
+    from wm_gym.policies.loaders import load_agent
+    from wm_gym.policies.rollouts import make_twin, run_twin, start_seeds
 
     torch.set_num_threads(1)
     file = args.out / f"{seed}.json"
@@ -99,7 +99,7 @@ def main() -> None:
     import numpy as np
     from common import write_results
 
-    from wm_gym.rl.statistics import mean
+    from wm_gym.common.statistics import mean
 
     found = {}
     for arm in ARMS:  # those of earlier calls, too

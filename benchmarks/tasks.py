@@ -14,9 +14,9 @@ import numpy as np
 from common import write_results
 
 import wm_gym  # noqa: F401
+from wm_gym.common.statistics import rate
 from wm_gym.physics import TASKS
-from wm_gym.rl.rollout import make_twin, run_twin, start_seeds
-from wm_gym.rl.statistics import rate
+from wm_gym.policies.rollouts import make_twin, run_twin, start_seeds
 
 
 def expert(env: gym.Env, seeds: list[int]) -> list[bool]:

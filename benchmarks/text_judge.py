@@ -27,8 +27,8 @@ STAGES = ((("push", "drawer", "push", "reach"), 1.0), (("reach", "push", "reach"
 def train(data: Path, out: Path, updates: int) -> Path:
     """Push in every second update; then Reach alone in most, also with the hand put anywhere. Saved in fp16."""
     from wm_gym.data import open_clips
+    from wm_gym.engine.shared import load_world
     from wm_gym.judges.text_training import Scenes, fit_text_margin
-    from wm_gym.shared import load_world
 
     tokenizers = {task: load_world(f"{task.title()}-v0").tokenizer for task in ("push", "drawer", "reach")}
     scenes = {task: Scenes.of(task, open_clips(data / f"{task}-mix"), tokenizer)
@@ -46,7 +46,7 @@ def train(data: Path, out: Path, updates: int) -> Path:
 def ask(model, task: str, data: Path, rng: np.random.Generator) -> dict:
     """Each relation of a task: {"true": share of frames, "taught" and "other" words: AUROC and accuracy, means}."""
     from wm_gym.data import open_clips
-    from wm_gym.evaluation.calibration import auroc
+    from wm_gym.evaluation.trust.coverage import auroc
     from wm_gym.judges.captions import margins
     from wm_gym.judges.text_model import embed
     from wm_gym.judges.wordings import sentences

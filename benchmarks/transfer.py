@@ -9,8 +9,8 @@ import argparse
 
 from common import write_results
 
-from wm_gym.rl.agent_folder import load_agent
-from wm_gym.rl.evaluate import evaluate_matched, save_results, summary
+from wm_gym.policies.loaders import load_agent
+from wm_gym.policies.matched import evaluate_matched, save_results, summary
 
 
 def main() -> None:

@@ -14,8 +14,8 @@ from common import write_results
 from timing import alternate, ratio
 
 from wm_gym.core import WorldCore
+from wm_gym.engine.shared import load_world
 from wm_gym.models import Uncertainty
-from wm_gym.shared import load_world
 
 
 class Silent(Uncertainty):

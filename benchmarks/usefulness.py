@@ -25,31 +25,33 @@ import numpy as np
 import torch
 from common import write_results
 
+from wm_gym.common.files import write_json
 from wm_gym.data import ClipData, open_clips
-from wm_gym.evaluation.agreement import agreement
-from wm_gym.evaluation.control import delta_psnr, loss_ratio, no_op
-from wm_gym.evaluation.controls import learned, physics, recorded, through
-from wm_gym.evaluation.drift import drift
+from wm_gym.engine.shared import load_world
+from wm_gym.evaluation.control_worlds import learned, physics, recorded, through
 from wm_gym.evaluation.episodes import Episodes
-from wm_gym.evaluation.fvd import frechet_distance, i3d_features
-from wm_gym.evaluation.i3d import load_i3d
-from wm_gym.evaluation.lab import Lab, shifted_twin
-from wm_gym.evaluation.perceptual import perceptual
-from wm_gym.evaluation.physics_iq import compare, score
-from wm_gym.evaluation.questions import CLIP, OTHER_TAKE
-from wm_gym.evaluation.usefulness import usefulness
-from wm_gym.evaluation.violations import Detector, violations
-from wm_gym.files import write_json
-from wm_gym.rl.agent_folder import load_agent
-from wm_gym.rl.evaluate import evaluate_alone
-from wm_gym.rl.rollout import Start, draw_start, make_twin, run_world
+from wm_gym.evaluation.metrics.control import delta_psnr, loss_ratio, no_op
+from wm_gym.evaluation.metrics.drift import drift
+from wm_gym.evaluation.metrics.fvd import frechet_distance, i3d_features
+from wm_gym.evaluation.metrics.perceptual import perceptual
+from wm_gym.evaluation.metrics.physics_iq import compare, score
+from wm_gym.evaluation.metrics.violations import Detector, violations
+from wm_gym.evaluation.ranking.agreement import agreement
+from wm_gym.evaluation.ranking.usefulness import usefulness
+from wm_gym.evaluation.suite.context import Lab, shifted_twin
+from wm_gym.evaluation.suite.tasks import CLIP, OTHER_TAKE
+from wm_gym.models.i3d import load_i3d
+from wm_gym.policies.loaders import load_agent
+from wm_gym.policies.matched import evaluate_alone
+from wm_gym.policies.rollouts import Start, draw_start, make_twin, run_world
 from wm_gym.rl.train import train_agent
-from wm_gym.shared import load_world
+from wm_gym.training.build import new_world
 from wm_gym.training.presets import PRESETS, Preset
 from wm_gym.training.segments import split_episodes
 from wm_gym.training.stages import encode_all, train_dynamics
 from wm_gym.training.trainer import begin_run, median_frame
-from wm_gym.world import World, find_world
+from wm_gym.worlds.catalogue import find_world
+from wm_gym.worlds.world import World
 
 SHIPPED, TWIN = "Push-v0", "wm_gym/PushPyBullet-v0"
 EPISODES, CLIPS, STARTS, TIMESTEPS, PHYSICS_STARTS = 60, 32, 100, 40_000, 200
@@ -92,7 +94,7 @@ def make(name: str, work: Path, data: Path) -> Path:
         return folder
     world = shipped
     if variant.preset:
-        world = World.from_config(replace(shipped.spec), variant.preset, starts=shipped.starts)
+        world = new_world(replace(shipped.spec), variant.preset, starts=shipped.starts)
         for part in ("tokenizer", "heads"):
             getattr(world, part).load_state_dict(getattr(shipped, part).state_dict())
         keep = {key: value for key, value in shipped.dynamics.state_dict().items()

@@ -18,8 +18,8 @@ from common import write_results
 from timing import alternate, ratio
 
 import wm_gym  # noqa: F401  registers the ids
-from wm_gym.registration import registered
-from wm_gym.shared import load_world
+from wm_gym.common.registry import registered
+from wm_gym.engine.shared import load_world
 
 
 class Drawn(gym.ObservationWrapper):

@@ -25,11 +25,11 @@ from torch import nn
 from wm_gym.core import WorldCore
 from wm_gym.data import ClipData, open_clips
 from wm_gym.engine import make_engine
-from wm_gym.evaluation.contact import object_errors
-from wm_gym.evaluation.controls import learned
-from wm_gym.evaluation.state_decoder import fit_state_decoder
+from wm_gym.evaluation.control_worlds import learned
+from wm_gym.evaluation.metrics.contact import object_errors
+from wm_gym.evaluation.probes.state_decoder import fit_state_decoder
 from wm_gym.training.segments import SegmentSampler, update_generators
-from wm_gym.world import World
+from wm_gym.worlds.world import World
 
 FRAMES = 4  # that condition the next one
 SIGMA_DATA, OFFSET, LOG_MEAN, LOG_STD = 0.5, 0.3, -0.4, 1.2

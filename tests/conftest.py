@@ -38,7 +38,7 @@ def _remove_test_cache() -> None:
 @pytest.fixture(scope="session")
 def balls(tmp_path_factory):
     """40 short episodes of the ball environment, 32 x 32."""
-    from wm_gym.data.record import record
+    from wm_gym.collect.record import record
 
     return record("ball_env:wm_gym_test/Ball-v0", 40, policy="mix", out=tmp_path_factory.mktemp("data") / "balls",
                   seed=0, workers=0)
@@ -55,10 +55,10 @@ def push_world():
     """The shipped world Push-v0 on the reference back-end, as a roller, with its spec and its physics twin's."""
     from types import SimpleNamespace
 
+    from wm_gym.engine.shared import load_world
     from wm_gym.engine.torch import TorchEngine
-    from wm_gym.evaluation.controls import learned, physics
+    from wm_gym.evaluation.control_worlds import learned, physics
     from wm_gym.physics.tracked import tracked_by
-    from wm_gym.shared import load_world
 
     world, twin = load_world(REPOSITORY / "envs" / "Push-v0"), make(PUSH, render_mode="rgb_array")
     yield SimpleNamespace(world=world, spec=world.spec, roller=learned(world, TorchEngine(world)), twin=twin,
@@ -110,7 +110,7 @@ def droid_dataset(shared_data: Path) -> Path:
 
 
 def _tiny_spec():
-    from wm_gym.spec import WorldSpec
+    from wm_gym.worlds.spec import WorldSpec
 
     return WorldSpec(
         name="Tiny-v0", frame_size=[64, 64], action_low=[-1.0] * 3, action_high=[1.0] * 3,
@@ -129,18 +129,18 @@ def tiny_spec():
 @pytest.fixture
 def tiny_world(tiny_spec):
     """A world with random weights: fast, and wrong about everything but its shapes. One's own to change."""
-    from wm_gym.world import World
+    from wm_gym.training.build import new_world
 
-    return World.from_config(tiny_spec, preset="tiny", seed=0)
+    return new_world(tiny_spec, preset="tiny", seed=0)
 
 
 @pytest.fixture(scope="session")
 def tiny_world_folder(tmp_path_factory) -> Path:
     """The same tiny world saved as a folder; read it, never write into it."""
-    from wm_gym.world import World
+    from wm_gym.training.build import new_world
 
     folder = tmp_path_factory.mktemp("worlds") / "tiny"
-    return World.from_config(_tiny_spec(), preset="tiny", seed=0).save_pretrained(folder)
+    return new_world(_tiny_spec(), preset="tiny", seed=0).save_pretrained(folder)
 
 
 @pytest.fixture(scope="module")

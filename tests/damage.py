@@ -85,7 +85,7 @@ def make_datasets(folder: Path) -> dict[str, dict]:
     from test_formats import folder_dataset, pictures, write_v21
 
     from wm_gym.data import LeRobotWriter
-    from wm_gym.data.lerobot_schema import feature, video_feature
+    from wm_gym.data.formats.lerobot_schema import feature, video_feature
 
     camera = "observation.images.main"
     with LeRobotWriter(folder / "v30", 10, {camera: video_feature(24, 32, 10), "action": feature("float32", 2)}) as w:
@@ -106,7 +106,7 @@ def write_rlds(root: Path, episodes: int = 2, length: int = 3) -> None:
     from PIL import Image
     from test_formats import pictures
 
-    from wm_gym.data import tfrecord
+    from wm_gym.data.formats import tfrecord
 
     root.mkdir()
 

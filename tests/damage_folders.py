@@ -51,12 +51,12 @@ def sources(tmp: Path) -> dict[str, Path]:
     """A small sound folder of each kind in `tmp`."""
     import torch
 
-    from wm_gym.calibration import Calibration
-    from wm_gym.rl.planner import save_planner
-    from wm_gym.rl.planning import Search
-    from wm_gym.spec import WorldSpec
+    from wm_gym.policies.planner import save_planner
+    from wm_gym.policies.planning import Search
+    from wm_gym.training.build import new_world
     from wm_gym.training.presets import Preset
-    from wm_gym.world import World
+    from wm_gym.worlds.calibration import Calibration
+    from wm_gym.worlds.spec import WorldSpec
 
     torch.set_num_threads(1)
     tmp.mkdir(parents=True, exist_ok=True)
@@ -67,7 +67,7 @@ def sources(tmp: Path) -> dict[str, Path]:
         twin="wm_gym/ReachPyBullet-v0")
     sizes = Preset(encoder_width=8, decoder_width=8, widths=(8, 16), lags=(1, 2), condition_dim=8, pose_width=8,
                    head_width=4)
-    world = World.from_config(spec, sizes, seed=0)
+    world = new_world(spec, sizes, seed=0)
     world.calibration = Calibration(0.1, 2.0, 0.5, 0.2, [[0.0, 15], [0.1, 4], [0.3, 0]], 20, 12, "20 episodes")
     world.save_pretrained(tmp / "world")
     from PIL import Image
@@ -84,8 +84,8 @@ def _agent(folder: Path) -> None:
     import gymnasium as gym
     from stable_baselines3 import PPO
 
-    from wm_gym.rl.agent_folder import save_agent
-    from wm_gym.rl.features import SpatialSoftmaxCNN
+    from wm_gym.policies.features import SpatialSoftmaxCNN
+    from wm_gym.policies.folder import save_agent
 
     class Still(gym.Env):
         observation_space = gym.spaces.Dict({"pixels": gym.spaces.Box(0, 255, (16, 16, 3), np.uint8),
@@ -104,7 +104,7 @@ def _agent(folder: Path) -> None:
 
 def _dataset(folder: Path) -> None:
     from wm_gym.data import LeRobotWriter
-    from wm_gym.data.lerobot_schema import feature, video_feature
+    from wm_gym.data.formats.lerobot_schema import feature, video_feature
 
     rng, camera = np.random.default_rng(0), "observation.images.main"
     features = {camera: video_feature(16, 16, 10), "action": feature("float32", 2, ["x", "y"]),

@@ -86,10 +86,10 @@ def prepare() -> None:
     import torch
 
     import wm_gym.data  # noqa: F401
-    import wm_gym.data.lerobot_reader  # noqa: F401
+    import wm_gym.data.formats.lerobot_reader  # noqa: F401
     import wm_gym.env  # noqa: F401
-    import wm_gym.rl.planner  # noqa: F401
-    from wm_gym.data import formats  # noqa: F401
+    import wm_gym.policies.planner  # noqa: F401
+    from wm_gym.data.formats import registry as formats  # noqa: F401
 
     torch.set_num_threads(1)
 
@@ -165,7 +165,7 @@ def _world(folder: Path) -> bool:
 
 
 def _act(folder: Path) -> bool:
-    from wm_gym.rl.agent_folder import load_agent
+    from wm_gym.policies.loaders import load_agent
 
     agent = load_agent(folder)
     space = agent.policy.observation_space
@@ -181,7 +181,7 @@ def _plan(folder: Path) -> bool:
     from dataclasses import replace
 
     import wm_gym.engine
-    from wm_gym.rl.agent_folder import load_agent
+    from wm_gym.policies.loaders import load_agent
 
     wm_gym.engine._best = lambda device: ("torch", "its threads survive a fork")
     agent = load_agent(folder)

@@ -7,7 +7,7 @@ import numpy as np
 from stable_baselines3 import PPO
 
 import wm_gym  # noqa: F401
-from wm_gym.rl.features import SpatialSoftmaxCNN
+from wm_gym.policies.features import SpatialSoftmaxCNN
 
 
 class DotReach(gym.Env):

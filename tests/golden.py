@@ -72,7 +72,7 @@ def actions(agent_name: str) -> str:
     import gymnasium as gym
     import numpy as np
 
-    from wm_gym.rl.agent_folder import load_agent
+    from wm_gym.policies.loaders import load_agent
 
     agent = load_agent(agent_name)
     pictures = gym.make(agent.env_id, backend="torch", precision="fp32")
@@ -93,7 +93,7 @@ def actions(agent_name: str) -> str:
 
 def recording(folder: Path) -> str:
     """The bytes of every file of a recording of the Reach twin."""
-    from wm_gym.data.record import record
+    from wm_gym.collect.record import record
 
     record("wm_gym/ReachPyBullet-v0", 3, policy="mix", out=folder, seed=5, workers=0, progress=False)
     digest = hashlib.sha256()
@@ -106,9 +106,9 @@ def recording(folder: Path) -> str:
 def weights(folder: Path) -> dict[str, str]:
     """The weights of a world trained for a few updates on a recording of a small environment, component by component."""
     sys.path.insert(0, str(Path(__file__).parent))
-    from wm_gym.data.record import record
+    from wm_gym.collect.record import record
     from wm_gym.training import train
-    from wm_gym.world import World
+    from wm_gym.worlds.world import World
 
     data = record("ball_env:wm_gym_test/Ball-v0", 12, out=folder / "balls", seed=3, workers=0, progress=False)
     made = World.from_pretrained(train(data, folder / "world", preset="tiny", overrides=UPDATES, progress=False))
@@ -119,7 +119,7 @@ def weights(folder: Path) -> dict[str, str]:
 def measure() -> dict:
     """Every hash, by what it is of."""
     import wm_gym  # noqa: F401
-    from wm_gym.registration import catalogue_folders
+    from wm_gym.worlds.catalogue import catalogue_folders
 
     with tempfile.TemporaryDirectory() as scratch:
         os.environ["WM_GYM_CACHE"] = str(Path(scratch) / "cache")

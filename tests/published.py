@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from twins import PUSH, make
 
-from wm_gym.cache_folder import cache_folder
-from wm_gym.evaluation.weights import Published, fetch
+from wm_gym.common.cache_folder import cache_folder
+from wm_gym.models.published import Published, fetch
 
 
 def archive_of(published: Published) -> Path:

@@ -1,4 +1,4 @@
-"""Is only what the table of `wm_gym.accepted` names accepted, and has nothing changed after a refusal?"""
+"""Is only what the table of `wm_gym.common.accepted` names accepted, and has nothing changed after a refusal?"""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from wm_gym import accepted
+from wm_gym.common import accepted
 from wm_gym.env import WorldEnv
 from wm_gym.sb3 import WorldVecEnv
 from wm_gym.vector import WorldVectorEnv

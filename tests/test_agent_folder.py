@@ -11,8 +11,11 @@ from stable_baselines3 import DQN, SAC
 from stable_baselines3.common.env_util import make_vec_env
 
 import wm_gym  # noqa: F401
-from wm_gym.rl.agent_folder import CONFIG_FILE, TENSORS_FILE, decode_space, encode_space, load_agent, save_agent
-from wm_gym.rl.recipe import load_recipe, sb3_arguments
+from wm_gym.policies.agent import TENSORS_FILE
+from wm_gym.policies.config import CONFIG_FILE
+from wm_gym.policies.folder import decode_space, encode_space, save_agent
+from wm_gym.policies.loaders import load_agent
+from wm_gym.policies.recipe import load_recipe, sb3_arguments
 from wm_gym.sb3 import make_sb3_env
 from wm_gym.wrappers import DiscreteActions
 

@@ -14,7 +14,8 @@ import yaml
 from small_agent import train_small
 
 import wm_gym  # noqa: F401
-from wm_gym.rl.agent_folder import CONFIG_FILE, TENSORS_FILE
+from wm_gym.policies.agent import TENSORS_FILE
+from wm_gym.policies.config import CONFIG_FILE
 from wm_gym.rl.callbacks import CURVE_FILE, read_curve
 from wm_gym.rl.train import train_agent
 

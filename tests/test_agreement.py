@@ -9,7 +9,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from wm_gym.evaluation.agreement import agreement, correlation, mmrv, perfect_world, prediction_powered, split_half
+from wm_gym.evaluation.ranking.agreement import (
+    agreement,
+    correlation,
+    mmrv,
+    perfect_world,
+    prediction_powered,
+    split_half,
+)
 
 SIMPLER = Path(__file__).parents[2] / "shared" / "data" / "tables" / "table_simpler.json"
 RATES = arrays(float, st.integers(1, 8), elements=st.integers(0, 20).map(lambda i: i / 20))

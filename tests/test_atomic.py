@@ -16,10 +16,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from wm_gym import files
 from wm_gym.cli import main
-from wm_gym.evaluation.report import write_trust_report
-from wm_gym.world import World
+from wm_gym.common import files
+from wm_gym.evaluation.report.page import write_trust_report
+from wm_gym.training.build import new_world
+from wm_gym.worlds.world import World
 
 STEPS = ("os.", "shutil.", "open", "ctypes.")  # what Python tells its audit hooks of: each call that changes a disk
 
@@ -180,7 +181,7 @@ def test_a_world_that_lies_aside_is_put_back_when_it_is_loaded(tiny_world_folder
 
 def test_a_world_is_never_loaded_half_from_one_and_half_from_another(tiny_spec, tmp_path):
     """A child saves two worlds in turns; what is loaded meanwhile is one of them."""
-    worlds = [World.from_config(tiny_spec, preset="tiny", seed=seed) for seed in (0, 1)]
+    worlds = [new_world(tiny_spec, preset="tiny", seed=seed) for seed in (0, 1)]
     folder = worlds[0].save_pretrained(tmp_path / "world")
     child = multiprocessing.get_context("fork").Process(target=_save_in_turns, args=(worlds, folder))
     child.start()
@@ -206,13 +207,13 @@ def _arrays(module) -> list[np.ndarray]:
 
 
 def test_a_shared_world_is_read_again_when_another_takes_its_place(tiny_spec, tmp_path):
-    from wm_gym.shared import load_world
+    from wm_gym.engine.shared import load_world
 
-    folder = World.from_config(tiny_spec, preset="tiny", seed=0).save_pretrained(tmp_path / "world")
+    folder = new_world(tiny_spec, preset="tiny", seed=0).save_pretrained(tmp_path / "world")
     first = load_world(folder)
     assert load_world(folder) is first
     stamps = {file.relative_to(folder): file.stat().st_mtime_ns for file in folder.rglob("*")}
-    World.from_config(tiny_spec, preset="tiny", seed=1).save_pretrained(folder)
+    new_world(tiny_spec, preset="tiny", seed=1).save_pretrained(folder)
     for file, stamp in stamps.items():  # a copy that keeps the times
         os.utime(folder / file, ns=(stamp, stamp))
     assert load_world(folder) is not first

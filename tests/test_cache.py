@@ -5,9 +5,10 @@ import shutil
 import numpy as np
 import pytest
 
-from wm_gym.data import DatasetError, LeRobotReader, LeRobotWriter, cache, join_clips, open_clips
-from wm_gym.data.lerobot_schema import feature, video_feature
-from wm_gym.data.record import record
+from wm_gym.collect.record import record
+from wm_gym.data import DatasetError, LeRobotReader, LeRobotWriter, join_clips, open_clips
+from wm_gym.data import clips as cache
+from wm_gym.data.formats.lerobot_schema import feature, video_feature
 from wm_gym.data.resize import resize_area
 
 BALL = "ball_env:wm_gym_test/Ball-v0"

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from wm_gym import cache_folder
+from wm_gym.common import cache_folder
 from wm_gym.data import open_clips
 from wm_gym.engine.artefacts import artefact
 from wm_gym.physics import urdf

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import spearmanr
 
-from wm_gym.evaluation.calibration import auroc, calibration, conformal_factor, coverage, ranks_errors, reliability
+from wm_gym.evaluation.trust.coverage import auroc, calibration, conformal_factor, coverage, ranks_errors, reliability
 
 
 def ece_in_words(p, y, bins=20):

@@ -1,18 +1,18 @@
 """Does a cloned policy do what it was shown, and say what it was shown?"""
 
+import ball_env  # noqa: F401
 import gymnasium as gym
 import numpy as np
 import pytest
 import yaml
-
-import ball_env  # noqa: F401
 from twins import PUSH
+
+from wm_gym.collect.record import record
 from wm_gym.data import open_clips
-from wm_gym.data.record import record
-from wm_gym.rl.agent_folder import load_agent
-from wm_gym.rl.clone import clone_agent
+from wm_gym.engine.shared import load_world
+from wm_gym.policies.cloning import clone_agent
+from wm_gym.policies.loaders import load_agent
 from wm_gym.rl.train import train_agent
-from wm_gym.shared import load_world
 
 BALL = "ball_env:wm_gym_test/Ball-v0"
 

@@ -12,10 +12,10 @@ from wm_gym.engine import make_engine
 from wm_gym.engine.base import step_inputs
 from wm_gym.models import dit
 from wm_gym.models.conditioning import WAYS, ways_of
-from wm_gym.sampling import denoiser
+from wm_gym.models.sampling import denoiser
 from wm_gym.training.losses import DynamicsLoss
 from wm_gym.training.presets import PRESETS
-from wm_gym.world import World
+from wm_gym.worlds.world import World
 
 
 def world_of(**changes) -> World:

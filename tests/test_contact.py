@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from wm_gym.evaluation.contact import contact_ratio, motion_without_contact, object_errors, steady
-from wm_gym.evaluation.state_model import fit_state_model
+from wm_gym.evaluation.metrics.contact import contact_ratio, motion_without_contact, object_errors, steady
+from wm_gym.evaluation.probes.state_model import fit_state_model
 
 
 @pytest.fixture

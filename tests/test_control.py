@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 from twins import PUSH, make, recorded_episodes
 
-from wm_gym.evaluation.control import delta_psnr, directions, distractor, loss_ratio, no_op
-from wm_gym.evaluation.controls import deaf, frozen, physics, recorded, shuffle, through, turned
+from wm_gym.evaluation.control_worlds import deaf, frozen, physics, recorded, shuffle, through, turned
 from wm_gym.evaluation.episodes import Episodes
+from wm_gym.evaluation.metrics.control import delta_psnr, directions, distractor, loss_ratio, no_op
 
 
 @pytest.fixture(scope="module")

@@ -8,11 +8,22 @@ import numpy as np
 import pytest
 from twins import PUSH, make
 
-from wm_gym.evaluation.agreement import agreement
-from wm_gym.evaluation.control import delta_psnr, loss_ratio, no_op
-from wm_gym.evaluation.controls import (control_worlds, deaf, frozen, jitter, optimist, physics, recorded, shuffle,
-                                        succeeded, through, turned)
-from wm_gym.evaluation.drift import drift
+from wm_gym.evaluation.control_worlds import (
+    control_worlds,
+    deaf,
+    frozen,
+    jitter,
+    optimist,
+    physics,
+    recorded,
+    shuffle,
+    succeeded,
+    through,
+    turned,
+)
+from wm_gym.evaluation.metrics.control import delta_psnr, loss_ratio, no_op
+from wm_gym.evaluation.metrics.drift import drift
+from wm_gym.evaluation.ranking.agreement import agreement
 
 
 @pytest.fixture(scope="module")

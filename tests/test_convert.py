@@ -12,9 +12,10 @@ from test_atomic import killed_at
 from test_formats import CAMERA, folder_dataset, pictures
 
 from wm_gym.cli import main
-from wm_gym.data import DatasetError, LeRobotReader, LeRobotWriter, convert
-from wm_gym.data.lerobot_schema import feature, video_feature
-from wm_gym.data.video import VideoWriter
+from wm_gym.data import DatasetError, LeRobotReader, LeRobotWriter
+from wm_gym.data.formats import convert
+from wm_gym.data.formats.lerobot_schema import feature, video_feature
+from wm_gym.data.formats.video import VideoWriter
 
 
 def written(root: Path) -> dict[str, bytes]:

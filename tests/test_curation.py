@@ -9,8 +9,8 @@ import pytest
 
 from wm_gym.cli import main
 from wm_gym.data import DatasetError, open_clips
-from wm_gym.data.curate import action_lag, curate, without
-from wm_gym.data.selection import Selection, select
+from wm_gym.data.curation.curate import action_lag, curate, without
+from wm_gym.data.curation.selection import Selection, select
 
 HEIGHT = WIDTH = 48
 
@@ -19,7 +19,7 @@ class Clips:
     """24 episodes of a square that actions move smoothly: what is filmed is known to the frame."""
 
     def __new__(cls, lag: int = 0, seed: int = 0):
-        from wm_gym.data.cache import ClipData
+        from wm_gym.data.clips import ClipData
 
         rng = np.random.default_rng(seed)
         background = np.kron(rng.integers(90, 130, (12, 12)), np.ones((4, 4))).astype(np.uint8)
@@ -97,7 +97,7 @@ def test_a_copy_of_an_episode_is_found():
 
 @pytest.mark.parametrize("lag", [0, 1, 2])
 def test_the_lag_is_estimated_and_corrected(lag):
-    from wm_gym.data.curate import Looks
+    from wm_gym.data.curation.curate import Looks
 
     clips = Clips(lag)
     made = action_lag(Looks(clips, False))

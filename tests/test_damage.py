@@ -15,7 +15,7 @@ from damage_folders import KINDS, damaged, sources
 from damage_trial import GOOD, try_folder
 from safetensors.numpy import load_file, save_file
 
-from wm_gym.starts import StartBank
+from wm_gym.worlds.starts import StartBank
 
 SEEDS = 24
 
@@ -225,8 +225,8 @@ def test_links_to_nowhere_and_round_do_not_matter(broken):
 
 @pytest.mark.parametrize("where", ["/", "/proc", os.curdir])
 def test_a_folder_that_is_no_world_is_not_walked(monkeypatch, where):
-    from wm_gym.shared import load_world
-    from wm_gym.world import digest_of_world
+    from wm_gym.engine.shared import load_world
+    from wm_gym.worlds.world import digest_of_world
 
     def walk(*args):
         raise AssertionError("it walks the disk")
@@ -238,7 +238,7 @@ def test_a_folder_that_is_no_world_is_not_walked(monkeypatch, where):
 
 
 def test_a_changed_world_is_read_again(broken):
-    from wm_gym.shared import load_world
+    from wm_gym.engine.shared import load_world
 
     folder = broken("world")
     world = load_world(folder)
@@ -260,13 +260,13 @@ def bank(n: int, t: int, h: int, w: int) -> StartBank:
 
 
 def test_a_bank_larger_than_pillow_likes_is_read_again(tmp_path, monkeypatch):
-    import wm_gym.starts
+    import wm_gym.worlds.starts
 
     made = bank(7, 2, 16, 16)
-    monkeypatch.setattr(wm_gym.starts, "STRIP", 1100)
+    monkeypatch.setattr(wm_gym.worlds.starts, "STRIP", 1100)
     monkeypatch.setattr("PIL.Image.MAX_IMAGE_PIXELS", 1200)  # twice as many are an error to it
     for one_strip, strips in ((3584, 1), (3583, 4)):
-        monkeypatch.setattr(wm_gym.starts, "ONE_STRIP", one_strip)
+        monkeypatch.setattr(wm_gym.worlds.starts, "ONE_STRIP", one_strip)
         made.save(tmp_path)
         assert sum(name.startswith("frames_png") for name in load_file(tmp_path / "starts.safetensors")) == strips
         assert np.array_equal(StartBank.load(tmp_path).frames, made.frames)
@@ -285,7 +285,7 @@ def test_a_bank_that_cannot_be_loaded_is_not_saved(tmp_path):
 
 
 def test_a_spec_that_cannot_be_loaded_is_not_saved(sound, tmp_path):
-    from wm_gym.spec import WorldSpec
+    from wm_gym.worlds.spec import WorldSpec
 
     spec = WorldSpec.load(sound["world"])
     spec.fps = 0

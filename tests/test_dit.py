@@ -8,7 +8,7 @@ from tiny_world import make_world
 
 from wm_gym.models import DiTDynamics
 from wm_gym.training import train
-from wm_gym.world import World
+from wm_gym.worlds.world import World
 
 
 @pytest.fixture

@@ -9,9 +9,9 @@ import pytest
 from twins import DRAWER, REACH, make
 
 from wm_gym.data import open_clips
-from wm_gym.evaluation.controls import frozen, recorded, shuffle
-from wm_gym.evaluation.drift import drift, iou, mean_lab
+from wm_gym.evaluation.control_worlds import frozen, recorded, shuffle
 from wm_gym.evaluation.episodes import Episodes
+from wm_gym.evaluation.metrics.drift import drift, iou, mean_lab
 from wm_gym.physics.tracked import TrackedObject, displacement, tracked_by, yellow
 
 BALL = TrackedObject(position=(0, 1), width=1.5, mask=yellow)

@@ -12,8 +12,9 @@ from hypothesis import strategies as st
 from stable_baselines3.common.env_checker import check_env as sb3_check_env
 from tiny_world import make_world
 
+from wm_gym.common.registry import env_ids
 from wm_gym.env import WorldEnv
-from wm_gym.registration import env_ids, is_learned
+from wm_gym.registration import is_learned
 
 ACTION = np.zeros(3, np.float32)
 

@@ -61,7 +61,7 @@ def test_a_save_that_is_not_atomic_is_seen(faults, tmp_path, monkeypatch):
     import attack_kills
     from attack_kills import Command, attack, of_files
 
-    from wm_gym.files import atomic_folder
+    from wm_gym.common.files import atomic_folder
 
     def in_place(value):
         def write(folder):

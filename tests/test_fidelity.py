@@ -7,8 +7,8 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from wm_gym.evaluation.fidelity import fidelity
-from wm_gym.evaluation.state_decoder import DecoderReport
+from wm_gym.evaluation.metrics.fidelity import fidelity
+from wm_gym.evaluation.probes.state_decoder import DecoderReport
 
 
 @pytest.fixture(scope="module")

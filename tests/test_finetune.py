@@ -17,7 +17,8 @@ import wm_gym  # noqa: F401
 from wm_gym.cli import main
 from wm_gym.models.pretrained import prompt_embedding
 from wm_gym.training import train
-from wm_gym.world import World
+from wm_gym.training.build import world_on_base
+from wm_gym.worlds.world import World
 
 pytest.importorskip("peft")
 FEW = dict(preset="adapter", progress=False, overrides=dict(
@@ -50,7 +51,7 @@ def test_a_training_step_moves_only_the_adapter(base, balls, finetuned):
     from wm_gym.training.trainer import spec_of
 
     sizes = replace(PRESETS["adapter"], **FEW["overrides"])
-    new = World.on_base(base, spec_of(open_clips(balls, progress=False), "new"), sizes, "the ball moves")
+    new = world_on_base(base, spec_of(open_clips(balls, progress=False), "new"), sizes, "the ball moves")
     trained = World.from_pretrained(finetuned)
     before, after = base_weights(new), base_weights(trained)
     assert before.keys() == after.keys() and len(before) > 20

@@ -12,9 +12,17 @@ import pytest
 from PIL import Image
 
 from wm_gym.cli import main
-from wm_gym.data import (DatasetError, LeRobotReader, LeRobotWriter, convert, detect, open_clips, open_reader,
-                         open_writer)
-from wm_gym.data.lerobot_schema import feature, video_feature
+from wm_gym.data import (
+    DatasetError,
+    LeRobotReader,
+    LeRobotWriter,
+    convert,
+    detect,
+    open_clips,
+    open_reader,
+    open_writer,
+)
+from wm_gym.data.formats.lerobot_schema import feature, video_feature
 
 CAMERA = "observation.images.main"
 
@@ -46,7 +54,7 @@ def write_v21(root, lengths, video: bool):
         frames, action = pictures(length, seed=e), np.random.default_rng(e).normal(size=(length, 2)).astype(np.float32)
         table = {"action": list(action), "episode_index": np.full(length, e), "frame_index": np.arange(length)}
         if video:
-            from wm_gym.data.video import VideoWriter
+            from wm_gym.data.formats.video import VideoWriter
 
             video_file = VideoWriter(root / f"videos/chunk-{e // 2:03d}/{CAMERA}/episode_{e:06d}.mp4", 24, 32, 10)
             video_file.write(frames)
@@ -189,7 +197,7 @@ def test_minari_equals_minari(tmp_path, monkeypatch):
 
 
 def folder_dataset(root, numbers="npz"):
-    from wm_gym.data.video import VideoWriter
+    from wm_gym.data.formats.video import VideoWriter
 
     root.mkdir()
     for e, length in enumerate((4, 6)):
@@ -305,10 +313,10 @@ def test_an_extra_that_is_not_installed_is_named(shared_data, monkeypatch):
             raise ModuleNotFoundError("No module named 'google_crc32c'", name="google_crc32c")
         return real(name, *args, **kwargs)
 
-    for name in [name for name in sys.modules if name.startswith(("wm_gym.data.rlds", "wm_gym.data.tfrecord"))]:
+    for name in [name for name in sys.modules if name.startswith(("wm_gym.data.formats.rlds", "wm_gym.data.formats.tfrecord"))]:
         monkeypatch.delitem(sys.modules, name)
-    monkeypatch.setattr("wm_gym.data.tfrecord", None, raising=False)
-    monkeypatch.delattr("wm_gym.data.tfrecord")
+    monkeypatch.setattr("wm_gym.data.formats.tfrecord", None, raising=False)
+    monkeypatch.delattr("wm_gym.data.formats.tfrecord")
     monkeypatch.setattr(builtins, "__import__", without)
     with pytest.raises(ImportError, match=r"pip install 'wm-gym\[rlds\]'"):
         open_reader(shared_data / "bridge_rlds/bridge_dataset", fps=5)

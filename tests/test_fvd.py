@@ -13,8 +13,8 @@ from published import archive_of, noisy, push_clips
 from scipy.linalg import sqrtm
 from torchmetrics.image.fid import _compute_fid
 
-from wm_gym.evaluation.fvd import frechet_distance, fvd, i3d_features
-from wm_gym.evaluation.i3d import I3D, WEIGHTS, ArraysOnly, Pool, Unit, load_i3d
+from wm_gym.evaluation.metrics.fvd import frechet_distance, fvd, i3d_features
+from wm_gym.models.i3d import I3D, WEIGHTS, ArraysOnly, Pool, Unit, load_i3d
 
 N, FRAMES = 6, 10
 
@@ -241,5 +241,5 @@ def test_what_is_no_set_of_videos_is_refused(call, words):
 
 def test_without_weights_the_next_command_is_named(tmp_path, monkeypatch):
     monkeypatch.setenv("WM_GYM_CACHE", str(tmp_path))
-    with pytest.raises(FileNotFoundError, match="run: python -m wm_gym.evaluation.i3d"):
+    with pytest.raises(FileNotFoundError, match="run: python -m wm_gym.models.i3d"):
         fvd(*np.zeros((3, 2, 9, 8, 8, 3), np.uint8))

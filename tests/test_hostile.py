@@ -107,7 +107,7 @@ def test_wrong_dtypes_are_named(tmp_path):
 
 def test_a_parquet_bomb_is_refused_before_it_is_unpacked(tmp_path, monkeypatch):
     """200 million rows in a few kilobytes, and an info.json that promises them."""
-    import wm_gym.data.memory as memory
+    import wm_gym.data.formats.memory as memory
 
     root = write_v21(tmp_path / "set", [3], video=False)
     rows = 2_000_000

@@ -14,7 +14,7 @@ import pytest
 
 import wm_gym  # noqa: F401
 from wm_gym.cli import main
-from wm_gym.hub import KINDS, push
+from wm_gym.publish import KINDS, push
 
 
 @pytest.fixture
@@ -143,8 +143,8 @@ def test_a_cards_commands_are_data(repository, tmp_path):
 
     import yaml
 
-    from wm_gym.rl.agent_folder import read_config
-    from wm_gym.rl.card import card_text
+    from wm_gym.policies.card import card_text
+    from wm_gym.policies.config import read_config
 
     config = read_config(shutil.copytree(repository / "agents" / "ppo-Reach-v0", tmp_path / "agent")) | {
         "init": NASTY, "n_timesteps_before": 5, "env_kwargs": {"world": NASTY}}

@@ -18,21 +18,22 @@ from twins import PUSH
 
 import wm_gym  # noqa: F401
 from wm_gym.cli import main
+from wm_gym.collect.record import record
+from wm_gym.common.registry import find_spec, registered
 from wm_gym.data import LeRobotReader
-from wm_gym.data.cache import ClipData
-from wm_gym.data.lerobot_schema import DatasetError
-from wm_gym.data.record import record
+from wm_gym.data.clips import ClipData
+from wm_gym.data.formats.lerobot_schema import DatasetError
 from wm_gym.evaluation.jobs import Job, run_jobs
-from wm_gym.evaluation.judging import physics_success
-from wm_gym.evaluation.lab import Lab, shifted_twin, starts_of
-from wm_gym.evaluation.suite import evaluate
+from wm_gym.evaluation.judges.confusion import physics_success
+from wm_gym.evaluation.suite.context import Lab, shifted_twin, starts_of
+from wm_gym.evaluation.suite.suite import evaluate
 from wm_gym.models.pretrained import family_of
-from wm_gym.registration import find_spec, physics_twin, recorded_twin, registered
-from wm_gym.rl.agent_folder import load_agent
-from wm_gym.rl.evaluate import evaluate_agent, evaluate_matched
-from wm_gym.rl.planner import save_planner
-from wm_gym.rl.recipe import env_wrapper
-from wm_gym.spec import WorldSpec
+from wm_gym.policies.loaders import load_agent
+from wm_gym.policies.matched import evaluate_agent, evaluate_matched
+from wm_gym.policies.planner import save_planner
+from wm_gym.policies.recipe import env_wrapper
+from wm_gym.registration import physics_twin, recorded_twin
+from wm_gym.worlds.spec import WorldSpec
 
 EVIL, DRESSED = "evilmod:x/Evil-v0", f"evilmod:{PUSH}"
 REFUSED = "`import evilmod`.*`--import evilmod`"
@@ -53,13 +54,13 @@ def trace(tmp_path, monkeypatch):
     (tmp_path / "modules").mkdir()
     for name in ("evilmod", "x"):
         (tmp_path / "modules" / f"{name}.py").write_text(MODULE.format(trace=str(trace)))
-    typed = list(wm_gym.registration.TYPED)
+    typed = list(wm_gym.common.registry.TYPED)
     yield trace
     for name in ("evilmod", "x"):
         sys.modules.pop(name, None)
     for env_id in [one for one in gym.registry if one.startswith(("x/", "y/"))]:
         del gym.registry[env_id]
-    wm_gym.registration.TYPED[:] = typed
+    wm_gym.common.registry.TYPED[:] = typed
 
 
 def changed(path: Path, **values) -> Path:
@@ -156,7 +157,7 @@ def test_an_agents_arguments_say_nothing_of_files(agent, tmp_path, env_kwargs):
         evaluate_agent(load_agent(told), "wm_gym/ReachPyBullet-v0", 1)
 
 
-@pytest.mark.parametrize("path", ["evilmod.Wrapper", "wm_gym.evilmod.Wrapper", "wm_gym.rl.rollout.LatentView",
+@pytest.mark.parametrize("path", ["evilmod.Wrapper", "wm_gym.evilmod.Wrapper", "wm_gym.policies.rollouts.LatentView",
                                   "gymnasium.utils.play.Play", "gymnasium.wrappers.evilmod.Wrapper",
                                   "wm_gym.wrappers.gym", "wm_gym.wrappersevil.Wrapper", 5])
 def test_an_agents_wrapper(trace, path):
@@ -175,7 +176,7 @@ def test_a_minari_datasets_environment(tmp_path, monkeypatch, trace):
     path = tmp_path / "dots-v0" / "data" / "metadata.json"
     spec = gym.envs.registration.EnvSpec("x/Evil-v0", entry_point="evilmod:Env")
     path.write_text(json.dumps(json.loads(path.read_text()) | {"env_spec": spec.to_json()}))
-    from wm_gym.data.formats import open_reader
+    from wm_gym.data.formats.registry import open_reader
 
     with pytest.raises(DatasetError, match=r"--import x.*--fps 20"):
         open_reader(tmp_path / "dots-v0")

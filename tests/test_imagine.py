@@ -6,14 +6,14 @@ import numpy as np
 import pytest
 
 from wm_gym.cli import main
+from wm_gym.collect.imagine import Directive, Dream, Filter, dream, imagine, write_dreams
+from wm_gym.collect.record import record
+from wm_gym.common.spaces import action_space
 from wm_gym.data import open_clips
-from wm_gym.data.record import record
+from wm_gym.engine.shared import load_world
+from wm_gym.inverse.labeller import Rejected
 from wm_gym.judges import Judge
-from wm_gym.rl.clone import clone_agent
-from wm_gym.rl.imagine import Directive, Dream, Filter, dream, imagine, write_dreams
-from wm_gym.rl.video_labels import Rejected
-from wm_gym.shared import load_world
-from wm_gym.spaces import action_space
+from wm_gym.policies.cloning import clone_agent
 
 WORLD = "Push-v0"
 

@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 from tiny_world import make_world
 
+from wm_gym.collect.episodes import EpisodeSource
+from wm_gym.collect.record import record
 from wm_gym.data import LeRobotReader
-from wm_gym.data.record import record
-from wm_gym.data.rollout import EpisodeSource
-from wm_gym.rl.agent_folder import load_agent
+from wm_gym.policies.loaders import load_agent
 from wm_gym.rl.improve import NOTES_FILE, PLOT_FILE, improve
 from wm_gym.rl.train import train_agent
 from wm_gym.training import train

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from wm_gym.evaluation.controls import deaf, frozen, recorded, shuffle
-from wm_gym.evaluation.inverse import Pairs, fit_inverse, inverse_accuracy, inverse_error, pairs
+from wm_gym.evaluation.control_worlds import deaf, frozen, recorded, shuffle
+from wm_gym.evaluation.probes.inverse import Pairs, fit_inverse, inverse_accuracy, inverse_error, pairs
 
 
 @pytest.fixture(scope="module")

@@ -8,8 +8,8 @@ from push_reader import fit_reader
 from twins import PUSH, recorded_episodes
 
 from wm_gym.engine.torch import TorchEngine
-from wm_gym.evaluation.controls import frozen, optimist, recorded
-from wm_gym.evaluation.judge import judge_errors, physics_verdicts
+from wm_gym.evaluation.control_worlds import frozen, optimist, recorded
+from wm_gym.evaluation.judges.attribution import judge_errors, physics_verdicts
 
 
 @pytest.fixture(scope="module")

@@ -18,7 +18,8 @@ from wm_gym.core import WorldCore
 from wm_gym.env import WorldEnv
 from wm_gym.judges import Judge, JudgeError, make_judge
 from wm_gym.judges.goal import GoalJudge
-from wm_gym.rl.agent_folder import CONFIG_FILE, TENSORS_FILE
+from wm_gym.policies.agent import TENSORS_FILE
+from wm_gym.policies.config import CONFIG_FILE
 from wm_gym.rl.train import train_agent
 from wm_gym.sb3 import WorldVecEnv, make_sb3_env
 from wm_gym.vector import WorldVectorEnv

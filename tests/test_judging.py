@@ -10,10 +10,10 @@ import pytest
 from own_judges import Redness, enter, frames_of
 
 from wm_gym.cli import main
-from wm_gym.data.cache import ClipData
+from wm_gym.data.clips import ClipData
 from wm_gym.evaluation.episodes import Episodes
-from wm_gym.evaluation.judge import _one_step_success
-from wm_gym.evaluation.judging import learned_verdict, measure_judge, physics_success, proposal, summary
+from wm_gym.evaluation.judges.attribution import _one_step_success
+from wm_gym.evaluation.judges.confusion import learned_verdict, measure_judge, physics_success, proposal, summary
 
 
 def clips_of(reds: list[list[int]], success: list[list[int]]) -> ClipData:

@@ -10,8 +10,8 @@ from stable_baselines3 import PPO
 from stable_baselines3.common.env_util import make_vec_env
 
 import wm_gym  # noqa: F401
-from wm_gym.rl.features import SpatialSoftmaxCNN
-from wm_gym.rl.recipe import load_recipe, sb3_arguments
+from wm_gym.policies.features import SpatialSoftmaxCNN
+from wm_gym.policies.recipe import load_recipe, sb3_arguments
 
 
 @pytest.mark.slow
@@ -41,7 +41,7 @@ def test_keypoints_say_where_things_are():
     """A bright spot moved to the right moves the expected x of a map that sees it, and not its y."""
     import torch
 
-    from wm_gym.rl.features import SpatialSoftmax
+    from wm_gym.policies.features import SpatialSoftmax
 
     layer = SpatialSoftmax(1, 9, 9)
     maps = torch.zeros(2, 1, 9, 9)

@@ -9,9 +9,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from wm_gym.data import DatasetError, LeRobotReader, LeRobotWriter, lerobot_resume, lerobot_writer
-from wm_gym.data.lerobot_resume import WRITING
-from wm_gym.data.lerobot_schema import INDEX_FEATURES, feature, video_feature
+from wm_gym.data import DatasetError, LeRobotReader, LeRobotWriter
+from wm_gym.data.formats import lerobot_resume, lerobot_writer
+from wm_gym.data.formats.lerobot_resume import WRITING
+from wm_gym.data.formats.lerobot_schema import INDEX_FEATURES, feature, video_feature
 
 CAMERA = "observation.images.main"
 

@@ -10,11 +10,11 @@ from small_agent import train_small
 from tiny_world import make_world
 
 import wm_gym  # noqa: F401
-from wm_gym.rl.agent_folder import load_agent
+from wm_gym.policies.films import matched_clips, side_by_side, write_video
+from wm_gym.policies.loaders import load_agent
+from wm_gym.policies.matched import evaluate_agent, evaluate_matched, save_results, summary
 from wm_gym.rl.callbacks import CURVE_FILE, read_curve
-from wm_gym.rl.evaluate import evaluate_agent, evaluate_matched, save_results, summary
 from wm_gym.rl.report import write_report
-from wm_gym.rl.video import matched_clips, side_by_side, write_video
 
 TWIN = "wm_gym/ReachPyBullet-v0"
 
@@ -71,8 +71,8 @@ def test_a_world_of_another_environment_is_evaluated_and_filmed_alone(tmp_path, 
 def test_world_and_twin_begin_from_the_same_picture(world_folder):
     """The world's first frame is its tokenizer's drawing of the twin's first frame."""
     from wm_gym.core import WorldCore
-    from wm_gym.rl.rollout import draw_start, make_twin, world_options
-    from wm_gym.shared import load_world
+    from wm_gym.engine.shared import load_world
+    from wm_gym.policies.rollouts import draw_start, make_twin, world_options
 
     world = load_world(world_folder)
     twin = make_twin(TWIN, world, "random")

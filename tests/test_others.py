@@ -12,10 +12,10 @@ import numpy as np
 import pytest
 
 from wm_gym.cli import main
-from wm_gym.rl.agent_folder import load_agent
-from wm_gym.rl.evaluate import evaluate_agent
-from wm_gym.rl.lerobot_policy import PYTHON_VARIABLE, LeRobotPolicy, lerobot_python
-from wm_gym.rl.lerobot_worker import receive, send
+from wm_gym.policies.lerobot import PYTHON_VARIABLE, LeRobotPolicy, lerobot_python
+from wm_gym.policies.lerobot_worker import receive, send
+from wm_gym.policies.loaders import load_agent
+from wm_gym.policies.matched import evaluate_agent
 from wm_gym.sb3 import make_sb3_env
 
 MODULE = '''

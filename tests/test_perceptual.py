@@ -9,8 +9,8 @@ import torch
 from published import archive_of, noisy, push_clips
 from scipy.ndimage import gaussian_filter
 
-from wm_gym.evaluation.perceptual import perceptual
-from wm_gym.evaluation.st_lpips import STLPIPS, WEIGHTS, load_st_lpips
+from wm_gym.evaluation.metrics.perceptual import perceptual
+from wm_gym.models.st_lpips import STLPIPS, WEIGHTS, load_st_lpips
 
 
 @pytest.fixture(scope="module")
@@ -167,5 +167,5 @@ def test_what_is_no_pair_of_videos_is_refused(call, words):
 
 def test_without_weights_the_next_command_is_named(tmp_path, monkeypatch):
     monkeypatch.setenv("WM_GYM_CACHE", str(tmp_path))
-    with pytest.raises(FileNotFoundError, match="run: python -m wm_gym.evaluation.st_lpips"):
+    with pytest.raises(FileNotFoundError, match="run: python -m wm_gym.models.st_lpips"):
         perceptual(*np.zeros((2, 2, 3, 32, 32, 3), np.uint8), (1,))

@@ -15,7 +15,7 @@ from gymnasium.utils.env_checker import check_env
 from twins import DRAWER, PUSH, REACH, TWINS, make
 
 from wm_gym.physics import SCRIPTED_KINDS
-from wm_gym.starts import StartBank
+from wm_gym.worlds.starts import StartBank
 
 
 def roll_out(env, kind: str, steps: int, seed: int = 0, start=None):

@@ -6,7 +6,8 @@ import pytest
 from safetensors.torch import load_file
 from tiny_world import make_world
 
-from wm_gym.rl.agent_folder import TENSORS_FILE, load_agent
+from wm_gym.policies.agent import TENSORS_FILE
+from wm_gym.policies.loaders import load_agent
 from wm_gym.rl.physics_check import CHECKS_FILE, read_checks
 from wm_gym.rl.train import train_agent
 

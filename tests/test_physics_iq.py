@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from wm_gym.evaluation.physics_iq import compare, motion_masks, score
+from wm_gym.evaluation.metrics.physics_iq import compare, motion_masks, score
 
 
 def film(start=8, speed=1, steps=30, size=64, seed=0, noise=2):

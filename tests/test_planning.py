@@ -7,17 +7,17 @@ import numpy as np
 import pytest
 import torch
 import yaml
-from PIL import Image
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from PIL import Image
 from tiny_world import make_world
 
 from wm_gym.engine.base import Engine
-from wm_gym.rl.agent_folder import load_agent
-from wm_gym.rl.evaluate import evaluate_agent, save_results
-from wm_gym.rl.planner import WorldPlanner, save_planner
-from wm_gym.rl.planning import Search
-from wm_gym.shared import load_engine, load_world
+from wm_gym.engine.shared import load_engine, load_world
+from wm_gym.policies.loaders import load_agent
+from wm_gym.policies.matched import evaluate_agent, save_results
+from wm_gym.policies.planner import WorldPlanner, save_planner
+from wm_gym.policies.planning import Search
 
 LOW, HIGH = np.array([-1.0, 0.0]), np.array([1.0, 0.5])
 

@@ -9,13 +9,16 @@ import pytest
 from stable_baselines3 import PPO
 from tiny_world import make_world
 
-from wm_gym.evaluation import policies
-from wm_gym.evaluation.policies import evaluate_policies, summary, world_of
-from wm_gym.rl.agent_folder import Agent, digest_of_agent, load_agent, save_agent
-from wm_gym.rl.rollout import draw_start, make_twin, run_twin, start_seeds
+from wm_gym.engine.shared import load_world
+from wm_gym.evaluation.ranking import policies
+from wm_gym.evaluation.ranking.policies import evaluate_policies, summary, world_of
+from wm_gym.policies.agent import Agent
+from wm_gym.policies.catalogue import digest_of_agent
+from wm_gym.policies.folder import save_agent
+from wm_gym.policies.loaders import load_agent
+from wm_gym.policies.rollouts import draw_start, make_twin, run_twin, start_seeds
 from wm_gym.sb3 import make_sb3_env
-from wm_gym.shared import load_world
-from wm_gym.world import digest_of_world
+from wm_gym.worlds.world import digest_of_world
 
 TWIN = "wm_gym/ReachPyBullet-v0"
 OPTIONS = {"backend": "torch", "progress": False}

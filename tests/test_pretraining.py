@@ -13,7 +13,7 @@ from wm_gym.data import open_clips
 from wm_gym.training import train
 from wm_gym.training.presets import PRESETS
 from wm_gym.training.trainer import continued, make_starts, spec_of
-from wm_gym.world import World
+from wm_gym.worlds.world import World
 
 FEW = dict(preset="tiny", progress=False, overrides=dict(
     tokenizer_updates=20, pose_updates=10, dynamics_updates=20, heads_updates=10, uncertainty_updates=5))

@@ -14,8 +14,8 @@ import numpy as np
 import pytest
 from test_atomic import killed_at
 
+from wm_gym.collect.record import CAMERA, record
 from wm_gym.data import DatasetError, LeRobotReader
-from wm_gym.data.record import CAMERA, record
 
 BALL = "ball_env:wm_gym_test/Ball-v0"
 TESTS = Path(__file__).parent
@@ -23,7 +23,7 @@ TESTS = Path(__file__).parent
 
 def start(out, workers, delay=0.02, episodes=12):
     """Record the ball environment in another process, slowly."""
-    call = (f"from wm_gym.data.record import record\n"
+    call = (f"from wm_gym.collect.record import record\n"
             f"if __name__ == '__main__':\n"
             f"    record({BALL!r}, {episodes}, out={str(out)!r}, seed=3, workers={workers}, shard_frames=40)\n")
     script = out.parent / f"{out.name}.py"

@@ -10,7 +10,8 @@ import pytest
 from gymnasium.envs.registration import EnvSpec
 
 import wm_gym
-from wm_gym.registration import catalogue_folders, env_ids, find_spec
+from wm_gym.common.registry import env_ids, find_spec
+from wm_gym.worlds.catalogue import catalogue_folders
 
 
 def test_an_env_spec_survives_json(folder):

@@ -9,7 +9,13 @@ from gymnasium.error import ClosedEnvironmentError, ResetNeeded
 from stable_baselines3 import DQN, PPO, SAC
 from stable_baselines3.common.evaluation import evaluate_policy
 from stable_baselines3.common.vec_env import (
-    DummyVecEnv, SubprocVecEnv, VecFrameStack, VecMonitor, VecTransposeImage, is_vecenv_wrapped)
+    DummyVecEnv,
+    SubprocVecEnv,
+    VecFrameStack,
+    VecMonitor,
+    VecTransposeImage,
+    is_vecenv_wrapped,
+)
 from tiny_world import make_world
 
 from wm_gym.env import WorldEnv

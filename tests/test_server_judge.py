@@ -16,9 +16,8 @@ from own_judges import frames_of
 from PIL import Image
 from small_agent import train_small
 
-from wm_gym.judges import JudgeError, make_judge
-from wm_gym.judges import vlm_server
-from wm_gym.rl.agent_folder import TENSORS_FILE
+from wm_gym.judges import JudgeError, make_judge, vlm_server
+from wm_gym.policies.agent import TENSORS_FILE
 
 KEY = "sk-very-secret-0123456789"
 

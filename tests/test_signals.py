@@ -10,8 +10,8 @@ from tiny_world import make_world
 from twins import PUSH, make
 
 from wm_gym.engine.torch import TorchEngine
-from wm_gym.evaluation.signals import Novelty, StartCheck, signals, worst_patch
-from wm_gym.evaluation.uncertainty import detects_shifts
+from wm_gym.evaluation.trust.signals import Novelty, StartCheck, signals, worst_patch
+from wm_gym.evaluation.trust.uncertainty import detects_shifts
 from wm_gym.physics.shift import VISIBLE
 
 

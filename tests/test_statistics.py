@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import wm_gym  # noqa: F401
-from wm_gym.rl.statistics import matched_table, mean, median, paired_difference, rate, ratio, wilson_interval
+from wm_gym.common.statistics import matched_table, mean, median, paired_difference, rate, ratio, wilson_interval
 
 
 def pairs(both: int, first_only: int, second_only: int, neither: int):

@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 from twins import PUSH
 
-from wm_gym.evaluation.lab import Lab, Size, shifted_twin, starts_of
-from wm_gym.evaluation.questions import QUESTIONS
-from wm_gym.evaluation.report import write_trust_report
-from wm_gym.evaluation.suite import evaluate
+from wm_gym.evaluation.report.page import write_trust_report
+from wm_gym.evaluation.suite.context import Lab, Size, shifted_twin, starts_of
+from wm_gym.evaluation.suite.suite import evaluate
+from wm_gym.evaluation.suite.tasks import QUESTIONS
 from wm_gym.physics.tracked import Lacking
 
 FEW = Size(episodes=4, long_episodes=2, promised_episodes=4, reader_episodes=4, reader_updates=20, starts=3)
@@ -60,8 +60,8 @@ def test_shifts_and_what_lacks_weights(answered, repository, tmp_path, monkeypat
     monkeypatch.setenv("WM_GYM_CACHE", str(tmp_path))  # without weights
     lab = Lab(repository / "envs" / "Push-v0", PUSH, answered, FEW)
     fidelity = QUESTIONS["fidelity"](lab)
-    assert "python -m wm_gym.evaluation.st_lpips" in fidelity["undefined"]
-    assert "python -m wm_gym.evaluation.i3d" in fidelity["fvd_at_25"]["undefined"]
+    assert "python -m wm_gym.models.st_lpips" in fidelity["undefined"]
+    assert "python -m wm_gym.models.i3d" in fidelity["fvd_at_25"]["undefined"]
     shifts = QUESTIONS["shifts"](lab)
     assert set(shifts["visible"]) == {"size", "colour", "lighting", "camera", "stranger"}
     assert shifts["visible"]["lighting"]["score"] == 1.0

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from wm_gym.evaluation.survival import time_to_failure
+from wm_gym.evaluation.metrics.survival import time_to_failure
 
 
 def errors(failures, n=50):

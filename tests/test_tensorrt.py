@@ -5,8 +5,8 @@ from tiny_world import make_world
 
 from wm_gym.engine.base import step_inputs
 from wm_gym.engine.onnx import export_step, step_names
+from wm_gym.engine.shared import load_world
 from wm_gym.engine.tensorrt import build_engine, parse_network
-from wm_gym.shared import load_world
 
 pytest.importorskip("tensorrt_rtx", reason="TensorRT-RTX is not installed: pip install -e '.[test-trt]'")
 BATCH = 2

@@ -10,12 +10,11 @@ import pytest
 import torch
 
 import wm_gym  # noqa: F401, registers the worlds
+from wm_gym.collect.record import record
 from wm_gym.data import open_clips
-from wm_gym.data.record import record
-from wm_gym.evaluation.calibration import auroc
-from wm_gym.judges import make_judge
+from wm_gym.evaluation.trust.coverage import auroc
+from wm_gym.judges import make_judge, text_model
 from wm_gym.judges.captions import HELD_OUT, RELATIONS, margins
-from wm_gym.judges import text_model
 from wm_gym.judges.text_model import embed
 from wm_gym.judges.text_training import Scenes, fit_text_margin
 from wm_gym.judges.wordings import OTHER_WORDS, PHRASES, sentences

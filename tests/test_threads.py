@@ -9,10 +9,10 @@ import torch
 from tiny_world import make_world
 
 from wm_gym.engine import KNOWN
+from wm_gym.engine.shared import encoded_starts, load_engine, load_world
 from wm_gym.env import WorldEnv
-from wm_gym.rl.planner import WorldPlanner
-from wm_gym.rl.planning import Search
-from wm_gym.shared import encoded_starts, load_engine, load_world
+from wm_gym.policies.planner import WorldPlanner
+from wm_gym.policies.planning import Search
 from wm_gym.vector import WorldVectorEnv
 
 STEPS = 15

@@ -12,11 +12,11 @@ from stable_baselines3 import PPO
 from tiny_world import make_world
 
 from wm_gym.cli import main
-from wm_gym.evaluation import threshold
-from wm_gym.evaluation.threshold import calibrate_judge, unbiased_threshold
-from wm_gym.rl.agent_folder import save_agent
+from wm_gym.evaluation.trust import threshold
+from wm_gym.evaluation.trust.threshold import calibrate_judge, unbiased_threshold
+from wm_gym.policies.folder import save_agent
 from wm_gym.sb3 import make_sb3_env
-from wm_gym.spec import WorldSpec
+from wm_gym.worlds.spec import WorldSpec
 
 TWIN = "wm_gym/ReachPyBullet-v0"
 

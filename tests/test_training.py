@@ -11,12 +11,12 @@ import numpy as np
 import pytest
 import torch
 
+from wm_gym.collect.record import record
 from wm_gym.data import join_clips, open_clips
-from wm_gym.data.record import record
 from wm_gym.models.tokenizer import to_float
 from wm_gym.training import train
 from wm_gym.training.segments import SegmentSampler
-from wm_gym.world import World
+from wm_gym.worlds.world import World
 
 TESTS = Path(__file__).parent
 SHORT = {"tokenizer_updates": 12, "pose_updates": 12, "dynamics_updates": 12, "heads_updates": 12,
@@ -180,7 +180,7 @@ def info_pose(env):
 @pytest.mark.slow
 def test_world_and_agent_learn(tmp_path):
     """A world trained for a minute or two beats the frozen frame and obeys the action; an agent learns inside it."""
-    from wm_gym.data.cache import open_clips
+    from wm_gym.data.clips import open_clips
     from wm_gym.rl.callbacks import read_curve
     from wm_gym.rl.train import train_agent
     from wm_gym.training.report import early_report
@@ -224,7 +224,7 @@ def test_stopped_after_the_world_is_saved_it_has_its_card_and_the_same_call_ends
 
 
 def test_two_trainings_into_one_folder(balls, tmp_path):
-    from wm_gym.files import locked
+    from wm_gym.common.files import locked
 
     with locked(tmp_path / "w.training", "is training in"), pytest.raises(ValueError, match="another process.*--out"):
         train(balls, tmp_path / "w", preset="tiny", overrides=SHORT, progress=False)

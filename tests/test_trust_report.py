@@ -9,18 +9,18 @@ from html.parser import HTMLParser
 import numpy as np
 import pytest
 
-from wm_gym.calibration import Calibration
 from wm_gym.cli import main
-from wm_gym.evaluation.agreement import agreement, split_half
-from wm_gym.evaluation.calibration import coverage, ranks_errors
-from wm_gym.evaluation.gating import gating
-from wm_gym.evaluation.report import MEASURED, SECTIONS, read_measurements, report_html, write_trust_report
-from wm_gym.evaluation.report_films import overlay
-from wm_gym.evaluation.survival import time_to_failure
-from wm_gym.evaluation.uncertainty import dense_calibration
-from wm_gym.evaluation.verdict import failures, headline, trusted
-from wm_gym.files import write_json
-from wm_gym.rl.statistics import mean, median, rate, ratio
+from wm_gym.common.files import write_json
+from wm_gym.common.statistics import mean, median, rate, ratio
+from wm_gym.evaluation.metrics.survival import time_to_failure
+from wm_gym.evaluation.ranking.agreement import agreement, split_half
+from wm_gym.evaluation.report.films import overlay
+from wm_gym.evaluation.report.page import MEASURED, SECTIONS, read_measurements, report_html, write_trust_report
+from wm_gym.evaluation.report.summary import failures, headline, trusted
+from wm_gym.evaluation.trust.coverage import coverage, ranks_errors
+from wm_gym.evaluation.trust.gating import gating
+from wm_gym.evaluation.trust.uncertainty import dense_calibration
+from wm_gym.worlds.calibration import Calibration
 
 EPISODES, STEPS, FPS = 12, 20, 10
 ROLLERS = {"world": 1.0, "physics": 0.1, "tokenizer": 0.2, "nudged": 0.4, "frozen": 3.0}

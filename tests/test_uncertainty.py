@@ -12,17 +12,18 @@ import pytest
 import torch
 from tiny_world import make_world
 
-from wm_gym.calibration import Calibration
 from wm_gym.data import DatasetError, open_clips
-from wm_gym.evaluation.calibrate import Errors, calibrate, calibration_of, errors, trust_table
 from wm_gym.evaluation.episodes import Episodes
-from wm_gym.evaluation.threshold import unbiased_threshold
-from wm_gym.evaluation.uncertainty import dense_calibration, kept, teacher_forced_errors, uncertainty
+from wm_gym.evaluation.trust.calibrate import Errors, calibrate, calibration_of, errors, trust_table
+from wm_gym.evaluation.trust.threshold import unbiased_threshold
+from wm_gym.evaluation.trust.uncertainty import dense_calibration, kept, teacher_forced_errors, uncertainty
 from wm_gym.models import Uncertainty
 from wm_gym.training import train
+from wm_gym.training.build import new_world
 from wm_gym.training.presets import PRESETS
 from wm_gym.training.uncertainty import UncertaintyLoss, own_roll_outs
-from wm_gym.world import World
+from wm_gym.worlds.calibration import Calibration
+from wm_gym.worlds.world import World
 
 CALIBRATION = Calibration(alpha=0.1, factor=2.0, limit=1e-9, tolerance=0.2, trust=[[0.0, 15], [0.1, 4], [0.3, 0]],
                           episodes=100, steps=10, measured_on="a test")
@@ -151,7 +152,7 @@ def test_calibration_is_saved_with_its_weights_and_not_with_others(tiny_world, t
 @pytest.mark.slow
 def test_calibrate_a_trained_world(balls, tmp_path):
     """A tiny world of balls: refitted and measured on other recordings, then asked for its promises and errors."""
-    from wm_gym.data.record import record
+    from wm_gym.collect.record import record
 
     short = {"tokenizer_updates": 60, "dynamics_updates": 60, "pose_updates": 20, "heads_updates": 20}
     folder = train(balls, tmp_path / "w", preset="tiny", overrides=short, progress=False)
@@ -185,8 +186,8 @@ def test_calibrate_a_trained_world(balls, tmp_path):
 
 
 def test_a_refit_that_was_begun_on_other_recordings_is_refused(balls, tmp_path, monkeypatch):
-    from wm_gym.data.record import record
-    from wm_gym.evaluation import calibrate as module
+    from wm_gym.collect.record import record
+    from wm_gym.evaluation.trust import calibrate as module
     from wm_gym.training.trainer import spec_of
 
     def stop(*_):
@@ -194,7 +195,7 @@ def test_a_refit_that_was_begun_on_other_recordings_is_refused(balls, tmp_path, 
 
     others = record("ball_env:wm_gym_test/Ball-v0", 24, out=tmp_path / "others", seed=9, workers=0, progress=False)
     spec = spec_of(open_clips(balls, progress=False), "Balls-v0")
-    folder = World.from_config(spec, preset="tiny", seed=0).save_pretrained(tmp_path / "w")
+    folder = new_world(spec, preset="tiny", seed=0).save_pretrained(tmp_path / "w")
     kwargs = {"refit": True, "progress": False, "sizes": dataclasses.replace(PRESETS["tiny"], uncertainty_updates=4)}
     with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
         patched.setattr(module, "_measured", stop)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from wm_gym.evaluation.usefulness import usefulness
+from wm_gym.evaluation.ranking.usefulness import usefulness
 
 
 def test_known_orders():

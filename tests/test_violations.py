@@ -10,10 +10,10 @@ import pytest
 from push_reader import fit_reader
 from twins import PUSH, recorded_episodes
 
-from wm_gym.evaluation.controls import frozen, recorded
-from wm_gym.evaluation.injected import Injector, detector_quality
-from wm_gym.evaluation.live import PhysicsViolations
-from wm_gym.evaluation.violations import UNITS, Detector, second_pieces, violations, widths
+from wm_gym.evaluation.control_worlds import frozen, recorded
+from wm_gym.evaluation.metrics.violations import UNITS, Detector, second_pieces, violations, widths
+from wm_gym.evaluation.suite.live import PhysicsViolations
+from wm_gym.evaluation.trust.injected import Injector, detector_quality
 from wm_gym.physics.tracked import yellow
 
 

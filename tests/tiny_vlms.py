@@ -61,8 +61,14 @@ LANGUAGE = {"hidden_size": 32, "intermediate_size": 32, "num_hidden_layers": 2, 
 
 def write_llava(folder: Path) -> Path:
     """CLIP's eyes on a Llama."""
-    from transformers import (CLIPImageProcessor, CLIPVisionConfig, LlamaConfig, LlavaConfig,
-                              LlavaForConditionalGeneration, LlavaProcessor)
+    from transformers import (
+        CLIPImageProcessor,
+        CLIPVisionConfig,
+        LlamaConfig,
+        LlavaConfig,
+        LlavaForConditionalGeneration,
+        LlavaProcessor,
+    )
 
     torch.manual_seed(0)
     LlavaForConditionalGeneration(LlavaConfig(
@@ -77,8 +83,13 @@ def write_llava(folder: Path) -> Path:
 
 def write_idefics(folder: Path) -> Path:
     """Idefics3, the class of the first SmolVLM, which cuts a picture into tiles."""
-    from transformers import (Idefics3Config, Idefics3ForConditionalGeneration, Idefics3ImageProcessor,
-                              Idefics3Processor, LlamaConfig)
+    from transformers import (
+        Idefics3Config,
+        Idefics3ForConditionalGeneration,
+        Idefics3ImageProcessor,
+        Idefics3Processor,
+        LlamaConfig,
+    )
 
     torch.manual_seed(0)
     Idefics3ForConditionalGeneration(Idefics3Config(

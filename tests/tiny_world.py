@@ -7,10 +7,11 @@ from dataclasses import replace
 import numpy as np
 import torch
 
-from wm_gym.spec import WorldSpec
-from wm_gym.starts import StartBank
+from wm_gym.training.build import new_world
 from wm_gym.training.presets import PRESETS
-from wm_gym.world import World
+from wm_gym.worlds.spec import WorldSpec
+from wm_gym.worlds.starts import StartBank
+from wm_gym.worlds.world import World
 
 
 def make_world(horizon: int = 10, success_threshold: float = 2.0, proprioception: int = 3, seed: int = 0,
@@ -30,7 +31,7 @@ def make_world(horizon: int = 10, success_threshold: float = 2.0, proprioception
                        rng.uniform(-0.1, 0.1, (8, 2, proprioception)).astype(np.float32),
                        np.arange(8) // 2, np.arange(8) % 2 * 5)
     sizes = replace(PRESETS["tiny"], dynamics=dynamics, **changes)
-    world = World.from_config(spec, preset=sizes, seed=seed, starts=starts)
+    world = new_world(spec, preset=sizes, seed=seed, starts=starts)
     if dynamics == "dit":  # its gates begin at zero: open them, or the memory would not matter
         generator = torch.Generator().manual_seed(seed)
         for block in world.dynamics.blocks:

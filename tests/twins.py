@@ -11,8 +11,8 @@ REACH, PUSH, DRAWER = TWINS = tuple(f"wm_gym/{name}PyBullet-v0" for name in ("Re
 
 def recorded_episodes(folder, env_id: str, number: int, steps: int, policy: str, seed: int, **kwargs):
     """`number` episodes of `steps` steps of a twin, recorded in a folder, as Episodes."""
+    from wm_gym.collect.record import record
     from wm_gym.data import open_clips
-    from wm_gym.data.record import record
     from wm_gym.evaluation.episodes import Episodes
 
     record(env_id, number, policy=policy, out=folder, seed=seed, workers=0,

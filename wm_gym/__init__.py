@@ -5,7 +5,7 @@ from wm_gym.registration import register_envs
 __version__ = "0.1.0"
 __all__ = ["World", "make_engine", "register_envs"]
 
-_LAZY = {"World": "wm_gym.world", "make_engine": "wm_gym.engine"}
+_LAZY = {"World": "wm_gym.worlds.world", "make_engine": "wm_gym.engine"}
 
 
 def __getattr__(name: str):

@@ -9,13 +9,15 @@ import numpy as np
 import torch
 from gymnasium.error import ResetNeeded
 
-from wm_gym import accepted, resets, spaces
-from wm_gym.copies import PackedEngine, deepcopy_sharing
+from wm_gym import resets
+from wm_gym.common import accepted, spaces
+from wm_gym.common.copies import deepcopy_sharing
+from wm_gym.engine.packed import PackedEngine
+from wm_gym.engine.shared import encoded_starts, load_engine, load_world, start_engine
 from wm_gym.judges import Judge, make_judge
 from wm_gym.judges.reward import SEEN, STATE, TERMS, JudgedReward
 from wm_gym.seeding import as_seed, start_draw, step_noise
-from wm_gym.shared import encoded_starts, load_engine, load_world, start_engine
-from wm_gym.world import World
+from wm_gym.worlds.world import World
 
 NO_LIMIT = np.iinfo(np.int64).max
 

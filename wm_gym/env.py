@@ -11,11 +11,11 @@ import gymnasium as gym
 import numpy as np
 from gymnasium.error import ClosedEnvironmentError
 
-from wm_gym import accepted, spaces
-from wm_gym.copies import CopiesWhole
+from wm_gym.common import accepted, spaces
+from wm_gym.common.copies import CopiesWhole
 from wm_gym.core import WorldCore
 from wm_gym.judges import Judge
-from wm_gym.world import World
+from wm_gym.worlds.world import World
 
 
 class WorldEnv(CopiesWhole, gym.Env):

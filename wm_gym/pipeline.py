@@ -11,10 +11,10 @@ from diffusers import DiffusionPipeline
 from diffusers.utils import BaseOutput
 
 from wm_gym.models import Dynamics, Heads, Tokenizer, Uncertainty
-from wm_gym.sampling import denoiser, sample_euler
+from wm_gym.models.sampling import denoiser, sample_euler
 from wm_gym.models.saving import read_index
 from wm_gym.models.tokenizer import to_float, to_uint8
-from wm_gym.world import find_world
+from wm_gym.worlds.catalogue import find_world
 
 
 @dataclass

@@ -2,37 +2,19 @@
 
 from __future__ import annotations
 
-import contextlib
-import importlib
-import pickle
 import warnings
-from pathlib import Path
 from typing import Any
 
 import gymnasium as gym
 from gymnasium.envs.registration import EnvSpec
 
-from wm_gym.spec import SPEC_FILE, WorldSpec
+from wm_gym.common.registry import NAMESPACE, registered
+from wm_gym.worlds.catalogue import catalogue_folders
+from wm_gym.worlds.spec import WorldSpec
 
-NAMESPACE = "wm_gym"
 ENV_ENTRY_POINT = "wm_gym.env:WorldEnv"
 VECTOR_ENTRY_POINT = "wm_gym.vector:WorldVectorEnv"
 TWIN_ENTRY_POINT = "wm_gym.physics.twin:PandaTwin"
-TYPED: list[str] = []
-"""Modules that were imported because somebody typed their names."""
-
-
-def catalogue_folders() -> dict[str, Path]:
-    """Name -> folder of every shipped world: `wm_gym/envs` (a wheel), then `envs` beside the package (a checkout)."""
-    package = Path(__file__).resolve().parent
-    roots = [package / "envs"]
-    if (package.parent / "setup.py").is_file():  # else `envs` beside us is some other distribution's
-        roots.append(package.parent / "envs")
-    folders: dict[str, Path] = {}
-    for root in roots:
-        for spec_file in sorted(root.glob(f"*/{SPEC_FILE}")):
-            folders.setdefault(spec_file.parent.name, spec_file.parent)
-    return folders
 
 
 def register_envs() -> None:
@@ -58,72 +40,6 @@ def register_envs() -> None:
 def _register(env_id: str, entry_point: str, vector_entry_point: str | None = None, **registration) -> None:
     if env_id not in gym.registry:
         gym.register(env_id, entry_point=entry_point, vector_entry_point=vector_entry_point, **registration)
-
-
-def env_ids() -> list[str]:
-    """The registered ids of this package, sorted."""
-    return sorted(i for i in gym.registry if i.startswith(f"{NAMESPACE}/"))
-
-
-def find_spec(env_id: str) -> EnvSpec:
-    """The EnvSpec of an id that somebody typed; `module:namespace/Name-v0` imports the module if it is not registered.
-
-    What a file says goes to `registered` instead. Raises gymnasium.error.UnregisteredEnv that lists the ids there are.
-    """
-    module, _, name = env_id.rpartition(":")
-    if module and name not in gym.registry:
-        import_typed(module)
-    try:
-        return gym.spec(name)
-    except gym.error.Error as error:
-        raise gym.error.UnregisteredEnv(
-            f"no environment {name!r} is registered; wm_gym has {env_ids()}. A world of your own is made by "
-            f"gym.make('wm_gym/World-v0', world='FOLDER'); an id of another package needs that package imported "
-            f"first, as in 'package:{name}'") from error
-
-
-def registered(env_id: Any, origin: str) -> EnvSpec:
-    """The EnvSpec of an id that a file gave. Nothing is ever imported for it: a file must not choose what code runs.
-
-    origin: which file and key, for the ValueError where it is not registered already, which says what to type.
-    """
-    if not isinstance(env_id, str):
-        raise ValueError(f"{origin} is {env_id!r}, expected the id of an environment, e.g. wm_gym/PushPyBullet-v0")
-    module, _, name = env_id.rpartition(":")
-    spec = gym.registry.get(name)
-    if spec is None:
-        module = module or name.rpartition("/")[0]
-        module = module if all(part.isidentifier() for part in module.split(".")) else "MODULE"
-        raise ValueError(f"{origin} is {env_id!r}, which is not registered, and what a file says is never imported. If "
-                         f"you trust the module that registers it: `import {module}` in Python, or `--import {module}` "
-                         "on the command line")
-    return spec
-
-
-def import_typed(module: str) -> None:
-    """Import a module that somebody typed; worker processes do, too (`carried`)."""
-    importlib.import_module(module)
-    if module not in TYPED:
-        TYPED.append(module)
-
-
-def carried() -> tuple[list[str], list[bytes]]:
-    """What a worker process is told so that it knows the ids that are known here: modules, and pickled EnvSpecs."""
-    specs = []
-    for spec in gym.registry.values():
-        if isinstance(spec.entry_point, str) and not spec.id.startswith(f"{NAMESPACE}/"):
-            with contextlib.suppress(pickle.PicklingError, AttributeError, TypeError):  # of its keyword arguments
-                specs.append(pickle.dumps(spec))
-    return list(TYPED), specs
-
-
-def adopt(modules: list[str], specs: list[bytes]) -> None:
-    """In a worker process: know what `carried` tells."""
-    for module in modules:
-        with contextlib.suppress(ImportError):  # whoever asks for its ids is told that they are not registered
-            import_typed(module)
-    for spec in map(pickle.loads, specs):
-        gym.registry.setdefault(spec.id, spec)
 
 
 def is_twin(env_id: str | None) -> bool:

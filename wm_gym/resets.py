@@ -6,11 +6,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from wm_gym import accepted
-from wm_gym.starts import StartBank
+from wm_gym.common import accepted
+from wm_gym.worlds.starts import bank_place
 
 if TYPE_CHECKING:
-    from wm_gym.world import World
+    from wm_gym.worlds.world import World
 
 OPTIONS = {"image", "actions", "proprioception", "episode", "t", "world_state"}
 WAYS = "{'image': …}, {'episode': i, 't': k} or {'world_state': env.get_state()}"
@@ -82,15 +82,6 @@ def start_index(world: World, options: dict, rows: np.ndarray, draw: int) -> int
         raise ValueError("this world has no bank of starts; reset with options={'image': frame} "
                          "(uint8 [H, W, 3])")
     return int(rows[draw % len(rows)])
-
-
-def bank_place(options: dict, starts: StartBank) -> tuple[int, int]:
-    """The episode and step of a bank's clip that the options ask for; without "t" the episode's first in the bank."""
-    episode = accepted.count("reset option 'episode'", options["episode"])
-    if "t" in options:
-        return episode, accepted.count("reset option 't'", options["t"])
-    steps = starts.t[starts.episode == episode]
-    return episode, int(steps.min()) if len(steps) else 0
 
 
 def clip_of_options(world: World, options: dict) -> tuple[np.ndarray, np.ndarray | None]:

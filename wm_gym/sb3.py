@@ -13,15 +13,16 @@ from gymnasium import spaces
 from gymnasium.error import ClosedEnvironmentError
 from stable_baselines3.common.vec_env import DummyVecEnv, SubprocVecEnv, VecEnv, VecEnvWrapper, VecMonitor
 
-from wm_gym import accepted
-from wm_gym.copies import CopiesWhole
+from wm_gym.common import accepted
+from wm_gym.common.copies import CopiesWhole
+from wm_gym.common.registry import find_spec
 from wm_gym.core import WorldCore
 from wm_gym.env import check_render_mode, slot_info
 from wm_gym.judges import Judge
-from wm_gym.registration import find_spec, is_learned, is_twin
+from wm_gym.registration import is_learned, is_twin
 from wm_gym.slots import Slot, set_attributes
 from wm_gym.vector import slot_observation
-from wm_gym.world import World
+from wm_gym.worlds.world import World
 from wm_gym.wrappers import DiscreteActions, JudgeReward, check_box, discrete_table
 
 

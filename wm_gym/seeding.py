@@ -7,7 +7,7 @@ import math
 import numpy as np
 import torch
 
-from wm_gym import accepted
+from wm_gym.common import accepted
 
 START = 1
 """Last word of the counter for the draw of an episode's start; 0 is for the noise of the steps."""

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from wm_gym import accepted
+from wm_gym.common import accepted
 
 
 def set_attributes(name: str, slots: Sequence[Slot], values: Sequence[Any]) -> None:

@@ -12,13 +12,14 @@ from gymnasium.error import ClosedEnvironmentError
 from gymnasium.vector import AutoresetMode, VectorEnv
 from gymnasium.vector.utils import batch_space
 
-from wm_gym import accepted, resets
-from wm_gym.copies import CopiesWhole
+from wm_gym import resets
+from wm_gym.common import accepted
+from wm_gym.common.copies import CopiesWhole
 from wm_gym.core import WorldCore
 from wm_gym.env import check_render_mode
 from wm_gym.judges import Judge
 from wm_gym.slots import Slot, set_attributes
-from wm_gym.world import World
+from wm_gym.worlds.world import World
 
 
 class WorldVectorEnv(CopiesWhole, VectorEnv):

@@ -10,12 +10,13 @@ import gymnasium as gym
 import numpy as np
 from gymnasium import spaces
 
-from wm_gym import accepted
-from wm_gym.copies import PackedEngine, deepcopy_sharing
+from wm_gym.common import accepted
+from wm_gym.common.copies import deepcopy_sharing
+from wm_gym.common.reading import check, many, read_json, real
+from wm_gym.common.spaces import action_space, check_action
+from wm_gym.engine.packed import PackedEngine
 from wm_gym.judges import Judge, make_judge
 from wm_gym.judges.reward import JudgedReward
-from wm_gym.reading import check, many, read_json, real
-from wm_gym.spaces import action_space, check_action
 
 
 def discrete_table(box: spaces.Box) -> np.ndarray:
@@ -96,7 +97,7 @@ class TokenizerRoundTrip(gym.ObservationWrapper, gym.utils.RecordConstructorArgs
     """
 
     def __init__(self, env: gym.Env, world, device: str = "cpu"):
-        from wm_gym.shared import load_engine, load_world
+        from wm_gym.engine.shared import load_engine, load_world
 
         gym.utils.RecordConstructorArgs.__init__(self, world=world, device=device)
         gym.ObservationWrapper.__init__(self, env)

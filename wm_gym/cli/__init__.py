@@ -66,7 +66,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 def import_modules(modules: Sequence[str]) -> None:
     """Import what was typed, from the working directory too; worker processes do the same."""
     if modules:
-        from wm_gym.registration import import_typed
+        from wm_gym.common.registry import import_typed
 
         if os.getcwd() not in sys.path:
             sys.path.append(os.getcwd())

@@ -22,7 +22,7 @@ def add_agent_train(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--seed", type=int, default=0, help="(default: 0)")
     parser.add_argument("--env-kwargs", type=json_object, default=None, metavar="JSON", help=ENV_KWARGS_HELP)
     parser.add_argument("--recipe", default=None, metavar="FILE",
-                        help="YAML in rl_zoo3's keys (default: wm_gym/rl/recipes/ALGO.yml)")
+                        help="YAML in rl_zoo3's keys (default: wm_gym/policies/recipes/ALGO.yml)")
     parser.add_argument("--init", default=None, metavar="AGENT", help="go on from the policy of this agent")
     parser.add_argument("--device", default="auto", help="where the policy learns: auto, cpu, cuda (default: auto)")
     parser.add_argument("--resume", action="store_true", help="go on from DIR's last checkpoint")
@@ -30,7 +30,7 @@ def add_agent_train(parser: argparse.ArgumentParser) -> None:
 
 
 def run_agent_train(args: argparse.Namespace) -> None:
-    from wm_gym.registration import find_spec
+    from wm_gym.common.registry import find_spec
 
     find_spec(args.env)  # an unknown id ends here, before torch is loaded and a folder begun
     from wm_gym.rl.train import train_agent
@@ -59,7 +59,7 @@ def add_agent_clone(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--updates", type=positive_int, default=3000, metavar="N", help="(default: 3000)")
     parser.add_argument("--seed", type=int, default=0, help="(default: 0)")
     parser.add_argument("--recipe", default=None, metavar="FILE",
-                        help="YAML whose ppo policy it is (default: wm_gym/rl/recipes/ppo.yml)")
+                        help="YAML whose ppo policy it is (default: wm_gym/policies/recipes/ppo.yml)")
     parser.add_argument("--views", default=None, metavar="WORLD",
                         help="show half of the frames as this world draws them, for a policy that it will judge")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda (default: auto)")
@@ -67,7 +67,7 @@ def add_agent_clone(parser: argparse.ArgumentParser) -> None:
 
 
 def run_agent_clone(args: argparse.Namespace) -> None:
-    from wm_gym.rl.clone import clone_agent
+    from wm_gym.policies.cloning import clone_agent
 
     out = clone_agent(args.datasets, args.env, args.out, updates=args.updates, episodes=args.episodes, seed=args.seed,
                       env_kwargs=args.env_kwargs, recipe_file=args.recipe, views=args.views, device=args.device,
@@ -96,9 +96,9 @@ def add_agent_plan(parser: argparse.ArgumentParser) -> None:
 
 
 def run_agent_plan(args: argparse.Namespace) -> None:
-    from wm_gym.rl.agent_folder import read_config
-    from wm_gym.rl.planner import save_planner
-    from wm_gym.rl.planning import Search
+    from wm_gym.policies.config import read_config
+    from wm_gym.policies.planner import save_planner
+    from wm_gym.policies.planning import Search
 
     search = Search(args.method, args.horizon, args.candidates, args.iterations, min(8, args.candidates), args.hold)
     out = save_planner(args.world, args.out, search, uncertainty_penalty=args.uncertainty_penalty, goal=args.goal,
@@ -127,9 +127,9 @@ def add_agent_evaluate(parser: argparse.ArgumentParser) -> None:
 
 
 def run_agent_evaluate(args: argparse.Namespace) -> None:
-    from wm_gym.files import write_json
-    from wm_gym.rl.agent_folder import load_agent
-    from wm_gym.rl.evaluate import evaluate_agent, summary
+    from wm_gym.common.files import write_json
+    from wm_gym.policies.loaders import load_agent
+    from wm_gym.policies.matched import evaluate_agent, summary
 
     if args.lerobot_python:
         os.environ["WM_GYM_LEROBOT_PYTHON"] = args.lerobot_python  # for this process and its workers
@@ -154,7 +154,7 @@ def add_evaluate_policies(parser: argparse.ArgumentParser) -> None:
 
 
 def run_evaluate_policies(args: argparse.Namespace) -> None:
-    from wm_gym.evaluation.policies import evaluate_policies, summary
+    from wm_gym.evaluation.ranking.policies import evaluate_policies, summary
 
     print(summary(evaluate_policies(args.agents, args.out, args.episodes, args.seed, world=args.world,
                                     workers=args.workers, ray=args.ray)))
@@ -184,10 +184,10 @@ def add_imagine(parser: argparse.ArgumentParser) -> None:
 def run_imagine(args: argparse.Namespace) -> None:
     from collections import Counter
 
+    from wm_gym.collect.imagine import imagine
     from wm_gym.data import open_clips
-    from wm_gym.rl.imagine import imagine
-    from wm_gym.rl.video_labels import VideoLabeller
-    from wm_gym.shared import load_world
+    from wm_gym.engine.shared import load_world
+    from wm_gym.inverse.labeller import VideoLabeller
 
     size = tuple(load_world(args.world).spec.frame_size)
     kept, rejected = imagine(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 
 from wm_gym.cli.command import Command, positive_int
-from wm_gym.data.formats import FORMATS
+from wm_gym.data.formats.registry import FORMATS
 
 
 def add_dataset(parser: argparse.ArgumentParser) -> None:
@@ -29,8 +29,8 @@ def add_info(parser: argparse.ArgumentParser) -> None:
 
 
 def run_info(args: argparse.Namespace) -> None:
-    from wm_gym.data.summary import summarize, summary_text
-    from wm_gym.files import json_text
+    from wm_gym.common.files import json_text
+    from wm_gym.data.curation.summary import summarize, summary_text
 
     summary = summarize(open_dataset(args))
     print(json_text(summary, indent=1) if args.json else summary_text(summary))
@@ -38,7 +38,7 @@ def run_info(args: argparse.Namespace) -> None:
 
 def open_dataset(args: argparse.Namespace):
     """The dataset to look at; damaged episodes are named and left out."""
-    from wm_gym.data.formats import open_reader
+    from wm_gym.data.formats.registry import open_reader
 
     return open_reader(args.dataset, args.format, skip_damaged=True, fps=args.fps, split=args.split)
 
@@ -53,7 +53,7 @@ def add_convert(parser: argparse.ArgumentParser) -> None:
 
 
 def run_convert(args: argparse.Namespace) -> None:
-    from wm_gym.data.convert import convert
+    from wm_gym.data.formats.convert import convert
 
     out = convert(args.dataset, args.to, args.camera, skip_damaged=args.skip_damaged, format=args.format,
                   fps=args.fps, split=args.split)
@@ -70,9 +70,9 @@ def add_view(parser: argparse.ArgumentParser) -> None:
 
 
 def run_view(args: argparse.Namespace) -> None:
-    from wm_gym.data.reader import warn_left_out
-    from wm_gym.data.view import view_page
-    from wm_gym.files import write_text
+    from wm_gym.common.files import write_text
+    from wm_gym.data.curation.view import view_page
+    from wm_gym.data.formats.reader import warn_left_out
 
     reader = open_dataset(args)
     write_text(args.out, view_page(reader, args.camera, args.episodes))
@@ -95,10 +95,10 @@ def add_curate(parser: argparse.ArgumentParser) -> None:
 def run_curate(args: argparse.Namespace) -> None:
     from pathlib import Path
 
+    from wm_gym.common.files import write_text
     from wm_gym.data import open_clips
-    from wm_gym.data.curate import curate, without
-    from wm_gym.data.curate_page import curation_page, curation_text
-    from wm_gym.files import write_text
+    from wm_gym.data.curation.curate import curate, without
+    from wm_gym.data.curation.curate_page import curation_page, curation_text
 
     out = Path(args.out)
     if out.suffix != ".json":

@@ -25,8 +25,8 @@ def add_evaluate(parser: argparse.ArgumentParser) -> None:
 
 
 def run_evaluate(args: argparse.Namespace) -> None:
-    from wm_gym.evaluation.lab import Size
-    from wm_gym.evaluation.suite import evaluate
+    from wm_gym.evaluation.suite.context import Size
+    from wm_gym.evaluation.suite.suite import evaluate
 
     out = evaluate(args.world, args.twin, args.out, args.only, args.agent, seed=args.seed, workers=args.workers,
                    ray=args.ray, size=Size(episodes=args.episodes, long_episodes=args.long_episodes,
@@ -40,7 +40,7 @@ def add_report(parser: argparse.ArgumentParser) -> None:
 
 
 def run_report(args: argparse.Namespace) -> None:
-    from wm_gym.evaluation.report import write_trust_report
+    from wm_gym.evaluation.report.page import write_trust_report
 
     print(f"written: {write_trust_report(args.folder, args.out)}")
 
@@ -68,8 +68,8 @@ def run_probe(args: argparse.Namespace) -> None:
     import imageio.v3 as iio
     import torch
 
-    from wm_gym.evaluation.zero_shot import probe
-    from wm_gym.files import write_json
+    from wm_gym.common.files import write_json
+    from wm_gym.evaluation.suite.zero_shot import probe
 
     device = ("cuda" if torch.cuda.is_available() else "cpu") if args.device == "auto" else args.device
     image = iio.imread(args.image)[..., :3]

@@ -29,9 +29,9 @@ def add_train(parser: argparse.ArgumentParser) -> None:
 
 def run_train(args: argparse.Namespace) -> None:
     from wm_gym.data import open_clips
-    from wm_gym.evaluation.inverse_benchmark import reading_text, readings
-    from wm_gym.rl.video_labels import train_labeller
-    from wm_gym.training.inverse_dynamics import split_labels
+    from wm_gym.evaluation.probes.inverse_benchmark import reading_text, readings
+    from wm_gym.inverse.fit import split_labels
+    from wm_gym.inverse.labeller import train_labeller
 
     clips = open_clips(args.dataset)
     made = train_labeller(clips, args.out, args.kind, args.labels, args.world, args.updates, args.window, args.seed,
@@ -49,7 +49,7 @@ def add_label(parser: argparse.ArgumentParser) -> None:
 
 
 def run_label(args: argparse.Namespace) -> None:
-    from wm_gym.rl.video_labels import VideoLabeller, label_dataset
+    from wm_gym.inverse.labeller import VideoLabeller, label_dataset
 
     kept, rejected = label_dataset(args.dataset, VideoLabeller.load(args.idm), args.out, args.camera)
     for episode, why in rejected.items():
@@ -68,9 +68,9 @@ def add_map(parser: argparse.ArgumentParser) -> None:
 def run_map(args: argparse.Namespace) -> None:
     import numpy as np
 
+    from wm_gym.common.files import write_json
     from wm_gym.data import open_clips
-    from wm_gym.files import write_json
-    from wm_gym.rl.video_labels import VideoLabeller, fit_real_actions
+    from wm_gym.inverse.labeller import VideoLabeller, fit_real_actions
 
     clips = open_clips(args.dataset)
     found = fit_real_actions(VideoLabeller.load(args.idm), clips, np.arange(len(clips))[:args.episodes])
@@ -90,11 +90,11 @@ def add_benchmark(parser: argparse.ArgumentParser) -> None:
 
 
 def run_benchmark(args: argparse.Namespace) -> None:
+    from wm_gym.common.files import write_json
     from wm_gym.data import open_clips
-    from wm_gym.evaluation.inverse_benchmark import benchmark, reading_text
-    from wm_gym.files import write_json
-    from wm_gym.rl.video_labels import VideoLabeller
-    from wm_gym.shared import load_world
+    from wm_gym.engine.shared import load_world
+    from wm_gym.evaluation.probes.inverse_benchmark import benchmark, reading_text
+    from wm_gym.inverse.labeller import VideoLabeller
 
     labellers = {name: VideoLabeller.load(name) for name in args.idm}
     world = load_world(args.world) if args.world else None

@@ -22,11 +22,11 @@ def add_measure(parser: argparse.ArgumentParser) -> None:
 
 
 def run_measure(args: argparse.Namespace) -> None:
+    from wm_gym.common.files import write_json
     from wm_gym.data import open_clips
-    from wm_gym.evaluation.judging import measure_judge, summary
-    from wm_gym.files import write_json
+    from wm_gym.engine.shared import load_world
+    from wm_gym.evaluation.judges.confusion import measure_judge, summary
     from wm_gym.judges import LEARNED, make_judge
-    from wm_gym.shared import load_world
 
     world = load_world(args.world) if args.world or args.reward == LEARNED else None
     of_world = {} if world is None else {"camera": world.spec.camera or None, "size": tuple(world.spec.frame_size)}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 
 from wm_gym.cli.command import ENV_ID_HELP, Command, frame_size, json_object, positive_int, preset_field
-from wm_gym.data.rollout import POLICIES
+from wm_gym.collect.episodes import POLICIES
 from wm_gym.engine import BACKENDS, PRECISIONS
 from wm_gym.training.presets import PRESETS
 
@@ -33,7 +33,7 @@ def add_record(parser: argparse.ArgumentParser) -> None:
 
 
 def run_record(args: argparse.Namespace) -> None:
-    from wm_gym.data.record import record
+    from wm_gym.collect.record import record
 
     out = record(
         args.env_id, args.episodes, policy=args.policy, out=args.out, seed=args.seed, workers=args.workers,
@@ -121,7 +121,7 @@ def add_improve(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--more-timesteps", type=positive_int, default=None, metavar="N",
                         help="of the later ones, which go on from the one before (default: as many)")
     parser.add_argument("--recipe", default=None, metavar="FILE",
-                        help="YAML in rl_zoo3's keys (default: wm_gym/rl/recipes/ALGO.yml)")
+                        help="YAML in rl_zoo3's keys (default: wm_gym/policies/recipes/ALGO.yml)")
     parser.add_argument("--episodes", type=positive_int, default=200, metavar="N",
                         help="recorded in the twin each round (default: 200)")
     parser.add_argument("--evaluations", type=positive_int, default=100, metavar="N",
@@ -157,9 +157,9 @@ def add_calibrate(parser: argparse.ArgumentParser) -> None:
 
 
 def run_calibrate(args: argparse.Namespace) -> None:
-    from wm_gym.evaluation.calibrate import calibrate
-    from wm_gym.evaluation.threshold import calibrate_judge
-    from wm_gym.spec import WorldSpec
+    from wm_gym.evaluation.trust.calibrate import calibrate
+    from wm_gym.evaluation.trust.threshold import calibrate_judge
+    from wm_gym.worlds.spec import WorldSpec
 
     if not (args.dataset or args.policies):
         raise ValueError("nothing to calibrate on: give recordings, --policies AGENT ..., or both")
@@ -191,7 +191,7 @@ def run_compile(args: argparse.Namespace) -> None:
     import time
 
     from wm_gym.engine import make_engine
-    from wm_gym.shared import load_world
+    from wm_gym.engine.shared import load_world
 
     engine = make_engine(load_world(args.world), args.backend, args.device, not args.no_frames, args.precision)
     for batch in args.batch:
@@ -208,7 +208,7 @@ def add_push(parser: argparse.ArgumentParser) -> None:
 
 
 def run_push(args: argparse.Namespace) -> None:
-    from wm_gym.hub import push
+    from wm_gym.publish import push
 
     where = push(args.folder, args.to, args.private)
     print(f"pushed: {where}\nnext: gym.make(\"wm_gym/World-v0\", world=\"{args.to}\")  # of a world")

@@ -1,23 +1,22 @@
-"""How does robot video with actions get on disk and back? Formats, the recorder, the frame cache.
+"""How does robot video with actions get on disk and back? Formats, curation, and the clips that training reads.
 
-`record.record` makes a dataset from any Gymnasium environment, `open_reader` reads a folder of any format,
-`LeRobotWriter` writes LeRobotDataset v3.0, `open_clips` gives training a memory map of the frames. Everything loads on
+`open_reader` reads a folder of any format, `LeRobotWriter` writes LeRobotDataset v3.0, `open_clips` gives training a memory map of the frames. Everything loads on
 first use.
 """
 
 import importlib
 
 _HOME = {
-    "DatasetError": "lerobot_schema",
-    "LeRobotReader": "lerobot_reader",
-    "LeRobotWriter": "lerobot_writer",
-    "ClipData": "cache",
-    "FORMATS": "formats",
-    "detect": "formats",
-    "open_reader": "formats",
-    "open_writer": "formats",
-    "join_clips": "cache",
-    "open_clips": "cache",
+    "DatasetError": "formats.lerobot_schema",
+    "LeRobotReader": "formats.lerobot_reader",
+    "LeRobotWriter": "formats.lerobot_writer",
+    "ClipData": "clips",
+    "FORMATS": "formats.registry",
+    "detect": "formats.registry",
+    "open_reader": "formats.registry",
+    "open_writer": "formats.registry",
+    "join_clips": "clips",
+    "open_clips": "clips",
 }
 __all__ = sorted(_HOME)
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from wm_gym.engine.base import Engine
-    from wm_gym.world import World
+    from wm_gym.worlds.world import World
 
 LOG = logging.getLogger("wm_gym")
 

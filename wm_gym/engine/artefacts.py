@@ -7,8 +7,8 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 
-from wm_gym.cache_folder import cache_folder, kept
-from wm_gym.files import atomic_file
+from wm_gym.common.cache_folder import cache_folder, kept
+from wm_gym.common.files import atomic_file
 
 DIGEST = hashlib.sha256().digest_size
 

@@ -11,8 +11,8 @@ import torch
 from torch import Tensor, nn
 
 from wm_gym.engine.artefacts import digest_of
+from wm_gym.models.sampling import denoiser, sample_euler
 from wm_gym.models.tokenizer import to_float, to_uint8
-from wm_gym.sampling import denoiser, sample_euler
 
 TYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from wm_gym.data.cache import ClipData
+from wm_gym.data.clips import ClipData
 
 
 @dataclass(frozen=True)

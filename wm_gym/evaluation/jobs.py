@@ -22,12 +22,15 @@ from typing import Any
 import torch
 from tqdm import tqdm
 
-from wm_gym.files import json_text, write_json
-from wm_gym.processes import Interrupts, one_thread, spawned_pool
-from wm_gym.registration import adopt, carried
+from wm_gym.common.files import json_text, write_json
+from wm_gym.common.processes import Interrupts, one_thread, spawned_pool
+from wm_gym.common.registry import adopt, carried
 
 LOST = ("its worker was lost (out of memory, a crash, a calling script without `if __name__ == '__main__':`, a machine "
         "without wm-gym); try workers=1")
+MOVED = {"wm_gym.evaluation.suite": "wm_gym.evaluation.suite.suite",
+         "wm_gym.evaluation.policies": "wm_gym.evaluation.ranking.policies"}
+"""Modules that files of earlier versions name -> where their functions are now."""
 
 
 @dataclass(frozen=True)
@@ -193,9 +196,10 @@ def _kept(job: Job) -> dict[str, Any] | None:
     asked = job.question()
     try:
         kept = json.loads(job.path.read_text())
-        before = {"function": kept["function"], **kept["arguments"]}
+        module, _, name = kept["function"].partition(":")
+        before = {"function": f"{MOVED.get(module, module)}:{name}", **kept["arguments"]}
         result = kept["result"]
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, AttributeError):
         raise ValueError(f"{job.path} keeps no job's result; remove it, or choose another folder (--out)") from None
     now = {"function": asked["function"], **asked["arguments"]}
     if before != now:

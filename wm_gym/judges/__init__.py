@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from wm_gym.judges.base import AllOf, Judge, JudgeError, Verdict
 
 if TYPE_CHECKING:
-    from wm_gym.world import World
+    from wm_gym.worlds.world import World
 
 __all__ = ["JUDGES", "AllOf", "Judge", "JudgeError", "Verdict", "make_judge"]
 

@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from wm_gym.common.reading import read_bytes
 from wm_gym.judges.base import Judge, check_frames
-from wm_gym.reading import read_bytes
 
 if TYPE_CHECKING:
-    from wm_gym.world import World
+    from wm_gym.worlds.world import World
 
 FEATURES = ("tokenizer", "perceptual", "pixels")
 FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "GIF", "TIFF", "PPM")
@@ -48,12 +48,12 @@ class GoalJudge(Judge):
         self.threshold, self.features, self.device = threshold, features, device
         self.goal = read_picture(image) if isinstance(image, (str, Path)) else check_frames(image[None], "goals")[0]
         if world is not None:
-            from wm_gym.shared import load_world
+            from wm_gym.engine.shared import load_world
 
             self.tokenizer = (world := load_world(world)).tokenizer
             self._check_size((*world.spec.frame_size, 3))
         if features == "perceptual":
-            from wm_gym.evaluation.st_lpips import load_st_lpips
+            from wm_gym.models.st_lpips import load_st_lpips
 
             self.network = load_st_lpips().to(device)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from wm_gym import accepted
+from wm_gym.common import accepted
 from wm_gym.judges.base import Judge
 
 TERMS = ("progress", "success")  # of the reward

@@ -10,7 +10,7 @@ import torch
 from torch.nn import functional as F
 from tqdm import tqdm
 
-from wm_gym.data.cache import ClipData
+from wm_gym.data.clips import ClipData
 from wm_gym.judges.captions import HELD_OUT, RELATIONS, margins
 from wm_gym.judges.text_model import TextMargin, embed
 from wm_gym.judges.wordings import sentences

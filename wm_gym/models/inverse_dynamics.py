@@ -19,8 +19,8 @@ from torch import nn
 from torch.nn import functional as F
 
 from wm_gym.models.blocks import ResBlock
+from wm_gym.models.sampling import sample_euler
 from wm_gym.models.saving import ConfigMixin, ModelMixin, register_to_config
-from wm_gym.sampling import sample_euler
 
 SHARPNESS = 10.0  # of the softmax that turns a map into a point, and the scale of how far points have moved
 

@@ -9,10 +9,10 @@ from typing import Any
 import torch
 from torch import nn
 
-from wm_gym.accepted import shown
+from wm_gym.common.accepted import shown
+from wm_gym.common.reading import FLAG, Rule, check, many, one_of, read_mapping, read_tensors, text, whole
 from wm_gym.models.inverse_dynamics import KINDS
 from wm_gym.models.pretrained import OnBase
-from wm_gym.reading import FLAG, Rule, check, many, one_of, read_mapping, read_tensors, text, whole
 
 CONFIG_FILE, WEIGHTS_FILE = "config.json", "diffusion_pytorch_model.safetensors"
 PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle")

@@ -7,10 +7,10 @@ from pathlib import Path
 import torch
 from torch import nn
 
+from wm_gym.common.reading import read_mapping
 from wm_gym.models.conditioning import Conditioned
 from wm_gym.models.saving import ConfigMixin, ModelMixin, read_index, register_to_config
 from wm_gym.models.tokenizer import Tokenizer
-from wm_gym.reading import read_mapping
 
 WEIGHTS_FILE = "diffusion_pytorch_model.safetensors"
 PIPELINES = {"StableVideoDiffusionPipeline": "svd", "WanPipeline": "wan", "WanImageToVideoPipeline": "wan"}

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from wm_gym.reading import read_mapping
+from wm_gym.common.reading import read_mapping
 
 DYNAMO = "torch._dynamo"
 

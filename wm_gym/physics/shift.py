@@ -39,7 +39,7 @@ VISIBLE = {"size": Shift(size=1.35), "colour": Shift(colour=(0.55, 0.2, 0.75)),
 HIDDEN = {"mass": Shift(mass=4.0), "friction": Shift(friction=0.3)}
 """Shifts that only motion shows."""
 MOVING = {"wanderer": Shift(wanderer=True)}
-"""Something moves that no action moves: the distractor of `wm_gym.evaluation.control`."""
+"""Something moves that no action moves: the distractor of `wm_gym.evaluation.metrics.control`."""
 SHIFTS = {**VISIBLE, **HIDDEN, **MOVING}
 OF_LOOSE_OBJECTS = ("size", "colour", "mass", "friction")
 

@@ -8,12 +8,12 @@ import gymnasium as gym
 import numpy as np
 from gymnasium.error import ClosedEnvironmentError, ResetNeeded
 
-from wm_gym import accepted, spaces
-from wm_gym.copies import CopiesWhole
+from wm_gym.common import accepted, spaces
+from wm_gym.common.copies import CopiesWhole
 from wm_gym.physics import SCRIPTED_KINDS, TASKS
 from wm_gym.physics.scene import STEP
 from wm_gym.physics.shift import as_shift
-from wm_gym.resets import bank_place
+from wm_gym.worlds.starts import bank_place
 
 MIN_PIXELS = 8  # of 64 x 64, that a body must show when an episode starts
 WAYS = "{'physics_state': vector} or {'episode': i, 't': k} (of the start bank)"
@@ -213,9 +213,9 @@ class PandaTwin(CopiesWhole, gym.Env):
                 "object_poses": self.task.object_poses(), **{f"reward/{k}": v for k, v in terms.items()}}
 
     def _bank(self):
-        from wm_gym.registration import catalogue_folders
-        from wm_gym.spec import WorldSpec
-        from wm_gym.starts import StartBank
+        from wm_gym.worlds.catalogue import catalogue_folders
+        from wm_gym.worlds.spec import WorldSpec
+        from wm_gym.worlds.starts import StartBank
 
         worlds = [self.starts] if self.starts else [
             folder for folder in catalogue_folders().values() if WorldSpec.load(folder).twin == self._id]

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pybullet_data
 
-from wm_gym.cache_folder import kept_or_scratch
-from wm_gym.files import write_text
+from wm_gym.common.cache_folder import kept_or_scratch
+from wm_gym.common.files import write_text
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
 from tqdm import tqdm
 
-from wm_gym.files import write_text
+from wm_gym.common.files import write_text
 from wm_gym.rl.checkpoint import latest_checkpoint, moment, rewind, save_checkpoint
 
 CURVE_FILE = "curve.csv"

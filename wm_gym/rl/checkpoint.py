@@ -17,7 +17,7 @@ from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
 from stable_baselines3.common.vec_env import VecEnv, VecFrameStack, VecMonitor, VecNormalize, unwrap_vec_wrapper
 
-from wm_gym.files import atomic_folder
+from wm_gym.common.files import atomic_folder
 from wm_gym.sb3 import WorldVecEnv
 
 MONITOR = ("episode_returns", "episode_lengths")

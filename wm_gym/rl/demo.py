@@ -6,14 +6,14 @@ import sys
 import time
 from pathlib import Path
 
-from wm_gym.files import write_json
-from wm_gym.registration import catalogue_folders
-from wm_gym.rl.agent_folder import load_agent
+from wm_gym.common.files import write_json
+from wm_gym.policies.films import matched_clips, side_by_side, write_video
+from wm_gym.policies.loaders import load_agent
+from wm_gym.policies.matched import evaluate_matched, save_results, summary
 from wm_gym.rl.callbacks import CURVE_FILE, read_curve
-from wm_gym.rl.evaluate import evaluate_matched, save_results, summary
 from wm_gym.rl.report import write_report
 from wm_gym.rl.train import train_agent
-from wm_gym.rl.video import matched_clips, side_by_side, write_video
+from wm_gym.worlds.catalogue import catalogue_folders
 
 DEMO_ENV = "wm_gym/Reach-v0"
 HARDER = "ppo-Push-v0", "wm_gym/Push-v0"

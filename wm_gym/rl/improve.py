@@ -5,20 +5,21 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from wm_gym.collect.record import record
+from wm_gym.common.files import check_same, digest, write_json
+from wm_gym.common.reading import read_mapping
+from wm_gym.common.registry import find_spec
 from wm_gym.data import LeRobotReader
-from wm_gym.data.record import record
-from wm_gym.files import check_same, digest, write_json
-from wm_gym.registration import find_spec, physics_twin
-from wm_gym.reading import read_mapping
-from wm_gym.rl.agent_folder import load_agent
-from wm_gym.rl.card import RESULTS_FILE
-from wm_gym.rl.evaluate import evaluate_matched, save_results
-from wm_gym.rl.recipe import gentler, load_recipe
+from wm_gym.engine.shared import load_world
+from wm_gym.policies.card import RESULTS_FILE
+from wm_gym.policies.loaders import load_agent
+from wm_gym.policies.matched import evaluate_matched, save_results
+from wm_gym.policies.recipe import gentler, load_recipe
+from wm_gym.registration import physics_twin
 from wm_gym.rl.report import improvement_plot
 from wm_gym.rl.train import train_agent
-from wm_gym.shared import load_world
 from wm_gym.training import train
-from wm_gym.world import digest_of_world
+from wm_gym.worlds.world import digest_of_world
 
 ASKED_FILE, NOTES_FILE, PLOT_FILE = "asked.json", "improve.json", "improve.png"
 

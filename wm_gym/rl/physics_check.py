@@ -11,9 +11,10 @@ from safetensors.torch import load_file, save_file
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.callbacks import BaseCallback
 
-from wm_gym.files import atomic_file, write_text
-from wm_gym.rl.agent_folder import Agent, distinct_tensors
-from wm_gym.rl.evaluate import evaluate_alone, evaluate_matched
+from wm_gym.common.files import atomic_file, write_text
+from wm_gym.policies.agent import Agent
+from wm_gym.policies.folder import distinct_tensors
+from wm_gym.policies.matched import evaluate_alone, evaluate_matched
 
 CHECKS_FILE = "checks.csv"
 COLUMNS = ("steps", "world", "physics", "physics_steps")

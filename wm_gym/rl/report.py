@@ -6,9 +6,9 @@ from pathlib import Path
 from shlex import quote
 from typing import Any
 
-from wm_gym.files import atomic_file, write_text
-from wm_gym.page import GREY, PHYSICS, WORLD, axes, data_uri, page, picture, text, tile
-from wm_gym.rl.card import matched_rows
+from wm_gym.common.files import atomic_file, write_text
+from wm_gym.common.page import GREY, PHYSICS, WORLD, axes, data_uri, page, picture, text, tile
+from wm_gym.policies.card import matched_rows
 
 
 def write_report(path: str | Path, results: dict[str, Any], curve: list[dict[str, float]], config: dict[str, Any],

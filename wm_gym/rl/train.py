@@ -15,16 +15,20 @@ from stable_baselines3.common.logger import configure
 from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
 from stable_baselines3.common.vec_env import VecEnv, VecFrameStack, VecNormalize
 
-from wm_gym.files import clear, locked, write_text
+from wm_gym.common.files import clear, locked, write_text
+from wm_gym.common.registry import find_spec
 from wm_gym.judges import Judge, JudgeError
-from wm_gym.registration import find_spec, is_learned
-from wm_gym.rl.agent_folder import CONFIG_FILE, Agent, load_agent, save_agent
+from wm_gym.policies.agent import Agent
+from wm_gym.policies.config import CONFIG_FILE
+from wm_gym.policies.folder import save_agent
+from wm_gym.policies.loaders import load_agent
+from wm_gym.policies.recipe import ENV_KEYS, algorithm, env_wrapper, load_recipe, sb3_arguments
+from wm_gym.registration import is_learned
 from wm_gym.rl.callbacks import CURVE_FILE, Checkpoints, Progress, TimeLimit, read_curve
 from wm_gym.rl.checkpoint import latest_checkpoint, load_checkpoint, save_checkpoint
 from wm_gym.rl.physics_check import CHECKS_FILE, PhysicsCheck, read_checks
-from wm_gym.rl.recipe import ENV_KEYS, algorithm, env_wrapper, load_recipe, sb3_arguments
 from wm_gym.sb3 import make_sb3_env
-from wm_gym.world import digest_of_world
+from wm_gym.worlds.world import digest_of_world
 
 RUN_FILE = "run.yml"
 SAME_RUN = ("algo", "env_id", "env_kwargs", "seed", "init", "world_weights")

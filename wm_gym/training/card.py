@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from wm_gym.files import write_text
-from wm_gym.spec import WorldSpec
+from wm_gym.common.files import write_text
+from wm_gym.worlds.spec import WorldSpec
 
 FEW_EPISODES = 100
 

@@ -16,7 +16,7 @@ from diffusers.training_utils import EMAModel
 from torch import nn
 from tqdm import tqdm
 
-from wm_gym.files import full_disk_named, put, write_json
+from wm_gym.common.files import full_disk_named, put, write_json
 from wm_gym.training.presets import Preset
 from wm_gym.training.segments import update_generators
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from wm_gym.data.cache import ClipData
+from wm_gym.data.clips import ClipData
 
 
 @dataclass

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from wm_gym.data.cache import ClipData
-from wm_gym.files import atomic_file, atomic_folder, reserve
+from wm_gym.common.files import atomic_file, atomic_folder, reserve
+from wm_gym.data.clips import ClipData
 from wm_gym.models import Tokenizer
 from wm_gym.models.tokenizer import to_float
 from wm_gym.training.loop import Run, fit
@@ -14,7 +14,7 @@ from wm_gym.training.losses import DynamicsLoss, HeadsLoss, PoseLoss, TokenizerL
 from wm_gym.training.report import early_report
 from wm_gym.training.segments import Segments, SegmentSampler
 from wm_gym.training.uncertainty import UncertaintyLoss, own_roll_outs
-from wm_gym.world import World
+from wm_gym.worlds.world import World
 
 UNCERTAINTY_RATE = 3e-3  # its network is tiny
 

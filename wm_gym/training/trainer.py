@@ -15,12 +15,11 @@ from accelerate import Accelerator
 from accelerate.utils import ProjectConfiguration, set_seed
 from accelerate.utils.environment import get_int_from_env
 
-from wm_gym.data.cache import ClipData, join_clips, open_clips
-from wm_gym.data.selection import Selection, select, without_actions
-from wm_gym.files import check_same, clear, locked
+from wm_gym.common.files import check_same, clear, locked
+from wm_gym.data.clips import ClipData, join_clips, open_clips
+from wm_gym.data.curation.selection import Selection, select, without_actions
 from wm_gym.models import Tokenizer
-from wm_gym.spec import WorldSpec
-from wm_gym.starts import StartBank, most_starts
+from wm_gym.training.build import new_world, with_actions, world_on_base
 from wm_gym.training.card import write_card
 from wm_gym.training.loop import Run
 from wm_gym.training.presets import PRESETS, Preset
@@ -35,8 +34,9 @@ from wm_gym.training.stages import (
     train_tokenizer,
     train_uncertainty,
 )
-from wm_gym.training.widen import with_actions
-from wm_gym.world import World, digest_of_world, is_angle
+from wm_gym.worlds.spec import WorldSpec
+from wm_gym.worlds.starts import StartBank, most_starts
+from wm_gym.worlds.world import World, digest_of_world, is_angle
 
 NOTE = "run.json"  # what a run was asked for
 RANKS = ("RANK", "PMI_RANK", "OMPI_COMM_WORLD_RANK", "MV2_COMM_WORLD_RANK")  # what launchers number processes with
@@ -109,7 +109,7 @@ def train(dataset: str | Path | Sequence[str | Path], out: str | Path, preset: s
     spec = spec_of(clips, name or out.name)
     starts = make_starts(clips, sizes, seed)
     if base:
-        world = World.on_base(base, spec, sizes, prompt, seed, starts)
+        world = world_on_base(base, spec, sizes, prompt, seed, starts)
         spec.trained_on += f", on the pretrained video model {base}"
         fit_statistics(world, clips)
     elif init:
@@ -117,7 +117,7 @@ def train(dataset: str | Path | Sequence[str | Path], out: str | Path, preset: s
         if widened:
             fit_statistics(world, clips)
     else:
-        world = World.from_config(spec, sizes, seed, starts=starts)
+        world = new_world(spec, sizes, seed, starts=starts)
         fit_statistics(world, clips)
     spec.sampling_steps = sizes.sampling_steps or spec.sampling_steps
     spec.check()  # now, not when hours of training are to be saved

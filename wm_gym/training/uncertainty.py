@@ -9,10 +9,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from wm_gym.data.cache import ClipData
+from wm_gym.data.clips import ClipData
 from wm_gym.models import Uncertainty
+from wm_gym.models.sampling import denoiser, sample_euler
 from wm_gym.models.tokenizer import to_float
-from wm_gym.sampling import denoiser, sample_euler
 from wm_gym.training.segments import Segments, SegmentSampler
 
 

@@ -1,0 +1,98 @@
+"""How do worker processes start, with one thread each, and end with their parent, by Ctrl-C or by a kill?"""
+
+import concurrent.futures
+import contextlib
+import multiprocessing
+import os
+import signal
+import threading
+
+
+@contextlib.contextmanager
+def spawned_pool(workers, interrupts, begin=None, arguments=()):
+    """Give a pool of spawned processes (fork and simulators' or torch's threads do not mix).
+
+    begin: what each runs first, `begin_worker` by default, called with `arguments`; it knows the environments that are
+    registered here. An interrupted pool ends its processes at once; any other ends when they have done what they began.
+    """
+    from wm_gym.common.registry import carried
+
+    context = multiprocessing.get_context("spawn")
+    begins = (carried(), begin or begin_worker, arguments)
+    pool = concurrent.futures.ProcessPoolExecutor(workers, context, _begin, begins)
+    try:
+        yield pool
+    finally:
+        children = list(pool._processes.values()) if interrupts.seen and pool._processes else []
+        pool.shutdown(wait=False, cancel_futures=True)
+        for child in children:  # interrupted: do not wait for what nobody will keep
+            child.terminate()
+        pool.shutdown(wait=True)
+
+
+def _begin(known, begin, arguments):
+    from wm_gym.common.registry import adopt
+
+    begin(*arguments)
+    adopt(*known)
+
+
+def begin_worker():
+    """Leave Ctrl-C to the parent, and end with it."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    die_with_parent()
+
+
+def die_with_parent():
+    """End this worker process as soon as its parent is gone, killed included."""
+    def wait():
+        multiprocessing.parent_process().join()
+        os._exit(1)
+
+    threading.Thread(target=wait, daemon=True).start()
+
+
+@contextlib.contextmanager
+def one_thread():
+    """Let processes started inside use one thread each for their arithmetic."""
+    key = "OMP_NUM_THREADS"
+    before = os.environ.get(key)
+    os.environ.setdefault(key, "1")
+    try:
+        yield
+    finally:
+        if before is None:
+            os.environ.pop(key, None)
+
+
+class Interrupts:
+    """Turn the first Ctrl-C into a flag that is looked at between episodes; the second one interrupts at once."""
+
+    seen = False
+
+    def __enter__(self):
+        self._main = threading.current_thread() is threading.main_thread()
+        if self._main:
+            self._before = signal.signal(signal.SIGINT, self._handle)
+        return self
+
+    def __exit__(self, *_):
+        if self._main:
+            signal.signal(signal.SIGINT, self._before)
+
+    def _handle(self, *_):
+        if self.seen:
+            raise KeyboardInterrupt
+        self.seen = True
+
+    @contextlib.contextmanager
+    def ignored_by_children(self):
+        """Start processes inside that never see Ctrl-C, not even while they import."""
+        if not self._main:
+            yield
+            return
+        handler = signal.signal(signal.SIGINT, signal.SIG_IGN)
+        try:
+            yield
+        finally:
+            signal.signal(signal.SIGINT, handler)

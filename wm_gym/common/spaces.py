@@ -1,0 +1,66 @@
+"""Which spaces do the learned worlds and their physics twins share?"""
+
+from __future__ import annotations
+
+import numpy as np
+from gymnasium import spaces
+
+from wm_gym.common import accepted
+
+OBSERVATIONS = ("pixels", "pixels+state", "latent")
+
+UNBOUNDED = float(np.finfo(np.float32).max)
+"""Stands for infinity: both checkers warn about infinite bounds."""
+
+
+def pixels_space(height: int, width: int) -> spaces.Box:
+    """uint8 [H, W, 3] in 0..255."""
+    return spaces.Box(0, 255, (height, width, 3), np.uint8)
+
+
+def vector_space(size: int) -> spaces.Box:
+    """float32 [size] without bounds (proprioception, a flattened latent)."""
+    return spaces.Box(-UNBOUNDED, UNBOUNDED, (size,), np.float32)
+
+
+def pixels_and_state_space(height: int, width: int, proprioception_dim: int) -> spaces.Dict:
+    """{"agent_pos": float32 [P], "pixels": uint8 [H, W, 3]}."""
+    return spaces.Dict({"agent_pos": vector_space(proprioception_dim), "pixels": pixels_space(height, width)})
+
+
+def action_space(low, high) -> spaces.Box:
+    """float32 [A] between two vectors."""
+    return spaces.Box(np.asarray(low, np.float32), np.asarray(high, np.float32), dtype=np.float32)
+
+
+def check_action(action, space: spaces.Box) -> np.ndarray:
+    """One environment's action as float32 [A]; like `check_actions`."""
+    return check_actions(accepted.real("action", action, f"float32 {list(space.shape)}")[None], space, 1)[0]
+
+
+def check_actions(actions, space: spaces.Box, num_envs: int, active: np.ndarray | None = None,
+                  row: str = "environment") -> np.ndarray:
+    """Actions as float32 [B, A], clipped to the box by no more than a tolerance of 1e-6.
+
+    Rows outside `active` (bool [B]) are not looked at and come back as zeros. Raises ValueError naming the shape,
+    the value and the box. row: what a row is, where it is not an environment's.
+    """
+    shape = (num_envs, *space.shape)
+    array = accepted.real("action", actions, f"float32 {list(shape)}")
+    if array.shape != shape:
+        wanted = shape[1:] if num_envs == 1 else shape
+        found = array.shape[1:] if num_envs == 1 and array.shape[:1] == (1,) else array.shape
+        raise ValueError(f"action has shape {list(found)}, expected {list(wanted)}")
+    array = accepted.single(array)
+    if active is not None:
+        array[~active] = 0
+    tolerance = 1e-6 * np.maximum(1.0, np.maximum(np.abs(space.low), np.abs(space.high)))
+    inside = (array >= space.low - tolerance) & (array <= space.high + tolerance)  # a NaN is in no box
+    if active is not None:
+        inside[~active] = True
+    if not inside.all():
+        slot, axis = np.argwhere(~inside)[0].tolist()
+        where = f"index {axis}" + (f" of {row} {slot}" if num_envs > 1 else "")
+        raise ValueError(f"action is {array[slot, axis]:.7g} at {where}, expected a number in [{space.low[axis]}, "
+                         f"{space.high[axis]}]; clip it: np.clip(action, action_space.low, action_space.high)")
+    return np.clip(array, space.low, space.high)

@@ -1,0 +1,103 @@
+"""Which episodes and frames of a dataset does training take? The filter list of `wm-gym data curate`, applied."""
+
+import hashlib
+import json
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+
+import numpy as np
+
+from wm_gym.common.files import write_json
+from wm_gym.data.formats.lerobot_schema import DatasetError, read_json
+
+
+@dataclass
+class Selection:
+    """A filter list: nothing of the dataset is deleted or changed by it.
+
+    dataset: the content hash that it was made for. Episodes have the dataset's own numbers. drop: {episode: why}. cut:
+    {episode: [first rows after a cut]}, where the episode becomes two. action_lag: the frames by which the video
+    follows its actions beyond the usual next one; training then pairs row t with action t - action_lag.
+    """
+
+    dataset: str
+    drop: dict[int, list[str]] = field(default_factory=dict)
+    cut: dict[int, list[int]] = field(default_factory=dict)
+    action_lag: int = 0
+
+    def save(self, path):
+        """Write the filter list as JSON."""
+        write_json(path, asdict(self), indent=1)
+
+    @classmethod
+    def load(cls, path):
+        """Read a filter list; raises DatasetError where it is none."""
+        path = Path(path)
+        if not path.is_file():
+            raise DatasetError(f"no filter list at {path}; make one with: wm-gym data curate DATASET --out {path}")
+        value = read_json(path)
+        try:
+            made = cls(str(value["dataset"]), {int(e): list(why) for e, why in value.get("drop", {}).items()},
+                       {int(e): [int(t) for t in at] for e, at in value.get("cut", {}).items()},
+                       int(value.get("action_lag", 0)))
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            raise DatasetError(f"{path} is no filter list ({type(error).__name__}: {error}); make one with: "
+                               f"wm-gym data curate DATASET --out {path}") from None
+        return made
+
+
+def select(clips, selection):
+    """Take the rows of ClipData that a Selection leaves -> ClipData; raises DatasetError where none are left."""
+    if selection.dataset != clips.meta["dataset_hash"]:
+        raise DatasetError(f"the filter list was made for the dataset {selection.dataset}, {clips.meta['dataset']} is "
+                           f"{clips.meta['dataset_hash']}; make it anew with: wm-gym data curate "
+                           f"{clips.meta['dataset']} --out FILE.json")
+    rows, taken, lengths, episodes, lag = [], [], [], [], selection.action_lag
+    for e, (number, start, end) in enumerate(zip(clips.numbers, clips.episode_offset[:-1], clips.episode_offset[1:])):
+        if number in selection.drop:
+            continue
+        edges = [0, *sorted(t for t in selection.cut.get(number, []) if 0 < t < end - start), end - start]
+        for first, stop in zip(edges[:-1], edges[1:]):
+            first, last = first + max(lag, 0), stop + min(lag, 0)
+            if last - first >= 2:
+                part = np.arange(start + first, start + last)
+                rows.append(part)
+                taken.append(part - lag)
+                lengths.append(len(part))
+                episodes.append(e)
+    if not rows:
+        raise DatasetError(f"the filter list leaves nothing of {clips.meta['dataset']}; drop less")
+    rows, taken = np.concatenate(rows), np.concatenate(taken)
+    digest = hashlib.blake2b(json.dumps([clips.meta["dataset_hash"], asdict(selection)], sort_keys=True).encode(),
+                             digest_size=16).hexdigest()
+    tasks, numbers = clips.meta["tasks"], clips.numbers
+    return replace(
+        clips, frames=SelectedFrames(clips.frames, rows), action=clips.action[taken],
+        proprioception=clips.proprioception[rows], reward=clips.reward[rows], success=clips.success[rows],
+        episode_offset=np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64),
+        physics_state=None if clips.physics_state is None else clips.physics_state[rows],
+        episode_success=clips.episode_success[episodes],
+        meta=clips.meta | {"dataset_hash": digest, "tasks": [tasks[e] for e in episodes],
+                           "episodes": [numbers[e] for e in episodes]})
+
+
+def without_actions(clips):
+    """The same video as ClipData without action and proprioception [N, 0], for pretraining on video alone."""
+    nobody = np.zeros((len(clips.frames), 0), np.float32)
+    return replace(clips, action=nobody, proprioception=nobody, meta=clips.meta | {
+        "action_names": [], "action_low": [], "action_high": [], "proprioception_names": [],
+        "dataset_hash": hashlib.blake2b(f"{clips.meta['dataset_hash']} video".encode(), digest_size=16).hexdigest()})
+
+
+class SelectedFrames:
+    """Some rows of a frame array [N, H, W, 3], read by slices and integer arrays without copying them all."""
+
+    def __init__(self, frames, rows):
+        self.frames, self.rows = frames, rows
+        self.shape = (len(rows), *frames.shape[1:])
+
+    def __len__(self):
+        return self.shape[0]
+
+    def __getitem__(self, rows):
+        return np.asarray(self.frames[self.rows[rows]])

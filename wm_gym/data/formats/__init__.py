@@ -1,0 +1,1 @@
+"""Which dataset formats are read and written? One file a format, found by `registry`."""

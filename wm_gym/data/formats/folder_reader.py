@@ -1,0 +1,199 @@
+"""What is in a folder of videos with their numbers beside them: NAME.mp4 and NAME.npz or NAME.csv?
+
+An episode is one NAME. Further cameras are NAME.CAMERA.mp4. The npz holds action [T, A] and, where there are any,
+state [T, S], reward [T], success [T] and task (text); T is the number of frames, or one less for action, reward and
+success. The csv has a header line: columns that begin with action, state, reward or success, a line a frame. Videos
+alone are a dataset without actions.
+"""
+
+import csv
+import zipfile
+import zlib
+from pathlib import Path
+
+import numpy as np
+
+from wm_gym.data.formats.lerobot_schema import CAMERA_PREFIX, DatasetError, check_features
+from wm_gym.data.formats.memory import check_memory
+from wm_gym.data.formats.reader import Damaged, Reader
+from wm_gym.data.formats.video import decode, probe_rate
+
+KEYS = {"action": "action", "state": "observation.state", "reward": "next.reward", "success": "next.success"}
+
+
+class FolderReader(Reader):
+    """Read the folder `root` of mp4 files with npz or csv files beside them (see Reader, and this file's head).
+
+    fps: frames a second, default what the videos say. Opening decodes nothing but reads every file of numbers.
+    Raises DatasetError.
+    """
+
+    format = "folder"
+
+    def __init__(self, root, fps=None, skip_damaged=False):
+        root = Path(root)
+        super().__init__(root, skip_damaged)
+        videos = {path.name.removesuffix(".mp4"): path for path in sorted(root.glob("*.mp4"))}
+        stems = {stem for stem in videos if stem.rpartition(".")[0] not in videos}
+        if not stems:
+            raise DatasetError(f"{root} holds no NAME.mp4; expected videos with NAME.npz or NAME.csv beside them")
+        self._names = sorted(stems)
+        self.num_episodes = len(self._names)
+        cameras = ["main", *sorted({stem.rpartition(".")[2] for stem in videos if stem not in stems})]
+        self._videos = {(name, camera): root / f"{name if camera == 'main' else f'{name}.{camera}'}.mp4"
+                        for name in self._names for camera in cameras}
+        found = {key: self._probe(key, path) for key, path in self._videos.items()}
+        features = {CAMERA_PREFIX + camera: {
+            "dtype": "video", "names": ["height", "width", "channels"], "shape": [*self._alike(
+                {name: found[name, camera] and found[name, camera][1] for name in self._names},
+                f"frames of camera {camera}", "scale them, e.g. with ffmpeg -vf scale"), 3]} for camera in cameras}
+        first = next((one for one in found.values() if one), None)
+        lengths = [found[name, "main"][0] if found[name, "main"] else 0 for name in self._names]
+        self._numbers, tasks = [], []
+        for e, (name, length) in enumerate(zip(self._names, lengths)):
+            numbers, task = {}, ""
+            if e not in self.damaged:
+                try:
+                    numbers, task = self._read(name, length)
+                except DatasetError as error:
+                    self._fault(e, error)
+            self._numbers.append(numbers)
+            tasks.append(task)
+        usual = self._alike({name: {key: value.shape[1] for key, value in numbers.items()}
+                             for name, numbers in zip(self._names, self._numbers)},
+                            "columns", "expected the same in every episode")
+        self._settle()
+        for key, width in usual.items():
+            features[key] = {"dtype": "bool" if key == "next.success" else "float32", "shape": [width], "names": None}
+        check_features(root, features)
+        self._describe(root, fps or first[2], features, lengths, tasks)
+
+    def name(self, episode):
+        return f"{episode} ({self._names[episode]})"
+
+    def _probe(self, key, path):
+        """What a video's header says, None where it cannot be read."""
+        try:
+            if not path.is_file():
+                raise DatasetError(f"missing {path.name}; every episode needs the same cameras")
+            return probe_rate(path)
+        except DatasetError as error:
+            self._fault(self._names.index(key[0]), error)
+            return None
+
+    def _alike(self, values, what, mend):
+        """What most episodes that can be read have, the first of several; those with another are damaged."""
+        values = {name: value for e, (name, value) in enumerate(values.items()) if e not in self.damaged}
+        if not values:
+            self._settle()
+        usual = max(values.values(), key=list(values.values()).count)
+        for name, value in values.items():
+            if value != usual:
+                self._fault(self._names.index(name), f"{name} has {what} {value}, others {usual}: {mend}")
+        return usual
+
+    def columns(self, keys=None):
+        keys = self._known(keys)
+        whole = {key: np.concatenate([
+            numbers[key] if e not in self.damaged else np.zeros((length, *self.features[key]["shape"]), np.float32)
+            for e, (numbers, length) in enumerate(zip(self._numbers, self.length))]) for key in keys}
+        for key in whole:
+            self._check_finite(key, whole[key])
+        return {key: value.astype(self.features[key]["dtype"]) for key, value in whole.items()}
+
+    def _stream(self, camera):
+        for e in range(self.num_episodes):
+            count = 0
+            try:
+                for count, frame in enumerate(self._decode(camera, e), 1):
+                    yield int(self.offset[e]) + count - 1, frame
+                self._check_count(camera, e, count)
+            except DatasetError as error:
+                raise Damaged(self, {e: self._short(error)}) from None
+
+    def _frames(self, camera, episode):
+        frames = list(self._decode(camera, episode))
+        self._check_count(camera, episode, len(frames))
+        return np.stack(frames)
+
+    def files(self, camera):
+        beside = (self.root / f"{name}{end}" for name in self._names for end in (".npz", ".csv"))
+        return sorted(path for path in [*self._videos.values(), *beside] if path.is_file())
+
+    def _path(self, camera, e):
+        return self._videos[self._names[e], camera.removeprefix(CAMERA_PREFIX)]
+
+    def _decode(self, camera, e):
+        """Yield an episode's frames in order, whatever their times: numbers belong to frames, not to seconds."""
+        path = self._path(camera, e)
+        for count, (_, frame) in enumerate(decode(path, self.fps)):
+            if count == self.length[e]:
+                return
+            yield self._check_frame(camera, frame, path)
+
+    def _check_count(self, camera, e, count):
+        if count != self.length[e]:
+            raise DatasetError(f"{self._path(camera, e)} has {count} frames, expected {self.length[e]}; copy it again")
+
+    def _read(self, name, length):
+        """Read an episode's numbers -> ({key: array [length, D]}, task)."""
+        archive, table = self.root / f"{name}.npz", self.root / f"{name}.csv"
+        task = ""
+        if archive.is_file():
+            raw, unknown, task, path = *_read_npz(archive), archive
+        elif table.is_file():
+            raw, unknown, path = *_read_csv(table), table
+        else:
+            return {}, ""
+        if "action" not in raw and unknown:
+            raise DatasetError(f"{path} holds {', '.join(unknown)[:200]} and no action; expected "
+                               f"{'columns that begin with' if path.suffix == '.csv' else 'arrays called'} action and, "
+                               f"where there are any, state, reward, success: rename them, or leave those out for "
+                               f"video without actions")
+        columns = {}
+        for short, key in KEYS.items():
+            if short not in raw:
+                continue
+            value = np.asarray(raw[short])
+            if value.dtype.kind not in "fiub":
+                raise DatasetError(f"{path}: {short} holds {value.dtype}, expected numbers")
+            value = value.astype(np.float32).reshape(len(value), -1) if value.size else np.zeros((0, 1))
+            if value.ndim == 2 and len(value) == length - 1 and short != "state":  # of transitions: none begins last
+                value = np.concatenate([value, value[-1:] if short == "action" else np.zeros_like(value[-1:])])
+            if value.ndim != 2 or len(value) != length:
+                raise DatasetError(f"{path}: {short} has shape {np.shape(raw[short])}, {name}.mp4 has {length} frames; "
+                                   f"expected a row a frame")
+            columns[key] = value
+        return columns, task
+
+
+def _read_npz(path):
+    """Read an npz file without pickles -> arrays, names of others, its task; what it unpacks to is checked first."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            check_memory(f"unpacking {path}", sum(entry.file_size for entry in archive.infolist()))
+        with np.load(path, allow_pickle=False) as archive:
+            raw = {key: archive[key] for key in (*KEYS, "task") if key in archive.files}
+            unknown = [key for key in archive.files if key not in raw]
+    except DatasetError:
+        raise
+    except (OSError, ValueError, zipfile.BadZipFile, KeyError, EOFError, MemoryError, NotImplementedError,
+            zlib.error, SyntaxError, TypeError, RuntimeError) as error:
+        raise DatasetError(f"cannot read {path}: {error}; expected arrays as numpy.savez writes them, without "
+                           f"objects") from None
+    task = raw.pop("task", np.array(""))
+    return raw, unknown, str(task) if task.dtype.kind == "U" else ""
+
+
+def _read_csv(path):
+    """Read a csv file -> {"action": [T, A], ...} from the columns whose names begin so, in its order; others' names."""
+    try:
+        with open(path, newline="", encoding="utf-8") as file:
+            head, *lines = list(csv.reader(file))
+        columns = {short: [i for i, name in enumerate(head) if name.strip().startswith(short)] for short in KEYS}
+        unknown = [name for name in head if not name.strip().startswith(tuple(KEYS))]
+        return {short: np.array([[float(line[i]) for i in where] for line in lines], np.float32).reshape(
+            len(lines), len(where)) for short, where in columns.items() if where}, unknown
+    except (OSError, ValueError, IndexError, csv.Error) as error:
+        raise DatasetError(f"cannot read {path}: {error}; expected a header line and numbers, a line a "
+                           f"frame") from None

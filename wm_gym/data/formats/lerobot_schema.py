@@ -1,0 +1,179 @@
+"""Which files, columns and dtypes make a LeRobotDataset v3.0 folder?
+
+    meta/info.json                                      what is in it, and how much of it counts
+    meta/tasks.parquet                                  task text -> task_index
+    meta/stats.json                                     statistics over all episodes
+    meta/episodes/chunk-000/file-000.parquet            one row an episode: length, where its rows and frames are
+    data/chunk-000/file-000.parquet                     one row a frame, one row group an episode
+    videos/<camera key>/chunk-000/file-000.mp4          episodes one after the other
+
+The layout is lerobot 0.4.4's own; a folder written here opens there, and the other way round.
+"""
+
+import json
+import math
+import re
+from pathlib import Path
+
+from wm_gym.common import reading
+
+CODEBASE_VERSION = "v3.0"
+DATA_PATH = "data/chunk-{chunk_index:03d}/file-{file_index:03d}.parquet"
+VIDEO_PATH = "videos/{video_key}/chunk-{chunk_index:03d}/file-{file_index:03d}.mp4"
+EPISODES_PATH = "meta/episodes/chunk-{chunk_index:03d}/file-{file_index:03d}.parquet"
+INFO_PATH, TASKS_PATH, STATS_PATH = "meta/info.json", "meta/tasks.parquet", "meta/stats.json"
+FILES_PER_CHUNK = 1000
+CAMERA_PREFIX = "observation.images."
+CAMERA = CAMERA_PREFIX + "main"  # of what we record
+
+AGAIN = "fetch or record the dataset again"
+MOST_FPS, MOST_JSON, MOST_NUMBERS = 1000, 16_000_000, 8192 * 8192 * 3  # what a file may declare
+
+# The columns that every dataset has; the writer fills them in.
+INDEX_FEATURES = {
+    "timestamp": {"dtype": "float32", "shape": [1], "names": None},
+    "frame_index": {"dtype": "int64", "shape": [1], "names": None},
+    "episode_index": {"dtype": "int64", "shape": [1], "names": None},
+    "index": {"dtype": "int64", "shape": [1], "names": None},
+    "task_index": {"dtype": "int64", "shape": [1], "names": None},
+}
+
+
+class DatasetError(ValueError):
+    """A dataset folder, or something put into one, is not what it should be; the message says what to do."""
+
+
+def feature(dtype, size=1, names=None):
+    """Describe one column: `size` numbers of `dtype` a row (`names` one name for each, or None)."""
+    return {"dtype": dtype, "shape": [int(size)], "names": list(names) if names else None}
+
+
+def video_feature(height, width, fps):
+    """Describe one camera whose frames are stored losslessly: [height, width, 3] at `fps`."""
+    return {
+        "dtype": "video",
+        "shape": [int(height), int(width), 3],
+        "names": ["height", "width", "channels"],
+        "info": {
+            "video.height": int(height),
+            "video.width": int(width),
+            "video.codec": "h264",
+            "video.pix_fmt": "gbrp",
+            "video.is_depth_map": False,
+            "video.fps": fps,
+            "video.channels": 3,
+            "has_audio": False,
+        },
+    }
+
+
+def is_scalar(spec):
+    """Say whether lerobot stores this column as plain values (shape [1]) rather than as lists."""
+    return list(spec["shape"]) == [1]
+
+
+def arrow_schema(features):
+    """Give the parquet schema of the data files for these features (video columns are left out)."""
+    import pyarrow as pa
+
+    kinds = {"float32": pa.float32(), "float64": pa.float64(), "int64": pa.int64(), "int32": pa.int32(),
+             "bool": pa.bool_()}
+    fields, described = [], {}
+    for key, spec in features.items():
+        if spec["dtype"] == "video":
+            continue
+        if spec["dtype"] not in kinds or len(spec["shape"]) != 1:
+            raise DatasetError(f"feature {key!r} has dtype {spec['dtype']!r} and shape {spec['shape']}; "
+                               f"the writer stores vectors of {', '.join(kinds)}: flatten or convert it")
+        kind, value = kinds[spec["dtype"]], {"dtype": spec["dtype"], "_type": "Value"}
+        size = spec["shape"][0]
+        fields.append(pa.field(key, kind if is_scalar(spec) else pa.list_(kind, size)))
+        described[key] = value if is_scalar(spec) else {"feature": value, "length": size, "_type": "List"}
+    huggingface = json.dumps({"info": {"features": described}})  # what datasets.Features reads
+    return pa.schema(fields, metadata={"huggingface": huggingface})
+
+
+def read_info(root, versions=(CODEBASE_VERSION,)):
+    """Read and check `meta/info.json` of the dataset at `root`; raises DatasetError with what to do."""
+    root = Path(root)
+    path = root / INFO_PATH
+    if not root.is_dir():
+        raise DatasetError(f"no dataset folder at {root}; record one with: wm-gym record ENV_ID --out {root}")
+    if not path.is_file():
+        raise DatasetError(f"{root} is not a LeRobotDataset: it has no {INFO_PATH}; give the folder that holds "
+                           f"meta/, data/ and videos/, or record one with: wm-gym record ENV_ID --out DIR")
+    info = read_json(path)
+    version = info.get("codebase_version")
+    if version not in versions:
+        raise DatasetError(f"{path} has codebase_version {version!r}, expected {' or '.join(map(repr, versions))}; "
+                           f"convert it with lerobot's scripts to v2.1 or v3.0")
+    missing = [key for key in ("fps", "features", "total_episodes", "total_frames") if key not in info]
+    if missing:
+        raise DatasetError(f"{path} lacks {', '.join(missing)}; {AGAIN}")
+    fps = info["fps"]
+    if isinstance(fps, bool) or not isinstance(fps, (int, float)) or not 0 < fps <= MOST_FPS:
+        raise DatasetError(f"{path}: fps is {fps!r}, expected frames a second, more than 0 and at most {MOST_FPS}; "
+                           f"{AGAIN}")
+    for key in ("total_episodes", "total_frames", "chunks_size"):
+        check_count(path, key, info.get(key, 1))
+    check_features(path, info["features"])
+    return info
+
+
+def read_json(path):
+    """Read a JSON object of at most 16 MB; raises DatasetError."""
+    try:
+        value = reading.read_json(path, MOST_JSON, finite=False)  # statistics may hold NaN
+    except (OSError, ValueError) as error:
+        raise DatasetError(str(error)) from None
+    if not isinstance(value, dict):
+        raise DatasetError(f"{path} holds {type(value).__name__}, expected a JSON object; {AGAIN}")
+    return value
+
+
+def check_count(path, key, value):
+    """Check that a number read from a file counts things."""
+    if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value < 2**40:
+        raise DatasetError(f"{path}: {key} is {value!r}, expected a count; {AGAIN}")
+    return value
+
+
+def check_features(path, features):
+    """Check the description of a dataset's columns: dtypes are text, shapes are short lists of plausible sizes."""
+    if not isinstance(features, dict):
+        raise DatasetError(f"{path}: features is {type(features).__name__}, expected an object; {AGAIN}")
+    for key, spec in features.items():
+        shape = spec.get("shape") if isinstance(spec, dict) else None
+        sizes = isinstance(shape, list) and len(shape) <= 8 and all(
+            isinstance(n, int) and not isinstance(n, bool) and n > 0 for n in shape)
+        if ".." in Path(key).parts:  # videos/KEY/... is where a camera's files lie
+            raise DatasetError(f"{path}: the feature {key!r} leads out of the dataset's folder; do not trust this "
+                               "dataset")
+        if not sizes or not isinstance(spec.get("dtype"), str):
+            raise DatasetError(f"{path}: feature {key!r} is {str(spec)[:200]}, expected a dtype and a shape of "
+                               f"positive whole numbers; {AGAIN}")
+        if math.prod(shape) > MOST_NUMBERS:
+            raise DatasetError(f"{path}: feature {key!r} declares shape {str(shape)[:80]}, at most {MOST_NUMBERS:,} "
+                               f"numbers a row can be read; {AGAIN}")
+        if spec["dtype"] in ("video", "image") and (len(shape) != 3 or 3 not in (shape[0], shape[2])):
+            raise DatasetError(f"{path}: the camera {key!r} has shape {shape}, expected [height, width, 3]; depth and "
+                               f"grey pictures cannot be read: leave that feature out")
+
+
+def fill_path(root, template, **values):
+    """Fill "{name}" and "{name:03d}" in a path of info.json; raises DatasetError where it would leave `root`."""
+    def value(match):
+        name, width = match.group(1), match.group(2)
+        if name not in values:
+            raise DatasetError(f"{root}: the path {template!r} in {INFO_PATH} has the field {name!r}, expected "
+                               f"{', '.join(values)}; {AGAIN}")
+        return str(values[name]).zfill(int(width)) if width else str(values[name])
+
+    if not isinstance(template, str):
+        raise DatasetError(f"{root}: {template!r} in {INFO_PATH} is not a path; {AGAIN}")
+    path = re.sub(r"\{(\w+)(?::0?(\d)d)?\}", value, template)
+    if "{" in path or "\0" in path or Path(path).is_absolute() or ".." in Path(path).parts or "\\" in path or \
+            max(map(len, Path(path).parts), default=0) > 200 or len(path) > 1000:
+        raise DatasetError(f"{root}: the path {template!r} in {INFO_PATH} leads to {path!r}, expected one inside the "
+                           f"dataset's folder; do not trust this dataset")
+    return Path(root) / path

@@ -1,0 +1,263 @@
+"""How are episodes written to a LeRobotDataset v3.0 folder so that a kill at any moment leaves a valid one?
+
+Episodes go into a shard: a data file, a video file a camera, an episodes-meta file. A shard is written in the hidden
+folder `.writing` and renamed into place when it is full, then tasks and statistics, and `info.json` last. So whatever
+was killed when, the folder is valid up to info.json's totals; a later writer removes what lies beyond and goes on.
+"""
+
+import os
+import shutil
+from pathlib import Path
+
+import numpy as np
+
+from wm_gym.common.files import write_json
+from wm_gym.data.formats import lerobot_stats as stats
+from wm_gym.data.formats.lerobot_resume import WRITING, committed, compare, lock, sweep
+from wm_gym.data.formats.lerobot_schema import (
+    CODEBASE_VERSION,
+    DATA_PATH,
+    EPISODES_PATH,
+    FILES_PER_CHUNK,
+    INDEX_FEATURES,
+    INFO_PATH,
+    STATS_PATH,
+    TASKS_PATH,
+    VIDEO_PATH,
+    DatasetError,
+    arrow_schema,
+    read_info,
+)
+from wm_gym.data.formats.video import VideoWriter
+
+
+class LeRobotWriter:
+    """Write episodes to `root`, going on after the last complete one where the folder holds a dataset already.
+
+    features: {key: feature(...) or video_feature(...)} without the index columns; None takes those of the dataset
+    that is there. fps: frames a second. extra: more keys for info.json. A shard is closed after the episode that
+    brings it to `shard_frames` frames, a rule that depends on the episodes only, so that an interrupted and resumed
+    writing gives the same files. Use as a context manager: leaving it writes what is left.
+    """
+
+    def __init__(self, root, fps=None, features=None, robot_type=None, extra=None, shard_frames=2000):
+        self.root, self.shard_frames = Path(root), shard_frames
+        self._lock = lock(self.root)
+        try:
+            self._start(fps, features, robot_type, extra or {})
+        except BaseException:
+            self._unlock()
+            raise
+
+    def _start(self, fps, features, robot_type, extra):
+        if (self.root / INFO_PATH).exists():
+            self.info = read_info(self.root)
+            if features is not None:
+                compare(self.root, self.info, fps, {**features, **INDEX_FEATURES})
+        elif features is None or fps is None:
+            raise DatasetError(f"{self.root} holds no dataset yet: give fps and features to begin one")
+        else:
+            self.info = {
+                "codebase_version": CODEBASE_VERSION, "robot_type": robot_type, "total_episodes": 0,
+                "total_frames": 0, "total_tasks": 0, "chunks_size": FILES_PER_CHUNK, "data_files_size_in_mb": 100,
+                "video_files_size_in_mb": 200, "fps": fps, "splits": {}, "data_path": DATA_PATH,
+                "video_path": VIDEO_PATH, "features": {**features, **INDEX_FEATURES}, **extra,
+            }
+        self.features, self.fps = self.info["features"], self.info["fps"]
+        self.cameras = [key for key, spec in self.features.items() if spec["dtype"] == "video"]
+        self.num_episodes, self.num_frames = self.info["total_episodes"], self.info["total_frames"]
+        self._schema = arrow_schema(self.features)
+        self._tasks, self._shard_stats, self._shard = committed(self.root, self.info)
+        self._begin_shard()
+
+    def _begin_shard(self):
+        shutil.rmtree(self.root / WRITING, ignore_errors=True)
+        (self.root / WRITING).mkdir(parents=True)
+        self._rows, self._pending, self._shard_length, self._open = [], [], 0, None
+        self._whole = True
+
+    def _open_shard(self):
+        import pyarrow.parquet as pq
+
+        folder = self.root / WRITING
+        videos = {}
+        for number, key in enumerate(self.cameras):
+            height, width, _ = self.features[key]["shape"]
+            videos[key] = VideoWriter(folder / f"{number}.mp4", height, width, self.fps)
+        self._open = pq.ParquetWriter(folder / "data.parquet", self._schema, compression="snappy"), videos
+
+    def add_episode(self, columns, frames, task):
+        """Add one whole episode: columns {key: [L, D] or [L]}, frames {camera key: uint8 [L, H, W, 3]}, its task text.
+
+        Raises DatasetError, before anything is written, for missing or unknown keys, unequal lengths, wrong shapes
+        and values that are not finite.
+        """
+        columns = self._check(columns, frames)
+        length = len(next(iter(columns.values())))
+        episode = self.num_episodes
+        task_index = self._tasks.setdefault(task, len(self._tasks))
+        frame_index = np.arange(length, dtype=np.int64)
+        columns |= {
+            "timestamp": (frame_index / self.fps).astype(np.float32), "frame_index": frame_index,
+            "episode_index": np.full(length, episode, np.int64), "index": self.num_frames + frame_index,
+            "task_index": np.full(length, task_index, np.int64),
+        }
+        if self._open is None:
+            self._open_shard()
+        self._whole = False  # until all of the episode is in
+        data, videos = self._open
+        data.write_table(_table(columns, self._schema))  # one row group an episode
+        for key, video in videos.items():
+            video.write(frames[key])
+
+        keys = list(self.features)
+        found = {key: stats.image_stats(frames[key]) if key in self.cameras
+                 else stats.vector_stats(columns[key].reshape(length, -1)) for key in keys}
+        chunk, file = divmod(self._shard, FILES_PER_CHUNK)
+        row = {"episode_index": episode, "tasks": [task], "length": length, "data/chunk_index": chunk,
+               "data/file_index": file, "dataset_from_index": self.num_frames,
+               "dataset_to_index": self.num_frames + length}
+        for key in self.cameras:
+            row |= {f"videos/{key}/chunk_index": chunk, f"videos/{key}/file_index": file,
+                    f"videos/{key}/from_timestamp": self._shard_length / self.fps,
+                    f"videos/{key}/to_timestamp": (self._shard_length + length) / self.fps}
+        row |= {f"stats/{key}/{name}": value.tolist() for key in keys for name, value in found[key].items()}
+        row |= {"meta/episodes/chunk_index": chunk, "meta/episodes/file_index": file}
+        self._rows.append(row)
+        self._pending.append(found)
+        self.num_episodes += 1
+        self.num_frames += length
+        self._shard_length += length
+        self._whole = True
+        if self._shard_length >= self.shard_frames:
+            self.flush()
+
+    def flush(self):
+        """Put the episodes added so far in place, `info.json` last; the next episode begins a new shard."""
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+
+        if not self._rows:
+            return
+        self._whole = False
+        data, videos = self._open
+        data.close()
+        for video in videos.values():
+            video.close()
+        folder = self.root / WRITING
+        pq.write_table(pa.table({key: pa.array([row[key] for row in self._rows], type=_arrow_type(key, self.features))
+                                 for key in self._rows[0]}), folder / "episodes.parquet", compression="snappy")
+        self._shard_stats.append(stats.aggregate(self._pending))
+        _write_tasks(folder / "tasks.parquet", self._tasks)
+
+        chunk, file = divmod(self._shard, FILES_PER_CHUNK)
+        moves = [(f"{number}.mp4", VIDEO_PATH.format(video_key=key, chunk_index=chunk, file_index=file))
+                 for number, key in enumerate(self.cameras)]
+        moves += [("data.parquet", DATA_PATH.format(chunk_index=chunk, file_index=file)),
+                  ("episodes.parquet", EPISODES_PATH.format(chunk_index=chunk, file_index=file)),
+                  ("tasks.parquet", TASKS_PATH)]
+        for source, target in moves:
+            (self.root / target).parent.mkdir(parents=True, exist_ok=True)
+            os.replace(folder / source, self.root / target)
+        write_json(self.root / STATS_PATH, stats.aggregate(self._shard_stats), indent=4)
+        self.info |= {"total_episodes": self.num_episodes, "total_frames": self.num_frames,
+                      "total_tasks": len(self._tasks), "splits": {"train": f"0:{self.num_episodes}"}}
+        self.write_info()
+        self._shard += 1
+        self._begin_shard()
+
+    def write_info(self):
+        """Write `info.json`, which may hold more than the writer's own keys."""
+        write_json(self.root / INFO_PATH, self.info, indent=4)
+
+    def discard(self):
+        """Forget the episodes that are not in place yet, so that going on gives the files of an unbroken writing."""
+        self._whole = False
+
+    def close(self):
+        """Put what is left in place and let go of the folder; may be called twice."""
+        if self._lock is None:
+            return
+        try:
+            if self._whole:  # else an error broke off the writing of an episode: this shard is lost, the others stand
+                self.flush()
+        finally:
+            sweep(self.root)
+            self._unlock()
+
+    def _unlock(self):
+        os.close(self._lock)
+        self._lock = None
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.close()
+
+    def _check(self, columns, frames):
+        expected = [key for key in self.features if key not in INDEX_FEATURES]
+        given = [*columns, *frames]
+        if sorted(given) != sorted(expected):
+            raise DatasetError(f"episode {self.num_episodes} has the features {sorted(given)}, expected "
+                               f"{sorted(expected)}: give every one, and no other")
+        lengths = {key: len(value) for key, value in {**columns, **frames}.items()}
+        if len(set(lengths.values())) != 1 or 0 in lengths.values():
+            raise DatasetError(f"episode {self.num_episodes} has ragged lengths {lengths}; every feature needs the "
+                               f"same number of rows, at least one")
+        checked = {}
+        for key, value in columns.items():
+            spec, value = self.features[key], np.asarray(value)
+            size = spec["shape"][0]
+            if value.shape not in ((len(value), size), *([(len(value),)] if size == 1 else [])):
+                raise DatasetError(f"episode {self.num_episodes}: {key!r} has shape {value.shape}, expected "
+                                   f"[{len(value)}, {size}]")
+            if value.dtype.kind == "f" and not np.isfinite(value).all():
+                row = int(np.argwhere(~np.isfinite(value))[0][0])
+                raise DatasetError(f"episode {self.num_episodes}: {key!r} is not finite in row {row} "
+                                   f"({value[row]}); expected finite numbers: fix what produces it")
+            checked[key] = value.astype(spec["dtype"], copy=False)
+        for key, value in frames.items():
+            if value.dtype != np.uint8 or list(value.shape[1:]) != list(self.features[key]["shape"]):
+                raise DatasetError(f"episode {self.num_episodes}: {key!r} is {value.dtype} {list(value.shape[1:])}, "
+                                   f"expected uint8 {list(self.features[key]['shape'])}")
+        return checked
+
+
+def _table(columns, schema):
+    import pyarrow as pa
+
+    arrays = []
+    for field in schema:
+        value = np.ascontiguousarray(columns[field.name])
+        if pa.types.is_fixed_size_list(field.type):
+            flat = pa.array(value.reshape(-1), type=field.type.value_type)
+            arrays.append(pa.FixedSizeListArray.from_arrays(flat, field.type.list_size))
+        else:
+            arrays.append(pa.array(value.reshape(-1), type=field.type))
+    return pa.Table.from_arrays(arrays, schema=schema)
+
+
+def _arrow_type(column, features):
+    """Give the type of one column of the episodes-meta file."""
+    import pyarrow as pa
+
+    if column == "tasks":
+        return pa.list_(pa.string())
+    if not column.startswith("stats/"):
+        return pa.float64() if column.endswith("_timestamp") else pa.int64()
+    _, key, name = column.split("/")
+    if name == "count":
+        return pa.list_(pa.int64())
+    dtype = features[key]["dtype"]
+    if dtype == "video":
+        return pa.list_(pa.list_(pa.list_(pa.float64())))
+    whole = {"bool": pa.bool_(), "int64": pa.int64(), "int32": pa.int64()}
+    return pa.list_(whole.get(dtype, pa.float64()) if name in ("min", "max") else pa.float64())
+
+
+def _write_tasks(path, tasks):
+    import pandas as pd
+
+    index = pd.Index(list(tasks), name="task", dtype=object)
+    pd.DataFrame({"task_index": np.array(list(tasks.values()), np.int64)}, index=index).to_parquet(path)

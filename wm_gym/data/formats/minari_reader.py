@@ -1,0 +1,195 @@
+"""What is in a Minari dataset whose observations hold pictures? Read through the `minari` package.
+
+An episode of T actions has T + 1 observations: it becomes T + 1 rows, the last of which repeats the last action.
+"""
+
+import math
+from pathlib import Path
+
+import minari
+import numpy as np
+
+from wm_gym.data.formats.lerobot_schema import AGAIN, CAMERA_PREFIX, DatasetError, check_features
+from wm_gym.data.formats.memory import check_memory
+from wm_gym.data.formats.reader import Damaged, Reader
+
+
+class MinariReader(Reader):
+    """Read the Minari dataset at `root`, the folder above data/ or data/ itself (see Reader).
+
+    fps: frames a second, default the environment's render_fps where the dataset names one. Box observations of
+    uint8 [H, W, 3] become observation.images.NAME, the other Box observations, one after the other,
+    observation.state. Raises DatasetError.
+    """
+
+    format = "minari"
+
+    def __init__(self, root, fps=None, skip_damaged=False):
+        root = Path(root)
+        super().__init__(root, skip_damaged)
+        data = root / "data" if (root / "data/metadata.json").is_file() else root
+        self._data = self._guard(lambda: minari.MinariDataset(data), data)
+        spaces = dict(_flat(self._data.observation_space))
+        self._pictures = {CAMERA_PREFIX + (name or "main"): name for name, s in spaces.items() if _is_picture(s)}
+        self._states = [name for name, s in spaces.items() if not _is_picture(s)]
+        actions = dict(_flat(self._data.action_space))
+        self._actions = list(actions)
+        features = {key: {"dtype": "image", "shape": list(spaces[name].shape), "names": ["height", "width", "channels"]}
+                    for key, name in self._pictures.items()}
+        for key, names, of in (("action", self._actions, actions), ("observation.state", self._states, spaces)):
+            if names:
+                features[key] = {"dtype": "float32", "shape": [sum(_size(of[n]) for n in names)], "names": None}
+        features["next.reward"] = {"dtype": "float32", "shape": [1], "names": None}
+        check_features(data / "metadata.json", features)
+        self.root = root
+        lengths, tasks, self._ids = [], [], list(self._data.episode_indices)
+        self.num_episodes = len(self._ids)
+        for _, episode in self._episodes():
+            lengths.append(0 if episode is None else len(next(_leaves_of(episode.actions))) + 1)
+            tasks.append("")
+        if not lengths:
+            raise DatasetError(f"{root} holds no episodes; {AGAIN}")
+        self._settle()
+        self._describe(root, fps or self._rate(root), features, lengths, tasks)
+
+    def columns(self, keys=None):
+        keys = self._known(keys)
+        check_memory(f"reading {', '.join(keys)} of {self.root}",
+                     8 * int(self.offset[-1]) * sum(math.prod(self.features[key]["shape"]) for key in keys))
+        parts = {key: [] for key in keys}
+        for e, episode in self._episodes():
+            made = None
+            if e not in self.damaged:
+                try:
+                    made = {key: self._numbers(episode, key, e) for key in keys}
+                except DatasetError as error:
+                    self._fault(e, error)
+            for key in keys:
+                parts[key].append(made[key] if made else np.zeros((self.length[e], *self.features[key]["shape"]), "f4"))
+        self._settle()
+        whole = {key: np.concatenate(part) for key, part in parts.items()}
+        for key in keys:
+            self._check_finite(key, whole[key])
+        return whole
+
+    def _numbers(self, episode, key, e):
+        """One column of an episode -> float32 [length, D]."""
+        values, names, hold = {"action": (episode.actions, self._actions, True),
+                               "observation.state": (episode.observations, self._states, False),
+                               "next.reward": (np.asarray(episode.rewards)[:, None], [""], True)}[key]
+        parts = [np.asarray(_at(values, n), np.float32).reshape(len(_at(values, n)), -1) for n in names]
+        if len({len(part) for part in parts}) == 1:
+            array = np.concatenate(parts, 1)
+            if hold and len(array):
+                array = np.concatenate([array, array[-1:] if key == "action" else np.zeros_like(array[-1:])])
+            if array.shape == (self.length[e], *self.features[key]["shape"]):
+                return array
+        raise DatasetError(f"{key} has {', '.join(str(len(part)) for part in parts)} rows of "
+                           f"{sum(part.shape[1] for part in parts)} numbers, expected {self.length[e] - hold} of "
+                           f"{self.features[key]['shape'][0]}; {AGAIN}")
+
+    def _stream(self, camera):
+        row = 0
+        for e, episode in self._episodes():
+            try:
+                frames = self._of(camera, e, episode)
+            except DatasetError as error:
+                raise Damaged(self, {e: self._short(error)}) from None
+            for frame in frames:
+                yield row, frame
+                row += 1
+
+    def _frames(self, camera, episode):
+        return self._of(camera, episode, self._episode(episode))
+
+    def files(self, camera):
+        return sorted(path for path in self.root.rglob("*") if path.is_file())
+
+    def _of(self, camera, e, episode):
+        frames = np.asarray(_at(episode.observations, self._pictures[camera]))
+        if len(frames) != self.length[e] or frames.dtype != np.uint8:
+            raise DatasetError(f"{self.root}: {camera} of episode {e} is {frames.dtype} {frames.shape}, expected uint8 "
+                               f"[{self.length[e]}, H, W, 3]; {AGAIN}")
+        self._check_frame(camera, frames[0], self.root)
+        return frames
+
+    def _episodes(self):
+        """Yield (number, episode) of every episode, None for one that cannot be read."""
+        for e in range(len(self._ids)):
+            episode = None
+            if e not in self.damaged:
+                try:
+                    episode = self._episode(e)
+                except DatasetError as error:
+                    self._fault(e, error)
+            yield e, episode
+
+    def _episode(self, e):
+        return self._guard(lambda: next(iter(self._data.iterate_episodes([self._ids[e]]))), self.root)
+
+    def _guard(self, call, path):
+        """Call into minari; whatever it makes of damaged files becomes a DatasetError."""
+        try:
+            return call()
+        except (ImportError, MemoryError):
+            raise
+        except Exception as error:
+            raise DatasetError(f"minari cannot read {path}: {type(error).__name__}: {error}; {AGAIN}") from None
+
+    def _rate(self, root):
+        """Frames a second of the environment. Minari would make it of the file's own entry point: any code at all."""
+        import gymnasium as gym
+
+        from wm_gym.common.registry import registered
+
+        rate, why = None, ""
+        if self._data.env_spec is not None:
+            try:
+                env = gym.make(registered(self._data.env_spec.id, "its environment"))
+                rate = env.metadata.get("render_fps")
+                env.close()
+            except ValueError as error:
+                why = f" ({error})"
+            except Exception:
+                pass  # the environment cannot be made here
+        if not rate:
+            raise DatasetError(f"{root} does not say its frame rate{why}; give it, e.g. --fps 20, with: wm-gym data "
+                               f"convert {root} --fps 20 --to DIR")
+        return rate
+
+
+def _flat(space, prefix=""):
+    """Yield (name, Box or Discrete space) of the leaves of an observation or action space."""
+    from gymnasium import spaces
+
+    if isinstance(space, spaces.Dict):
+        for name, child in space.spaces.items():
+            yield from _flat(child, f"{prefix}/{name}" if prefix else name)
+    elif isinstance(space, (spaces.Box, spaces.Discrete)):
+        yield prefix, space
+    else:
+        raise DatasetError(f"the space {prefix or 'of the dataset'} is a {type(space).__name__}; expected Box, "
+                           f"Discrete or a Dict of them: flatten it before recording")
+
+
+def _is_picture(space):
+    return space.shape is not None and len(space.shape) == 3 and space.shape[2] == 3 and space.dtype == np.uint8
+
+
+def _size(space):
+    return math.prod(space.shape) if space.shape else 1
+
+
+def _leaves_of(values):
+    """Yield the arrays in nested dictionaries."""
+    for part in values.values() if isinstance(values, dict) else ():
+        yield from _leaves_of(part)
+    if not isinstance(values, dict):
+        yield values
+
+
+def _at(values, name):
+    """Find what "a/b" names in nested dictionaries of arrays; "" is the array itself."""
+    for part in name.split("/") if name else ():
+        values = values[part]
+    return values

@@ -1,0 +1,222 @@
+"""What can be asked of a dataset of robot video, whatever format it is stored in?"""
+
+import hashlib
+import warnings
+
+import numpy as np
+
+from wm_gym.data.formats.lerobot_schema import AGAIN, CAMERA_PREFIX, DatasetError
+
+SKIP = "leave damaged episodes out with --skip-damaged (of train and data convert; skip_damaged=True in Python)"
+
+
+class Reader:
+    """Read one dataset; each format has a subclass, `formats.open_reader` finds it.
+
+    .root its folder; .fps frames a second; .features {key: {"dtype", "shape", "names"}} under LeRobot's keys (action,
+    observation.state, observation.images.NAME, next.reward, next.success); .cameras the keys of the pictures;
+    .length int64 [E]; .offset int64 [E+1], so that rows of episode e are offset[e]:offset[e+1]; .tasks, a text an
+    episode; .notes, what wm-gym's own recorder wrote down ({} elsewhere). Row t holds observation t and action t.
+    Whatever is wrong with the files raises DatasetError. With skip_damaged what is wrong with single episodes is put
+    into .damaged instead, {episode: why}, as far as it is seen: at opening, by `columns` and by `iter_frames`. They
+    keep their numbers and rows; what those rows hold means nothing, and no frame of them is given.
+    """
+
+    format = ""
+    notes: dict = {}
+
+    def __init__(self, root, skip_damaged=False):
+        self.root, self.skip_damaged, self.damaged = root, skip_damaged, {}
+
+    def _describe(self, root, fps, features, length, tasks):
+        self.root, self.fps, self.features = root, fps, features
+        self.cameras = [key for key, spec in features.items() if is_picture(spec)]
+        self.num_episodes = len(length)
+        self.length = np.asarray(length, np.int64)
+        self.offset = np.concatenate([[0], np.cumsum(self.length)]).astype(np.int64)
+        self.tasks = list(tasks)
+
+    def __len__(self):
+        return self.num_episodes
+
+    def columns(self, keys=None):
+        """Read columns of all episodes as {key: array [N, *shape]}, default all but the pictures; floats are finite."""
+        raise NotImplementedError
+
+    def iter_frames(self, camera):
+        """Yield (row, frame uint8 [H, W, 3]) for every row of the episodes; a missing one is an error, or left out."""
+        if not self.skip_damaged:
+            yield from self._stream(camera)
+            return
+        for e in self.sound:
+            try:
+                frames = self.frames(camera, e)
+            except DatasetError as error:
+                self._fault(e, error)
+            else:
+                yield from enumerate(frames, int(self.offset[e]))
+        self._settle()
+
+    def frames(self, camera, episode):
+        """Decode one episode of a camera: uint8 [L, H, W, 3]."""
+        self._check_episode(episode)
+        if episode not in self.damaged:
+            try:
+                return self._frames(camera, episode)
+            except DatasetError as error:
+                why = error
+        else:
+            why = self.damaged[episode]
+        raise Damaged(self, {episode: self._short(why)}) from None
+
+    def _stream(self, camera):
+        """Yield (row, frame) for every row, in any order."""
+        for e in range(self.num_episodes):
+            yield from enumerate(self.frames(camera, e), int(self.offset[e]))
+
+    def _frames(self, camera, episode):
+        """Decode one episode of a camera, or raise DatasetError."""
+        raise NotImplementedError
+
+    def files(self, camera):
+        """List every file that the rows and one camera's frames, None for no camera, are read from."""
+        raise NotImplementedError
+
+    def camera(self, name=None):
+        """Resolve a camera's name, short ("wrist_left") or whole, to its key; None takes the first."""
+        if not self.cameras:
+            raise DatasetError(f"{self.root} has no pictures; its features are {', '.join(self.features)}")
+        if name is None:
+            return self.cameras[0]
+        for key in self.cameras:
+            if name in (key, key.removeprefix(CAMERA_PREFIX)):
+                return key
+        there = ", ".join(key.removeprefix(CAMERA_PREFIX) for key in self.cameras)
+        raise DatasetError(f"{self.root} has no camera {name!r}; it has {there}: give one with --camera")
+
+    def frame_size(self, camera):
+        """Give the stored (height, width) of a camera's frames."""
+        return picture_size(self.features[camera])
+
+    def content_hash(self, *cameras):
+        """Hash what the rows and the cameras' frames are read from: the same content gives the same hash anywhere."""
+        digest = hashlib.blake2b(digest_size=16)
+        for path in dict.fromkeys(path for camera in cameras or [None] for path in self.files(camera)):
+            digest.update(str(path.relative_to(self.root)).encode())
+            if self.skip_damaged and not path.is_file():
+                continue  # its episodes are damaged
+            with open(path, "rb") as file:
+                while block := file.read(1 << 22):
+                    digest.update(block)
+        return digest.hexdigest()
+
+    def number_keys(self):
+        """List the columns that hold numbers."""
+        return [key for key, spec in self.features.items() if not is_picture(spec) and spec["dtype"] != "string"]
+
+    def _known(self, keys):
+        """Check column names -> list; None means every column of numbers."""
+        if keys is None:
+            return self.number_keys()
+        for key in keys:
+            if key not in self.features:
+                raise DatasetError(f"{self.root} has no feature {key!r}; it has {', '.join(self.features)}")
+        return list(keys)
+
+    def _check_episode(self, episode):
+        if not 0 <= episode < self.num_episodes:
+            raise DatasetError(f"{self.root} has no episode {episode}; it has 0 to {self.num_episodes - 1}")
+
+    def _check_frame(self, camera, frame, path):
+        """Give the frame back if it has the promised size."""
+        if frame.shape[:2] != self.frame_size(camera):
+            raise DatasetError(f"{path} has a frame of {frame.shape[0]}x{frame.shape[1]}, the dataset promises "
+                               f"{'x'.join(map(str, self.frame_size(camera)))} for {camera}; fetch or record it again")
+        return frame
+
+    @property
+    def sound(self):
+        """The episodes that nothing is known against."""
+        return [e for e in range(self.num_episodes) if e not in self.damaged]
+
+    def sound_rows(self):
+        """Rows int64 [n] of the sound episodes, and their own offset [E+1]."""
+        rows = [np.arange(self.offset[e], self.offset[e + 1]) for e in self.sound]
+        return np.concatenate(rows), np.cumsum([0, *map(len, rows)])
+
+    def know(self, damaged):
+        """Take over what an earlier reading of the same files found, {episode: why}."""
+        for e, why in damaged.items():
+            self._fault(int(e), why)
+        self._settle()
+
+    def name(self, episode):
+        """An episode's number here, and the one that the dataset itself has for it where that is another."""
+        return str(episode)
+
+    def _fault(self, episode, why):
+        """Note that an episode cannot be read; `_settle` raises it where none is to be left out."""
+        self.damaged.setdefault(int(episode), self._short(why))
+
+    def _settle(self):
+        """Raise DatasetError for the episodes noted, unless they are left out and others remain."""
+        if self.damaged and not (self.skip_damaged and self.sound):
+            damaged, self.damaged = self.damaged, self.damaged if self.skip_damaged else {}
+            raise Damaged(self, damaged)
+
+    def _short(self, why):
+        """A fault's words without the folder and what to do about the whole dataset."""
+        if isinstance(why, Damaged):
+            return next(iter(why.episodes.values()))
+        words = str(why).replace(f"{self.root}/", "").removeprefix(f"{self.root}: ")
+        return words.removesuffix(f"; {AGAIN}").removesuffix(f": {AGAIN}")
+
+    def _check_finite(self, key, values):
+        if values.dtype.kind != "f" or np.isfinite(values).all():
+            return
+        rows = np.flatnonzero(~np.isfinite(values.reshape(len(values), -1)).all(1))
+        for e, row in zip(*np.unique(self._episode_of(rows), return_index=True)):
+            at = rows[row] - self.offset[e]
+            self._fault(e, f"{key!r} is {values[rows[row]].tolist()} in frame {at}, expected finite numbers")
+        self._settle()
+
+    def _episode_of(self, row):
+        return np.searchsorted(self.offset, row, side="right") - 1
+
+
+class Damaged(DatasetError):
+    """Some episodes of a dataset cannot be read; .episodes {number: why}."""
+
+    def __init__(self, reader, episodes):
+        self.episodes = episodes
+        every = len(episodes) == reader.num_episodes > 1
+        super().__init__(f"{reader.root}: {'every episode is damaged, ' if every else ''}{told(reader, episodes)}; "
+                         f"{AGAIN}{'' if every or reader.skip_damaged else f', or {SKIP}'}")
+
+
+def told(reader, damaged, each="; "):
+    """Say which episodes are damaged and why, those of one fault together."""
+    faults = {}
+    for e, why in sorted(damaged.items()):
+        faults.setdefault(why, []).append(reader.name(e))
+    return each.join(f"episode{'s' * (len(names) > 1)} {', '.join(names)}: {why}" for why, names in faults.items())
+
+
+def is_picture(spec):
+    """Say whether a feature is a camera's: a video, or pictures stored among the rows."""
+    return spec["dtype"] in ("video", "image")
+
+
+def picture_size(spec):
+    """Give (height, width) of a camera's feature, whose shape is [H, W, 3], or [3, H, W] in older datasets."""
+    shape = spec["shape"]
+    names = spec.get("names")
+    first = names[0] if isinstance(names, list) and names else ""
+    return tuple(shape[1:]) if str(first).startswith("channel") else tuple(shape[:2])
+
+
+def warn_left_out(reader, damaged, stacklevel=3):
+    """Warn of the episodes that are left out, each by its number, and why."""
+    if damaged:
+        warnings.warn(f"{reader.root}: {len(damaged)} of {reader.num_episodes} episodes are damaged and left out: "
+                      f"{told(reader, damaged)}", stacklevel=stacklevel)

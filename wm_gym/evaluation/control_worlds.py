@@ -1,0 +1,145 @@
+"""Which worlds must a measurement tell from a good one? Five that are wrong in one known way each, and physics itself.
+
+A world that is asked is a Roller: Episodes -> arrays as `roll_out` gives them, frame uint8 [E, n, H, W, 3], reward
+[E, n, R], success [E, n], uncertainty [E, n, h, w] and proprioception [E, n, P] of steps 1 .. n. A measurement takes
+{name: Roller}, so that world, physics and controls are measured alike:
+
+    world, twin = learned(load_world("Push-v0")), physics(gym.make("wm_gym/PushPyBullet-v0", render_mode="rgb_array"))
+    delta_psnr({"world": world, "physics": twin, **control_worlds(world, spec, twin)}, episodes, spec)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+
+from wm_gym.engine.rollout import roll_out
+from wm_gym.engine.shared import load_engine
+from wm_gym.evaluation.episodes import Episodes
+from wm_gym.training.report import mirrored
+from wm_gym.worlds.spec import WorldSpec
+
+Roll = dict[str, np.ndarray]
+Roller = Callable[[Episodes], Roll]
+NOISE = 25.0  # standard deviation of `jitter`, of 255 levels
+
+
+def learned(world, engine=None, seed: int = 0) -> Roller:
+    """A learned World, on an engine (default: the fastest here, made once a process)."""
+    engine = engine or load_engine(world, "auto", "auto", decode=True)
+    return lambda episodes: roll_out(world, episodes.clips.frames[episodes.rows[:, :1]], episodes.action,
+                                     episodes.clips.proprioception[episodes.rows[:, :1]], seed, engine)
+
+
+def recorded(episodes: Episodes) -> Roll:
+    """What physics did when the episodes were recorded, whatever the actions are now."""
+    return _shown(episodes, episodes.rows[:, 1:]) | {"reward": episodes.clips.reward[episodes.rows[:, :-1]]}
+
+
+def physics(env, nudged: Callable[[np.ndarray], np.ndarray] | None = None) -> Roller:
+    """A physics twin from the episodes' physics states, under any actions; also gives "physics_state" [E, n, S].
+
+    nudged: changes a start's physics state [S] (`TrackedObject.nudged`: the chaos floor). ValueError where the twin
+    draws nothing (its render_mode is not "rgb_array") and where the recording holds no physics states.
+    """
+    env = env.unwrapped
+    if env.render_mode != "rgb_array":
+        raise ValueError(f"the twin's render_mode is {env.render_mode!r}, expected 'rgb_array': "
+                         "gym.make(ENV_ID, render_mode='rgb_array')")
+
+    def roll(episodes: Episodes) -> Roll:
+        made: dict[str, list] = {}
+        for start, actions in zip(episodes.physics_state[:, 0], episodes.action):
+            env.reset(options={"physics_state": nudged(start) if nudged else start})
+            for action in actions:
+                info = env.step(action)[-1]
+                terms = [info[key] for key in sorted(info) if key.startswith("reward/")]
+                for key, value in (("frame", env.render()), ("reward", terms), ("success", info["success"]),
+                                   ("proprioception", info["proprioception"]),
+                                   ("physics_state", env.get_physics_state())):
+                    made.setdefault(key, []).append(value)
+        arrays = {key: np.reshape(values, (*episodes.action.shape[:2], *np.shape(values[0])))
+                  for key, values in made.items()}
+        sure = _certain(episodes, episodes.action.shape[1])
+        return {**arrays, "success": arrays["success"].astype(np.float32), "uncertainty": sure}
+
+    return roll
+
+
+def through(roller: Roller, tokenizer) -> Roller:
+    """A roller's frames as a tokenizer draws them: the most that a perfect world with this tokenizer can show."""
+    def roll(episodes: Episodes) -> Roll:
+        made = roller(episodes)
+        return made | {"frame": np.stack([tokenizer.round_trip(frames) for frames in made["frame"]])}
+
+    return roll
+
+
+def frozen(episodes: Episodes) -> Roll:
+    """The first frame, repeated: nothing ever happens."""
+    made = _shown(episodes, np.repeat(episodes.rows[:, :1], episodes.action.shape[1], axis=1))
+    return made | {"reward": np.zeros((*made["success"].shape, episodes.clips.reward.shape[1]), np.float32)}
+
+
+def still(actions: np.ndarray, spec: WorldSpec) -> np.ndarray:
+    """Zero actions in the shape of others, clipped to the world's bounds."""
+    return np.clip(np.zeros_like(actions), spec.action_low, spec.action_high).astype(np.float32)
+
+
+def deaf(roller: Roller, spec: WorldSpec) -> Roller:
+    """The same world given zero actions whatever it is told."""
+    return lambda episodes: roller(episodes.acting(still(episodes.action, spec)))
+
+
+def turned(roller: Roller, spec: WorldSpec) -> Roller:
+    """The same world given mirrored actions: it obeys, the wrong way."""
+    return lambda episodes: roller(episodes.acting(mirrored(episodes.action, spec)))
+
+
+def optimist(roller: Roller) -> Roller:
+    """The same world with a judge that always says success."""
+    def roll(episodes: Episodes) -> Roll:
+        made = roller(episodes)
+        return made | {"success": np.ones_like(made["success"])}
+
+    return roll
+
+
+def jitter(truth: Roller = recorded, noise: float = NOISE, seed: int = 0) -> Roller:
+    """True frames with normal noise of so many levels, another in every frame."""
+    def roll(episodes: Episodes) -> Roll:
+        made, rng = truth(episodes), np.random.default_rng(seed)
+        noisy = made["frame"] + noise * rng.standard_normal(made["frame"].shape, dtype=np.float32)
+        return made | {"frame": noisy.round().clip(0, 255).astype(np.uint8)}
+
+    return roll
+
+
+def shuffle(truth: Roller = recorded, seed: int = 0) -> Roller:
+    """True frames of another episode; ValueError where there is one episode only."""
+    return lambda episodes: truth(episodes.select(episodes.others(seed)))
+
+
+def control_worlds(world: Roller, spec: WorldSpec, truth: Roller = recorded) -> dict[str, Roller]:
+    """The five controls. truth: `recorded` for questions about recorded actions, `physics` for any actions."""
+    return {"frozen": frozen, "deaf": deaf(world, spec), "optimist": optimist(world), "jitter": jitter(truth),
+            "shuffle": shuffle(truth)}
+
+
+def succeeded(roll: Roll, threshold: float = 0.5) -> np.ndarray:
+    """bool [E]: whose success is judged above a threshold at some step (an outcome of `agreement`)."""
+    return (roll["success"] > threshold).any(1)
+
+
+def _shown(episodes: Episodes, rows: np.ndarray) -> Roll:
+    """What the recording shows in rows [E, n], but for the reward."""
+    clips = episodes.clips
+    return {"frame": clips.frames[rows], "success": clips.success[rows].astype(np.float32),
+            "uncertainty": _certain(episodes, rows.shape[1]), "proprioception": clips.proprioception[rows]}
+
+
+def _certain(episodes: Episodes, steps: int) -> np.ndarray:
+    """No uncertainty, in the shape of a world's: a value a patch of 4 x 4 pixels."""
+    height, width = episodes.clips.frames.shape[1:3]
+    return np.zeros((len(episodes), steps, height // 4, width // 4), np.float32)

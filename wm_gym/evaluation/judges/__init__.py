@@ -1,0 +1,1 @@
+"""When success is said wrongly, who is wrong, and how often?"""

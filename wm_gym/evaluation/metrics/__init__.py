@@ -1,0 +1,1 @@
+"""What is measured on generated video? One file a metric, arrays in, numbers out."""

@@ -1,0 +1,111 @@
+"""How long does a world stay right? Object, its yaw, end-effector, colour and picture after 5, 15 and 30 s.
+
+Episodes of 30 s come from a twin with a longer horizon (its scripts go on at the goal; "random" keeps moving things):
+
+    wm-gym record wm_gym/PushPyBullet-v0 --episodes 100 --policy random --seed 7 --out data/push-30s \\
+        --env-kwargs '{"max_episode_steps": 300}'
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+
+from wm_gym.common.metrics import psnr
+from wm_gym.common.statistics import mean, median, rate
+from wm_gym.evaluation.control_worlds import Roller
+from wm_gym.evaluation.episodes import Episodes
+from wm_gym.evaluation.metrics.survival import time_to_failure
+from wm_gym.physics.tracked import TrackedObject, displacement
+
+MOVED = 0.05  # metres that physics must have moved the object for an episode to count
+UNLIKE = 100.0  # colour distance of an object that is not found: from black to white in CIELAB
+
+
+def drift(rollers: dict[str, Roller], episodes: Episodes, tracked: TrackedObject,
+          reader: Callable[[np.ndarray], np.ndarray], fps: float, seconds: tuple[float, ...] = (5, 15, 30),
+          threshold: float = 0.03) -> dict[str, dict]:
+    """Closed-loop roll-outs under recorded actions against physics, at so many seconds of simulated time.
+
+    At each horizon those episodes count in which physics has then moved the object >= 5 cm from its start, so that a
+    frozen frame is wrong in all of them, and shows it (behind the arm nobody could read it). reader: frames ->
+    end-effector and object [..., D] in metres, the first `tracked.read` columns of `tracked.states`
+    (`StateDecoder.read`); one that reads all columns gives the object's turn as well. Returns {"at_5s": {roller:
+    numbers}, ..., "counted": {"at_5s": `rate` of the episodes that count}, "time_to_failure": {roller:
+    `time_to_failure` of the object's error > threshold (metres), over the episodes in which it is moved at any time;
+    none fails where physics does not show it}}. The numbers: "object_cm", "end_effector_cm" (`median` with p95 of the
+    position errors; an object that is not found is wrong by the workspace's width), "yaw_deg" where the turn is read
+    (`median`; up to the object's symmetry, so 0 to 45 for a square, and a lost object is wrong by the most; `recorded`
+    tells what reading it costs, and `frozen` is last, not `shuffle`: pushes turn all blocks alike), "lost" (`rate`),
+    "displacement" (`median` of the object's way from its start, made / true), "mask_iou" (`mean`; made mask against
+    true), "colour_distance" (`mean`; CIELAB Delta E 1976 of the masks' mean colours, 100 where it is lost) and
+    "psnr_db" (`mean`). Beside the world put `recorded` (the reader's floor), `through(recorded, tokenizer)` (what the
+    tokenizer can draw), `physics` with `tracked.nudged` (the chaos floor) and the controls. ValueError where the
+    episodes are shorter than a horizon or none of them counts at one.
+    """
+    steps = {f"at_{s:g}s": round(s * fps) for s in seconds}
+    n = episodes.action.shape[1]
+    if not all(1 <= t <= n for t in steps.values()):
+        raise ValueError(f"seconds are {list(seconds)}, expected 1 step to {n / fps:g} s, the episodes' {n} steps at "
+                         f"{fps:g} fps; record longer ones: wm-gym record ENV_ID --episodes N --out DIR --env-kwargs "
+                         f"'{{\"max_episode_steps\": {max(steps.values())}}}'")
+    n = max(steps.values())
+    episodes = episodes.acting(episodes.action[:, :n])
+    way, seen = displacement(episodes, tracked), tracked.in_sight(episodes)
+    counts = (way >= MOVED) & seen
+    for name, t in steps.items():
+        if not counts[:, t].any():
+            raise ValueError(f"physics moves the object {100 * MOVED:g} cm and shows it in none of {len(way)} episodes "
+                             f"{name}; record more, or others: wm-gym record ENV_ID --policy expert")
+    counted = {name: rate(counts[:, t]) for name, t in steps.items()}
+    moves = (way >= MOVED).any(1)
+    episodes, way, seen, counts = episodes.select(moves), way[moves], seen[moves], counts[moves]
+    result: dict[str, dict] = {**{name: {} for name in (*steps, "time_to_failure")}, "counted": counted}
+    told, frames = tracked.states(episodes), episodes.frames
+    truth = told[..., :tracked.read]
+    for name, roller in rollers.items():
+        made = roller(episodes)["frame"]
+        found, lost = tracked.followed(reader, made, episodes)
+        turn = tracked.yaw_error(found, told) if found.shape[-1] > tracked.read else None
+        found = found[..., :tracked.read]
+        hand, error = (np.linalg.norm((found - truth)[..., part], axis=-1)
+                       for part in (slice(tracked.hand), slice(tracked.hand, None)))
+        wrong = np.where(lost, np.inf, error)
+        result["time_to_failure"][name] = time_to_failure(np.where(seen, wrong, 0)[:, 1:], threshold, fps)
+        error = np.where(lost, tracked.width, error)
+        own = np.linalg.norm((found - found[:, :1])[..., tracked.hand:], axis=-1)
+        for horizon, t in steps.items():
+            on = counts[:, t]
+            pictures, true = made[on, t - 1], frames[on, t]
+            masks, true_masks = tracked.mask(pictures), tracked.mask(true)
+            colour = np.linalg.norm(mean_lab(pictures, masks) - mean_lab(true, true_masks), axis=-1)
+            colour = np.where(lost[on, t], UNLIKE, colour)
+            result[horizon][name] = {
+                "object_cm": median(100 * error[on, t]), "end_effector_cm": median(100 * hand[on, t]),
+                "lost": rate(lost[on, t]), "displacement": median(own[on, t] / way[on, t]),
+                "mask_iou": mean(iou(masks, true_masks)),
+                "colour_distance": mean(colour), "psnr_db": mean(psnr(pictures, true))}
+            if turn is not None:
+                result[horizon][name]["yaw_deg"] = median(np.where(lost, 180 / tracked.symmetry, turn)[on, t])
+    return result
+
+
+def iou(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """Intersection over union [E] of masks [E, H, W]; 1 where both are empty."""
+    both, either = (a & b).sum((1, 2)), (a | b).sum((1, 2))
+    return np.where(either > 0, both / np.maximum(either, 1), 1.0)
+
+
+def mean_lab(frames: np.ndarray, masks: np.ndarray) -> np.ndarray:
+    """CIELAB colour [E, 3] of the mean sRGB colour under masks [E, H, W] of frames uint8 [E, H, W, 3]; NaN for none.
+
+    White is D65 (IEC 61966-2-1 for sRGB, ISO/CIE 11664-4 for L*, a*, b*).
+    """
+    with np.errstate(invalid="ignore"):
+        rgb = (frames * masks[..., None]).sum((1, 2)) / masks.sum((1, 2))[:, None] / 255
+    linear = np.where(rgb > 0.04045, ((rgb + 0.055) / 1.055) ** 2.4, rgb / 12.92)
+    xyz = linear @ np.array([[0.4124, 0.2126, 0.0193], [0.3576, 0.7152, 0.1192], [0.1805, 0.0722, 0.9505]])
+    f = xyz / [0.9505, 1.0, 1.089]
+    f = np.where(f > (6 / 29) ** 3, np.cbrt(f), f / (3 * (6 / 29) ** 2) + 4 / 29)
+    return np.stack([116 * f[:, 1] - 16, 500 * (f[:, 0] - f[:, 1]), 200 * (f[:, 1] - f[:, 2])], axis=1)

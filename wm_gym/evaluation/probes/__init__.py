@@ -1,0 +1,1 @@
+"""What do small networks read off frames: states, positions, actions?"""

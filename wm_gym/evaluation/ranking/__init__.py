@@ -1,0 +1,1 @@
+"""Does a world rank policies as physics does?"""

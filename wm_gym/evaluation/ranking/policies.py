@@ -1,0 +1,260 @@
+"""Does a world judge policies as physics does? Many of them, from matched starts in both, kept one file a policy."""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from wm_gym.common.files import atomic_file, write_json
+from wm_gym.common.page import GREY, axes, legend
+from wm_gym.common.registry import NAMESPACE, find_spec
+from wm_gym.common.statistics import rate
+from wm_gym.evaluation.jobs import Job, run_jobs
+from wm_gym.evaluation.ranking.agreement import agreement, prediction_powered, split_half
+from wm_gym.evaluation.trust.coverage import auroc
+from wm_gym.evaluation.trust.gating import gating
+from wm_gym.physics.tracked import Lacking
+from wm_gym.policies.agent import Agent
+from wm_gym.policies.catalogue import digest_of_agent
+from wm_gym.policies.config import PLANNER
+from wm_gym.policies.loaders import load_agent
+from wm_gym.policies.matched import evaluate_matched
+from wm_gym.policies.rollouts import make_twin, run_twin, start_seeds
+from wm_gym.registration import physics_twin
+from wm_gym.worlds.catalogue import catalogue_folders, find_world
+from wm_gym.worlds.spec import WorldSpec
+from wm_gym.worlds.world import World, digest_of_world
+from wm_gym.wrappers import TokenizerRoundTrip
+
+RESULTS_FILE, PLOT_FILE = "policies.json", "policies.png"
+CONTROLS = {"nudged": "physics, its object nudged", "drawn": "physics, drawn by the world"}
+NO_CONTROL = {"nudged": "no task has an object", "drawn": "every policy sees physics as the world draws it"}
+
+
+def evaluate_policies(agents: Sequence[str | Path], out: str | Path, episodes: int = 400, seed: int = 0, *,
+                      world: str | Path | None = None, workers: int | None = None, ray: str | None = None,
+                      progress: bool = True, **options) -> dict[str, Any]:
+    """Measure independently trained policies in their worlds and the twins, and how far the two agree.
+
+    agents: folders; each is measured in `world`, else in the world that it was trained in, else in the shipped world
+    whose twin it was trained in. OUT/policies/<name>.json keeps each one's outcomes, OUT/nudged/<name>.json those in
+    the twin with its object a little off, OUT/drawn/<name>.json those in the twin seen as the world draws it: what is
+    there is not measured again, so the same call goes on after a kill. Returns, and writes to OUT/policies.json, a list
+    of success rates and, over all policies and per world, `agreement`, "nudged" and "drawn" (`agreement` of those with
+    physics: what chaos alone costs, and what the world's drawing alone does to policies that were trained on a camera's
+    pictures), "gating" (`gating` by the world's uncertainty) and "prediction_powered" (rates from few starts in physics
+    and many in the world); OUT/policies.png is the scatter plot.
+
+    workers: policies measured at once, one core each (default: one a core). ray: on this cluster instead (`run_jobs`),
+    where agents and worlds must lie under the same paths. Neither tells on the numbers. options go to
+    `evaluate_matched`.
+    Raises ValueError for two agents of one name or with the same weights, and where an agent's world cannot be told.
+    """
+    agents, out = [load_agent(agent) for agent in agents], Path(out)
+    _check_distinct([agent.folder for agent in agents])
+    jobs = [policy_job(agent, str(world or world_of(agent)), out / of, episodes, seed, options, function)
+            for of, function in (("policies", measure), ("nudged", measure_nudged), ("drawn", measure_drawn))
+            for agent in agents]
+    found = run_jobs(jobs, workers, ray, progress)
+    rows, *beside = (found[first:first + len(agents)] for first in range(0, len(found), len(agents)))
+    rows = [row | {name: control["success"] for name, control in zip(CONTROLS, controls)}
+            for row, *controls in zip(rows, *beside)]
+    groups = {name: [row for row in rows if name in ("all", row["world_name"])]
+              for name in ["all", *sorted({row["world_name"] for row in rows})]}
+    results = {
+        "episodes": episodes, "seed": seed,
+        "policies": [{key: row[key] for key in ("agent", "world_name", "world", "physics", "world_minus_physics")}
+                     for row in rows],
+        "agreement": {name: _agreement(some) for name, some in groups.items()},
+        **{control: {name: _control(some, control) for name, some in groups.items()} for control in CONTROLS},
+        "gating": {name: _gating(some) for name, some in groups.items()},
+        "prediction_powered": {name: _prediction_powered(some) for name, some in groups.items()},
+    }
+    write_json(out / RESULTS_FILE, results)
+    policy_plot(results["policies"], out / PLOT_FILE)
+    return results
+
+
+def world_of(agent: Agent) -> str | Path:
+    """The world that an agent is judged in: its own, else the shipped one whose twin it was trained in."""
+    if agent.world is not None:
+        return agent.world
+    for name, folder in catalogue_folders().items():
+        if WorldSpec.load(folder).twin == agent.env_id:
+            return f"{NAMESPACE}/{name}"
+    raise ValueError(f"{agent.folder} was trained in {agent.env_id}, the twin of no shipped world; pass --world")
+
+
+def policy_plot(policies: list[dict[str, Any]], path: Path) -> None:
+    """Write `policy_figure` as a PNG."""
+    with atomic_file(path) as beside:
+        policy_figure(policies).savefig(beside, dpi=170)
+
+
+def policy_figure(policies: list[dict[str, Any]]):
+    """A dot a policy, success in its world over success in physics, with 95 % intervals; a matplotlib figure."""
+    figure, (axis,) = axes(1, (4.8, 4.6))
+    axis.plot([0, 100], [0, 100], color=GREY, linewidth=1)
+    names, drawn = sorted({policy["world_name"] for policy in policies}), []
+    for name in names:
+        some = [policy for policy in policies if policy["world_name"] == name]
+        (x, x_error), (y, y_error) = (_percent([policy[side] for policy in some]) for side in ("physics", "world"))
+        drawn.append(axis.errorbar(x, y, xerr=x_error, yerr=y_error, fmt="o", markersize=5, linewidth=1))
+    axis.set(xlim=(-3, 103), ylim=(-3, 103), xlabel="success in physics, %", ylabel="success in the world, %",
+             aspect="equal")
+    legend(axis, drawn, names, frameon=False)
+    return figure
+
+
+def summary(results: dict[str, Any]) -> str:
+    """The results in a few lines for a terminal."""
+    lines = [f"{len(results['policies'])} policies, {results['episodes']} matched starts each"]
+    for name, found in results["agreement"].items():
+        r, inside = found["all"], found["within_band"]
+        lines.append(f"  {name}: {r['policies']} policies, Pearson {_number(r['pearson'])} [{_number(r['low'])}, "
+                     f"{_number(r['high'])}], {inside['policies']} of them at 20-80 %: {_number(inside['pearson'])}; "
+                     f"MMRV {found['mmrv']:.3f} (a perfect world {found['perfect_world']['mmrv']:.3f}); optimism "
+                     f"{_number(found['optimism'])}, pessimism {_number(found['pessimism'])}")
+        lines += [f"    undefined: {part['undefined']}" for part in (r, inside) if part["undefined"]]
+        for control, what in CONTROLS.items():
+            if "undefined" not in (floor := results[control][name]):
+                lines.append(f"    {what}: {floor['policies']} policies, Pearson {_number(floor['all']['pearson'])}, "
+                             f"MMRV {floor['mmrv']:.3f}, optimism {_number(floor['optimism'])}, pessimism "
+                             f"{_number(floor['pessimism'])}")
+        gate = results["gating"][name]
+        lines.append(f"    the {gate['keep']:.0%} least uncertain: " + "; ".join(
+            f"{what} {_number(gate['all'][what])} -> {_number(gate['kept'][what])}" + (
+                f" (gain {gain['gain']:+.3f} [{gain['low']:+.3f}, {gain['high']:+.3f}])" if gain else "")
+            for what, gain in gate["gain"].items()))
+    return "\n".join(lines)
+
+
+def measure(agent: str, world: str, episodes: int, seed: int, options: dict[str, Any], policy_weights: str,
+            world_weights: str) -> dict[str, Any]:
+    """`evaluate_matched` of an agent with these digests of weights, the twin in this process; a job of `run_jobs`.
+
+    The world is read anew: an engine that this process has compiled for another number of threads is not used.
+    Raises ValueError where the weights found here are others.
+    """
+    _check_weights(agent, world, policy_weights, world_weights)
+    return evaluate_matched(agent, World.from_pretrained(find_world(world)), None, episodes, seed, baselines=(),
+                            workers=0, progress=False, **options)
+
+
+def measure_nudged(agent: str, world: str, episodes: int, seed: int, options: dict[str, Any], policy_weights: str,
+                   world_weights: str) -> dict[str, Any]:
+    """Outcomes of the same starts in the twin with its object a little off; None where the task has no object."""
+    _check_weights(agent, world, policy_weights, world_weights)
+    return _in_twin(load_agent(agent), world, episodes, seed, options, nudged=True)
+
+
+def measure_drawn(agent: str, world: str, episodes: int, seed: int, options: dict[str, Any], policy_weights: str,
+                  world_weights: str) -> dict[str, Any]:
+    """Outcomes of the same starts in the twin as the world's tokenizer draws it; None where it is seen so anyway."""
+    _check_weights(agent, world, policy_weights, world_weights)
+    policy = load_agent(agent)
+    if policy.config.get("learned") or policy.algo == PLANNER:
+        return {"success": None, "undefined": f"{policy.name} sees physics so already"}
+    return _in_twin(policy, world, episodes, seed, options, drawn=True)
+
+
+def _in_twin(policy: Agent, world: str, episodes: int, seed: int, options: dict[str, Any], nudged: bool = False,
+             drawn: bool = False) -> dict[str, Any]:
+    """Outcomes of matched starts in the twin, where something is otherwise."""
+    world = World.from_pretrained(find_world(world))
+    twin = physics_twin(world.spec)
+    env = make_twin(twin, world, policy, find_spec(twin).max_episode_steps or world.spec.horizon)
+    try:
+        outcomes, _ = run_twin(policy, TokenizerRoundTrip(env, world) if drawn else env, start_seeds(episodes, seed),
+                               options.get("deterministic", True), nudged=nudged)
+    except Lacking as error:
+        return {"success": None, "undefined": str(error)}
+    finally:
+        env.close()
+    return {"success": [o.success for o in outcomes]}
+
+
+def _check_weights(agent: str, world: str, policy_weights: str, world_weights: str) -> None:
+    for what, here, asked in ((agent, digest_of_agent(agent), policy_weights),
+                              (world, digest_of_world(world), world_weights)):
+        if here != asked:
+            raise ValueError(f"the weights of {what} on {platform.node()} are {here}, not {asked}; copy them there")
+
+
+def policy_job(agent: Agent, world: str, out: Path, episodes: int, seed: int, options: dict[str, Any],
+               function: Callable) -> Job:
+    """A job that measures an agent (`measure`, `measure_nudged`, `measure_drawn`), kept in OUT/<name>.json."""
+    world = str(Path(world).resolve()) if Path(world).is_dir() else world  # a worker's working folder is another
+    return Job(out / f"{agent.name}.json", f"{__name__}:{function.__name__}", {
+        "agent": str(agent.folder.resolve()), "world": world, "episodes": episodes, "seed": seed, "options": options,
+        "policy_weights": digest_of_agent(agent.folder), "world_weights": digest_of_world(world)})
+
+
+def _agreement(rows: list[dict[str, Any]]) -> dict[str, Any]:
+    world, physics = (_outcomes(rows, side) for side in ("world", "physics"))
+    halves = split_half(physics) if physics.shape[1] > 1 else {"undefined": "one episode a policy"}
+    return {**agreement(world, physics), "physics_split_half": halves}
+
+
+def _control(rows: list[dict[str, Any]], control: str) -> dict[str, Any]:
+    """`agreement` with physics of physics where something is otherwise, over the policies that it can be asked of."""
+    rows = [row for row in rows if row[control]]
+    if not rows:
+        return {"undefined": NO_CONTROL[control]}
+    return {"policies": len(rows), **agreement(np.array([row[control] for row in rows]), _outcomes(rows, "physics"))}
+
+
+def _gating(rows: list[dict[str, Any]]) -> dict[str, Any]:
+    """`gating`, and the AUROC by which uncertainty, or length alone, tells the world's false successes."""
+    doubt, steps = (np.array([row["per_episode"][f"world_{key}"] for row in rows], float)
+                    for key in ("uncertainty", "steps"))
+    world, physics = _outcomes(rows, "world"), _outcomes(rows, "physics")
+    right, false = world & physics, world & ~physics
+    told = {name: auroc(values[right], values[false]) if right.any() and false.any() else None
+            for name, values in (("uncertainty", doubt), ("steps", steps))}
+    return gating(world, physics, doubt) | {"false_success": told}
+
+
+def _prediction_powered(rows: list[dict[str, Any]]) -> dict[str, Any]:
+    """What a physics rate is known by from the first eighth of the starts in physics, without the world and with it.
+
+    Mean half-widths of the 95 % intervals, and in how many policies they hold the rate of all starts in physics.
+    """
+    world, physics = _outcomes(rows, "world"), _outcomes(rows, "physics")
+    pairs = world.shape[1] // 8
+    if pairs < 2:
+        return {"undefined": f"{world.shape[1]} episodes a policy; an eighth of them must be at least 2"}
+    alone = [rate(p[:pairs]) for p in physics]
+    powered = [prediction_powered(w[pairs:], w[:pairs], p[:pairs], tuned=True) for w, p in zip(world, physics)]
+    return {"pairs": pairs, **{name: {
+        "half_width": float(np.mean([(each["high"] - each["low"]) / 2 for each in found])),
+        "holds": rate([each["low"] <= p.mean() <= each["high"] for each, p in zip(found, physics)])}
+        for name, found in (("physics_alone", alone), ("with_the_world", powered))}}
+
+
+def _outcomes(rows: list[dict[str, Any]], side: str) -> np.ndarray:
+    """bool [k, n]."""
+    return np.array([row["per_episode"][f"{side}_success"] for row in rows], bool)
+
+
+def _check_distinct(folders: list[Path]) -> None:
+    seen: dict[Any, Path] = {}
+    for folder in folders:
+        for key, what in ((folder.name, "the same name"), (digest_of_agent(folder), "the same weights")):
+            if key in seen:
+                raise ValueError(f"{folder} and {seen[key]} have {what}; a unit is an independently trained policy")
+            seen[key] = folder
+
+
+def _percent(rates: list[dict]) -> tuple[np.ndarray, np.ndarray]:
+    """Rates in %, and how far their intervals reach below and above [2, k]."""
+    middle, low, high = (100 * np.array([rate[key] for rate in rates]) for key in ("rate", "low", "high"))
+    return middle, np.stack([middle - low, high - middle])
+
+
+def _number(value: float | None) -> str:
+    return "undefined" if value is None else f"{value:.3f}"

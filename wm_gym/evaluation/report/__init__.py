@@ -1,0 +1,1 @@
+"""How is a trust report written? From the measurements of a world to one HTML file."""

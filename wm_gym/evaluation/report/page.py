@@ -1,0 +1,199 @@
+"""Can this world be trusted, and how do we know? One HTML file from a folder of measurements, with no network."""
+
+from __future__ import annotations
+
+import json
+import zipfile
+import zlib
+from collections.abc import Callable
+from math import isfinite
+from pathlib import Path
+from shlex import quote
+from typing import Any
+
+import numpy as np
+
+from wm_gym.common.files import write_text
+from wm_gym.common.page import page, text
+from wm_gym.evaluation.report import control as control_sections
+from wm_gym.evaluation.report import sections as sections
+from wm_gym.evaluation.report.films import films
+from wm_gym.evaluation.report.summary import Found, believed, calibration, failures, headline, trusted
+from wm_gym.evaluation.report.tiles import tiles
+
+PAGE_FILE, FILMS_FILE = "report.html", "films.npz"
+MEASURED = ("fidelity", "drift", "agent_drift", "control", "inverse", "judge", "physics_iq", "violations",
+            "uncertainty", "shifts", "policies")
+FILMS = ("world", "physics", "uncertainty", "worst_frames")
+SECTIONS: tuple[tuple[str, str, Callable[[Found], str]], ...] = (
+    ("films", "What it looks like", lambda found: _films(found)),
+    ("drift", "How long does it stay right?", sections.drift),
+    ("agent_drift", "And under an agent's actions?", sections.agent_drift),
+    ("fidelity", "How close are its frames?", sections.fidelity),
+    ("control", "Does it obey?", control_sections.control),
+    ("inverse", "Which actions do its frames show?", control_sections.inverse),
+    ("judge", "Does it know success when it sees it?", sections.judge),
+    ("physics_iq", "Does it move where, when and as much as physics?", sections.physics_iq),
+    ("uncertainty", "Does it know where it is wrong?", sections.uncertainty),
+    ("shifts", "Does it notice another scene?", sections.shifts),
+    ("violations", "Which laws of physics does it break?", sections.violations),
+    ("policies", "Does it judge policies as physics does?", sections.policies))
+
+
+def write_trust_report(folder: str | Path, out: str | Path | None = None) -> Path:
+    """Write the page of a folder of measurements (default: FOLDER/report.html) and return its path.
+
+    FileNotFoundError where the folder holds none, ValueError where one is damaged, holds NaN or lacks a number.
+    """
+    folder = Path(folder)
+    path = Path(out) if out else folder / PAGE_FILE
+    write_text(path, report_html(read_measurements(folder)))
+    return path
+
+
+def read_measurements(folder: str | Path) -> Found:
+    """What a folder holds, by name: "setting" (empty where missing), those of `MEASURED`, "films" (arrays).
+
+    "undefined" is {name: why} of those for which the twin lacks something.
+
+    Errors as in `write_trust_report`.
+    """
+    folder = Path(folder)
+    found: Found = {name: _read(folder / f"{name}.json") for name in ("setting", *MEASURED)
+                    if (folder / f"{name}.json").is_file()}
+    if (folder / FILMS_FILE).is_file():
+        found["films"] = _read_films(folder / FILMS_FILE)
+    found["undefined"] = {name: found.pop(name)["undefined"] for name in MEASURED if set(found.get(name, ())) == {
+        "undefined"}}
+    if not set(found) - {"setting", "undefined"} and not found["undefined"]:
+        raise FileNotFoundError(f"{folder} holds no measurement; expected one of "
+                                f"{', '.join(f'{name}.json' for name in MEASURED)}, {FILMS_FILE}; measure it first: "
+                                f"wm-gym evaluate {quote(str(found.get('setting', {}).get('world_folder', 'WORLD')))}")
+    return {"setting": {}, **found}
+
+
+def report_html(found: Found) -> str:
+    """The page as a string."""
+    world = found["setting"].get("world", "a world")
+    body = "\n".join([_opening(found, world), *(_section(*each, found) for each in SECTIONS),
+                      sections.with_care(found)])
+    return page(f"{world}: can it be trusted?", body, sections.STYLE)
+
+
+def _opening(found: Found, world: str) -> str:
+    """The verdict: what to trust, what fails and what to record next, before any figure."""
+    wrong = _checked("verdict", lambda: failures(found))
+    trust = "".join(f"<li>{text(sentence)}</li>" for sentence in _checked("verdict", lambda: trusted(found)))
+    fails = "".join(f"<li>{text(each.what)}</li>" for each in wrong)
+    return f"""<h1>{text(world)}: can it be trusted?</h1>
+<p class="lead">{text(_checked("verdict", lambda: headline(found)))}</p>
+<p class="note">{sections.setting_line(found)}</p>
+<div class="tiles">{_checked("verdict", lambda: tiles(found))}</div>
+<section class="verdict"><h2>Verdict</h2><div class="figures">
+<div><h3>Trust it for</h3><ul>{trust or "<li>Nothing that was measured here vouches for it.</li>"}</ul></div>
+<div><h3>It fails here</h3><ul>{fails or "<li>No rule fired on what was measured.</li>"}</ul></div></div>
+{_next(found, wrong)}</section>"""
+
+
+def _next(found: Found, wrong: list) -> str:
+    """What to do next: remedies, each named once with the numbers that call for it."""
+    if not wrong:
+        return ""
+    remedies: dict[str, list] = {}
+    for each in wrong:
+        remedies.setdefault(each.then, []).append(each)
+    items = "".join(f"<li>{text(then)}<small>because: {text(' '.join(each.what for each in reasons))}</small>"
+                    f"<pre><code>{text(_lines(reasons))}</code></pre></li>" for then, reasons in remedies.items())
+    return f"<h3>Do this next</h3><ol class='next'>{items}</ol>"
+
+
+def _lines(reasons: list) -> str:
+    """The commands of a remedy, each once, a line each."""
+    return "\n".join(dict.fromkeys(each.command for each in reasons))
+
+
+def _section(name: str, title: str, build: Callable[[Found], str], found: Found) -> str:
+    """A section, or how to measure what it would show."""
+    why = found.get("undefined", {}).get(name)
+    inside = (_checked(name, lambda: build(found)) if name in found else
+              f'<p class="missing">Undefined: {text(why)}.</p>' if why else
+              f'<p class="missing">Not measured: there is no <code>{file_of(name)}</code> in the folder. To measure '
+              f'it:</p><pre><code>{text(command_of(name, found))}</code></pre>')
+    return f'<section id="{name}"><h2>{title}</h2>\n{inside}</section>'
+
+
+def file_of(name: str) -> str:
+    """The file that a measurement is in."""
+    return FILMS_FILE if name == "films" else f"{name}.json"
+
+
+def command_of(name: str, found: Found) -> str:
+    """The command that makes a measurement."""
+    world = quote(str(found["setting"].get("world_folder", "WORLD")))
+    if name == "policies":
+        return f"wm-gym evaluate-policies AGENT AGENT AGENT AGENT --world {world} --out FOLDER"
+    agent = " --agent AGENT" if name == "agent_drift" else ""
+    return f"wm-gym evaluate {world} --only {name}{agent}"
+
+
+def _films(found: Found) -> str:
+    arrays, promise = found["films"], calibration(found)
+    return films(arrays["physics"], arrays["world"], arrays["uncertainty"], found["setting"].get("fps", 10),
+                 believed(promise) if promise else None)
+
+
+def _checked(name: str, build: Callable[[], Any]) -> Any:
+    """What `build` makes; ValueError naming the file where a number that it needs is not there."""
+    try:
+        return build()
+    except (KeyError, TypeError, IndexError, StopIteration) as error:
+        where = "a file of the folder" if name == "verdict" else file_of(name)
+        again = "" if name == "verdict" else f" --only {name}"
+        raise ValueError(f"{where} is not as `wm-gym evaluate` writes it ({type(error).__name__}: {error}); measure it "
+                         f"again: wm-gym evaluate WORLD{again}") from error
+
+
+def _read_films(path: Path) -> dict[str, np.ndarray]:
+    try:
+        with np.load(path, allow_pickle=False) as arrays:
+            return {name: arrays[name] for name in FILMS if name in arrays}
+    except (ValueError, OSError, EOFError, TypeError, AttributeError, zipfile.BadZipFile, zlib.error) as error:
+        raise ValueError(f"{path} is damaged ({error}); film it again: wm-gym evaluate WORLD --only films --out "
+                         f"{path.parent}") from error
+
+
+def _read(path: Path) -> Any:
+    """A JSON file in which every number is finite; NaN is allowed in empty bins only."""
+    try:
+        value = json.loads(path.read_text())
+    except ValueError as error:
+        raise ValueError(f"{path} is no JSON ({error}); measure it again: wm-gym evaluate WORLD --only "
+                         f"{path.stem}") from None
+    if isinstance(value, dict) and set(value) == {"function", "arguments", "result"}:  # as `run_jobs` keeps it
+        value = value["result"]
+    if where := _not_finite(_without_empty_bins(value)):
+        raise ValueError(f"{path} holds a number that is not finite at {where}; expected a number, or null where it is "
+                         f"undefined; measure it again: wm-gym evaluate WORLD --only {path.stem}")
+    return _without_empty_bins(value)
+
+
+def _without_empty_bins(value: Any, key: str = "") -> Any:
+    """Without the NaN of a reliability diagram's empty bins, and without limits of classes that nothing is said of."""
+    if isinstance(value, list):
+        return [_without_empty_bins(each) for each in value]
+    if not isinstance(value, dict):
+        return value
+    if key == "reliability" and {"stated", "observed", "n"} <= set(value):
+        return {name: [None if not n else each for each, n in zip(values, value["n"])] if name != "n" else values
+                for name, values in value.items()}
+    if key == "limits":
+        return {name: None if each == float("inf") else each for name, each in value.items()}
+    return {name: _without_empty_bins(each, name) for name, each in value.items()}
+
+
+def _not_finite(value: Any, where: str = "") -> str | None:
+    """Where the first number is that is not finite; None if all are."""
+    if isinstance(value, float) and not isfinite(value):
+        return where or "its top"
+    inside = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    return next((place for key, each in inside if (place := _not_finite(each, f"{where}/{key}"))), None)

@@ -1,0 +1,209 @@
+"""What is measured? One world, its physics twin, and recordings of the twin that are made when first asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+from gymnasium.envs.registration import EnvSpec
+from safetensors.torch import load_file, save_file
+
+from wm_gym.collect.record import record
+from wm_gym.common.files import atomic_file
+from wm_gym.common.registry import registered
+from wm_gym.data import ClipData, open_clips
+from wm_gym.engine.artefacts import digest_of
+from wm_gym.evaluation.control_worlds import Roller, learned, recorded, through
+from wm_gym.evaluation.episodes import Episodes
+from wm_gym.evaluation.metrics.violations import Detector
+from wm_gym.evaluation.probes.state_decoder import StateDecoder, fit_state_decoder
+from wm_gym.physics.shift import HIDDEN
+from wm_gym.physics.tracked import Lacking, TrackedObject, tracked_by
+from wm_gym.worlds.world import World
+
+DISTRACTED = 12  # steps
+
+
+@dataclass(frozen=True)
+class Size:
+    """How much is recorded and measured."""
+
+    episodes: int = 200
+    """Of the world's horizon."""
+    long_episodes: int = 100
+    """Of 30 s."""
+    promised_episodes: int = 1000
+    """That the calibration's promises are held against: 1,000 tell 90 % from 87 %."""
+    reader_episodes: int = 400
+    """That the state decoder learns from."""
+    reader_updates: int = 3000
+    starts: int = 200
+    """Of each shift."""
+
+
+@dataclass(frozen=True)
+class Lab:
+    """One world, its twin, and recordings of the twin that are made when first asked for and kept in `out`."""
+
+    folder: Path
+    twin: str
+    out: Path
+    size: Size = Size()
+    seed: int = 0
+    agent: str = ""
+    """Folder of an agent, whose drift is asked for too."""
+
+    @cached_property
+    def world(self) -> World:
+        return World.from_pretrained(self.folder)
+
+    @property
+    def weights(self) -> dict[str, str]:
+        """What tells the world's weights from others, by component."""
+        return {name: digest_of(part) for name, part in self.world.modules().items()}
+
+    @cached_property
+    def acting(self) -> Roller:
+        return learned(self.world)
+
+    @cached_property
+    def env(self) -> gym.Env:
+        return gym.make(twin_spec(self.twin), render_mode="rgb_array")
+
+    @cached_property
+    def tracked(self) -> TrackedObject:
+        return tracked_by(self.env)
+
+    @cached_property
+    def held(self) -> Episodes:
+        """Of the twin's `mix` of policies, as long as the world's horizon."""
+        return self.whole(self.recording("held", "mix", self.size.episodes, 1))
+
+    @property
+    def horizons(self) -> tuple[int, ...]:
+        """1, 10, 25 and 50 steps as far as the episodes go, and their last."""
+        n = self.held.action.shape[1]
+        return tuple(sorted({t for t in (1, 10, 25, 50) if t < n} | {n}))
+
+    @cached_property
+    def asked_of_violations(self) -> Episodes:
+        """The half of `held` that the detector is not fitted on."""
+        return self.held.select(np.arange(len(self.held) // 2, len(self.held)))
+
+    @cached_property
+    def long(self) -> Episodes:
+        """Of 30 s, under random actions: scripts that reach their goal stop moving things."""
+        return self.half_minutes("long", "random", 2)
+
+    @cached_property
+    def agent_long(self) -> Episodes:
+        """Of 30 s, under the agent's actions."""
+        return self.half_minutes("agent", f"agent:{self.agent}", 7)
+
+    @cached_property
+    def promised(self) -> Episodes:
+        """That the calibration's promises are held against."""
+        return self.whole(self.recording("promised", "mix", self.size.promised_episodes, 6))
+
+    @cached_property
+    def usual(self) -> Episodes:
+        """Of the expert, who touches things early."""
+        return self.pushes("expert")
+
+    @cached_property
+    def shifted(self) -> dict[str, Episodes | dict]:
+        """The same of the twins whose physics differs; {"undefined"} where there is no such twin."""
+        return {name: or_reason(lambda name=name: self.pushes(name, {"shift": name})) for name in HIDDEN}
+
+    @cached_property
+    def wandering(self) -> Episodes | dict:
+        """Pieces of a twin in which something moves by itself; {"undefined"} where there is none."""
+        return or_reason(lambda: Episodes.of(self.recording(
+            "wanderer", "mix", max(1, self.size.starts // 4), 8, {"shift": "wanderer"}), DISTRACTED))
+
+    def pushes(self, name: str, env_kwargs: dict | None = None) -> Episodes:
+        clips = self.recording(name, "expert", max(1, self.size.starts // 2), 4, env_kwargs)
+        return Episodes.of(clips, min(30, self.world.spec.horizon))
+
+    def half_minutes(self, name: str, policy: str, stream: int) -> Episodes:
+        """Episodes of 30 s under a policy."""
+        steps = round(30 * self.world.spec.fps)
+        return Episodes.of(self.recording(name, policy, self.size.long_episodes, stream,
+                                          {"max_episode_steps": steps}), steps)
+
+    @cached_property
+    def reader(self) -> StateDecoder:
+        """Frames to end-effector and object, learned once on recordings of its own.
+
+        Not to its turn: a reader of that as well puts the object a centimetre off (see `drift`'s floor).
+        """
+        tracked, file = self.tracked, self.out / "reader.safetensors"
+        clips = self.recording("reader", "mix", self.size.reader_episodes, 3)
+        told = tracked.states(clips)[:, :tracked.read]
+        if file.is_file():
+            decoder = StateDecoder(clips.frames.shape[1:3], told.shape[1])
+            decoder.load_state_dict(load_file(file))
+            return decoder.eval().requires_grad_(False)
+        decoder = fit_state_decoder(clips.frames, told, clips.frames[::50], told[::50],
+                                    views=self.world.tokenizer.round_trip, updates=self.size.reader_updates).decoder
+        with atomic_file(file) as beside:
+            save_file({key: value.contiguous() for key, value in decoder.state_dict().items()}, beside)
+        return decoder
+
+    @cached_property
+    def detector(self) -> Detector:
+        """Of violations, fitted on the first half of `held` as the tokenizer draws it."""
+        floor = through(recorded, self.world.tokenizer)
+        return Detector.fit(floor, self.held.select(np.arange(len(self.held) // 2)), self.tracked, self.reader.read)
+
+    def whole(self, clips: ClipData) -> Episodes:
+        """A recording's episodes, as long as the world's horizon."""
+        return Episodes.of(clips, min(self.world.spec.horizon, int(np.diff(clips.episode_offset).max()) - 1))
+
+    def recording(self, name: str, policy: str, episodes: int, stream: int, env_kwargs: dict | None = None) -> ClipData:
+        """A recording of the twin in `out`; what is there already is taken."""
+        twin_spec(self.twin)
+        if env_kwargs and "shift" in env_kwargs:
+            shifted_twin(self.twin, env_kwargs["shift"]).close()
+        folder = record(self.twin, episodes, policy, out=self.out / "recordings" / name, seed=self.seed + 1000 * stream,
+                        env_kwargs=env_kwargs)
+        return open_clips(folder)
+
+
+def starts_of(twin: str, shift: str | None, n: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """n first frames uint8 [n, H, W, 3] of a twin, shifted or not, and their proprioception [n, P]."""
+    env = shifted_twin(twin, shift) if shift else gym.make(twin_spec(twin), render_mode="rgb_array")
+    frames, poses = [], []
+    for k in range(n):
+        info = env.reset(seed=seed + k)[1]
+        frames.append(env.render())
+        poses.append(info["proprioception"])
+    env.close()
+    return np.stack(frames), np.stack(poses)
+
+
+def twin_spec(twin: str) -> EnvSpec:
+    """Of a twin, which a world's file may have named: nothing is imported, `evaluate` has done so if it was typed."""
+    return registered(twin, "the twin")
+
+
+def shifted_twin(twin: str, shift: str | dict[str, float]) -> gym.Env:
+    """A twin that differs in one known way (`wm_gym.physics.shift`); Lacking where it cannot."""
+    spec = twin_spec(twin)
+    try:
+        return gym.make(spec, render_mode="rgb_array", shift=shift)
+    except (TypeError, ValueError) as error:
+        raise Lacking(f"{twin} cannot be shifted: {error}") from error
+
+
+def or_reason(measure: Callable[[], Any]) -> Any:
+    """What it gives, or {"undefined": why} where weights, spaces or episodes for it are missing."""
+    try:
+        return measure()
+    except (FileNotFoundError, ValueError) as error:
+        return {"undefined": str(error)}

@@ -1,0 +1,117 @@
+"""Does a video model that has never seen this robot do what a sentence says? Where the block goes, before any training.
+
+The first experiment of "Video Generation Models in Robotics" (arXiv 2601.07823): a picture, a directive such as "push
+the block left", and the generated video; here with the controls that tell obedience from drift.
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from wm_gym.common.statistics import rate
+from wm_gym.models.pretrained import base_folder, family_of
+
+WAYS = {"left": (-1, 0), "right": (1, 0), "up": (0, -1), "down": (0, 1)}
+"""Directions in the picture, x to the right and y down."""
+LEAST = 0.02  # of the picture's width that a block must move to have moved
+NEAR = 60  # levels of 255 that a pixel's colour may differ from the block's
+
+
+def direction_of(prompt: str) -> str:
+    """The one direction that a prompt names; ValueError where it names none or several."""
+    said = [word for word in WAYS if word in re.findall(r"\w+", prompt.lower())]
+    if len(said) != 1:
+        raise ValueError(f"the prompt {prompt!r} names {said or 'no direction'}; expected one of {', '.join(WAYS)}: "
+                         "pass --direction where the sentence says it otherwise")
+    return said[0]
+
+
+def block_in(frames: np.ndarray, colour: tuple[int, int, int]) -> tuple[np.ndarray, np.ndarray]:
+    """Centre [T, 2] (x, y in pixels; nan where there is none) and number [T] of a colour's pixels in [T, H, W, 3]."""
+    mask = np.abs(frames.astype(np.int16) - np.array(colour)).max(-1) <= NEAR
+    area = mask.sum((1, 2))
+    y, x = np.indices(mask.shape[1:])
+    with np.errstate(invalid="ignore"):
+        centre = np.stack([(mask * axis).sum((1, 2)) / np.where(area, area, np.nan) for axis in (x, y)], axis=1)
+    return centre, area
+
+
+def moved(frames: np.ndarray, colour: tuple[int, int, int], direction: str) -> dict:
+    """How far and which way the block goes from the first to the last frame, in shares of the picture's width.
+
+    "moved": at least 2 %; "obeyed": it moved, within 45 degrees of the direction; "kept": the last frame shows between
+    half and twice its pixels. ValueError where the first frame shows no block.
+    """
+    centre, area = block_in(frames, colour)
+    if not area[0]:
+        raise ValueError(f"the first frame shows nothing of the colour {colour}; pass --colour R,G,B of the block")
+    way = (centre[-1] - centre[0]) / frames.shape[2]
+    far, kept = float(np.linalg.norm(way)), bool(0.5 <= area[-1] / area[0] <= 2)
+    gone = not np.isfinite(far)
+    obeyed = not gone and far >= LEAST and float(way @ np.array(WAYS[direction])) >= np.cos(np.pi / 4) * far
+    return {"dx": None if gone else float(way[0]), "dy": None if gone else float(way[1]),
+            "distance": None if gone else far, "kept": kept, "moved": bool(not gone and far >= LEAST),
+            "obeyed": bool(obeyed)}
+
+
+def generate(base: str | Path, image: np.ndarray, prompt: str, seeds: list[int], frames: int = 25, steps: int = 25,
+             device: str = "cpu") -> np.ndarray:
+    """Videos uint8 [seeds, frames, H, W, 3] of a picture uint8 [H, W, 3]; the picture is each one's first frame.
+
+    Stable Video Diffusion takes no prompt: it is asked what it does by itself.
+    """
+    from diffusers import StableVideoDiffusionPipeline, WanImageToVideoPipeline
+    from PIL import Image
+
+    folder, (height, width) = base_folder(base), image.shape[:2]
+    asked = {"image": Image.fromarray(image), "height": height, "width": width, "num_frames": frames,
+             "num_inference_steps": steps, "output_type": "np"}
+    if family_of(folder) == "svd":
+        pipeline = StableVideoDiffusionPipeline.from_pretrained(folder, use_safetensors=True)
+    else:
+        pipeline = WanImageToVideoPipeline.from_pretrained(folder, use_safetensors=True, image_encoder=None,
+                                                           image_processor=None, expand_timesteps=True)
+        asked["prompt"] = prompt
+    pipeline.to(device).set_progress_bar_config(disable=True)
+    films = []
+    for seed in seeds:
+        film = np.asarray(pipeline(**asked, generator=torch.Generator().manual_seed(seed)).frames[0])
+        if not np.isfinite(film).all():
+            raise FloatingPointError(f"{base} drew NaN with seed {seed}; try another number of steps or precision")
+        films.append(np.concatenate([image[None], (film[1:] * 255).round().astype(np.uint8)]))
+    return np.stack(films)
+
+
+def probe(base: str | Path, image: np.ndarray, prompt: str, direction: str | None = None, n: int = 20,
+          colour: tuple[int, int, int] = (242, 191, 26), frames: int = 25, steps: int = 25, device: str = "cpu",
+          seed: int = 0) -> tuple[dict, np.ndarray]:
+    """Ask a pretrained video model n times to move the block, and n times each of two controls; returns also the films.
+
+    "obeyed" is the rate with its interval; "moved", "kept" likewise. Controls: "untold", the same seeds with an empty
+    prompt (what happens anyway), and "mirrored", the picture flipped and the opposite word of left or right said (a
+    model that obeys does as well there; one with a drift of its own does not).
+    """
+    direction = direction or direction_of(prompt)
+    seeds = list(range(seed, seed + n))
+    turned = {"left": "right", "right": "left"}.get(direction, direction)
+    asked = {"told": (image, prompt, direction), "untold": (image, "", direction),
+             "mirrored": (image[:, ::-1].copy(), swapped(prompt), turned)}
+    result: dict = {"prompt": prompt, "direction": direction, "takes_a_prompt": family_of(base_folder(base)) != "svd"}
+    films = {}
+    for name, (picture, said, way) in asked.items():
+        films[name] = generate(base, picture, said, seeds, frames, steps, device)
+        each = [moved(film, colour, way) for film in films[name]]
+        far = [one["distance"] for one in each if one["distance"] is not None]
+        result[name] = {**{key: rate([one[key] for one in each]) for key in ("obeyed", "moved", "kept")},
+                        "median_distance": float(np.median(far)) if far else None, "each": each}
+    return result, films["told"]
+
+
+def swapped(prompt: str) -> str:
+    """A prompt with left and right exchanged."""
+    other = {"left": "right", "right": "left", "Left": "Right", "Right": "Left", "LEFT": "RIGHT", "RIGHT": "LEFT"}
+    return re.sub(r"\b(left|right)\b", lambda found: other[found[0]], prompt, flags=re.IGNORECASE)

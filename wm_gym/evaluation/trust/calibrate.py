@@ -1,0 +1,162 @@
+"""How wrong is a world when it says how sure it is? Its roll-outs beside recordings, and a calibration from them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from scipy.stats import CensoredData, ecdf
+from tqdm import tqdm
+
+from wm_gym.common.files import clear
+from wm_gym.data import open_clips
+from wm_gym.data.clips import ClipData, join_clips
+from wm_gym.engine.artefacts import digest_of
+from wm_gym.engine.base import Engine
+from wm_gym.engine.rollout import roll_out
+from wm_gym.engine.shared import load_engine
+from wm_gym.evaluation.episodes import Episodes
+from wm_gym.evaluation.trust.coverage import conformal_factor, conformal_rank
+from wm_gym.evaluation.trust.threshold import unbiased_threshold
+from wm_gym.models.tokenizer import to_float
+from wm_gym.training.presets import PRESETS, Preset
+from wm_gym.training.stages import train_uncertainty
+from wm_gym.training.trainer import alone_in, begin_run, claim
+from wm_gym.worlds.calibration import Calibration
+from wm_gym.worlds.world import World
+
+TRUST_ROWS = 12
+TOLD = 1e-6  # no stated error is smaller
+FEWEST = 20  # episodes of either outcome that a judge's threshold is told from
+
+
+@dataclass(frozen=True)
+class Errors:
+    """What a world said and what was true, of E episodes after steps 1 .. n."""
+
+    stated: np.ndarray
+    """[E, n], the uncertainty: the expected mean over a frame of |predicted - true latent|."""
+    error: np.ndarray
+    """[E, n], that mean."""
+    late: float
+    """The same mean between true frames one step apart."""
+    success: np.ndarray | None = None
+    """[E], the largest success probability that it stated at any step."""
+
+
+def calibrate(world: str | Path, datasets: Sequence[str | Path], refit: bool = False, alpha: float = 0.1,
+              seed: int = 0, cpu: bool = False, progress: bool = True, sizes: Preset | None = None) -> Calibration:
+    """Measure a world's calibration on recordings that it was not trained on, and write it into the world's folder.
+
+    Its success_threshold is then where as many of the episodes succeed in the world as in the recordings (it stays
+    where fewer than 20 succeed, or fail, and in a world that knows no success): success at any step is success, so at
+    0.5 a judge that errs either way says yes too often. refit: first train its uncertainty anew, on the even episodes,
+    and measure on the odd ones. sizes: of that training (default: preset "small"). Episodes shorter than the world's
+    horizon are left out; ValueError where too few remain. A refit that was killed goes on with the same call in
+    `<world>.calibrating`; ValueError where that was of other recordings, weights or sizes.
+    """
+    folder, world = Path(world), World.from_pretrained(world)
+    clips = join_clips([open_clips(one, camera=world.spec.camera or None, size=tuple(world.spec.frame_size),
+                                   progress=progress) for one in datasets])
+    episodes = Episodes.of(clips, min(world.spec.horizon, int(np.diff(clips.episode_offset).max()) - 1))
+    if not refit:
+        return _measured(folder, world, clips, episodes, alpha, seed, progress)
+    beside, sizes = folder.with_name(folder.name + ".calibrating"), sizes or PRESETS["small"]
+    asked = {"dataset": clips.meta["dataset_hash"], "seed": seed, **asdict(sizes),
+             "weights": {name: digest_of(part) for name, part in world.modules().items() if name != "uncertainty"}}
+    with alone_in(beside):
+        claim(beside, asked, again=f"repeat the old arguments to resume it, or start over: rm -r {beside}")
+        train_uncertainty(begin_run(beside, sizes, seed, cpu, progress), world, clips, np.arange(0, len(clips), 2))
+        made = _measured(folder, world, clips, episodes.select(episodes.number % 2 == 1), alpha, seed, progress)
+        clear(beside)
+    return made
+
+
+def _measured(folder: Path, world: World, clips: ClipData, episodes: Episodes, alpha: float, seed: int,
+              progress: bool) -> Calibration:
+    """Calibrate on episodes of a recording, and save the world with what was found."""
+    found = errors(world.at_rest(), episodes, seed=seed, progress=progress)
+    succeeded = clips.success[episodes.rows[:, 1:]].any(1)
+    judges = world.spec.success_threshold <= 1  # above it: trained without success, it never calls any
+    if judges and min(succeeded.sum(), (~succeeded).sum()) >= FEWEST:
+        world.spec.success_threshold = unbiased_threshold(found.success, succeeded)
+    made = calibration_of(found, alpha,
+                          f"{len(episodes)} episodes of {Path(clips.meta['dataset']).name}, dataset "
+                          f"{clips.meta['dataset_hash'][:12]}")
+    replace(world, calibration=made).save_pretrained(folder)
+    return made
+
+
+def calibration_of(found: Errors, alpha: float, measured_on: str) -> Calibration:
+    """The numbers of a calibration; ValueError for too few episodes (9 are needed for alpha = 0.1)."""
+    factor = conformal_factor(found.error, found.stated, alpha)
+    highest = np.sort(found.stated.max(1))
+    return Calibration(alpha, factor, float(highest[conformal_rank(len(highest), alpha) - 1]), found.late,
+                       trust_table(found, alpha), *found.error.shape, measured_on)
+
+
+def errors(world: World, episodes: Episodes, engine: Engine | None = None, seed: int = 0, batch: int = 64,
+           progress: bool = False) -> Errors:
+    """Roll-outs under the episodes' actions beside their true latents."""
+    engine = engine or load_engine(world, "auto", "auto", decode=False)
+    stated, error, late, success = [], [], [], []
+    for part in tqdm(np.array_split(np.arange(len(episodes)), -(-len(episodes) // batch)), desc="calibrating",
+                     disable=not progress):
+        some = episodes.select(part)
+        true, made = true_latents(world, some), latent_roll(world, some, engine, seed)
+        stated.append(made["uncertainty"].mean((2, 3)))
+        error.append(np.abs(made["latent"] - true[:, 1:]).mean((2, 3, 4)))
+        late.append(np.abs(true[:, 1:] - true[:, :-1]).mean())
+        success.append(made["success"].max(1))
+    return Errors(np.maximum(np.concatenate(stated), TOLD), np.concatenate(error), float(np.mean(late)),
+                  np.concatenate(success))
+
+
+def latent_roll(world: World, episodes: Episodes, engine: Engine, seed: int = 0) -> dict[str, np.ndarray]:
+    """`roll_out` from the episodes' first frames, with "latent" [E, n, C, h, w] and "doubt" [E, n, bins, h, w]."""
+    starts = episodes.rows[:, :1]
+    return roll_out(world, episodes.clips.frames[starts], episodes.action, episodes.clips.proprioception[starts], seed,
+                    engine, also=("latent", "doubt"))
+
+
+@torch.inference_mode()
+def true_latents(world: World, episodes: Episodes) -> np.ndarray:
+    """Of the recorded frames, float32 [E, n + 1, C, h, w]."""
+    device = next(world.tokenizer.parameters()).device
+    return np.stack([world.tokenizer.encode(to_float(torch.from_numpy(frames)).to(device)).cpu().numpy()
+                     for frames in episodes.frames])
+
+
+def trust_table(found: Errors, alpha: float) -> list[list[float]]:
+    """`Calibration.trust`: for how long, from an uncertainty, the error stays below that of a picture one step late.
+
+    Kaplan-Meier over all moments of all episodes whose uncertainty is in a bin (the start of an episode is the first
+    bin), for the end of a recording says nothing of what would have come.
+    """
+    episodes, n = found.error.shape
+    stated = np.concatenate([np.zeros((episodes, 1)), found.stated], axis=1)
+    wrong = np.concatenate([np.zeros((episodes, 1), bool), found.error > found.late], axis=1)
+    failure = np.where(wrong, np.arange(n + 1), n + 1)
+    failure = np.minimum.accumulate(failure[:, ::-1], axis=1)[:, ::-1]  # the first one from each moment on
+    further, fails = np.minimum(failure, n) - np.arange(n + 1), failure <= n
+    edges = np.unique(np.quantile(found.stated, np.linspace(0, 1, TRUST_ROWS)[:-1]))
+    place = np.searchsorted(edges, stated, side="right")
+    rows = []
+    for k, edge in enumerate([0.0, *edges]):
+        mine = place == k
+        if mine.any():
+            rows.append([float(edge), int(_believed(further[mine], fails[mine], alpha))])
+    steps = np.minimum.accumulate([steps for _, steps in rows])
+    return [[edge, int(steps)] for (edge, _), steps in zip(rows, steps)]
+
+
+def _believed(further: np.ndarray, fails: np.ndarray, alpha: float) -> int:
+    """The most steps without failure in 1 - alpha of cases that fail, or are last seen right, after so many."""
+    if not fails.any():
+        return int(further.max())
+    survival = ecdf(CensoredData(uncensored=further[fails], right=further[~fails])).sf
+    enough = np.flatnonzero(survival.evaluate(np.arange(further.max() + 1)) >= 1 - alpha)
+    return int(enough[-1]) if len(enough) else 0

@@ -1,0 +1,120 @@
+"""Are stated probabilities and error bounds right? Calibration, detection of shifts, bounds that hold an episode."""
+
+from __future__ import annotations
+
+from math import ceil
+
+import numpy as np
+import torch
+from scipy.stats import mannwhitneyu, spearmanr
+from torchmetrics.functional.classification import binary_calibration_error
+
+from wm_gym.common.statistics import rate
+
+BINS = 20
+
+
+def calibration(confidence: np.ndarray, correct: np.ndarray) -> dict:
+    """How far stated probabilities are from the frequencies, over any number of predictions (all axes are pooled).
+
+    confidence in [0, 1] is the stated probability that `correct` (bool, as many) holds. Returns {"n", "ece": sum_m
+    |B_m| / n |acc - conf| and "mce": max_m of it, over 20 bins of equal width, "brier": mean squared error,
+    "brier_skill": 1 - brier / that of the constant base rate (> 0 is better than it), "undefined"}: skill is None where
+    all outcomes are equal, and "undefined" says so. ValueError for other numbers, ranges, NaN or nothing at all.
+    """
+    p, y = np.asarray(confidence, float).ravel(), np.asarray(correct, bool).ravel()
+    if p.shape != y.shape or not len(p) or not ((p >= 0) & (p <= 1)).all():
+        raise ValueError(f"{len(p)} confidences and {len(y)} outcomes; expected as many of both, at least one, and "
+                         "confidences in [0, 1]")
+    errors = {name: float(binary_calibration_error(torch.from_numpy(p), torch.from_numpy(y.astype(int)), BINS, norm))
+              for name, norm in (("ece", "l1"), ("mce", "max"))}
+    brier, base = float(((p - y) ** 2).mean()), float(y.mean() * (1 - y.mean()))
+    return {"n": len(p), **errors, "brier": brier, "brier_skill": 1 - brier / base if base else None,
+            "undefined": None if base else f"all {len(y)} outcomes are {bool(y[0])}: no skill can be told"}
+
+
+def reliability(confidence: np.ndarray, correct: np.ndarray) -> dict[str, np.ndarray]:
+    """A reliability diagram's bars: "stated" and "observed" mean and "n" of each of 20 bins; NaN where one is empty."""
+    p, y = np.asarray(confidence, float).ravel(), np.asarray(correct, bool).ravel()
+    bins = np.minimum((p * BINS).astype(int), BINS - 1)
+    n = np.bincount(bins, minlength=BINS)
+    with np.errstate(invalid="ignore"):
+        return {"stated": np.bincount(bins, p, BINS) / n, "observed": np.bincount(bins, y, BINS) / n, "n": n}
+
+
+def auroc(usual: np.ndarray, shifted: np.ndarray) -> float:
+    """P(score of a shifted one > score of a usual one), ties half: 0.5 is chance. ValueError for none of a kind."""
+    if not len(usual) or not len(shifted):
+        raise ValueError(f"{len(usual)} usual and {len(shifted)} shifted scores; expected at least one of each")
+    return float(mannwhitneyu(shifted, usual).statistic / (len(usual) * len(shifted)))
+
+
+def ranks_errors(uncertainty: np.ndarray, errors: np.ndarray, horizons: tuple[int, ...], seed: int = 0,
+                 resamples: int = 1000) -> dict[str, dict]:
+    """Does uncertainty tell where the error is larger, and more than the step counter does?
+
+    uncertainty, errors [E, n] of steps 1 .. n. Per horizon h: "at": Spearman's rho over episodes at step h, where the
+    clock knows nothing; "up_to": rho over all steps up to h of all episodes; "clock": the same with the step counter
+    for the uncertainty; "gain_low", "gain_high": 95 % bootstrap interval over episodes of up_to - clock. None where one
+    side does not vary. ValueError for other shapes or a horizon outside 1 .. n.
+    """
+    u, e = np.asarray(uncertainty, float), np.asarray(errors, float)
+    if u.shape != e.shape or u.ndim != 2 or not all(1 <= h <= u.shape[1] for h in horizons):
+        raise ValueError(f"uncertainty {u.shape}, errors {e.shape}, horizons {horizons}; expected [episodes, steps] "
+                         "twice and horizons within the steps")
+    rng, clock, result = np.random.default_rng(seed), np.broadcast_to(np.arange(u.shape[1]), u.shape), {}
+    for h in horizons:
+        gains = []
+        for _ in range(resamples):
+            rows = rng.integers(0, len(u), len(u))
+            pair = [_spearman(x[rows, :h], e[rows, :h]) for x in (u, clock)]
+            if None not in pair:
+                gains.append(pair[0] - pair[1])
+        low, high = np.quantile(gains, [0.025, 0.975]) if gains else (None, None)
+        result[f"at_{h}"] = {"at": _spearman(u[:, h - 1], e[:, h - 1]), "up_to": _spearman(u[:, :h], e[:, :h]),
+                             "clock": _spearman(clock[:, :h], e[:, :h]), "gain_low": low, "gain_high": high}
+    return result
+
+
+def conformal_factor(errors: np.ndarray, stated: np.ndarray, alpha: float = 0.1) -> float:
+    """q such that error_t <= q * stated_t at every step of a further episode with probability >= 1 - alpha.
+
+    Split conformal with an episode as the unit, for the steps of one are not exchangeable: the ceil((n + 1)(1 - alpha))
+    smallest of the scores max_t error_t / stated_t. errors >= 0 and stated > 0, [E, n], of episodes that the stated
+    error was not fitted on. The promise holds for episodes like them, not under a shift. ValueError for other shapes
+    or values, and for too few episodes (9 are needed for alpha = 0.1).
+    """
+    scores = _scores(errors, stated)
+    return float(np.sort(scores)[conformal_rank(len(scores), alpha) - 1])
+
+
+def conformal_rank(n: int, alpha: float) -> int:
+    """The k for which a further score is <= the k-th smallest of n with probability >= 1 - alpha.
+
+    ceil((n + 1)(1 - alpha)); ValueError where that is more than n.
+    """
+    rank = ceil(round((n + 1) * (1 - alpha), 9))
+    if rank > n:
+        raise ValueError(f"{n} episodes are too few for a {1 - alpha:.0%} bound; expected at least "
+                         f"{ceil(round((1 - alpha) / alpha, 9))}")
+    return rank
+
+
+def coverage(errors: np.ndarray, stated: np.ndarray, factor: float, horizons: tuple[int, ...]) -> dict[str, dict]:
+    """Share of episodes [E, n] whose error stays below factor * stated at all steps up to each horizon (`rate`)."""
+    return {f"up_to_{h}": rate(_scores(np.asarray(errors)[:, :h], np.asarray(stated)[:, :h]) <= factor)
+            for h in horizons}
+
+
+def _scores(errors: np.ndarray, stated: np.ndarray) -> np.ndarray:
+    """max_t error_t / stated_t of each episode [E]."""
+    e, s = np.asarray(errors, float), np.asarray(stated, float)
+    if e.shape != s.shape or e.ndim != 2 or not e.size or not ((e >= 0).all() and (s > 0).all()):
+        raise ValueError(f"errors {e.shape} and stated errors {s.shape}; expected [episodes, steps] twice, errors >= 0 "
+                         "and stated errors > 0")
+    return (e / s).max(1)
+
+
+def _spearman(x: np.ndarray, y: np.ndarray) -> float | None:
+    x, y = x.ravel(), y.ravel()
+    return float(spearmanr(x, y).statistic) if np.ptp(x) and np.ptp(y) else None

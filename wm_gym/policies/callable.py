@@ -1,0 +1,135 @@
+"""How does a policy that wm-gym did not make act in its environments? Any `module:name` with a predict."""
+
+from __future__ import annotations
+
+import copy
+import importlib
+import os
+import sys
+from abc import ABC, abstractmethod
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+
+from wm_gym.common.spaces import OBSERVATIONS
+from wm_gym.policies.agent import Agent
+
+
+class OthersPolicy(ABC):
+    """A policy with Stable-Baselines3's `predict`, whose actions are checked and clipped to `action_space`.
+
+    action_space is that of the environment that it is put into, None before.
+    """
+
+    def __init__(self, name: str):
+        self.name = name
+        self.action_space: gym.spaces.Box | None = None
+
+    def predict(self, observation, state: Any = None, episode_start: np.ndarray | None = None,
+                deterministic: bool = True) -> tuple[np.ndarray, Any]:
+        """Actions float32 [B, A] for observations [B, ...] (a dict of them), and the state to pass with the next.
+
+        episode_start: bool [B], whose observation is the first of an episode; no state: all of them. ValueError for
+        actions that do not fit the environment.
+        """
+        n = len(next(iter(observation.values())) if isinstance(observation, dict) else observation)
+        begins = np.full(n, state is None) if state is None or episode_start is None else np.array(episode_start, bool)
+        actions, state = self.act(observation, state, begins)
+        actions = np.asarray(actions, np.float32)
+        if self.action_space is None:
+            return actions, state
+        if actions.shape != (n, *self.action_space.shape):
+            raise ValueError(f"{self.name} gives actions of shape {list(actions.shape[1:])}, this environment takes "
+                             f"{list(self.action_space.shape)}: evaluate it in the environment that it was made for")
+        if not np.isfinite(actions).all():
+            raise ValueError(f"{self.name} gives an action that is not finite: "
+                             f"{actions[~np.isfinite(actions).all(1)][0].tolist()}")
+        return np.clip(actions, self.action_space.low, self.action_space.high), state
+
+    @abstractmethod
+    def act(self, observation, state: Any, begins: np.ndarray) -> tuple[Any, Any]:
+        """Actions [B, A] and the next state; begins bool [B]: whose episode begins here."""
+
+
+class OthersAgent(Agent):
+    """An agent that is evaluated, and neither trained nor saved here."""
+
+    policy: OthersPolicy
+
+    @property
+    def name(self) -> str:
+        return self.policy.name
+
+    def to_sb3(self, env):
+        """ValueError: it is no policy of Stable-Baselines3."""
+        raise ValueError(f"{self.name} is no policy of Stable-Baselines3 and cannot be trained on here; train one with "
+                         f"wm-gym agent train ppo")
+
+
+class CallablePolicy(OthersPolicy):
+    """An object with `predict(observation)`, or a function of an observation, one environment at a time.
+
+    It is given uint8 [H, W, 3] (or a dict) and returns an action [A], or (action, anything) as in
+    Stable-Baselines3. A class is made anew for every episode; an object with `reset()` is copied for every environment
+    and reset when an episode begins; anything else is shared by all.
+    """
+
+    def __init__(self, name: str, target: Any):
+        super().__init__(name)
+        self.target = target
+
+    def act(self, observation, state, begins):
+        n = len(begins)
+        owners = list(state) if state is not None else [None] * n
+        actions = []
+        for i in range(n):
+            if begins[i]:
+                owners[i] = self._begun(owners[i])
+            one = {k: v[i] for k, v in observation.items()} if isinstance(observation, dict) else observation[i]
+            action = getattr(owners[i], "predict", owners[i])(one)
+            actions.append(np.asarray(action[0] if isinstance(action, tuple) else action, np.float32))
+        if len(shapes := {action.shape for action in actions}) > 1:
+            raise ValueError(f"{self.name} gives actions of several shapes: {sorted(shapes)}")
+        return np.stack(actions), tuple(owners)
+
+    def _begun(self, owner: Any) -> Any:
+        """Who acts in an episode that begins, in an environment whose last episode was `owner`'s."""
+        if isinstance(self.target, type):
+            return self.target()
+        if not hasattr(self.target, "reset"):
+            return self.target
+        owner = copy.deepcopy(self.target) if owner is None else owner
+        owner.reset()
+        return owner
+
+
+def load_callable(source: str) -> OthersAgent:
+    """The agent that a `module:name` is, imported from here or from the working directory: its code runs.
+
+    name: a class or an object with `predict`, or a function; its attribute `observation` says what it looks at
+    ("pixels", "pixels+state" or "latent"; default "pixels"). ValueError where there is no such thing.
+    """
+    module, _, name = source.partition(":")
+    sys.path.insert(0, os.getcwd())
+    try:
+        target = importlib.import_module(module)
+        for part in name.split("."):
+            target = getattr(target, part)
+    except (ModuleNotFoundError, AttributeError) as error:
+        raise ValueError(f"there is no policy {source!r} ({error}); give module:name of a class, an object with "
+                         "predict(observation), or a function") from error
+    finally:
+        sys.path.remove(os.getcwd())
+    if not (hasattr(target, "predict") or callable(target) and not isinstance(target, type)):
+        raise ValueError(f"{source!r} is a {type(target).__name__} without predict(observation); give a class or an "
+                         "object with it, or a function")
+    config = others_config("callable", getattr(target, "observation", "pixels"))
+    return OthersAgent(CallablePolicy(source, target), config)
+
+
+def others_config(algo: str, observation: str) -> dict[str, Any]:
+    """The config of an agent that looks at "pixels", "pixels+state" or "latent"; ValueError for anything else."""
+    if observation not in OBSERVATIONS:
+        raise ValueError(f"the policy looks at {observation!r}, expected one of {OBSERVATIONS}")
+    return {"algo": algo, "env_id": None, "env_kwargs": {} if observation == "pixels" else {"observation": observation}}

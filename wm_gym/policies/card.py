@@ -1,0 +1,222 @@
+"""What does an agent's card say? README.md with Hub metadata, the measured numbers and how to use it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from shlex import quote
+from typing import Any
+
+import yaml
+
+from wm_gym.common.files import write_text
+from wm_gym.common.reading import read_mapping
+from wm_gym.policies.agent import without_episode_shape
+from wm_gym.policies.config import CONFIG_FILE, PLANNER, PLANNER_OPTIONS
+
+RESULTS_FILE, CARD_FILE = "results.json", "README.md"
+
+
+def write_card(folder: str | Path) -> Path:
+    """Write README.md of an agent folder from its config.yml and, where it was evaluated, results.json."""
+    folder = Path(folder)
+    config = read_mapping(folder / CONFIG_FILE, finite=False)
+    results = read_mapping(folder / RESULTS_FILE, finite=False) if (folder / RESULTS_FILE).is_file() else None
+    path = folder / CARD_FILE
+    write_text(path, card_text(folder.name, config, results))
+    return path
+
+
+def card_text(name: str, config: dict[str, Any], results: dict[str, Any] | None) -> str:
+    """The card as Markdown; says "not measured" where nothing was."""
+    if config["algo"] == PLANNER:
+        return _planner_text(name, config, results)
+    front = yaml.safe_dump(_metadata(config, results), sort_keys=False).strip()
+    env_id, algo = config["env_id"], config["algo"].upper()
+    where = "the learned world" if config.get("learned") else "the environment"
+    reached = config.get("training_success_rate")
+    seconds, updates = config.get("training_seconds"), config.get("update_seconds")
+    steps = f"{config['n_timesteps']:,} steps" if "n_timesteps" in config else "a number of steps that it does not say"
+    trained = steps + (f" in {seconds / 60:.1f} minutes" if seconds else "")
+    trained += f" ({updates / 60:.1f} of them {algo}'s updates)" if updates else ""
+    if config.get("init"):
+        trained += f", going on from `{one_line(config['init'])}` ({config['n_timesteps_before']:,} steps)"
+    versions = ", ".join(f"{k.replace('_', '-')} {v}" for k, v in config["trained_with"].items() if k != "date")
+    how = f"trained in {where} `{env_id}`: {trained}{_reached(reached)}"
+    if step := config.get("kept_step"):
+        how += f"; kept is the policy of step {step:,}, the best in physics"
+    command = f"train {config['algo']}"
+    at_a_time = f"; {config['n_envs']} environments at a time" if "n_envs" in config else ""
+    seed = f" --seed {config['seed']}" if "seed" in config else ""
+    length = f" --timesteps {asked}" if (asked := config.get("total_timesteps")) else ""
+    if cloned := config.get("cloned_from"):
+        how = (f"cloned for `{env_id}` from {cloned['episodes']:,} episodes of `{cloned['dataset']}`: "
+               f"{cloned['updates']:,} updates, squared error of held-out actions {cloned['held_out_squared_error']}")
+        seen = f" --views {quote(cloned['views'])}" if "views" in cloned else ""
+        named = " ".join(map(quote, cloned["dataset"].split(" + ")))
+        command, at_a_time, length = f"clone {named}{seen}", "", f" --updates {cloned['updates']}"
+    batched = "          # a dict of arrays with a leading batch axis" if _is_dict(config) else ""
+    hyperparameters = yaml.safe_dump({
+        **config.get("hyperparameters", {}), "policy": config["policy"], "policy_kwargs": config["policy_kwargs"],
+    }, sort_keys=False).strip()
+    return f"""---
+{front}
+---
+
+# {one_line(name)}
+
+A **{algo}** policy of Stable-Baselines3, {how}.
+
+## Measured
+
+{_measured(results, name, env_id)}
+
+## Use
+
+```python
+import gymnasium as gym, wm_gym
+from wm_gym.policies.loaders import load_agent
+
+agent = load_agent({json.dumps(name)})               # safetensors and YAML: nothing is unpickled
+env = gym.make({json.dumps(env_id)}{_kwargs(config)})
+observation, info = env.reset(seed=0)
+action = agent.act(observation[None])[0]{batched}
+```
+
+## Training
+
+```
+wm-gym agent {command} --env {quote(env_id)}{_env_kwargs(config)}{seed}{_init(config)}{length} \
+--out {quote(name)}
+```
+
+Trained {config['trained_with'].get('date', '')} with {versions}{at_a_time}.
+
+```yaml
+{hyperparameters}
+```
+"""
+
+
+def one_line(name: str) -> str:
+    """A name as a heading: whatever is in it, it ends with its line."""
+    return " ".join(name.split())
+
+
+def _planner_text(name: str, config: dict[str, Any], results: dict[str, Any] | None) -> str:
+    """The card of an agent that plans."""
+    front = yaml.safe_dump(_metadata(config, results, "wm-gym"), sort_keys=False).strip()
+    search, world = config["search"], f"`{config['env_id']}`{_kwargs(config)}"
+    return f"""---
+{front}
+---
+
+# {one_line(name)}
+
+Plans in the learned world {world}, from pictures alone: {search['method'].upper()}, {search['candidates']} sequences of
+{search['horizon']} actions, {search['iterations']} times, anew after {config['replan_every']} steps. No weights of its
+own.
+
+## Measured
+
+{_measured(results, name, config['env_id'])}
+
+```yaml
+{yaml.safe_dump({key: config[key] for key in ('search', *PLANNER_OPTIONS)}, sort_keys=False).strip()}
+```
+"""
+
+
+def _metadata(config: dict, results: dict | None, library: str = "stable-baselines3") -> dict:
+    """Front matter as the Hub reads it for models of a library, first of all Stable-Baselines3."""
+    tags = [config["env_id"], *(["deep-reinforcement-learning"] if library == "stable-baselines3" else []),
+            "reinforcement-learning", *dict.fromkeys([library, "world-model", "wm-gym"])]
+    metadata: dict[str, Any] = {"library_name": library, "tags": tags}
+    rows = []
+    if results and "table" in results:
+        rows = [(results["twin_id"], results["physics"]), (results["world_name"], results["world"])]
+    elif results and results.get("success"):
+        rows = [(results["env"], results["success"])]
+    if rows:
+        metadata["model-index"] = [{"name": config["algo"].upper(), "results": [{
+            "task": {"type": "reinforcement-learning", "name": "reinforcement-learning"},
+            "dataset": {"name": env, "type": env},
+            "metrics": [{"type": "success_rate", "name": "success rate", "verified": False,
+                         "value": round(rate["rate"], 4)}],
+        } for env, rate in rows]}]
+    return metadata
+
+
+def _measured(results: dict | None, name: str, env_id: str) -> str:
+    if results is None:
+        return f"Not measured. `wm-gym agent evaluate {quote(name)} --env {quote(env_id)} --episodes 400` does it."
+    if "table" not in results:
+        rows = [("success", percent(results["success"]))] if results["success"] else []
+        rows += [("reward an episode", f"{results['reward']['mean']:.2f} ± {results['reward']['std']:.2f}"),
+                 ("steps an episode", f"{results['steps']['mean']:.1f}")]
+        return f"`{results['env']}`, {results['episodes']} episodes, seed {results['seed']}.\n\n" + _rows(rows)
+    table, points = results["table"], results["world_minus_physics"]
+    return f"""The same policy from the same {results['episodes']} starts (seed {results['seed']}) in the learned world
+`{results['world_name']}` and in its physics twin `{results['twin_id']}`, {results['horizon']} steps at most,
+{'deterministic' if results['deterministic'] else 'stochastic'} actions. 95 % intervals in brackets.
+
+{_rows(matched_rows(results))}
+
+| | physics: success | physics: failure |
+|---|---|---|
+| **world: success** | {table['both']} | {table['world_only']} |
+| **world: failure** | {table['physics_only']} | {table['neither']} |
+
+Rates: Wilson's interval. Difference: {points['method']}; McNemar's exact p = {points['mcnemar_exact_p']:.3g}."""
+
+
+def matched_rows(results: dict[str, Any]) -> list[tuple[str, str]]:
+    """(what, number with interval) of a matched evaluation, for the card and the report."""
+    points = results["world_minus_physics"]
+    rows = [
+        ("success in physics", percent(results["physics"])),
+        ("success in the learned world", percent(results["world"])),
+        ("world minus physics", 
+         f"{100 * points['difference']:+.1f} points [{100 * points['low']:+.1f}, {100 * points['high']:+.1f}]"),
+        ("optimism: world says success where physics fails", percent(results["optimism"])),
+        ("pessimism: world says failure where physics succeeds", percent(results["pessimism"])),
+    ]
+    rows += [(f"{name} policy in physics", percent(rate)) for name, rate in results["baselines"].items()]
+    for side, where in (("physics", "physics"), ("world", "the learned world")):
+        steps = results[f"{side}_steps"]["mean_of_successes"]
+        rows += [(f"steps to success in {where}", f"{steps:.1f}")] if steps else []
+    return rows
+
+
+def percent(rate: dict[str, Any]) -> str:
+    """A rate with its interval and counts, e.g. 97.2 % [95.1, 98.5] (389/400)."""
+    if not rate["n"]:
+        return "no such episode"
+    low, middle, high = (f"{100 * rate[key]:.1f}" for key in ("low", "rate", "high"))
+    return f"{middle} % [{low}, {high}] ({rate['successes']}/{rate['n']})"
+
+
+def _rows(rows: list[tuple[str, str]]) -> str:
+    return "\n".join(["| | |", "|---|---|", *(f"| {what} | {number} |" for what, number in rows)])
+
+
+def _reached(rate: float | None) -> str:
+    known = rate is not None and rate == rate  # NaN where no episode ended
+    return f", success there at the end {rate:.0%} (exploring, last 100 episodes)" if known else ""
+
+
+def _env_kwargs(config: dict) -> str:
+    kwargs = without_episode_shape(config.get("env_kwargs") or {})
+    return f" --env-kwargs {quote(json.dumps(kwargs))}" if kwargs else ""
+
+
+def _init(config: dict) -> str:
+    return f" --init {quote(config['init'])}" if config.get("init") else ""
+
+
+def _kwargs(config: dict) -> str:
+    return "".join(f", {k}={v!r}" for k, v in without_episode_shape(config.get("env_kwargs") or {}).items())
+
+
+def _is_dict(config: dict) -> bool:
+    return config["observation_space"]["type"] == "Dict"

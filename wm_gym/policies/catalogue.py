@@ -1,0 +1,50 @@
+"""Where is an agent? In the catalogue that is shipped, in a folder, or on the Hub."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from wm_gym.common.files import digest, recover
+from wm_gym.policies.agent import TENSORS_FILE
+from wm_gym.policies.config import CONFIG_FILE
+
+
+def find_agent(source: str | Path) -> Path:
+    """The folder (or file) of an agent: a path, a name in the catalogue, or a Hub id (downloaded, no pickles)."""
+    if recover(source).exists():
+        return Path(source)
+    shipped = catalogue()
+    name = str(source).removeprefix("agents/").removeprefix("wm_gym/")
+    if name in shipped:
+        return shipped[name]
+    if str(source).count("/") == 1 and not str(source).startswith((".", "/", "~")):
+        from huggingface_hub import snapshot_download
+        from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
+
+        try:
+            return Path(snapshot_download(str(source), allow_patterns=["*.safetensors", "*.yml", "*.json", "*.md"]))
+        except (HFValidationError, HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
+            cause = f" (and the Hub has none: {str(error).splitlines()[0]})"
+    else:
+        cause = ""
+    raise FileNotFoundError(f"there is no agent {str(source)!r}{cause}; pass a folder or one of {sorted(shipped)}")
+
+
+def digest_of_agent(source: str | Path) -> str:
+    """What tells an agent from others in the same place: its tensors, or a planner's config; "" for no folder."""
+    folder = Path(source) if ":" in str(source) and not Path(source).exists() else find_agent(source)
+    files = [folder / name for name in (TENSORS_FILE, CONFIG_FILE)] + sorted(folder.glob("*.safetensors"))
+    return digest(next(([file] for file in files if file.is_file()), [folder] if folder.is_file() else []))
+
+
+def catalogue() -> dict[str, Path]:
+    """Name -> folder of every shipped agent: `wm_gym/agents` (a wheel), then `agents` beside the package."""
+    package = Path(__file__).resolve().parents[1]
+    roots = [package / "agents"]
+    if (package.parent / "setup.py").is_file():
+        roots.append(package.parent / "agents")
+    found: dict[str, Path] = {}
+    for root in roots:
+        for config in sorted(root.glob(f"*/{CONFIG_FILE}")):
+            found.setdefault(config.parent.name, config.parent)
+    return found

@@ -1,0 +1,182 @@
+"""How does a roll-out look? The learned world beside physics under the same actions, as mp4 or GIF."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import gymnasium as gym
+import imageio.v2 as imageio
+import numpy as np
+from PIL import Image, ImageDraw, ImageFont
+
+from wm_gym.common.files import atomic_file
+from wm_gym.common.registry import find_spec
+from wm_gym.engine.shared import load_world
+from wm_gym.policies.agent import Agent
+from wm_gym.policies.loaders import load_agent
+from wm_gym.policies.rollouts import (
+    Actor,
+    draw_start,
+    endless_core,
+    make_twin,
+    one_in_batch,
+    start_seeds,
+    world_options,
+)
+from wm_gym.registration import physics_twin
+from wm_gym.worlds.world import World
+
+PANEL = 256  # pixels, about
+LABEL, GAP, HOLD = 32, 16, 8
+INK, PAPER, GREEN = (28, 30, 34), (250, 250, 248), (22, 140, 70)
+
+
+@dataclass
+class Clip:
+    """One episode of both under the same actions."""
+
+    world: np.ndarray
+    """uint8 [T, H, W, 3], what the world imagined."""
+    physics: np.ndarray
+    """uint8 [T, H, W, 3], what the simulator drew."""
+    world_success: np.ndarray
+    """bool [T]"""
+    physics_success: np.ndarray
+    """bool [T]"""
+
+
+def matched_clips(agent: Agent | str | Path, world: World | str | Path, twin_id: str | None = None, episodes: int = 4,
+                  seed: int = 0, driver: str = "world", *, deterministic: bool = True, **engine: str) -> list[Clip]:
+    """Roll the policy out on one side ("world" or "physics") and apply its actions to both from the same start.
+
+    An episode ends when the driving side succeeds or at the twin's horizon. engine: backend, device and precision of
+    `make_engine`.
+    """
+    if driver not in ("world", "physics"):
+        raise ValueError(f"driver={driver!r} is unknown; choose 'world' (the policy sees imagined frames) or 'physics'")
+    agent, source, world = load_agent(agent), world, load_world(world)
+    twin_id = twin_id or physics_twin(world.spec)
+    horizon = find_spec(twin_id).max_episode_steps or world.spec.horizon
+    twin = make_twin(twin_id, source, agent, horizon, terminate_on_success=False)
+    core = endless_core(world, agent, **engine)
+    try:
+        return [_clip(agent, world, core, twin, s, horizon, driver, deterministic) for s in start_seeds(episodes, seed)]
+    finally:
+        twin.close()
+
+
+def _clip(agent, world, core, twin, seed, horizon, driver, deterministic) -> Clip:
+    start, seen = draw_start(twin, seed)
+    core.reset(seeds=[seed], options=[world_options(world, start)])
+    actor = Actor(agent, twin.action_space, deterministic, seed)
+    frames, flags = ([core.render(0)], [start.frame]), ([False], [False])
+    for _ in range(horizon):
+        batch = core.observation() if driver == "world" else (
+            {k: v[None] for k, v in seen.items()} if isinstance(seen, dict) else seen[None])
+        action = actor.act(batch)
+        core.step(action)
+        seen, *_, info = twin.step(action[0])
+        frames[0].append(core.render(0))
+        frames[1].append(twin.render())
+        flags[0].append(flags[0][-1] or bool(core.info()["success"][0]))
+        flags[1].append(flags[1][-1] or bool(info["success"]))
+        if flags[driver == "physics"][-1]:
+            break
+    return Clip(np.stack(frames[0]), np.stack(frames[1]), np.array(flags[0]), np.array(flags[1]))
+
+
+def side_by_side(clips: list[Clip], labels: tuple[str, str] = ("learned world", "physics")) -> np.ndarray:
+    """Clips one after the other as uint8 [T, H', W', 3]: labelled, upscaled (nearest neighbour), last frames held."""
+    pictures = []
+    for clip in clips:
+        for t in [*range(len(clip.world)), *[len(clip.world) - 1] * HOLD]:
+            sides = zip((clip.world[t], clip.physics[t]), labels, (clip.world_success[t], clip.physics_success[t]))
+            pictures.append(_row([_panel(*side) for side in sides]))
+    return np.stack(pictures)
+
+
+def film_matched(agent: Agent | str | Path, world: World | str | Path, twin_id: str | None, path: str | Path,
+                 episodes: int = 4, seed: int = 0, driver: str = "world", **options) -> Path:
+    """Write an mp4 or GIF of some episodes, world beside physics under the same actions."""
+    clips = matched_clips(agent, world, twin_id, episodes, seed, driver, **options)
+    return write_video(path, side_by_side(clips), load_world(world).spec.fps)
+
+
+def film_alone(agent: Agent | str | Path, env_id: str, path: str | Path, episodes: int = 4, seed: int = 0,
+               env_kwargs: dict[str, Any] | None = None) -> Path:
+    """Write an mp4 or GIF of some episodes in any environment that renders."""
+    agent = load_agent(agent)
+    kwargs = {**agent.kwargs_for(env_id), **(env_kwargs or {})}
+    env = gym.make(find_spec(env_id), render_mode="rgb_array", **kwargs)
+    env = agent.env_wrapper(env) if agent.env_wrapper else env
+    pictures, fps = [], env.metadata.get("render_fps", 10)
+    try:
+        for s in start_seeds(episodes, seed):
+            observation, _ = env.reset(seed=s)
+            done = success = False
+            pictures.append(_row([_panel(env.render(), env_id, False)]))
+            while not done:
+                observation, _, terminated, truncated, info = env.step(agent.act(one_in_batch(observation))[0])
+                done, success = terminated or truncated, success or bool(info.get("is_success", False))
+                pictures.append(_row([_panel(env.render(), env_id, success)]))
+            pictures += [pictures[-1]] * HOLD
+    finally:
+        env.close()
+    return write_video(path, np.stack(pictures), fps)
+
+
+def check_suffix(path: str | Path) -> Path:
+    """The path, if it ends in .mp4 or .gif; ValueError for another."""
+    path = Path(path)
+    if path.suffix not in (".mp4", ".gif"):
+        raise ValueError(f"{path} is neither .mp4 nor .gif; choose one of the two endings")
+    return path
+
+
+def write_video(path: str | Path, frames: np.ndarray, fps: float) -> Path:
+    """Write uint8 [T, H, W, 3] as .mp4 (H.264) or .gif (`atomic_file`); ValueError for another suffix."""
+    path = check_suffix(path)
+    with atomic_file(path) as beside:
+        if path.suffix == ".gif":
+            _write_gif(beside, frames, fps)
+        else:
+            imageio.mimwrite(beside, frames, fps=fps, codec="libx264", quality=8, macro_block_size=16)
+    return path
+
+
+def _write_gif(path: Path, frames: np.ndarray, fps: float) -> None:
+    """One palette for all frames (about a third of the size, no flicker), looping."""
+    sample = Image.fromarray(np.concatenate(frames[:: max(1, len(frames) // 12)]))
+    palette = sample.quantize(128, dither=Image.Dither.NONE)
+    pictures = [Image.fromarray(f).quantize(palette=palette, dither=Image.Dither.NONE) for f in frames]
+    pictures[0].save(path, save_all=True, append_images=pictures[1:], duration=round(1000 / fps), loop=0)
+
+
+def _panel(frame: np.ndarray, label: str, success: bool) -> np.ndarray:
+    """A frame under its label; a green bar and word once it has succeeded."""
+    scale = max(1, round(PANEL / frame.shape[0]))
+    picture = np.kron(frame, np.ones((scale, scale, 1), np.uint8))
+    strip = Image.new("RGB", (picture.shape[1], LABEL), PAPER)
+    draw = ImageDraw.Draw(strip)
+    font = ImageFont.load_default(16)
+    draw.text((4, 6), label, fill=INK, font=font)
+    if success:
+        width = draw.textlength("success", font=font)
+        draw.text((picture.shape[1] - width - 4, 6), "success", fill=GREEN, font=font)
+        draw.rectangle((0, LABEL - 4, picture.shape[1], LABEL), fill=GREEN)
+    return np.concatenate([np.asarray(strip), picture])
+
+
+def _row(panels: list[np.ndarray]) -> np.ndarray:
+    """Panels side by side, padded to multiples of 16 (what H.264 stores without resizing)."""
+    gap = np.full((panels[0].shape[0], GAP, 3), PAPER, np.uint8)
+    parts = [panels[0]]
+    for panel in panels[1:]:
+        parts += [gap, panel]
+    row = np.concatenate(parts, axis=1)
+    height, width = (-(-n // 16) * 16 for n in row.shape[:2])
+    out = np.full((height, width, 3), PAPER, np.uint8)
+    out[: row.shape[0], : row.shape[1]] = row
+    return out

@@ -1,0 +1,285 @@
+"""How good is a policy, in the learned world and in physics from the same starts?"""
+
+from __future__ import annotations
+
+import os
+import time
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+from stable_baselines3.common.evaluation import evaluate_policy
+from stable_baselines3.common.vec_env import VecFrameStack
+from tqdm import tqdm
+
+from wm_gym.common.files import write_json
+from wm_gym.common.processes import die_with_parent
+from wm_gym.common.registry import adopt, carried, find_spec
+from wm_gym.common.statistics import matched_table, rate
+from wm_gym.engine.shared import load_world
+from wm_gym.policies.agent import Agent
+from wm_gym.policies.callable import OthersAgent
+from wm_gym.policies.card import RESULTS_FILE, matched_rows, percent, write_card
+from wm_gym.policies.loaders import load_agent
+from wm_gym.policies.rollouts import (
+    BASELINES,
+    Outcome,
+    Start,
+    make_twin,
+    run_twin,
+    run_world,
+    start_seeds,
+)
+from wm_gym.registration import is_learned, physics_twin
+from wm_gym.sb3 import make_sb3_env
+from wm_gym.worlds.world import World
+
+PART = 5  # episodes a worker takes at a time
+
+
+def evaluate_agent(agent: Agent | str | Path, env_id: str, episodes: int = 100, seed: int = 0, *,
+                   env_kwargs: dict[str, Any] | None = None, video: str | Path | None = None, save: bool = False,
+                   **options) -> dict[str, Any]:
+    """Measure an agent in any registered environment.
+
+    env_id a learned world that has a physics twin, or the twin of the world that the agent was trained in: the same
+    policy in both from matched starts, see `evaluate_matched`. Any other id: in that environment alone. video: an mp4
+    or GIF of some episodes (ValueError for another suffix). save: keep the results in the agent's folder (results.json
+    and the card).
+    """
+    agent, spec = load_agent(agent), find_spec(env_id)
+    world, twin_id = _world_and_twin(agent, spec, env_kwargs or {})
+    if video:  # before the episodes, not after them
+        from wm_gym.policies.films import check_suffix, film_alone, film_matched
+
+        check_suffix(video)
+        if not twin_id and agent.frame_stack > 1:
+            raise ValueError(f"{agent.name} stacks {agent.frame_stack} frames, {env_id} has no twin: this cannot be "
+                             "filmed; leave the video out")
+    if twin_id:
+        results = evaluate_matched(agent, world, twin_id, episodes, seed, **options)
+    else:
+        results = evaluate_alone(agent, env_id, episodes, seed, env_kwargs=env_kwargs, **options)
+    if save and agent.folder and not isinstance(agent, OthersAgent):  # before the film, which may fail
+        save_results(agent.folder, results)
+    if video:
+        if twin_id:
+            film_matched(agent, world, twin_id, video, seed=seed,
+                         **{k: options[k] for k in ("backend", "device", "precision", "deterministic") if k in options})
+        else:
+            film_alone(agent, env_id, video, seed=seed, env_kwargs=env_kwargs)
+    return results
+
+
+def evaluate_matched(agent: Agent | str | Path, world: World | str | Path, twin_id: str | None = None,
+                     episodes: int = 400, seed: int = 0, *, deterministic: bool = True,
+                     baselines: tuple[str, ...] = BASELINES, baseline_episodes: int | None = None,
+                     workers: int | None = None, progress: bool = True, **engine) -> dict[str, Any]:
+    """The same policy from the same starts in a learned world and in its physics twin.
+
+    Episode i begins where the twin does with a seed of (seed, i); the world begins from the twin's picture and
+    proprioception. An agent trained in a learned world sees the twin through that world's tokenizer. An episode
+    succeeds if its environment says so (the world's learned head, the twin's distance) within the twin's horizon.
+
+    baselines: "random" and "no-op", in the twin from the same starts (baseline_episodes of them, default all).
+    workers: processes for the twin (0: this one). engine: of `run_world`. Returns
+    success rates with Wilson's 95 % intervals, their paired difference, the 2x2 table, optimism and pessimism, and
+    lists an episode each.
+    """
+    source = world if isinstance(world, World) else str(world)
+    agent, world = load_agent(agent), load_world(world)
+    twin_id = twin_id or physics_twin(world.spec)
+    if not twin_id:
+        raise ValueError(f"the world {world.spec.name!r} names no physics twin (but {world.spec.twin!r}); "
+                         "pass twin_id, or evaluate_alone(...)")
+    horizon = find_spec(twin_id).max_episode_steps or world.spec.horizon
+    seeds, few = start_seeds(episodes, seed), start_seeds(baseline_episodes or episodes, seed)
+    started = time.monotonic()
+    with _Bar(progress) as bar:
+        jobs = {"agent": (agent, seeds), **{name: (name, few) for name in baselines}}
+        physics = {}
+        for name, (policy, some) in jobs.items():
+            count = bar.begin(f"physics, {name}", len(some))
+            if _parallel(policy, source, some, workers):
+                physics[name] = _in_processes(policy, source, twin_id, horizon, some, deterministic, workers, count)
+            else:
+                physics[name] = _in_process(policy, source, twin_id, horizon, some, deterministic, count)
+        outcomes, starts = physics["agent"]
+        imagined = run_world(agent, world, starts, horizon, deterministic, bar.begin("learned world", episodes),
+                             **engine)
+    return {
+        "agent": agent.name,
+        "world_name": world.spec.name,
+        "twin_id": twin_id,
+        "episodes": episodes,
+        "seed": seed,
+        "horizon": horizon,
+        "deterministic": deterministic,
+        **matched_table([o.success for o in imagined], [o.success for o in outcomes]),
+        "world_steps": _steps(imagined),
+        "physics_steps": _steps(outcomes),
+        "baselines": {name: rate([o.success for o in physics[name][0]]) for name in baselines},
+        "seconds": round(time.monotonic() - started, 1),
+        "per_episode": {
+            "seed": seeds,
+            "world_success": [o.success for o in imagined], "physics_success": [o.success for o in outcomes],
+            "world_steps": [o.steps for o in imagined], "physics_steps": [o.steps for o in outcomes],
+            "world_reward": [round(o.reward, 4) for o in imagined],
+            "physics_reward": [round(o.reward, 4) for o in outcomes],
+            "world_uncertainty": [round(o.uncertainty, 5) for o in imagined],
+            "world_probability": [o.probability for o in imagined],
+        },
+    }
+
+
+def evaluate_alone(agent: Agent | str | Path, env_id: str, episodes: int = 100, seed: int = 0, *,
+                   env_kwargs: dict[str, Any] | None = None, deterministic: bool = True,
+                   n_envs: int | None = None) -> dict[str, Any]:
+    """An agent in one environment: success rate where its info has `is_success`, rewards and lengths."""
+    agent = load_agent(agent)
+    kwargs = {**agent.kwargs_for(env_id), **(env_kwargs or {})}
+    others = isinstance(agent, OthersAgent)
+    n_envs = min(episodes, n_envs or (1 if others else 50 if is_learned(find_spec(env_id)) else 2))
+    env = make_sb3_env(env_id, n_envs, seed, wrapper_class=agent.env_wrapper, **kwargs)
+    if agent.frame_stack > 1:
+        env = VecFrameStack(env, agent.frame_stack)
+    if others:
+        agent.policy.action_space = env.action_space
+    successes: list[bool | None] = []
+
+    def note(local: dict, _: dict) -> None:
+        if local["done"] and local["episode_counts"][local["i"]] < local["episode_count_targets"][local["i"]]:
+            successes.append(local["info"].get("is_success", local["info"].get("success")))
+
+    started = time.monotonic()
+    try:
+        rewards, lengths = evaluate_policy(agent.policy, env, episodes, deterministic, callback=note,
+                                           return_episode_rewards=True)
+    finally:
+        env.close()
+    known = [bool(s) for s in successes if s is not None]
+    return {
+        "agent": agent.name,
+        "env": env_id, "episodes": episodes, "seed": seed, "deterministic": deterministic,
+        "success": rate(known) if known else None,
+        "reward": {"mean": float(np.mean(rewards)), "std": float(np.std(rewards))},
+        "steps": {"mean": float(np.mean(lengths))},
+        "seconds": round(time.monotonic() - started, 1),
+    }
+
+
+def save_results(folder: str | Path, results: dict[str, Any]) -> None:
+    """Write results.json into an agent folder, and its card anew."""
+    write_json(Path(folder) / RESULTS_FILE, results)
+    write_card(folder)
+
+
+def summary(results: dict[str, Any]) -> str:
+    """The results in a few lines for a terminal."""
+    if "table" not in results:
+        success = f"success {percent(results['success'])}, " if results["success"] else ""
+        return (f"{results['env']}, {results['episodes']} episodes: {success}reward {results['reward']['mean']:.2f}, "
+                f"{results['steps']['mean']:.1f} steps an episode")
+    title = f"{results['episodes']} matched starts, {results['world_name']} and {results['twin_id']}"
+    return "\n".join([title, *(f"  {what:54s} {number}" for what, number in matched_rows(results))])
+
+
+def _steps(outcomes: list[Outcome]) -> dict:
+    """Mean length of the episodes that succeeded."""
+    steps = [o.steps for o in outcomes if o.success]
+    return {"mean_of_successes": float(np.mean(steps)) if steps else None}
+
+
+def _world_and_twin(agent: Agent, spec: gym.envs.registration.EnvSpec, env_kwargs: dict) -> tuple[Any, str | None]:
+    """The learned world and its twin that an id stands for; the twin is None where the id is neither of a pair."""
+    if is_learned(spec):
+        kwargs = {**spec.kwargs, **agent.kwargs_for(spec.id), **env_kwargs}
+        if "world" not in kwargs:
+            raise ValueError(f"{spec.id} needs to know which world: pass env_kwargs={{'world': 'FOLDER'}}")
+        return kwargs["world"], physics_twin(load_world(kwargs["world"]).spec)
+    if agent.world is not None and physics_twin(load_world(agent.world).spec) == spec.id:
+        return agent.world, spec.id
+    return None, None
+
+
+# ---------------------------------------------------------------- physics in worker processes
+
+
+def _parallel(policy: Agent | str, source: World | str, seeds: list[int], workers: int | None) -> bool:
+    """Whether processes pay: there are several, enough to do, and both policy and world can be loaded by name."""
+    nameable = isinstance(policy, str) or (
+        policy.folder is not None and policy.folder.is_dir() and isinstance(source, str))
+    return nameable and len(seeds) > 4 * PART and (os.cpu_count() if workers is None else workers) > 1
+
+
+def _in_process(policy, source, twin_id, horizon, seeds, deterministic, progress) -> tuple[list[Outcome], list[Start]]:
+    env = make_twin(twin_id, source, policy, horizon)
+    try:
+        return run_twin(policy, env, seeds, deterministic, progress)
+    finally:
+        env.close()
+
+
+def _in_processes(policy, source, twin_id, horizon, seeds, deterministic, workers,
+                  progress) -> tuple[list[Outcome], list[Start]]:
+    """Spawned, as forking after torch or OpenVINO has threads hangs; outcomes in the order of the seeds."""
+    workers = workers or min(os.cpu_count() or 1, 8)
+    agent = isinstance(policy, Agent)
+    arguments = (carried(), str(policy.folder) if agent else policy, source if agent else None, twin_id, horizon)
+    parts = [seeds[i:i + PART] for i in range(0, len(seeds), PART)]
+    done: dict[int, tuple[list[Outcome], list[Start]]] = {}
+    pool = ProcessPoolExecutor(workers, get_context("spawn"), _begin_worker, arguments)
+    try:
+        futures = {pool.submit(_work, part, deterministic): k for k, part in enumerate(parts)}
+        for future in as_completed(futures):
+            k = futures[future]
+            done[k] = future.result()
+            progress(len(parts[k]))
+    finally:
+        pool.shutdown(cancel_futures=True)  # after an error or Ctrl-C nobody waits for the parts not begun
+    ordered = [done[k] for k in range(len(parts))]
+    return [o for outcomes, _ in ordered for o in outcomes], [s for _, starts in ordered for s in starts]
+
+
+_worker: dict[str, Any] = {}
+
+
+def _begin_worker(*arguments) -> None:
+    die_with_parent()
+    _worker["arguments"] = arguments
+
+
+def _work(seeds: list[int], deterministic: bool) -> tuple[list[Outcome], list[Start]]:
+    if "env" not in _worker:  # made here, not in the initializer, so that its error reaches the caller
+        import torch
+
+        import wm_gym  # noqa: F401  registers the ids
+
+        torch.set_num_threads(1)
+        known, name, source, twin_id, horizon = _worker["arguments"]
+        adopt(*known)
+        policy = name if name in BASELINES else load_agent(name)
+        _worker.update(policy=policy, env=make_twin(twin_id, source, policy, horizon))
+    return run_twin(_worker["policy"], _worker["env"], seeds, deterministic)
+
+
+class _Bar:
+    """A tqdm bar a phase; `begin` gives the function that advances it."""
+
+    def __init__(self, show: bool):
+        self.show, self.bar = show, None
+
+    def __enter__(self) -> "_Bar":
+        return self
+
+    def begin(self, what: str, total: int):
+        self.__exit__()
+        self.bar = tqdm(total=total, desc=what, unit="episode", disable=not self.show)
+        return self.bar.update
+
+    def __exit__(self, *_) -> None:
+        if self.bar is not None:
+            self.bar.close()

@@ -1,0 +1,184 @@
+"""How does one act by planning in a world? From pictures alone, anew after a few steps, as an agent like any other."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+import torch
+import yaml
+from PIL import Image
+
+from wm_gym.common import spaces
+from wm_gym.common.files import atomic_folder, write_text
+from wm_gym.common.registry import NAMESPACE
+from wm_gym.engine.shared import load_engine, load_world
+from wm_gym.judges.goal import read_picture
+from wm_gym.policies.agent import Agent
+from wm_gym.policies.card import write_card
+from wm_gym.policies.config import CONFIG_FILE, FORMAT_VERSION, PLANNER, PLANNER_OPTIONS
+from wm_gym.policies.planning import Search
+from wm_gym.worlds.catalogue import catalogue_folders, find_world
+from wm_gym.worlds.world import World
+
+GOAL_FILE = "goal.png"
+DISCOUNT = 0.98  # a step: of two ways to the same reward the shorter one
+
+
+class WorldPlanner:
+    """A policy that searches for actions in a learned world (model-predictive control); Stable-Baselines3's `predict`.
+
+    It sees frames uint8 [H, W, 3], keeps as many as the world remembers, and scores a sequence of actions by what the
+    world predicts from there: the discounted sum of reward - uncertainty_penalty * uncertainty until success, or, with
+    `goal` (a picture uint8 [H, W, 3]), minus the distance of the latents to the picture's (root mean square). The first
+    `replan_every` actions of the best sequence are taken, the rest is where the next search begins (receding horizon).
+    Actions follow from the frames and `seed` alone. sampling_steps: evaluations of the dynamics a step, None for as
+    many as the world takes; one is the mean of what may come, and enough to compare actions. backend, device,
+    precision: the engine's. ValueError for what cannot be and for a picture of another size.
+    """
+
+    def __init__(self, world: World | str | Path, search: Search | None = None, *, uncertainty_penalty: float = 0.0,
+                 goal: np.ndarray | None = None, replan_every: int = 3, sampling_steps: int | None = 1,
+                 seed: int = 0, backend: str = "auto", device: str = "auto", precision: str = "auto"):
+        self.world, self.search = load_world(world), search or Search()
+        if sampling_steps is not None:
+            self.world = _sampled_in(self.world, sampling_steps)
+        if not 1 <= replan_every <= self.search.horizon:
+            raise ValueError(f"replan_every is {replan_every}, expected 1 to horizon = {self.search.horizon}")
+        self.replan_every, spec = replan_every, self.world.spec
+        self.engine = load_engine(self.world, backend, device, False, precision)
+        self.observation_space = spaces.pixels_space(*spec.frame_size)
+        self.action_space = spaces.action_space(spec.action_low, spec.action_high)
+        if not 0 <= uncertainty_penalty < np.inf:
+            raise ValueError(f"uncertainty_penalty is {uncertainty_penalty}, expected a finite number >= 0")
+        self.uncertainty_penalty, self.seed, self.goal = uncertainty_penalty, seed, None
+        if goal is not None:
+            if goal.shape != self.observation_space.shape or goal.dtype != np.uint8:
+                raise ValueError(f"the goal picture is {goal.dtype} {list(goal.shape)}, expected uint8 "
+                                 f"{list(self.observation_space.shape)}: resize it to the world's frames")
+            self.goal = self.engine.encode(goal[None, None])["latents"][:, -1]
+
+    def predict(self, observation: np.ndarray, state: tuple | None = None, episode_start: np.ndarray | None = None,
+                deterministic: bool = True, active: np.ndarray | None = None) -> tuple[np.ndarray, tuple]:
+        """Actions float32 [B, A] for frames uint8 [B, H, W, 3], and the state to pass with the next frames.
+
+        episode_start: bool [B], whose frame is the first of an episode; no state: all of them. active: bool [B], the
+        others are not planned for and get the middle of the action space. It is deterministic, whatever is asked.
+        """
+        n, nothing = len(observation), ((), None, 0)
+        memories = list(state) if state is not None else [nothing] * n
+        actions = np.tile((self.action_space.low + self.action_space.high) / 2, (n, 1))
+        for i in range(n) if active is None else np.flatnonzero(active):
+            frames, plan, left = nothing if episode_start is not None and episode_start[i] else memories[i]
+            frames = (*frames[:1], *frames[1:][-self.world.spec.context_frames:], observation[i])
+            if not left:
+                plan, left = self.plan(np.stack(frames), plan), self.replan_every
+            actions[i], memories[i] = plan[0], (frames, np.concatenate([plan[1:], plan[-1:]]), left - 1)
+        return actions, tuple(memories)
+
+    def plan(self, frames: np.ndarray, guess: np.ndarray | None = None) -> np.ndarray:
+        """The best sequence of actions found, float32 [horizon, A], after a clip of frames uint8 [T, H, W, 3]."""
+        start = self.engine.encode(frames[None])
+        rng = np.random.default_rng([self.seed, len(frames), int(frames[-1].sum())])
+        box = self.action_space
+        return self.search.best(lambda actions: self.score(start, actions, rng), box.low, box.high, rng, guess)
+
+    @torch.inference_mode()
+    def score(self, start: dict[str, torch.Tensor], actions: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+        """What sequences of actions [N, H, A] are worth from one world state (leading axis of 1): float64 [N].
+
+        All sequences meet the same noise, so that they differ by their actions alone.
+        """
+        n, horizon, _ = actions.shape
+        noise = torch.from_numpy(rng.standard_normal((horizon, *self.engine.noise_shape), np.float32))
+        out = self.engine.imagine({key: value.expand(n, *value.shape[1:]).contiguous() for key, value in start.items()},
+                                  torch.from_numpy(actions).to(self.engine.device),
+                                  noise.to(self.engine.device).expand(n, *noise.shape),
+                                  uncertainty=self.uncertainty_penalty > 0)
+        if self.goal is None:
+            gain, over = out["reward"].sum(2), out["success"] > self.world.spec.success_threshold
+            going_on = (over.cumsum(1) - over.to(torch.int64)) == 0
+            gain = gain * going_on
+        else:
+            gain = -(out["latent"] - self.goal).square().mean((2, 3, 4)).sqrt()
+        if self.uncertainty_penalty:
+            gain = gain - self.uncertainty_penalty * out["uncertainty"].mean((2, 3))
+        if not bool(gain.isfinite().all()):
+            raise self.world.not_finite("rewards, uncertainties or latents")
+        return gain.double().cpu().numpy() @ DISCOUNT**np.arange(horizon)
+
+
+def _sampled_in(world: World, steps: int) -> World:
+    """The same networks with another number of evaluations a step."""
+    if steps < 1:
+        raise ValueError(f"sampling_steps is {steps}, expected at least 1")
+    return replace(world, spec=replace(world.spec, sampling_steps=steps))
+
+
+class PlannerAgent(Agent):
+    """A planner as an agent folder: config.yml says how it searches and in which world, and goal.png for what."""
+
+    policy: WorldPlanner
+
+    def predict(self, observation, state=None, deterministic: bool = True, active: np.ndarray | None = None):
+        """As `Agent.predict`; slots that are not active are not planned for."""
+        return self.policy.predict(observation, state, deterministic=deterministic, active=active)
+
+    def to_sb3(self, env):
+        """ValueError: there are no weights to train on."""
+        raise ValueError(f"{self.name} plans and has no weights; train a policy with wm-gym agent train ppo --env "
+                         f"{self.env_id}")
+
+
+def save_planner(world: str | Path, out: str | Path, search: Search | None = None, *,
+                 uncertainty_penalty: float = 0.0, goal: str | Path | None = None, replan_every: int = 3,
+                 sampling_steps: int | None = 1, seed: int = 0) -> Path:
+    """Write an agent folder that plans in a world; returns it.
+
+    world: a catalogue name, folder or Hub id; goal: a picture file. Raises FileExistsError where `out` is there,
+    ValueError and FileNotFoundError for what `WorldPlanner` could not be made of.
+    """
+    out = Path(out)
+    if out.exists():
+        raise FileExistsError(f"{out} is there; choose another --out")
+    picture = None if goal is None else read_picture(goal)
+    planner = WorldPlanner(world, search, uncertainty_penalty=uncertainty_penalty, goal=picture,
+                           replan_every=replan_every, sampling_steps=sampling_steps, seed=seed)
+    shipped = catalogue_folders().get(planner.world.spec.name)
+    own = shipped is not None and find_world(world).resolve() == shipped.resolve()
+    config = {
+        "format_version": FORMAT_VERSION, "algo": PLANNER, "learned": True, "seed": seed,
+        "env_id": f"{NAMESPACE}/{planner.world.spec.name if own else 'World-v0'}",
+        "env_kwargs": {} if own else {"world": str(world)},
+        "uncertainty_penalty": uncertainty_penalty, "replan_every": replan_every, "sampling_steps": sampling_steps,
+        "search": asdict(planner.search),
+    }
+    with atomic_folder(out) as beside:
+        write_text(beside / CONFIG_FILE, yaml.safe_dump(config, sort_keys=False))
+        if picture is not None:
+            Image.fromarray(picture).save(beside / GOAL_FILE)
+        write_card(beside)
+    return out
+
+
+def load_planner(folder: Path, config: dict[str, Any], device: str = "auto") -> PlannerAgent:
+    """The agent of a folder that `save_planner` wrote; ValueError where its config is damaged."""
+    agent, goal, path = PlannerAgent(None, config, folder), folder / GOAL_FILE, folder / CONFIG_FILE
+    picture = read_picture(goal) if os.path.lexists(goal) else None
+    try:
+        search, options = Search(**config["search"]), {key: config[key] for key in PLANNER_OPTIONS}
+        if agent.world is None:
+            raise ValueError("it names no learned world")
+        world = load_world(agent.world)
+    except (ValueError, TypeError, OSError, gym.error.Error) as error:
+        raise ValueError(f"{path} names no search or world that is here: {error}; write it anew with wm-gym agent plan"
+                         ) from error
+    try:
+        agent.policy = WorldPlanner(world, search, device=device, **options, goal=picture)
+    except ValueError as error:
+        raise ValueError(f"{goal if 'goal picture' in str(error) else path}: {error}") from error
+    return agent

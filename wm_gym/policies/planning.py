@@ -1,0 +1,93 @@
+"""Which actions come next, by trying many in a model? CEM and MPPI over sequences of actions."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+from wm_gym.common.reading import Table, one_of, real, whole
+
+METHODS = ("cem", "mppi")
+MOST_STEPS = 10**8  # that a search may imagine
+RANGES: Table = {
+    "method": one_of(*METHODS), "horizon": whole(1, 1000), "candidates": whole(2, 65536), "iterations": whole(1, 1000),
+    "elites": whole(2, 65536), "hold": whole(1, 1000), "temperature": real(0, 1e6, above=True),
+    "spread": real(0, 1e6, above=True),
+}
+"""What a search out of a file may be."""
+Score = Callable[[np.ndarray], np.ndarray]
+"""Actions float32 [N, H, A] -> what each sequence is worth, float [N]."""
+
+
+@dataclass(frozen=True)
+class Search:
+    """How sequences of actions are searched.
+
+    method: "cem", the cross-entropy method with kept elites and a shifted start (iCEM, Pinneri et al. 2020), or "mppi",
+    which weighs the elites by exp((score - best) / temperature) (Williams et al. 2017, as in TD-MPC, Hansen et al.
+    2022). Each of `candidates` sequences is as long as `horizon` steps and changes every `hold` steps; `iterations`
+    times they are drawn, clipped to the action space, scored, and the distribution is moved to the best `elites`.
+    spread: the first standard deviation, in half widths of the action space.
+    ValueError for what cannot be searched.
+    """
+
+    method: str = "cem"
+    horizon: int = 12
+    candidates: int = 64
+    iterations: int = 2
+    elites: int = 8
+    hold: int = 3
+    temperature: float = 0.1
+    spread: float = 0.7
+
+    def __post_init__(self):
+        if self.method not in METHODS:
+            raise ValueError(f"method is {self.method!r}, expected one of {METHODS}")
+        for name in ("horizon", "iterations", "hold"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} is {getattr(self, name)}, expected at least 1")
+        if not 2 <= self.elites <= self.candidates:
+            raise ValueError(f"elites is {self.elites}, expected 2 to candidates = {self.candidates}")
+        if (steps := self.horizon * self.candidates * self.iterations) > MOST_STEPS:
+            raise ValueError(f"horizon x candidates x iterations is {steps:,}, expected at most {MOST_STEPS:,} "
+                             "imagined steps for one search")
+        for name in ("temperature", "spread"):
+            if not 0 < getattr(self, name) < np.inf:
+                raise ValueError(f"{name} is {getattr(self, name)}, expected a finite number > 0")
+
+    @property
+    def knots(self) -> int:
+        """How many actions a sequence is made of."""
+        return -(-self.horizon // self.hold)
+
+    def best(self, score: Score, low: np.ndarray, high: np.ndarray, rng: np.random.Generator,
+             guess: np.ndarray | None = None) -> np.ndarray:
+        """The best sequence found, float32 [H, A], in a box low .. high [A]; guess [H, A] is where the search begins.
+
+        cem: the best candidate of all; mppi: the mean of the last iteration. ValueError for a score that is not finite.
+        """
+        half, middle = (high - low) / 2, (high + low) / 2
+        mean = np.tile(middle, (self.knots, 1)) if guess is None else guess[::self.hold]
+        std = np.tile(self.spread * half, (self.knots, 1))
+        kept, best, best_value = mean[None], None, -np.inf
+        for _ in range(self.iterations):
+            drawn = rng.normal(mean, std, (self.candidates - len(kept), *mean.shape))
+            knots = np.concatenate([kept, np.clip(drawn, low, high)])
+            actions = knots.repeat(self.hold, axis=1)[:, :self.horizon].astype(np.float32)
+            values = np.asarray(score(actions), np.float64)
+            if not np.isfinite(values).all():
+                raise ValueError(f"the score of {int((~np.isfinite(values)).sum())} of {len(values)} sequences of "
+                                 "actions is not finite; look at the world's frames with wm-gym evaluate WORLD")
+            order = np.argsort(-values)[:self.elites]
+            if values[order[0]] > best_value:
+                best, best_value = actions[order[0]], values[order[0]]
+            elite, kept = knots[order], knots[order[:max(1, self.elites // 4)]]
+            weights = np.ones(len(order))
+            if self.method == "mppi":
+                weights = np.exp((values[order] - values[order[0]]) / self.temperature)
+            weights = (weights / weights.sum())[:, None, None]
+            mean = (weights * elite).sum(0)
+            std = np.sqrt((weights * (elite - mean)**2).sum(0)) + 0.05 * half
+        return best if self.method == "cem" else mean.repeat(self.hold, axis=0)[:self.horizon].astype(np.float32)

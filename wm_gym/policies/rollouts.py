@@ -1,0 +1,208 @@
+"""How does one policy run in a learned world (a batch) and in physics (one episode at a time)?"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import gymnasium as gym
+import numpy as np
+
+from wm_gym.common.registry import find_spec
+from wm_gym.core import WorldCore
+from wm_gym.engine.shared import load_engine, load_world
+from wm_gym.physics.tracked import tracked_by
+from wm_gym.policies.agent import Agent
+from wm_gym.policies.config import PLANNER
+from wm_gym.worlds.world import World
+from wm_gym.wrappers import TokenizerRoundTrip, check_box, discrete_table
+
+BASELINES = ("random", "no-op")
+WORLD_BATCH = 100
+
+
+@dataclass
+class Start:
+    """Where an episode begins in both: the twin's picture, pose and simulator state."""
+
+    seed: int
+    frame: np.ndarray
+    proprioception: np.ndarray
+    physics_state: np.ndarray
+
+
+@dataclass
+class Outcome:
+    """How one episode ended."""
+
+    success: bool
+    steps: int
+    reward: float
+    uncertainty: float = 0.0
+    probability: float = 0.0
+    """The largest uncertainty and success probability of any step, in a learned world."""
+
+
+class Actor:
+    """An agent, "random" (uniform in the box) or "no-op" (zeros) as one thing that acts on batches of observations."""
+
+    def __init__(self, policy: Agent | str, space: gym.spaces.Box, deterministic: bool = True, seed: int = 0):
+        if isinstance(policy, str) and policy not in BASELINES:
+            raise ValueError(f"policy {policy!r} is unknown; pass an agent or one of {BASELINES}")
+        self.policy, self.space, self.deterministic = policy, check_box(space), deterministic
+        self.rng = np.random.default_rng([seed, 1])
+        self.table = None
+        if isinstance(policy, Agent):
+            if policy.policy.action_space is None:  # somebody else's policy
+                policy.policy.action_space = self.space
+            if isinstance(policy.policy.action_space, gym.spaces.Discrete):
+                self.table = discrete_table(self.space)
+            elif policy.policy.action_space.shape != space.shape:
+                raise ValueError(f"the agent acts in {policy.policy.action_space}, this environment in {space}; "
+                                 "evaluate it in the environment that it was trained for, or in its twin")
+        self.stack: list | None = None
+        self.state: tuple | None = None
+
+    def act(self, observation, active: np.ndarray | None = None) -> np.ndarray:
+        """float32 [B, A] for observations [B, ...] (a dict of them); active bool [B]: whose actions are of use."""
+        if not isinstance(self.policy, Agent):
+            batch = len(next(iter(observation.values())) if isinstance(observation, dict) else observation)
+            shape = (batch, *self.space.shape)
+            if self.policy == "no-op":
+                return np.clip(np.zeros(shape, np.float32), self.space.low, self.space.high)
+            return self.rng.uniform(self.space.low, self.space.high, shape).astype(np.float32)
+        action, self.state = self.policy.predict(self._stacked(observation), self.state, self.deterministic, active)
+        return action.astype(np.float32) if self.table is None else self.table[action]
+
+    def _stacked(self, observation):
+        """The last `frame_stack` observations along the last axis, zeros before the first (as SB3's VecFrameStack)."""
+        n = self.policy.frame_stack
+        if n == 1:
+            return observation
+        if isinstance(observation, dict):
+            raise ValueError("frame_stack > 1 is supported for image observations only; set frame_stack: 1")
+        self.stack = (self.stack or [np.zeros_like(observation)] * n)[1:] + [observation]
+        return np.concatenate(self.stack, axis=-1)
+
+
+def observation_mode(policy: Agent | str) -> str:
+    """What the policy looks at: "pixels", "pixels+state" or "latent"."""
+    return policy.env_kwargs.get("observation", "pixels") if isinstance(policy, Agent) else "pixels"
+
+
+class LatentView(gym.ObservationWrapper):
+    """A physics environment's frames as the world's latents float32 [C*h*w], for agents trained on those."""
+
+    def __init__(self, env: gym.Env, world: World):
+        super().__init__(env)
+        self.engine = load_engine(world, "torch", "cpu", True)
+        size = int(np.prod(world.spec.latent_shape))
+        self.observation_space = gym.spaces.Box(-np.inf, np.inf, (size,), np.float32)
+
+    def observation(self, observation):
+        return self.engine.encode(observation[None, None])["latents"][0, -1].flatten().cpu().numpy()
+
+
+def make_twin(twin_id: str, world: World | str | Path | None, policy: Agent | str, horizon: int | None = None,
+              **kwargs) -> gym.Env:
+    """The physics twin (render_mode="rgb_array") as the policy is used to see it.
+
+    An agent trained in a learned world gets the twin's frames through that world's tokenizer; baselines, agents
+    trained on physics and planners, which encode what they see, get them as they are.
+    """
+    mode = observation_mode(policy)
+    kwargs = {"observation": "pixels" if mode == "latent" else mode, "render_mode": "rgb_array", **kwargs}
+    if world is not None and (size := load_world(world).spec.frame_size[0]) != 64:
+        kwargs["size"] = size
+    env = gym.make(find_spec(twin_id), max_episode_steps=horizon, disable_env_checker=True, **kwargs)
+    if world is None or isinstance(policy, str) or not policy.config.get("learned") or policy.algo == PLANNER:
+        return env
+    return LatentView(env, load_world(world)) if mode == "latent" else TokenizerRoundTrip(env, world)
+
+
+def start_seeds(episodes: int, seed: int) -> list[int]:
+    """Episode i's seed depends on (seed, i) only."""
+    return [int(np.random.SeedSequence([seed, i]).generate_state(1)[0]) for i in range(episodes)]
+
+
+def draw_start(env: gym.Env, seed: int) -> tuple[Start, np.ndarray | dict]:
+    """Reset the twin with a seed; its start, and the observation as the policy sees it."""
+    observation, info = env.reset(seed=seed)
+    return Start(seed, env.render(), info["proprioception"], env.unwrapped.get_physics_state()), observation
+
+
+def one_in_batch(observation: np.ndarray | dict) -> np.ndarray | dict:
+    """A single observation with a leading batch axis of 1."""
+    return {k: v[None] for k, v in observation.items()} if isinstance(observation, dict) else observation[None]
+
+
+def run_twin(policy: Agent | str, env: gym.Env, seeds: list[int], deterministic: bool = True,
+             progress=lambda: None, nudged: bool = False) -> tuple[list[Outcome], list[Start]]:
+    """One episode a seed in the twin, one after the other; calls progress() after each.
+
+    nudged: from starts whose object is a little off (`TrackedObject.nudged`); ValueError where the task has none.
+    """
+    outcomes, starts, tracked = [], [], tracked_by(env) if nudged else None
+    for seed in seeds:
+        actor = Actor(policy, env.action_space, deterministic, seed)
+        start, observation = draw_start(env, seed)
+        if tracked:
+            off = tracked.nudged(start.physics_state, np.random.default_rng([seed, 2]))
+            observation, _ = env.reset(options={"physics_state": off})
+        steps, total, success, over = 0, 0.0, False, False
+        while not over:
+            observation, reward, terminated, truncated, info = env.step(actor.act(one_in_batch(observation))[0])
+            steps, total, success = steps + 1, total + reward, success or bool(info["is_success"])
+            over = terminated or truncated
+        outcomes.append(Outcome(success, steps, total))
+        starts.append(start)
+        progress()
+    return outcomes, starts
+
+
+def run_world(policy: Agent | str, world: World, starts: list[Start], horizon: int, deterministic: bool = True,
+              progress=lambda: None, **engine: str) -> list[Outcome]:
+    """One episode a start in the learned world, up to 100 at a time; calls progress() as each one ends.
+
+    engine: backend, device and precision of `make_engine`, or other options of `WorldCore`.
+    """
+    outcomes: list[Outcome] = []
+    for first in range(0, len(starts), WORLD_BATCH):
+        some = starts[first:first + WORLD_BATCH]
+        outcomes += _run_batch(policy, world, some, horizon, deterministic, progress, **engine)
+    return outcomes
+
+
+def _run_batch(policy, world, starts, horizon, deterministic, progress, **engine: str) -> list[Outcome]:
+    n = len(starts)
+    core = WorldCore(world, n, observation=observation_mode(policy), max_episode_steps=horizon, **engine)
+    core.reset(seeds=[s.seed for s in starts], options=[world_options(world, s) for s in starts])
+    actor = Actor(policy, core.single_action_space, deterministic, starts[0].seed)
+    success, active = np.zeros(n, bool), np.ones(n, bool)
+    steps, total, doubt, sure = np.zeros(n, np.int64), np.zeros(n), np.zeros(n), np.zeros(n)
+    while active.any():
+        actions = actor.act(core.observation(), active)
+        actions[~active] = 0
+        reward, terminated, truncated = core.step(actions, active)
+        info = core.info()
+        success |= info["is_success"] & active
+        doubt = np.maximum(doubt, np.where(active, info["uncertainty"], 0))
+        sure = np.maximum(sure, np.where(active, info["success_probability"], 0))
+        steps, total = steps + active, total + reward
+        over = (terminated | truncated) & active
+        active &= ~over
+        for _ in range(int(over.sum())):
+            progress()
+    return [Outcome(bool(s), int(t), *map(float, rest)) for s, t, *rest in zip(success, steps, total, doubt, sure)]
+
+
+def endless_core(world: World | str | Path, policy: Agent | str, **engine: str) -> WorldCore:
+    """One slot of the learned world as the policy sees it, which goes on after success and past the horizon."""
+    return WorldCore(world, 1, observation=observation_mode(policy), max_episode_steps=-1, terminate_on_success=False,
+                     **engine)
+
+
+def world_options(world: World, start: Start) -> dict:
+    """Reset options that begin the learned world where the twin began."""
+    pose = {"proprioception": start.proprioception} if world.spec.proprioception_dim else {}
+    return {"image": start.frame, **pose}

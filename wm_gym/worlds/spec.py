@@ -1,0 +1,118 @@
+"""What does a world promise: its spaces, units, control rate and horizon (`spec.yaml`)."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+import yaml
+
+from wm_gym.common.files import write_text
+from wm_gym.common.reading import check, many, maybe, one_of, read_mapping, real, text, whole
+
+FORMAT_VERSION = 1
+SPEC_FILE = "spec.yaml"
+LARGEST = 1e9  # of an action
+NAMES = many(text(200))
+RANGES = {
+    "name": text(200), "frame_size": many(whole(4, 4096, step=4), 2, 2), "action_low": many(real(-LARGEST, LARGEST)),
+    "action_high": many(real(-LARGEST, LARGEST)), "action_names": NAMES, "action_unit": text(),
+    "proprioception_names": NAMES, "proprioception_unit": text(), "reward_components": NAMES,
+    "fps": real(0, 1000, above=True), "horizon": whole(1, 10**9), "camera": text(), "twin": maybe(text()),
+    "task_description": text(100_000), "success_threshold": real(-1e9, 1e9), "sampling_steps": whole(1, 100),
+    "guidance_scale": real(-100, 100), "context_frames": whole(1, 1024), "latent_shape": many(whole(1, 1024), 3, 3),
+    "trained_on": text(100_000), "format_version": one_of(FORMAT_VERSION),
+}
+"""What each field of `spec.yaml` may be."""
+
+
+@dataclass
+class WorldSpec:
+    """The contract of one world; every array that enters or leaves its environment follows it."""
+
+    name: str
+    """Catalogue name, e.g. `Reach-v0`."""
+    frame_size: list[int]
+    """[H, W] of the frames in pixels; both divisible by 4."""
+    action_low: list[float]
+    action_high: list[float]
+    action_names: list[str] = field(default_factory=list)
+    action_unit: str = ""
+    proprioception_names: list[str] = field(default_factory=list)
+    proprioception_unit: str = ""
+    reward_components: list[str] = field(default_factory=lambda: ["task"])
+    """Names of the reward terms; the reward is their sum."""
+    fps: float = 10.0
+    """Control rate in Hz; one step advances 1 / fps seconds."""
+    horizon: int = 50
+    """Steps after which an episode is truncated."""
+    camera: str = ""
+    twin: str | None = None
+    """Environment id of the physics twin, where there is one."""
+    task_description: str = ""
+    success_threshold: float = 0.5
+    """An episode terminates when the predicted success probability exceeds this; > 1 means never."""
+    sampling_steps: int = 1
+    """Denoising evaluations a frame."""
+    guidance_scale: float = 1.0
+    """Of the action over none (`wm_gym.models.sampling.denoiser`); other than 1 needs a world with a null condition."""
+    context_frames: int = 2
+    latent_shape: list[int] = field(default_factory=lambda: [4, 16, 16])
+    """[C, h, w] of one frame's latent."""
+    trained_on: str = ""
+    format_version: int = FORMAT_VERSION
+
+    def __post_init__(self):
+        _check_version("this world", self.format_version)
+        if len(self.action_low) != len(self.action_high):
+            raise ValueError(f"action_low has {len(self.action_low)} entries and action_high "
+                             f"{len(self.action_high)}; expected the same number (none: trained on video alone)")
+        if len(self.frame_size) != 2 or any(s % 4 or s <= 0 for s in self.frame_size):
+            raise ValueError(f"frame_size is {self.frame_size}; expected [H, W], both divisible by 4")
+        if any(low > high for low, high in zip(self.action_low, self.action_high)):
+            raise ValueError(f"action_low is {self.action_low} and action_high {self.action_high}; expected none of it "
+                             "to be lower than the other's")
+        if len(set(self.reward_components)) < len(self.reward_components):
+            raise ValueError(f"reward_components is {self.reward_components}; expected a name of its own for each")
+
+    @property
+    def action_dim(self) -> int:
+        return len(self.action_low)
+
+    @property
+    def proprioception_dim(self) -> int:
+        return len(self.proprioception_names)
+
+    def check(self, whose: str | Path = "the spec") -> None:
+        """Raise ValueError where a field is out of its range."""
+        check(whose, asdict(self), RANGES)
+
+    def save(self, folder: str | Path) -> None:
+        """Write `spec.yaml` into a folder; ValueError for what could not be loaded again."""
+        self.check(Path(folder, SPEC_FILE))
+        write_text(Path(folder, SPEC_FILE), yaml.safe_dump(asdict(self), sort_keys=False))
+
+    @classmethod
+    def load(cls, folder: str | Path) -> "WorldSpec":
+        """Read `spec.yaml` from a world folder.
+
+        Raises FileNotFoundError without the file and ValueError where it is no valid spec.
+        """
+        path = Path(folder, SPEC_FILE)
+        if not path.is_file():
+            raise FileNotFoundError(f"{path} is missing: {folder} is no world folder; "
+                                    "make one with `wm-gym train DATASET --out WORLD`")
+        values = read_mapping(path)
+        if "format_version" in values:  # first: it says why others are unknown
+            _check_version(path, values["format_version"])
+        check(path, values, RANGES, needed=("name", "frame_size", "action_low", "action_high"))
+        try:
+            return cls(**values)
+        except (TypeError, ValueError) as error:
+            raise ValueError(f"{path}: {error}") from error
+
+
+def _check_version(whose: str | Path, version) -> None:
+    if version != FORMAT_VERSION:
+        raise ValueError(f"{whose}: the world's format_version is {version!r}, this wm-gym reads {FORMAT_VERSION}; "
+                         "retrain with `wm-gym train` or install the wm-gym that wrote the folder")
