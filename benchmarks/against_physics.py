@@ -32,8 +32,11 @@ def history(agent: str, inside: bool, steps_before: int, seconds_before: float) 
     checks, curve = read_checks(run / CHECKS_FILE), read_curve(run / CURVE_FILE)
     steps, times = zip(*((row["steps"], row["seconds"]) for row in curve))
     seconds = np.interp([c["steps"] for c in checks], steps, times)
-    return {"physics_steps": [steps_before + c["physics_steps"] if inside else c["steps"] for c in checks],
-            "seconds": [round(seconds_before + s, 1) for s in seconds], "success": [c["physics"] for c in checks]}
+    return {
+        "physics_steps": [steps_before + c["physics_steps"] if inside else c["steps"] for c in checks],
+        "seconds": [round(seconds_before + s, 1) for s in seconds],
+        "success": [c["physics"] for c in checks],
+    }
 
 
 def draw(groups: dict[str, list[dict]], path: Path) -> None:
@@ -43,8 +46,16 @@ def draw(groups: dict[str, list[dict]], path: Path) -> None:
         for i, agent in enumerate(groups[name]):
             past, label = agent["history"], {"inside": "trained in the world", "physics": "trained in physics"}[name]
             for axis, key, scale in ((pair[0], "physics_steps", 1000), (pair[1], "seconds", 60)):
-                axis.plot(np.array(past[key]) / scale, 100 * np.array(past["success"]), "o-", color=colour,
-                          markersize=3, linewidth=1.4, alpha=0.8, label=None if i else label)
+                axis.plot(
+                    np.array(past[key]) / scale,
+                    100 * np.array(past["success"]),
+                    "o-",
+                    color=colour,
+                    markersize=3,
+                    linewidth=1.4,
+                    alpha=0.8,
+                    label=None if i else label,
+                )
     pair[0].set(xlabel="physics steps, thousands (recording included)", ylabel="success in physics, %")
     pair[1].set(xlabel="minutes (recording and world training included)")
     for axis in pair:
@@ -60,8 +71,12 @@ def main() -> None:
     parser.add_argument("--physics", nargs="+", required=True)
     parser.add_argument("--recorded-steps", type=int, required=True)
     parser.add_argument("--recording-seconds", type=float, required=True)
-    parser.add_argument("--world-seconds", type=float, required=True,
-                        help="training of the world, and of the agents whose recordings it was finetuned on")
+    parser.add_argument(
+        "--world-seconds",
+        type=float,
+        required=True,
+        help="training of the world, and of the agents whose recordings it was finetuned on",
+    )
     parser.add_argument("--out", default="runs/against_physics", help="keeps each agent's outcomes; goes on from them")
     parser.add_argument("--episodes", type=int, default=400)
     parser.add_argument("--seed", type=int, default=1000, help="of the starts; training used others (default: 1000)")
@@ -71,12 +86,27 @@ def main() -> None:
     groups: dict[str, list[dict]] = {}
     for name, folders in (("inside", args.inside), ("physics", args.physics)):
         before = (args.recorded_steps, args.recording_seconds + args.world_seconds) if name == "inside" else (0, 0.0)
-        groups[name] = [{"seed": load_agent(folder).config["seed"], "physics": row["physics"], "world": row["world"],
-                         "history": history(folder, name == "inside", *before)} for folder, row in zip(folders, rows)]
+        groups[name] = [
+            {
+                "seed": load_agent(folder).config["seed"],
+                "physics": row["physics"],
+                "world": row["world"],
+                "history": history(folder, name == "inside", *before),
+            }
+            for folder, row in zip(folders, rows)
+        ]
     name = load_world(args.world).spec.name
-    write_results(f"against_physics_{name}", {
-        "episodes": args.episodes, "recorded_steps": args.recorded_steps, "recording_seconds": args.recording_seconds,
-        "world_seconds": args.world_seconds, **groups, "agreement": measured["agreement"]["all"]})
+    write_results(
+        f"against_physics_{name}",
+        {
+            "episodes": args.episodes,
+            "recorded_steps": args.recorded_steps,
+            "recording_seconds": args.recording_seconds,
+            "world_seconds": args.world_seconds,
+            **groups,
+            "agreement": measured["agreement"]["all"],
+        },
+    )
     draw(groups, RESULTS / f"against_physics_{name}.png")
 
 

@@ -42,8 +42,9 @@ class Sources:
         """Of the tiny world's twin-like shapes: as many episodes as a calibration needs."""
         from wm_gym.collect.record import record
 
-        return record("ball_env:wm_gym_test/Ball-v0", 24, out=self.scratch / "episodes", seed=1, workers=0,
-                      progress=False)
+        return record(
+            "ball_env:wm_gym_test/Ball-v0", 24, out=self.scratch / "episodes", seed=1, workers=0, progress=False
+        )
 
     @cached_property
     def worlds(self) -> list:
@@ -69,8 +70,10 @@ class Sources:
         from wm_gym.sb3 import WorldVecEnv
 
         env = WorldVecEnv(1, world=self.world, backend="torch")
-        return [PPO("MlpPolicy", env, n_steps=8, batch_size=8, seed=seed, device="cpu",
-                    policy_kwargs={"net_arch": [16]}) for seed in (0, 1)]
+        return [
+            PPO("MlpPolicy", env, n_steps=8, batch_size=8, seed=seed, device="cpu", policy_kwargs={"net_arch": [16]})
+            for seed in (0, 1)
+        ]
 
     @cached_property
     def agent(self) -> Path:
@@ -88,15 +91,19 @@ class Sources:
 def _starts(clips) -> tuple:
     first = clips.episode_offset[:-1]
     frames = np.asarray(clips.frames)[first]
-    return (np.stack([frames, frames], 1), np.zeros((len(first), 1, clips.action.shape[1]), np.float32),
-            np.repeat(clips.proprioception[first][:, None], 2, 1), np.arange(len(first)), np.zeros(len(first), int))
+    return (
+        np.stack([frames, frames], 1),
+        np.zeros((len(first), 1, clips.action.shape[1]), np.float32),
+        np.repeat(clips.proprioception[first][:, None], 2, 1),
+        np.arange(len(first)),
+        np.zeros(len(first), int),
+    )
 
 
 def save_agent(model, folder: Path) -> Path:
     from wm_gym.policies.folder import save_agent as save
 
-    return save(model, folder, {"algo": "ppo", "policy": "MlpPolicy", "env_id": "wm_gym/World-v0",
-                                "n_timesteps": 8})
+    return save(model, folder, {"algo": "ppo", "policy": "MlpPolicy", "env_id": "wm_gym/World-v0", "n_timesteps": 8})
 
 
 @dataclass(frozen=True)
@@ -140,29 +147,63 @@ def commands(made: Sources) -> dict[str, Command]:
     def weights(folder: Path) -> str:
         return of_files(folder, "*.safetensors")
 
-    few = {"tokenizer_updates": 4, "pose_updates": 4, "dynamics_updates": 4, "heads_updates": 4,
-           "uncertainty_updates": 4, "checkpoint_every": 2, "report_every": 4, "starts": 4}
+    few = {
+        "tokenizer_updates": 4,
+        "pose_updates": 4,
+        "dynamics_updates": 4,
+        "heads_updates": 4,
+        "uncertainty_updates": 4,
+        "checkpoint_every": 2,
+        "report_every": 4,
+        "starts": 4,
+    }
     return {
-        "world": Command(lambda f: made.worlds[1].save_pretrained(f), world_digest,
-                         lambda f: made.worlds[0].save_pretrained(f), saves=True),
-        "agent": Command(lambda f: save_agent(made.models[1], f), agent_digest,
-                         lambda f: save_agent(made.models[0], f), saves=True),
+        "world": Command(
+            lambda f: made.worlds[1].save_pretrained(f),
+            world_digest,
+            lambda f: made.worlds[0].save_pretrained(f),
+            saves=True,
+        ),
+        "agent": Command(
+            lambda f: save_agent(made.models[1], f), agent_digest, lambda f: save_agent(made.models[0], f), saves=True
+        ),
         "convert": Command(lambda f: convert(made.balls, f, progress=False), of_files),
-        "record": Command(lambda f: record("ball_env:wm_gym_test/Ball-v0", 4, out=f, seed=3, workers=0, progress=False,
-                                           shard_frames=20), of_files),
-        "inverse dynamics": Command(lambda f: made.labeller.save(f), idm_digest, lambda f: made.labeller.save(f),
-                                    saves=True),
+        "record": Command(
+            lambda f: record(
+                "ball_env:wm_gym_test/Ball-v0", 4, out=f, seed=3, workers=0, progress=False, shard_frames=20
+            ),
+            of_files,
+        ),
+        "inverse dynamics": Command(
+            lambda f: made.labeller.save(f), idm_digest, lambda f: made.labeller.save(f), saves=True
+        ),
         "labelled video": Command(lambda f: label_dataset(made.balls, made.labeller, f, progress=False), of_files),
-        "imagine": Command(lambda f: imagine(made.world, made.agent, f, 3, keep_failures=True, progress=False),
-                           of_files),
-        "calibration": Command(lambda f: calibrate(f, [made.episodes], progress=False), world_digest,
-                               lambda f: made.worlds[0].save_pretrained(f)),
-        "agent training": Command(lambda f: train_agent(
-            "ppo", "wm_gym/World-v0", f, 32, env_kwargs={"world": str(made.world), "backend": "torch"},
-            recipe={"policy": "MlpPolicy", "n_envs": 1, "n_steps": 8, "batch_size": 8, "n_epochs": 1},
-            checkpoint_every=8, progress=False, device="cpu", resume=True), weights),
-        "world training": Command(lambda f: train(
-            made.balls, f, preset="tiny", overrides=few, progress=False, cpu=True), weights),
+        "imagine": Command(
+            lambda f: imagine(made.world, made.agent, f, 3, keep_failures=True, progress=False), of_files
+        ),
+        "calibration": Command(
+            lambda f: calibrate(f, [made.episodes], progress=False),
+            world_digest,
+            lambda f: made.worlds[0].save_pretrained(f),
+        ),
+        "agent training": Command(
+            lambda f: train_agent(
+                "ppo",
+                "wm_gym/World-v0",
+                f,
+                32,
+                env_kwargs={"world": str(made.world), "backend": "torch"},
+                recipe={"policy": "MlpPolicy", "n_envs": 1, "n_steps": 8, "batch_size": 8, "n_epochs": 1},
+                checkpoint_every=8,
+                progress=False,
+                device="cpu",
+                resume=True,
+            ),
+            weights,
+        ),
+        "world training": Command(
+            lambda f: train(made.balls, f, preset="tiny", overrides=few, progress=False, cpu=True), weights
+        ),
         "evaluation": Command(lambda f: _evaluate(f), _answers),
     }
 
@@ -172,8 +213,13 @@ def _evaluate(folder: Path) -> None:
     from wm_gym.evaluation.suite.suite import evaluate
 
     few = Size(episodes=4, long_episodes=2, promised_episodes=4, reader_episodes=4, reader_updates=4, starts=2)
-    evaluate(Path(__file__).resolve().parents[1] / "envs" / "Push-v0", out=folder, only=["films", "uncertainty"],
-             size=few, progress=False)
+    evaluate(
+        Path(__file__).resolve().parents[1] / "envs" / "Push-v0",
+        out=folder,
+        only=["films", "uncertainty"],
+        size=few,
+        progress=False,
+    )
 
 
 def _answers(folder: Path) -> str:
@@ -250,12 +296,21 @@ def attack(name: str, trials: int, scratch: Path, seed: int = 0) -> dict:
             ended += 1
             continue
         kills += 1
-        why = f"it ended by itself with status {status}" if status != -signal.SIGKILL else _whole(
-            command, folder, expected)
+        why = (
+            f"it ended by itself with status {status}"
+            if status != -signal.SIGKILL
+            else _whole(command, folder, expected)
+        )
         if why:
             lost.append(f"kill {kills} after {moment:.3f} s: {why}")
-    return {"kills": kills, "ended before their kill": ended, "survived": kills - len(lost), "lost": lost[:20],
-            "unbroken_s": round(length, 3), "seconds": round(time.monotonic() - started, 1)}
+    return {
+        "kills": kills,
+        "ended before their kill": ended,
+        "survived": kills - len(lost),
+        "lost": lost[:20],
+        "unbroken_s": round(length, 3),
+        "seconds": round(time.monotonic() - started, 1),
+    }
 
 
 def _for_ever(command: Command, folder: Path) -> None:
@@ -285,8 +340,11 @@ def _whole(command: Command, folder: Path, expected: set[str]) -> str:
         if not command.saves:
             command.act(folder)
         if command.result(folder) not in expected:
-            raise AssertionError("it is neither the old nor the new" if command.saves else
-                                 "it went on to another result than an unbroken run's")
+            raise AssertionError(
+                "it is neither the old nor the new"
+                if command.saves
+                else "it went on to another result than an unbroken run's"
+            )
         if command.saves:
             command.act(folder)
             if scraps := [path.name for path in folder.parent.iterdir() if path != folder]:

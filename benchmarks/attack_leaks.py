@@ -28,8 +28,11 @@ def holds() -> dict[str, float]:
     gc.collect()
     pages = int(Path("/proc/self/statm").read_text().split()[1])
     children = Path(f"/proc/self/task/{os.getpid()}/children").read_text().split()
-    return {"mb": round(pages * resource.getpagesize() / 2**20, 1), "descriptors": len(os.listdir("/proc/self/fd")),
-            "children": len(children)}
+    return {
+        "mb": round(pages * resource.getpagesize() / 2**20, 1),
+        "descriptors": len(os.listdir("/proc/self/fd")),
+        "children": len(children),
+    }
 
 
 def _meet_starts(world: str) -> None:
@@ -103,22 +106,31 @@ def _tenths(number: int, act: Callable[[int], object]) -> list[dict]:
     return held
 
 
-QUESTIONS = {"steps": (steps, 20_000), "resets": (resets, 5_000), "makes": (makes, 500),
-             "async_spawn": (async_spawn, 10), "async_forkserver": (async_forkserver, 10)}
+QUESTIONS = {
+    "steps": (steps, 20_000),
+    "resets": (resets, 5_000),
+    "makes": (makes, 500),
+    "async_spawn": (async_spawn, 10),
+    "async_forkserver": (async_forkserver, 10),
+}
 
 
 def measure(world: str, name: str, share: float = 1.0) -> dict:
     """A question: how often, what was held after each tenth, and growth since the fourth."""
     number = max(TENTHS, round(share * QUESTIONS[name][1]))
-    done = subprocess.run([sys.executable, __file__, name, world, str(number)], capture_output=True, text=True,
-                          check=False)
+    done = subprocess.run(
+        [sys.executable, __file__, name, world, str(number)], capture_output=True, text=True, check=False
+    )
     if done.returncode:
         return {"number": number, "failed": done.stderr[-1000:]}
     held = json.loads(done.stdout.splitlines()[-1])
     grown = {key: round(held[-1][key] - held[STEADY - 1][key], 1) for key in held[0]}
     print(f"{name} {number}: {grown}", flush=True)
-    return {"number": number, **{f"{key}_grown": value for key, value in grown.items()},
-            **{key: [one[key] for one in held] for key in held[0]}}
+    return {
+        "number": number,
+        **{f"{key}_grown": value for key, value in grown.items()},
+        **{key: [one[key] for one in held] for key in held[0]},
+    }
 
 
 if __name__ == "__main__":

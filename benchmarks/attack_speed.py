@@ -52,9 +52,14 @@ def _paired(world: str, there: Path, batch: int, steps: int) -> dict:
     ratios = np.median(turns[..., 0] / turns[..., 1], axis=1)
     medians = np.median(np.random.default_rng(0).choice(ratios, (2000, len(ratios))), axis=1)
     here, before = np.median(turns, axis=(0, 1))
-    found = {"ms_here": round(1e3 * float(here), 3), "ms_before": round(1e3 * float(before), 3),
-             "ratio": round(float(np.median(ratios)), 4), "ratios": ratios.round(4).tolist(), "turns": TURNS,
-             "interval_95": [round(float(q), 4) for q in np.quantile(medians, (0.025, 0.975))]}
+    found = {
+        "ms_here": round(1e3 * float(here), 3),
+        "ms_before": round(1e3 * float(before), 3),
+        "ratio": round(float(np.median(ratios)), 4),
+        "ratios": ratios.round(4).tolist(),
+        "turns": TURNS,
+        "interval_95": [round(float(q), 4) for q in np.quantile(medians, (0.025, 0.975))],
+    }
     print(f"batch {batch}: {found}", flush=True)
     return found
 
@@ -75,8 +80,14 @@ class _Worker:
 
     def __init__(self, tree: Path, world: str, batch: int, steps: int):
         environment = os.environ | {"PYTHONPATH": str(tree), "OMP_NUM_THREADS": "1"}
-        self.process = subprocess.Popen([sys.executable, "-c", WORKER, world, str(batch), str(steps)], cwd=tree,
-                                        env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        self.process = subprocess.Popen(
+            [sys.executable, "-c", WORKER, world, str(batch), str(steps)],
+            cwd=tree,
+            env=environment,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
         imported = json.loads(self.process.stdout.readline())
         if Path(imported).resolve().parents[1] != tree.resolve():
             raise SystemExit(f"the process of {tree} imported {imported}")

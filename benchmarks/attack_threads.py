@@ -43,9 +43,13 @@ def _both(world: str, number: int, steps: int, **options) -> dict:
     for thread in threads:
         thread.join()
     differences = [np.abs(a.astype(int) - b) for a, b in zip(alone, together) if b is not None]
-    return {"threads": number, "frames": number * (steps + 1), "errors": errors,
-            "frames_that_differ": int(sum((one.max((1, 2, 3)) > 0).sum() for one in differences)),
-            "grey_levels": int(max((one.max() for one in differences), default=0))}
+    return {
+        "threads": number,
+        "frames": number * (steps + 1),
+        "errors": errors,
+        "frames_that_differ": int(sum((one.max((1, 2, 3)) > 0).sum() for one in differences)),
+        "grey_levels": int(max((one.max() for one in differences), default=0)),
+    }
 
 
 def _roll(world: str, seed: int, steps: int, **options) -> np.ndarray:

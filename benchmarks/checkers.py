@@ -1,6 +1,6 @@
 """Do Gymnasium's and Stable-Baselines3's checkers pass without a warning, and do PPO, SAC and DQN run unchanged?
 
-    python benchmarks/checkers.py
+python benchmarks/checkers.py
 """
 
 from __future__ import annotations
@@ -16,9 +16,11 @@ from stable_baselines3.common.env_checker import check_env as sb3_check
 from wm_gym.common.registry import env_ids
 from wm_gym.wrappers import DiscreteActions
 
-SHORT = {"PPO": {"n_steps": 32, "batch_size": 32, "n_epochs": 1},
-         "SAC": {"buffer_size": 500, "learning_starts": 32, "batch_size": 16},
-         "DQN": {"buffer_size": 500, "learning_starts": 32, "batch_size": 16}}
+SHORT = {
+    "PPO": {"n_steps": 32, "batch_size": 32, "n_epochs": 1},
+    "SAC": {"buffer_size": 500, "learning_starts": 32, "batch_size": 16},
+    "DQN": {"buffer_size": 500, "learning_starts": 32, "batch_size": 16},
+}
 
 
 def make(env_id: str, **kwargs) -> gym.Env:

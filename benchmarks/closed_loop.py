@@ -81,9 +81,13 @@ def main() -> None:
                 "one_step_largest_difference": {key: float(np.abs(exact[key] - step[key]).max()) for key in exact},
                 "frames_mean_grey_levels": {t: round(float(apart[t - 1].mean()), 4) for t in MARKS},
                 "frames_largest_grey_levels": {t: int(apart[t - 1].max()) for t in MARKS},
-                "success": rate(won), "success_minus_eager": paired_difference(won, wins)}
-    write_results(f"closed_loop_{world.spec.name}", {
-        "agent": args.agent, "world": world.spec.name, "episodes": args.episodes, "backends": rows})
+                "success": rate(won),
+                "success_minus_eager": paired_difference(won, wins),
+            }
+    write_results(
+        f"closed_loop_{world.spec.name}",
+        {"agent": args.agent, "world": world.spec.name, "episodes": args.episodes, "backends": rows},
+    )
 
 
 if __name__ == "__main__":

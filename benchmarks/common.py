@@ -18,12 +18,16 @@ def about() -> dict:
     """The machine, the versions of what was run, the commit and the day."""
     import torch
 
-    commit = subprocess.run(["git", "describe", "--always", "--dirty"], capture_output=True, text=True,
-                            cwd=Path(__file__).parent).stdout.strip()
+    commit = subprocess.run(
+        ["git", "describe", "--always", "--dirty"], capture_output=True, text=True, cwd=Path(__file__).parent
+    ).stdout.strip()
     packages = ("torch", "gymnasium", "stable-baselines3", "openvino", "pybullet", "numpy", "diffusers")
-    return {"machine": {"processor": _processor(), "threads": torch.get_num_threads(),
-                        "python": platform.python_version()},
-            "versions": {p: _version(p) for p in packages}, "commit": commit, "date": time.strftime("%Y-%m-%d")}
+    return {
+        "machine": {"processor": _processor(), "threads": torch.get_num_threads(), "python": platform.python_version()},
+        "versions": {p: _version(p) for p in packages},
+        "commit": commit,
+        "date": time.strftime("%Y-%m-%d"),
+    }
 
 
 def write_results(name: str, numbers: dict) -> Path:

@@ -72,7 +72,7 @@ def fit_reader(clips, held: str, tokenizer, out: Path) -> None:
         return
     tracked = tracked_by(gym.make(registered(clips.meta["env_id"], "env_id"), render_mode="rgb_array"))
     apart = open_clips(held)
-    told, seen = (tracked.states(some)[:, :tracked.read] for some in (clips, apart))
+    told, seen = (tracked.states(some)[:, : tracked.read] for some in (clips, apart))
     made = fit_state_decoder(clips.frames, told, apart.frames[::50], seen[::50], views=tokenizer.round_trip)
     print(f"reader: median error {100 * made.median_error:.2f} cm")
     save_file({k: v.contiguous() for k, v in made.decoder.state_dict().items()}, out / "reader.safetensors")
@@ -104,8 +104,16 @@ def measure_cell(cell: Cell, dataset: str, held: str, out: Path) -> Path:
     if file.is_file():
         return file
     clips = open_clips(dataset)
-    sizes = replace(PRESETS["small"], conditioning=cell.conditioning, condition_dropout=cell.dropout, pose_updates=0,
-                    dynamics_updates=cell.updates, dynamics_batch=32, rollout_lengths=(2, 4, 8), report_every=10**9)
+    sizes = replace(
+        PRESETS["small"],
+        conditioning=cell.conditioning,
+        condition_dropout=cell.dropout,
+        pose_updates=0,
+        dynamics_updates=cell.updates,
+        dynamics_batch=32,
+        rollout_lengths=(2, 4, 8),
+        report_every=10**9,
+    )
     folder.mkdir(exist_ok=True)
     shutil.copytree(shared / "tokenizer", folder / "tokenizer", dirs_exist_ok=True)
     run = begin_run(folder, sizes, cell.seed, progress=False)
@@ -115,7 +123,8 @@ def measure_cell(cell: Cell, dataset: str, held: str, out: Path) -> Path:
     train_pose(run, world, clips, trained)
     pose = load_file(shared / "pose" / "diffusion_pytorch_model.safetensors")
     world.dynamics.pose_net.load_state_dict(
-        {k.removeprefix("pose_net."): v for k, v in pose.items() if k.startswith("pose_net.")})
+        {k.removeprefix("pose_net."): v for k, v in pose.items() if k.startswith("pose_net.")}
+    )
     train_dynamics(run, world, clips, np.load(shared / "latents.npy", mmap_mode="r"), trained, apart, background)
     result = {"cell": asdict(cell), "seconds": run.seconds()}
     scales = SCALES if world.dynamics.null is not None else (1.0,)
@@ -152,17 +161,22 @@ def ask(world, held: str, out: Path, scale: float) -> dict:
     told = delta_psnr({"w": roller}, short, world.spec)["w"]
     sent = directions({"w": roller}, Episodes.of(clips, 5, every=50), world.spec, reader.read, twin=physics(env))
     made = roller(long)["frame"]
-    states = tracked.states(clips)[long.rows[:, -1], :tracked.read]
+    states = tracked.states(clips)[long.rows[:, -1], : tracked.read]
 
     def apart(frames):
         """Of hand and drawer together."""
         cm = 100 * np.linalg.norm(reader.read(frames) - states, axis=1)
         return {"median_cm": float(np.median(cm)), "p90_cm": float(np.quantile(cm, 0.9))}
 
-    return {"within_45": sent["w"]["frames"]["within_45"], "along_cm": sent["w"]["frames"]["along_cm"],
-            "delta_psnr_shuffled": told["shuffled"], "psnr_4": told["psnr_true_db"],
-            "psnr_25": float(psnr(made[:, -1], long.frames[:, -1]).mean()), "drift_25": apart(made[:, -1]),
-            "reader": apart(long.frames[:, -1])}
+    return {
+        "within_45": sent["w"]["frames"]["within_45"],
+        "along_cm": sent["w"]["frames"]["along_cm"],
+        "delta_psnr_shuffled": told["shuffled"],
+        "psnr_4": told["psnr_true_db"],
+        "psnr_25": float(psnr(made[:, -1], long.frames[:, -1]).mean()),
+        "drift_25": apart(made[:, -1]),
+        "reader": apart(long.frames[:, -1]),
+    }
 
 
 def run_cells(cells: list[Cell], args: argparse.Namespace) -> list[dict]:
@@ -189,8 +203,9 @@ def main() -> None:
     order = sorted(screened, key=lambda r: -r["scales"]["1.0"]["psnr_4"]["mean"])
     best = [r["cell"] for r in order if (r["cell"]["conditioning"], r["cell"]["dropout"]) != (WAYS[0], 0.0)][:2]
     chosen = [(WAYS[0], 0.0), *((cell["conditioning"], cell["dropout"]) for cell in best)]
-    confirmed = run_cells([Cell(way, dropout, seed, args.more_updates) for seed in (1, 2, 3)
-                           for way, dropout in chosen], args)
+    confirmed = run_cells(
+        [Cell(way, dropout, seed, args.more_updates) for seed in (1, 2, 3) for way, dropout in chosen], args
+    )
     from common import write_results
 
     plot(screened, write_results("conditioning", {"screened": screened, "confirmed": confirmed}).with_suffix(".png"))
@@ -204,17 +219,26 @@ def plot(cells: list[dict], path: Path) -> None:
     import matplotlib.pyplot as plt
 
     figure, axes = plt.subplots(1, 4, figsize=(15, 4), layout="constrained")
-    read = {"followed within 45 degrees": lambda r: r["within_45"]["rate"], "PSNR after 4 steps, dB":
-            lambda r: r["psnr_4"]["mean"], "PSNR after 25 steps, dB": lambda r: r["psnr_25"],
-            "hand and drawer after 25 steps, cm off": lambda r: r["drift_25"]["median_cm"]}
+    read = {
+        "followed within 45 degrees": lambda r: r["within_45"]["rate"],
+        "PSNR after 4 steps, dB": lambda r: r["psnr_4"]["mean"],
+        "PSNR after 25 steps, dB": lambda r: r["psnr_25"],
+        "hand and drawer after 25 steps, cm off": lambda r: r["drift_25"]["median_cm"],
+    }
     for axis, (title, value) in zip(axes, read.items()):
         for cell in cells:
             told = cell["cell"]
             x = [float(s) for s in cell["scales"]]
             y = [value(r) for r in cell["scales"].values()]
             style = {0.0: "o", 0.1: "-", 0.2: "--"}[told["dropout"]]
-            axis.plot(x, y, style, color=f"C{WAYS.index(told['conditioning'])}", markersize=4,
-                      label=f"{told['conditioning']}, {told['dropout']:.0%}")
+            axis.plot(
+                x,
+                y,
+                style,
+                color=f"C{WAYS.index(told['conditioning'])}",
+                markersize=4,
+                label=f"{told['conditioning']}, {told['dropout']:.0%}",
+            )
         axis.set(title=title, xlabel="guidance scale")
     figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=6, fontsize=8)
     figure.savefig(path, dpi=100)

@@ -17,8 +17,15 @@ from multiprocessing import get_context
 from pathlib import Path
 
 VARIANTS = {"as found": 0, "one frame later": 1, "one frame earlier": -1, "not wrapped": 0}
-SIZES = {"pose_updates": 1500, "dynamics_updates": 800, "heads_updates": 0, "uncertainty_updates": 0,
-         "dynamics_batch": 32, "rollout_lengths": (2, 4), "report_every": 10**9}
+SIZES = {
+    "pose_updates": 1500,
+    "dynamics_updates": 800,
+    "heads_updates": 0,
+    "uncertainty_updates": 0,
+    "dynamics_batch": 32,
+    "rollout_lengths": (2, 4),
+    "report_every": 10**9,
+}
 FIRST = {"tokenizer_updates": 1500, "dynamics_updates": 0}
 FRAME_SIZE = (64, 96)
 HORIZONS = (1, 4, 10)
@@ -47,8 +54,17 @@ def one(variant: str, seed: int, dataset: str, out: Path) -> dict:
     chosen = Selection(plain.meta["dataset_hash"], action_lag=VARIANTS[variant])
     chosen.save(file.with_suffix(".filter"))
     folder = wm_gym.training.trainer.train(
-        dataset, file.with_suffix(""), size=FRAME_SIZE, seed=seed, overrides=SIZES | {"tokenizer_updates": 0},
-        init=out / "frames", filters=[file.with_suffix(".filter")], progress=False, cpu=True, overwrite=True)
+        dataset,
+        file.with_suffix(""),
+        size=FRAME_SIZE,
+        seed=seed,
+        overrides=SIZES | {"tokenizer_updates": 0},
+        init=out / "frames",
+        filters=[file.with_suffix(".filter")],
+        progress=False,
+        cpu=True,
+        overwrite=True,
+    )
     world, clips = wm_gym.worlds.world.World.from_pretrained(folder), select(plain, chosen)
     _, held = split_episodes(clips)
     scenes = select(clips, Selection(clips.meta["dataset_hash"], {int(e): ["held out"] for e in held}))
@@ -74,8 +90,11 @@ def main() -> None:
         train(args.dataset, args.out / "frames", size=FRAME_SIZE, overrides=SIZES | FIRST, action_free=True, cpu=True)
     os.environ["OMP_NUM_THREADS"] = "1"
     with ProcessPoolExecutor(args.workers, mp_context=get_context("spawn"), max_tasks_per_child=1) as pool:
-        waiting = [pool.submit(one, variant, seed, args.dataset, args.out) for seed in range(args.seeds)
-                   for variant in VARIANTS]
+        waiting = [
+            pool.submit(one, variant, seed, args.dataset, args.out)
+            for seed in range(args.seeds)
+            for variant in VARIANTS
+        ]
         results = [each.result() for each in waiting]
     from common import write_results
 

@@ -1,6 +1,6 @@
 """How well does `wm-gym data curate` find what is wrong? Defects of each kind are put into a clean recording.
 
-    python benchmarks/curation.py RECORDING                  # e.g. 350 episodes of the Push twin
+python benchmarks/curation.py RECORDING                  # e.g. 350 episodes of the Push twin
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ KINDS = ("still", "jerky", "cut", "blurred", "exposure", "duplicate", "outlier")
 
 def damage(kind: str, e: int, frames: np.ndarray, action: np.ndarray, offset: np.ndarray, rng) -> int | None:
     """Put one defect into episode e in place -> the row of a cut."""
-    start, end = offset[e:e + 2]
+    start, end = offset[e : e + 2]
     part = frames[start:end]
     if kind == "still":
         part[:] = np.clip(part[:1] + rng.integers(-1, 2, part.shape), 0, 255)
@@ -32,8 +32,8 @@ def damage(kind: str, e: int, frames: np.ndarray, action: np.ndarray, offset: np
         other = int(rng.choice(np.setdiff1d(np.arange(len(offset) - 1), [e])))
         t = int(rng.integers(8, len(part) - 8))
         length = min(len(part) - t, offset[other + 1] - offset[other] - t)
-        part[t:t + length] = frames[offset[other] + t:offset[other] + t + length]
-        action[start + t:start + t + length] = action[offset[other] + t:offset[other] + t + length]
+        part[t : t + length] = frames[offset[other] + t : offset[other] + t + length]
+        action[start + t : start + t + length] = action[offset[other] + t : offset[other] + t + length]
         return t
     elif kind == "blurred":
         part[:] = [cv2.GaussianBlur(frame, (0, 0), 2) for frame in part]
@@ -42,9 +42,12 @@ def damage(kind: str, e: int, frames: np.ndarray, action: np.ndarray, offset: np
     elif kind == "duplicate":
         other = e - 1
         length = min(len(part), offset[other + 1] - offset[other])
-        part[:length] = np.clip(frames[offset[other]:offset[other] + length].astype(int)
-                                + rng.integers(-1, 2, part[:length].shape), 0, 255)
-        action[start:start + length] = action[offset[other]:offset[other] + length]
+        part[:length] = np.clip(
+            frames[offset[other] : offset[other] + length].astype(int) + rng.integers(-1, 2, part[:length].shape),
+            0,
+            255,
+        )
+        action[start : start + length] = action[offset[other] : offset[other] + length]
     elif kind == "outlier":
         action[rng.integers(start, end)] = rng.choice([-20, 20], action.shape[1])
     return None
@@ -58,20 +61,28 @@ def main() -> None:
     args = parser.parse_args()
     clips, rng = open_clips(args.recording), np.random.default_rng(args.seed)
     found = {one.name: sorted(one.found) for one in curate(clips).findings}
-    result = {"recording": Path(args.recording).name, "episodes": len(clips), "each": args.each,
-              "clean": {name: len(episodes) for name, episodes in found.items()}}
+    result = {
+        "recording": Path(args.recording).name,
+        "episodes": len(clips),
+        "each": args.each,
+        "clean": {name: len(episodes) for name, episodes in found.items()},
+    }
     frames, action, offset = np.array(clips.frames[:]), clips.action.copy(), clips.episode_offset
-    bad = rng.permutation(np.arange(1, len(clips), 2))[:args.each * len(KINDS)]  # a duplicate's twin stays as it is
+    bad = rng.permutation(np.arange(1, len(clips), 2))[: args.each * len(KINDS)]  # a duplicate's twin stays as it is
     if len(bad) < args.each * len(KINDS):
         parser.error(f"{len(clips)} episodes are too few for {args.each} of each defect; give --each {len(bad) // 7}")
-    truth = {kind: sorted(bad[i::len(KINDS)].tolist()) for i, kind in enumerate(KINDS)}
+    truth = {kind: sorted(bad[i :: len(KINDS)].tolist()) for i, kind in enumerate(KINDS)}
     at = {e: damage(kind, e, frames, action, offset, rng) for kind in KINDS for e in truth[kind]}
     made = curate(replace(clips, frames=frames, action=action))
     for one in made.findings:
         right = set(one.found) & set(truth[one.name])
-        result[one.name] = {"found": len(one.found), "right": len(right), "of": len(truth[one.name]),
-                            "precision": len(right) / len(one.found) if one.found else None,
-                            "recall": len(right) / len(truth[one.name])}
+        result[one.name] = {
+            "found": len(one.found),
+            "right": len(right),
+            "of": len(truth[one.name]),
+            "precision": len(right) / len(one.found) if one.found else None,
+            "recall": len(right) / len(truth[one.name]),
+        }
     result["cut"]["at_the_frame"] = sum(at[e] in made.cuts.get(e, []) for e in truth["cut"])
     result["lag"] = {}
     for lag in (-1, 0, 1, 2):

@@ -59,8 +59,10 @@ def measure(args: argparse.Namespace) -> None:
     env = gym.make("wm_gym/PushPyBullet-v0", render_mode="rgb_array").unwrapped
     tracked = tracked_by(env)
     column, low, high = list(tracked.position), env.action_space.low, env.action_space.high
-    commands = {way: np.tile(np.array([0.0, high[1] if sign > 0 else low[1]], np.float32), (STEPS, 1))
-                for way, sign in WAYS.items()}
+    commands = {
+        way: np.tile(np.array([0.0, high[1] if sign > 0 else low[1]], np.float32), (STEPS, 1))
+        for way, sign in WAYS.items()
+    }
     commands |= {"away": np.tile([high[0], 0.0], (STEPS, 1)), "near": np.tile([low[0], 0.0], (STEPS, 1))}
     starts: dict[str, list] = {way: [] for way in WAYS}
     seed = 0
@@ -99,22 +101,30 @@ def measure(args: argparse.Namespace) -> None:
             pictures, poses = np.stack([b[1] for b in begun]), np.stack([b[2] for b in begun]).astype(np.float32)
             before, went = read(pictures), {}
             for command, actions in commands.items():
-                made = roll_out(world, pictures[:, None], np.tile(actions, (len(begun), 1, 1)).astype(np.float32),
-                                poses[:, None], engine=engine)["frame"][:, -1]
+                made = roll_out(
+                    world,
+                    pictures[:, None],
+                    np.tile(actions, (len(begun), 1, 1)).astype(np.float32),
+                    poses[:, None],
+                    engine=engine,
+                )["frame"][:, -1]
                 went[command] = read(made) - before
             half = np.linalg.norm(truth[way, way], axis=1) / 2
             drawn = rng.choice(list(commands), len(begun))
             chance = np.stack([went[command][i] for i, command in enumerate(drawn)])
             result[name][way] = {
-                "obeyed": rate(goes(went[way], way, half)), "chance": rate(goes(chance, way, half)),
+                "obeyed": rate(goes(went[way], way, half)),
+                "chance": rate(goes(chance, way, half)),
                 "mirrored command": rate(goes(went["right" if way == "left" else "left"], way, half)),
-                "lost": rate(np.isnan(went[way]).any(1)), "median_cm": float(100 * np.nanmedian(
-                    WAYS[way] * sideways(went[way])))}
+                "lost": rate(np.isnan(went[way]).any(1)),
+                "median_cm": float(100 * np.nanmedian(WAYS[way] * sideways(went[way]))),
+            }
     for way in WAYS:
         half = np.linalg.norm(truth[way, way], axis=1) / 2
         result.setdefault("physics", {})[way] = {
             "obeyed": rate(goes(truth[way, way], way, half)),
-            "median_cm": float(100 * np.median(WAYS[way] * sideways(truth[way, way])))}
+            "median_cm": float(100 * np.median(WAYS[way] * sideways(truth[way, way]))),
+        }
     wrong = np.linalg.norm(read(np.stack(frames_of)) - np.stack(moved_of), axis=1)
     result["reader_cm"] = float(100 * np.nanmedian(wrong))
     write_results("directive", result)
@@ -129,6 +139,7 @@ def goes(moves: np.ndarray, way: str, least: np.ndarray) -> np.ndarray:
 
 def reader(frames: np.ndarray, positions: np.ndarray, tracked):
     """Frames -> block [N, 2] in metres: the centre of its pixels, to metres by least squares on physics' own frames."""
+
     def centre(pictures: np.ndarray) -> np.ndarray:
         mask = np.stack([tracked.mask(picture) for picture in pictures])
         y, x = np.indices(mask.shape[1:])
@@ -136,7 +147,7 @@ def reader(frames: np.ndarray, positions: np.ndarray, tracked):
         return np.stack([(mask * axis).sum((1, 2)) / area for axis in (x, y)], 1)
 
     def terms(c: np.ndarray) -> np.ndarray:
-        return np.stack([np.ones(len(c)), c[:, 0], c[:, 1], c[:, 0] * c[:, 1], c[:, 1]**2], 1)
+        return np.stack([np.ones(len(c)), c[:, 0], c[:, 1], c[:, 0] * c[:, 1], c[:, 1] ** 2], 1)
 
     seen = centre(frames)
     good = np.isfinite(seen).all(1)

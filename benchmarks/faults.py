@@ -27,8 +27,19 @@ from wm_gym.common.files import write_json
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
 RESULT = RESULTS / "faults.json"
-KILLS = {"world": 200, "agent": 200, "convert": 200, "record": 50, "inverse dynamics": 50, "labelled video": 50,
-         "imagine": 50, "calibration": 50, "agent training": 50, "world training": 50, "evaluation": 50}
+KILLS = {
+    "world": 200,
+    "agent": 200,
+    "convert": 200,
+    "record": 50,
+    "inverse dynamics": 50,
+    "labelled video": 50,
+    "imagine": 50,
+    "calibration": 50,
+    "agent training": 50,
+    "world training": 50,
+    "evaluation": 50,
+}
 """Commands, and how many kills each has to survive."""
 DAMAGED = ("world", "agent", "planner", "dataset")
 TRIALS = 1000  # damaged folders of each kind
@@ -69,8 +80,13 @@ def damage(kinds: list[str], number: int | None) -> None:
                 if verdict not in GOOD:
                     findings.append({"seed": seed, "damage": what, "verdict": verdict, "text": text[:300]})
                     print(kind, findings[-1], flush=True)
-        found = {"tried": sum(counts.values()), "verdicts": dict(counts), "faults": len(findings),
-                 "findings": findings[:20], "seconds": round(time.monotonic() - started)}
+        found = {
+            "tried": sum(counts.values()),
+            "verdicts": dict(counts),
+            "faults": len(findings),
+            "findings": findings[:20],
+            "seconds": round(time.monotonic() - started),
+        }
         print(kind, found["verdicts"], flush=True)
         keep("damage", {kind: found})
 
@@ -80,8 +96,13 @@ def server() -> None:
 
     rows = measure()
     bad = [row for row in rows if row["hang"] or row["raw"] or row["leaked"]]
-    found = {"faults": len(rows), "hangs": sum(row["hang"] for row in rows), "raw": sum(row["raw"] for row in rows),
-             "leaked_characters": max(row["leaked"] for row in rows), "findings": bad[:20]}
+    found = {
+        "faults": len(rows),
+        "hangs": sum(row["hang"] for row in rows),
+        "raw": sum(row["raw"] for row in rows),
+        "leaked_characters": max(row["leaked"] for row in rows),
+        "findings": bad[:20],
+    }
     print(found)
     keep("server", {"judge": found})
 
@@ -110,35 +131,62 @@ def bars(results: dict) -> Iterator[tuple[str, str, str, bool]]:
     """(name, value, bar, whether it is met) of everything that has to be shown."""
     for name, wanted in KILLS.items():
         one = results.get("kills", {}).get(name)
-        yield (f"kills survived, {name}", f"{one['survived']} of {one['kills']}" if one else "not measured",
-               f"all of >= {wanted}", bool(one) and one["survived"] == one["kills"] >= wanted)
+        yield (
+            f"kills survived, {name}",
+            f"{one['survived']} of {one['kills']}" if one else "not measured",
+            f"all of >= {wanted}",
+            bool(one) and one["survived"] == one["kills"] >= wanted,
+        )
     for kind in DAMAGED:
         one = results.get("damage", {}).get(kind)
-        yield (f"damaged {kind}s: hangs, raw errors, code, NaN", f"{one['faults']} in {one['tried']}" if one else
-               "not measured", f"0 in >= {TRIALS}", bool(one) and one["faults"] == 0 and one["tried"] >= TRIALS)
+        yield (
+            f"damaged {kind}s: hangs, raw errors, code, NaN",
+            f"{one['faults']} in {one['tried']}" if one else "not measured",
+            f"0 in >= {TRIALS}",
+            bool(one) and one["faults"] == 0 and one["tried"] >= TRIALS,
+        )
     one = results.get("server", {}).get("judge")
     found = [one[key] for key in ("hangs", "raw", "leaked_characters")] if one else []
-    yield ("judge-server faults: hangs, raw errors, characters leaked",
-           f"{', '.join(map(str, found))} in {one['faults']}" if one else "not measured",
-           f"0, 0, 0 in >= {SERVER_FAULTS}", found == [0, 0, 0] and one["faults"] >= SERVER_FAULTS)
+    yield (
+        "judge-server faults: hangs, raw errors, characters leaked",
+        f"{', '.join(map(str, found))} in {one['faults']}" if one else "not measured",
+        f"0, 0, 0 in >= {SERVER_FAULTS}",
+        found == [0, 0, 0] and one["faults"] >= SERVER_FAULTS,
+    )
     from attack_leaks import QUESTIONS
 
     for name, (_, number) in QUESTIONS.items():
         one = results.get("leaks", {}).get(name, {"failed": "not measured"})
-        good = "failed" not in one and one["number"] >= number and one["mb_grown"] <= FLAT_MB and one[
-            "descriptors_grown"] <= 0 and one["children_grown"] <= 0
-        yield (f"leaks, {name}: MB, descriptors, children", one.get("failed") or
-               f"{one['mb_grown']}, {one['descriptors_grown']:g}, {one['children_grown']:g} in {one['number']}",
-               f"<= {FLAT_MB}, 0, 0 in >= {number}", good)
+        good = (
+            "failed" not in one
+            and one["number"] >= number
+            and one["mb_grown"] <= FLAT_MB
+            and one["descriptors_grown"] <= 0
+            and one["children_grown"] <= 0
+        )
+        yield (
+            f"leaks, {name}: MB, descriptors, children",
+            one.get("failed")
+            or f"{one['mb_grown']}, {one['descriptors_grown']:g}, {one['children_grown']:g} in {one['number']}",
+            f"<= {FLAT_MB}, 0, 0 in >= {number}",
+            good,
+        )
     nothing = {"not measured": {"frames_that_differ": 1, "errors": [], "frames": 0}}
     for name, one in results.get("threads", nothing).items():
-        yield (f"frames that differ from threads, {name}", f"{one['frames_that_differ']} of {one['frames']}, "
-               f"{len(one['errors'])} errors", "0", not one["frames_that_differ"] and not one["errors"])
+        yield (
+            f"frames that differ from threads, {name}",
+            f"{one['frames_that_differ']} of {one['frames']}, {len(one['errors'])} errors",
+            "0",
+            not one["frames_that_differ"] and not one["errors"],
+        )
     for name in ("batch 1", "batch 32"):
         one = results.get("speed", {}).get(name)
-        yield (f"time of a step over that of {one['against']}, {name}" if one else f"time of a step, {name}",
-               f"{one['ratio']} {one['interval_95']}" if one else "not measured", f"<= {SLOWER}",
-               bool(one) and one["ratio"] <= SLOWER)
+        yield (
+            f"time of a step over that of {one['against']}, {name}" if one else f"time of a step, {name}",
+            f"{one['ratio']} {one['interval_95']}" if one else "not measured",
+            f"<= {SLOWER}",
+            bool(one) and one["ratio"] <= SLOWER,
+        )
 
 
 def summary() -> int:

@@ -1,6 +1,6 @@
 """Does the world put the end-effector where physics does? Held-out episodes, same actions, controls beside it.
 
-    python benchmarks/fidelity.py WORLD TRAIN_DATASET HELD_OUT_DATASET
+python benchmarks/fidelity.py WORLD TRAIN_DATASET HELD_OUT_DATASET
 """
 
 from __future__ import annotations
@@ -26,9 +26,14 @@ def main() -> None:
     world, clips, held = World.from_pretrained(args.world), open_clips(args.train), open_clips(args.held_out)
 
     rows = np.random.default_rng(0).permutation(len(held.frames))[:2000]
-    report = fit_state_decoder(clips.frames, clips.proprioception[:, :3], held.frames[np.sort(rows)],
-                               held.proprioception[np.sort(rows), :3], views=world.tokenizer.round_trip,
-                               updates=args.updates)
+    report = fit_state_decoder(
+        clips.frames,
+        clips.proprioception[:, :3],
+        held.frames[np.sort(rows)],
+        held.proprioception[np.sort(rows), :3],
+        views=world.tokenizer.round_trip,
+        updates=args.updates,
+    )
     write_results(f"fidelity_{world.spec.name}", fidelity(world, held, report))
 
 

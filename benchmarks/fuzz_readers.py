@@ -1,6 +1,6 @@
 """What do randomly damaged datasets do to the readers? Counts outcomes; a crash, a hang or another error is a finding.
 
-    python benchmarks/fuzz_readers.py --each 2000
+python benchmarks/fuzz_readers.py --each 2000
 """
 
 from __future__ import annotations
@@ -53,7 +53,8 @@ def main() -> None:
             for first in range(0, args.each, BATCH):
                 here, there = multiprocessing.Pipe()
                 process = multiprocessing.get_context("fork").Process(
-                    target=run, args=(folder, name, options, range(first, min(first + BATCH, args.each)), there))
+                    target=run, args=(folder, name, options, range(first, min(first + BATCH, args.each)), there)
+                )
                 process.start()
                 there.close()
                 last, started = None, time.monotonic()

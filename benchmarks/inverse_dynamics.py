@@ -23,7 +23,9 @@ from pathlib import Path
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("results", nargs="+", type=Path, help="what wm-gym idm benchmark --out wrote")
-    parser.add_argument("--labels", nargs="+", default=[], metavar="DATASET IDM", help="read these, too, on real frames")
+    parser.add_argument(
+        "--labels", nargs="+", default=[], metavar="DATASET IDM", help="read these, too, on real frames"
+    )
     args = parser.parse_args()
     import numpy as np
     from common import write_results

@@ -18,8 +18,19 @@ from pathlib import Path
 
 from common import write_results
 
-KEPT = ("agent", "env", "success", "world_name", "episodes", "seed", "physics", "world", "world_minus_physics",
-        "optimism", "pessimism")
+KEPT = (
+    "agent",
+    "env",
+    "success",
+    "world_name",
+    "episodes",
+    "seed",
+    "physics",
+    "world",
+    "world_minus_physics",
+    "optimism",
+    "pessimism",
+)
 
 
 def main() -> None:
@@ -27,9 +38,13 @@ def main() -> None:
     parser.add_argument("results", nargs="+", type=Path, help="what wm-gym agent evaluate --json wrote, learned first")
     found = [json.loads(file.read_text()) for file in parser.parse_args().results]
     learned, *others = (each.get("physics", each.get("success"))["rate"] for each in found)
-    write_results("judged_training", {
-        "agents": [{key: each[key] for key in KEPT if key in each} for each in found],
-        "share_of_learned": {each["agent"]: rate / learned for each, rate in zip(found[1:], others)}})
+    write_results(
+        "judged_training",
+        {
+            "agents": [{key: each[key] for key in KEPT if key in each} for each in found],
+            "share_of_learned": {each["agent"]: rate / learned for each, rate in zip(found[1:], others)},
+        },
+    )
 
 
 if __name__ == "__main__":

@@ -15,10 +15,16 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-PROMPTS = {"push": "the yellow block is on the blue disc", "drawer": "the drawer is open",
-           "reach": "the gripper is at the green ball"}
-RULES = {"push": ("on goal", [21, 22, 23, 24]), "drawer": ("open", [21, 22, 23]),
-         "reach": ("hand at ball", [21, 22, 23])}
+PROMPTS = {
+    "push": "the yellow block is on the blue disc",
+    "drawer": "the drawer is open",
+    "reach": "the gripper is at the green ball",
+}
+RULES = {
+    "push": ("on goal", [21, 22, 23, 24]),
+    "drawer": ("open", [21, 22, 23]),
+    "reach": ("hand at ball", [21, 22, 23]),
+}
 STEPS = 50
 
 
@@ -44,11 +50,20 @@ def study(task: str, folder: Path, out: Path, updates: int, seed: int = 0) -> di
     truth = held.success[asked.rows[:, 1:]]
     relation, columns = RULES[task]
     hand = taught.proprioception.shape[1]
-    states = [np.concatenate([x.proprioception, np.asarray(x.physics_state)[:, columns]], 1).astype(np.float32)
-              for x in (taught, held)]
+    states = [
+        np.concatenate([x.proprioception, np.asarray(x.physics_state)[:, columns]], 1).astype(np.float32)
+        for x in (taught, held)
+    ]
     rows = np.random.default_rng(seed).choice(len(held.frames), 1000, replace=False)
-    fitted = fit_state_decoder(taught.frames, states[0], held.frames[np.sort(rows)], states[1][np.sort(rows)],
-                               world.tokenizer.round_trip, updates=updates, seed=seed)
+    fitted = fit_state_decoder(
+        taught.frames,
+        states[0],
+        held.frames[np.sort(rows)],
+        states[1][np.sort(rows)],
+        world.tokenizer.round_trip,
+        updates=updates,
+        seed=seed,
+    )
 
     class Oracle(Judge):
         name, threshold = "state oracle", 0.0
@@ -63,21 +78,31 @@ def study(task: str, folder: Path, out: Path, updates: int, seed: int = 0) -> di
     done = np.flatnonzero(taught.success)
     picture = out / f"{task}.png"
     Image.fromarray(taught.frames[done[len(done) // 2]]).save(picture)
-    judges = {"goal picture": make_judge(f"goal:{picture}", world), "text": make_judge(f"text:{PROMPTS[task]}"),
-              "state oracle": Oracle()}
+    judges = {
+        "goal picture": make_judge(f"goal:{picture}", world),
+        "text": make_judge(f"text:{PROMPTS[task]}"),
+        "state oracle": Oracle(),
+    }
     result = {"learned": _row(made["success"], made["success"] > world.spec.success_threshold, truth, confusion)}
     frames = made["frame"].reshape(-1, *made["frame"].shape[2:])
     for name, judge in judges.items():
         verdict = judge(frames, np.repeat(asked.frames[:, 0], truth.shape[1], axis=0))
         result[name] = _row(verdict.score.reshape(truth.shape), verdict.success.reshape(truth.shape), truth, confusion)
-    return {"episodes": len(asked), "steps": int(truth.shape[1]), "succeed": float(truth.any(1).mean()),
-            "oracle_error": fitted.median_error, "judges": result,
-            "doubt": median(made["uncertainty"].mean((1, 2, 3)))}
+    return {
+        "episodes": len(asked),
+        "steps": int(truth.shape[1]),
+        "succeed": float(truth.any(1).mean()),
+        "oracle_error": fitted.median_error,
+        "judges": result,
+        "doubt": median(made["uncertainty"].mean((1, 2, 3))),
+    }
 
 
 def _row(score, says, truth, confusion) -> dict:
-    return {"episodes": confusion(says.any(1), truth.any(1), score.max(1)),
-            "steps": confusion(says.ravel(), truth.ravel(), score.ravel())}
+    return {
+        "episodes": confusion(says.any(1), truth.any(1), score.max(1)),
+        "steps": confusion(says.ravel(), truth.ravel(), score.ravel()),
+    }
 
 
 def main() -> None:
@@ -90,8 +115,7 @@ def main() -> None:
     args.out.mkdir(parents=True, exist_ok=True)
     from common import write_results
 
-    write_results("judges", {
-        task: study(task, args.data, args.out, args.reader_updates) for task in args.tasks})
+    write_results("judges", {task: study(task, args.data, args.out, args.reader_updates) for task in args.tasks})
 
 
 if __name__ == "__main__":

@@ -22,8 +22,15 @@ from conditioning import ask, fit_reader
 
 FRACTIONS = (0.01, 0.1, 1.0)
 WAYS = ("scratch", "tokenizer", "pretrained")
-SIZES = {"dynamics_batch": 32, "rollout_lengths": (2, 4, 8), "heads_updates": 0, "uncertainty_updates": 0,
-         "report_every": 10**9, "tokenizer_updates": 1200, "pose_updates": 1500}
+SIZES = {
+    "dynamics_batch": 32,
+    "rollout_lengths": (2, 4, 8),
+    "heads_updates": 0,
+    "uncertainty_updates": 0,
+    "report_every": 10**9,
+    "tokenizer_updates": 1200,
+    "pose_updates": 1500,
+}
 
 
 def one(way: str, fraction: float, seed: int, args: argparse.Namespace) -> dict:
@@ -39,16 +46,30 @@ def one(way: str, fraction: float, seed: int, args: argparse.Namespace) -> dict:
     if file.is_file():
         return json.loads(file.read_text())
     clips = open_clips(args.dataset, progress=False)
-    left_out = np.random.default_rng(seed).permutation(len(clips))[max(2, round(fraction * len(clips))):]
+    left_out = np.random.default_rng(seed).permutation(len(clips))[max(2, round(fraction * len(clips))) :]
     Selection(clips.meta["dataset_hash"], {int(e): ["labels"] for e in left_out}).save(file.with_suffix(".filter"))
     sizes = SIZES | {"dynamics_updates": args.updates}
     init = {"scratch": None, "tokenizer": args.out / "untrained", "pretrained": args.out / "watched"}[way]
     if init:
         sizes["tokenizer_updates"] = 0
-    world = train(args.dataset, args.out / f"{way}-{fraction}-{seed}", overrides=sizes, seed=seed, init=init,
-                  filters=[file.with_suffix(".filter")], progress=False, cpu=True, overwrite=True)
-    result = {"way": way, "fraction": fraction, "episodes": len(clips) - len(left_out), "seed": seed,
-              **ask(World.from_pretrained(world), args.held, args.out, 1.0)}
+    world = train(
+        args.dataset,
+        args.out / f"{way}-{fraction}-{seed}",
+        overrides=sizes,
+        seed=seed,
+        init=init,
+        filters=[file.with_suffix(".filter")],
+        progress=False,
+        cpu=True,
+        overwrite=True,
+    )
+    result = {
+        "way": way,
+        "fraction": fraction,
+        "episodes": len(clips) - len(left_out),
+        "seed": seed,
+        **ask(World.from_pretrained(world), args.held, args.out, 1.0),
+    }
     file.write_text(json.dumps(result))
     shutil.rmtree(world)
     return result
@@ -87,8 +108,12 @@ def main() -> None:
     watch(args)
     os.environ["OMP_NUM_THREADS"] = "1"
     with ProcessPoolExecutor(args.workers, mp_context=get_context("spawn")) as pool:
-        waiting = [pool.submit(one, way, fraction, seed, args) for seed in range(args.seeds) for fraction in FRACTIONS
-                   for way in WAYS]
+        waiting = [
+            pool.submit(one, way, fraction, seed, args)
+            for seed in range(args.seeds)
+            for fraction in FRACTIONS
+            for way in WAYS
+        ]
         results = [each.result() for each in waiting]
     from common import write_results
 

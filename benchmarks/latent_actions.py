@@ -63,11 +63,21 @@ def main() -> None:
         maps[share] = np.array(fit_real_actions(model, clips, episodes)["matrix"], np.float32)
         told = np.concatenate([asked.action, np.ones((*asked.action.shape[:2], 1), np.float32)], axis=-1)
         result[f"mapped, {len(episodes)} labelled episodes"] = gain(latent, asked, (told @ maps[share]).clip(-1, 1)) | {
-            "probe_r2": probe(model, clips, episodes, asked, own)}
+            "probe_r2": probe(model, clips, episodes, asked, own)
+        }
     if not args.without_acts:
         result["acts"] = gain(World.from_pretrained(args.out / "acts"), asked, asked.action)
-    write_results("latent_actions", {"world": "Push", "updates": args.updates, "latent_updates": args.latent_updates,
-        "tokenizer_updates": args.tokenizer_updates, "pieces": len(asked), "gain": result})
+    write_results(
+        "latent_actions",
+        {
+            "world": "Push",
+            "updates": args.updates,
+            "latent_updates": args.latent_updates,
+            "tokenizer_updates": args.tokenizer_updates,
+            "pieces": len(asked),
+            "gain": result,
+        },
+    )
     (args.out / "result.json").write_text(json.dumps(result, indent=1))
 
 
@@ -76,8 +86,9 @@ def probe(model, clips, episodes, asked, own) -> float:
     import numpy as np
 
     rows = clips.transitions(episodes)
-    read = np.concatenate([model.read(np.asarray(clips.frames[clips.episode_offset[e]:clips.episode_offset[e + 1]]))
-                           for e in episodes])
+    read = np.concatenate(
+        [model.read(np.asarray(clips.frames[clips.episode_offset[e] : clips.episode_offset[e + 1]])) for e in episodes]
+    )
     weights = np.linalg.lstsq(np.c_[read, np.ones(len(read))], clips.action[rows], rcond=None)[0]
     true = asked.action.reshape(-1, asked.action.shape[-1])
     found = np.c_[own.reshape(-1, own.shape[-1]), np.ones(len(true))] @ weights
@@ -103,8 +114,10 @@ def gain(world, asked, actions) -> dict:
     truth = asked.frames[:, 1:]
     told = psnr(roller(some)["frame"], truth)
     other = psnr(roller(Episodes(some.clips, some.rows, actions[asked.others()]))["frame"], truth)
-    return {f"at_{t}": {"psnr": mean(asked.means(told[:, t - 1])),
-                        "gain": mean(asked.means((told - other)[:, t - 1]))} for t in STEPS}
+    return {
+        f"at_{t}": {"psnr": mean(asked.means(told[:, t - 1])), "gain": mean(asked.means((told - other)[:, t - 1]))}
+        for t in STEPS
+    }
 
 
 if __name__ == "__main__":

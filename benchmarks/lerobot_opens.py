@@ -54,8 +54,10 @@ def compare(dataset: str, expected: str) -> None:
             elif kind == "frames":
                 frame = item[key].numpy().transpose(1, 2, 0) * 255
                 worst = max(worst, float(np.abs(frame - truth[name][i]).max()))
-    print(f"lerobot {lerobot.__version__}: {theirs.num_episodes} episodes, {len(truth['rows'])} rows equal, task and "
-          f"columns exact, frames at most {worst:.2f} of 255 levels apart")
+    print(
+        f"lerobot {lerobot.__version__}: {theirs.num_episodes} episodes, {len(truth['rows'])} rows equal, task and "
+        f"columns exact, frames at most {worst:.2f} of 255 levels apart"
+    )
     assert worst < 1.5, worst
 
 

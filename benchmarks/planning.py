@@ -53,14 +53,17 @@ def speed(agent: PlannerAgent, twin: str, rounds: int, seconds: float) -> dict:
         return 1
 
     def in_twin() -> int:
-        planner.search.best(lambda actions: twin_score(env, state, actions), box.low, box.high,
-                            np.random.default_rng(0))
+        planner.search.best(
+            lambda actions: twin_score(env, state, actions), box.low, box.high, np.random.default_rng(0)
+        )
         return 1
 
     rates = alternate({"world": in_world, "twin": in_twin}, rounds, seconds)
     env.close()
-    return {"decisions_per_second": {name: [round(r, 3) for r in each] for name, each in rates.items()},
-            "faster_by": ratio(rates, "world", "twin")}
+    return {
+        "decisions_per_second": {name: [round(r, 3) for r in each] for name, each in rates.items()},
+        "faster_by": ratio(rates, "world", "twin"),
+    }
 
 
 def in_physics(agent: Agent, twin: str, seeds: list[int]) -> dict:
@@ -70,9 +73,13 @@ def in_physics(agent: Agent, twin: str, seeds: list[int]) -> dict:
     env.close()
     success = rate([o.success for o in outcomes])
     print(f" {agent.name} in physics: {percent(success)}")
-    return {"agent": agent.name, "success": success, "steps_to_success": float(np.mean([
-        o.steps for o in outcomes if o.success])), "seconds_an_episode": (time.perf_counter() - started) / len(seeds),
-        "per_episode": [o.success for o in outcomes]}
+    return {
+        "agent": agent.name,
+        "success": success,
+        "steps_to_success": float(np.mean([o.steps for o in outcomes if o.success])),
+        "seconds_an_episode": (time.perf_counter() - started) / len(seeds),
+        "per_episode": [o.success for o in outcomes],
+    }
 
 
 def main() -> None:
@@ -89,9 +96,15 @@ def main() -> None:
     timed = speed(agent, twin, args.rounds, 4.0)
     print(timed)
     agents = [agent, *([load_agent(args.against)] if args.against else [])]
-    write_results(f"planning_{agent.policy.world.spec.name}", {
-        "planner": {key: agent.config[key] for key in ("search", "replan_every", "sampling_steps")},
-        "seed": args.seed, **timed, "in_physics": [in_physics(each, twin, seeds) for each in agents]})
+    write_results(
+        f"planning_{agent.policy.world.spec.name}",
+        {
+            "planner": {key: agent.config[key] for key in ("search", "replan_every", "sampling_steps")},
+            "seed": args.seed,
+            **timed,
+            "in_physics": [in_physics(each, twin, seeds) for each in agents],
+        },
+    )
 
 
 if __name__ == "__main__":

@@ -57,13 +57,24 @@ def main() -> None:
     world, clips, held = load_world(args.world), open_clips(args.train), open_clips(args.held_out)
 
     known, told = TRACKED.states(clips), TRACKED.states(held)
-    report = fit_state_decoder(clips.frames, known[:, :4], held.frames[::7], told[::7, :4],
-                               views=world.tokenizer.round_trip, updates=args.updates)
+    report = fit_state_decoder(
+        clips.frames,
+        known[:, :4],
+        held.frames[::7],
+        told[::7, :4],
+        views=world.tokenizer.round_trip,
+        updates=args.updates,
+    )
     error = np.linalg.norm(report.decoder.read(held.frames[::7])[:, 2:] - told[::7, 2:4], axis=1)
 
     episodes, acting, rng = pushes(held, args.episodes), learned(world), np.random.default_rng(0)
-    rollers = {"world": acting, **{Path(w).name: learned(load_world(w)) for w in args.beside},
-               "deaf": deaf(acting, world.spec), "frozen": frozen, "real frames": recorded}
+    rollers = {
+        "world": acting,
+        **{Path(w).name: learned(load_world(w)) for w in args.beside},
+        "deaf": deaf(acting, world.spec),
+        "frozen": frozen,
+        "real frames": recorded,
+    }
     found, lost = {}, {}
     for name, roller in rollers.items():
         found[name], lost[name] = TRACKED.followed(report.decoder.read, roller(episodes)["frame"], episodes)
@@ -78,15 +89,20 @@ def main() -> None:
     env.close()
 
     touched = np.linalg.norm(np.diff(truth[..., 2:4], axis=1), axis=-1) > TOUCHED
-    numbers = {"episodes": len(episodes), "decoder_block_cm_median": 100 * float(np.median(error)),
-               "decoder_block_cm_p95": 100 * float(np.quantile(error, 0.95)), "workspace_width_cm": 100 * TRACKED.width}
+    numbers = {
+        "episodes": len(episodes),
+        "decoder_block_cm_median": 100 * float(np.median(error)),
+        "decoder_block_cm_p95": 100 * float(np.quantile(error, 0.95)),
+        "workspace_width_cm": 100 * TRACKED.width,
+    }
     for name, position in found.items():
         gap = TRACKED.gap(position[..., :2], position[..., 2:4])
         gone, block = lost.get(name, nothing), position[..., 2:4]
         numbers[name] = object_errors(block, truth[..., 2:4], gone, TRACKED.width, HORIZONS) | {
             "displacement_in_contact": contact_ratio(block, truth[..., 2:4], touched),
             "motion_without_contact": motion_without_contact(steady(block), gap, gone, CLEAR, STILL),
-            "motion_without_contact_single_readings": motion_without_contact(block, gap, gone, CLEAR, STILL)}
+            "motion_without_contact_single_readings": motion_without_contact(block, gap, gone, CLEAR, STILL),
+        }
     write_results(f"push_{args.name or world.spec.name}", {"world_folder": args.world, **numbers})
 
 

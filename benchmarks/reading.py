@@ -80,11 +80,16 @@ def inside(dataset: str, size: int | None, out: Path) -> None:
     stages.train_heads(run, world, clips, latents, trained)
     from common import write_results
 
-    write_results("reading", {
-        "frames": len(clips.frames), "frames_gigabytes": clips.frames.nbytes / 1e9,
-        "memory_limit_gigabytes": float(os.environ["WM_GYM_MEMORY_LIMIT"]) / 1e9,
-        "peak_resident_gigabytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e9,
-        "samples_a_second": found})
+    write_results(
+        "reading",
+        {
+            "frames": len(clips.frames),
+            "frames_gigabytes": clips.frames.nbytes / 1e9,
+            "memory_limit_gigabytes": float(os.environ["WM_GYM_MEMORY_LIMIT"]) / 1e9,
+            "peak_resident_gigabytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e9,
+            "samples_a_second": found,
+        },
+    )
 
 
 def main() -> None:
@@ -101,8 +106,12 @@ def main() -> None:
         command = [sys.executable, __file__, args.dataset, "--inside", f"{scratch}/run"]
         command += ["--size", str(args.size)] if args.size else []
         environment = os.environ | {"WM_GYM_CACHE": f"{scratch}/cache", "WM_GYM_MEMORY_LIMIT": str(memory)}
-        subprocess.run(command, check=True, env=environment,
-                       preexec_fn=lambda: (group / "cgroup.procs").write_text(str(os.getpid())))
+        subprocess.run(
+            command,
+            check=True,
+            env=environment,
+            preexec_fn=lambda: (group / "cgroup.procs").write_text(str(os.getpid())),
+        )
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """Does a world trained on real robot video listen to its actions? True against another episode's, on its own scenes.
 
-    python benchmarks/real_robot.py WORLD DATASET --name droid
+python benchmarks/real_robot.py WORLD DATASET --name droid
 """
 
 from __future__ import annotations
@@ -54,8 +54,11 @@ def main() -> None:
         pieces = Episodes.of(clips, 10, every=30)
         chosen = pieces.select(np.linspace(0, len(pieces) - 1, 5).astype(int))
         made = roller(chosen)["frame"]
-        rows = [np.concatenate([x[i][t] for t in (0, 2, 4, 6, 8, 9)], 1)
-                for i in range(len(chosen)) for x in (chosen.frames[:, 1:], made)]
+        rows = [
+            np.concatenate([x[i][t] for t in (0, 2, 4, 6, 8, 9)], 1)
+            for i in range(len(chosen))
+            for x in (chosen.frames[:, 1:], made)
+        ]
         iio.imwrite(args.film, np.concatenate(rows).repeat(2, 0).repeat(2, 1))
     write_results(f"real_robot_{args.name}", result)
 

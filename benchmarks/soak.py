@@ -55,12 +55,20 @@ def main() -> None:
         memory.append(resident_megabytes() if engine.device.type == "cpu" else torch.cuda.memory_allocated() / 2**20)
     relative, tenth = np.array(blocks) / np.array(kernels), max(1, len(blocks) // 10)
     first, last = float(np.median(relative[:tenth])), float(np.median(relative[-tenth:]))
-    write_results(f"soak_{envs.unwrapped.core.spec.name}", {
-        "steps": args.steps, "batch": args.batch, "engine": engine.name, "precision": engine.precision,
-        "device": str(engine.device), "ms_a_step": round(1e3 * float(np.median(blocks)) / BLOCK, 3),
-        "last_tenth_over_first": round(last / first, 4),
-        "tenths_over_first": [round(float(np.median(part)) / first, 4) for part in np.array_split(relative, 10)],
-        "memory_mb": [round(memory[-1], 1) for memory in np.array_split(memory, 10)]})
+    write_results(
+        f"soak_{envs.unwrapped.core.spec.name}",
+        {
+            "steps": args.steps,
+            "batch": args.batch,
+            "engine": engine.name,
+            "precision": engine.precision,
+            "device": str(engine.device),
+            "ms_a_step": round(1e3 * float(np.median(blocks)) / BLOCK, 3),
+            "last_tenth_over_first": round(last / first, 4),
+            "tenths_over_first": [round(float(np.median(part)) / first, 4) for part in np.array_split(relative, 10)],
+            "memory_mb": [round(memory[-1], 1) for memory in np.array_split(memory, 10)],
+        },
+    )
 
 
 if __name__ == "__main__":

@@ -36,8 +36,12 @@ def main() -> None:
     parser.add_argument("env", nargs="?", default="wm_gym/Push-v0")
     parser.add_argument("--processes", type=int, default=9, help="(default: 9)")
     args = parser.parse_args()
-    runs = [json.loads(subprocess.run([sys.executable, "-c", CODE, args.env], check=True, stdout=subprocess.PIPE,
-                                      text=True).stdout) for _ in range(args.processes + 1)][1:]
+    runs = [
+        json.loads(
+            subprocess.run([sys.executable, "-c", CODE, args.env], check=True, stdout=subprocess.PIPE, text=True).stdout
+        )
+        for _ in range(args.processes + 1)
+    ][1:]
     seconds = {}
     for key in runs[0]:
         row = [run[key] for run in runs]

@@ -37,8 +37,15 @@ def usable(world, device: str, batches: list[int]) -> dict[tuple[str, str, int],
         for precision in needs.precisions:
             try:
                 for batch in batches:
-                    core = WorldCore(world, batch, backend=backend, device=device, precision=precision,
-                                     max_episode_steps=-1, terminate_on_success=False)
+                    core = WorldCore(
+                        world,
+                        batch,
+                        backend=backend,
+                        device=device,
+                        precision=precision,
+                        max_episode_steps=-1,
+                        terminate_on_success=False,
+                    )
                     core.reset(seeds=list(range(batch)))
                     core.step(np.zeros((batch, core.spec.action_dim), np.float32))
                     cores[backend, precision, batch] = core
@@ -80,15 +87,31 @@ def main() -> None:
     rows = []
     for (backend, precision, batch), seconds in spent.items():
         low, middle, high, top = (float(np.quantile(seconds, q)) for q in (0.05, 0.5, 0.95, 0.99))
-        rows.append({"backend": backend, "precision": precision, "batch": batch,
-                     "frames_per_second": round(batch / middle, 1), "ms": round(1e3 * middle, 3),
-                     "ms_p5": round(1e3 * low, 3), "ms_p95": round(1e3 * high, 3), "ms_p99": round(1e3 * top, 3),
-                     "share_of_gemm_peak": round(flops * batch / middle / float(np.median(peaks[precision])), 3)})
+        rows.append(
+            {
+                "backend": backend,
+                "precision": precision,
+                "batch": batch,
+                "frames_per_second": round(batch / middle, 1),
+                "ms": round(1e3 * middle, 3),
+                "ms_p5": round(1e3 * low, 3),
+                "ms_p95": round(1e3 * high, 3),
+                "ms_p99": round(1e3 * top, 3),
+                "share_of_gemm_peak": round(flops * batch / middle / float(np.median(peaks[precision])), 3),
+            }
+        )
         print(f"{backend:12} {precision} batch {batch:5}: {batch / middle:9.1f} frames/s, {1e3 * middle:8.3f} ms")
     card = torch.cuda.get_device_name(device) if device != "cpu" else None
-    write_results(f"stepping_{world.spec.name}_{'cuda' if card else 'cpu'}", {
-        "world": world.spec.name, "gpu": card, "flops_per_frame": flops,
-        "gemm_flops": {precision: float(np.median(peak)) for precision, peak in peaks.items()}, "steps": rows})
+    write_results(
+        f"stepping_{world.spec.name}_{'cuda' if card else 'cpu'}",
+        {
+            "world": world.spec.name,
+            "gpu": card,
+            "flops_per_frame": flops,
+            "gemm_flops": {precision: float(np.median(peak)) for precision, peak in peaks.items()},
+            "steps": rows,
+        },
+    )
 
 
 if __name__ == "__main__":

@@ -44,11 +44,16 @@ def one(seed: int, demos: Path, args: argparse.Namespace) -> dict:
     world, labeller = load_world(WORLD), VideoLabeller.load(args.idm)
     labeller.world = None if args.blind else labeller.world
     limit = world.calibration.limit
-    unlimited = VideoLabeller(labeller.network, labeller.about | {
-        "limits": dict.fromkeys(labeller.about["limits"], np.inf)}, None)
-    filters = {"unfiltered": Filter(False, np.inf, unlimited), "judged": Filter(True, np.inf, unlimited),
-               "certain": Filter(True, limit, unlimited), "believed": Filter(True, limit, labeller),
-               "taken": Filter(True, limit, labeller)}
+    unlimited = VideoLabeller(
+        labeller.network, labeller.about | {"limits": dict.fromkeys(labeller.about["limits"], np.inf)}, None
+    )
+    filters = {
+        "unfiltered": Filter(False, np.inf, unlimited),
+        "judged": Filter(True, np.inf, unlimited),
+        "certain": Filter(True, limit, unlimited),
+        "believed": Filter(True, limit, labeller),
+        "taken": Filter(True, limit, labeller),
+    }
     dreams, out = None, {}
     for arm in args.arms:
         if arm in result["success"]:
@@ -66,8 +71,16 @@ def one(seed: int, demos: Path, args: argparse.Namespace) -> dict:
                 continue
             else:
                 out[arm] = why.keys()
-        clone_agent([demos] if arm == "real" else [demos, data], f"wm_gym/{WORLD}", agent, args.updates, seed=seed,
-                    progress=False, overwrite=True, device="cpu")
+        clone_agent(
+            [demos] if arm == "real" else [demos, data],
+            f"wm_gym/{WORLD}",
+            agent,
+            args.updates,
+            seed=seed,
+            progress=False,
+            overwrite=True,
+            device="cpu",
+        )
         policy = load_agent(agent)
         twin = make_twin(TWIN, WORLD, policy)
         outcomes, _ = run_twin(policy, twin, start_seeds(args.episodes, 77))
@@ -107,11 +120,24 @@ def main() -> None:
         share = np.array([np.mean(each["success"][arm]) for each in having])
         if len(share):
             real = np.array([np.mean(each["success"]["real"]) for each in having])
-            found[arm] = {"seeds": [each["seed"] for each in having], "success": share.tolist(), **mean(share),
-                          "more_than_real": mean(share - real)}
-    write_results("synthetic_demonstrations", {
-        "world": WORLD, "policy": args.policy, "dreams": args.dreams, "updates": args.updates, "starts": args.episodes,
-        "kept": [each["kept"] for each in results], "arms": found})
+            found[arm] = {
+                "seeds": [each["seed"] for each in having],
+                "success": share.tolist(),
+                **mean(share),
+                "more_than_real": mean(share - real),
+            }
+    write_results(
+        "synthetic_demonstrations",
+        {
+            "world": WORLD,
+            "policy": args.policy,
+            "dreams": args.dreams,
+            "updates": args.updates,
+            "starts": args.episodes,
+            "kept": [each["kept"] for each in results],
+            "arms": found,
+        },
+    )
 
 
 if __name__ == "__main__":

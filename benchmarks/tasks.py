@@ -1,6 +1,6 @@
 """Do the physics tasks mean something? Success of random actions, none and the expert's, from the same starts.
 
-    python benchmarks/tasks.py
+python benchmarks/tasks.py
 """
 
 from __future__ import annotations

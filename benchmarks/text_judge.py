@@ -20,8 +20,11 @@ import numpy as np
 import torch
 
 FRAMES, SENTENCES = 1500, 40
-STAGES = ((("push", "drawer", "push", "reach"), 1.0), (("reach", "push", "reach", "drawer"), 0.5),
-          (("drawn", "push", "drawn", "reach", "drawer"), 0.3))  # scenes in turn, and the share of the updates
+STAGES = (
+    (("push", "drawer", "push", "reach"), 1.0),
+    (("reach", "push", "reach", "drawer"), 0.5),
+    (("drawn", "push", "drawn", "reach", "drawer"), 0.3),
+)  # scenes in turn, and the share of the updates
 
 
 def train(data: Path, out: Path, updates: int) -> Path:
@@ -31,13 +34,19 @@ def train(data: Path, out: Path, updates: int) -> Path:
     from wm_gym.judges.text_training import Scenes, fit_text_margin
 
     tokenizers = {task: load_world(f"{task.title()}-v0").tokenizer for task in ("push", "drawer", "reach")}
-    scenes = {task: Scenes.of(task, open_clips(data / f"{task}-mix"), tokenizer)
-              for task, tokenizer in tokenizers.items()}
+    scenes = {
+        task: Scenes.of(task, open_clips(data / f"{task}-mix"), tokenizer) for task, tokenizer in tokenizers.items()
+    }
     scenes["drawn"] = Scenes.drawn("reach", 12_000, tokenizers["reach"])
     model = None
     for i, (order, share) in enumerate(STAGES):
-        model = fit_text_margin([scenes[task] for task in order], round(share * updates), seed=i, init=model,
-                                rate=3e-3 if model is None else 1.5e-3)
+        model = fit_text_margin(
+            [scenes[task] for task in order],
+            round(share * updates),
+            seed=i,
+            init=model,
+            rate=3e-3 if model is None else 1.5e-3,
+        )
     model.half().save_pretrained(out)
     return out
 
@@ -65,8 +74,10 @@ def ask(model, task: str, data: Path, rng: np.random.Generator) -> dict:
             weights, bias = model.ask(torch.from_numpy(embed(said)))
             score = (seen @ weights.T + bias).numpy()
             found[name][words] = {
-                "sentences": len(said), "accuracy": float(((score > 0) == truth[:, None]).mean()),
-                "auroc": float(np.mean([auroc(one[~truth], one[truth]) for one in score.T]))}
+                "sentences": len(said),
+                "accuracy": float(((score > 0) == truth[:, None]).mean()),
+                "auroc": float(np.mean([auroc(one[~truth], one[truth]) for one in score.T])),
+            }
     return found
 
 
@@ -87,12 +98,20 @@ def main() -> None:
     found = {task: ask(model, task, args.data, rng) for task in RELATIONS}
     rows = [(name, row) for task in found.values() for name, row in task.items()]
     known = [row for name, row in rows if name not in HELD_OUT]
-    write_results("text_judge", {
-        "auroc": {"taught": float(np.mean([row["taught"]["auroc"] for row in known])),
-                  "other words": float(np.mean([row["other"]["auroc"] for row in known])),
-                  "relations not taught": float(np.mean([row["taught"]["auroc"] for name, row in rows
-                                                         if name in HELD_OUT]))},
-        "success": {task: next(iter(found[task].values())) for task in found}, "relations": found})
+    write_results(
+        "text_judge",
+        {
+            "auroc": {
+                "taught": float(np.mean([row["taught"]["auroc"] for row in known])),
+                "other words": float(np.mean([row["other"]["auroc"] for row in known])),
+                "relations not taught": float(
+                    np.mean([row["taught"]["auroc"] for name, row in rows if name in HELD_OUT])
+                ),
+            },
+            "success": {task: next(iter(found[task].values())) for task in found},
+            "relations": found,
+        },
+    )
 
 
 if __name__ == "__main__":

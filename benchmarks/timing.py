@@ -27,8 +27,11 @@ def alternate(workloads: dict[str, Callable[[], int]], rounds: int, seconds: flo
 def ratio(rates: dict[str, list[float]], fast: str, slow: str) -> dict[str, float]:
     """How many times faster, round by round: median, least and most."""
     each = np.array(rates[fast]) / np.array(rates[slow])
-    return {"median": round(float(np.median(each)), 2), "least": round(float(each.min()), 2),
-            "most": round(float(each.max()), 2)}
+    return {
+        "median": round(float(np.median(each)), 2),
+        "least": round(float(each.min()), 2),
+        "most": round(float(each.max()), 2),
+    }
 
 
 def gemm_flops(device: str = "cpu", dtype: torch.dtype = torch.float32, size: int = 1024) -> Callable[[], int]:

@@ -1,6 +1,6 @@
 """Does an agent trained only inside the world succeed in physics? Matched starts, random and no-op policies beside it.
 
-    python benchmarks/transfer.py AGENT WORLD_ID --episodes 400
+python benchmarks/transfer.py AGENT WORLD_ID --episodes 400
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """What does it cost to know? Steps of a world beside the same world whose uncertainty computes nothing, in turns.
 
-    python benchmarks/uncertainty_cost.py [WORLD] --batch 1 32
+python benchmarks/uncertainty_cost.py [WORLD] --batch 1 32
 """
 
 from __future__ import annotations
@@ -48,14 +48,17 @@ def main() -> None:
     args = parser.parse_args()
     world = load_world(args.world)
     spec = world.spec
-    mute = replace(world, uncertainty=Silent(world.dynamics.feature_dim, spec.latent_shape[0],
-                                             tuple(spec.latent_shape[1:]), width=1))
+    mute = replace(
+        world,
+        uncertainty=Silent(world.dynamics.feature_dim, spec.latent_shape[0], tuple(spec.latent_shape[1:]), width=1),
+    )
     rows = {}
     for batch in args.batch:
         rates = alternate({"with": stepping(world, batch), "without": stepping(mute, batch)}, args.rounds, args.seconds)
-        rows[f"batch_{batch}"] = {"frames_per_second": {name: round(float(np.median(each)), 1)
-                                                        for name, each in rates.items()},
-                                  "time_with_over_without": ratio(rates, "without", "with")}
+        rows[f"batch_{batch}"] = {
+            "frames_per_second": {name: round(float(np.median(each)), 1) for name, each in rates.items()},
+            "time_with_over_without": ratio(rates, "without", "with"),
+        }
     write_results(f"uncertainty_cost_{spec.name}", {"world": spec.name, **rows})
 
 

@@ -55,11 +55,24 @@ from wm_gym.worlds.world import World
 
 SHIPPED, TWIN = "Push-v0", "wm_gym/PushPyBullet-v0"
 EPISODES, CLIPS, STARTS, TIMESTEPS, PHYSICS_STARTS = 60, 32, 100, 40_000, 200
-SHORT = replace(PRESETS["small"], dynamics_updates=2000, rollout_lengths=(2, 4, 8), checkpoint_every=10**6,
-                report_every=10**6)
-METRICS = {"psnr_at_10": 1, "psnr_at_50": 1, "ssim_at_50": 1, "st_lpips_at_50": -1, "fvd_at_50": -1,
-           "object_cm_at_5s": -1, "lost_at_5s": -1, "delta_psnr": 1, "loss_ratio": 1, "physics_iq": 1,
-           "violations_per_100_frames": -1, "seed_disagreement": -1, "flicker_at_rest": -1}
+SHORT = replace(
+    PRESETS["small"], dynamics_updates=2000, rollout_lengths=(2, 4, 8), checkpoint_every=10**6, report_every=10**6
+)
+METRICS = {
+    "psnr_at_10": 1,
+    "psnr_at_50": 1,
+    "ssim_at_50": 1,
+    "st_lpips_at_50": -1,
+    "fvd_at_50": -1,
+    "object_cm_at_5s": -1,
+    "lost_at_5s": -1,
+    "delta_psnr": 1,
+    "loss_ratio": 1,
+    "physics_iq": 1,
+    "violations_per_100_frames": -1,
+    "seed_disagreement": -1,
+    "flicker_at_rest": -1,
+}
 """1 where more is better, -1 where less is."""
 USES = {"pearson": 1, "mmrv": -1, "outcomes_wrong": -1, "transfer": 1}
 
@@ -77,14 +90,21 @@ class Variant:
 
 
 VARIANTS = {
-    "shipped": Variant(None), "noise 5 %": Variant(None, weight_noise=0.05), "noise 20 %": Variant(
-        None, weight_noise=0.2), "noise 40 %": Variant(None, weight_noise=0.4),
+    "shipped": Variant(None),
+    "noise 5 %": Variant(None, weight_noise=0.05),
+    "noise 20 %": Variant(None, weight_noise=0.2),
+    "noise 40 %": Variant(None, weight_noise=0.4),
     "200 updates": Variant(replace(SHORT, dynamics_updates=200)),
-    "700 updates": Variant(replace(SHORT, dynamics_updates=700)), "2,000 updates": Variant(),
-    "15 episodes": Variant(episodes=15), "60 episodes": Variant(episodes=60), "250 episodes": Variant(episodes=250),
+    "700 updates": Variant(replace(SHORT, dynamics_updates=700)),
+    "2,000 updates": Variant(),
+    "15 episodes": Variant(episodes=15),
+    "60 episodes": Variant(episodes=60),
+    "250 episodes": Variant(episodes=250),
     "single steps": Variant(replace(SHORT, rollout_share=0.0)),
-    "narrow": Variant(replace(SHORT, widths=(12, 16, 24))), "one lag": Variant(replace(SHORT, lags=(1,))),
-    "wrong actions": Variant(wrong_actions=0.4)}
+    "narrow": Variant(replace(SHORT, widths=(12, 16, 24))),
+    "one lag": Variant(replace(SHORT, lags=(1,))),
+    "wrong actions": Variant(wrong_actions=0.4),
+}
 
 
 def make(name: str, work: Path, data: Path) -> Path:
@@ -97,8 +117,11 @@ def make(name: str, work: Path, data: Path) -> Path:
         world = new_world(replace(shipped.spec), variant.preset, starts=shipped.starts)
         for part in ("tokenizer", "heads"):
             getattr(world, part).load_state_dict(getattr(shipped, part).state_dict())
-        keep = {key: value for key, value in shipped.dynamics.state_dict().items()
-                if key.startswith(("pose", "action_code"))}
+        keep = {
+            key: value
+            for key, value in shipped.dynamics.state_dict().items()
+            if key.startswith(("pose", "action_code"))
+        }
         world.dynamics.load_state_dict(world.dynamics.state_dict() | keep)
         everything = open_clips(data)
         clips = first_episodes(everything, variant)
@@ -121,10 +144,15 @@ def first_episodes(clips: ClipData, variant: Variant) -> ClipData:
     cut = {key: getattr(clips, key)[:end] for key in ("frames", "action", "proprioception", "reward", "success")}
     cut["action"] = np.array(cut["action"])
     for e in range(1, round(variant.wrong_actions * variant.episodes)):
-        (a, b), c = clips.episode_offset[e:e + 2], clips.episode_offset[e - 1]
+        (a, b), c = clips.episode_offset[e : e + 2], clips.episode_offset[e - 1]
         cut["action"][a:b] = np.resize(clips.action[c:a], (b - a, cut["action"].shape[1]))
-    return replace(clips, **cut, episode_offset=clips.episode_offset[:variant.episodes + 1],
-                   episode_success=clips.episode_success[:variant.episodes], physics_state=None)
+    return replace(
+        clips,
+        **cut,
+        episode_offset=clips.episode_offset[: variant.episodes + 1],
+        episode_success=clips.episode_success[: variant.episodes],
+        physics_state=None,
+    )
 
 
 @cache
@@ -135,11 +163,20 @@ def floors(work: Path) -> tuple:
     other = shifted_twin(TWIN, OTHER_TAKE)
     take = physics(other)(episodes)["frame"]
     other.close()
-    detector = Detector.fit(through(recorded, shipped.world.tokenizer), shipped.held.select(np.arange(100, 200)),
-                            shipped.tracked, shipped.reader.read)
+    detector = Detector.fit(
+        through(recorded, shipped.world.tokenizer),
+        shipped.held.select(np.arange(100, 200)),
+        shipped.tracked,
+        shipped.reader.read,
+    )
     truth = episodes.frames[:, 1:]
-    return (shipped, episodes, i3d_features(truth[:CLIPS, 50 - CLIP:50], load_i3d()),
-            [compare(*pair) for pair in zip(take, truth)], detector)
+    return (
+        shipped,
+        episodes,
+        i3d_features(truth[:CLIPS, 50 - CLIP : 50], load_i3d()),
+        [compare(*pair) for pair in zip(take, truth)],
+        detector,
+    )
 
 
 def metrics(folder: Path, work: Path) -> dict[str, float]:
@@ -154,16 +191,20 @@ def metrics(folder: Path, work: Path) -> dict[str, float]:
     pieces = Episodes.of(episodes.clips, 10, every=25).select(np.arange(200))
     again = learned(lab.world, seed=1)(episodes)["frame"]
     return {
-        "psnr_at_10": looks["at_10"]["psnr_db"], "psnr_at_50": looks["at_50"]["psnr_db"],
-        "ssim_at_50": looks["at_50"]["ssim"], "st_lpips_at_50": looks["at_50"]["st_lpips"],
-        "fvd_at_50": frechet_distance(real, i3d_features(made[:CLIPS, 50 - CLIP:50], load_i3d())),
-        "object_cm_at_5s": far["object_cm"]["median"], "lost_at_5s": far["lost"]["rate"],
+        "psnr_at_10": looks["at_10"]["psnr_db"],
+        "psnr_at_50": looks["at_50"]["psnr_db"],
+        "ssim_at_50": looks["at_50"]["ssim"],
+        "st_lpips_at_50": looks["at_50"]["st_lpips"],
+        "fvd_at_50": frechet_distance(real, i3d_features(made[:CLIPS, 50 - CLIP : 50], load_i3d())),
+        "object_cm_at_5s": far["object_cm"]["median"],
+        "lost_at_5s": far["lost"]["rate"],
         "delta_psnr": delta_psnr(world, episodes, spec)["world"]["random"]["mean"],
         "loss_ratio": loss_ratio(world, episodes)["world"]["ratio"]["ratio"],
         "physics_iq": score([compare(*pair) for pair in zip(made, truth)], takes),
         "violations_per_100_frames": sum(row["per_100_frames"] for row in broken.values()),
         "seed_disagreement": float(np.abs(made[:, 49].astype(int) - again[:, 49]).mean()),
-        "flicker_at_rest": no_op(world, pieces, spec, shipped.reader.read)["world"]["flicker"]["mean"]}
+        "flicker_at_rest": no_op(world, pieces, spec, shipped.reader.read)["world"]["flicker"]["mean"],
+    }
 
 
 def judged(folder: Path, policies: Path) -> dict:
@@ -178,9 +219,15 @@ def judged(folder: Path, policies: Path) -> dict:
         rows.append([o.success for o in run_world(agent, world, starts, kept["result"]["horizon"])])
         real.append(told["physics_success"][:STARTS])
     found = agreement(np.array(rows), np.array(real))
-    return {"policies": len(rows), "starts": STARTS, "pearson": found["all"]["pearson"], "mmrv": found["mmrv"],
-            "pearson_within_band": found["within_band"]["pearson"], "optimism": found["optimism"],
-            "outcomes_wrong": float(np.not_equal(rows, real).mean())}
+    return {
+        "policies": len(rows),
+        "starts": STARTS,
+        "pearson": found["all"]["pearson"],
+        "mmrv": found["mmrv"],
+        "pearson_within_band": found["within_band"]["pearson"],
+        "optimism": found["optimism"],
+        "outcomes_wrong": float(np.not_equal(rows, real).mean()),
+    }
 
 
 @cache
@@ -194,22 +241,41 @@ def starts_of_seeds(seeds: tuple[int, ...]) -> list[Start]:
 
 def learned_in(folder: Path, starter: str, out: Path) -> dict:
     """Success in physics of `starter` after PPO in the world."""
-    agent = train_agent("ppo", "wm_gym/World-v0", out, TIMESTEPS, env_kwargs={"world": str(folder)},
-                        recipe_id="wm_gym/Push-v0", recipe={"physics_check": None}, init=starter, overwrite=True,
-                        progress=False)
+    agent = train_agent(
+        "ppo",
+        "wm_gym/World-v0",
+        out,
+        TIMESTEPS,
+        env_kwargs={"world": str(folder)},
+        recipe_id="wm_gym/Push-v0",
+        recipe={"physics_check": None},
+        init=starter,
+        overwrite=True,
+        progress=False,
+    )
     return evaluate_alone(agent, TWIN, PHYSICS_STARTS, seed=5)["success"]
 
 
 def table(work: Path) -> dict:
     """Of all worlds in WORK that are measured."""
-    found = {name: json.loads(path.read_text()) for name in VARIANTS
-             if (path := work / name / "measured.json").is_file()}
-    column = lambda sign, values: [None if value is None else sign * value for value in values]  # noqa: E731
+    found = {
+        name: json.loads(path.read_text()) for name in VARIANTS if (path := work / name / "measured.json").is_file()
+    }
+    column = lambda sign, values: [None if value is None else sign * value for value in values]
     cheap = {name: column(sign, [each["metrics"][name] for each in found.values()]) for name, sign in METRICS.items()}
-    uses = {name: column(sign, [each["transfer"]["rate"] if name == "transfer" else each["judge"][name]
-                                for each in found.values()]) for name, sign in USES.items()}
-    return {"worlds": found, "episodes": EPISODES, "timesteps": TIMESTEPS, "physics_starts": PHYSICS_STARTS,
-            "spearman": usefulness(cheap, uses)}
+    uses = {
+        name: column(
+            sign, [each["transfer"]["rate"] if name == "transfer" else each["judge"][name] for each in found.values()]
+        )
+        for name, sign in USES.items()
+    }
+    return {
+        "worlds": found,
+        "episodes": EPISODES,
+        "timesteps": TIMESTEPS,
+        "physics_starts": PHYSICS_STARTS,
+        "spearman": usefulness(cheap, uses),
+    }
 
 
 def main() -> None:
@@ -227,9 +293,11 @@ def main() -> None:
     for name in args.worlds:
         folder, file = make(name, args.work, args.data), args.work / name / "measured.json"
         found = json.loads(file.read_text()) if file.is_file() else {}
-        for what, measure in (("metrics", lambda: metrics(folder, args.work)),
-                              ("judge", lambda: judged(folder, args.judged)),
-                              ("transfer", lambda: learned_in(folder, args.starter, args.work / name / "agent"))):
+        for what, measure in (
+            ("metrics", lambda: metrics(folder, args.work)),
+            ("judge", lambda: judged(folder, args.judged)),
+            ("transfer", lambda: learned_in(folder, args.starter, args.work / name / "agent")),
+        ):
             if what not in found:
                 found[what] = measure()
                 write_json(file, found, indent=1)

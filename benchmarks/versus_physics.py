@@ -69,18 +69,29 @@ def main() -> None:
 
     import torch
 
-    workloads = {"twin": stepped(physics(lambda: gym.make(registered(spec.twin, "twin")))),
-                 "panda-gym, Tiny": stepped(physics(lambda: panda_gym("Tiny", size)))}
+    workloads = {
+        "twin": stepped(physics(lambda: gym.make(registered(spec.twin, "twin")))),
+        "panda-gym, Tiny": stepped(physics(lambda: panda_gym("Tiny", size))),
+    }
     if torch.cuda.is_available():
         workloads["panda-gym, EGL"] = stepped(physics(lambda: panda_gym("OpenGL", size)))
     learned = gym.make_vec("wm_gym/World-v0", args.batch, world=args.world, precision=args.precision)
     engine = learned.unwrapped.core.engine
     rates = alternate({"world": stepped(learned), **workloads}, args.rounds, args.seconds)
-    write_results(f"versus_physics_{spec.name}", {
-        "world": spec.name, "batch": args.batch, "engine": engine.name, "precision": engine.precision,
-        "device": str(engine.device), "processes": args.processes, "frame": list(spec.frame_size),
-        "frames_per_second": {name: round(float(np.median(rate)), 1) for name, rate in rates.items()},
-        "times_faster": {name: ratio(rates, "world", name) for name in workloads}})
+    write_results(
+        f"versus_physics_{spec.name}",
+        {
+            "world": spec.name,
+            "batch": args.batch,
+            "engine": engine.name,
+            "precision": engine.precision,
+            "device": str(engine.device),
+            "processes": args.processes,
+            "frame": list(spec.frame_size),
+            "frames_per_second": {name: round(float(np.median(rate)), 1) for name, rate in rates.items()},
+            "times_faster": {name: ratio(rates, "world", name) for name in workloads},
+        },
+    )
 
 
 if __name__ == "__main__":

@@ -42,10 +42,19 @@ class PixelWorld(nn.Module):
     def __init__(self, action_dim: int, size: int):
         super().__init__()
         self.unet = UNet2DModel(
-            sample_size=size, in_channels=3 * (FRAMES + 1), out_channels=3, layers_per_block=2,
-            block_out_channels=(64, 64, 64, 64), down_block_types=("DownBlock2D",) * 4, norm_num_groups=2,
-            up_block_types=("UpBlock2D",) * 4, add_attention=False, resnet_time_scale_shift="scale_shift",
-            class_embed_type="identity", mid_block_type="UNetMidBlock2D")
+            sample_size=size,
+            in_channels=3 * (FRAMES + 1),
+            out_channels=3,
+            layers_per_block=2,
+            block_out_channels=(64, 64, 64, 64),
+            down_block_types=("DownBlock2D",) * 4,
+            norm_num_groups=2,
+            up_block_types=("UpBlock2D",) * 4,
+            add_attention=False,
+            resnet_time_scale_shift="scale_shift",
+            class_embed_type="identity",
+            mid_block_type="UNetMidBlock2D",
+        )
         self.action = nn.Sequential(nn.Linear(FRAMES * action_dim, 256), nn.SiLU(), nn.Linear(256, 256))
 
     def forward(self, noisy: torch.Tensor, sigma: torch.Tensor, past: torch.Tensor, actions: torch.Tensor):
@@ -71,7 +80,7 @@ class PixelWorld(nn.Module):
     def sample(self, past: torch.Tensor, actions: torch.Tensor, generator) -> torch.Tensor:
         """The next frame [B, 3, H, W] in 3 Euler steps from sigma_max to 0."""
         ramp = torch.linspace(0, 1, STEPS)
-        sigmas = (SIGMA_MAX**(1 / RHO) + ramp * (SIGMA_MIN**(1 / RHO) - SIGMA_MAX**(1 / RHO))) ** RHO
+        sigmas = (SIGMA_MAX ** (1 / RHO) + ramp * (SIGMA_MIN ** (1 / RHO) - SIGMA_MAX ** (1 / RHO))) ** RHO
         x = SIGMA_MAX * torch.randn(past[:, 0].shape, generator=generator)
         for now, then in zip(sigmas, [*sigmas[1:], torch.zeros(())]):
             clean = self(x, now.expand(len(x)), past, actions)
@@ -84,8 +93,9 @@ def as_floats(frames: np.ndarray) -> torch.Tensor:
     return torch.from_numpy(np.ascontiguousarray(frames)).movedim(-1, -3).float() / 127.5 - 1
 
 
-def train_rival(clips: ClipData, seconds: float, path: Path, batch: int = 32,
-                every: float = 120.0) -> tuple[PixelWorld, dict]:
+def train_rival(
+    clips: ClipData, seconds: float, path: Path, batch: int = 32, every: float = 120.0
+) -> tuple[PixelWorld, dict]:
     """Train for so many seconds, in checkpoints at `path`; returns the network and {"updates", "seconds"}."""
     torch.manual_seed(0)
     rival = PixelWorld(clips.action.shape[1], clips.frames.shape[1])
@@ -124,13 +134,13 @@ def rival_roll_out(rival: PixelWorld, frames: np.ndarray, actions: np.ndarray, b
     made = np.zeros((*actions.shape[:2], *frames.shape[1:]), np.uint8)
     for b in range(0, len(frames), batch):
         generator = torch.Generator().manual_seed(b)
-        past = as_floats(frames[b:b + batch])[:, None].repeat(1, FRAMES, 1, 1, 1)
+        past = as_floats(frames[b : b + batch])[:, None].repeat(1, FRAMES, 1, 1, 1)
         acted = torch.zeros(len(past), FRAMES, actions.shape[2])
         for t in range(actions.shape[1]):
-            acted = torch.cat([acted[:, 1:], torch.from_numpy(actions[b:b + batch, t])[:, None]], dim=1)
+            acted = torch.cat([acted[:, 1:], torch.from_numpy(actions[b : b + batch, t])[:, None]], dim=1)
             after = rival.sample(past, acted, generator)
             past = torch.cat([past[:, 1:], after[:, None]], dim=1)
-            made[b:b + batch, t] = ((after + 1) * 127.5).round().byte().movedim(1, -1).numpy()
+            made[b : b + batch, t] = ((after + 1) * 127.5).round().byte().movedim(1, -1).numpy()
     return made
 
 
@@ -150,13 +160,16 @@ def main() -> None:
     rival, done = train_rival(clips, 60 * args.minutes, Path(args.checkpoint))
 
     known, told = TRACKED.states(clips), TRACKED.states(held)
-    report = fit_state_decoder(clips.frames, known[:, :4], held.frames[::7], told[::7, :4],
-                               views=world.tokenizer.round_trip)
+    report = fit_state_decoder(
+        clips.frames, known[:, :4], held.frames[::7], told[::7, :4], views=world.tokenizer.round_trip
+    )
     episodes = pushes(held, args.episodes)
     truth = TRACKED.states(episodes)
     acting = learned(world, make_engine(world, precision=args.precision))
-    made = {"world": acting(episodes)["frame"],
-            "pixel U-Net": rival_roll_out(rival, episodes.frames[:, 0], episodes.action)}
+    made = {
+        "world": acting(episodes)["frame"],
+        "pixel U-Net": rival_roll_out(rival, episodes.frames[:, 0], episodes.action),
+    }
     errors = {}
     for name, pictures in made.items():
         found, lost = TRACKED.followed(report.decoder.read, pictures, episodes)
@@ -179,12 +192,21 @@ def main() -> None:
         return args.batch
 
     rates = alternate({"world": world_step, "pixel U-Net": rival_step}, args.rounds, 4.0)
-    write_results(f"versus_unet_{world.spec.name}", {
-        "world": world.spec.name, "engine": core.engine.name, "precision": core.engine.precision, "batch": args.batch,
-        "rival_parameters": sum(p.numel() for p in rival.parameters()), "rival_training": done,
-        "episodes": len(episodes), "block_error": errors,
-        "frames_per_second": {name: round(float(np.median(rate)), 2) for name, rate in rates.items()},
-        "times_faster": ratio(rates, "world", "pixel U-Net")})
+    write_results(
+        f"versus_unet_{world.spec.name}",
+        {
+            "world": world.spec.name,
+            "engine": core.engine.name,
+            "precision": core.engine.precision,
+            "batch": args.batch,
+            "rival_parameters": sum(p.numel() for p in rival.parameters()),
+            "rival_training": done,
+            "episodes": len(episodes),
+            "block_error": errors,
+            "frames_per_second": {name: round(float(np.median(rate)), 2) for name, rate in rates.items()},
+            "times_faster": ratio(rates, "world", "pixel U-Net"),
+        },
+    )
 
 
 if __name__ == "__main__":

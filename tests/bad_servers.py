@@ -95,16 +95,29 @@ def measure(faults: Iterable[Fault | None] = (*FAULTS, None), at_once: int = 12)
     root.addHandler(logs)
     root.setLevel(logging.DEBUG)
     try:
-        with (patch.dict(os.environ, {"WM_GYM_VLM_KEY": KEY}), contextlib.redirect_stderr(said),
-              ThreadPoolExecutor(at_once) as pool):
+        with (
+            patch.dict(os.environ, {"WM_GYM_VLM_KEY": KEY}),
+            contextlib.redirect_stderr(said),
+            ThreadPoolExecutor(at_once) as pool,
+        ):
             _measured(Fault("none", say(http())))  # what is imported at the first request is not the server's fault
             rows = list(pool.map(_measured, faults))
     finally:
         root.setLevel(level)
         root.removeHandler(logs)
     both = said.getvalue()
-    return [*rows, _row("logs and standard error of all", time.monotonic() - started, "yes", "", both, True,
-                        hang=any(row["hang"] for row in rows))]
+    return [
+        *rows,
+        _row(
+            "logs and standard error of all",
+            time.monotonic() - started,
+            "yes",
+            "",
+            both,
+            True,
+            hang=any(row["hang"] for row in rows),
+        ),
+    ]
 
 
 def _measured(fault: Fault | None) -> dict:
@@ -126,15 +139,26 @@ def _measured(fault: Fault | None) -> dict:
     return _row(fault.name, seconds, outcome, word, chain, fault.answers)
 
 
-def _row(name: str, seconds: float, outcome: str, word: str, seen: str, answers: bool | None,
-         hang: bool | None = None) -> dict:
+def _row(
+    name: str, seconds: float, outcome: str, word: str, seen: str, answers: bool | None, hang: bool | None = None
+) -> dict:
     allowed = {True: ["yes"], False: [JudgeError.__name__], None: ["yes", JudgeError.__name__]}[answers]
-    row = {"name": name, "seconds": round(seconds, 3), "timeout": TIMEOUT, "outcome": outcome, "word": word,
-           "hang": seconds > TIMEOUT + GRACE if hang is None else hang,
-           "raw": not (outcome in ("yes", JudgeError.__name__) or outcome.startswith("wrong")),
-           "leaked": leaked(f"{word}\n{seen}"), "control": not word.isprintable()}
-    return row | {"fine": outcome in allowed and len(word) <= LONGEST_WORD and
-                  not (row["leaked"] or row["hang"] or row["control"])}
+    row = {
+        "name": name,
+        "seconds": round(seconds, 3),
+        "timeout": TIMEOUT,
+        "outcome": outcome,
+        "word": word,
+        "hang": seconds > TIMEOUT + GRACE if hang is None else hang,
+        "raw": not (outcome in ("yes", JudgeError.__name__) or outcome.startswith("wrong")),
+        "leaked": leaked(f"{word}\n{seen}"),
+        "control": not word.isprintable(),
+    }
+    return row | {
+        "fine": outcome in allowed
+        and len(word) <= LONGEST_WORD
+        and not (row["leaked"] or row["hang"] or row["control"])
+    }
 
 
 def _chained(error: BaseException | None) -> Iterator[str]:
@@ -154,15 +178,16 @@ def leaked(text: str, key: str = KEY) -> int:
     views = [text, plain]
     for run in re.findall(r"[\w+/-]{8,}", text, re.ASCII):
         for begin in range(4):
-            code = run[begin:][:len(run[begin:]) // 4 * 4]
+            code = run[begin:][: len(run[begin:]) // 4 * 4]
             views.append(base64.b64decode(code, "-_").decode("latin-1"))
     for run in re.findall("[0-9a-f]{8,}", text.replace(":", "")):
-        views += [bytes.fromhex(run[begin:][:len(run[begin:]) // 2 * 2]).decode("latin-1") for begin in range(2)]
+        views += [bytes.fromhex(run[begin:][: len(run[begin:]) // 2 * 2]).decode("latin-1") for begin in range(2)]
     views += [re.sub(r"[^\w-]|u200b", "", view, flags=re.ASCII) for view in views[:2]]
     views = [text.lower() for view in views for text in (view, view[::-1])]
     key, longest = key.lower(), 0
     for start in range(len(key)):
-        while any(key[start:start + max(PART, longest + 1)] in view for view in views) and \
-                start + max(PART, longest + 1) <= len(key):
+        while any(key[start : start + max(PART, longest + 1)] in view for view in views) and start + max(
+            PART, longest + 1
+        ) <= len(key):
             longest = max(PART, longest + 1)
     return longest

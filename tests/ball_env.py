@@ -37,13 +37,22 @@ class BallEnv(gym.Env):
         if self.break_at is not None and self.np_random.uniform() < self.break_at:
             self.ball = self.ball * np.nan
         info = self._info(10 * (before - np.linalg.norm(self.ball - self.goal)))
-        return self.render(), sum(v for k, v in info.items() if k.startswith("reward/")), bool(
-            info["success"] and self.terminate_on_success), False, info
+        return (
+            self.render(),
+            sum(v for k, v in info.items() if k.startswith("reward/")),
+            bool(info["success"] and self.terminate_on_success),
+            False,
+            info,
+        )
 
     def _info(self, progress):
         success = bool(np.linalg.norm(self.ball - self.goal) < 0.1)
-        return {"success": success, "reward/progress": float(progress), "reward/success": float(success),
-                "proprioception": self.ball.astype(np.float32)}
+        return {
+            "success": success,
+            "reward/progress": float(progress),
+            "reward/success": float(success),
+            "proprioception": self.ball.astype(np.float32),
+        }
 
     def get_physics_state(self):
         return np.concatenate([self.ball, self.goal])

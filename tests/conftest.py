@@ -40,8 +40,14 @@ def balls(tmp_path_factory):
     """40 short episodes of the ball environment, 32 x 32."""
     from wm_gym.collect.record import record
 
-    return record("ball_env:wm_gym_test/Ball-v0", 40, policy="mix", out=tmp_path_factory.mktemp("data") / "balls",
-                  seed=0, workers=0)
+    return record(
+        "ball_env:wm_gym_test/Ball-v0",
+        40,
+        policy="mix",
+        out=tmp_path_factory.mktemp("data") / "balls",
+        seed=0,
+        workers=0,
+    )
 
 
 @pytest.fixture(scope="session")
@@ -61,8 +67,14 @@ def push_world():
     from wm_gym.physics.tracked import tracked_by
 
     world, twin = load_world(REPOSITORY / "envs" / "Push-v0"), make(PUSH, render_mode="rgb_array")
-    yield SimpleNamespace(world=world, spec=world.spec, roller=learned(world, TorchEngine(world)), twin=twin,
-                          physics=physics(twin), tracked=tracked_by(twin))
+    yield SimpleNamespace(
+        world=world,
+        spec=world.spec,
+        roller=learned(world, TorchEngine(world)),
+        twin=twin,
+        physics=physics(twin),
+        tracked=tracked_by(twin),
+    )
     twin.close()
 
 
@@ -113,9 +125,17 @@ def _tiny_spec():
     from wm_gym.worlds.spec import WorldSpec
 
     return WorldSpec(
-        name="Tiny-v0", frame_size=[64, 64], action_low=[-1.0] * 3, action_high=[1.0] * 3,
-        action_names=["x", "y", "z"], action_unit="2 cm", proprioception_names=["x", "y", "z"],
-        proprioception_unit="m", reward_components=["progress", "success"], horizon=12, success_threshold=2.0,
+        name="Tiny-v0",
+        frame_size=[64, 64],
+        action_low=[-1.0] * 3,
+        action_high=[1.0] * 3,
+        action_names=["x", "y", "z"],
+        action_unit="2 cm",
+        proprioception_names=["x", "y", "z"],
+        proprioception_unit="m",
+        reward_components=["progress", "success"],
+        horizon=12,
+        success_threshold=2.0,
         task_description="touch the ball",
     )
 

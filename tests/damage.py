@@ -9,10 +9,32 @@ from pathlib import Path
 
 import numpy as np
 
-HOSTILE = ["../../../../etc/passwd", "/etc/passwd", "{x.__class__}", "{episode_index:99999999d}", "a\0b", "",
-           "x" * 5000,
-           -1, 0, 1, 2**31, 2**63, 10**30, 1e308, -0.5, None, True, [], {}, [[]], {"a": {"b": []}}, [2**40, 2**40, 3],
-           ["a"], "float33"]
+HOSTILE = [
+    "../../../../etc/passwd",
+    "/etc/passwd",
+    "{x.__class__}",
+    "{episode_index:99999999d}",
+    "a\0b",
+    "",
+    "x" * 5000,
+    -1,
+    0,
+    1,
+    2**31,
+    2**63,
+    10**30,
+    1e308,
+    -0.5,
+    None,
+    True,
+    [],
+    {},
+    [[]],
+    {"a": {"b": []}},
+    [2**40, 2**40, 3],
+    ["a"],
+    "float33",
+]
 
 
 def damage(root: Path, seed: int) -> str:
@@ -35,7 +57,7 @@ def damage(root: Path, seed: int) -> str:
             if data:
                 data[rng.integers(len(data))] = rng.integers(256)
     elif kind == "cut":
-        data = data[:rng.integers(len(data) + 1)]
+        data = data[: rng.integers(len(data) + 1)]
     elif kind == "empty":
         data = bytearray()
     elif kind == "insert":
@@ -52,7 +74,7 @@ def places(value, way: str = "") -> list[tuple]:
     """(list or mapping, key, the way to it) of every value below one that JSON or YAML gave."""
     found = []
     if isinstance(value, (dict, list)):
-        for key, child in (value.items() if isinstance(value, dict) else enumerate(value)):
+        for key, child in value.items() if isinstance(value, dict) else enumerate(value):
             found += [(value, key, f"{way}/{key}"), *places(child, f"{way}/{key}")]
     return found
 
@@ -114,13 +136,30 @@ def write_rlds(root: Path, episodes: int = 2, length: int = 3) -> None:
         dimensions = {"dimensions": [str(n) for n in shape]}
         return {"pythonClassName": kind.title(), kind: {"shape": dimensions, "dtype": dtype}}
 
-    steps = {"action": leaf("tensor", [2], "float32"), "observation": {"featuresDict": {"features": {
-        "image": leaf("image", [24, 32, 3], "uint8")}}}}
-    (root / "features.json").write_text(json.dumps({"featuresDict": {"features": {
-        "steps": {"sequence": {"feature": {"featuresDict": {"features": steps}}}}}}}))
-    (root / "dataset_info.json").write_text(json.dumps({"name": "tiny", "fileFormat": "tfrecord", "splits": [
-        {"name": "train", "shardLengths": [str(episodes)], "filepathTemplate":
-         "{DATASET}-{SPLIT}.{FILEFORMAT}-{SHARD_X_OF_Y}"}]}))
+    steps = {
+        "action": leaf("tensor", [2], "float32"),
+        "observation": {"featuresDict": {"features": {"image": leaf("image", [24, 32, 3], "uint8")}}},
+    }
+    (root / "features.json").write_text(
+        json.dumps(
+            {"featuresDict": {"features": {"steps": {"sequence": {"feature": {"featuresDict": {"features": steps}}}}}}}
+        )
+    )
+    (root / "dataset_info.json").write_text(
+        json.dumps(
+            {
+                "name": "tiny",
+                "fileFormat": "tfrecord",
+                "splits": [
+                    {
+                        "name": "train",
+                        "shardLengths": [str(episodes)],
+                        "filepathTemplate": "{DATASET}-{SPLIT}.{FILEFORMAT}-{SHARD_X_OF_Y}",
+                    }
+                ],
+            }
+        )
+    )
     with open(root / "tiny-train.tfrecord-00000-of-00001", "wb") as file:
         for e in range(episodes):
             example = tfrecord._example_class()()
@@ -132,8 +171,9 @@ def write_rlds(root: Path, episodes: int = 2, length: int = 3) -> None:
                 feature["steps/observation/image"].bytes_list.value.append(data.getvalue())
             data = example.SerializeToString()
             head = struct.pack("<Q", len(data))
-            file.write(head + struct.pack("<I", tfrecord._masked(head)) + data
-                       + struct.pack("<I", tfrecord._masked(data)))
+            file.write(
+                head + struct.pack("<I", tfrecord._masked(head)) + data + struct.pack("<I", tfrecord._masked(data))
+            )
 
 
 def damaged_copy(source: Path, to: Path, seed: int) -> str:

@@ -1,7 +1,7 @@
 """How is a folder damaged: a world, an agent, a planner, a dataset? By a seeded generator; damage_trial.py tries it.
 
-    folders = sources(tmp)                                # four small sound folders
-    what = damaged(folders["world"], tmp / "broken", 7)   # a copy with one fault, and the line that describes it
+folders = sources(tmp)                                # four small sound folders
+what = damaged(folders["world"], tmp / "broken", 7)   # a copy with one fault, and the line that describes it
 """
 
 from __future__ import annotations
@@ -35,17 +35,88 @@ class _Run:
 
 
 HOSTILE = [
-    "", " ", "\0", "x" * 5000, "../../../../etc/passwd", "/etc/passwd", "/", "~", f"{EVIL}:run", f"{EVIL}:x/Y-v0",
-    f"{EVIL}.Wrapper", "os:system", "{x.__class__}", "{0.__class__.__init__.__globals__}", "{n:99999999d}", "$(id)",
-    "lin_x", "cuda:99", "\u202e", "nan", "1e999", "0x10",
-    -1, 0, 1, 2, 3, 5, 7, 13, 64, 100, 1000, 2**15, 10**6, 10**7, 2**31 - 1, 2**31, 2**32, 2**63, 10**9, 10**12, 10**30,
-    10**400, -(2**31), -(10**12), -0.0, 0.5, -0.5, 1.5, 1e-300, 1e9, 1e12, 1e38, 1e39, 1e308, -1e308,
-    math.nan, math.inf, -math.inf, True, False, None, [], {}, [[]], [None], ["a"], [0], [-1], [1e9], [math.nan],
-    {"a": {"b": []}}, [2**40, 2**40, 3], [[[[[[1]]]]]], [1, "a", None], [0.0] * 1000,
+    "",
+    " ",
+    "\0",
+    "x" * 5000,
+    "../../../../etc/passwd",
+    "/etc/passwd",
+    "/",
+    "~",
+    f"{EVIL}:run",
+    f"{EVIL}:x/Y-v0",
+    f"{EVIL}.Wrapper",
+    "os:system",
+    "{x.__class__}",
+    "{0.__class__.__init__.__globals__}",
+    "{n:99999999d}",
+    "$(id)",
+    "lin_x",
+    "cuda:99",
+    "\u202e",
+    "nan",
+    "1e999",
+    "0x10",
+    -1,
+    0,
+    1,
+    2,
+    3,
+    5,
+    7,
+    13,
+    64,
+    100,
+    1000,
+    2**15,
+    10**6,
+    10**7,
+    2**31 - 1,
+    2**31,
+    2**32,
+    2**63,
+    10**9,
+    10**12,
+    10**30,
+    10**400,
+    -(2**31),
+    -(10**12),
+    -0.0,
+    0.5,
+    -0.5,
+    1.5,
+    1e-300,
+    1e9,
+    1e12,
+    1e38,
+    1e39,
+    1e308,
+    -1e308,
+    math.nan,
+    math.inf,
+    -math.inf,
+    True,
+    False,
+    None,
+    [],
+    {},
+    [[]],
+    [None],
+    ["a"],
+    [0],
+    [-1],
+    [1e9],
+    [math.nan],
+    {"a": {"b": []}},
+    [2**40, 2**40, 3],
+    [[[[[[1]]]]]],
+    [1, "a", None],
+    [0.0] * 1000,
 ]
 
 
 # --- sound folders ----------------------------------------------------------------------------------------------------
+
 
 def sources(tmp: Path) -> dict[str, Path]:
     """A small sound folder of each kind in `tmp`."""
@@ -61,12 +132,23 @@ def sources(tmp: Path) -> dict[str, Path]:
     torch.set_num_threads(1)
     tmp.mkdir(parents=True, exist_ok=True)
     spec = WorldSpec(
-        name="Tiny-v0", frame_size=[16, 16], action_low=[-1.0] * 2, action_high=[1.0] * 2, action_names=["x", "y"],
-        action_unit="2 cm", proprioception_names=["x", "yaw"], proprioception_unit="m, rad",
-        reward_components=["progress", "success"], horizon=12, success_threshold=2.0, task_description="touch the ball",
-        twin="wm_gym/ReachPyBullet-v0")
-    sizes = Preset(encoder_width=8, decoder_width=8, widths=(8, 16), lags=(1, 2), condition_dim=8, pose_width=8,
-                   head_width=4)
+        name="Tiny-v0",
+        frame_size=[16, 16],
+        action_low=[-1.0] * 2,
+        action_high=[1.0] * 2,
+        action_names=["x", "y"],
+        action_unit="2 cm",
+        proprioception_names=["x", "yaw"],
+        proprioception_unit="m, rad",
+        reward_components=["progress", "success"],
+        horizon=12,
+        success_threshold=2.0,
+        task_description="touch the ball",
+        twin="wm_gym/ReachPyBullet-v0",
+    )
+    sizes = Preset(
+        encoder_width=8, decoder_width=8, widths=(8, 16), lags=(1, 2), condition_dim=8, pose_width=8, head_width=4
+    )
     world = new_world(spec, sizes, seed=0)
     world.calibration = Calibration(0.1, 2.0, 0.5, 0.2, [[0.0, 15], [0.1, 4], [0.3, 0]], 20, 12, "20 episodes")
     world.save_pretrained(tmp / "world")
@@ -88,18 +170,42 @@ def _agent(folder: Path) -> None:
     from wm_gym.policies.folder import save_agent
 
     class Still(gym.Env):
-        observation_space = gym.spaces.Dict({"pixels": gym.spaces.Box(0, 255, (16, 16, 3), np.uint8),
-                                             "agent_pos": gym.spaces.Box(-np.inf, np.inf, (2,), np.float32)})
+        observation_space = gym.spaces.Dict(
+            {
+                "pixels": gym.spaces.Box(0, 255, (16, 16, 3), np.uint8),
+                "agent_pos": gym.spaces.Box(-np.inf, np.inf, (2,), np.float32),
+            }
+        )
         action_space = gym.spaces.Box(-1, 1, (2,), np.float32)
 
-    kwargs = dict(net_arch=dict(pi=[8], vf=[8]), features_extractor_class=SpatialSoftmaxCNN, log_std_init=-0.7,
-                  features_extractor_kwargs=dict(channels=(4, 4, 4)))
+    kwargs = dict(
+        net_arch=dict(pi=[8], vf=[8]),
+        features_extractor_class=SpatialSoftmaxCNN,
+        log_std_init=-0.7,
+        features_extractor_kwargs=dict(channels=(4, 4, 4)),
+    )
     model = PPO("MultiInputPolicy", Still(), n_steps=8, batch_size=8, policy_kwargs=kwargs, device="cpu", seed=0)
-    save_agent(model, folder, {
-        "algo": "ppo", "policy": "MultiInputPolicy", "env_id": "wm_gym/Reach-v0", "learned": True, "seed": 0,
-        "env_kwargs": {"observation": "pixels+state"}, "env_wrapper": None, "frame_stack": 1, "init": None,
-        "n_timesteps": 64, "n_timesteps_before": 0, "training_seconds": 1.5, "training_success_rate": 0.5, "n_envs": 1,
-        "hyperparameters": {"n_steps": 8, "batch_size": 8, "learning_rate": "lin_3e-4", "gamma": 0.95}})
+    save_agent(
+        model,
+        folder,
+        {
+            "algo": "ppo",
+            "policy": "MultiInputPolicy",
+            "env_id": "wm_gym/Reach-v0",
+            "learned": True,
+            "seed": 0,
+            "env_kwargs": {"observation": "pixels+state"},
+            "env_wrapper": None,
+            "frame_stack": 1,
+            "init": None,
+            "n_timesteps": 64,
+            "n_timesteps_before": 0,
+            "training_seconds": 1.5,
+            "training_success_rate": 0.5,
+            "n_envs": 1,
+            "hyperparameters": {"n_steps": 8, "batch_size": 8, "learning_rate": "lin_3e-4", "gamma": 0.95},
+        },
+    )
 
 
 def _dataset(folder: Path) -> None:
@@ -107,8 +213,11 @@ def _dataset(folder: Path) -> None:
     from wm_gym.data.formats.lerobot_schema import feature, video_feature
 
     rng, camera = np.random.default_rng(0), "observation.images.main"
-    features = {camera: video_feature(16, 16, 10), "action": feature("float32", 2, ["x", "y"]),
-                "observation.state": feature("float32", 2)}
+    features = {
+        camera: video_feature(16, 16, 10),
+        "action": feature("float32", 2, ["x", "y"]),
+        "observation.state": feature("float32", 2),
+    }
     with LeRobotWriter(folder, 10, features) as writer:
         for e in range(2):
             rows = {key: rng.uniform(-1, 1, (4, 2)).astype(np.float32) for key in ("action", "observation.state")}
@@ -116,6 +225,7 @@ def _dataset(folder: Path) -> None:
 
 
 # --- damage -----------------------------------------------------------------------------------------------------------
+
 
 def damaged(source: Path, out: Path, seed: int) -> str:
     """Copy a sound folder to `out` and damage the copy in one way -> what was done, in a line."""
@@ -150,10 +260,10 @@ def _bytes(path: Path, root: Path, rng: random.Random) -> str:
     if way == "flip":
         for _ in range(count := rng.randint(1, 20)):
             at = rng.randrange(min(len(data), rng.choice([100, 1000, 10**9])) or 1)
-            data[at:at + 1] = bytes([rng.randrange(256)])
+            data[at : at + 1] = bytes([rng.randrange(256)])
         way = f"{count} bytes flipped"
     elif way == "cut":
-        data = data[:rng.randrange(len(data) + 1)]
+        data = data[: rng.randrange(len(data) + 1)]
     elif way == "empty":
         data = bytearray()
     elif way == "insert":
@@ -163,18 +273,35 @@ def _bytes(path: Path, root: Path, rng: random.Random) -> str:
         data += bytes(data)
     elif way == "zeros":
         at = rng.randrange(len(data) + 1)
-        data[at:at + 200] = bytes(len(data[at:at + 200]))
+        data[at : at + 200] = bytes(len(data[at : at + 200]))
     elif way == "noise":
         data = bytearray(rng.randbytes(len(data)))
     else:
-        data[rng.randrange(len(data) + 1):] = b"\xff\xfe\x80\n"
+        data[rng.randrange(len(data) + 1) :] = b"\xff\xfe\x80\n"
     path.write_bytes(data)
     return way
 
 
 def _place(path: Path, root: Path, rng: random.Random) -> str:
-    way = rng.choice(["missing", "folder", "dangling", "/", "loop", "device", "pipe", "folder gone", "folder is file",
-                      "folder dangling", "folder loop", "folder is /", "sparse", "pickle", "extra link"])
+    way = rng.choice(
+        [
+            "missing",
+            "folder",
+            "dangling",
+            "/",
+            "loop",
+            "device",
+            "pipe",
+            "folder gone",
+            "folder is file",
+            "folder dangling",
+            "folder loop",
+            "folder is /",
+            "sparse",
+            "pickle",
+            "extra link",
+        ]
+    )
     place = path
     if way.startswith("folder ") and path.parent != root:
         place = path.parent
@@ -258,9 +385,10 @@ def _changed(value, rng: random.Random, dump) -> tuple[str, str]:
         said = dump(value)
         first, other = dump({key: old}).strip().strip("{}"), dump({key: rng.choice(HOSTILE[:40])}).strip().strip("{}")
         if "\n" not in first + other:
-            return said.replace(dump({key: "WM_GYM_TWICE"}).strip().strip("{}"),
-                                first + (", " if dump is json.dumps else f"\n{' ' * _indent(said)}") + other), \
-                f"{way} twice"
+            return said.replace(
+                dump({key: "WM_GYM_TWICE"}).strip().strip("{}"),
+                first + (", " if dump is json.dumps else f"\n{' ' * _indent(said)}") + other,
+            ), f"{way} twice"
         node[key] = old
     return dump(value), f"{way} {kind} {str(hostile)[:60] if hostile is not None else ''}".strip()
 
@@ -274,18 +402,27 @@ def _bomb(path: Path, root: Path, rng: random.Random) -> str:
     """Nesting, aliases, tags, gigabytes of nothing."""
     text = path.read_text()
     depth = rng.choice([100, 5000, 100_000])
-    laughs = "\n".join([f"a0: &a0 [{'ha, ' * 9}ha]"]
-                       + [f"a{i}: &a{i} [{', '.join([f'*a{i - 1}'] * 10)}]" for i in range(1, 12)])
+    laughs = "\n".join(
+        [f"a0: &a0 [{'ha, ' * 9}ha]"] + [f"a{i}: &a{i} [{', '.join([f'*a{i - 1}'] * 10)}]" for i in range(1, 12)]
+    )
     bombs = {
-        "deep list": "[" * depth + "]" * depth, "deep open": '{"a":' * depth,
-        "aliases": f"{laughs}\n{text}", "loop alias": f"&a\n{text}\nmore: *a\n",
+        "deep list": "[" * depth + "]" * depth,
+        "deep open": '{"a":' * depth,
+        "aliases": f"{laughs}\n{text}",
+        "loop alias": f"&a\n{text}\nmore: *a\n",
         "merge": f"base: &b\n  x: 1\n{text}\nmore:\n  <<: *b\n",
         "tag": f"{text}\nmore: !!python/object/apply:{EVIL}.run [x]\n",
-        "module tag": f"!!python/module:{EVIL}\n{text}", "dates": f"{text}\nmore: 2020-01-01\n",
+        "module tag": f"!!python/module:{EVIL}\n{text}",
+        "dates": f"{text}\nmore: 2020-01-01\n",
         "binary": f"{text}\nmore: !!binary {base64.b64encode(b'x' * 99).decode()}\n",
-        "documents": f"{text}\n---\n{text}", "numbers": "[" + "1," * 1_500_000 + "1]", "digits": "1" * 100_000,
-        "spaces": " " * 3_000_000 + text, "lines": "\n" * 3_000_000 + text, "lists": "[" + "[]," * 1_000_000 + "[]]",
-        "keys": "{" + ", ".join(f'"k{i}": {i}' for i in range(200_000)) + "}", "BOM": "\ufeff" + text,
+        "documents": f"{text}\n---\n{text}",
+        "numbers": "[" + "1," * 1_500_000 + "1]",
+        "digits": "1" * 100_000,
+        "spaces": " " * 3_000_000 + text,
+        "lines": "\n" * 3_000_000 + text,
+        "lists": "[" + "[]," * 1_000_000 + "[]]",
+        "keys": "{" + ", ".join(f'"k{i}": {i}' for i in range(200_000)) + "}",
+        "BOM": "\ufeff" + text,
         "words": "a: " + "- " * depth + "1",
     }
     name = rng.choice(sorted(bombs))
@@ -297,17 +434,45 @@ def _tensors(path: Path, root: Path, rng: random.Random) -> str:
     """The head or the numbers of a safetensors file."""
     data = path.read_bytes()
     length = struct.unpack("<Q", data[:8])[0]
-    head, body = json.loads(data[8:8 + length]), bytearray(data[8 + length:])
+    head, body = json.loads(data[8 : 8 + length]), bytearray(data[8 + length :])
     names = sorted(name for name in head if name != "__metadata__")
     name = rng.choice(names)
-    about, way = head[name], rng.choice(["nan", "nan", "inf", "huge", "random", "dtype", "cast", "shape", "grow",
-                                         "offsets", "rename", "gone", "extra", "length", "deep", "value", "zeros",
-                                         "twice", "wide"])
+    about, way = (
+        head[name],
+        rng.choice(
+            [
+                "nan",
+                "nan",
+                "inf",
+                "huge",
+                "random",
+                "dtype",
+                "cast",
+                "shape",
+                "grow",
+                "offsets",
+                "rename",
+                "gone",
+                "extra",
+                "length",
+                "deep",
+                "value",
+                "zeros",
+                "twice",
+                "wide",
+            ]
+        ),
+    )
     begin, end = about["data_offsets"]
     if way in ("nan", "inf", "huge", "random", "zeros"):
         size = {"F64": 8, "F32": 4, "I64": 8, "U8": 1}[about["dtype"]]
-        numbers = {"nan": math.nan, "inf": -math.inf, "huge": rng.choice([1e38, -1e38, 1e20, 1e9]), "zeros": 0.0,
-                   "random": rng.choice([-1.0, 1e-38, 1000.0])}
+        numbers = {
+            "nan": math.nan,
+            "inf": -math.inf,
+            "huge": rng.choice([1e38, -1e38, 1e20, 1e9]),
+            "zeros": 0.0,
+            "random": rng.choice([-1.0, 1e-38, 1000.0]),
+        }
         if about["dtype"] == "I64":
             one = struct.pack("<q", rng.choice([-1, 0, 1, 2, 7, 2**31, 2**40, 2**62, -(2**63)]))
         elif about["dtype"] == "U8":
@@ -316,7 +481,7 @@ def _tensors(path: Path, root: Path, rng: random.Random) -> str:
             one = struct.pack("<d" if size == 8 else "<f", numbers[way])
         places = range((end - begin) // size)
         for at in places if rng.random() < 0.5 else rng.sample(places, min(len(places), 1)):
-            body[begin + at * size:begin + (at + 1) * size] = one
+            body[begin + at * size : begin + (at + 1) * size] = one
     elif way == "dtype":
         about["dtype"] = rng.choice(["I64", "F64", "F16", "BF16", "I32", "BOOL", "U8", "F8_E4M3", "C64", "x", 3, None])
     elif way == "cast":  # a file that is sound but for its kind of numbers
@@ -327,15 +492,31 @@ def _tensors(path: Path, root: Path, rng: random.Random) -> str:
         about["dtype"] = then
     elif way == "shape":
         shape = about["shape"]
-        about["shape"] = rng.choice([shape[::-1], shape + [1], shape[1:], [1] + shape, [math.prod(shape)], [], [-1],
-                                     [2**62, 4], [2**32, 2**32], None, "x", [0], [1.5]])
+        about["shape"] = rng.choice(
+            [
+                shape[::-1],
+                shape + [1],
+                shape[1:],
+                [1] + shape,
+                [math.prod(shape)],
+                [],
+                [-1],
+                [2**62, 4],
+                [2**32, 2**32],
+                None,
+                "x",
+                [0],
+                [1.5],
+            ]
+        )
     elif way == "grow":  # consistent, but more of it
         if about["shape"]:
             about["shape"] = [about["shape"][0] * 2, *about["shape"][1:]]
             body = _spliced(head, body, name, bytes(body[begin:end]) * 2)
     elif way == "offsets":
-        about["data_offsets"] = rng.choice([[end, begin], [begin, end + 1], [0, 2**60], [-1, end], None, [begin],
-                                            [begin, begin], [str(begin), end]])
+        about["data_offsets"] = rng.choice(
+            [[end, begin], [begin, end + 1], [0, 2**60], [-1, end], None, [begin], [begin, begin], [str(begin), end]]
+        )
     elif way == "rename":
         head[rng.choice([name + "x", "", "../x", "__class__", "weight"])] = head.pop(name)
     elif way == "gone":
@@ -388,8 +569,11 @@ def _rows(path: Path, root: Path, rng: random.Random) -> str:
         column = columns[name]
         at = rng.randrange(len(column))
         if way == "value" and isinstance(column[at], (int, float)):
-            column[at] = rng.choice([-1, 0, 1, 7, 2**31, 2**62]) if isinstance(column[at], int) else \
-                rng.choice([math.inf, -1.0, 1e30, 1e-9])
+            column[at] = (
+                rng.choice([-1, 0, 1, 7, 2**31, 2**62])
+                if isinstance(column[at], int)
+                else rng.choice([math.inf, -1.0, 1e30, 1e-9])
+            )
         elif way == "null":
             column[at] = None
         elif way == "list":
@@ -421,7 +605,7 @@ def _picture(path: Path, root: Path, rng: random.Random) -> str:
     else:
         data = bytearray(path.read_bytes())
         at = rng.randrange(8, len(data))
-        data[at:at + 4] = struct.pack(">I", rng.choice([0, 1, 2**31 - 1, 2**32 - 1]))
+        data[at : at + 4] = struct.pack(">I", rng.choice([0, 1, 2**31 - 1, 2**32 - 1]))
         path.write_bytes(data)
     return f"picture: {way}"
 

@@ -1,6 +1,6 @@
 """What does a damaged folder do? It is loaded and stepped a little, with 2 s of processor time, 10 s in all and 1 GB.
 
-    verdict, text = try_folder("world", tmp / "broken")   # "sound", "refused", or the fault
+verdict, text = try_folder("world", tmp / "broken")   # "sound", "refused", or the fault
 """
 
 from __future__ import annotations
@@ -32,8 +32,9 @@ class Trials:
 
     def ask(self, kind: str, folder: Path) -> tuple[str, str]:
         if self.server is None or self.server.poll() is not None:
-            self.server = subprocess.Popen([sys.executable, __file__, "--serve"], stdin=subprocess.PIPE,
-                                           stdout=subprocess.PIPE, text=True)
+            self.server = subprocess.Popen(
+                [sys.executable, __file__, "--serve"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+            )
         self.server.stdin.write(json.dumps([kind, str(folder)]) + "\n")
         self.server.stdin.flush()
         return tuple(json.loads(self.server.stdout.readline()))
@@ -85,9 +86,9 @@ def prepare() -> None:
     """What every trial needs, imported once before the first fork."""
     import torch
 
-    import wm_gym.data  # noqa: F401
-    import wm_gym.data.formats.lerobot_reader  # noqa: F401
-    import wm_gym.env  # noqa: F401
+    import wm_gym.data
+    import wm_gym.data.formats.lerobot_reader
+    import wm_gym.env
     import wm_gym.policies.planner  # noqa: F401
     from wm_gym.data.formats import registry as formats  # noqa: F401
 
@@ -98,9 +99,20 @@ def _trial(kind: str, folder: Path) -> tuple[str, str]:
     ran: list[str] = []
 
     def watch(event: str, args: tuple) -> None:
-        if event == "import" and str(args[0]).startswith(EVIL) or event in (
-                "pickle.find_class", "os.system", "subprocess.Popen", "os.exec", "os.posix_spawn", "os.fork",
-                "socket.connect"):
+        if (
+            event == "import"
+            and str(args[0]).startswith(EVIL)
+            or event
+            in (
+                "pickle.find_class",
+                "os.system",
+                "subprocess.Popen",
+                "os.exec",
+                "os.posix_spawn",
+                "os.fork",
+                "socket.connect",
+            )
+        ):
             ran.append(f"{event} {str(args)[:100]}")
 
     warnings.simplefilter("ignore")
@@ -131,8 +143,22 @@ def judged(error: BaseException, folder: Path) -> tuple[str, str]:
     if not isinstance(error, (ValueError, OSError)) or isinstance(error, (UnicodeError, json.JSONDecodeError)):
         return f"raw {type(error).__name__}", text
     rest = str(error).replace(str(folder), "", 1)
-    names = {"config.yml", "policy.safetensors", "goal.png", "info.json", "episodes", "tasks", "stats.json", "data",
-             "videos", "spec.yaml", "calibration.json", "starts.safetensors", "config.json", "diffusion_pytorch_model"}
+    names = {
+        "config.yml",
+        "policy.safetensors",
+        "goal.png",
+        "info.json",
+        "episodes",
+        "tasks",
+        "stats.json",
+        "data",
+        "videos",
+        "spec.yaml",
+        "calibration.json",
+        "starts.safetensors",
+        "config.json",
+        "diffusion_pytorch_model",
+    }
     if str(folder) not in str(error) or not any(name in rest for name in names):
         return "unnamed", text
     return "refused", text
@@ -171,8 +197,9 @@ def _act(folder: Path) -> bool:
     space = agent.policy.observation_space
     space.seed(0)
     observation = space.sample()
-    batch = {key: value[None] for key, value in observation.items()} if isinstance(observation, dict) else \
-        observation[None]
+    batch = (
+        {key: value[None] for key, value in observation.items()} if isinstance(observation, dict) else observation[None]
+    )
     properties = agent.name, agent.algo, agent.env_id, agent.env_kwargs, agent.frame_stack, agent.env_wrapper
     return _finite(agent.act(batch)) and len(properties) == 6
 
@@ -187,8 +214,9 @@ def _plan(folder: Path) -> bool:
     agent = load_agent(folder)
     planner, search = agent.policy, agent.policy.search
     elites = min(search.elites, 4)  # a long search takes its time: what matters is how it begins
-    planner.search = replace(search, horizon=min(search.horizon, 8), candidates=8, elites=elites,
-                             iterations=min(search.iterations, 2))
+    planner.search = replace(
+        search, horizon=min(search.horizon, 8), candidates=8, elites=elites, iterations=min(search.iterations, 2)
+    )
     frame = planner.world.starts.frames[0, -1:]
     actions, _ = agent.predict(frame)
     return _finite(actions)

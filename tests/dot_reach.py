@@ -39,11 +39,20 @@ class DotReach(gym.Env):
         picture = np.zeros((36, 36, 3), np.uint8)
         for (x, y), colour in ((self.goal, (255, 0, 0)), (self.dot, (255, 255, 255))):
             row, column = int(18 + 18 * y), int(18 + 18 * x)
-            picture[row - 2:row + 3, column - 2:column + 3] = colour
+            picture[row - 2 : row + 3, column - 2 : column + 3] = colour
         return {"pixels": picture, "agent_pos": self.dot.astype(np.float32)} if self.state else picture
 
 
 def small_ppo(env, policy="CnnPolicy", **kwargs) -> PPO:
     network = dict(features_extractor_class=SpatialSoftmaxCNN, features_extractor_kwargs=dict(channels=[4, 4, 4]))
-    return PPO(policy, env, n_steps=8, batch_size=8, n_epochs=1, device="cpu", seed=0,
-               policy_kwargs={**network, "net_arch": [8]}, **kwargs)
+    return PPO(
+        policy,
+        env,
+        n_steps=8,
+        batch_size=8,
+        n_epochs=1,
+        device="cpu",
+        seed=0,
+        policy_kwargs={**network, "net_arch": [8]},
+        **kwargs,
+    )

@@ -15,12 +15,25 @@ from pathlib import Path
 
 GOLDEN = Path(__file__).with_name("golden.json")
 # One arithmetic on every x86-64 of the last ten years: kernels are chosen by these, not by what the CPU has.
-ARITHMETIC = {"ATEN_CPU_CAPABILITY": "avx2", "ONEDNN_MAX_CPU_ISA": "AVX2", "MKL_CBWR": "AVX2", "MKL_ENABLE_INSTRUCTIONS":
-              "AVX2", "OPENBLAS_CORETYPE": "Haswell", "NPY_DISABLE_CPU_FEATURES": "AVX512F AVX512CD AVX512_SKX",
-              "OMP_NUM_THREADS": "1"}
+ARITHMETIC = {
+    "ATEN_CPU_CAPABILITY": "avx2",
+    "ONEDNN_MAX_CPU_ISA": "AVX2",
+    "MKL_CBWR": "AVX2",
+    "MKL_ENABLE_INSTRUCTIONS": "AVX2",
+    "OPENBLAS_CORETYPE": "Haswell",
+    "NPY_DISABLE_CPU_FEATURES": "AVX512F AVX512CD AVX512_SKX",
+    "OMP_NUM_THREADS": "1",
+}
 SEEDS, STEPS = (0, 1, 2), 50
-UPDATES = {"tokenizer_updates": 6, "pose_updates": 6, "dynamics_updates": 6, "heads_updates": 6,
-           "checkpoint_every": 100, "report_every": 100, "starts": 8}
+UPDATES = {
+    "tokenizer_updates": 6,
+    "pose_updates": 6,
+    "dynamics_updates": 6,
+    "heads_updates": 6,
+    "checkpoint_every": 100,
+    "report_every": 100,
+    "starts": 8,
+}
 
 
 def sha(*arrays) -> str:
@@ -55,8 +68,9 @@ def frames(name: str, batch: int) -> str:
 
     seen = []
     for seed in SEEDS:
-        env = gym.make_vec(f"wm_gym/{name}", batch, backend="torch", precision="fp32", max_episode_steps=-1,
-                           terminate_on_success=False)
+        env = gym.make_vec(
+            f"wm_gym/{name}", batch, backend="torch", precision="fp32", max_episode_steps=-1, terminate_on_success=False
+        )
         seen.append(env.reset(seed=seed)[0])
         rng = np.random.default_rng(seed)
         for _ in range(STEPS):
@@ -112,8 +126,10 @@ def weights(folder: Path) -> dict[str, str]:
 
     data = record("ball_env:wm_gym_test/Ball-v0", 12, out=folder / "balls", seed=3, workers=0, progress=False)
     made = World.from_pretrained(train(data, folder / "world", preset="tiny", overrides=UPDATES, progress=False))
-    return {name: sha(*(value for _, value in sorted(module.state_dict().items())))
-            for name, module in made.modules().items()}
+    return {
+        name: sha(*(value for _, value in sorted(module.state_dict().items())))
+        for name, module in made.modules().items()
+    }
 
 
 def measure() -> dict:
@@ -125,11 +141,15 @@ def measure() -> dict:
         os.environ["WM_GYM_CACHE"] = str(Path(scratch) / "cache")
         return {
             "arithmetic": arithmetic(),
-            **{f"frames of {name}, batch {batch}": frames(name, batch)
-               for name in sorted(catalogue_folders()) for batch in (1, 4)},
+            **{
+                f"frames of {name}, batch {batch}": frames(name, batch)
+                for name in sorted(catalogue_folders())
+                for batch in (1, 4)
+            },
             **{f"actions of {name}": actions(name) for name in ("ppo-Push-v0", "ppo-Reach-v0", "ppo-Drawer-v0")},
             "bytes of a recording": recording(Path(scratch) / "recording"),
-            **{f"trained {part}": digest for part, digest in weights(Path(scratch)).items()}}
+            **{f"trained {part}": digest for part, digest in weights(Path(scratch)).items()},
+        }
 
 
 if __name__ == "__main__":

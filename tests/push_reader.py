@@ -15,7 +15,7 @@ def orange(frames: np.ndarray) -> np.ndarray:
 
 def features(frames: np.ndarray) -> np.ndarray:
     """[..., H, W, 3] -> float64 [..., 12]: per colour 1, x, y, xy, xx, yy of the centroid in [-1, 1]."""
-    y, x = np.mgrid[-1:1:frames.shape[-3] * 1j, -1:1:frames.shape[-2] * 1j]
+    y, x = np.mgrid[-1 : 1 : frames.shape[-3] * 1j, -1 : 1 : frames.shape[-2] * 1j]
     parts = []
     for mask in (orange(frames), yellow(frames)):
         n = np.maximum(mask.sum((-2, -1)), 1)

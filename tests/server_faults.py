@@ -38,8 +38,12 @@ def likely(*tokens: object) -> dict:
 
 def http(body: bytes | object = chat(), status: str = "200 OK", *headers: str, length: int | None = None) -> bytes:
     body = body if isinstance(body, bytes) else json.dumps(body).encode()
-    lines = [f"HTTP/1.1 {status}", "Content-Type: application/json",
-             f"Content-Length: {len(body) if length is None else length}", *headers]
+    lines = [
+        f"HTTP/1.1 {status}",
+        "Content-Type: application/json",
+        f"Content-Length: {len(body) if length is None else length}",
+        *headers,
+    ]
     return "\r\n".join(lines).encode("latin-1") + b"\r\n\r\n" + body
 
 
@@ -55,6 +59,7 @@ def each_byte(text: str) -> bytes:
 def say(raw: bytes | Callable[[str], bytes]) -> Act:
     def act(caller, key, over):
         caller.sendall(raw(key) if callable(raw) else raw)
+
     return act
 
 
@@ -63,6 +68,7 @@ def drip(before: bytes, piece: bytes, pause: float = 0.02) -> Act:
         caller.sendall(before)
         while not over.wait(pause):
             caller.sendall(piece)
+
     return act
 
 
@@ -74,6 +80,7 @@ def hold(before: bytes) -> Act:
     def act(caller, key, over):
         caller.sendall(before)
         over.wait()
+
     return act
 
 
@@ -82,6 +89,7 @@ def reset(before: bytes) -> Act:
         caller.sendall(before)
         time.sleep(0.05)
         caller.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+
     return act
 
 
@@ -90,6 +98,7 @@ def half_closed(before: bytes) -> Act:
         caller.sendall(before)
         caller.shutdown(socket.SHUT_WR)
         over.wait()
+
     return act
 
 
@@ -175,8 +184,22 @@ ODD_BUT_RIGHT = {
     "the word with a point": http(chat(" Yes.\n")),
     "log-probabilities of -9999": http(likely({"token": "yes", "logprob": -9999})),
 }
-NO_SUCCESS = ("101 Switching Protocols", "204 No Content", "205 Reset", "300 Choices", "304 Not Modified", "400 Bad",
-              "401 No", "407 Proxy", "418 Teapot", "429 Slow down", "500 Oops", "503 Away", "600 What", "999 Denied")
+NO_SUCCESS = (
+    "101 Switching Protocols",
+    "204 No Content",
+    "205 Reset",
+    "300 Choices",
+    "304 Not Modified",
+    "400 Bad",
+    "401 No",
+    "407 Proxy",
+    "418 Teapot",
+    "429 Slow down",
+    "500 Oops",
+    "503 Away",
+    "600 What",
+    "999 Denied",
+)
 NO_STATUS = ("abc", "20", "2000 OK", "-200 OK", "000 Zero", "199 Odd")
 NO_PAUSE = ("inf", "nan", "-1", "1e400", "soon", "9" * 400)
 ELSEWHERE = ("http://127.0.0.1:9/", "/v1/chat/completions", "file:///etc/passwd", "//other", "http://[", "\x01\xff", "")
@@ -206,7 +229,7 @@ NO_CHAT = {
     "a very long word": chat("x" * 900_000),
 }
 AT_EACH_LEVEL = {"null": None, "a number": 3, "a string": "yes", "true": True, "a list": [[]], "an object": {"a": {}}}
-NO_LOG = ("NaN", "Infinity", "-Infinity", "1e999", "0.8", "5", "-" + "9" * 400, "\"-1\"", "-" + "9" * 5000)
+NO_LOG = ("NaN", "Infinity", "-Infinity", "1e999", "0.8", "5", "-" + "9" * 400, '"-1"', "-" + "9" * 5000)
 WRITINGS: dict[str, Callable[[str], str]] = {
     "plain": str,
     "twice": lambda key: key + key,
@@ -319,16 +342,20 @@ def _echoes() -> Iterator[Fault]:
     for cut in CUTS:
         for shift in (1, 3, 8, 21, 35, 42):
             for pad in "x", " ", "word ", "\x1b":
-                before = (pad * cut)[:cut - shift].encode()
-                yield Fault(f"echo over character {cut}, {shift} before, after {pad!r}",
-                            say(lambda key, before=before: http(before + key.encode(), "401 No")))
+                before = (pad * cut)[: cut - shift].encode()
+                yield Fault(
+                    f"echo over character {cut}, {shift} before, after {pad!r}",
+                    say(lambda key, before=before: http(before + key.encode(), "401 No")),
+                )
     yield Fault("echo in chunks", say(lambda key: chunked(each_byte(key) + b"0\r\n\r\n", b"401 No")))
     yield Fault("echo in chunks, cut off", say(lambda key: chunked(each_byte(key[:-3]), b"401 No")))
     for name, raw in WHERE_IT_STANDS.items():
         yield Fault(f"echo in its {name}", say(lambda key, raw=raw: raw.format(key).encode()))
         yield Fault(f"control characters in its {name}", say(raw.format("\x1b[31m\x07\x9b\u202e").encode()))
-    yield Fault("control characters in a refusal",
-                say(http("\x1b[2J\x9b31m\0\u202e\u2066\r\n\x7f".encode() + b"\xff", "400 Bad")))
+    yield Fault(
+        "control characters in a refusal",
+        say(http("\x1b[2J\x9b31m\0\u202e\u2066\r\n\x7f".encode() + b"\xff", "400 Bad")),
+    )
 
 
 FAULTS = [*_slow(), *_cut_off(), *_protocol(), *_answers(), *_echoes()]

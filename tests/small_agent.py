@@ -13,5 +13,15 @@ SMALL = {"n_envs": 2, "n_steps": 8, "batch_size": 8, "n_epochs": 2}
 def train_small(out, world_folder, more: dict | None = None, **kwargs) -> Path:
     """more: further keyword arguments of the environment."""
     env_kwargs = {"world": str(world_folder), "backend": "torch", **(more or {})}
-    return train_agent("ppo", "wm_gym/World-v0", out, 64, env_kwargs=env_kwargs, recipe=SMALL,
-                       checkpoint_every=16, progress=False, device="cpu", **kwargs)
+    return train_agent(
+        "ppo",
+        "wm_gym/World-v0",
+        out,
+        64,
+        env_kwargs=env_kwargs,
+        recipe=SMALL,
+        checkpoint_every=16,
+        progress=False,
+        device="cpu",
+        **kwargs,
+    )

@@ -20,14 +20,42 @@ from wm_gym.vector import WorldVectorEnv
 
 ACTION = np.zeros(3, np.float32)
 HUGE = 10**400  # a seed all the same
-ODD = [None, "1", b"1", 1.5, float("nan"), float("inf"), 1j, [], [1, [2]], {}, {1}, object(), lambda: 0, Decimal(1),
-       datetime.date(2026, 1, 1), np.datetime64(1, "s"), np.timedelta64(1, "s"), np.ma.masked_array([1.0], [True]),
-       np.array(["a"]), np.array([1j, 0, 0]), np.zeros((3, 1)), np.zeros(0), np.array([None] * 3), HUGE, -1, True]
+ODD = [
+    None,
+    "1",
+    b"1",
+    1.5,
+    float("nan"),
+    float("inf"),
+    1j,
+    [],
+    [1, [2]],
+    {},
+    {1},
+    object(),
+    lambda: 0,
+    Decimal(1),
+    datetime.date(2026, 1, 1),
+    np.datetime64(1, "s"),
+    np.timedelta64(1, "s"),
+    np.ma.masked_array([1.0], [True]),
+    np.array(["a"]),
+    np.array([1j, 0, 0]),
+    np.zeros((3, 1)),
+    np.zeros(0),
+    np.array([None] * 3),
+    HUGE,
+    -1,
+    True,
+]
 """Of every kind that is no number, no array of numbers, or one of another shape."""
 odd = st.sampled_from(range(len(ODD))).map(ODD.__getitem__)
 COUNTERS = {"seed", "episode", "step", "ended"}  # of the episode: one that begins in a saved state has its own
-LAX = settings(max_examples=60, deadline=None,
-               suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.differing_executors])
+LAX = settings(
+    max_examples=60,
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.differing_executors],
+)
 
 
 @pytest.fixture(scope="module")
@@ -98,8 +126,17 @@ def test_what_is_no_action(env, batch, bad):
     refused_and_unchanged(batch, lambda: batch.step([bad] * 3))
 
 
-@pytest.mark.parametrize("good", [[0, 0, 0], (0.0, 0, 0), np.zeros(3, np.float16), np.zeros(3, np.int8),
-                                  torch.zeros(3), torch.zeros(3, requires_grad=True)])
+@pytest.mark.parametrize(
+    "good",
+    [
+        [0, 0, 0],
+        (0.0, 0, 0),
+        np.zeros(3, np.float16),
+        np.zeros(3, np.int8),
+        torch.zeros(3),
+        torch.zeros(3, requires_grad=True),
+    ],
+)
 def test_numbers_of_the_shape_are_an_action(env, good):
     state = env.get_state()
     expected = env.step(ACTION)[0]
@@ -115,23 +152,32 @@ def wrong_states(state: dict) -> dict[str, dict]:
     """States that differ in one thing from a right one."""
     latents, made = state["latents"], {}
     for name, value in (("NaN", np.nan), ("inf", np.inf)):
-        made[f"{name} latents"] = state | {"latents": np.where(np.arange(latents.size).reshape(latents.shape) == 7,
-                                                               value, latents)}
+        made[f"{name} latents"] = state | {
+            "latents": np.where(np.arange(latents.size).reshape(latents.shape) == 7, value, latents)
+        }
         made[f"{name} pose"] = state | {"proprioception": np.full_like(state["proprioception"], value)}
-    made |= {f"{key} is {value!r}": state | {key: np.array(value)} for key in ("seed", "episode", "step")
-             for value in (-1, 1.7, np.nan, True, "3", 2**64)}
+    made |= {
+        f"{key} is {value!r}": state | {key: np.array(value)}
+        for key in ("seed", "episode", "step")
+        for value in (-1, 1.7, np.nan, True, "3", 2**64)
+    }
     made |= {f"without {key}": {k: v for k, v in state.items() if k != key} for key in state if key != "frame"}
-    made |= {"complex": state | {"latents": latents + 1j}, "broadcast": state | {"latents": latents[:1, :1, :1, :1]},
-             "float frame": state | {"frame": state["frame"].astype(float)}, "ended is 2": state | {"ended": 2},
-             "one pixel": state | {"frame": state["frame"][:1, :1]}, "text": state | {"latents": "latents"},
-             "ragged": state | {"latents": [[1], [1, 2]]}}
+    made |= {
+        "complex": state | {"latents": latents + 1j},
+        "broadcast": state | {"latents": latents[:1, :1, :1, :1]},
+        "float frame": state | {"frame": state["frame"].astype(float)},
+        "ended is 2": state | {"ended": 2},
+        "one pixel": state | {"frame": state["frame"][:1, :1]},
+        "text": state | {"latents": "latents"},
+        "ragged": state | {"latents": [[1], [1, 2]]},
+    }
     return made
 
 
 def test_a_wrong_state_changes_nothing(env):
     for name, wrong in wrong_states(env.get_state()).items():
         calls = [lambda: env.set_state(wrong), lambda: env.reset(options={"world_state": wrong})]
-        for call in calls[:1 if COUNTERS & set(name.split()) else 2]:
+        for call in calls[: 1 if COUNTERS & set(name.split()) else 2]:
             with subtest(name):
                 refused_and_unchanged(env, call, "world_state")
     for odd_state in (None, 3, "state", [1], np.zeros(3)):
@@ -146,7 +192,7 @@ def test_a_wrong_state_among_several_changes_none(batch):
         batch.step(np.full((3, 3), 0.5))
         rows = {key: [good[key][0], good[key][1], wrong[key]] for key in good}
         calls = [lambda: batch.set_state(rows), lambda: batch.reset(options={"world_state": rows})]
-        for call in calls[:1 if COUNTERS & set(name.split()) else 2]:
+        for call in calls[: 1 if COUNTERS & set(name.split()) else 2]:
             with subtest(name):
                 refused_and_unchanged(batch, call, "world_state")
 
@@ -154,8 +200,7 @@ def test_a_wrong_state_among_several_changes_none(batch):
 @LAX
 @given(bad=odd, key=st.sampled_from(["episode", "t"]))
 def test_what_is_no_place_in_the_bank(env, bad, key):
-    refused_and_unchanged(env, lambda: env.reset(options={"episode": 0, key: bad}),
-                          "expected|bank|episode|hold")
+    refused_and_unchanged(env, lambda: env.reset(options={"episode": 0, key: bad}), "expected|bank|episode|hold")
 
 
 def test_a_batch_reset_with_one_wrong_option_changes_none(batch):

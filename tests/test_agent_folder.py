@@ -20,9 +20,20 @@ from wm_gym.sb3 import make_sb3_env
 from wm_gym.wrappers import DiscreteActions
 
 TWIN = "wm_gym/ReachPyBullet-v0"
-META = {"algo": "ppo", "policy": "CnnPolicy", "env_id": TWIN, "env_kwargs": {}, "learned": False, "env_wrapper": None,
-        "frame_stack": 1, "seed": 0, "n_timesteps": 0, "hyperparameters": {}, "n_envs": 1,
-        "trained_with": {"stable_baselines3": "2"}}
+META = {
+    "algo": "ppo",
+    "policy": "CnnPolicy",
+    "env_id": TWIN,
+    "env_kwargs": {},
+    "learned": False,
+    "env_wrapper": None,
+    "frame_stack": 1,
+    "seed": 0,
+    "n_timesteps": 0,
+    "hyperparameters": {},
+    "n_envs": 1,
+    "trained_with": {"stable_baselines3": "2"},
+}
 
 
 @pytest.mark.parametrize("state", [False, True])
@@ -101,6 +112,11 @@ def test_damaged_and_missing_agents_say_what_is_wrong(tmp_path):
 
 
 def test_spaces_survive_yaml():
-    space = gym.spaces.Dict({"a": gym.spaces.Box(0, 255, (3, 8, 8), np.uint8), "b": gym.spaces.Discrete(5),
-                             "c": gym.spaces.Box(np.array([-1, -2], np.float32), np.array([1, np.inf], np.float32))})
+    space = gym.spaces.Dict(
+        {
+            "a": gym.spaces.Box(0, 255, (3, 8, 8), np.uint8),
+            "b": gym.spaces.Discrete(5),
+            "c": gym.spaces.Box(np.array([-1, -2], np.float32), np.array([1, np.inf], np.float32)),
+        }
+    )
     assert decode_space(yaml.safe_load(yaml.safe_dump(encode_space(space)))) == space

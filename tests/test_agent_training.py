@@ -33,7 +33,7 @@ def test_killed_training_resumes_to_the_same_weights(tmp_path, world_folder):
                 if self.num_timesteps == 42:
                     os.kill(os.getpid(), signal.SIGKILL)
                 return True
-        train_small({str(tmp_path / 'cut')!r}, {str(world_folder)!r}, callback=Kill())
+        train_small({str(tmp_path / "cut")!r}, {str(world_folder)!r}, callback=Kill())
     """)
     environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])}
     killed = subprocess.run([sys.executable, "-c", script], env=environment, capture_output=True, text=True)

@@ -38,8 +38,9 @@ def mmrv_in_words(world, real):
     """The definition, a sum and a largest element at a time."""
     total = 0.0
     for i in range(len(real)):
-        total += max(abs(real[i] - real[j]) if (world[i] < world[j]) != (real[i] < real[j]) else 0.0
-                     for j in range(len(real)))
+        total += max(
+            abs(real[i] - real[j]) if (world[i] < world[j]) != (real[i] < real[j]) else 0.0 for j in range(len(real))
+        )
     return total / len(real)
 
 
@@ -76,24 +77,30 @@ def test_the_permutation_p_is_exact_for_few_policies():
     assert correlation([0.1, 0.2, 0.3, 0.4], [0.1, 0.2, 0.3, 0.4])["permutation_p"] == pytest.approx(1 / 24)
 
 
-@pytest.mark.parametrize("world, real, words", [
-    ([0.1, 0.9], [0.1, 0.9], "2 policies"),
-    ([0.5] * 5, [0.1, 0.2, 0.3, 0.4, 0.5], "same rate in the world"),
-    ([0.1, 0.2, 0.3, 0.4, 0.5], [0.0] * 5, "same rate in physics"),
-])
+@pytest.mark.parametrize(
+    "world, real, words",
+    [
+        ([0.1, 0.9], [0.1, 0.9], "2 policies"),
+        ([0.5] * 5, [0.1, 0.2, 0.3, 0.4, 0.5], "same rate in the world"),
+        ([0.1, 0.2, 0.3, 0.4, 0.5], [0.0] * 5, "same rate in physics"),
+    ],
+)
 def test_what_cannot_be_said_is_undefined(world, real, words):
     found = correlation(world, real)
     assert found["pearson"] is None and found["low"] is None and words in found["undefined"]
 
 
-@pytest.mark.parametrize("call, words", [
-    (lambda: mmrv([0.1], [0.1, 0.2]), "expected one rate a policy"),
-    (lambda: mmrv([], []), "expected one rate a policy"),
-    (lambda: mmrv([0.1, np.nan], [0.1, 0.2]), "the world rate of policy 1 is not finite"),
-    (lambda: agreement(np.ones((2, 3)), np.ones((3, 2))), "two .policies, episodes."),
-    (lambda: split_half(np.ones((5, 1))), "cannot be halved"),
-    (lambda: prediction_powered([1, 0], [1], [1]), "2 episodes and 2 pairs"),
-])
+@pytest.mark.parametrize(
+    "call, words",
+    [
+        (lambda: mmrv([0.1], [0.1, 0.2]), "expected one rate a policy"),
+        (lambda: mmrv([], []), "expected one rate a policy"),
+        (lambda: mmrv([0.1, np.nan], [0.1, 0.2]), "the world rate of policy 1 is not finite"),
+        (lambda: agreement(np.ones((2, 3)), np.ones((3, 2))), "two .policies, episodes."),
+        (lambda: split_half(np.ones((5, 1))), "cannot be halved"),
+        (lambda: prediction_powered([1, 0], [1], [1]), "2 episodes and 2 pairs"),
+    ],
+)
 def test_what_is_no_measurement_is_refused(call, words):
     with pytest.raises(ValueError, match=words):
         call()
@@ -147,7 +154,7 @@ def test_prediction_powered_rates_are_unbiased_cover_the_truth_and_are_narrower(
 
 def test_tuned_prediction_powered_rates_cost_nothing_where_the_world_knows_nothing():
     rng, inside, alone, plain, tuned, helped = np.random.default_rng(1), 0, [], [], [], []
-    width = lambda found: found["high"] - found["low"]  # noqa: E731
+    width = lambda found: found["high"] - found["low"]
     for _ in range(300):
         real, noise = rng.random(400) < 0.5, rng.random(400) < 0.5
         found = prediction_powered(noise[50:], noise[:50], real[:50], tuned=True)

@@ -41,6 +41,7 @@ def in_child(act) -> int:
 
 def killed_at(step: int, act) -> bool:
     """Do it in a child that is killed before its step-th call to the system; False where it has fewer."""
+
     def watched():
         left = step
 
@@ -188,8 +189,13 @@ def test_a_world_is_never_loaded_half_from_one_and_half_from_another(tiny_spec, 
     try:
         for _ in range(15):
             loaded = World.from_pretrained(folder)
-            same = [[all(map(np.array_equal, _arrays(a), _arrays(b))) for a, b in zip(
-                loaded.modules().values(), world.modules().values())] for world in worlds]
+            same = [
+                [
+                    all(map(np.array_equal, _arrays(a), _arrays(b)))
+                    for a, b in zip(loaded.modules().values(), world.modules().values())
+                ]
+                for world in worlds
+            ]
             assert all(same[0]) or all(same[1])
     finally:
         child.kill()
@@ -253,7 +259,7 @@ def test_what_was_begun_with_other_arguments_is_named(tmp_path):
     note = tmp_path / "asked.json"
     files.check_same(note, {"dataset": "a", "seed": 0}, "rm -r it")
     files.check_same(note, {"dataset": "a", "seed": 0, "new": 1}, "rm -r it", since=("new",))
-    with pytest.raises(ValueError, match="other arguments: dataset \"a\", now \"b\"; rm -r it"):
+    with pytest.raises(ValueError, match='other arguments: dataset "a", now "b"; rm -r it'):
         files.check_same(note, {"dataset": "b", "seed": 0, "new": 1}, "rm -r it")
     with pytest.raises(ValueError, match="new 1, now null"):
         files.check_same(note, {"dataset": "a", "seed": 0}, "rm -r it")
@@ -278,12 +284,15 @@ def test_a_full_disk_is_named_and_leaves_nothing(tiny_world, small_disk, balls, 
     (small_disk / "full").write_bytes(bytes(3_500_000))
     with pytest.raises(OSError, match="no space left on the disk.*world"):
         tiny_world.save_pretrained(small_disk / "world")
-    with pytest.raises(OSError, match="no space left on the disk.*state.npz"), files.atomic_file(
-            small_disk / "state.npz") as beside:
+    with (
+        pytest.raises(OSError, match="no space left on the disk.*state.npz"),
+        files.atomic_file(small_disk / "state.npz") as beside,
+    ):
         np.savez(beside, np.zeros(10**7))
     assert os.listdir(small_disk) == ["full"]
     (small_disk / "full").write_bytes(bytes(2_000_000))
-    code = main(["train", str(balls), "--out", str(small_disk / "w"), "--preset", "tiny",
-                 "--set", "tokenizer_updates=2"])
+    code = main(
+        ["train", str(balls), "--out", str(small_disk / "w"), "--preset", "tiny", "--set", "tokenizer_updates=2"]
+    )
     said = capsys.readouterr().err
     assert code == 2 and "no space left" in said.lower() and "Traceback" not in said, said[-500:]

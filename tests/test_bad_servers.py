@@ -36,14 +36,21 @@ def test_each_is_understood_or_refused_as_it_ought_to_be(rows):
     assert [row for row in rows.values() if not row["fine"]] == []
 
 
-@pytest.mark.parametrize("name,says", [
-    ("drips its trailers", "no whole answer within 0.8 s"),
-    ("floods its 100 Continue", "no whole answer within 0.8 s"),
-    ("drips its refusal's body", r"refuses \(HTTP 401: no"), ("never accepts", "no whole answer|ConnectTimeout"),
-    ("says deep and whole", "JSON that is nested too deeply"), ("says control characters", r"\\x1b\[2J.*title"),
-    ("2 MiB of blanks", "more than 1 MiB"), ("refuses with the key: its ends", r"HTTP 401: .*\[key\]\.\.\.\[key\]"),
-    ("refuses with the key: base64", "holds the key in another writing"),
-    ("302 to '/v1/chat/completions'", "HTTP 302")])
+@pytest.mark.parametrize(
+    "name,says",
+    [
+        ("drips its trailers", "no whole answer within 0.8 s"),
+        ("floods its 100 Continue", "no whole answer within 0.8 s"),
+        ("drips its refusal's body", r"refuses \(HTTP 401: no"),
+        ("never accepts", "no whole answer|ConnectTimeout"),
+        ("says deep and whole", "JSON that is nested too deeply"),
+        ("says control characters", r"\\x1b\[2J.*title"),
+        ("2 MiB of blanks", "more than 1 MiB"),
+        ("refuses with the key: its ends", r"HTTP 401: .*\[key\]\.\.\.\[key\]"),
+        ("refuses with the key: base64", "holds the key in another writing"),
+        ("302 to '/v1/chat/completions'", "HTTP 302"),
+    ],
+)
 def test_the_error_says_what_happened(rows, name, says):
     assert re.search(says, rows[name]["word"])
 
@@ -63,9 +70,12 @@ def test_a_leak_a_hang_and_another_error_would_be_seen(monkeypatch):
     assert all(row["hang"] for row in measure([Fault("is silent", lambda caller, key, over: over.wait())]))
 
 
-around = st.one_of(st.text(max_size=40), st.text(" x\x1b%\\&#[]", max_size=40),
-                   st.integers(0, 2 * LOOKED_AT).map(lambda n: " " * n),
-                   st.integers(0, SHOWN).map(lambda n: "word " * n))
+around = st.one_of(
+    st.text(max_size=40),
+    st.text(" x\x1b%\\&#[]", max_size=40),
+    st.integers(0, 2 * LOOKED_AT).map(lambda n: " " * n),
+    st.integers(0, SHOWN).map(lambda n: "word " * n),
+)
 
 
 @settings(max_examples=200, deadline=None)

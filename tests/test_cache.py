@@ -29,7 +29,7 @@ def test_clips_are_the_rows(dataset, tmp_path):
     assert isinstance(clips.frames, np.memmap) and clips.frames.dtype == np.uint8
     assert clips.frames.shape == (96, 32, 32, 3) and clips.episode_offset.tolist() == [16 * e for e in range(7)]
     for e in range(6):
-        assert np.array_equal(clips.frames[16 * e: 16 * e + 16], reader.frames(reader.cameras[0], e))
+        assert np.array_equal(clips.frames[16 * e : 16 * e + 16], reader.frames(reader.cameras[0], e))
     assert np.array_equal(clips.action, columns["action"]) and clips.action.dtype == np.float32
     assert np.array_equal(clips.proprioception, columns["observation.state"])
     assert np.array_equal(clips.physics_state, columns["physics_state"]) and clips.physics_state.dtype == np.float64
@@ -38,7 +38,7 @@ def test_clips_are_the_rows(dataset, tmp_path):
     truth = np.linalg.norm(clips.physics_state[:, :2] - clips.physics_state[:, 2:], axis=1) < 0.1
     truth[clips.episode_offset[:-1]] = False  # of a first observation no transition tells
     assert np.array_equal(clips.success, truth)
-    assert clips.episode_success.tolist() == [bool(truth[16 * e: 16 * e + 16].any()) for e in range(6)]
+    assert clips.episode_success.tolist() == [bool(truth[16 * e : 16 * e + 16].any()) for e in range(6)]
     meta = clips.meta
     assert meta["reward_terms"] == ["progress", "success"] and meta["has_reward"] and meta["has_success"]
     assert meta["action_low"] == [-1, -1] and meta["action_bounds"] == "stated" and meta["action_names"] == ["x", "y"]
@@ -110,8 +110,9 @@ def test_a_dataset_without_reward_state_success_or_bounds(tmp_path):
     camera = "observation.images.a"
     features = {camera: video_feature(8, 8, 5), "action": feature("float32", 2)}
     with LeRobotWriter(tmp_path / "set", 5, features) as writer:
-        writer.add_episode({"action": np.array([[0, 3], [-2, 1], [0, 0]])}, {camera: np.zeros((3, 8, 8, 3), np.uint8)},
-                           "wave")
+        writer.add_episode(
+            {"action": np.array([[0, 3], [-2, 1], [0, 0]])}, {camera: np.zeros((3, 8, 8, 3), np.uint8)}, "wave"
+        )
     clips = open_clips(tmp_path / "set", cache_dir=tmp_path)
     assert clips.proprioception.shape == (3, 0) and clips.physics_state is None
     assert clips.reward.shape == (3, 1) and not clips.reward.any() and not clips.success.any()
@@ -131,7 +132,7 @@ def test_real_recording_of_lerobot(droid_dataset, tmp_path, camera):
     assert not clips.meta["has_reward"] and clips.meta["fps"] == 5 and clips.meta["horizon"] == 136
     reader = LeRobotReader(droid_dataset)
     native = reader.frames(reader.camera(camera), 4)
-    part = clips.frames[clips.episode_offset[4]: clips.episode_offset[5]]
+    part = clips.frames[clips.episode_offset[4] : clips.episode_offset[5]]
     blocks = native.reshape(len(native), 48, 4, 80, 4, 3).mean((2, 4))  # 192x320 -> 48x80: the mean of 4x4 pixels
     assert np.abs(part - blocks).max() <= 0.51
 

@@ -39,8 +39,9 @@ STRANGER = "--map-user=54321", "--map-group=54321"  # a user whom no system know
 def run(world: Path, balls: Path, *before: str, **environment) -> tuple[str, str, str]:
     """What `ALL` prints: the sum of the frames, the first warning and how many there were."""
     env = {key: value for key, value in os.environ.items() if key not in ("HOME", "WM_GYM_CACHE")} | environment
-    done = subprocess.run([*before, sys.executable, "-c", ALL, world, balls], env=env, capture_output=True, text=True,
-                          check=False)
+    done = subprocess.run(
+        [*before, sys.executable, "-c", ALL, world, balls], env=env, capture_output=True, text=True, check=False
+    )
     assert done.returncode == 0, done.stderr[-2000:]
     return tuple(done.stdout.splitlines()[-3:])
 

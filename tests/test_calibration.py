@@ -66,8 +66,7 @@ def test_uncertainty_that_is_only_a_clock_gains_nothing_over_it():
     knows = ranks_errors(scale * np.arange(1, 21), errors, (1, 20), resamples=100)
     clock = ranks_errors(np.tile(np.arange(20.0), (80, 1)), errors, (1, 20), resamples=100)
     assert knows["at_20"]["gain_low"] > 0.1 and knows["at_20"]["at"] > 0.5
-    assert knows["at_20"]["clock"] == pytest.approx(
-        spearmanr(np.tile(np.arange(20), 80), errors.ravel()).statistic)
+    assert knows["at_20"]["clock"] == pytest.approx(spearmanr(np.tile(np.arange(20), 80), errors.ravel()).statistic)
     assert clock["at_20"]["gain_low"] == clock["at_20"]["gain_high"] == 0 and clock["at_20"]["at"] is None
     assert knows["at_1"]["clock"] is None and knows["at_1"]["gain_low"] is None
 
@@ -97,15 +96,18 @@ def test_nine_episodes_give_a_bound_of_90_percent_and_eight_do_not():
         conformal_factor(errors[:8], stated[:8])
 
 
-@pytest.mark.parametrize("call, words", [
-    (lambda: calibration([0.5, 1.2], [True, False]), "confidences in .0, 1."),
-    (lambda: calibration([0.5, np.nan], [True, False]), "confidences in .0, 1."),
-    (lambda: calibration([], []), "at least one"),
-    (lambda: auroc([], [1]), "0 usual and 1 shifted"),
-    (lambda: conformal_factor([[1.0]], [[0.0]]), "stated errors > 0"),
-    (lambda: conformal_factor([[np.nan]], [[1.0]]), "errors >= 0"),
-    (lambda: ranks_errors(np.ones((2, 3)), np.ones((2, 3)), (4,)), "horizons within the steps"),
-])
+@pytest.mark.parametrize(
+    "call, words",
+    [
+        (lambda: calibration([0.5, 1.2], [True, False]), "confidences in .0, 1."),
+        (lambda: calibration([0.5, np.nan], [True, False]), "confidences in .0, 1."),
+        (lambda: calibration([], []), "at least one"),
+        (lambda: auroc([], [1]), "0 usual and 1 shifted"),
+        (lambda: conformal_factor([[1.0]], [[0.0]]), "stated errors > 0"),
+        (lambda: conformal_factor([[np.nan]], [[1.0]]), "errors >= 0"),
+        (lambda: ranks_errors(np.ones((2, 3)), np.ones((2, 3)), (4,)), "horizons within the steps"),
+    ],
+)
 def test_what_is_no_measurement_is_refused(call, words):
     with pytest.raises(ValueError, match=words):
         call()

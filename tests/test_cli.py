@@ -36,10 +36,17 @@ def test_help_says_what_it_does_and_gives_an_example_that_parses(command, capsys
 
 
 def test_help_loads_nothing_heavy(repository, tmp_path):
-    code = ("import sys; from wm_gym.cli import build_parser; build_parser().format_help(); "
-            "print([m for m in ('torch', 'pybullet', 'diffusers', 'pandas', 'stable_baselines3') if m in sys.modules])")
-    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True,
-                          env={**os.environ, "PYTHONPATH": str(repository)})
+    code = (
+        "import sys; from wm_gym.cli import build_parser; build_parser().format_help(); "
+        "print([m for m in ('torch', 'pybullet', 'diffusers', 'pandas', 'stable_baselines3') if m in sys.modules])"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        env={**os.environ, "PYTHONPATH": str(repository)},
+    )
     assert done.stdout.strip() == "[]", done.stderr
 
 
@@ -49,18 +56,21 @@ def test_incomplete_commands_show_the_usage(words, capsys):
     assert status == 2 and err.startswith("usage: wm-gym")
 
 
-@pytest.mark.parametrize("words, named", [
-    (["train", "data", "--out", "world", "--size", "64x"], "'64x'"),
-    (["train", "data", "--out", "world", "--size", "1x2x3"], "'1x2x3'"),
-    (["train", "data", "--out", "world", "--preset", "huge"], "'huge'"),
-    (["train", "data", "--out", "world", "--set", "updates=3"], "'updates=3'"),
-    (["train", "data", "--out", "world", "--set", "starts=many"], "'starts=many'"),
-    (["record", "some/Env-v0", "--out", "data", "--episodes", "0"], "'0'"),
-    (["record", "some/Env-v0", "--out", "data", "--episodes", "many"], "'many'"),
-    (["record", "some/Env-v0", "--out", "data", "--episodes", "1", "--policy", "clever"], "'clever'"),
-    (["record", "some/Env-v0", "--out", "data", "--episodes", "1", "--env-kwargs", "{size:1}"], "'{size:1}'"),
-    (["record", "some/Env-v0", "--out", "data", "--episodes", "1", "--env-kwargs", "[1]"], "'[1]'"),
-])
+@pytest.mark.parametrize(
+    "words, named",
+    [
+        (["train", "data", "--out", "world", "--size", "64x"], "'64x'"),
+        (["train", "data", "--out", "world", "--size", "1x2x3"], "'1x2x3'"),
+        (["train", "data", "--out", "world", "--preset", "huge"], "'huge'"),
+        (["train", "data", "--out", "world", "--set", "updates=3"], "'updates=3'"),
+        (["train", "data", "--out", "world", "--set", "starts=many"], "'starts=many'"),
+        (["record", "some/Env-v0", "--out", "data", "--episodes", "0"], "'0'"),
+        (["record", "some/Env-v0", "--out", "data", "--episodes", "many"], "'many'"),
+        (["record", "some/Env-v0", "--out", "data", "--episodes", "1", "--policy", "clever"], "'clever'"),
+        (["record", "some/Env-v0", "--out", "data", "--episodes", "1", "--env-kwargs", "{size:1}"], "'{size:1}'"),
+        (["record", "some/Env-v0", "--out", "data", "--episodes", "1", "--env-kwargs", "[1]"], "'[1]'"),
+    ],
+)
 def test_bad_values_are_named_with_what_was_expected(words, named, capsys):
     status, _, err = outcome(capsys, *words)
     assert status == 2 and named in err.splitlines()[-1]
@@ -79,14 +89,21 @@ def test_sizes_fields_and_keyword_arguments_are_read():
 # ---------------------------------------------------------------- errors
 
 
-@pytest.mark.parametrize("words, named", [
-    (["record", "wm_gym/Nowhere-v0", "--episodes", "1", "--out", "data"], "wm_gym/Nowhere-v0"),
-    (["train", "no-such-dataset", "--out", "world"], "no-such-dataset"),
-    (["agent", "train", "ppo", "--env", "wm_gym/Nowhere-v0", "--out", "agent"], "wm_gym/Nowhere-v0"),
-    (["agent", "train", "a2c", "--env", "wm_gym/ReachPyBullet-v0", "--out", "agent"], "'a2c'"),
-    (["agent", "train", "ppo", "--env", "wm_gym/ReachPyBullet-v0", "--out", "a", "--recipe", "no.yml"], "no.yml"),
-    (["agent", "evaluate", "no-such-agent", "--env", "wm_gym/ReachPyBullet-v0", "--episodes", "1"], "no-such-agent"),
-], ids=lambda value: " ".join(value[:2]) if isinstance(value, list) else None)
+@pytest.mark.parametrize(
+    "words, named",
+    [
+        (["record", "wm_gym/Nowhere-v0", "--episodes", "1", "--out", "data"], "wm_gym/Nowhere-v0"),
+        (["train", "no-such-dataset", "--out", "world"], "no-such-dataset"),
+        (["agent", "train", "ppo", "--env", "wm_gym/Nowhere-v0", "--out", "agent"], "wm_gym/Nowhere-v0"),
+        (["agent", "train", "a2c", "--env", "wm_gym/ReachPyBullet-v0", "--out", "agent"], "'a2c'"),
+        (["agent", "train", "ppo", "--env", "wm_gym/ReachPyBullet-v0", "--out", "a", "--recipe", "no.yml"], "no.yml"),
+        (
+            ["agent", "evaluate", "no-such-agent", "--env", "wm_gym/ReachPyBullet-v0", "--episodes", "1"],
+            "no-such-agent",
+        ),
+    ],
+    ids=lambda value: " ".join(value[:2]) if isinstance(value, list) else None,
+)
 def test_mendable_errors_are_one_line_and_exit_2(words, named, capsys, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     status, _, err = outcome(capsys, *words)
@@ -133,8 +150,10 @@ def test_the_whole_line_from_the_shell(tmp_path, capsys, monkeypatch):
     assert env.observation_space.contains(frame) and np.isfinite(reward)
     env.close()
     (tmp_path / "recipe.yml").write_text("default: {policy: CnnPolicy, n_envs: 2, n_steps: 32, batch_size: 32}")
-    run('agent train ppo --env wm_gym/World-v0 --out agent --timesteps 64 --recipe recipe.yml '
-        '--env-kwargs {"world":"world"}')
+    run(
+        "agent train ppo --env wm_gym/World-v0 --out agent --timesteps 64 --recipe recipe.yml "
+        '--env-kwargs {"world":"world"}'
+    )
     said = run("agent evaluate agent --env wm_gym/World-v0 --episodes 2 --json results.json")
     assert "success in physics" in said
     assert json.loads((tmp_path / "results.json").read_text())["episodes"] == 2

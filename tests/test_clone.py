@@ -47,8 +47,17 @@ def test_a_clone_of_an_expert_succeeds_where_an_untrained_policy_fails(shown, tm
 
 def test_a_training_goes_on_from_a_clone(shown, tmp_path):
     clone = clone_agent(shown, BALL, tmp_path / "clone", updates=5, episodes=12, progress=False)
-    agent = load_agent(train_agent("ppo", BALL, tmp_path / "agent", timesteps=64, init=clone, progress=False,
-                                   recipe={"n_envs": 2, "n_steps": 16, "batch_size": 16, "n_epochs": 1}))
+    agent = load_agent(
+        train_agent(
+            "ppo",
+            BALL,
+            tmp_path / "agent",
+            timesteps=64,
+            init=clone,
+            progress=False,
+            recipe={"n_envs": 2, "n_steps": 16, "batch_size": 16, "n_epochs": 1},
+        )
+    )
     assert agent.config["n_timesteps_before"] == 0 and agent.config["n_timesteps"] == 64
 
 
@@ -67,8 +76,9 @@ def test_the_same_seed_gives_the_same_clone_and_what_is_there_is_kept(shown, tmp
 
 def test_a_clone_that_has_seen_a_worlds_pictures_acts_on_them_as_on_a_cameras(repository, tmp_path):
     world = load_world(repository / "envs" / "Push-v0")
-    pushes = record(PUSH, 10, policy="expert", out=tmp_path / "pushes", seed=0, workers=0,
-                    env_kwargs={"max_episode_steps": 20})
+    pushes = record(
+        PUSH, 10, policy="expert", out=tmp_path / "pushes", seed=0, workers=0, env_kwargs={"max_episode_steps": 20}
+    )
     frames = np.array(open_clips(pushes, progress=False).frames[::4])
     drawn = world.tokenizer.round_trip(frames)
 
@@ -81,13 +91,16 @@ def test_a_clone_that_has_seen_a_worlds_pictures_acts_on_them_as_on_a_cameras(re
     assert "wm-gym agent clone pushes --views Push-v0 --env" in (tmp_path / "views" / "README.md").read_text()
 
 
-@pytest.mark.parametrize("asked, error, words", [
-    ({"episodes": 1}, ValueError, "1 episode to learn from"),
-    ({"env_id": "wm_gym/ReachPyBullet-v0"}, ValueError, "pixels of the dataset's size, 32 x 32 x 3"),
-    ({"env_id": BALL, "env_kwargs": {"size": 64}}, ValueError, "pixels of the dataset's size"),
-    ({"env_id": "wm_gym/Nothing-v0"}, gym.error.Error, "Nothing"),
-    ({"views": "Push-v0"}, ValueError, r"draws \[64, 64\] pixels, the dataset shows \[32, 32\]"),
-])
+@pytest.mark.parametrize(
+    "asked, error, words",
+    [
+        ({"episodes": 1}, ValueError, "1 episode to learn from"),
+        ({"env_id": "wm_gym/ReachPyBullet-v0"}, ValueError, "pixels of the dataset's size, 32 x 32 x 3"),
+        ({"env_id": BALL, "env_kwargs": {"size": 64}}, ValueError, "pixels of the dataset's size"),
+        ({"env_id": "wm_gym/Nothing-v0"}, gym.error.Error, "Nothing"),
+        ({"views": "Push-v0"}, ValueError, r"draws \[64, 64\] pixels, the dataset shows \[32, 32\]"),
+    ],
+)
 def test_what_cannot_be_cloned_is_refused(shown, tmp_path, asked, error, words):
     with pytest.raises(error, match=words):
         clone_agent(shown, **{"env_id": BALL, "out": tmp_path / "c", "updates": 1, "progress": False} | asked)

@@ -36,8 +36,10 @@ def asked(world: World, vector: torch.Tensor) -> torch.Tensor:
         return world.dynamics(noise, torch.zeros(len(vector)), memory, first, vector, torch.zeros(len(vector)))[0]
 
 
-@pytest.mark.parametrize("dynamics, way", [("unet", way) for way in (*WAYS, "film+map", "film+cross+concat")]
-                         + [("dit", way) for way in dit.WAYS])
+@pytest.mark.parametrize(
+    "dynamics, way",
+    [("unet", way) for way in (*WAYS, "film+map", "film+cross+concat")] + [("dit", way) for way in dit.WAYS],
+)
 def test_every_way_reaches_the_picture(dynamics, way):
     world = world_of(dynamics=dynamics, conditioning=way)
     vector = torch.randn(2, world.dynamics.vector_dim)
@@ -47,8 +49,9 @@ def test_every_way_reaches_the_picture(dynamics, way):
     assert (a[1] - b[1]).abs().max() > 1e-4
 
 
-@pytest.mark.parametrize("text, known", [("flim", tuple(WAYS)), ("film+film", tuple(WAYS)), ("", tuple(WAYS)),
-                                         ("cross", dit.WAYS)])
+@pytest.mark.parametrize(
+    "text, known", [("flim", tuple(WAYS)), ("film+film", tuple(WAYS)), ("", tuple(WAYS)), ("cross", dit.WAYS)]
+)
 def test_unknown_ways_are_named(text, known):
     with pytest.raises(ValueError, match="expected one or several of"):
         ways_of(text, known)
@@ -60,12 +63,19 @@ def test_dropped_clips_are_told_nothing():
     loss = DynamicsLoss(dynamics, world.tokenizer, 5.0, 0.1)
     torch.manual_seed(2)
     k, (c, h, w) = spec.context_frames, spec.latent_shape
-    inputs = dict(latents=torch.randn(2, k + 2, c, h, w), first=torch.randn(2, c, h, w),
-                  poses=torch.randn(2, 3, spec.proprioception_dim), tau=torch.zeros(2),
-                  noise=torch.randn(2, 2, c, h, w), context_noise=torch.zeros(2, k, c, h, w), level=torch.zeros(2))
+    inputs = dict(
+        latents=torch.randn(2, k + 2, c, h, w),
+        first=torch.randn(2, c, h, w),
+        poses=torch.randn(2, 3, spec.proprioception_dim),
+        tau=torch.zeros(2),
+        noise=torch.randn(2, 2, c, h, w),
+        context_noise=torch.zeros(2, k, c, h, w),
+        level=torch.zeros(2),
+    )
     actions = torch.randn(2, 2, 2, spec.action_dim)
-    told, untold = ([loss(actions=a, dropped=torch.full((2,), dropped), **inputs)[0] for a in actions]
-                    for dropped in (False, True))
+    told, untold = (
+        [loss(actions=a, dropped=torch.full((2,), dropped), **inputs)[0] for a in actions] for dropped in (False, True)
+    )
     assert told[0] != told[1]
     assert untold[0] == untold[1]
     untold[0].backward()
@@ -96,8 +106,9 @@ def test_a_guided_step_is_the_same_in_every_backend(backend):
     made = make_engine(world, backend, "cpu", precision="fp32")._run(*inputs)
     plain = replace(world, spec=replace(world.spec, guidance_scale=1.0))
     assert torch.allclose(reference[2], made[2], atol=2e-2)
-    assert all(torch.allclose(a.float(), b.float(), atol=2e-2 if a.is_floating_point() else 2)
-               for a, b in zip(reference, made))
+    assert all(
+        torch.allclose(a.float(), b.float(), atol=2e-2 if a.is_floating_point() else 2) for a, b in zip(reference, made)
+    )
     unguided = make_engine(plain, "torch", "cpu", precision="fp32")._run(*inputs)
     assert not torch.allclose(reference[-2], unguided[-2], atol=1e-3)
 

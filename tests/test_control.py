@@ -21,8 +21,21 @@ def starts(push_episodes):
 
 def test_directions_tell_who_goes_where_it_is_sent(starts, push_world, push_reader):
     world, twin, spec = push_world.roller, push_world.physics, push_world.spec
-    found = directions({"world": world, "physics": twin, "turned": turned(world, spec), "deaf": deaf(world, spec),
-                        "frozen": frozen, "shuffle": shuffle(twin)}, starts, spec, push_reader, steps=4, twin=twin)
+    found = directions(
+        {
+            "world": world,
+            "physics": twin,
+            "turned": turned(world, spec),
+            "deaf": deaf(world, spec),
+            "frozen": frozen,
+            "shuffle": shuffle(twin),
+        },
+        starts,
+        spec,
+        push_reader,
+        steps=4,
+        twin=twin,
+    )
     assert 0.6 < found["carried_out_by_physics"]["rate"] < 1  # at the edge of the workspace nothing moves
     right = {name: row["frames"]["within_45"] for name, row in found.items() if name != "carried_out_by_physics"}
     assert right["world"]["low"] > 0.8 and right["physics"]["low"] > 0.8
@@ -40,9 +53,19 @@ def test_directions_tell_who_goes_where_it_is_sent(starts, push_world, push_read
 
 def test_nothing_moves_without_an_action_but_for_the_first_drawing(push_episodes, push_world, push_reader):
     few, spec, world = push_episodes.select(np.arange(4)), push_world.spec, push_world.roller
-    found = no_op({"world": world, "physics": push_world.physics, "frozen": frozen, "moves": recorded,
-                   "round trip": through(push_world.physics, push_world.world.tokenizer)},
-                  few, spec, push_reader, steps=6)
+    found = no_op(
+        {
+            "world": world,
+            "physics": push_world.physics,
+            "frozen": frozen,
+            "moves": recorded,
+            "round trip": through(push_world.physics, push_world.world.tokenizer),
+        },
+        few,
+        spec,
+        push_reader,
+        steps=6,
+    )
     change = {name: row["frame_change"]["mean"] for name, row in found.items()}
     assert change["frozen"] == 0 <= change["physics"] < 0.1 and change["moves"] > 2 * change["world"]
     assert change["world"] < 2 * change["round trip"]
@@ -84,8 +107,12 @@ def test_the_loss_ratio_is_the_ratio_of_the_losses(starts):
 def wanderers(tmp_path_factory):
     """12 starts of 8 steps with something that moves by itself, and the twin that shows it."""
     twin = make(PUSH, render_mode="rgb_array", shift="wanderer")
-    yield recorded_episodes(tmp_path_factory.mktemp("data") / "wanderers", PUSH, 12, 8, "random", seed=5,
-                            shift="wanderer"), physics(twin)
+    yield (
+        recorded_episodes(
+            tmp_path_factory.mktemp("data") / "wanderers", PUSH, 12, 8, "random", seed=5, shift="wanderer"
+        ),
+        physics(twin),
+    )
     twin.close()
 
 
@@ -101,8 +128,12 @@ def test_a_distractor_is_attributed_by_what_drags_it_along(wanderers, push_world
                 row[t] = np.roll(row[t], pixels, (0, 1))
         return {"frame": frames}
 
-    found = distractor({"physics": twin, "recorded": recorded, "frozen": frozen, "deaf": deaf(twin, spec),
-                        "puppet": puppet}, episodes, spec, push_world.physics)
+    found = distractor(
+        {"physics": twin, "recorded": recorded, "frozen": frozen, "deaf": deaf(twin, spec), "puppet": puppet},
+        episodes,
+        spec,
+        push_world.physics,
+    )
     assert found["counted"]["successes"] >= 3
     share = {name: row["attributed"]["ratio"] for name, row in found.items() if name != "counted"}
     assert share["physics"] < 0.01 and share["recorded"] == share["deaf"] == 0 and share["frozen"] is None

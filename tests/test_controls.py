@@ -35,15 +35,24 @@ def worlds(push_world):
 @pytest.fixture(scope="module")
 def acting(push_world):
     """The world and its controls, asked about any actions, and the floor."""
-    return {"world": push_world.roller, "physics": push_world.physics,
-            **control_worlds(push_world.roller, push_world.spec, push_world.physics)}
+    return {
+        "world": push_world.roller,
+        "physics": push_world.physics,
+        **control_worlds(push_world.roller, push_world.spec, push_world.physics),
+    }
 
 
 @pytest.fixture(scope="module")
 def drifts(worlds, push_episodes, push_world, push_reader):
     """`drift` at 2 s of all that make other frames than the world's."""
-    return drift({name: roller for name, roller in worlds.items() if name != "optimist"} | {"recorded": recorded},
-                 push_episodes, push_world.tracked, push_reader, push_world.spec.fps, (2.0,))["at_2s"]
+    return drift(
+        {name: roller for name, roller in worlds.items() if name != "optimist"} | {"recorded": recorded},
+        push_episodes,
+        push_world.tracked,
+        push_reader,
+        push_world.spec.fps,
+        (2.0,),
+    )["at_2s"]
 
 
 def column(rows, name, statistic):
@@ -69,8 +78,10 @@ def test_deaf_loses_nothing_by_other_actions(acting, push_episodes, push_world):
         assert lost["deaf"]["mean"] == lost["deaf"]["low"] == lost["deaf"]["high"] == 0
         assert min(row["low"] for name, row in lost.items() if name != "deaf") > 0, kind
     assert found["physics"]["psnr_true_db"]["mean"] > 60  # the twin repeats the recording
-    worse = {name: row["ratio"] for name, row in loss_ratio(
-        {name: acting[name] for name in ("world", "deaf", "frozen")}, few).items()}
+    worse = {
+        name: row["ratio"]
+        for name, row in loss_ratio({name: acting[name] for name in ("world", "deaf", "frozen")}, few).items()
+    }
     assert worse["deaf"]["ratio"] == worse["frozen"]["ratio"] == 1 < worse["world"]["low"]
     assert worse["world"]["ratio"] > 1.5
 
@@ -86,8 +97,9 @@ def test_jitter_flickers_and_loses_its_colours(drifts, acting, push_episodes, pu
 
 def test_shuffle_shows_the_wrong_picture_from_the_first_step(worlds, drifts, push_episodes, push_world):
     first = push_episodes.acting(push_episodes.action[:, :1])
-    near = {name: row["psnr_true_db"]["mean"]
-            for name, row in delta_psnr(worlds, first, push_world.spec, horizon=1).items()}
+    near = {
+        name: row["psnr_true_db"]["mean"] for name, row in delta_psnr(worlds, first, push_world.spec, horizon=1).items()
+    }
     assert min(near, key=near.get) == "shuffle" and near["shuffle"] < near["world"] - 5
     assert drifts["shuffle"]["psnr_db"]["mean"] < drifts["jitter"]["psnr_db"]["mean"]
 
@@ -95,8 +107,10 @@ def test_shuffle_shows_the_wrong_picture_from_the_first_step(worlds, drifts, pus
 def test_optimist_calls_every_failure_a_success(worlds, push_episodes):
     truth = succeeded(recorded(push_episodes))
     assert 0 < truth.mean() < 1
-    optimism = {name: agreement(succeeded(roller(push_episodes))[None], truth[None])["optimism"]
-                for name, roller in worlds.items()}
+    optimism = {
+        name: agreement(succeeded(roller(push_episodes))[None], truth[None])["optimism"]
+        for name, roller in worlds.items()
+    }
     assert optimism["optimist"] == 1 and max(value for name, value in optimism.items() if name != "optimist") < 1
     assert optimism["world"] < 0.3
 
@@ -104,8 +118,12 @@ def test_optimist_calls_every_failure_a_success(worlds, push_episodes):
 def test_every_roller_gives_what_a_world_gives(worlds, push_episodes, push_world):
     few = push_episodes.select(np.arange(2)).acting(push_episodes.action[:2, :2])
     given = push_world.roller(few)
-    for name, roller in {**worlds, "recorded": recorded, "physics": push_world.physics,
-                         "through": through(recorded, push_world.world.tokenizer)}.items():
+    for name, roller in {
+        **worlds,
+        "recorded": recorded,
+        "physics": push_world.physics,
+        "through": through(recorded, push_world.world.tokenizer),
+    }.items():
         made = roller(few)
         assert {key: made[key].shape for key in given} == {key: value.shape for key, value in given.items()}, name
         assert {key: made[key].dtype.kind for key in given} == {key: v.dtype.kind for key, v in given.items()}, name

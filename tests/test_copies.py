@@ -161,9 +161,11 @@ def test_another_process_goes_on_bit_for_bit(folder, tmp_path):
         future_action(env)
         file = tmp_path / name
         file.write_bytes(pickle.dumps(env))
-        code = ("import pickle, sys, numpy as np; env = pickle.load(open(sys.argv[1], 'rb')); "
-                "a = np.full(env.action_space.shape, 0.25, np.float32); "
-                "np.save(sys.argv[1] + '.npy', [env.step(a)[0] for _ in range(3)])")
+        code = (
+            "import pickle, sys, numpy as np; env = pickle.load(open(sys.argv[1], 'rb')); "
+            "a = np.full(env.action_space.shape, 0.25, np.float32); "
+            "np.save(sys.argv[1] + '.npy', [env.step(a)[0] for _ in range(3)])"
+        )
         done = subprocess.run([sys.executable, "-c", code, file], capture_output=True, text=True, check=False)
         assert done.returncode == 0, done.stderr
         action = np.full(env.action_space.shape, 0.25, np.float32)

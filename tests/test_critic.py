@@ -14,7 +14,7 @@ def squares(n: int, generator: torch.Generator) -> torch.Tensor:
     """Latents [n, 1, 16, 16] of a bright square somewhere on a dark ground."""
     latent = torch.zeros(n, 1, 16, 16)
     for one, (row, column) in zip(latent, torch.randint(0, 12, (n, 2), generator=generator).tolist()):
-        one[0, row:row + 4, column:column + 4] = 1
+        one[0, row : row + 4, column : column + 4] = 1
     return latent
 
 
@@ -24,8 +24,13 @@ def test_what_is_taught_by_it_is_not_blurred():
     generator = torch.Generator().manual_seed(1)
     drawn = {}
     for critic_weight in (0.0, 0.1):
-        net = nn.Sequential(nn.Conv2d(2, 16, 3, padding=1), nn.ReLU(), nn.Conv2d(16, 16, 3, padding=1), nn.ReLU(),
-                            nn.Conv2d(16, 1, 3, padding=1))
+        net = nn.Sequential(
+            nn.Conv2d(2, 16, 3, padding=1),
+            nn.ReLU(),
+            nn.Conv2d(16, 16, 3, padding=1),
+            nn.ReLU(),
+            nn.Conv2d(16, 1, 3, padding=1),
+        )
         critic = Critic(1, 16)
         optimizer = torch.optim.Adam([*net.parameters(), *critic.parameters()], lr=2e-3, betas=(0.5, 0.99))
         for _ in range(400):
@@ -63,8 +68,14 @@ def test_a_lost_roll_out_is_no_target():
     loss = DynamicsLoss(world.dynamics.requires_grad_(True), world.tokenizer, 5.0, 0.1, lost_above=1e-6)
     torch.manual_seed(0)
     for steps, lost in ((1, False), (2, True)):
-        told = loss(torch.randn(2, k + steps, *spec.latent_shape), torch.randn(2, *spec.latent_shape),
-                    torch.randn(2, steps, spec.action_dim), torch.randn(2, steps + 1, spec.proprioception_dim),
-                    torch.zeros(2), torch.randn(steps, 2, *spec.latent_shape),
-                    torch.zeros(2, k, *spec.latent_shape), torch.zeros(2))[0]
+        told = loss(
+            torch.randn(2, k + steps, *spec.latent_shape),
+            torch.randn(2, *spec.latent_shape),
+            torch.randn(2, steps, spec.action_dim),
+            torch.randn(2, steps + 1, spec.proprioception_dim),
+            torch.zeros(2),
+            torch.randn(steps, 2, *spec.latent_shape),
+            torch.zeros(2, k, *spec.latent_shape),
+            torch.zeros(2),
+        )[0]
         assert (told == 0) == lost

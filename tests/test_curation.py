@@ -32,8 +32,8 @@ class Clips:
             for t in range(length):
                 frame = background.repeat(4, 0).repeat(4, 1)
                 y, x = (4 * at).astype(int)  # to a quarter of a pixel
-                frame[y:y + 32, x:x + 32] = 230
-                frame[y + 12:y + 20, x + 12:x + 20] = 20
+                frame[y : y + 32, x : x + 32] = 230
+                frame[y + 12 : y + 20, x + 12 : x + 20] = 20
                 frame = frame.reshape(HEIGHT, 4, WIDTH, 4).mean((1, 3)).astype(np.uint8)
                 frames.append(np.repeat(frame[..., None], 3, -1))
                 at = np.clip(at + action[max(t - lag, 0)], 2, HEIGHT - 10)
@@ -41,12 +41,22 @@ class Clips:
             lengths.append(length)
         rows = sum(lengths)
         return ClipData(
-            frames=np.stack(frames), action=np.concatenate(actions).astype(np.float32),
-            proprioception=np.zeros((rows, 0), np.float32), reward=np.zeros((rows, 1), np.float32),
-            success=np.zeros(rows, bool), episode_offset=np.concatenate([[0], np.cumsum(lengths)]), physics_state=None,
+            frames=np.stack(frames),
+            action=np.concatenate(actions).astype(np.float32),
+            proprioception=np.zeros((rows, 0), np.float32),
+            reward=np.zeros((rows, 1), np.float32),
+            success=np.zeros(rows, bool),
+            episode_offset=np.concatenate([[0], np.cumsum(lengths)]),
+            physics_state=None,
             episode_success=np.zeros(24, bool),
-            meta={"dataset_hash": "h", "dataset": "made", "tasks": [f"{e}" for e in range(24)], "has_success": False,
-                  "action_names": ["dx", "dy"]})
+            meta={
+                "dataset_hash": "h",
+                "dataset": "made",
+                "tasks": [f"{e}" for e in range(24)],
+                "has_success": False,
+                "action_names": ["dx", "dy"],
+            },
+        )
 
 
 def found(made):
@@ -65,12 +75,12 @@ def test_each_defect_is_found_where_it_is():
     frames[part[2]] = frames[offset[2]]
     for t in range(3, offset[5] - offset[4], 4):
         frames[offset[4] + t] = frames[offset[4] + t - 1]
-    frames[offset[6] + 17:offset[7]] = 255 - frames[offset[6] + 17:offset[7]] // 2
+    frames[offset[6] + 17 : offset[7]] = 255 - frames[offset[6] + 17 : offset[7]] // 2
     frames[part[8]] = frames[part[8]] // 4
     length = min(offset[11] - offset[10], offset[13] - offset[12])
-    frames[offset[12]:offset[13]] = frames[offset[10]]
-    frames[offset[12]:offset[12] + length] = frames[offset[10]:offset[10] + length]
-    action[offset[12]:offset[13]] = 0
+    frames[offset[12] : offset[13]] = frames[offset[10]]
+    frames[offset[12] : offset[12] + length] = frames[offset[10] : offset[10] + length]
+    action[offset[12] : offset[13]] = 0
     action[part[10]] = 0
     action[part[12]] = 0
     action[offset[14] + 5] = 80
@@ -90,8 +100,14 @@ def test_a_copy_of_an_episode_is_found():
     a, b = offset[3], offset[4]
     frames, action = np.concatenate([frames, frames[a:b] // 2 * 2]), np.concatenate([action, action[a:b]])
     rows = len(frames)
-    copied = replace(clips, frames=frames, action=action, episode_offset=np.append(offset, rows),
-                     proprioception=np.zeros((rows, 0)), episode_success=np.zeros(25, bool))
+    copied = replace(
+        clips,
+        frames=frames,
+        action=action,
+        episode_offset=np.append(offset, rows),
+        proprioception=np.zeros((rows, 0)),
+        episode_success=np.zeros(25, bool),
+    )
     assert found(curate(copied, progress=False)) == {"duplicate": [24]}
 
 
@@ -112,8 +128,8 @@ def test_a_selection_takes_out_splits_and_shifts():
     offset = clips.episode_offset
     chosen = select(clips, Selection("h", drop={0: ["still"]}, cut={1: [10]}, action_lag=1))
     assert len(chosen) == 24 and chosen.episode_offset[1] == 9  # episode 1 until its cut, without a first row
-    assert np.array_equal(chosen.frames[:9], clips.frames[offset[1] + 1:offset[1] + 10])
-    assert np.array_equal(chosen.action[:9], clips.action[offset[1]:offset[1] + 9])
+    assert np.array_equal(chosen.frames[:9], clips.frames[offset[1] + 1 : offset[1] + 10])
+    assert np.array_equal(chosen.action[:9], clips.action[offset[1] : offset[1] + 9])
     assert np.array_equal(chosen.frames[[9, 10]], clips.frames[offset[1] + np.array([11, 12])])
     assert chosen.meta["tasks"][:3] == ["1", "1", "2"] and chosen.meta["dataset_hash"] != "h"
     ahead = select(clips, Selection("h", action_lag=-1))

@@ -51,6 +51,7 @@ def test_a_damaged_folder_is_sound_or_refused(sound, tmp_path, kind):
 
 # --- faults found by attack -------------------------------------------------------------------------------------------
 
+
 def edit(path: Path, way: str, value) -> None:
     """Set the value at "a.b" of a JSON or YAML file."""
     read, write = (json.loads, json.dumps) if path.suffix == ".json" else (yaml.safe_load, yaml.safe_dump)
@@ -67,36 +68,50 @@ VALUES = [
     # kind, file, key, value, what the refusal says of the range
     ("world", "spec.yaml", "sampling_steps", 10**9, "from 1 to 100"),
     ("world", "spec.yaml", "sampling_steps", 1e9, "from 1 to 100"),
-    ("world", "spec.yaml", "fps", 0, "above 0"), ("world", "spec.yaml", "fps", -1, "above 0"),
-    ("world", "spec.yaml", "fps", NAN, "finite"), ("world", "spec.yaml", "fps", True, "above 0"),
-    ("world", "spec.yaml", "horizon", -5, "from 1"), ("world", "spec.yaml", "horizon", 10**30, "from 1"),
+    ("world", "spec.yaml", "fps", 0, "above 0"),
+    ("world", "spec.yaml", "fps", -1, "above 0"),
+    ("world", "spec.yaml", "fps", NAN, "finite"),
+    ("world", "spec.yaml", "fps", True, "above 0"),
+    ("world", "spec.yaml", "horizon", -5, "from 1"),
+    ("world", "spec.yaml", "horizon", 10**30, "from 1"),
     ("world", "spec.yaml", "frame_size", [10**6, 10**6], "multiple of 4"),
-    ("world", "spec.yaml", "frame_size", [16, 15], "multiple of 4"), ("world", "spec.yaml", "frame_size", 16, "list"),
-    ("world", "spec.yaml", "action_low", ["-1", 0], "number"), ("world", "spec.yaml", "action_low", [3, 0], "lower"),
-    ("world", "spec.yaml", "action_high", [1e39, 1], "number"), ("world", "spec.yaml", "name", 3, "text"),
-    ("world", "spec.yaml", "guidance_scale", INF, "finite"), ("world", "spec.yaml", "guidance_scale", 2, "condition"),
-    ("world", "spec.yaml", "context_frames", 2**31, "from 1"), ("world", "spec.yaml", "context_frames", 3, "disagree"),
+    ("world", "spec.yaml", "frame_size", [16, 15], "multiple of 4"),
+    ("world", "spec.yaml", "frame_size", 16, "list"),
+    ("world", "spec.yaml", "action_low", ["-1", 0], "number"),
+    ("world", "spec.yaml", "action_low", [3, 0], "lower"),
+    ("world", "spec.yaml", "action_high", [1e39, 1], "number"),
+    ("world", "spec.yaml", "name", 3, "text"),
+    ("world", "spec.yaml", "guidance_scale", INF, "finite"),
+    ("world", "spec.yaml", "guidance_scale", 2, "condition"),
+    ("world", "spec.yaml", "context_frames", 2**31, "from 1"),
+    ("world", "spec.yaml", "context_frames", 3, "disagree"),
     ("world", "spec.yaml", "latent_shape", [4, 4, 0], "from 1"),
     ("world", "spec.yaml", "success_threshold", NAN, "finite"),
     ("world", "spec.yaml", "reward_components", ["a", "a"], "name of its own"),
-    ("world", "spec.yaml", "format_version", 2, "format_version"), ("world", "spec.yaml", "speed", 1, "unknown"),
+    ("world", "spec.yaml", "format_version", 2, "format_version"),
+    ("world", "spec.yaml", "speed", 1, "unknown"),
     ("world", "tokenizer/config.json", "decoder_depth", 10**7, "from 1 to 64"),
     ("world", "tokenizer/config.json", "decoder_depth", 40, "lacks"),
     ("world", "tokenizer/config.json", "decoder_width", 16384, "shape"),
     ("world", "tokenizer/config.json", "latent_channels", 0, "from 1"),
     ("world", "dynamics/config.json", "widths", [], "list of 1"),
     ("world", "dynamics/config.json", "widths", [8] * 10**5, "list of 1"),
-    ("world", "dynamics/config.json", "lags", [0, 1], "from 1"), ("world", "dynamics/config.json", "lags", [2], "lags"),
-    ("world", "dynamics/config.json", "grid", [0, 4], "from 1"), ("world", "dynamics/config.json", "grid", [4], "2"),
+    ("world", "dynamics/config.json", "lags", [0, 1], "from 1"),
+    ("world", "dynamics/config.json", "lags", [2], "lags"),
+    ("world", "dynamics/config.json", "grid", [0, 4], "from 1"),
+    ("world", "dynamics/config.json", "grid", [4], "2"),
     ("world", "dynamics/config.json", "pose_activation", "evil", "'relu'"),
     ("world", "dynamics/config.json", "conditioning", "film+film", "conditioning"),
     ("world", "dynamics/config.json", "action_angles", [7], "angles"),
     ("world", "dynamics/config.json", "_class_name", ["UNetDynamics"], "_class_name"),
-    ("world", "heads/config.json", "grid", [8, 8], "shape"), ("world", "heads/config.json", "hidden", 2.0, "whole"),
+    ("world", "heads/config.json", "grid", [8, 8], "shape"),
+    ("world", "heads/config.json", "hidden", 2.0, "whole"),
     ("world", "uncertainty/config.json", "bins", 1, "from 2"),
     ("world", "uncertainty/config.json", "grid", [5, 4], "disagree"),
-    ("world", "calibration.json", "alpha", 0, "above 0"), ("world", "calibration.json", "trust", [], "rows"),
-    ("world", "calibration.json", "trust", [[0, -1]], "rows"), ("world", "calibration.json", "factor", NAN, "finite"),
+    ("world", "calibration.json", "alpha", 0, "above 0"),
+    ("world", "calibration.json", "trust", [], "rows"),
+    ("world", "calibration.json", "trust", [[0, -1]], "rows"),
+    ("world", "calibration.json", "factor", NAN, "finite"),
     ("agent", "config.yml", "policy_kwargs.net_arch", [64] * 10**5, "MB"),
     ("agent", "config.yml", "policy_kwargs.net_arch", [64] * 1000, "list of 0 to 64"),
     ("agent", "config.yml", "policy_kwargs.net_arch", [10**9], "list of 0 to 64"),
@@ -109,7 +124,8 @@ VALUES = [
     ("agent", "config.yml", "observation_space.spaces.pixels.shape", [4096, 4096, 3], "16,777,216"),
     ("agent", "config.yml", "observation_space.spaces.pixels.dtype", "object", "'uint8'"),
     ("agent", "config.yml", "observation_space.spaces", {}, "config.yml"),
-    ("agent", "config.yml", "frame_stack", -1, "from 1"), ("agent", "config.yml", "algo", ["ppo"], "text"),
+    ("agent", "config.yml", "frame_stack", -1, "from 1"),
+    ("agent", "config.yml", "algo", ["ppo"], "text"),
     ("agent", "config.yml", "hyperparameters.learning_rate", "lin_x", "lin_ and a number"),
     ("planner", "config.yml", "search.iterations", 10**12, "from 1 to 1,000"),
     ("planner", "config.yml", "search.candidates", 10**9, "from 2"),
@@ -117,9 +133,11 @@ VALUES = [
     ("planner", "config.yml", "search.spread", NAN, "above 0"),
     ("planner", "config.yml", "sampling_steps", 10**9, "from 1 to 100"),
     ("planner", "config.yml", "seed", -1, "from 0"),
-    ("planner", "config.yml", "uncertainty_penalty", INF, "from 0"), ("planner", "config.yml", "search", [], "mapping"),
+    ("planner", "config.yml", "uncertainty_penalty", INF, "from 0"),
+    ("planner", "config.yml", "search", [], "mapping"),
     ("planner", "config.yml", "env_kwargs", {"world": "/"}, "spec.yaml is missing"),
-    ("dataset", "meta/info.json", "fps", NAN, "fps"), ("dataset", "meta/info.json", "fps", -1, "fps"),
+    ("dataset", "meta/info.json", "fps", NAN, "fps"),
+    ("dataset", "meta/info.json", "fps", -1, "fps"),
     ("dataset", "meta/info.json", "total_episodes", 10**13, "count"),
     ("dataset", "meta/info.json", "codebase_version", [], "codebase_version"),
 ]
@@ -136,9 +154,15 @@ def test_a_value_out_of_its_range_is_refused_with_file_key_value_and_range(broke
 
 BOMBS = {
     "laughs": "a: &a [x, x]\n" + "\n".join(f"{n}: &{n} [*{m}, *{m}, *{m}]" for m, n in zip("abcdefgh", "bcdefghi")),
-    "deep": "[" * 100_000, "tag": "!!python/object/apply:os.system [exit]", "twice": "name: a\nname: b\n",
-    "date": "name: 2020-01-01", "no text": b"\xff\xfe\x00", "nothing": "", "large": "a: " + "x" * 10**7,
-    "keys": "{1: 2}", "words": "- a",
+    "deep": "[" * 100_000,
+    "tag": "!!python/object/apply:os.system [exit]",
+    "twice": "name: a\nname: b\n",
+    "date": "name: 2020-01-01",
+    "no text": b"\xff\xfe\x00",
+    "nothing": "",
+    "large": "a: " + "x" * 10**7,
+    "keys": "{1: 2}",
+    "words": "- a",
 }
 
 
@@ -162,30 +186,35 @@ def filled(value):
     def fill(array):
         array.reshape(-1)[-1] = value
         return array
+
     return fill
 
 
 DYNAMICS = "dynamics/diffusion_pytorch_model.safetensors"
 
 
-@pytest.mark.parametrize("kind, part, name, change, says", [
-    ("world", DYNAMICS, "out.bias", filled(NAN), "NaN"), ("world", DYNAMICS, "out.bias", filled(-INF), "infinity"),
-    ("world", DYNAMICS, "out.bias", lambda a: a.astype(np.int64), "I64"),
-    ("world", DYNAMICS, "out.bias", lambda a: np.concatenate([a, a]), "shape"),
-    ("world", DYNAMICS, "more", None, "more"),
-    ("world", "starts.safetensors", "proprioception", filled(NAN), "proprioception of clip 7"),
-    ("world", "starts.safetensors", "proprioception", lambda a: a[:3], "proprioception has shape"),
-    ("world", "starts.safetensors", "frames_shape", lambda a: a * 0, "expected 1 to"),
-    ("world", "starts.safetensors", "frames_shape", lambda a: np.array([16, 16, 1, 8]), "actions has shape"),
-    ("world", "starts.safetensors", "frames_shape", lambda a: np.array([8, 1, 2**40, 16]), "pixels at most"),
-    ("world", "starts.safetensors", "frames_shape", lambda a: np.array([8, 1, 4096, 4096]), "cannot hold"),
-    ("world", "starts.safetensors", "frames_png", lambda a: a[:100], "damaged"),
-    ("world", "starts.safetensors", "t", filled(-1), "t holds"),
-    ("world", "starts.safetensors", "episode", lambda a: a.astype(np.float32), "F32"),
-    ("agent", "policy.safetensors", "action_net.bias", filled(NAN), "NaN"),
-    ("agent", "policy.safetensors", "action_net.bias", lambda a: a.astype(np.int64), "I64"),
-    ("agent", "policy.safetensors", "log_std", lambda a: a[:1], "shape"),
-])
+@pytest.mark.parametrize(
+    "kind, part, name, change, says",
+    [
+        ("world", DYNAMICS, "out.bias", filled(NAN), "NaN"),
+        ("world", DYNAMICS, "out.bias", filled(-INF), "infinity"),
+        ("world", DYNAMICS, "out.bias", lambda a: a.astype(np.int64), "I64"),
+        ("world", DYNAMICS, "out.bias", lambda a: np.concatenate([a, a]), "shape"),
+        ("world", DYNAMICS, "more", None, "more"),
+        ("world", "starts.safetensors", "proprioception", filled(NAN), "proprioception of clip 7"),
+        ("world", "starts.safetensors", "proprioception", lambda a: a[:3], "proprioception has shape"),
+        ("world", "starts.safetensors", "frames_shape", lambda a: a * 0, "expected 1 to"),
+        ("world", "starts.safetensors", "frames_shape", lambda a: np.array([16, 16, 1, 8]), "actions has shape"),
+        ("world", "starts.safetensors", "frames_shape", lambda a: np.array([8, 1, 2**40, 16]), "pixels at most"),
+        ("world", "starts.safetensors", "frames_shape", lambda a: np.array([8, 1, 4096, 4096]), "cannot hold"),
+        ("world", "starts.safetensors", "frames_png", lambda a: a[:100], "damaged"),
+        ("world", "starts.safetensors", "t", filled(-1), "t holds"),
+        ("world", "starts.safetensors", "episode", lambda a: a.astype(np.float32), "F32"),
+        ("agent", "policy.safetensors", "action_net.bias", filled(NAN), "NaN"),
+        ("agent", "policy.safetensors", "action_net.bias", lambda a: a.astype(np.int64), "I64"),
+        ("agent", "policy.safetensors", "log_std", lambda a: a[:1], "shape"),
+    ],
+)
 def test_tensors_are_checked(broken, kind, part, name, change, says):
     folder = broken(kind)
     if change is None:
@@ -253,10 +282,16 @@ def test_a_changed_world_is_read_again(broken):
 
 # --- the bank of starts -----------------------------------------------------------------------------------------------
 
+
 def bank(n: int, t: int, h: int, w: int) -> StartBank:
     frames = np.arange(n, dtype=np.uint8)[:, None, None, None, None] + np.zeros((n, t, h, w, 3), np.uint8)
-    return StartBank(frames, np.zeros((n, t - 1, 2), np.float32), np.zeros((n, t, 1), np.float32), np.arange(n),
-                     np.zeros(n, np.int64))
+    return StartBank(
+        frames,
+        np.zeros((n, t - 1, 2), np.float32),
+        np.zeros((n, t, 1), np.float32),
+        np.arange(n),
+        np.zeros(n, np.int64),
+    )
 
 
 def test_a_bank_larger_than_pillow_likes_is_read_again(tmp_path, monkeypatch):

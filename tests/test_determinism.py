@@ -20,9 +20,18 @@ from wm_gym.env import WorldEnv
 from wm_gym.seeding import philox, start_draw, step_noise
 from wm_gym.vector import WorldVectorEnv
 
-ENGINES = ["torch fp32", *(pytest.param(name, marks=pytest.mark.skipif(
-    not importlib.util.find_spec(name.split()[0]), reason=f"{name.split()[0]} is not installed"))
-    for name in ("openvino fp32", "openvino bf16", "onnxruntime fp32"))]
+ENGINES = [
+    "torch fp32",
+    *(
+        pytest.param(
+            name,
+            marks=pytest.mark.skipif(
+                not importlib.util.find_spec(name.split()[0]), reason=f"{name.split()[0]} is not installed"
+            ),
+        )
+        for name in ("openvino fp32", "openvino bf16", "onnxruntime fp32")
+    ),
+]
 LEVELS = {"fp32": 2, "bf16": 12}  # of 255, that arithmetic may change in STEPS steps
 STEPS = 6
 
@@ -55,9 +64,13 @@ def rollout(world, seeds, engine="torch fp32", observation="pixels", steps=STEPS
     return np.stack(frames)
 
 
-@pytest.mark.parametrize("word, answer", [  # of the known-answer tests that the generator's authors publish
-    (0, (0x6627E8D5, 0xE169C58D, 0xBC57AC4C, 0x9B00DBD8)),
-    (0xFFFFFFFF, (0x408F276D, 0x41C83B0E, 0xA20BC7C6, 0x6D5451FD))])
+@pytest.mark.parametrize(
+    "word, answer",
+    [  # of the known-answer tests that the generator's authors publish
+        (0, (0x6627E8D5, 0xE169C58D, 0xBC57AC4C, 0x9B00DBD8)),
+        (0xFFFFFFFF, (0x408F276D, 0x41C83B0E, 0xA20BC7C6, 0x6D5451FD)),
+    ],
+)
 def test_philox_gives_the_published_answers(word, answer):
     for array in (np.full(3, word, np.uint64), torch.full((3,), word)):
         for got, expected in zip(philox((array,) * 4, (array,) * 2), answer):
@@ -140,8 +153,7 @@ def test_another_process_gives_the_same_frames(folder, engine):
     here = hashlib.sha256(rollout(folder, [3, 4, 5], engine).tobytes()).hexdigest()
     script = SCRIPT.format(tests=str(Path(__file__).parent), folder=str(folder), engine=engine, torch_seed=123)
     environment = os.environ | {"PYTHONHASHSEED": "7", "PYTHONPATH": str(Path(__file__).parents[1])}
-    there = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, env=environment,
-                           timeout=120)
+    there = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, env=environment, timeout=120)
     assert there.stdout.strip().endswith(here), there.stdout + there.stderr
 
 
@@ -232,8 +244,13 @@ def test_what_goes_out_is_a_copy(world):
     for t, action in enumerate(actions):
         np.testing.assert_array_equal(observation["pixels"], clean[t])
         state = env.get_state()
-        for array in (*observation.values(), env.render(), info["uncertainty_map"], info["proprioception"],
-                      *state.values()):
+        for array in (
+            *observation.values(),
+            env.render(),
+            info["uncertainty_map"],
+            info["proprioception"],
+            *state.values(),
+        ):
             array[...] = 0
         observation, _, _, _, info = env.step(action)
 
@@ -243,8 +260,14 @@ def test_what_goes_out_is_a_copy(world):
 def test_async_vector_env_works_or_says_why_after_the_parent_has_stepped(folder, engine):
     """Threads do not survive a fork (AsyncVectorEnv's way on Linux before Python 3.14), but nothing hangs."""
     rollout(folder, [3], engine, steps=1)
-    env = gym.make_vec("wm_gym/World-v0", 2, vectorization_mode="async", vector_kwargs={"context": "fork"},
-                       world=str(folder), **named(engine))
+    env = gym.make_vec(
+        "wm_gym/World-v0",
+        2,
+        vectorization_mode="async",
+        vector_kwargs={"context": "fork"},
+        world=str(folder),
+        **named(engine),
+    )
     try:
         if engine.startswith("openvino"):
             with pytest.raises(RuntimeError, match="context='spawn'"):

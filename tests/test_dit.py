@@ -50,8 +50,15 @@ def test_memory_shapes_are_those_of_the_memory(dynamics):
 
 
 def test_a_transformer_world_trains_saves_and_loads(balls, tmp_path):
-    few = {"tokenizer_updates": 20, "pose_updates": 20, "dynamics_updates": 30, "heads_updates": 5, "starts": 8,
-           "dynamics": "dit", "context_frames": 3}
+    few = {
+        "tokenizer_updates": 20,
+        "pose_updates": 20,
+        "dynamics_updates": 30,
+        "heads_updates": 5,
+        "starts": 8,
+        "dynamics": "dit",
+        "context_frames": 3,
+    }
     world = World.from_pretrained(train(balls, tmp_path / "w", preset="tiny", overrides=few, progress=False))
     assert isinstance(world.dynamics, DiTDynamics) and world.spec.context_frames == 3
     block = world.dynamics.blocks[0]

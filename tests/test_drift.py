@@ -30,13 +30,14 @@ def rolls(clips):
 def read_ball(frames):
     """The ball's place twice (it is the hand too) [..., 4] in frames [..., H, W, 3]; the corner where it is not."""
     mask = yellow(frames)
-    y, x = np.mgrid[:frames.shape[-3], :frames.shape[-2]] / frames.shape[-2]
+    y, x = np.mgrid[: frames.shape[-3], : frames.shape[-2]] / frames.shape[-2]
     place = np.stack([(mask * axis).sum((-2, -1)) / np.maximum(mask.sum((-2, -1)), 1) for axis in (x, y)], axis=-1)
     return np.concatenate([place, place], axis=-1)
 
 
 def painted(change):
     """The true frames, with the ball's pixels changed: colour [K, 3] -> colour."""
+
     def roll(episodes):
         made = recorded(episodes)
         frames = made["frame"].copy()
@@ -48,8 +49,12 @@ def painted(change):
 
 
 def test_each_error_is_the_one_that_was_made(rolls):
-    worlds = {"recorded": recorded, "frozen": frozen, "gone": painted(lambda colour: colour * 0),
-              "dim": painted(lambda colour: colour - np.array([40, 40, 0], np.uint8))}
+    worlds = {
+        "recorded": recorded,
+        "frozen": frozen,
+        "gone": painted(lambda colour: colour * 0),
+        "dim": painted(lambda colour: colour - np.array([40, 40, 0], np.uint8)),
+    }
     found = drift(worlds, rolls, BALL, read_ball, 10.0, (0.1, 1.0))
     way = displacement(rolls, BALL)
     for name, t in (("at_0.1s", 1), ("at_1s", 10)):
@@ -86,12 +91,15 @@ def test_yaw_is_wrong_by_what_the_picture_shows_wrong(push_episodes, push_world)
     """A reader that knows every recorded picture by heart: what it reads off a world's frames is what they show."""
     tracked, n = push_world.tracked, push_episodes.action.shape[1]
     told = tracked.states(push_episodes)
-    known = {frame.tobytes(): state for frame, state in zip(push_episodes.frames.reshape(-1, 64 * 64 * 3),
-                                                            told.reshape(-1, told.shape[-1]))}
+    known = {
+        frame.tobytes(): state
+        for frame, state in zip(push_episodes.frames.reshape(-1, 64 * 64 * 3), told.reshape(-1, told.shape[-1]))
+    }
 
     def by_heart(frames):
         return np.array([known[frame.tobytes()] for frame in frames.reshape(-1, 64 * 64 * 3)]).reshape(
-            *frames.shape[:-3], -1)
+            *frames.shape[:-3], -1
+        )
 
     worlds = {"recorded": recorded, "frozen": frozen, "shuffle": shuffle()}
     found = drift(worlds, push_episodes, tracked, by_heart, 10.0, (n / 10,))[f"at_{n / 10:g}s"]
@@ -101,8 +109,9 @@ def test_yaw_is_wrong_by_what_the_picture_shows_wrong(push_episodes, push_world)
     assert yaw["recorded"]["median"] == 0 and yaw["frozen"]["median"] == pytest.approx(np.median(turns), abs=1e-4)
     assert yaw["frozen"]["median"] > 3 and max(yaw, key=lambda name: yaw[name]["median"]) == "frozen"
     assert 0 < yaw["shuffle"]["median"] < 1  # the foot turns every block that it pushes to its own face
-    plain = drift({"recorded": recorded}, push_episodes, tracked, lambda frames: by_heart(frames)[..., :4], 10.0,
-                  (n / 10,))[f"at_{n / 10:g}s"]["recorded"]
+    plain = drift(
+        {"recorded": recorded}, push_episodes, tracked, lambda frames: by_heart(frames)[..., :4], 10.0, (n / 10,)
+    )[f"at_{n / 10:g}s"]["recorded"]
     assert plain == {key: value for key, value in found["recorded"].items() if key != "yaw_deg"}
 
 
@@ -127,7 +136,8 @@ def lab(colours):
 def test_cielab_is_the_published_one():
     """Bruce Lindbloom's sRGB D65 values of white, black, yellow and mid grey."""
     assert lab([[255, 255, 255], [0, 0, 0], [255, 255, 0], [119, 119, 119]]) == pytest.approx(
-        np.array([[100, 0, 0], [0, 0, 0], [97.14, -21.55, 94.48], [50.03, 0, 0]]), abs=0.05)
+        np.array([[100, 0, 0], [0, 0, 0], [97.14, -21.55, 94.48], [50.03, 0, 0]]), abs=0.05
+    )
     assert np.isnan(mean_lab(np.zeros((1, 2, 2, 3), np.uint8), np.zeros((1, 2, 2), bool))).all()
 
 
@@ -138,7 +148,7 @@ def test_overlap_of_masks():
 
 
 def test_horizons_beyond_the_episodes_and_objects_that_stand_still_are_refused(rolls):
-    with pytest.raises(ValueError, match="10 steps at 10 fps; record longer ones: .*max_episode_steps\": 300"):
+    with pytest.raises(ValueError, match='10 steps at 10 fps; record longer ones: .*max_episode_steps": 300'):
         drift({}, rolls, BALL, read_ball, 10.0, (0.5, 30))
     still = rolls.select(displacement(rolls, BALL)[:, 1] < 0.05)
     assert len(still)

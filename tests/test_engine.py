@@ -61,31 +61,49 @@ def test_bf16_integrates_the_pose_in_fp32():
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="running an engine needs a CUDA device")
 @pytest.mark.parametrize("dynamics", ["unet", "dit"])
-@pytest.mark.parametrize("backend", ["torch-cuda", pytest.param("tensorrt", marks=pytest.mark.skipif(
-    not any(map(importlib.util.find_spec, KNOWN["tensorrt"].packages)), reason="TensorRT is not installed"))])
+@pytest.mark.parametrize(
+    "backend",
+    [
+        "torch-cuda",
+        pytest.param(
+            "tensorrt",
+            marks=pytest.mark.skipif(
+                not any(map(importlib.util.find_spec, KNOWN["tensorrt"].packages)), reason="TensorRT is not installed"
+            ),
+        ),
+    ],
+)
 def test_a_step_on_the_gpu_is_close_to_eager(dynamics, backend):
     world = make_world(dynamics=dynamics)
-    inputs = [x if name == "slot" else torch.randn_like(x)
-              for name, x in zip(step_names(world, True)[0], step_inputs(world, BATCH))]
+    inputs = [
+        x if name == "slot" else torch.randn_like(x)
+        for name, x in zip(step_names(world, True)[0], step_inputs(world, BATCH))
+    ]
     eager, compiled = make_engine(world, "torch", "cpu"), make_engine(world, backend)
     for a, b in zip(eager._run(*inputs), compiled._run(*(x.cuda() for x in inputs))):
         assert (a.float() - b.cpu().float()).abs().mean() < 0.02 * (1 if a.dtype != torch.uint8 else 255)
 
 
-@pytest.mark.parametrize("asked, error, words", [
-    ({"backend": "tensorrt9"}, ValueError, "'tensorrt9' is unknown"),
-    ({"precision": "fp8"}, ValueError, "precision='fp8' is unknown"),
-    ({"backend": "onnxruntime", "precision": "bf16"}, ValueError, "does not run in bf16"),
-    ({"backend": "torch-cuda", "device": "cpu"}, ValueError, "CUDA device"),
-    ({"backend": "tensorrt", "device": "cpu"}, ValueError, "CUDA device"),
-    ({"backend": "openvino", "device": "cuda"}, ValueError, "CUDA device|device='cpu'")])
+@pytest.mark.parametrize(
+    "asked, error, words",
+    [
+        ({"backend": "tensorrt9"}, ValueError, "'tensorrt9' is unknown"),
+        ({"precision": "fp8"}, ValueError, "precision='fp8' is unknown"),
+        ({"backend": "onnxruntime", "precision": "bf16"}, ValueError, "does not run in bf16"),
+        ({"backend": "torch-cuda", "device": "cpu"}, ValueError, "CUDA device"),
+        ({"backend": "tensorrt", "device": "cpu"}, ValueError, "CUDA device"),
+        ({"backend": "openvino", "device": "cuda"}, ValueError, "CUDA device|device='cpu'"),
+    ],
+)
 def test_what_cannot_run_is_refused_by_name(asked, error, words):
     with pytest.raises(error, match=words):
         make_engine(make_world(), **asked)
 
 
-@pytest.mark.parametrize("backend, package, extra", [
-    ("openvino", "openvino", "pip install openvino"), ("onnxruntime", "onnxruntime", "wm-gym\\[onnx\\]")])
+@pytest.mark.parametrize(
+    "backend, package, extra",
+    [("openvino", "openvino", "pip install openvino"), ("onnxruntime", "onnxruntime", "wm-gym\\[onnx\\]")],
+)
 def test_what_is_not_installed_names_the_extra(monkeypatch, backend, package, extra):
     find = importlib.util.find_spec
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == package else find(name))

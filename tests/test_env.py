@@ -77,8 +77,10 @@ def test_types_shapes_and_the_sum_of_the_reward_terms(env):
 
 
 def test_modes_of_observation_agree(world):
-    envs = {mode: WorldEnv(world, observation=mode, backend="torch", render_mode="rgb_array")
-            for mode in ("pixels", "pixels+state", "latent")}
+    envs = {
+        mode: WorldEnv(world, observation=mode, backend="torch", render_mode="rgb_array")
+        for mode in ("pixels", "pixels+state", "latent")
+    }
     for step in range(4):
         seen = {mode: env.step(ACTION + 0.3) if step else env.reset(seed=6) for mode, env in envs.items()}
         pixels, both, latent = (seen[mode][0] for mode in envs)
@@ -149,15 +151,17 @@ def test_start_from_a_picture_is_the_start_of_the_bank(env, world):
     bank = env.reset(seed=0, options={"episode": 2, "t": 5})[0]
     row = world.starts.index(2, 5)
     clip, pose = world.starts.frames[row], world.starts.proprioception[row]
-    again, info = env.reset(seed=0, options={"image": clip, "actions": world.starts.actions[row],
-                                             "proprioception": pose})
+    again, info = env.reset(
+        seed=0, options={"image": clip, "actions": world.starts.actions[row], "proprioception": pose}
+    )
     np.testing.assert_array_equal(bank, again)
     np.testing.assert_array_equal(info["proprioception"], pose[-1])
     picture, info = env.reset(options={"image": clip[-1]})
     np.testing.assert_array_equal(bank, picture)  # the round trip of the same last picture
     assert np.isfinite(info["proprioception"]).all()  # estimated from the picture
-    np.testing.assert_array_equal(env.reset(options={"image": clip[-1], "proprioception": pose[-1]})[1]
-                                  ["proprioception"], pose[-1])
+    np.testing.assert_array_equal(
+        env.reset(options={"image": clip[-1], "proprioception": pose[-1]})[1]["proprioception"], pose[-1]
+    )
 
 
 def test_a_saved_state_starts_a_new_episode(env):
@@ -172,23 +176,30 @@ def test_a_saved_state_starts_a_new_episode(env):
 PICTURE = np.zeros((64, 64, 3), np.uint8)
 
 
-@pytest.mark.parametrize("options, words", [
-    ({"image": PICTURE[:32]}, "expected uint8 .64, 64, 3."),
-    ({"image": PICTURE.astype(np.float32)}, "float32"),
-    ({"image": PICTURE[None, None]}, "expected uint8"),
-    ({"image": np.stack([PICTURE] * 3), "actions": np.zeros((3, 3))}, r"\[2, 3\]"),
-    ({"image": PICTURE, "proprioception": np.zeros(2)}, r"\[1, 3\]"),
-    ({"image": PICTURE, "proprioception": np.full(3, np.nan)}, "NaN"),
-    ({"image": PICTURE, "episode": 0}, "different ways"),
-    ({"actions": np.zeros((1, 3))}, "needs 'image'"),
-    ({"t": 3}, "needs 'episode'"),
-    ({"episode": 99}, "episode=99"),
-    ({"episode": 0, "t": 3}, r"steps \[0, 5\]"),
-    ({"world_state": {}}, "lacks"),
-    ({"world_state": dict.fromkeys(("latents", "first", "proprioception", "doubt"), PICTURE)}, "fits only the world"),
-    ({"world_state": 3}, "get_state"),
-    ({"physics_state": np.zeros(7)}, "belongs to the twin"),
-    ({"start": 1}, "unknown")])
+@pytest.mark.parametrize(
+    "options, words",
+    [
+        ({"image": PICTURE[:32]}, "expected uint8 .64, 64, 3."),
+        ({"image": PICTURE.astype(np.float32)}, "float32"),
+        ({"image": PICTURE[None, None]}, "expected uint8"),
+        ({"image": np.stack([PICTURE] * 3), "actions": np.zeros((3, 3))}, r"\[2, 3\]"),
+        ({"image": PICTURE, "proprioception": np.zeros(2)}, r"\[1, 3\]"),
+        ({"image": PICTURE, "proprioception": np.full(3, np.nan)}, "NaN"),
+        ({"image": PICTURE, "episode": 0}, "different ways"),
+        ({"actions": np.zeros((1, 3))}, "needs 'image'"),
+        ({"t": 3}, "needs 'episode'"),
+        ({"episode": 99}, "episode=99"),
+        ({"episode": 0, "t": 3}, r"steps \[0, 5\]"),
+        ({"world_state": {}}, "lacks"),
+        (
+            {"world_state": dict.fromkeys(("latents", "first", "proprioception", "doubt"), PICTURE)},
+            "fits only the world",
+        ),
+        ({"world_state": 3}, "get_state"),
+        ({"physics_state": np.zeros(7)}, "belongs to the twin"),
+        ({"start": 1}, "unknown"),
+    ],
+)
 def test_wrong_reset_options_are_named_and_change_nothing(env, options, words):
     env.reset(seed=0)
     before = env.get_state()
@@ -201,10 +212,18 @@ def test_wrong_reset_options_are_named_and_change_nothing(env, options, words):
 # --- errors -----------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("action, words", [
-    (np.zeros(2), r"shape \[2\], expected \[3\]"), (np.zeros((1, 3)), r"expected \[3\]"), (0.5, r"expected \[3\]"),
-    ([0, np.nan, 0], "nan at index 1"), ([0, 0, 1.01], r"1.01.* at index 2.*\[-1.0, 1.0\]"),
-    ([np.inf, 0, 0], "inf"), (["a", "b", "c"], "not numeric")])
+@pytest.mark.parametrize(
+    "action, words",
+    [
+        (np.zeros(2), r"shape \[2\], expected \[3\]"),
+        (np.zeros((1, 3)), r"expected \[3\]"),
+        (0.5, r"expected \[3\]"),
+        ([0, np.nan, 0], "nan at index 1"),
+        ([0, 0, 1.01], r"1.01.* at index 2.*\[-1.0, 1.0\]"),
+        ([np.inf, 0, 0], "inf"),
+        (["a", "b", "c"], "not numeric"),
+    ],
+)
 def test_wrong_actions_are_named_and_change_nothing(env, action, words):
     env.reset(seed=0)
     before = env.get_state()
@@ -230,9 +249,15 @@ def test_step_before_reset_and_after_close(world):
     env.step(ACTION)
 
 
-@pytest.mark.parametrize("arguments, words", [
-    ({"observation": "rgb"}, "pixels\\+state"), ({"render_mode": "human"}, "rgb_array"),
-    ({"backend": "tensorrt9"}, "tensorrt9"), ({"max_episode_steps": 0}, "max_episode_steps is 0")])
+@pytest.mark.parametrize(
+    "arguments, words",
+    [
+        ({"observation": "rgb"}, "pixels\\+state"),
+        ({"render_mode": "human"}, "rgb_array"),
+        ({"backend": "tensorrt9"}, "tensorrt9"),
+        ({"max_episode_steps": 0}, "max_episode_steps is 0"),
+    ],
+)
 def test_wrong_arguments_are_named(world, arguments, words):
     with pytest.raises(ValueError, match=words):
         WorldEnv(world, **arguments)
@@ -267,7 +292,8 @@ COMMANDS = st.one_of(
     st.tuples(st.just("reset"), st.one_of(st.none(), st.integers(0, 2**70))),
     st.tuples(st.just("start"), st.tuples(st.integers(0, 3), st.sampled_from([0, 5]))),
     st.tuples(st.just("chunk"), st.integers(1, 12)),
-    st.tuples(st.just("fork"), st.none()))
+    st.tuples(st.just("fork"), st.none()),
+)
 
 
 @settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])

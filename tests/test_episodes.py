@@ -45,7 +45,7 @@ def test_an_episode_counts_once_however_many_pieces_it_gives(clips):
 
 
 def test_what_a_recording_does_not_hold_is_refused(clips):
-    with pytest.raises(ValueError, match="no held-out episode has 300 steps .*\"max_episode_steps\": 300"):
+    with pytest.raises(ValueError, match='no held-out episode has 300 steps .*"max_episode_steps": 300'):
         Episodes.of(clips, 300)
     whole = Episodes.of(clips, 4)
     for shape in ((len(whole), 5, 2), (len(whole), 4, 3), (1, 4, 2), (len(whole), 0, 2), (len(whole), 2)):

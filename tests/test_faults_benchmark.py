@@ -8,10 +8,17 @@ import sys
 
 import pytest
 
-BAD = {("kills", "world"): {"survived": 199}, ("kills", "convert"): {"kills": 100, "survived": 100},
-       ("damage", "agent"): {"faults": 1}, ("damage", "dataset"): {"tried": 10}, ("server", "judge"): {"raw": 1},
-       ("leaks", "steps"): {"mb_grown": 99.0}, ("leaks", "makes"): {"descriptors_grown": 1},
-       ("threads", "torch fp32"): {"frames_that_differ": 1}, ("speed", "batch 32"): {"ratio": 1.2}}
+BAD = {
+    ("kills", "world"): {"survived": 199},
+    ("kills", "convert"): {"kills": 100, "survived": 100},
+    ("damage", "agent"): {"faults": 1},
+    ("damage", "dataset"): {"tried": 10},
+    ("server", "judge"): {"raw": 1},
+    ("leaks", "steps"): {"mb_grown": 99.0},
+    ("leaks", "makes"): {"descriptors_grown": 1},
+    ("threads", "torch fp32"): {"frames_that_differ": 1},
+    ("speed", "batch 32"): {"ratio": 1.2},
+}
 
 
 @pytest.fixture(scope="module")
@@ -29,13 +36,16 @@ def good(faults) -> dict:
     from attack_leaks import QUESTIONS
 
     grown = {"mb_grown": 0.5, "descriptors_grown": 0, "children_grown": 0}
-    return {"kills": {name: {"kills": wanted, "survived": wanted} for name, wanted in faults.KILLS.items()},
-            "damage": {kind: {"tried": faults.TRIALS, "faults": 0} for kind in faults.DAMAGED},
-            "server": {"judge": {"faults": 60, "hangs": 0, "raw": 0, "leaked_characters": 0}},
-            "leaks": {name: {"number": number, **grown} for name, (_, number) in QUESTIONS.items()},
-            "threads": {"torch fp32": {"frames": 9, "frames_that_differ": 0, "errors": []}},
-            "speed": {name: {"ratio": 1.01, "against": "34c08fd", "interval_95": [1.0, 1.02]}
-                      for name in ("batch 1", "batch 32")}}
+    return {
+        "kills": {name: {"kills": wanted, "survived": wanted} for name, wanted in faults.KILLS.items()},
+        "damage": {kind: {"tried": faults.TRIALS, "faults": 0} for kind in faults.DAMAGED},
+        "server": {"judge": {"faults": 60, "hangs": 0, "raw": 0, "leaked_characters": 0}},
+        "leaks": {name: {"number": number, **grown} for name, (_, number) in QUESTIONS.items()},
+        "threads": {"torch fp32": {"frames": 9, "frames_that_differ": 0, "errors": []}},
+        "speed": {
+            name: {"ratio": 1.01, "against": "34c08fd", "interval_95": [1.0, 1.02]} for name in ("batch 1", "batch 32")
+        },
+    }
 
 
 def test_bars_that_are_met(faults, good):
@@ -68,16 +78,21 @@ def test_a_save_that_is_not_atomic_is_seen(faults, tmp_path, monkeypatch):
             folder.mkdir(parents=True, exist_ok=True)
             for name in "abcdefgh":
                 (folder / name).write_bytes(value * 2_000_000)
+
         return write
 
     def beside(value):
         def write(folder):
             with atomic_folder(folder) as new:
                 in_place(value)(new)
+
         return write
 
-    monkeypatch.setattr(attack_kills, "Sources", lambda scratch: type("S", (), dict.fromkeys(
-        ("world", "episodes", "agent", "labeller"))))
+    monkeypatch.setattr(
+        attack_kills,
+        "Sources",
+        lambda scratch: type("S", (), dict.fromkeys(("world", "episodes", "agent", "labeller"))),
+    )
     for number, (way, lost) in enumerate([(in_place, True), (beside, False)]):
         command = Command(way(b"1"), of_files, way(b"0"), saves=True)
         monkeypatch.setattr(attack_kills, "commands", lambda made, command=command: {"it": command})
@@ -86,11 +101,14 @@ def test_a_save_that_is_not_atomic_is_seen(faults, tmp_path, monkeypatch):
 
 
 def test_each_part_runs_as_a_command(repository, tmp_path):
-    code = ("import sys; sys.path.insert(0, sys.argv[1]); import faults, pathlib; "
-            "faults.RESULT = pathlib.Path(sys.argv[2]); faults.kills(['convert'], 2); faults.damage(['dataset'], 5)")
+    code = (
+        "import sys; sys.path.insert(0, sys.argv[1]); import faults, pathlib; "
+        "faults.RESULT = pathlib.Path(sys.argv[2]); faults.kills(['convert'], 2); faults.damage(['dataset'], 5)"
+    )
     out = tmp_path / "faults.json"
-    done = subprocess.run([sys.executable, "-c", code, repository / "benchmarks", out], capture_output=True, text=True,
-                          check=False)
+    done = subprocess.run(
+        [sys.executable, "-c", code, repository / "benchmarks", out], capture_output=True, text=True, check=False
+    )
     assert done.returncode == 0, done.stderr[-2000:]
     found = json.loads(out.read_text())
     assert found["kills"]["convert"]["survived"] == 2 and found["kills"]["convert"]["commit"]

@@ -21,10 +21,26 @@ from wm_gym.training.build import world_on_base
 from wm_gym.worlds.world import World
 
 pytest.importorskip("peft")
-FEW = dict(preset="adapter", progress=False, overrides=dict(
-    pose_updates=5, dynamics_updates=6, heads_updates=3, uncertainty_updates=2, uncertainty_rollouts=2, lora_rank=4,
-    condition_dim=16, pose_width=16, head_width=8, sampling_steps=1, warmup=1, starts=8, learning_rate=3e-3,
-    checkpoint_every=3))
+FEW = dict(
+    preset="adapter",
+    progress=False,
+    overrides=dict(
+        pose_updates=5,
+        dynamics_updates=6,
+        heads_updates=3,
+        uncertainty_updates=2,
+        uncertainty_rollouts=2,
+        lora_rank=4,
+        condition_dim=16,
+        pose_width=16,
+        head_width=8,
+        sampling_steps=1,
+        warmup=1,
+        starts=8,
+        learning_rate=3e-3,
+        checkpoint_every=3,
+    ),
+)
 
 
 @pytest.fixture(scope="module", params=["svd", "wan"])
@@ -39,8 +55,12 @@ def finetuned(base, balls, tmp_path_factory):
 
 
 def base_weights(world: World) -> dict[str, torch.Tensor]:
-    return {name: value.clone() for part in (world.tokenizer, world.dynamics)
-            for name, value in part.pretrained.named_parameters() if "lora_" not in name}
+    return {
+        name: value.clone()
+        for part in (world.tokenizer, world.dynamics)
+        for name, value in part.pretrained.named_parameters()
+        if "lora_" not in name
+    }
 
 
 def test_a_training_step_moves_only_the_adapter(base, balls, finetuned):
@@ -85,13 +105,20 @@ def test_reloaded_it_gives_the_same_frames(finetuned):
     World.from_pretrained(finetuned).save_pretrained(again)
     copied = World.from_pretrained(again)
     original = World.from_pretrained(finetuned)
-    assert all(torch.equal(value, copied.dynamics.state_dict()[name])
-               for name, value in original.dynamics.state_dict().items())
+    assert all(
+        torch.equal(value, copied.dynamics.state_dict()[name]) for name, value in original.dynamics.state_dict().items()
+    )
 
 
 def test_actions_reach_the_frame_that_is_drawn(finetuned):
-    env = gym.make_vec("wm_gym/World-v0", num_envs=3, vectorization_mode="vector_entry_point", world=str(finetuned),
-                       observation="latent", terminate_on_success=False)
+    env = gym.make_vec(
+        "wm_gym/World-v0",
+        num_envs=3,
+        vectorization_mode="vector_entry_point",
+        world=str(finetuned),
+        observation="latent",
+        terminate_on_success=False,
+    )
     env.reset(seed=[5, 5, 5])
     low, high = env.single_action_space.low, env.single_action_space.high
     latents, *_ = env.step(np.stack([low, high, low]))
@@ -103,8 +130,12 @@ def test_actions_reach_the_frame_that_is_drawn(finetuned):
 def test_the_loss_falls_over_200_steps(base, balls, tmp_path):
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-    out = train(balls, tmp_path / "world", base=base, **FEW | {"overrides": FEW["overrides"] | {
-        "dynamics_updates": 200, "dynamics_batch": 8, "report_every": 1000}})
+    out = train(
+        balls,
+        tmp_path / "world",
+        base=base,
+        **FEW | {"overrides": FEW["overrides"] | {"dynamics_updates": 200, "dynamics_batch": 8, "report_every": 1000}},
+    )
     logs = next(out.with_name("world.log").rglob("events.out.tfevents.*"))
     events = EventAccumulator(str(logs))
     events.Reload()
@@ -128,9 +159,13 @@ def test_a_base_that_is_gone_is_named(base, finetuned, tmp_path):
         World.from_pretrained(moved)
 
 
-@pytest.mark.parametrize("index, message", [
-    ({"_class_name": "StableDiffusionPipeline"}, "expected one of StableVideoDiffusionPipeline"),
-    ({"_class_name": "WanImageToVideoPipeline"}, "without expand_timesteps")])
+@pytest.mark.parametrize(
+    "index, message",
+    [
+        ({"_class_name": "StableDiffusionPipeline"}, "expected one of StableVideoDiffusionPipeline"),
+        ({"_class_name": "WanImageToVideoPipeline"}, "without expand_timesteps"),
+    ],
+)
 def test_other_pipelines_are_refused(balls, tmp_path, index, message):
     with pytest.raises(ValueError, match=message):
         train(balls, tmp_path / "world", base=write_index(tmp_path, index), **FEW)

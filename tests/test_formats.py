@@ -41,13 +41,21 @@ def write_v21(root, lengths, video: bool):
     """A LeRobotDataset v2.1 written with pandas and PyAV, as lerobot 0.3 laid it out."""
     (root / "meta").mkdir(parents=True)
     spec = {"dtype": "video" if video else "image", "shape": [24, 32, 3], "names": ["height", "width", "channels"]}
-    info = {"codebase_version": "v2.1", "fps": 10, "total_episodes": len(lengths), "total_frames": sum(lengths),
-            "chunks_size": 2, "features": {
-                CAMERA: spec, "action": {"dtype": "float32", "shape": [2], "names": ["x", "y"]},
-                "episode_index": {"dtype": "int64", "shape": [1], "names": None},
-                "frame_index": {"dtype": "int64", "shape": [1], "names": None}},
-            "data_path": "data/chunk-{episode_chunk:03d}/episode_{episode_index:06d}.parquet",
-            "video_path": "videos/chunk-{episode_chunk:03d}/{video_key}/episode_{episode_index:06d}.mp4"}
+    info = {
+        "codebase_version": "v2.1",
+        "fps": 10,
+        "total_episodes": len(lengths),
+        "total_frames": sum(lengths),
+        "chunks_size": 2,
+        "features": {
+            CAMERA: spec,
+            "action": {"dtype": "float32", "shape": [2], "names": ["x", "y"]},
+            "episode_index": {"dtype": "int64", "shape": [1], "names": None},
+            "frame_index": {"dtype": "int64", "shape": [1], "names": None},
+        },
+        "data_path": "data/chunk-{episode_chunk:03d}/episode_{episode_index:06d}.parquet",
+        "video_path": "videos/chunk-{episode_chunk:03d}/{video_key}/episode_{episode_index:06d}.mp4",
+    }
     (root / "meta/info.json").write_text(json.dumps(info))
     lines = []
     for e, length in enumerate(lengths):
@@ -79,8 +87,9 @@ def test_lerobot_v21(tmp_path, video):
         start = int(reader.offset[e])
         assert np.array_equal(reader.frames(CAMERA, e), pictures(length, seed=e))
         assert np.array_equal(np.stack([rows[start + t] for t in range(length)]), pictures(length, seed=e))
-        assert np.array_equal(action[start:start + length],
-                              np.random.default_rng(e).normal(size=(length, 2)).astype(np.float32))
+        assert np.array_equal(
+            action[start : start + length], np.random.default_rng(e).normal(size=(length, 2)).astype(np.float32)
+        )
     clips = open_clips(tmp_path / "old", progress=False)
     assert np.array_equal(clips.frames[3:8], pictures(5, seed=1))
 
@@ -120,8 +129,9 @@ def test_bridge_equals_the_tfrecord_package(shared_data, split):
     tfrecord = pytest.importorskip("tfrecord")
     folder = shared_data / "bridge_rlds/bridge_dataset/1.0.0"
     reader = open_reader(folder.parent, fps=5, split=split)
-    theirs = list(tfrecord.reader.tfrecord_loader(
-        str(folder / f"bridge_dataset-{split}.tfrecord-00000-of-00001"), None, None))
+    theirs = list(
+        tfrecord.reader.tfrecord_loader(str(folder / f"bridge_dataset-{split}.tfrecord-00000-of-00001"), None, None)
+    )
     assert len(reader) == len(theirs) == 25 and reader.splits == ["train", "val"]
     columns = reader.columns()
     for e, record in enumerate(theirs):
@@ -133,8 +143,10 @@ def test_bridge_equals_the_tfrecord_package(shared_data, split):
         for number in range(4):
             stored = record[f"steps/observation/image_{number}"]
             frames = reader.frames(f"observation.images.image_{number}", e)
-            assert all(np.array_equal(frame, np.asarray(Image.open(io.BytesIO(bytes(data)))))
-                       for frame, data in zip(frames, stored, strict=True))
+            assert all(
+                np.array_equal(frame, np.asarray(Image.open(io.BytesIO(bytes(data)))))
+                for frame, data in zip(frames, stored, strict=True)
+            )
 
 
 def test_rlds_without_a_rate_says_what_to_type(shared_data):
@@ -166,16 +178,32 @@ def minari_dataset(root):
     length, buffers = 4, []
     for e in range(2):
         rng = np.random.default_rng(e)
-        buffers.append(EpisodeBuffer(
-            id=e, observations={"pixels": pictures(length + 1, seed=e),
-                                "pos": rng.normal(size=(length + 1, 2)).astype(np.float32)},
-            actions=rng.uniform(-1, 1, (length, 2)).astype(np.float32), rewards=rng.normal(size=length).tolist(),
-            terminations=[False] * 3 + [True], truncations=[False] * 4, infos={}))
+        buffers.append(
+            EpisodeBuffer(
+                id=e,
+                observations={
+                    "pixels": pictures(length + 1, seed=e),
+                    "pos": rng.normal(size=(length + 1, 2)).astype(np.float32),
+                },
+                actions=rng.uniform(-1, 1, (length, 2)).astype(np.float32),
+                rewards=rng.normal(size=length).tolist(),
+                terminations=[False] * 3 + [True],
+                truncations=[False] * 4,
+                infos={},
+            )
+        )
     return minari.create_dataset_from_buffers(
-        "dots-v0", buffers, action_space=gym.spaces.Box(-1, 1, (2,), np.float32),
-        observation_space=gym.spaces.Dict({"pixels": gym.spaces.Box(0, 255, (24, 32, 3), np.uint8),
-                                           "pos": gym.spaces.Box(-9, 9, (2,), np.float32)}),
-        algorithm_name="random", author="t", author_email="t", code_permalink="t")
+        "dots-v0",
+        buffers,
+        action_space=gym.spaces.Box(-1, 1, (2,), np.float32),
+        observation_space=gym.spaces.Dict(
+            {"pixels": gym.spaces.Box(0, 255, (24, 32, 3), np.uint8), "pos": gym.spaces.Box(-9, 9, (2,), np.float32)}
+        ),
+        algorithm_name="random",
+        author="t",
+        author_email="t",
+        code_permalink="t",
+    )
 
 
 def test_minari_equals_minari(tmp_path, monkeypatch):
@@ -210,8 +238,13 @@ def folder_dataset(root, numbers="npz"):
         if numbers == "npz":
             np.savez(root / f"ep{e}.npz", action=action, state=state, task=f"do {e}")
         elif numbers == "csv":
-            pd.DataFrame({"action_x": [*action[:, 0], action[-1, 0]], "action_y": [*action[:, 1], action[-1, 1]],
-                          "state": state[:, 0]}).to_csv(root / f"ep{e}.csv", index=False)
+            pd.DataFrame(
+                {
+                    "action_x": [*action[:, 0], action[-1, 0]],
+                    "action_y": [*action[:, 1], action[-1, 1]],
+                    "state": state[:, 0],
+                }
+            ).to_csv(root / f"ep{e}.csv", index=False)
     return root
 
 
@@ -222,8 +255,18 @@ def test_folder_of_videos(tmp_path, numbers):
     assert reader.cameras == [CAMERA, "observation.images.wrist"]
     assert reader.tasks == (["do 0", "do 1"] if numbers == "npz" else ["", ""])
     columns = reader.columns()
-    assert columns["action"].tolist() == [[0, 1], [2, 3], [4, 5], [4, 5],
-                                          [1, 2], [3, 4], [5, 6], [7, 8], [9, 10], [9, 10]]
+    assert columns["action"].tolist() == [
+        [0, 1],
+        [2, 3],
+        [4, 5],
+        [4, 5],
+        [1, 2],
+        [3, 4],
+        [5, 6],
+        [7, 8],
+        [9, 10],
+        [9, 10],
+    ]
     assert columns["observation.state"][:, 0].tolist() == [0, 1, 2, 3, 0, 1, 2, 3, 4, 5]
     assert np.array_equal(reader.frames("observation.images.wrist", 1), pictures(6, seed=61))
     assert np.array_equal(dict(reader.iter_frames(CAMERA))[9], pictures(6, seed=1)[5])
@@ -234,14 +277,17 @@ def test_videos_alone_are_a_dataset_without_actions(tmp_path):
     assert "action" not in reader.features and len(list(reader.iter_frames(CAMERA))) == 10
 
 
-@pytest.mark.parametrize("fault, words", [
-    (lambda r: (r / "ep1.wrist.mp4").unlink(), "missing ep1.wrist.mp4"),
-    (lambda r: (r / "ep1.npz").unlink(), "expected the same in every episode"),
-    (lambda r: np.savez(r / "ep1.npz", action=np.zeros((9, 2))), "expected a row a frame"),
-    (lambda r: np.savez(r / "ep1.npz", action=np.array([{}] * 6)), "without objects"),
-    (lambda r: (r / "ep1.npz").write_bytes(b"PK"), "cannot read"),
-    (lambda r: (r / "ep1.mp4").write_bytes(b"no video"), "not a video"),
-])
+@pytest.mark.parametrize(
+    "fault, words",
+    [
+        (lambda r: (r / "ep1.wrist.mp4").unlink(), "missing ep1.wrist.mp4"),
+        (lambda r: (r / "ep1.npz").unlink(), "expected the same in every episode"),
+        (lambda r: np.savez(r / "ep1.npz", action=np.zeros((9, 2))), "expected a row a frame"),
+        (lambda r: np.savez(r / "ep1.npz", action=np.array([{}] * 6)), "without objects"),
+        (lambda r: (r / "ep1.npz").write_bytes(b"PK"), "cannot read"),
+        (lambda r: (r / "ep1.mp4").write_bytes(b"no video"), "not a video"),
+    ],
+)
 def test_each_fault_of_a_folder_is_named(tmp_path, fault, words):
     root = folder_dataset(tmp_path / "set")
     fault(root)
@@ -313,7 +359,9 @@ def test_an_extra_that_is_not_installed_is_named(shared_data, monkeypatch):
             raise ModuleNotFoundError("No module named 'google_crc32c'", name="google_crc32c")
         return real(name, *args, **kwargs)
 
-    for name in [name for name in sys.modules if name.startswith(("wm_gym.data.formats.rlds", "wm_gym.data.formats.tfrecord"))]:
+    for name in [
+        name for name in sys.modules if name.startswith(("wm_gym.data.formats.rlds", "wm_gym.data.formats.tfrecord"))
+    ]:
         monkeypatch.delitem(sys.modules, name)
     monkeypatch.setattr("wm_gym.data.formats.tfrecord", None, raising=False)
     monkeypatch.delattr("wm_gym.data.formats.tfrecord")

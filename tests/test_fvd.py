@@ -53,14 +53,17 @@ def test_copies_are_at_0_and_shifts_at_their_square(n):
     assert frechet_distance(a, 3 * (a - a.mean(0)) + a.mean(0)) == pytest.approx(4 * np.cov(a, rowvar=False).trace())
 
 
-@pytest.mark.parametrize("a, b, words", [
-    (np.zeros((1, 4)), np.zeros((5, 4)), r"\[1, 4\] and \[5, 4\]; expected .* at least 2 videos"),
-    (np.zeros((5, 4)), np.zeros((0, 4)), "at least 2 videos"),
-    (np.zeros((5, 4)), np.zeros((5, 3)), r"\[n, d\] and \[m, d\]"),
-    (np.zeros(4), np.zeros(4), r"\[n, d\] and \[m, d\]"),
-    (np.zeros((5, 4)), np.full((5, 4), np.nan), "0 and 20 features are NaN"),
-    (np.full((5, 4), np.inf), np.zeros((5, 4)), "20 and 0 features are NaN or infinite"),
-])
+@pytest.mark.parametrize(
+    "a, b, words",
+    [
+        (np.zeros((1, 4)), np.zeros((5, 4)), r"\[1, 4\] and \[5, 4\]; expected .* at least 2 videos"),
+        (np.zeros((5, 4)), np.zeros((0, 4)), "at least 2 videos"),
+        (np.zeros((5, 4)), np.zeros((5, 3)), r"\[n, d\] and \[m, d\]"),
+        (np.zeros(4), np.zeros(4), r"\[n, d\] and \[m, d\]"),
+        (np.zeros((5, 4)), np.full((5, 4), np.nan), "0 and 20 features are NaN"),
+        (np.full((5, 4), np.inf), np.zeros((5, 4)), "20 and 0 features are NaN or infinite"),
+    ],
+)
 def test_what_is_no_sample_is_refused(a, b, words):
     with pytest.raises(ValueError, match=words):
         frechet_distance(a, b)
@@ -86,19 +89,25 @@ class Graph:
         return self.nodes[-1].output[0]
 
     def unit(self, x, params, statistics, stride=1):
-        x = self.add("Conv", x, params["Conv_0"]["kernel"].transpose(4, 3, 0, 1, 2), auto_pad="SAME_UPPER",
-                     strides=[stride] * 3)
+        x = self.add(
+            "Conv", x, params["Conv_0"]["kernel"].transpose(4, 3, 0, 1, 2), auto_pad="SAME_UPPER", strides=[stride] * 3
+        )
         bias, (mean, var) = params["BatchNorm_0"]["bias"], (statistics["BatchNorm_0"][k] for k in ("mean", "var"))
-        return self.add("Relu", self.add("BatchNormalization", x, np.ones_like(bias), bias, mean.ravel(), var.ravel(),
-                                         epsilon=1e-3))
+        return self.add(
+            "Relu", self.add("BatchNormalization", x, np.ones_like(bias), bias, mean.ravel(), var.ravel(), epsilon=1e-3)
+        )
 
     def pool(self, x, kernel, stride):
         return self.add("MaxPool", x, kernel_shape=kernel, strides=stride, auto_pad="SAME_UPPER")
 
     def mixed(self, x, params, statistics):
         ends = []
-        for chain in (["Branch_0/Conv3d_0a_1x1"], ["Branch_1/Conv3d_0a_1x1", "Branch_1/Conv3d_0b_3x3"],
-                      ["Branch_2/Conv3d_0a_1x1", "Branch_2/Conv3d_0b_3x3"], ["Branch_3/Conv3d_0b_1x1"]):
+        for chain in (
+            ["Branch_0/Conv3d_0a_1x1"],
+            ["Branch_1/Conv3d_0a_1x1", "Branch_1/Conv3d_0b_3x3"],
+            ["Branch_2/Conv3d_0a_1x1", "Branch_2/Conv3d_0b_3x3"],
+            ["Branch_3/Conv3d_0b_1x1"],
+        ):
             end = self.pool(x, (3, 3, 3), (1, 1, 1)) if "Branch_3" in chain[0] else x
             for name in chain:
                 end = self.unit(end, params[name], statistics[name])
@@ -106,8 +115,10 @@ class Graph:
         return self.add("Concat", *ends, axis=1)
 
     def run(self, video, output):
-        shapes = [helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, shape)
-                  for name, shape in (("video", video.shape), (output, None))]
+        shapes = [
+            helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, shape)
+            for name, shape in (("video", video.shape), (output, None))
+        ]
         graph = helper.make_graph(self.nodes, "graph", shapes[:1], shapes[1:], self.constants)
         model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9)
         options = onnxruntime.SessionOptions()
@@ -124,8 +135,11 @@ def logits_by_onnx(params, statistics, video):
         x = graph.unit(x, params[name], statistics[name])
     x = graph.pool(x, (1, 3, 3), (1, 2, 2))
     for name in ("3b", "3c", (3, 3, 3), "4b", "4c", "4d", "4e", "4f", (2, 2, 2), "5b", "5c"):
-        x = (graph.pool(x, name, (2, 2, 2)) if isinstance(name, tuple)
-             else graph.mixed(x, params[f"Mixed_{name}"], statistics[f"Mixed_{name}"]))
+        x = (
+            graph.pool(x, name, (2, 2, 2))
+            if isinstance(name, tuple)
+            else graph.mixed(x, params[f"Mixed_{name}"], statistics[f"Mixed_{name}"])
+        )
     x = graph.add("AveragePool", x, kernel_shape=(2, 7, 7), strides=(1, 1, 1))
     last = params["Logits/Conv3d_0c_1x1"]["Conv_0"]
     x = graph.add("Conv", x, last["kernel"].transpose(4, 3, 0, 1, 2), last["bias"])
@@ -150,17 +164,27 @@ def random_video(frames, seed=0):
 
 
 @pytest.mark.parametrize("size", [(9, 28, 31), (10, 7, 8), (1, 2, 3)])
-@pytest.mark.parametrize("kernel, stride", [((7, 7, 7), (2, 2, 2)), ((1, 3, 3), (1, 2, 2)), ((3, 3, 3), (1, 1, 1)),
-                                            ((2, 2, 2), (2, 2, 2)), ((3, 3, 3), (2, 2, 2))])
+@pytest.mark.parametrize(
+    "kernel, stride",
+    [
+        ((7, 7, 7), (2, 2, 2)),
+        ((1, 3, 3), (1, 2, 2)),
+        ((3, 3, 3), (1, 1, 1)),
+        ((2, 2, 2), (2, 2, 2)),
+        ((3, 3, 3), (2, 2, 2)),
+    ],
+)
 def test_padding_is_onnxs_same_upper(size, kernel, stride):
     x = np.random.default_rng(0).random((2, 3, *size), np.float32)  # >= 0, as after a ReLU
     unit, pool = Unit(3, 4, kernel, stride), Pool(kernel, stride)
     for ours, node in (
-            (unit, ("Conv", unit.weight.detach().numpy(), unit.bias.detach().numpy(), {"strides": stride})),
-            (pool, ("MaxPool", {"kernel_shape": kernel, "strides": stride}))):
+        (unit, ("Conv", unit.weight.detach().numpy(), unit.bias.detach().numpy(), {"strides": stride})),
+        (pool, ("MaxPool", {"kernel_shape": kernel, "strides": stride})),
+    ):
         graph, (operator, *inputs, attributes) = Graph(), node
-        found = graph.run(x, graph.add("Relu", graph.add(operator, "video", *inputs, auto_pad="SAME_UPPER",
-                                                         **attributes)))
+        found = graph.run(
+            x, graph.add("Relu", graph.add(operator, "video", *inputs, auto_pad="SAME_UPPER", **attributes))
+        )
         with torch.inference_mode():
             assert ours(torch.from_numpy(x)).numpy() == pytest.approx(found, abs=1e-5)
 
@@ -206,15 +230,27 @@ def test_worse_videos_of_real_pushes_are_further_off(i3d, clips):
     rng = np.random.default_rng(0)
     shuffled = np.stack([clip[rng.permutation(FRAMES)] for clip in real])
     a = i3d_features(real, i3d)
-    off = {name: frechet_distance(a, i3d_features(made, i3d)) for name, made in (
-        ("light", noisy(real, 1)), ("strong", noisy(real, 40)), ("frozen", real[:, :1].repeat(FRAMES, 1)),
-        ("shuffled", shuffled))}
+    off = {
+        name: frechet_distance(a, i3d_features(made, i3d))
+        for name, made in (
+            ("light", noisy(real, 1)),
+            ("strong", noisy(real, 40)),
+            ("frozen", real[:, :1].repeat(FRAMES, 1)),
+            ("shuffled", shuffled),
+        )
+    }
     assert frechet_distance(a, a) < 1e-6 < off["light"]
     assert 2 * off["light"] < min(off["strong"], off["frozen"], off["shuffled"]), off
     result = fvd(real[:2], again[:2], again[-2:], i3d)
     by_hand = [i3d_features(videos, i3d) for videos in (again[:2], again[-2:])]
-    assert result == {"fvd": frechet_distance(a[:2], by_hand[0]), "floor": frechet_distance(a[:2], by_hand[1]), "n": 2,
-                      "frames": FRAMES, "size": [64, 64], "features": "I3D Kinetics-400 logits"}
+    assert result == {
+        "fvd": frechet_distance(a[:2], by_hand[0]),
+        "floor": frechet_distance(a[:2], by_hand[1]),
+        "n": 2,
+        "frames": FRAMES,
+        "size": [64, 64],
+        "features": "I3D Kinetics-400 logits",
+    }
 
 
 def test_features_do_not_depend_on_the_batch_and_read_what_is_there(i3d, clips):
@@ -228,12 +264,15 @@ def test_features_do_not_depend_on_the_batch_and_read_what_is_there(i3d, clips):
     assert together[0] == pytest.approx(by_opencv, abs=1e-2)
 
 
-@pytest.mark.parametrize("call, words", [
-    (lambda v: fvd(v, v, v[:1], I3D()), r"\[2, 9, 8, 8, 3\], \[2, 9, 8, 8, 3\], \[1, 9, 8, 8, 3\]; expected one"),
-    (lambda v: i3d_features(v[:, :8], I3D()), r"uint8 \[2, 8, 8, 8, 3\]; expected uint8 .* with T >= 9"),
-    (lambda v: i3d_features(v / 255, I3D()), "videos are float64"),
-    (lambda v: i3d_features(v[0], I3D()), r"\[9, 8, 8, 3\]; expected uint8 \[n, T, H, W, 3\]"),
-])
+@pytest.mark.parametrize(
+    "call, words",
+    [
+        (lambda v: fvd(v, v, v[:1], I3D()), r"\[2, 9, 8, 8, 3\], \[2, 9, 8, 8, 3\], \[1, 9, 8, 8, 3\]; expected one"),
+        (lambda v: i3d_features(v[:, :8], I3D()), r"uint8 \[2, 8, 8, 8, 3\]; expected uint8 .* with T >= 9"),
+        (lambda v: i3d_features(v / 255, I3D()), "videos are float64"),
+        (lambda v: i3d_features(v[0], I3D()), r"\[9, 8, 8, 3\]; expected uint8 \[n, T, H, W, 3\]"),
+    ],
+)
 def test_what_is_no_set_of_videos_is_refused(call, words):
     with pytest.raises(ValueError, match=words):
         call(np.zeros((2, 9, 8, 8, 3), np.uint8))

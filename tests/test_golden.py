@@ -14,10 +14,15 @@ from golden import ARITHMETIC, GOLDEN
 @pytest.mark.skipif(platform.machine() != "x86_64", reason="the hashes are of x86-64's arithmetic")
 def test_nothing_has_changed():
     environment = os.environ | ARITHMETIC | {"PYTHONPATH": str(Path(__file__).parents[1])}
-    made = subprocess.run([sys.executable, str(Path(__file__).with_name("golden.py"))], capture_output=True, text=True,
-                          env=environment, timeout=600)
+    made = subprocess.run(
+        [sys.executable, str(Path(__file__).with_name("golden.py"))],
+        capture_output=True,
+        text=True,
+        env=environment,
+        timeout=600,
+    )
     assert made.returncode == 0, made.stderr
-    now, then = json.loads(made.stdout[made.stdout.index("{"):]), json.loads(GOLDEN.read_text())
+    now, then = json.loads(made.stdout[made.stdout.index("{") :]), json.loads(GOLDEN.read_text())
     if now["arithmetic"] != then["arithmetic"]:
         pytest.skip(f"this machine rounds otherwise than the one of {GOLDEN.name} ({platform.processor()})")
     assert now == then

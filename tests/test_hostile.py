@@ -58,13 +58,25 @@ def test_templates_cannot_leave_the_folder(tmp_path):
     pq.write_table(pa.table({"action": [[0.0, 0.0]] * 3, "episode_index": [0] * 3, "frame_index": [0, 1, 2]}), secret)
     opened = []
     sys.addaudithook(lambda event, args: opened.append(str(args[0])) if event == "open" else None)
-    for template in ("../secret.parquet", str(secret), "data/../../secret.parquet", "{video_key}/../../secret.parquet",
-                     "{episode_index.__class__}", "{episode_index:9999999999d}", "data/\0", 5, "..\\secret.parquet"):
+    for template in (
+        "../secret.parquet",
+        str(secret),
+        "data/../../secret.parquet",
+        "{video_key}/../../secret.parquet",
+        "{episode_index.__class__}",
+        "{episode_index:9999999999d}",
+        "data/\0",
+        5,
+        "..\\secret.parquet",
+    ):
         edit(root, data_path=template)
         with pytest.raises(DatasetError, match="do not trust|has the field|is not a path"):
             open_reader(root)
-    edit(root, data_path="data/chunk-{episode_chunk:03d}/episode_{episode_index:06d}.parquet",
-         video_path="../{video_key}.mp4")
+    edit(
+        root,
+        data_path="data/chunk-{episode_chunk:03d}/episode_{episode_index:06d}.parquet",
+        video_path="../{video_key}.mp4",
+    )
     with pytest.raises(DatasetError, match="do not trust"):
         open_reader(root)
     assert not any("secret" in path for path in opened)
@@ -81,15 +93,21 @@ def test_rlds_file_names_cannot_leave_the_folder(sets, tmp_path):
         open_reader(root, fps=5)
 
 
-@pytest.mark.parametrize("changes, words", [
-    ({"total_episodes": 2**62}, "expected a count"), ({"total_frames": -1}, "expected a count"),
-    ({"fps": 1e300}, "fps is"), ({"fps": "10"}, "fps is"), ({"fps": float("nan")}, "fps is"),
-    ({"features": []}, "expected an object"),
-    ({"features": {"action": {"dtype": "float32", "shape": [10**9, 10**9]}}}, "declares"),
-    ({"features": {"a": {"dtype": "video", "shape": [10**6, 10**6, 3]}}}, "declares"),
-    ({"features": {"a": {"dtype": "video", "shape": [64, 64, 1]}}}, "depth and grey"),
-    ({"features": {"action": {"dtype": "float32", "shape": [-1]}}}, "positive whole numbers"),
-])
+@pytest.mark.parametrize(
+    "changes, words",
+    [
+        ({"total_episodes": 2**62}, "expected a count"),
+        ({"total_frames": -1}, "expected a count"),
+        ({"fps": 1e300}, "fps is"),
+        ({"fps": "10"}, "fps is"),
+        ({"fps": float("nan")}, "fps is"),
+        ({"features": []}, "expected an object"),
+        ({"features": {"action": {"dtype": "float32", "shape": [10**9, 10**9]}}}, "declares"),
+        ({"features": {"a": {"dtype": "video", "shape": [10**6, 10**6, 3]}}}, "declares"),
+        ({"features": {"a": {"dtype": "video", "shape": [64, 64, 1]}}}, "depth and grey"),
+        ({"features": {"action": {"dtype": "float32", "shape": [-1]}}}, "positive whole numbers"),
+    ],
+)
 def test_gigantic_or_senseless_declarations_are_named(tmp_path, changes, words):
     root = write_v21(tmp_path / "set", [3], video=True)
     edit(root, **changes)
@@ -99,8 +117,10 @@ def test_gigantic_or_senseless_declarations_are_named(tmp_path, changes, words):
 
 def test_wrong_dtypes_are_named(tmp_path):
     root = write_v21(tmp_path / "set", [3], video=True)
-    pq.write_table(pa.table({"action": [["a", "b"]] * 3, "episode_index": [0] * 3, "frame_index": [0, 1, 2]}),
-                   root / "data/chunk-000/episode_000000.parquet")
+    pq.write_table(
+        pa.table({"action": [["a", "b"]] * 3, "episode_index": [0] * 3, "frame_index": [0, 1, 2]}),
+        root / "data/chunk-000/episode_000000.parquet",
+    )
     with pytest.raises(DatasetError, match="only numbers can be read"):
         open_reader(root).columns()
 
@@ -111,9 +131,16 @@ def test_a_parquet_bomb_is_refused_before_it_is_unpacked(tmp_path, monkeypatch):
 
     root = write_v21(tmp_path / "set", [3], video=False)
     rows = 2_000_000
-    pq.write_table(pa.table({"action": pa.array([[0.0] * 2] * 1).take(pa.array(np.zeros(rows, np.int64))),
-                             "episode_index": np.zeros(rows, np.int64), "frame_index": np.zeros(rows, np.int64)}),
-                   root / "data/chunk-000/episode_000000.parquet")
+    pq.write_table(
+        pa.table(
+            {
+                "action": pa.array([[0.0] * 2] * 1).take(pa.array(np.zeros(rows, np.int64))),
+                "episode_index": np.zeros(rows, np.int64),
+                "frame_index": np.zeros(rows, np.int64),
+            }
+        ),
+        root / "data/chunk-000/episode_000000.parquet",
+    )
     (root / "meta/episodes.jsonl").write_text(json.dumps({"episode_index": 0, "tasks": [""], "length": rows}))
     edit(root, total_frames=rows)
     monkeypatch.setattr(memory, "free_memory", lambda: 10_000_000)

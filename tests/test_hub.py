@@ -147,7 +147,10 @@ def test_a_cards_commands_are_data(repository, tmp_path):
     from wm_gym.policies.config import read_config
 
     config = read_config(shutil.copytree(repository / "agents" / "ppo-Reach-v0", tmp_path / "agent")) | {
-        "init": NASTY, "n_timesteps_before": 5, "env_kwargs": {"world": NASTY}}
+        "init": NASTY,
+        "n_timesteps_before": 5,
+        "env_kwargs": {"world": NASTY},
+    }
     text = card_text(NASTY, config, None)
     python, shell = (text.split(f"{begin}\n")[1].split("\n```")[0] for begin in ("```python", "## Training\n\n```"))
     calls = [node for node in ast.walk(ast.parse(python)) if isinstance(node, ast.Call)]

@@ -16,7 +16,7 @@ import yaml
 from tiny_bases import write_svd
 from twins import PUSH
 
-import wm_gym  # noqa: F401
+import wm_gym
 from wm_gym.cli import main
 from wm_gym.collect.record import record
 from wm_gym.common.registry import find_spec, registered
@@ -71,8 +71,9 @@ def changed(path: Path, **values) -> Path:
 
 @pytest.fixture
 def agent(repository, tmp_path):
-    return changed(shutil.copytree(repository / "agents" / "ppo-Reach-v0", tmp_path / "agent") / "config.yml",
-                   env_id=EVIL)
+    return changed(
+        shutil.copytree(repository / "agents" / "ppo-Reach-v0", tmp_path / "agent") / "config.yml", env_id=EVIL
+    )
 
 
 @pytest.fixture
@@ -82,8 +83,11 @@ def evil_world(tiny_world_folder, tmp_path):
 
 def test_an_agents_id(agent, trace):
     loaded = load_agent(agent)  # its tensors and spaces are known without its environment
-    for use in (lambda: loaded.world, lambda: evaluate_agent(loaded, "wm_gym/ReachPyBullet-v0"),
-                lambda: record("wm_gym/ReachPyBullet-v0", 1, f"agent:{agent}", out=agent / "data", workers=0)):
+    for use in (
+        lambda: loaded.world,
+        lambda: evaluate_agent(loaded, "wm_gym/ReachPyBullet-v0"),
+        lambda: record("wm_gym/ReachPyBullet-v0", 1, f"agent:{agent}", out=agent / "data", workers=0),
+    ):
         with pytest.raises(ValueError, match=f"config.yml: env_id is '{EVIL}'.*{REFUSED}"):
             use()
     assert not trace.exists()
@@ -104,8 +108,12 @@ def test_a_worlds_twin(evil_world, tmp_path, trace, capsys):
     assert main(["evaluate", str(evil_world), "--out", str(tmp_path / "out")]) == 2
     assert "--import evilmod" in capsys.readouterr().err
     lab = Lab(evil_world, EVIL, tmp_path / "out")
-    for use in (lambda: lab.env, lambda: lab.held, lambda: starts_of(EVIL, None, 1, 0),
-                lambda: shifted_twin(EVIL, "size")):
+    for use in (
+        lambda: lab.env,
+        lambda: lab.held,
+        lambda: starts_of(EVIL, None, 1, 0),
+        lambda: shifted_twin(EVIL, "size"),
+    ):
         with pytest.raises(ValueError, match=REFUSED):
             use()
     with pytest.raises(ValueError, match="names no physics twin"):
@@ -128,8 +136,17 @@ def test_a_recordings_id(trace):
     states, frames = np.stack([env.get_physics_state()] * 3), np.stack([env.render()] * 3)
     env.close()
     nothing = np.zeros((3, 2), np.float32)
-    clips = ClipData(frames, nothing, nothing, nothing, np.zeros(3, bool), np.array([0, 3]), states, np.zeros(1, bool),
-                     {"has_success": False, "dataset": "push", "env_id": DRESSED, "env_kwargs": {}})
+    clips = ClipData(
+        frames,
+        nothing,
+        nothing,
+        nothing,
+        np.zeros(3, bool),
+        np.array([0, 3]),
+        states,
+        np.zeros(1, bool),
+        {"has_success": False, "dataset": "push", "env_id": DRESSED, "env_kwargs": {}},
+    )
     assert physics_success(clips, [(0, 3)]).tolist() == [False] * 3
     env = recorded_twin(clips.meta)  # that the benchmark of inverse dynamics takes
     assert env.spec.id == PUSH
@@ -157,9 +174,19 @@ def test_an_agents_arguments_say_nothing_of_files(agent, tmp_path, env_kwargs):
         evaluate_agent(load_agent(told), "wm_gym/ReachPyBullet-v0", 1)
 
 
-@pytest.mark.parametrize("path", ["evilmod.Wrapper", "wm_gym.evilmod.Wrapper", "wm_gym.policies.rollouts.LatentView",
-                                  "gymnasium.utils.play.Play", "gymnasium.wrappers.evilmod.Wrapper",
-                                  "wm_gym.wrappers.gym", "wm_gym.wrappersevil.Wrapper", 5])
+@pytest.mark.parametrize(
+    "path",
+    [
+        "evilmod.Wrapper",
+        "wm_gym.evilmod.Wrapper",
+        "wm_gym.policies.rollouts.LatentView",
+        "gymnasium.utils.play.Play",
+        "gymnasium.wrappers.evilmod.Wrapper",
+        "wm_gym.wrappers.gym",
+        "wm_gym.wrappersevil.Wrapper",
+        5,
+    ],
+)
 def test_an_agents_wrapper(trace, path):
     before = set(sys.modules)
     with pytest.raises(ValueError, match="wm_gym.wrappers.DiscreteActions"):
@@ -201,13 +228,28 @@ def test_a_pipelines_components(tiny_world_folder, tmp_path, trace):
 
 
 def test_a_lerobot_policys_steps(tmp_path):
-    (tmp_path / "config.json").write_text(json.dumps({
-        "type": "act", "input_features": {"observation.images.main": {"type": "VISUAL", "shape": [3, 64, 64]}},
-        "output_features": {}}))
+    (tmp_path / "config.json").write_text(
+        json.dumps(
+            {
+                "type": "act",
+                "input_features": {"observation.images.main": {"type": "VISUAL", "shape": [3, 64, 64]}},
+                "output_features": {},
+            }
+        )
+    )
     (tmp_path / "model.safetensors").touch()
     load_agent(tmp_path)
-    (tmp_path / "policy_preprocessor.json").write_text(json.dumps({"steps": [
-        {"registry_name": "normalizer_processor"}, {"class": "lerobot.processor.X"}, {"class": "evilmod.Step"}]}))
+    (tmp_path / "policy_preprocessor.json").write_text(
+        json.dumps(
+            {
+                "steps": [
+                    {"registry_name": "normalizer_processor"},
+                    {"class": "lerobot.processor.X"},
+                    {"class": "evilmod.Step"},
+                ]
+            }
+        )
+    )
     with pytest.raises(ValueError, match="policy_preprocessor.json.*evilmod.Step"):
         load_agent(tmp_path)
 
@@ -227,8 +269,19 @@ def test_a_camera_that_leads_out_of_its_dataset(balls, tmp_path):
     assert beside.exists()
 
 
-@pytest.mark.parametrize("template", ["{0.__class__}", "{episode_index:>999999999}", "{video_key.__init__.__globals__}",
-                                      "/etc/passwd", "../{chunk_index}", "{chunk_index!r}", "a\0b", 5])
+@pytest.mark.parametrize(
+    "template",
+    [
+        "{0.__class__}",
+        "{episode_index:>999999999}",
+        "{video_key.__init__.__globals__}",
+        "/etc/passwd",
+        "../{chunk_index}",
+        "{chunk_index!r}",
+        "a\0b",
+        5,
+    ],
+)
 def test_a_datasets_path_templates(balls, tmp_path, template):
     root = shutil.copytree(balls, tmp_path / "set")
     info = json.loads((root / "meta" / "info.json").read_text())
@@ -243,8 +296,10 @@ def test_what_is_typed_is_imported_here_and_in_workers(agent, tmp_path, monkeypa
     assert load_agent(agent).world == load_agent("ppo-Reach-v0").env_kwargs.get("world")  # its id is known now
     gym.register("y/Own-v0", entry_point=wm_gym.registration.TWIN_ENTRY_POINT)  # by no module that was typed
     trace.unlink()
-    jobs = [Job(tmp_path / f"{k}.json", "wm_gym.registration:is_twin", {"env_id": env_id})
-            for k, env_id in enumerate(("x/Twin-v0", "y/Own-v0", "z/None-v0"))]
+    jobs = [
+        Job(tmp_path / f"{k}.json", "wm_gym.registration:is_twin", {"env_id": env_id})
+        for k, env_id in enumerate(("x/Twin-v0", "y/Own-v0", "z/None-v0"))
+    ]
     assert run_jobs(jobs, workers=2, progress=False) == [True, True, False] and trace.exists()
 
 
@@ -266,11 +321,17 @@ def test_typed_ids_are_recorded(tmp_path, trace, env_id):
 
 def test_no_environment_is_made_of_a_plain_string(repository):
     """gym.make and its like import what a string names: they are given a literal, or a spec that was looked up."""
-    calls = [call for path in sorted((repository / "wm_gym").rglob("*.py"))
-             for call in ast.walk(ast.parse(path.read_text())) if isinstance(call, ast.Call)
-             and ast.unparse(call.func) in ("gym.make", "gym.make_vec", "gym.spec")]
+    calls = [
+        call
+        for path in sorted((repository / "wm_gym").rglob("*.py"))
+        for call in ast.walk(ast.parse(path.read_text()))
+        if isinstance(call, ast.Call) and ast.unparse(call.func) in ("gym.make", "gym.make_vec", "gym.spec")
+    ]
     names = ("spec", "self.spec", "name")  # find_spec looks a name up that holds no module
     for first in (call.args[0] for call in calls):
-        assert isinstance(first, (ast.Constant, ast.JoinedStr)) or ast.unparse(first) in names or ast.unparse(
-            first).startswith(("find_spec(", "registered(", "twin_spec(")), ast.unparse(first)
+        assert (
+            isinstance(first, (ast.Constant, ast.JoinedStr))
+            or ast.unparse(first) in names
+            or ast.unparse(first).startswith(("find_spec(", "registered(", "twin_spec("))
+        ), ast.unparse(first)
     assert len(calls) > 8

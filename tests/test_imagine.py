@@ -38,8 +38,16 @@ def test_an_episode_is_what_the_world_showed_under_the_actions(dreams):
 
 
 def test_starts_are_those_of_a_recording(tmp_path):
-    data = record("wm_gym/PushPyBullet-v0", 2, "expert", out=tmp_path / "real", seed=1, workers=0, progress=False,
-                  env_kwargs={"max_episode_steps": 3})
+    data = record(
+        "wm_gym/PushPyBullet-v0",
+        2,
+        "expert",
+        out=tmp_path / "real",
+        seed=1,
+        workers=0,
+        progress=False,
+        env_kwargs={"max_episode_steps": 3},
+    )
     clips = open_clips(data, progress=False)
     made = list(dream(WORLD, "no-op", 3, starts=clips, progress=False))
     for i, one in enumerate(made):
@@ -62,7 +70,8 @@ def test_a_directive_goes_its_way():
 
 def test_filters_say_why(dreams):
     failed = next((one for one in dreams if not one.success.any()), None) or Dream(
-        dreams[0].frames, dreams[0].taken, np.zeros_like(dreams[0].success), dreams[0].uncertainty, dreams[0].pose)
+        dreams[0].frames, dreams[0].taken, np.zeros_like(dreams[0].success), dreams[0].uncertainty, dreams[0].pose
+    )
     with pytest.raises(Rejected, match="the judge sees no success"):
         Filter().actions(failed)
     assert (Filter(successes=False).actions(failed) == failed.taken).all()
@@ -76,10 +85,18 @@ def test_a_dataset_of_dreams_trains_and_clones(dreams, tmp_path):
     clips = open_clips(tmp_path / "made", progress=False)
     assert len(clips) == kept and clips.episode_success.all() and clips.meta["proprioception_names"]
     first = next(one for i, one in enumerate(dreams) if i not in left)
-    assert (clips.frames[:len(first.frames)] == first.frames).all()
-    assert (clips.action[:len(first.taken)] == first.taken).all()
-    real = record("wm_gym/PushPyBullet-v0", 2, "expert", out=tmp_path / "real", seed=1, workers=0, progress=False,
-                  env_kwargs={"max_episode_steps": 5})
+    assert (clips.frames[: len(first.frames)] == first.frames).all()
+    assert (clips.action[: len(first.taken)] == first.taken).all()
+    real = record(
+        "wm_gym/PushPyBullet-v0",
+        2,
+        "expert",
+        out=tmp_path / "real",
+        seed=1,
+        workers=0,
+        progress=False,
+        env_kwargs={"max_episode_steps": 5},
+    )
     agent = clone_agent([real, tmp_path / "made"], "wm_gym/Push-v0", tmp_path / "agent", updates=3, progress=False)
     assert "real + made" in (agent / "config.yml").read_text()
 

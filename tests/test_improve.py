@@ -18,8 +18,14 @@ from wm_gym.training import train
 
 TWIN = "wm_gym/ReachPyBullet-v0"
 SHORT = {"tokenizer_updates": 4, "pose_updates": 4, "dynamics_updates": 4, "heads_updates": 4, "starts": 8}
-RECIPE = {"n_envs": 2, "n_steps": 8, "batch_size": 8, "n_epochs": 1, "learning_rate": "lin_1e-3",
-          "policy_kwargs": {"net_arch": [8]}}
+RECIPE = {
+    "n_envs": 2,
+    "n_steps": 8,
+    "batch_size": 8,
+    "n_epochs": 1,
+    "learning_rate": "lin_1e-3",
+    "policy_kwargs": {"net_arch": [8]},
+}
 
 
 @pytest.fixture(scope="module")
@@ -30,10 +36,19 @@ def reach_data(tmp_path_factory):
 
 def test_an_agent_can_be_recorded_in_the_twin(tmp_path):
     world = make_world(horizon=5).save_pretrained(tmp_path / "world")
-    agent = train_agent("ppo", "wm_gym/World-v0", tmp_path / "agent", 16, recipe=RECIPE, progress=False,
-                        env_kwargs={"world": str(world)})
-    one, two = (record(TWIN, 2, policy=f"agent:{agent}", out=tmp_path / name, workers=0, progress=False)
-                for name in ("one", "two"))
+    agent = train_agent(
+        "ppo",
+        "wm_gym/World-v0",
+        tmp_path / "agent",
+        16,
+        recipe=RECIPE,
+        progress=False,
+        env_kwargs={"world": str(world)},
+    )
+    one, two = (
+        record(TWIN, 2, policy=f"agent:{agent}", out=tmp_path / name, workers=0, progress=False)
+        for name in ("one", "two")
+    )
     reader = LeRobotReader(one)
     assert len(reader) == 2 and set(reader.columns(["policy_kind"])["policy_kind"].ravel()) == {4}
     raw = record(TWIN, 2, policy="random", out=tmp_path / "raw", workers=0, progress=False)
@@ -41,11 +56,25 @@ def test_an_agent_can_be_recorded_in_the_twin(tmp_path):
     assert (first[0] == first[1]).all() and (first[0] == first[2]).all()  # the camera's frame, not the tokenizer's
     actions = [LeRobotReader(folder).columns(["action"])["action"] for folder in (one, two)]
     assert (actions[0] == actions[1]).all() and np.abs(actions[0]).max() > 0
-    longer = record(TWIN, 1, policy=f"agent:{agent}", out=tmp_path / "longer", workers=0, progress=False,
-                    env_kwargs={"max_episode_steps": 61})
+    longer = record(
+        TWIN,
+        1,
+        policy=f"agent:{agent}",
+        out=tmp_path / "longer",
+        workers=0,
+        progress=False,
+        env_kwargs={"max_episode_steps": 61},
+    )
     assert LeRobotReader(longer).offset.tolist() == [0, 62]
-    ended = record(TWIN, 1, policy=f"agent:{agent}", out=tmp_path / "ended", workers=0, progress=False,
-                   env_kwargs={"terminate_on_success": True, "max_episode_steps": 3})
+    ended = record(
+        TWIN,
+        1,
+        policy=f"agent:{agent}",
+        out=tmp_path / "ended",
+        workers=0,
+        progress=False,
+        env_kwargs={"terminate_on_success": True, "max_episode_steps": 3},
+    )
     assert LeRobotReader(ended).offset.tolist() == [0, 4]
     with pytest.raises(ValueError, match="physics twin"):
         record("ball_env:wm_gym_test/Ball-v0", 1, policy=f"agent:{agent}", out=tmp_path / "no", workers=0)
@@ -53,8 +82,15 @@ def test_an_agent_can_be_recorded_in_the_twin(tmp_path):
 
 def test_a_third_of_the_episodes_does_in_physics_what_the_agent_did_in_imagination(tmp_path, monkeypatch):
     world = make_world(horizon=5).save_pretrained(tmp_path / "world")
-    agent = train_agent("ppo", "wm_gym/World-v0", tmp_path / "agent", 16, recipe=RECIPE, progress=False,
-                        env_kwargs={"world": str(world)})
+    agent = train_agent(
+        "ppo",
+        "wm_gym/World-v0",
+        tmp_path / "agent",
+        16,
+        recipe=RECIPE,
+        progress=False,
+        env_kwargs={"world": str(world)},
+    )
     source, imagined = EpisodeSource(TWIN, {}, f"agent:{agent}", 0, 0.3, None), []
     step = source.imagination.step
     monkeypatch.setattr(source.imagination, "step", lambda actions: imagined.append(actions[0].copy()) or step(actions))
@@ -63,7 +99,7 @@ def test_a_third_of_the_episodes_does_in_physics_what_the_agent_did_in_imaginati
         imagined.clear()
         done = source.rollout(number).columns["action"]
         kinds.append(bool(imagined))
-        assert not imagined or np.array_equal(done[:len(imagined)], imagined)
+        assert not imagined or np.array_equal(done[: len(imagined)], imagined)
     source.close()
     assert 0 < sum(kinds) < 8
 
@@ -73,8 +109,15 @@ def test_two_rounds_and_what_is_there_is_kept(reach_data, tmp_path):
     world = train(reach_data, tmp_path / "world", preset="tiny", overrides=SHORT, progress=False)
     recipe = tmp_path / "recipe.yml"
     recipe.write_text(json.dumps({"default": {"policy": "CnnPolicy", "n_timesteps": 32, **RECIPE}}))
-    call = dict(rounds=2, episodes=2, evaluations=2, preset="tiny", recipe_file=recipe, progress=False,
-                overrides=SHORT | {"tokenizer_updates": 0, "pose_updates": 0})
+    call = dict(
+        rounds=2,
+        episodes=2,
+        evaluations=2,
+        preset="tiny",
+        recipe_file=recipe,
+        progress=False,
+        overrides=SHORT | {"tokenizer_updates": 0, "pose_updates": 0},
+    )
     out = improve(world, [reach_data], tmp_path / "out", **call)
     notes = json.loads((out / NOTES_FILE).read_text())
     assert [n["physics_steps"] for n in notes] == [150, 250] and notes[1]["world_folder"].endswith("world-2")
@@ -104,7 +147,14 @@ def test_a_training_goes_on_from_an_agent(tmp_path):
     weights = [load_agent(agent).policy.state_dict() for agent in (first, second)]
     assert all((weights[1][key] == value).all() for key, value in weights[0].items())
     with pytest.raises(ValueError, match="does not fit"):
-        train_agent("ppo", "wm_gym/World-v0", tmp_path / "wide", 16, init=first, **call,
-                    recipe=RECIPE | {"policy_kwargs": {"net_arch": [16]}})
+        train_agent(
+            "ppo",
+            "wm_gym/World-v0",
+            tmp_path / "wide",
+            16,
+            init=first,
+            **call,
+            recipe=RECIPE | {"policy_kwargs": {"net_arch": [16]}},
+        )
     with pytest.raises(ValueError, match="init"):
         train_agent("ppo", "wm_gym/World-v0", tmp_path / "second", 32, recipe=still, resume=True, **call)

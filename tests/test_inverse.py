@@ -37,8 +37,12 @@ def test_it_has_learned_what_other_frames_show(inverse, split, push_world):
 
 def test_worlds_that_show_other_actions_come_last(inverse, split, push_world):
     world, spec, asked = push_world.roller, push_world.spec, split[1].acting(split[1].action[:, :6])
-    found = inverse_error({"world": world, "recorded": recorded, "deaf": deaf(world, spec), "frozen": frozen,
-                           "shuffle": shuffle()}, asked, inverse, (1, 6))
+    found = inverse_error(
+        {"world": world, "recorded": recorded, "deaf": deaf(world, spec), "frozen": frozen, "shuffle": shuffle()},
+        asked,
+        inverse,
+        (1, 6),
+    )
     for horizon in ("at_1", "at_6"):
         excess = {name: row[horizon]["excess"]["mean"] for name, row in found.items()}
         assert excess["recorded"] == 0

@@ -23,8 +23,16 @@ from wm_gym.wrappers import RealActions
 @pytest.fixture(scope="module")
 def push_dataset(tmp_path_factory):
     """40 episodes of 2 s of all scripted policies with Push's twin."""
-    return record("wm_gym/PushPyBullet-v0", 40, "mix", out=tmp_path_factory.mktemp("data") / "push", seed=5, workers=0,
-                  progress=False, env_kwargs={"max_episode_steps": 20})
+    return record(
+        "wm_gym/PushPyBullet-v0",
+        40,
+        "mix",
+        out=tmp_path_factory.mktemp("data") / "push",
+        seed=5,
+        workers=0,
+        progress=False,
+        env_kwargs={"max_episode_steps": 20},
+    )
 
 
 @pytest.fixture(scope="module")
@@ -107,23 +115,58 @@ def test_benchmark_tells_real_from_disturbed_video(labeller, clips):
 
 def test_label_writes_a_dataset_and_says_what_it_leaves_out(labeller, clips, tmp_path, capsys):
     labeller.save(tmp_path / "idm")
-    record(clips.meta["env_id"], 3, "mix", out=tmp_path / "videos", seed=7, workers=0, progress=False,
-           env_kwargs={"max_episode_steps": 20})
+    record(
+        clips.meta["env_id"],
+        3,
+        "mix",
+        out=tmp_path / "videos",
+        seed=7,
+        workers=0,
+        progress=False,
+        env_kwargs={"max_episode_steps": 20},
+    )
     kept, rejected = label_dataset(tmp_path / "videos", labeller, tmp_path / "labelled", progress=False)
     assert kept + len(rejected) == 3 and kept
     made, true = (open_clips(tmp_path / name, progress=False) for name in ("labelled", "videos"))
     assert made.action.shape[1] == 2 and made.meta["action_names"] == ["dx", "dy"]
-    assert np.corrcoef(made.action.ravel(), np.concatenate([
-        true.action[a:b] for e, (a, b) in enumerate(zip(true.episode_offset[:-1], true.episode_offset[1:]))
-        if e not in rejected]).ravel())[0, 1] > 0.6
-    assert main(["idm", "label", str(tmp_path / "videos"), "--idm", str(tmp_path / "idm"), "--out",
-                 str(tmp_path / "labelled")]) == 2
+    assert (
+        np.corrcoef(
+            made.action.ravel(),
+            np.concatenate(
+                [
+                    true.action[a:b]
+                    for e, (a, b) in enumerate(zip(true.episode_offset[:-1], true.episode_offset[1:]))
+                    if e not in rejected
+                ]
+            ).ravel(),
+        )[0, 1]
+        > 0.6
+    )
+    assert (
+        main(
+            [
+                "idm",
+                "label",
+                str(tmp_path / "videos"),
+                "--idm",
+                str(tmp_path / "idm"),
+                "--out",
+                str(tmp_path / "labelled"),
+            ]
+        )
+        == 2
+    )
     assert "is there; choose another --out" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("argv, says", [
-    (["--kind", "crystal"], "choose one of pair, video"), (["--labels", "0"], "expected a share above 0"),
-    (["--window", "500"], "none of")])
+@pytest.mark.parametrize(
+    "argv, says",
+    [
+        (["--kind", "crystal"], "choose one of pair, video"),
+        (["--labels", "0"], "expected a share above 0"),
+        (["--window", "500"], "none of"),
+    ],
+)
 def test_what_cannot_be_trained_is_said(argv, says, push_dataset, tmp_path, capsys):
     assert main(["idm", "train", str(push_dataset), "--out", str(tmp_path / "idm"), *argv]) == 2
     assert says in capsys.readouterr().err and not (tmp_path / "idm").exists()
@@ -146,16 +189,18 @@ def test_a_damaged_folder_and_a_strange_video_are_named(labeller, tmp_path):
 
 @pytest.fixture(scope="module")
 def latent(clips, tmp_path_factory) -> VideoLabeller:
-    return train_labeller(clips, tmp_path_factory.mktemp("latent") / "idm", "latent", labels=0, updates=150, window=3,
-                          progress=False)
+    return train_labeller(
+        clips, tmp_path_factory.mktemp("latent") / "idm", "latent", labels=0, updates=150, window=3, progress=False
+    )
 
 
 def test_latent_actions_of_video_alone_tell_the_real_ones(latent, clips):
     assert latent.about["action_names"] == ["latent_0", "latent_1"] and latent.about["episodes"] == 0
     taught, held = split_labels(clips)
     found = fit_real_actions(latent, clips, taught[:6])
-    read = np.concatenate([latent.read(np.asarray(clips.frames[clips.episode_offset[e]:clips.episode_offset[e + 1]]))
-                           for e in held])
+    read = np.concatenate(
+        [latent.read(np.asarray(clips.frames[clips.episode_offset[e] : clips.episode_offset[e + 1]])) for e in held]
+    )
     rows = np.concatenate([np.arange(clips.episode_offset[e], clips.episode_offset[e + 1] - 1) for e in held])
     mapped = np.c_[clips.action[rows], np.ones(len(rows))] @ np.array(found["matrix"])
     assert np.corrcoef(mapped.ravel(), read.ravel())[0, 1] > 0.6 and np.abs(read).mean() < 1
@@ -186,8 +231,21 @@ def test_a_world_of_latent_actions_is_played_with_real_ones(latent, clips, push_
 
 def test_maps_of_real_actions_are_refused_where_they_do_not_fit(latent, clips, push_dataset, tmp_path):
     latent.save(tmp_path / "idm")
-    assert main(["idm", "map", str(tmp_path / "idm"), str(push_dataset), "--episodes", "6", "--out",
-                 str(tmp_path / "map.json")]) == 0
+    assert (
+        main(
+            [
+                "idm",
+                "map",
+                str(tmp_path / "idm"),
+                str(push_dataset),
+                "--episodes",
+                "6",
+                "--out",
+                str(tmp_path / "map.json"),
+            ]
+        )
+        == 0
+    )
     with pytest.raises(ValueError, match="maps 2 actions to 2, this world takes 3"):
         RealActions(gym.make("wm_gym/Reach-v0"), tmp_path / "map.json")
     (tmp_path / "map.json").write_text("{}")

@@ -109,8 +109,9 @@ if __name__ == "__main__":
     run_jobs([job({str(tmp_path)!r}, i, sleep, seconds=s) for i, s in enumerate([0, 100, 101])], **{mode!r})
 """
     (tmp_path / "script.py").write_text(script)
-    running = subprocess.Popen([sys.executable, tmp_path / "script.py"], stderr=subprocess.PIPE, text=True,
-                               start_new_session=True)
+    running = subprocess.Popen(
+        [sys.executable, tmp_path / "script.py"], stderr=subprocess.PIPE, text=True, start_new_session=True
+    )
     deadline = time.monotonic() + 600
     while not (tmp_path / "0.json").is_file() and time.monotonic() < deadline and running.poll() is None:
         time.sleep(0.1)

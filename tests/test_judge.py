@@ -27,10 +27,17 @@ def test_physics_judges_its_own_states_as_it_did(episodes, push_world):
     assert not physics_verdicts(push_world.twin, episodes, push_world.tracked, told, ~gone).any()
 
 
-@pytest.mark.parametrize(("roller", "wrong", "right"), [
-    (optimist(recorded), "learned, world's frames", "physics, world's frames"),
-    (lambda episodes: frozen(episodes) | {"success": recorded(episodes)["success"]}, "physics, world's frames",
-     "learned, world's frames")])
+@pytest.mark.parametrize(
+    ("roller", "wrong", "right"),
+    [
+        (optimist(recorded), "learned, world's frames", "physics, world's frames"),
+        (
+            lambda episodes: frozen(episodes) | {"success": recorded(episodes)["success"]},
+            "physics, world's frames",
+            "learned, world's frames",
+        ),
+    ],
+)
 def test_each_error_is_where_it_was_made(roller, wrong, right, episodes, push_world):
     tracked, world = push_world.tracked, push_world.world
     reader = fit_reader(episodes.frames, tracked.states(episodes)[..., :4])

@@ -69,10 +69,16 @@ def test_judges_are_named():
     assert both.success.tolist() == [False, False, True] and both.score.tolist() == [0, 1, 2]
     np.testing.assert_allclose(both.progress, [0, 0.2, 1])
     for reward, kwargs, says in [
-            ("colour:red", {}, "'goal:...'"), ("red", {}, "behind the colon"), ("red: ", {}, "behind the colon"),
-            ("flaky:x", {"speed": 1}, r"\['speed'\] are unknown.*\['after'\]"), (3, {}, "expected 'learned'"),
-            ([], {}, "names no judge"), (["learned", "red:1"], {}, "stand beside"),
-            ("learned", {"x": 1}, "need a judge"), (["red:1"], {"x": 1}, "unknown to every judge")]:
+        ("colour:red", {}, "'goal:...'"),
+        ("red", {}, "behind the colon"),
+        ("red: ", {}, "behind the colon"),
+        ("flaky:x", {"speed": 1}, r"\['speed'\] are unknown.*\['after'\]"),
+        (3, {}, "expected 'learned'"),
+        ([], {}, "names no judge"),
+        (["learned", "red:1"], {}, "stand beside"),
+        ("learned", {"x": 1}, "need a judge"),
+        (["red:1"], {"x": 1}, "unknown to every judge"),
+    ]:
         with pytest.raises(ValueError, match=says):
             make_judge(reward, **kwargs)
 
@@ -237,9 +243,19 @@ def test_a_training_is_not_lost_to_its_judge(tmp_path, world_folder, capsys):
     with pytest.raises(JudgeError, match=r"(?s)is away.*checkpoint-000000032;.*--resume"):
         train_small(tmp_path / "cut", world_folder, more=flaky)
     assert not (tmp_path / "cut").exists() and [p.name for p in (tmp_path / "cut.training").glob("checkpoint-*")] == [
-        "checkpoint-000000032"]
-    arguments = ["agent", "train", "ppo", "--env", "wm_gym/World-v0", "--out", str(tmp_path / "begun"), "--env-kwargs",
-                 f'{{"world": "{world_folder}", "backend": "torch", "reward": "flaky:{tmp_path / "away"}"}}']
+        "checkpoint-000000032"
+    ]
+    arguments = [
+        "agent",
+        "train",
+        "ppo",
+        "--env",
+        "wm_gym/World-v0",
+        "--out",
+        str(tmp_path / "begun"),
+        "--env-kwargs",
+        f'{{"world": "{world_folder}", "backend": "torch", "reward": "flaky:{tmp_path / "away"}"}}',
+    ]
     assert main(arguments) == 2
     assert "it had not begun" in capsys.readouterr().err
     (tmp_path / "away").unlink()
@@ -249,15 +265,31 @@ def test_a_training_is_not_lost_to_its_judge(tmp_path, world_folder, capsys):
         train_small(tmp_path / "object", world_folder, more={"reward": Redness("1")})
 
 
-SAC = {"n_envs": 2, "buffer_size": 200, "learning_starts": 4, "batch_size": 4, "train_freq": 1, "gradient_steps": 1,
-       "policy_kwargs": {"net_arch": [8]}}
+SAC = {
+    "n_envs": 2,
+    "buffer_size": 200,
+    "learning_starts": 4,
+    "batch_size": 4,
+    "train_freq": 1,
+    "gradient_steps": 1,
+    "policy_kwargs": {"net_arch": [8]},
+}
 
 
 @pytest.mark.parametrize("looks", [8, 11], ids=["step", "autoreset"])
 def test_an_off_policy_training_goes_on_where_its_judge_failed(tmp_path, world_folder, looks):
     """One look at the reset, ten at steps, and the twelfth at the reset of episodes that have ended."""
-    kwargs = {"env_kwargs": {"world": str(world_folder), "backend": "torch", "reward": f"flaky:{tmp_path / 'away'}",
-                             "reward_kwargs": {"after": looks}}, "recipe": SAC, "progress": False, "device": "cpu"}
+    kwargs = {
+        "env_kwargs": {
+            "world": str(world_folder),
+            "backend": "torch",
+            "reward": f"flaky:{tmp_path / 'away'}",
+            "reward_kwargs": {"after": looks},
+        },
+        "recipe": SAC,
+        "progress": False,
+        "device": "cpu",
+    }
     (tmp_path / "away").touch()
     with pytest.raises(JudgeError, match="--resume"):
         train_agent("sac", "wm_gym/World-v0", tmp_path / "agent", 24, **kwargs)
@@ -269,8 +301,12 @@ def test_an_off_policy_training_goes_on_where_its_judge_failed(tmp_path, world_f
 
 
 def test_a_training_on_a_twin_goes_on_where_its_judge_failed(tmp_path):
-    kwargs = {"env_kwargs": {"reward": f"flaky:{tmp_path / 'away'}", "reward_kwargs": {"after": 12}}, "recipe": SMALL,
-              "progress": False, "device": "cpu"}
+    kwargs = {
+        "env_kwargs": {"reward": f"flaky:{tmp_path / 'away'}", "reward_kwargs": {"after": 12}},
+        "recipe": SMALL,
+        "progress": False,
+        "device": "cpu",
+    }
     (tmp_path / "away").touch()
     with pytest.raises(JudgeError, match="checkpoint-000000016;"):
         train_agent("ppo", "wm_gym/ReachPyBullet-v0", tmp_path / "agent", 32, **kwargs)

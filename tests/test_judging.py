@@ -21,12 +21,22 @@ def clips_of(reds: list[list[int]], success: list[list[int]]) -> ClipData:
     offset, rows = np.cumsum([0, *map(len, reds)]), sum(map(len, reds))
     flat = np.concatenate(success).astype(bool)
     nothing = np.zeros((rows, 1), np.float32)
-    return ClipData(frames_of(*np.concatenate(reds), size=8), nothing, nothing, nothing, flat, offset, None,
-                    np.array([any(one) for one in success]), {"has_success": True, "dataset": "plain", "env_id": None})
+    return ClipData(
+        frames_of(*np.concatenate(reds), size=8),
+        nothing,
+        nothing,
+        nothing,
+        flat,
+        offset,
+        None,
+        np.array([any(one) for one in success]),
+        {"has_success": True, "dataset": "plain", "env_id": None},
+    )
 
 
-CLIPS = clips_of([[200, 255, 0, 255], [0, 0, 10], [0, 102, 255], [255, 20, 102]],
-                 [[0, 1, 0, 0], [0, 0, 0], [0, 1, 1], [1, 0, 1]])
+CLIPS = clips_of(
+    [[200, 255, 0, 255], [0, 0, 10], [0, 102, 255], [255, 20, 102]], [[0, 1, 0, 0], [0, 0, 0], [0, 1, 1], [1, 0, 1]]
+)
 
 
 def test_a_judge_is_counted_beside_physics():
@@ -74,8 +84,24 @@ def test_the_learned_judge_is_asked_after_true_frames(push_episodes, push_world)
 
 def test_the_command_measures_a_recording(tmp_path, monkeypatch, capsys, balls):
     enter(monkeypatch)
-    assert main(["judge", "measure", str(balls), "--reward", "red:0.5", "--episodes", "6", "--every", "3", "--out",
-                 str(tmp_path / "found.json")]) == 0
+    assert (
+        main(
+            [
+                "judge",
+                "measure",
+                str(balls),
+                "--reward",
+                "red:0.5",
+                "--episodes",
+                "6",
+                "--every",
+                "3",
+                "--out",
+                str(tmp_path / "found.json"),
+            ]
+        )
+        == 0
+    )
     written = json.loads((tmp_path / "found.json").read_text())
     out = capsys.readouterr().out
     assert "red, threshold 0.5" in out and written["episodes"]["n"] == 6 and str(written["frames"]["n"]) in out

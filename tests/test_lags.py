@@ -15,8 +15,14 @@ def network(**kwargs) -> UNetDynamics:
 
 def predict(dynamics, latents):
     batch, zero = len(latents), torch.zeros(len(latents))
-    return dynamics(torch.zeros(batch, 4, 8, 8), zero, dynamics.remember(latents, latents[:, 0] * 0),
-                    latents[:, 0] * 0, torch.zeros(batch, dynamics.vector_dim), zero)[0]
+    return dynamics(
+        torch.zeros(batch, 4, 8, 8),
+        zero,
+        dynamics.remember(latents, latents[:, 0] * 0),
+        latents[:, 0] * 0,
+        torch.zeros(batch, dynamics.vector_dim),
+        zero,
+    )[0]
 
 
 @pytest.mark.parametrize("lags, context, seen", [((), 3, {1, 2, 3}), ((1, 2, 8), 8, {1, 2, 8}), ((4, 1), 6, {1, 4})])

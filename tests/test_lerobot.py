@@ -18,16 +18,24 @@ CAMERA = "observation.images.main"
 
 
 def features(height=32, width=48, fps=10):
-    return {CAMERA: video_feature(height, width, fps), "action": feature("float32", 2, ["x", "y"]),
-            "next.reward": feature("float32"), "next.success": feature("bool"), "physics_state": feature("float64", 5)}
+    return {
+        CAMERA: video_feature(height, width, fps),
+        "action": feature("float32", 2, ["x", "y"]),
+        "next.reward": feature("float32"),
+        "next.success": feature("bool"),
+        "physics_state": feature("float64", 5),
+    }
 
 
 def make_episode(number, height=32, width=48):
     rng = np.random.default_rng(number)
     length = 4 + number % 5
-    columns = {"action": rng.normal(size=(length, 2)).astype(np.float32),
-               "next.reward": rng.normal(size=(length, 1)).astype(np.float32),
-               "next.success": rng.uniform(size=(length, 1)) < 0.5, "physics_state": rng.normal(size=(length, 5))}
+    columns = {
+        "action": rng.normal(size=(length, 2)).astype(np.float32),
+        "next.reward": rng.normal(size=(length, 1)).astype(np.float32),
+        "next.success": rng.uniform(size=(length, 1)) < 0.5,
+        "physics_state": rng.normal(size=(length, 5)),
+    }
     return columns, {CAMERA: rng.integers(0, 256, (length, height, width, 3), dtype=np.uint8)}, f"task {number % 3}"
 
 
@@ -124,19 +132,34 @@ def test_a_kill_at_any_rename_leaves_a_valid_dataset_that_resumes_to_the_same_by
 
 def test_schema_is_that_of_lerobot(tmp_path, droid_dataset):
     """Every column that lerobot 0.4.4 wrote for a kind of feature has the same name and type in our files."""
-    with LeRobotWriter(tmp_path / "set", 5, robot_type="franka", features={
-            key: spec for key, spec in json.loads((droid_dataset / "meta/info.json").read_text())["features"].items()
-            if key not in INDEX_FEATURES}) as writer:
+    with LeRobotWriter(
+        tmp_path / "set",
+        5,
+        robot_type="franka",
+        features={
+            key: spec
+            for key, spec in json.loads((droid_dataset / "meta/info.json").read_text())["features"].items()
+            if key not in INDEX_FEATURES
+        },
+    ) as writer:
         length = 3
-        writer.add_episode({"observation.state": np.zeros((length, 7)), "action": np.zeros((length, 7)),
-                            "next.done": np.zeros(length, bool), "next.success": np.zeros(length, bool)},
-                           {key: np.zeros((length, 192, 320, 3), np.uint8) for key in writer.cameras}, "")
+        writer.add_episode(
+            {
+                "observation.state": np.zeros((length, 7)),
+                "action": np.zeros((length, 7)),
+                "next.done": np.zeros(length, bool),
+                "next.success": np.zeros(length, bool),
+            },
+            {key: np.zeros((length, 192, 320, 3), np.uint8) for key in writer.cameras},
+            "",
+        )
     for name in ("data/chunk-000/file-000.parquet", "meta/episodes/chunk-000/file-000.parquet"):
         ours, theirs = (pq.ParquetFile(root / name).schema_arrow for root in (tmp_path / "set", droid_dataset))
         assert ours.names == theirs.names
         for field in theirs:
             assert str(ours.field(field.name).type).replace("item", "element") == str(field.type).replace(
-                "item", "element"), field.name
+                "item", "element"
+            ), field.name
     a, b = (json.loads((root / "meta/info.json").read_text()) for root in (tmp_path / "set", droid_dataset))
     assert list(a) == list(b) and a["features"] == b["features"]
     a, b = (json.loads((root / "meta/stats.json").read_text()) for root in (tmp_path / "set", droid_dataset))
@@ -158,7 +181,7 @@ def test_real_recording_of_lerobot(droid_dataset):
         state, action = columns["observation.state"][part], columns["action"][part]
         assert np.allclose(action[:-1], state[1:], atol=1e-6)
     # 109.60000000000001 s x 5 fps: the first frame of each episode is where the lengths put it
-    (path, episodes), = reader.video_files("observation.images.wrist_left").items()
+    ((path, episodes),) = reader.video_files("observation.images.wrist_left").items()
     assert [first for _, first in episodes] == reader.offset[:-1].tolist()
     one = reader.frames("observation.images.wrist_left", 9)  # by seeking
     rows = {row: frame for row, frame in reader.iter_frames("observation.images.wrist_left")}  # from the start
@@ -174,8 +197,12 @@ def test_av1_is_read(tmp_path):
     size = (64, 96)
     y, x = np.mgrid[:64, :96]
     frames = np.stack([np.stack([x * 2 + 4 * t, y * 3, x + y], -1) for t in range(8)]).clip(0, 255).astype(np.uint8)
-    columns = {"action": np.zeros((8, 2), np.float32), "next.reward": np.zeros((8, 1), np.float32),
-               "next.success": np.zeros((8, 1), bool), "physics_state": np.zeros((8, 5))}
+    columns = {
+        "action": np.zeros((8, 2), np.float32),
+        "next.reward": np.zeros((8, 1), np.float32),
+        "next.success": np.zeros((8, 1), bool),
+        "physics_state": np.zeros((8, 5)),
+    }
     with LeRobotWriter(root, 10, features(*size)) as writer:
         writer.add_episode(columns, {CAMERA: frames}, "")
     with av.open(str(root / "videos" / CAMERA / "chunk-000/file-000.mp4"), "w") as file:
@@ -206,14 +233,22 @@ FAULTS = {
     "missing video": (lambda r: (r / VIDEO).unlink(), ["missing", VIDEO]),
     "truncated video": (lambda r: (r / VIDEO).write_bytes((r / VIDEO).read_bytes()[:900]), [VIDEO, "truncated"]),
     "missing rows": (lambda r: (r / DATA).unlink(), ["missing", DATA]),
-    "nan action": (lambda r: edit_table(r, DATA, lambda t: t["action"][7].__setitem__(1, float("nan"))),
-                   ["'action'", "nan", "episode 1: ", "frame 3"]),
-    "infinite reward": (lambda r: edit_table(r, DATA, lambda t: t["next.reward"].__setitem__(0, float("inf"))),
-                        ["'next.reward'", "inf", "episode 0: ", "frame 0"]),
-    "rows fewer than meta": (lambda r: edit_table(r, DATA, lambda t: [v.pop() for v in t.values()]),
-                             ["episode 2: it has 5 rows in data/ and 6 in meta/episodes", "--skip-damaged"]),
-    "meta longer than video": (lambda r: (edit_table(r, EPISODES, lambda t: t["length"].__setitem__(2, 9)),
-                                          edit_info(r, total_frames=18)), ["15 frames", "episode 2", "9 to 17"]),
+    "nan action": (
+        lambda r: edit_table(r, DATA, lambda t: t["action"][7].__setitem__(1, float("nan"))),
+        ["'action'", "nan", "episode 1: ", "frame 3"],
+    ),
+    "infinite reward": (
+        lambda r: edit_table(r, DATA, lambda t: t["next.reward"].__setitem__(0, float("inf"))),
+        ["'next.reward'", "inf", "episode 0: ", "frame 0"],
+    ),
+    "rows fewer than meta": (
+        lambda r: edit_table(r, DATA, lambda t: [v.pop() for v in t.values()]),
+        ["episode 2: it has 5 rows in data/ and 6 in meta/episodes", "--skip-damaged"],
+    ),
+    "meta longer than video": (
+        lambda r: (edit_table(r, EPISODES, lambda t: t["length"].__setitem__(2, 9)), edit_info(r, total_frames=18)),
+        ["15 frames", "episode 2", "9 to 17"],
+    ),
     "totals disagree": (lambda r: edit_info(r, total_frames=99), ["add up to 15", "99"]),
     "episodes missing": (lambda r: edit_info(r, total_episodes=5), ["promises 5 episodes", "episodes 3, 4"]),
     "wrong version": (lambda r: edit_info(r, codebase_version="v1.6"), ["'v1.6'", "'v3.0'", "convert it with lerobot"]),
@@ -242,13 +277,16 @@ def test_unknown_camera_names_those_there(tmp_path):
         LeRobotReader(tmp_path / "set").camera("wrist")
 
 
-@pytest.mark.parametrize("damage, words", [
-    (lambda c, f: c["action"].__setitem__((2, 0), np.nan), ["'action'", "row 2", "finite"]),
-    (lambda c, f: c.__setitem__("action", c["action"][:-1]), ["ragged", "'action': 3"]),
-    (lambda c, f: c.__setitem__("action", c["action"][:, :1]), ["'action'", "[4, 2]"]),
-    (lambda c, f: c.pop("next.reward"), ["'next.reward'", "give every one"]),
-    (lambda c, f: f.__setitem__(CAMERA, f[CAMERA][:, :16]), [CAMERA, "[32, 48, 3]"]),
-])
+@pytest.mark.parametrize(
+    "damage, words",
+    [
+        (lambda c, f: c["action"].__setitem__((2, 0), np.nan), ["'action'", "row 2", "finite"]),
+        (lambda c, f: c.__setitem__("action", c["action"][:-1]), ["ragged", "'action': 3"]),
+        (lambda c, f: c.__setitem__("action", c["action"][:, :1]), ["'action'", "[4, 2]"]),
+        (lambda c, f: c.pop("next.reward"), ["'next.reward'", "give every one"]),
+        (lambda c, f: f.__setitem__(CAMERA, f[CAMERA][:, :16]), [CAMERA, "[32, 48, 3]"]),
+    ],
+)
 def test_writer_refuses_bad_episodes_and_keeps_the_others(tmp_path, damage, words):
     with LeRobotWriter(tmp_path / "set", 10, features()) as writer:
         writer.add_episode(*make_episode(1))

@@ -42,8 +42,13 @@ def test_matched_evaluation_of_a_world_and_its_twin(tmp_path, world_folder):
     write_video(tmp_path / "film.mp4", frames, 10)
     with pytest.raises(ValueError, match="neither .mp4 nor .gif"):
         write_video(tmp_path / "film.avi", frames, 10)
-    page = write_report(tmp_path / "report.html", results, read_curve(tmp_path / "agent.training" / CURVE_FILE),
-                        load_agent(agent).config, film).read_text()
+    page = write_report(
+        tmp_path / "report.html",
+        results,
+        read_curve(tmp_path / "agent.training" / CURVE_FILE),
+        load_agent(agent).config,
+        film,
+    ).read_text()
     assert "http://" not in page and "https://" not in page and page.count("data:image") == 3
 
 

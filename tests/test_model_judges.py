@@ -56,8 +56,12 @@ def test_clip_scores_are_those_of_the_paper(clip):
 
 
 def test_clip_rewards_a_world(world, tmp_path):
-    env = WorldEnv(world, backend="torch", reward=f"clip:{PROMPT}",
-                   reward_kwargs={"model": str(write_clip(tmp_path / "clip")), "device": "cpu"})
+    env = WorldEnv(
+        world,
+        backend="torch",
+        reward=f"clip:{PROMPT}",
+        reward_kwargs={"model": str(write_clip(tmp_path / "clip")), "device": "cpu"},
+    )
     _, info = env.reset(seed=0)
     before = info["judge/progress"]
     _, reward, *_, info = env.step(np.ones(3, np.float32))
@@ -68,8 +72,12 @@ def test_sentences_and_models_that_do_not_do(tmp_path, monkeypatch):
     folder = str(write_clip(tmp_path / "clip"))
     with pytest.raises(ValueError, match="behind the colon"):
         make_judge("clip: ")
-    for kwargs, says in [({"baseline": ""}, "baseline ''"), ({"alpha": 2}, "alpha is 2"), ({"batch": 0}, "batch is 0"),
-                         ({"baseline": PROMPT}, "mean the same")]:
+    for kwargs, says in [
+        ({"baseline": ""}, "baseline ''"),
+        ({"alpha": 2}, "alpha is 2"),
+        ({"batch": 0}, "batch is 0"),
+        ({"baseline": PROMPT}, "mean the same"),
+    ]:
         with pytest.raises(ValueError, match=says):
             make_judge(f"clip:{PROMPT}", model=folder, device="cpu", **kwargs)
     with pytest.raises(ValueError, match="reads 16"):

@@ -79,10 +79,15 @@ def test_a_callable_is_evaluated_in_a_world_and_in_physics(module, capsys):
     assert alone["agent"] == f"{module}:Seeing" and alone["success"]["n"] == 1
 
 
-@pytest.mark.parametrize("name, error", [
-    ("wrong", r"gives actions of shape \[7\], this environment takes \[2\]"),
-    ("nan", "gives an action that is not finite"), ("number", "is a int without predict"),
-    ("nothing", "there is no policy .*nothing")])
+@pytest.mark.parametrize(
+    "name, error",
+    [
+        ("wrong", r"gives actions of shape \[7\], this environment takes \[2\]"),
+        ("nan", "gives an action that is not finite"),
+        ("number", "is a int without predict"),
+        ("nothing", "there is no policy .*nothing"),
+    ],
+)
 def test_what_is_no_policy_here_is_said(module, name, error):
     with pytest.raises(ValueError, match=error):
         evaluate_agent(f"{module}:{name}", "wm_gym/PushPyBullet-v0", 1)
@@ -96,17 +101,33 @@ def test_files_with_code_in_them_are_refused_without_trust(tmp_path, capsys):
     env = make_sb3_env("wm_gym/PushPyBullet-v0", 1)
     load_agent("ppo-Push-v0").to_sb3(env).save(tmp_path / "ppo.zip")
     env.close()
-    assert not main(["agent", "evaluate", str(tmp_path / "ppo.zip"), "--env", "wm_gym/PushPyBullet-v0", "--episodes",
-                     "1", "--trust"])
+    assert not main(
+        [
+            "agent",
+            "evaluate",
+            str(tmp_path / "ppo.zip"),
+            "--env",
+            "wm_gym/PushPyBullet-v0",
+            "--episodes",
+            "1",
+            "--trust",
+        ]
+    )
     assert "1 episodes: success" in capsys.readouterr().out
 
 
 def lerobot_folder(folder, inputs=(("observation.images.main", "VISUAL", [3, 64, 64]),)):
     """A folder as lerobot's policies have it, without weights in it."""
     folder.mkdir(exist_ok=True)
-    (folder / "config.json").write_text(json.dumps({
-        "type": "act", "input_features": {name: {"type": kind, "shape": shape} for name, kind, shape in inputs},
-        "output_features": {"action": {"type": "ACTION", "shape": [2]}}}))
+    (folder / "config.json").write_text(
+        json.dumps(
+            {
+                "type": "act",
+                "input_features": {name: {"type": kind, "shape": shape} for name, kind, shape in inputs},
+                "output_features": {"action": {"type": "ACTION", "shape": [2]}},
+            }
+        )
+    )
     (folder / "model.safetensors").write_bytes(b"")
     return folder
 

@@ -23,7 +23,10 @@ def tracked_files(repository: Path, *folders: str) -> list[Path]:
     """What git would commit, relative to the checkout; every file there is where there is no git."""
     listing = subprocess.run(
         ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard", *folders],
-        cwd=repository, capture_output=True, text=True)
+        cwd=repository,
+        capture_output=True,
+        text=True,
+    )
     if listing.returncode:
         names = [str(f.relative_to(repository)) for d in folders or ["."] for f in (repository / d).rglob("*")]
     else:
@@ -46,8 +49,12 @@ def wheel(repository, tmp_path_factory) -> zipfile.ZipFile:
     for name in tracked_files(repository):
         (source / name).parent.mkdir(parents=True, exist_ok=True)
         (source / name).write_bytes((repository / name).read_bytes())
-    built = subprocess.run([sys.executable, "setup.py", "-q", "bdist_wheel", "--dist-dir", str(dist)],
-                           cwd=source, capture_output=True, text=True)
+    built = subprocess.run(
+        [sys.executable, "setup.py", "-q", "bdist_wheel", "--dist-dir", str(dist)],
+        cwd=source,
+        capture_output=True,
+        text=True,
+    )
     assert built.returncode == 0, built.stderr
     (path,) = dist.glob("*.whl")
     with zipfile.ZipFile(path) as archive:
@@ -66,8 +73,9 @@ def requirements(wheel) -> list[Requirement]:
 
 
 def test_import_is_light(repository, tmp_path):
-    loaded = python(f"import sys, wm_gym; print([m for m in {HEAVY!r} if m in sys.modules])",
-                    path=repository, cwd=tmp_path)
+    loaded = python(
+        f"import sys, wm_gym; print([m for m in {HEAVY!r} if m in sys.modules])", path=repository, cwd=tmp_path
+    )
     assert loaded == "[]"
 
 
@@ -97,8 +105,10 @@ def test_every_import_is_declared(repository, requirements):
     declared.add("lerobot")  # benchmarks/lerobot_opens.py runs in an environment of its own
     brought_by = metadata.packages_distributions()
     undeclared = {
-        module: where for module, where in imported.items()
-        if module not in local and module not in sys.stdlib_module_names
+        module: where
+        for module, where in imported.items()
+        if module not in local
+        and module not in sys.stdlib_module_names
         and not declared & {canonicalize_name(d) for d in brought_by.get(module, [module])}
     }
     assert not undeclared, f"add to setup.py what brings {undeclared}"
@@ -139,8 +149,14 @@ def test_wheel_registers_the_checkout_s_ids(repository, wheel, tmp_path):
     wheel.extractall(tmp_path / "site")
     listing = "import wm_gym, gymnasium; print(sorted(i for i in gymnasium.registry if i.startswith('wm_gym/')))"
     (tmp_path / "elsewhere").mkdir()
-    ids = {path: python(f"{listing}; import pathlib; print(pathlib.Path(wm_gym.__file__).parents[1])",
-                        path=path, cwd=tmp_path / "elsewhere") for path in (repository, tmp_path / "site")}
+    ids = {
+        path: python(
+            f"{listing}; import pathlib; print(pathlib.Path(wm_gym.__file__).parents[1])",
+            path=path,
+            cwd=tmp_path / "elsewhere",
+        )
+        for path in (repository, tmp_path / "site")
+    }
     for path, answer in ids.items():
         assert Path(answer.splitlines()[1]).resolve() == path.resolve()
     assert ids[repository].splitlines()[0] == ids[tmp_path / "site"].splitlines()[0]

@@ -51,6 +51,7 @@ def padded(x, n, mode):
 
 def activations_by_numpy(x, published):
     """The paper's AlexNet of one picture [3, H, W], with sums over windows, under the package's names of layers."""
+
     def blur(x, name):
         kernels = published[f"{name}.filt"][:, 0]
         return np.einsum("chwij,cij->chw", windows(padded(x, 2, "reflect"), 3, 2), kernels)
@@ -62,8 +63,12 @@ def activations_by_numpy(x, published):
 
     x = (x - published["scaling_layer.shift"][0]) / published["scaling_layer.scale"][0]
     layers = [np.maximum(blur(convolution(x, "net.slice1.0", 2), "net.slice1.1"), 0)]
-    for name, blurred, padding in (("net.slice2.5", "net.slice2.4", 2), ("net.slice3.9", "net.slice3.8", 1),
-                                   ("net.slice4.11", None, 1), ("net.slice5.13", None, 1)):
+    for name, blurred, padding in (
+        ("net.slice2.5", "net.slice2.4", 2),
+        ("net.slice3.9", "net.slice3.8", 1),
+        ("net.slice4.11", None, 1),
+        ("net.slice5.13", None, 1),
+    ):
         x = layers[-1]
         if blurred:
             x = blur(windows(x, 3).max((-2, -1)), blurred)
@@ -90,8 +95,9 @@ def test_st_lpips_is_its_definition_in_numpy(network, published, side):
 
 def test_st_lpips_is_the_packages_own(network):
     """In an environment that the package can be imported in: torchvision, torchsummary, IPython and its own folder."""
-    package = pytest.importorskip("stlpips_pytorch.stlpips", reason="stlpips-pytorch is what is compared with",
-                                  exc_type=ImportError)
+    package = pytest.importorskip(
+        "stlpips_pytorch.stlpips", reason="stlpips-pytorch is what is compared with", exc_type=ImportError
+    )
     theirs = package.LPIPS(net="alex", variant="shift_tolerant", verbose=False)
     for side in ((21, 21), (64, 64), (65, 78)):
         a, b = (torch.from_numpy(x) for x in pictures(side))
@@ -119,6 +125,7 @@ def test_pictures_of_other_shapes_are_refused(network):
 
 def ssim_in_words(a, b):
     """Wang et al. 2004 of frames [H, W, 3] in [0, 1]: Gaussian windows with sigma 1.5, reflected borders."""
+
     def smooth(x):
         return gaussian_filter(x, (1.5, 1.5, 0), mode="mirror", radius=(5, 5, 0))
 
@@ -139,12 +146,15 @@ def test_each_horizon_is_the_mean_over_videos_of_its_own_frames(network, clips):
         errors = ((a / 255 - b / 255) ** 2).mean((1, 2, 3))
         assert result[f"at_{t}"]["psnr_db"] == pytest.approx((-10 * np.log10(errors)).mean(), abs=1e-4)
         assert result[f"at_{t}"]["ssim"] == pytest.approx(
-            np.mean([ssim_in_words(x / 255, y / 255) for x, y in zip(a, b)]), abs=1e-6)
+            np.mean([ssim_in_words(x / 255, y / 255) for x, y in zip(a, b)]), abs=1e-6
+        )
 
 
 def test_worse_frames_of_real_pushes_are_worse_in_each_number(network, clips):
-    light, strong, frozen = (perceptual(made, clips, (2, 8), network) for made in (
-        noisy(clips, 3), noisy(clips, 40), clips[:, :1].repeat(8, 1)))
+    light, strong, frozen = (
+        perceptual(made, clips, (2, 8), network)
+        for made in (noisy(clips, 3), noisy(clips, 40), clips[:, :1].repeat(8, 1))
+    )
     for t in ("at_2", "at_8"):
         assert light[t]["psnr_db"] > strong[t]["psnr_db"] and light[t]["ssim"] > strong[t]["ssim"]
         assert 0 < 10 * light[t]["st_lpips"] < strong[t]["st_lpips"]
@@ -152,14 +162,17 @@ def test_worse_frames_of_real_pushes_are_worse_in_each_number(network, clips):
     assert frozen["at_2"]["ssim"] > frozen["at_8"]["ssim"] and frozen["at_2"]["psnr_db"] > frozen["at_8"]["psnr_db"]
 
 
-@pytest.mark.parametrize("call, words", [
-    (lambda v: perceptual(v, v[:, 1:], (1,), STLPIPS()), r"\[2, 3, 32, 32, 3\] and uint8 \[2, 2, 32, 32, 3\]"),
-    (lambda v: perceptual(v / 255, v / 255, (1,), STLPIPS()), "frames are float64"),
-    (lambda v: perceptual(v[:, :, :20], v[:, :, :20], (1,), STLPIPS()), "sides of at least 21"),
-    (lambda v: perceptual(v[:0], v[:0], (1,), STLPIPS()), r"\[0, 3, 32, 32, 3\]"),
-    (lambda v: perceptual(v, v, (0, 1), STLPIPS()), r"horizons \(0, 1\); expected steps from 1 to the videos' 3"),
-    (lambda v: perceptual(v, v, (4,), STLPIPS()), "from 1 to the videos' 3"),
-])
+@pytest.mark.parametrize(
+    "call, words",
+    [
+        (lambda v: perceptual(v, v[:, 1:], (1,), STLPIPS()), r"\[2, 3, 32, 32, 3\] and uint8 \[2, 2, 32, 32, 3\]"),
+        (lambda v: perceptual(v / 255, v / 255, (1,), STLPIPS()), "frames are float64"),
+        (lambda v: perceptual(v[:, :, :20], v[:, :, :20], (1,), STLPIPS()), "sides of at least 21"),
+        (lambda v: perceptual(v[:0], v[:0], (1,), STLPIPS()), r"\[0, 3, 32, 32, 3\]"),
+        (lambda v: perceptual(v, v, (0, 1), STLPIPS()), r"horizons \(0, 1\); expected steps from 1 to the videos' 3"),
+        (lambda v: perceptual(v, v, (4,), STLPIPS()), "from 1 to the videos' 3"),
+    ],
+)
 def test_what_is_no_pair_of_videos_is_refused(call, words):
     with pytest.raises(ValueError, match=words):
         call(np.zeros((2, 3, 32, 32, 3), np.uint8))

@@ -60,9 +60,11 @@ def test_spaces_and_horizon(env_id, actions, horizon):
 
 def test_importing_costs_no_pybullet_and_a_second_process_sees_the_same_frames(twin):
     env_id = twin.spec.id
-    code = (f"import sys; sys.path[:0] = {sys.path!r}; import wm_gym.physics; "
-            "assert not {'pybullet', 'torch'} & set(sys.modules); "
-            f"from test_physics import make, roll_out; print(roll_out(make({env_id!r}), 'expert', 25, seed=5)[0])")
+    code = (
+        f"import sys; sys.path[:0] = {sys.path!r}; import wm_gym.physics; "
+        "assert not {'pybullet', 'torch'} & set(sys.modules); "
+        f"from test_physics import make, roll_out; print(roll_out(make({env_id!r}), 'expert', 25, seed=5)[0])"
+    )
     there = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
     roll_out(twin, "noisy", 12, seed=8)  # what this process simulated before must not show
     assert there.split()[-1] == roll_out(twin, "expert", 25, seed=5)[0]
@@ -88,8 +90,14 @@ def test_going_on_from_a_physics_state_gives_the_same_future(twin):
 def test_starts_from_the_bank(twin, tmp_path):
     _, states, actions = roll_out(twin, "expert", 4, seed=6)
     pictures = np.zeros((2, 3, 8, 8, 3), np.uint8)
-    bank = StartBank(pictures, np.zeros((2, 2, 3), np.float32), np.zeros((2, 3, 3), np.float32),
-                     np.array([5, 5]), np.array([2, 4]), states[[2, 4]])
+    bank = StartBank(
+        pictures,
+        np.zeros((2, 2, 3), np.float32),
+        np.zeros((2, 3, 3), np.float32),
+        np.array([5, 5]),
+        np.array([2, 4]),
+        states[[2, 4]],
+    )
     bank.save(tmp_path)
     env = make(twin.spec.id, starts=str(tmp_path))
     env.reset(options={"episode": 5, "t": 4})
@@ -117,7 +125,9 @@ def test_the_gripper_goes_where_it_is_told(twin):
         errors.append(np.linalg.norm(there - goal))
         assert np.linalg.norm(there - here) < 0.0215
         here = there
-        assert (here[:task.action_dim] > task.low - 0.003).all() and (here[:task.action_dim] < task.high + 0.003).all()
+        assert (here[: task.action_dim] > task.low - 0.003).all() and (
+            here[: task.action_dim] < task.high + 0.003
+        ).all()
     assert np.quantile(errors, 0.9) < (0.002 if task.action_dim == 3 else 0.0003)
 
 
@@ -149,9 +159,15 @@ def test_pushing_moves_the_block_and_near_starts_stay_near():
 
 
 # bad input
-@pytest.mark.parametrize("change, match", [
-    ({"task": "fly"}, "'fly'.*push"), ({"observation": "audio"}, "'audio'.*pixels"),
-    ({"render_mode": "human"}, "'human'.*rgb_array"), ({"renderer": "vulkan"}, "'vulkan'.*tiny")])
+@pytest.mark.parametrize(
+    "change, match",
+    [
+        ({"task": "fly"}, "'fly'.*push"),
+        ({"observation": "audio"}, "'audio'.*pixels"),
+        ({"render_mode": "human"}, "'human'.*rgb_array"),
+        ({"renderer": "vulkan"}, "'vulkan'.*tiny"),
+    ],
+)
 def test_bad_arguments_are_named(change, match):
     from wm_gym.physics.twin import PandaTwin
 
@@ -170,8 +186,11 @@ def test_bad_actions_states_and_options_are_named(twin):
     for bad, match in ((state[:-1], rf"{len(state) - 1}.*{len(state)}"), (state * np.nan, "nan at index 0")):
         with pytest.raises(ValueError, match=match):
             twin.reset(options={"physics_state": bad})
-    for options, match in (({"world_state": {}}, "world_state.*physics_state"), ({"t": 3}, "'t'.*episode"),
-                           ({"physics_state": state, "episode": 1}, "no way to begin")):
+    for options, match in (
+        ({"world_state": {}}, "world_state.*physics_state"),
+        ({"t": 3}, "'t'.*episode"),
+        ({"physics_state": state, "episode": 1}, "no way to begin"),
+    ):
         with pytest.raises(ValueError, match=match):
             twin.reset(options=options)
     with pytest.raises(ValueError, match="'perfect'.*" + SCRIPTED_KINDS[0]):

@@ -11,9 +11,15 @@ from wm_gym.policies.loaders import load_agent
 from wm_gym.rl.physics_check import CHECKS_FILE, read_checks
 from wm_gym.rl.train import train_agent
 
-RECIPE = {"n_envs": 2, "n_steps": 8, "batch_size": 8, "n_epochs": 1, "learning_rate": 1e-3,
-          "policy_kwargs": {"net_arch": [8]},
-          "physics_check": {"every": 16, "episodes": 2}}
+RECIPE = {
+    "n_envs": 2,
+    "n_steps": 8,
+    "batch_size": 8,
+    "n_epochs": 1,
+    "learning_rate": 1e-3,
+    "policy_kwargs": {"net_arch": [8]},
+    "physics_check": {"every": 16, "episodes": 2},
+}
 
 
 def train_in(tmp_path, world, name="agent", steps=48, **options):
@@ -27,6 +33,7 @@ def folder(tmp_path):
         world = make_world(**options)
         world.spec.twin = "wm_gym/ReachPyBullet-v0"
         return world.save_pretrained(tmp_path / "world")
+
     return make
 
 
@@ -65,8 +72,15 @@ def test_a_world_without_a_twin_is_refused(tmp_path):
 
 def test_an_agent_that_trains_in_physics_is_checked_there(tmp_path):
     recipe = RECIPE | {"physics_check": {"every": 16, "episodes": 2}}
-    agent = train_agent("ppo", "wm_gym/ReachPyBullet-v0", tmp_path / "agent", 24, recipe=recipe, progress=False,
-                        env_kwargs={"max_episode_steps": 5})
+    agent = train_agent(
+        "ppo",
+        "wm_gym/ReachPyBullet-v0",
+        tmp_path / "agent",
+        24,
+        recipe=recipe,
+        progress=False,
+        env_kwargs={"max_episode_steps": 5},
+    )
     rows = read_checks(tmp_path / "agent.training" / CHECKS_FILE)
     assert len(rows) == 2 and rows[0]["physics_steps"] < rows[1]["physics_steps"]
     assert all(row["world"] != row["world"] and 0 <= row["physics"] <= 1 for row in rows)

@@ -12,7 +12,7 @@ def film(start=8, speed=1, steps=30, size=64, seed=0, noise=2):
     frames = np.full((steps, size, size, 3), 60, np.int64) + rng.integers(-noise, noise + 1, (steps, size, size, 3))
     for t, frame in enumerate(frames):
         x = start + speed * t
-        frame[20:32, x:x + 12] = (220, 180, 40)
+        frame[20:32, x : x + 12] = (220, 180, 40)
     return frames.clip(0, 255).astype(np.uint8)
 
 
@@ -29,11 +29,18 @@ def masks_by_opencv(frames):
     return np.stack(masks)
 
 
-@pytest.mark.parametrize("frames", [
-    film(), film(start=0, speed=2, steps=26, noise=12), film(start=50, speed=0),
-    np.random.default_rng(1).integers(0, 256, (12, 40, 56, 3), dtype=np.uint8),
-    np.random.default_rng(2).integers(0, 2, (12, 8, 9, 1), dtype=np.uint8).repeat(6, 1).repeat(6, 2).repeat(3, 3) * 90,
-], ids=["slides", "fast and noisy", "still", "noise", "flicker"])
+@pytest.mark.parametrize(
+    "frames",
+    [
+        film(),
+        film(start=0, speed=2, steps=26, noise=12),
+        film(start=50, speed=0),
+        np.random.default_rng(1).integers(0, 256, (12, 40, 56, 3), dtype=np.uint8),
+        np.random.default_rng(2).integers(0, 2, (12, 8, 9, 1), dtype=np.uint8).repeat(6, 1).repeat(6, 2).repeat(3, 3)
+        * 90,
+    ],
+    ids=["slides", "fast and noisy", "still", "noise", "flicker"],
+)
 def test_masks_are_opencvs(frames):
     assert (motion_masks(frames) == masks_by_opencv(frames)).all()
 
@@ -64,12 +71,15 @@ def test_the_score_is_100_at_the_level_of_another_take_and_orders_worse_worlds()
     assert score([by_hand], [takes]) == pytest.approx(100 * ((0.5 + 0.5 + 0.2) / 3 - 0.008))
 
 
-@pytest.mark.parametrize("call, words", [
-    (lambda: motion_masks(np.zeros((3, 8, 8, 3))), r"float64 \[3, 8, 8, 3\]; expected uint8"),
-    (lambda: compare(film(), film(steps=29)), "expected the same shape"),
-    (lambda: score([], []), "at least one of each"),
-    (lambda: score([compare(film(), film())], [compare(film(speed=0), film())]), "never move in the same place"),
-])
+@pytest.mark.parametrize(
+    "call, words",
+    [
+        (lambda: motion_masks(np.zeros((3, 8, 8, 3))), r"float64 \[3, 8, 8, 3\]; expected uint8"),
+        (lambda: compare(film(), film(steps=29)), "expected the same shape"),
+        (lambda: score([], []), "at least one of each"),
+        (lambda: score([compare(film(), film())], [compare(film(speed=0), film())]), "never move in the same place"),
+    ],
+)
 def test_what_is_no_measurement_is_refused(call, words):
     with pytest.raises(ValueError, match=words):
         call()

@@ -26,7 +26,7 @@ LOW, HIGH = np.array([-1.0, 0.0]), np.array([1.0, 0.5])
 def test_a_search_finds_the_top_of_a_known_hill(method):
     top = np.array([0.3, 0.4])
     search = Search(method, horizon=7, candidates=64, iterations=8, hold=2)
-    found = search.best(lambda actions: -((actions - top)**2).sum((1, 2)), LOW, HIGH, np.random.default_rng(0))
+    found = search.best(lambda actions: -((actions - top) ** 2).sum((1, 2)), LOW, HIGH, np.random.default_rng(0))
     assert found.shape == (7, 2) and found.dtype == np.float32
     assert np.abs(found - top).max() < 0.1
 
@@ -35,13 +35,20 @@ def test_a_good_guess_is_not_lost():
     """With one candidate beside it, the search returns what it was given if nothing better is drawn."""
     guess = np.tile([0.9, 0.1], (6, 1))
     search = Search(horizon=6, candidates=2, elites=2, iterations=1, hold=1)
-    found = search.best(lambda actions: -np.abs(actions - guess).sum((1, 2)), LOW, HIGH, np.random.default_rng(0),
-                        guess)
+    found = search.best(
+        lambda actions: -np.abs(actions - guess).sum((1, 2)), LOW, HIGH, np.random.default_rng(0), guess
+    )
     np.testing.assert_allclose(found, guess, atol=1e-6)
 
 
-@given(st.sampled_from(["cem", "mppi"]), st.integers(1, 9), st.integers(2, 12), st.integers(1, 3), st.integers(1, 4),
-       st.integers(0, 2**32 - 1))
+@given(
+    st.sampled_from(["cem", "mppi"]),
+    st.integers(1, 9),
+    st.integers(2, 12),
+    st.integers(1, 3),
+    st.integers(1, 4),
+    st.integers(0, 2**32 - 1),
+)
 @settings(max_examples=40, deadline=None)
 def test_any_search_stays_in_the_box_and_follows_its_generator(method, horizon, candidates, iterations, hold, seed):
     search = Search(method, horizon, candidates, iterations, elites=2, hold=hold)
@@ -58,9 +65,15 @@ def test_any_search_stays_in_the_box_and_follows_its_generator(method, horizon, 
         assert (actions >= LOW.astype(np.float32)).all() and (actions <= HIGH.astype(np.float32)).all()
 
 
-@pytest.mark.parametrize("wrong, error", [
-    ({"method": "grid"}, "method is 'grid', expected one of"), ({"horizon": 0}, "horizon is 0, expected at least 1"),
-    ({"elites": 65}, "elites is 65, expected 2 to candidates = 64"), ({"spread": 0.0}, "spread is 0.0, expected")])
+@pytest.mark.parametrize(
+    "wrong, error",
+    [
+        ({"method": "grid"}, "method is 'grid', expected one of"),
+        ({"horizon": 0}, "horizon is 0, expected at least 1"),
+        ({"elites": 65}, "elites is 65, expected 2 to candidates = 64"),
+        ({"spread": 0.0}, "spread is 0.0, expected"),
+    ],
+)
 def test_what_cannot_be_searched_is_said(wrong, error):
     with pytest.raises(ValueError, match=error):
         Search(**wrong)
@@ -110,9 +123,11 @@ def test_a_plan_is_followed_before_the_next_is_made(reach):
     for _ in range(reach.replan_every):
         action, state = reach.predict(frames, state)
         taken.append(action[0])
-    np.testing.assert_array_equal(taken, plan[:reach.replan_every])
-    for wrong, error in (({"replan_every": 7}, "replan_every is 7, expected 1 to horizon = 6"),
-                         ({"sampling_steps": 0}, "sampling_steps is 0, expected at least 1")):
+    np.testing.assert_array_equal(taken, plan[: reach.replan_every])
+    for wrong, error in (
+        ({"replan_every": 7}, "replan_every is 7, expected 1 to horizon = 6"),
+        ({"sampling_steps": 0}, "sampling_steps is 0, expected at least 1"),
+    ):
         with pytest.raises(ValueError, match=error):
             WorldPlanner(reach.world, reach.search, **wrong)
 
@@ -139,8 +154,12 @@ def test_imagining_is_stepping_without_pictures():
 def test_a_goal_picture_draws_the_hand_there(reach):
     """What is planned towards the picture of another start is worth more than resting."""
     world = reach.world
-    near = WorldPlanner(world, Search(horizon=6, candidates=32, iterations=2, hold=6), backend="torch",
-                        goal=np.array(world.starts.frames[5, 0]))
+    near = WorldPlanner(
+        world,
+        Search(horizon=6, candidates=32, iterations=2, hold=6),
+        backend="torch",
+        goal=np.array(world.starts.frames[5, 0]),
+    )
     start = near.engine.encode(world.starts.frames[:1, :1])
     plan = near.plan(np.array(world.starts.frames[0, :1]))
     rest = near.score(start, np.stack([np.zeros_like(plan), plan]), np.random.default_rng(0))
@@ -162,12 +181,19 @@ def test_a_planner_is_an_agent_folder(tmp_path):
     world.save_pretrained(tmp_path / "world")
     goal = tmp_path / "goal.png"
     Image.fromarray(np.array(world.starts.frames[0, 0])).save(goal)
-    folder = save_planner(tmp_path / "world", tmp_path / "plan", Search(horizon=2, candidates=4, elites=2, hold=1),
-                          goal=goal, replan_every=1, seed=3)
+    folder = save_planner(
+        tmp_path / "world",
+        tmp_path / "plan",
+        Search(horizon=2, candidates=4, elites=2, hold=1),
+        goal=goal,
+        replan_every=1,
+        seed=3,
+    )
     agent = load_agent(folder)
     assert agent.world == str(tmp_path / "world") and agent.policy.seed == 3 and agent.policy.goal is not None
-    results = evaluate_agent(agent, "wm_gym/World-v0", 2, env_kwargs={"world": str(tmp_path / "world"),
-                                                                    "max_episode_steps": 3})
+    results = evaluate_agent(
+        agent, "wm_gym/World-v0", 2, env_kwargs={"world": str(tmp_path / "world"), "max_episode_steps": 3}
+    )
     assert results["episodes"] == 2 and results["steps"]["mean"] <= 3
     save_results(folder, results)
     assert "CEM" in (folder / "README.md").read_text()

@@ -35,11 +35,22 @@ def world(tmp_path_factory):
 def agents(world, tmp_path_factory):
     """Four untrained policies, each of another seed."""
     folder, env = tmp_path_factory.mktemp("agents"), make_sb3_env(TWIN, 1, 0)
-    identity = {"algo": "ppo", "policy": "CnnPolicy", "env_id": TWIN, "env_kwargs": {}, "learned": False,
-                "frame_stack": 1, "init": None}
+    identity = {
+        "algo": "ppo",
+        "policy": "CnnPolicy",
+        "env_id": TWIN,
+        "env_kwargs": {},
+        "learned": False,
+        "frame_stack": 1,
+        "init": None,
+    }
     try:
-        return [save_agent(PPO("CnnPolicy", env, seed=seed, device="cpu"), folder / f"agent-{seed}",
-                           identity | {"seed": seed}) for seed in range(4)]
+        return [
+            save_agent(
+                PPO("CnnPolicy", env, seed=seed, device="cpu"), folder / f"agent-{seed}", identity | {"seed": seed}
+            )
+            for seed in range(4)
+        ]
     finally:
         env.close()
 
@@ -59,8 +70,11 @@ def test_policies_are_measured_compared_and_kept(world, agents, tmp_path, monkey
     (tmp_path / "judged" / "policies" / "agent-2.json").unlink()  # a kill in the third; the others are not run again
     measured = []
     once = policies.evaluate_matched
-    monkeypatch.setattr(policies, "evaluate_matched",
-                        lambda agent, *rest, **named: measured.append(Path(agent).name) or once(agent, *rest, **named))
+    monkeypatch.setattr(
+        policies,
+        "evaluate_matched",
+        lambda agent, *rest, **named: measured.append(Path(agent).name) or once(agent, *rest, **named),
+    )
     assert evaluate_policies(agents, tmp_path / "judged", 2, world=world, **OPTIONS) == results
     assert measured == ["agent-2"]
     with pytest.raises(ValueError, match="choose another --out"):
@@ -125,9 +139,15 @@ def test_the_summary_names_what_is_undefined():
     found = policies._agreement(rows)
     sure = {"world_uncertainty": [0, 0, 0, 0], "world_steps": [1, 1, 1, 1]}
     gate = policies._gating([{"per_episode": row["per_episode"] | sure} for row in rows])
-    text = summary({"policies": [0, 0], "episodes": 4, "agreement": {"all": found},
-                    **{name: {"all": policies._control([{name: None}], name)} for name in policies.CONTROLS},
-                    "gating": {"all": gate}})
+    text = summary(
+        {
+            "policies": [0, 0],
+            "episodes": 4,
+            "agreement": {"all": found},
+            **{name: {"all": policies._control([{name: None}], name)} for name in policies.CONTROLS},
+            "gating": {"all": gate},
+        }
+    )
     assert gate["false_success"] == {"uncertainty": None, "steps": None}
     assert "nudged" not in text and "drawn" not in text and "pearson undefined -> undefined" in text
     assert "undefined: 2 policies" in text and "no policy has 20% to 80%" in text and "optimism 0.000" in text
@@ -135,8 +155,7 @@ def test_the_summary_names_what_is_undefined():
 
 def test_a_world_that_is_right_narrows_what_few_starts_in_physics_say():
     physics = np.random.default_rng(0).random((6, 400)) < 0.6
-    found = policies._prediction_powered([{"per_episode": {"world_success": p, "physics_success": p}}
-                                          for p in physics])
+    found = policies._prediction_powered([{"per_episode": {"world_success": p, "physics_success": p}} for p in physics])
     alone, powered = found["physics_alone"], found["with_the_world"]
     assert found["pairs"] == 50 and powered["half_width"] < alone["half_width"] / 2
     assert powered["holds"]["rate"] == 1 and alone["holds"]["n"] == 6
@@ -171,8 +190,11 @@ def test_outcomes_in_physics_as_the_world_draws_it(repository, monkeypatch):
     folder, seen = repository / "benchmarks" / "policies" / "ppo-PushPyBullet-v0-seed1", []
     weights = digest_of_agent(folder), digest_of_world("wm_gym/Push-v0")
     predict = Agent.predict
-    monkeypatch.setattr(Agent, "predict", lambda self, frames, *rest, **kwargs: seen.append(frames[0].copy()) or
-                        predict(self, frames, *rest, **kwargs))
+    monkeypatch.setattr(
+        Agent,
+        "predict",
+        lambda self, frames, *rest, **kwargs: seen.append(frames[0].copy()) or predict(self, frames, *rest, **kwargs),
+    )
     assert len(policies.measure_drawn(str(folder), "wm_gym/Push-v0", 1, 0, {}, *weights)["success"]) == 1
     drawn, shown = seen[0], draw_start(make_twin("wm_gym/PushPyBullet-v0", None, "no-op", 3), start_seeds(1, 0)[0])[1]
     again = load_world("wm_gym/Push-v0").tokenizer.round_trip(shown[None])[0]

@@ -15,8 +15,11 @@ from wm_gym.training.presets import PRESETS
 from wm_gym.training.trainer import continued, make_starts, spec_of
 from wm_gym.worlds.world import World
 
-FEW = dict(preset="tiny", progress=False, overrides=dict(
-    tokenizer_updates=20, pose_updates=10, dynamics_updates=20, heads_updates=10, uncertainty_updates=5))
+FEW = dict(
+    preset="tiny",
+    progress=False,
+    overrides=dict(tokenizer_updates=20, pose_updates=10, dynamics_updates=20, heads_updates=10, uncertainty_updates=5),
+)
 
 
 @pytest.fixture(scope="module")
@@ -48,14 +51,15 @@ def test_a_widened_world_draws_what_it_drew_and_then_learns_to_follow(watched, b
 
 
 def test_labels_after_video(watched, balls, tmp_path):
-    out = train(balls, tmp_path / "world", init=watched,
-                **FEW | {"overrides": FEW["overrides"] | {"tokenizer_updates": 0}})
+    out = train(
+        balls, tmp_path / "world", init=watched, **FEW | {"overrides": FEW["overrides"] | {"tokenizer_updates": 0}}
+    )
     world = World.from_pretrained(out)
     assert world.spec.action_dim == world.dynamics.config.action_dim > 0
     assert "from the world" in world.spec.trained_on
     old = World.from_pretrained(watched)
     assert torch.equal(world.tokenizer.encoder[0].weight, old.tokenizer.encoder[0].weight)
-    moved = world.dynamics.condition[0].weight[:, :world.dynamics.vector_dim].abs().max()
+    moved = world.dynamics.condition[0].weight[:, : world.dynamics.vector_dim].abs().max()
     assert moved > 0
 
 

@@ -23,15 +23,22 @@ TESTS = Path(__file__).parent
 
 def start(out, workers, delay=0.02, episodes=12):
     """Record the ball environment in another process, slowly."""
-    call = (f"from wm_gym.collect.record import record\n"
-            f"if __name__ == '__main__':\n"
-            f"    record({BALL!r}, {episodes}, out={str(out)!r}, seed=3, workers={workers}, shard_frames=40)\n")
+    call = (
+        f"from wm_gym.collect.record import record\n"
+        f"if __name__ == '__main__':\n"
+        f"    record({BALL!r}, {episodes}, out={str(out)!r}, seed=3, workers={workers}, shard_frames=40)\n"
+    )
     script = out.parent / f"{out.name}.py"
     script.write_text(call)
     path = os.pathsep.join([str(TESTS.parent), str(TESTS), os.environ.get("PYTHONPATH", "")])
     environment = os.environ | {"PYTHONPATH": path, "BALL_ENV_DELAY": str(delay)}
-    return subprocess.Popen([sys.executable, str(script)], start_new_session=True, stdout=subprocess.PIPE,
-                            stderr=subprocess.STDOUT, env=environment)
+    return subprocess.Popen(
+        [sys.executable, str(script)],
+        start_new_session=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        env=environment,
+    )
 
 
 def wait_for_episodes(out, process, at_least=1):
@@ -113,8 +120,11 @@ def test_what_is_recorded(whole):
         for frame, (x, y) in zip(frames, ball):  # picture and state of a row are of the same moment
             ys, xs = np.nonzero((frame == (240, 240, 80)).all(-1))
             assert abs(xs.mean() / 32 - x) < 0.06 and abs(ys.mean() / 32 - y) < 0.06
-    rate = {name: columns["next.success"][columns["policy_kind"][:, 0] == kind].mean()
-            for kind, name in enumerate(told["policy_kinds"]) if name in ("expert", "near-miss")}
+    rate = {
+        name: columns["next.success"][columns["policy_kind"][:, 0] == kind].mean()
+        for kind, name in enumerate(told["policy_kinds"])
+        if name in ("expert", "near-miss")
+    }
     assert rate["expert"] > rate["near-miss"]
 
 
@@ -204,20 +214,29 @@ def test_any_environment_with_a_picture(tmp_path):
 
 def test_pusht(tmp_path):
     pytest.importorskip("gym_pusht")
-    out = record("gym_pusht/PushT-v0", 1, out=tmp_path / "set", workers=0, env_kwargs={"obs_type": "pixels_agent_pos"},
-                 progress=False)
+    out = record(
+        "gym_pusht/PushT-v0",
+        1,
+        out=tmp_path / "set",
+        workers=0,
+        env_kwargs={"obs_type": "pixels_agent_pos"},
+        progress=False,
+    )
     reader = LeRobotReader(out)
     assert reader.info["wm_gym"]["action_high"] == [512, 512] and reader.features["observation.state"]["shape"] == [2]
     assert reader.frames(CAMERA, 0).shape == (reader.length[0], 96, 96, 3)
 
 
-@pytest.mark.parametrize("change, words", [
-    ({"env_id": "wm_gym/Raech-v0"}, ["wm_gym/Raech-v0", "module:Name-v0"]),
-    ({"env_id": "ball_env:wm_gym_test/Count-v0", "policy": "expert"}, ["no policy 'expert'", "random"]),
-    ({"policy": "exprt"}, ["'exprt'", "expert, noisy, random, near-miss, mix"]),
-    ({"episodes": 0}, ["0", "at least 1"]),
-    ({"env_kwargs": {"break_at": 1.0}}, ["observation.state", "row 1", "finite"]),
-])
+@pytest.mark.parametrize(
+    "change, words",
+    [
+        ({"env_id": "wm_gym/Raech-v0"}, ["wm_gym/Raech-v0", "module:Name-v0"]),
+        ({"env_id": "ball_env:wm_gym_test/Count-v0", "policy": "expert"}, ["no policy 'expert'", "random"]),
+        ({"policy": "exprt"}, ["'exprt'", "expert, noisy, random, near-miss, mix"]),
+        ({"episodes": 0}, ["0", "at least 1"]),
+        ({"env_kwargs": {"break_at": 1.0}}, ["observation.state", "row 1", "finite"]),
+    ],
+)
 @pytest.mark.filterwarnings("ignore:.*NaN value")
 def test_bad_input_is_named(tmp_path, change, words):
     arguments = {"env_id": BALL, "episodes": 1, "out": tmp_path / "set", "workers": 0, "progress": False} | change
@@ -239,8 +258,12 @@ def test_a_worker_that_crashes_is_named(tmp_path):
 
 
 def test_other_arguments_do_not_mix_into_a_recording(whole):
-    for change, word in [({"seed": 4}, "seed=3, now seed=4"), ({"policy": "random"}, "policy='mix'"),
-                         ({"env_kwargs": {"size": 16}}, "env_kwargs"), ({"resume": False}, "12 episodes already")]:
+    for change, word in [
+        ({"seed": 4}, "seed=3, now seed=4"),
+        ({"policy": "random"}, "policy='mix'"),
+        ({"env_kwargs": {"size": 16}}, "env_kwargs"),
+        ({"resume": False}, "12 episodes already"),
+    ]:
         with pytest.raises(ValueError, match=word):
             record(**({"env_id": BALL, "episodes": 13, "out": whole, "seed": 3, "workers": 0} | change))
     assert len(LeRobotReader(whole)) == 12
@@ -279,9 +302,23 @@ def test_a_reward_that_is_an_array_of_one(tmp_path):
 def test_where_an_agent_lies_is_not_written_down(repository, tmp_path):
     pytest.importorskip("pybullet")
     folder = shutil.copytree(repository / "agents" / "ppo-Reach-v0", tmp_path / "mine" / "my-agent")
-    out = record("wm_gym/ReachPyBullet-v0", 1, f"agent:{folder}", out=tmp_path / "set", workers=0, progress=False,
-                 env_kwargs={"max_episode_steps": 2})
+    out = record(
+        "wm_gym/ReachPyBullet-v0",
+        1,
+        f"agent:{folder}",
+        out=tmp_path / "set",
+        workers=0,
+        progress=False,
+        env_kwargs={"max_episode_steps": 2},
+    )
     said = b"".join(path.read_bytes() for path in (out / "meta").rglob("*") if path.is_file())
     assert b"agent:my-agent" in said and str(tmp_path).encode() not in said
-    record("wm_gym/ReachPyBullet-v0", 2, f"agent:{folder}", out=out, workers=0, progress=False,
-           env_kwargs={"max_episode_steps": 2})  # goes on
+    record(
+        "wm_gym/ReachPyBullet-v0",
+        2,
+        f"agent:{folder}",
+        out=out,
+        workers=0,
+        progress=False,
+        env_kwargs={"max_episode_steps": 2},
+    )  # goes on

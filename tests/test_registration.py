@@ -33,7 +33,7 @@ def test_every_folder_of_the_catalogue_is_registered_and_a_broken_one_is_named(t
         (tmp_path / "envs" / name).mkdir()
         (tmp_path / "envs" / name / "spec.yaml").write_text(text)
     (tmp_path / "envs" / "notes").mkdir()
-    monkeypatch.setattr("wm_gym.registration.__file__", str(package / "registration.py"))
+    monkeypatch.setattr("wm_gym.worlds.catalogue.__file__", str(package / "worlds" / "catalogue.py"))
     assert sorted(catalogue_folders()) == ["Broken-v0", "Empty-v0", "Good-v0", "Odd name"]
     before = set(gym.registry)
     try:
@@ -56,7 +56,7 @@ def test_a_folder_called_envs_that_is_not_ours_is_left_alone(tmp_path, monkeypat
     (tmp_path / "wm_gym").mkdir()
     (tmp_path / "envs" / "Other-v0").mkdir(parents=True)
     (tmp_path / "envs" / "Other-v0" / "spec.yaml").write_text("name: x")
-    monkeypatch.setattr("wm_gym.registration.__file__", str(tmp_path / "wm_gym" / "registration.py"))
+    monkeypatch.setattr("wm_gym.worlds.catalogue.__file__", str(tmp_path / "wm_gym" / "worlds" / "catalogue.py"))
     assert catalogue_folders() == {}
 
 
@@ -71,8 +71,10 @@ def test_an_unknown_id_and_an_unknown_world_name_what_there_is():
 
 def test_the_first_frame_does_not_wait_for_the_compiler():
     """torch.compile's machinery takes a second to import; diffusers would import it, nothing here needs it."""
-    code = ("import sys, gymnasium as gym, wm_gym; gym.make('wm_gym/Reach-v0').reset(seed=0);"
-            "late = [m for m in ('torch._dynamo', 'diffusers.hooks') if m in sys.modules];"
-            "import torch._dynamo, diffusers.hooks; print(late)")
+    code = (
+        "import sys, gymnasium as gym, wm_gym; gym.make('wm_gym/Reach-v0').reset(seed=0);"
+        "late = [m for m in ('torch._dynamo', 'diffusers.hooks') if m in sys.modules];"
+        "import torch._dynamo, diffusers.hooks; print(late)"
+    )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=300)
     assert done.returncode == 0 and done.stdout.strip() == "[]", done.stderr + done.stdout

@@ -125,8 +125,15 @@ def test_order_of_calls(world):
 
 
 def test_make_sb3_env_monitors_learned_ids(folder, tmp_path):
-    env = make_sb3_env("wm_gym/World-v0", N, seed=3, world=folder, backend="torch", max_episode_steps=4,
-                       monitor_file=tmp_path / "monitor.csv")
+    env = make_sb3_env(
+        "wm_gym/World-v0",
+        N,
+        seed=3,
+        world=folder,
+        backend="torch",
+        max_episode_steps=4,
+        monitor_file=tmp_path / "monitor.csv",
+    )
     assert isinstance(env, VecMonitor) and isinstance(env.unwrapped, WorldVecEnv)
     np.testing.assert_array_equal(env.reset()[1], WorldEnv(folder, backend="torch").reset(seed=4)[0])
     infos = [env.step(ZERO)[3] for _ in range(4)][-1]
@@ -152,8 +159,9 @@ def test_other_ids_run_in_processes():
 
 
 def test_a_wrapper_class_goes_around_each_environment(folder):
-    env = make_sb3_env("wm_gym/World-v0", 2, seed=1, world=folder, backend="torch",
-                       wrapper_class=gym.wrappers.GrayscaleObservation)
+    env = make_sb3_env(
+        "wm_gym/World-v0", 2, seed=1, world=folder, backend="torch", wrapper_class=gym.wrappers.GrayscaleObservation
+    )
     assert env.reset().shape == (2, 64, 64) and isinstance(env.unwrapped, DummyVecEnv)
 
 
@@ -166,8 +174,9 @@ def test_discrete_actions_keep_the_batch(folder):
     assert np.abs(ours.astype(int) - theirs).max() <= 2
 
 
-@pytest.mark.parametrize("observation, policy", [
-    ("pixels", "CnnPolicy"), ("pixels+state", "MultiInputPolicy"), ("latent", "MlpPolicy")])
+@pytest.mark.parametrize(
+    "observation, policy", [("pixels", "CnnPolicy"), ("pixels+state", "MultiInputPolicy"), ("latent", "MlpPolicy")]
+)
 def test_ppo_trains_unchanged(folder, observation, policy):
     env = make_sb3_env("wm_gym/World-v0", 2, seed=0, world=folder, backend="torch", observation=observation)
     model = PPO(policy, env, n_steps=16, batch_size=16, n_epochs=1, seed=0, device="cpu")
@@ -181,12 +190,26 @@ def test_ppo_trains_unchanged(folder, observation, policy):
 
 def test_sac_and_dqn_train_unchanged(folder):
     arguments = dict(world=folder, backend="torch", observation="latent", seed=0)
-    SAC("MlpPolicy", make_sb3_env("wm_gym/World-v0", 2, **arguments), learning_starts=8, batch_size=8,
-        buffer_size=100, seed=0, device="cpu").learn(24)
+    SAC(
+        "MlpPolicy",
+        make_sb3_env("wm_gym/World-v0", 2, **arguments),
+        learning_starts=8,
+        batch_size=8,
+        buffer_size=100,
+        seed=0,
+        device="cpu",
+    ).learn(24)
     discrete = make_sb3_env("wm_gym/World-v0", 2, wrapper_class=DiscreteActions, **arguments)
     DQN("MlpPolicy", discrete, learning_starts=8, batch_size=8, buffer_size=100, seed=0, device="cpu").learn(24)
-    DQN("MlpPolicy", DiscreteActions(WorldEnv(folder, observation="latent", backend="torch")), learning_starts=8,
-        batch_size=8, buffer_size=100, seed=0, device="cpu").learn(24)
+    DQN(
+        "MlpPolicy",
+        DiscreteActions(WorldEnv(folder, observation="latent", backend="torch")),
+        learning_starts=8,
+        batch_size=8,
+        buffer_size=100,
+        seed=0,
+        device="cpu",
+    ).learn(24)
 
 
 def test_frame_stack(folder):

@@ -60,8 +60,12 @@ class Answer(BaseHTTPRequestHandler):
         else:
             done = "remain" not in question["text"]
             red = min(max(red, 0.01), 0.99)
-            shares = {"Yes": 0.6 * (red if done else 1 - red), " yes": 0.2 * (red if done else 1 - red),
-                      "No": 0.8 * (1 - red if done else red), "Maybe": 0.2}
+            shares = {
+                "Yes": 0.6 * (red if done else 1 - red),
+                " yes": 0.2 * (red if done else 1 - red),
+                "No": 0.8 * (1 - red if done else red),
+                "Maybe": 0.2,
+            }
         word = max(shares, key=shares.get)
         top = [{"token": token, "logprob": math.log(p)} for token, p in shares.items()]
         logprobs = {"content": [{"token": word, "logprob": 0, "top_logprobs": top}]} if self.server.logprobs else None
@@ -130,9 +134,23 @@ def hanging_up(request):
     request.connection.close()
 
 
-FAULTS = [500, 503, 429, b"<html>", b"{}", b'{"choices": []}', b'{"choices": [{"message": {"content": null}}]}', b"[1]",
-          b'{"choices": [{"message": {"content": "yes and no"}}]}', b"\xff\xfe", b"", too_slow, dripping, hanging_up,
-          b'{"choices": [{"message": {"content": "yes"}, "logprobs": {"content": [{"token": 3}]}}]}']
+FAULTS = [
+    500,
+    503,
+    429,
+    b"<html>",
+    b"{}",
+    b'{"choices": []}',
+    b'{"choices": [{"message": {"content": null}}]}',
+    b"[1]",
+    b'{"choices": [{"message": {"content": "yes and no"}}]}',
+    b"\xff\xfe",
+    b"",
+    too_slow,
+    dripping,
+    hanging_up,
+    b'{"choices": [{"message": {"content": "yes"}, "logprobs": {"content": [{"token": 3}]}}]}',
+]
 
 
 @pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: getattr(fault, "__name__", str(fault)))

@@ -79,9 +79,14 @@ def test_a_shift_is_a_name_or_fields():
     assert '"mass"' in env.spec.to_json()
 
 
-@pytest.mark.parametrize("env_id, shift, words", [
-    (PUSH, "weather", "'weather' is unknown; choose one of"), (PUSH, {"weight": 2}, r"no \['weight'\]"),
-    (REACH, "mass", "none")])
+@pytest.mark.parametrize(
+    "env_id, shift, words",
+    [
+        (PUSH, "weather", "'weather' is unknown; choose one of"),
+        (PUSH, {"weight": 2}, r"no \['weight'\]"),
+        (REACH, "mass", "none"),
+    ],
+)
 def test_wrong_shifts_are_named(env_id, shift, words):
     with pytest.raises(ValueError, match=words):
         make(env_id, shift=shift)

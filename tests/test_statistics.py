@@ -15,12 +15,15 @@ def pairs(both: int, first_only: int, second_only: int, neither: int):
     return first, second
 
 
-@pytest.mark.parametrize("counts, difference, low, high", [
-    # Cavo et al. 2012 in Fagerland, Lydersen, Laake, "Statistical Analysis of Contingency Tables", chapter 8
-    ((59, 6, 16, 80), -0.0621, -0.1186, -0.0046),
-    # no disagreement at all still leaves a width: Wilson's 1 - 400 / (400 + z^2)
-    ((400, 0, 0, 0), 0.0, -0.0095, 0.0095),
-])
+@pytest.mark.parametrize(
+    "counts, difference, low, high",
+    [
+        # Cavo et al. 2012 in Fagerland, Lydersen, Laake, "Statistical Analysis of Contingency Tables", chapter 8
+        ((59, 6, 16, 80), -0.0621, -0.1186, -0.0046),
+        # no disagreement at all still leaves a width: Wilson's 1 - 400 / (400 + z^2)
+        ((400, 0, 0, 0), 0.0, -0.0095, 0.0095),
+    ],
+)
 def test_paired_difference_against_published_values(counts, difference, low, high):
     result = paired_difference(*pairs(*counts))
     assert [round(result[k], 4) for k in ("difference", "low", "high")] == [difference, low, high]
@@ -81,6 +84,10 @@ def test_ratio_of_means_has_an_interval_over_pairs():
     assert found["low"] < 2 < found["high"] and found["high"] - found["low"] < 0.2 and found["n"] == 60
     assert ratio([1.0, 2.0], [1.0, 2.0]) == {"ratio": 1.0, "n": 2, "low": 1.0, "high": 1.0}
     assert ratio([1.0], [0.0])["ratio"] is None and ratio([3.0], [2.0]) == {
-        "ratio": 1.5, "n": 1, "low": None, "high": None}
+        "ratio": 1.5,
+        "n": 1,
+        "low": None,
+        "high": None,
+    }
     with pytest.raises(ValueError, match="the smallest -1; expected pairs"):
         ratio([1.0, 1.0], [1.0, -1.0])

@@ -87,8 +87,14 @@ def test_an_agents_drift_needs_an_agent(tiny_world_folder, tmp_path):
 
 
 def test_what_a_twin_lacks_is_undefined_and_the_report_says_so(repository, tmp_path):
-    out = evaluate(repository / "envs" / "Reach-v0", out=tmp_path, only=["drift", "judge", "physics_iq"], size=FEW,
-                   workers=1, progress=False)
+    out = evaluate(
+        repository / "envs" / "Reach-v0",
+        out=tmp_path,
+        only=["drift", "judge", "physics_iq"],
+        size=FEW,
+        workers=1,
+        progress=False,
+    )
     for name in ("drift", "judge"):
         assert "names no object" in json.loads((out / f"{name}.json").read_text())["result"]["undefined"]
     assert "cannot be shifted" in json.loads((out / "physics_iq.json").read_text())["result"]["undefined"]

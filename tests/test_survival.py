@@ -11,7 +11,7 @@ def errors(failures, n=50):
     made = np.full((len(failures), n), 0.01)
     for row, step in zip(made, failures):
         if step is not None:
-            row[step - 1:] = 0.05
+            row[step - 1 :] = 0.05
     return made
 
 

@@ -17,16 +17,27 @@ def success_rate(env, kind: str, episodes: int) -> float:
     for seed in range(episodes):
         env.reset(seed=1000 + seed)
         env.action_space.seed(seed)
-        act = env.action_space.sample if kind == "uniform" else \
-            env.scripted_policy(kind, np.random.default_rng(seed)).act
+        act = (
+            env.action_space.sample if kind == "uniform" else env.scripted_policy(kind, np.random.default_rng(seed)).act
+        )
         successes += any(env.step(act())[2] for _ in range(env.horizon))
     return successes / episodes
 
 
-@pytest.mark.parametrize("env_id, kind, episodes, low, high", [
-    (REACH, "expert", 25, 0.99, 1.0), (REACH, "uniform", 20, 0.0, 0.1), (REACH, "near-miss", 12, 0.0, 0.1),
-    (PUSH, "expert", 15, 0.8, 1.0), (PUSH, "uniform", 10, 0.0, 0.1), (PUSH, "near-miss", 8, 0.0, 0.25),
-    (DRAWER, "expert", 12, 0.99, 1.0), (DRAWER, "uniform", 10, 0.0, 0.2), (DRAWER, "near-miss", 8, 0.0, 0.0)])
+@pytest.mark.parametrize(
+    "env_id, kind, episodes, low, high",
+    [
+        (REACH, "expert", 25, 0.99, 1.0),
+        (REACH, "uniform", 20, 0.0, 0.1),
+        (REACH, "near-miss", 12, 0.0, 0.1),
+        (PUSH, "expert", 15, 0.8, 1.0),
+        (PUSH, "uniform", 10, 0.0, 0.1),
+        (PUSH, "near-miss", 8, 0.0, 0.25),
+        (DRAWER, "expert", 12, 0.99, 1.0),
+        (DRAWER, "uniform", 10, 0.0, 0.2),
+        (DRAWER, "near-miss", 8, 0.0, 0.0),
+    ],
+)
 def test_success_rates_of_the_scripted_policies(env_id, kind, episodes, low, high):
     assert low <= success_rate(make(env_id), kind, episodes) <= high
 

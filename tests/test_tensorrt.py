@@ -18,8 +18,10 @@ def test_a_step_is_parsed_and_built(name, precision):
     world = make_world(dynamics="dit") if name == "dit" else load_world(name)
     graph = export_step(world, BATCH, precision=precision)
     _, network, *_parser = parse_network(graph)
-    names = ([network.get_input(i).name for i in range(network.num_inputs)],
-             [network.get_output(i).name for i in range(network.num_outputs)])
+    names = (
+        [network.get_input(i).name for i in range(network.num_inputs)],
+        [network.get_output(i).name for i in range(network.num_outputs)],
+    )
     assert names == step_names(world, decode=True)
     shapes = [tuple(network.get_input(i).shape) for i in range(network.num_inputs)]
     assert shapes == [tuple(x.shape) for x in step_inputs(world, BATCH)]

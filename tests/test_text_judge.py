@@ -26,8 +26,18 @@ PROMPT = "text:the yellow block is on the blue disc"
 @pytest.fixture(scope="module")
 def clips(tmp_path_factory):
     """30 whole episodes of the expert and of those that fail in Push's twin."""
-    return open_clips(record("wm_gym/PushPyBullet-v0", 30, "mix", out=tmp_path_factory.mktemp("text") / "push", seed=77,
-                             workers=0, progress=False), progress=False)
+    return open_clips(
+        record(
+            "wm_gym/PushPyBullet-v0",
+            30,
+            "mix",
+            out=tmp_path_factory.mktemp("text") / "push",
+            seed=77,
+            workers=0,
+            progress=False,
+        ),
+        progress=False,
+    )
 
 
 def test_it_tells_success_in_physics(clips):
@@ -43,8 +53,7 @@ def test_progress_grows_as_the_block_comes_nearer(clips):
     assert np.corrcoef(verdict.progress, distance)[0, 1] < -0.9
 
 
-@pytest.mark.parametrize("said", ["the yellow cube has arrived at the target",
-                                  "slide the block over to the blue disc"])
+@pytest.mark.parametrize("said", ["the yellow cube has arrived at the target", "slide the block over to the blue disc"])
 def test_other_words_mean_the_same(clips, said):
     score = make_judge(f"text:{said}")(np.asarray(clips.frames)).score
     assert auroc(score[~clips.success], score[clips.success]) > 0.9

@@ -16,8 +16,11 @@ from wm_gym.policies.planning import Search
 from wm_gym.vector import WorldVectorEnv
 
 STEPS = 15
-BACKENDS = [(name, precision, "dit" if precision == "bf16" else "unet") for name, needs in KNOWN.items()
-            for precision in needs.precisions]
+BACKENDS = [
+    (name, precision, "dit" if precision == "bf16" else "unet")
+    for name, needs in KNOWN.items()
+    for precision in needs.precisions
+]
 
 
 def single(world, **options) -> list:
@@ -54,9 +57,14 @@ def imagined(world, **options) -> list:
     engine, rng = load_engine(load_world(world), device="cpu", decode=False, **options), np.random.default_rng(5)
     start = engine.encode(world.starts.frames[:1], world.starts.proprioception[:1])
     state = {key: value.expand(2, *value.shape[1:]).contiguous() for key, value in start.items()}
-    return [engine.imagine(state, torch.from_numpy(rng.uniform(-1, 1, (2, 3, 3)).astype(np.float32)),
-                           torch.from_numpy(rng.normal(size=(2, 3, *engine.noise_shape)).astype(np.float32)))
-            for _ in range(STEPS // 5)]
+    return [
+        engine.imagine(
+            state,
+            torch.from_numpy(rng.uniform(-1, 1, (2, 3, 3)).astype(np.float32)),
+            torch.from_numpy(rng.normal(size=(2, 3, *engine.noise_shape)).astype(np.float32)),
+        )
+        for _ in range(STEPS // 5)
+    ]
 
 
 def compiled(world, **options) -> list:

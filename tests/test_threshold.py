@@ -34,7 +34,7 @@ def test_the_threshold_parts_as_many_as_physics_calls_a_success(seed, n, bend):
 def test_a_judge_that_flatters_gets_a_higher_threshold():
     rng = np.random.default_rng(0)
     true = rng.random(4000)
-    flattering, physics = true ** 0.5, rng.random(4000) < true
+    flattering, physics = true**0.5, rng.random(4000) < true
     found = unbiased_threshold(flattering, physics)
     assert found > 0.6
     assert abs((flattering > found).mean() - physics.mean()) < 0.001
@@ -50,10 +50,21 @@ def test_policies_set_the_threshold_of_a_world_and_a_kill_costs_one_measurement(
     made = make_world(horizon=6, success_threshold=0.5)
     made.spec.twin = TWIN
     world, env = made.save_pretrained(tmp_path / "tiny"), make_sb3_env(TWIN, 1, 0)
-    identity = {"algo": "ppo", "policy": "CnnPolicy", "env_id": TWIN, "env_kwargs": {}, "learned": False,
-                "frame_stack": 1, "init": None}
-    agents = [save_agent(PPO("CnnPolicy", env, seed=seed, device="cpu"), tmp_path / f"agent-{seed}",
-                         identity | {"seed": seed}) for seed in range(2)]
+    identity = {
+        "algo": "ppo",
+        "policy": "CnnPolicy",
+        "env_id": TWIN,
+        "env_kwargs": {},
+        "learned": False,
+        "frame_stack": 1,
+        "init": None,
+    }
+    agents = [
+        save_agent(
+            PPO("CnnPolicy", env, seed=seed, device="cpu"), tmp_path / f"agent-{seed}", identity | {"seed": seed}
+        )
+        for seed in range(2)
+    ]
     env.close()
 
     def half_succeed(jobs, *args):

@@ -19,8 +19,15 @@ from wm_gym.training.segments import SegmentSampler
 from wm_gym.worlds.world import World
 
 TESTS = Path(__file__).parent
-SHORT = {"tokenizer_updates": 12, "pose_updates": 12, "dynamics_updates": 12, "heads_updates": 12,
-         "checkpoint_every": 4, "report_every": 6, "starts": 8}
+SHORT = {
+    "tokenizer_updates": 12,
+    "pose_updates": 12,
+    "dynamics_updates": 12,
+    "heads_updates": 12,
+    "checkpoint_every": 4,
+    "report_every": 6,
+    "starts": 8,
+}
 
 
 def weights(folder):
@@ -75,8 +82,14 @@ def test_a_deeper_decoder_draws_the_same_latents_better(balls, tmp_path):
     first = train(balls, tmp_path / "first", preset="tiny", overrides=SHORT, progress=False)
     config = first / "tokenizer" / "config.json"  # as worlds wrote it before there were deeper decoders
     config.write_text(json.dumps({k: v for k, v in json.loads(config.read_text()).items() if k != "decoder_depth"}))
-    out = train(balls, tmp_path / "second", preset="tiny", progress=False, init=first, overrides=SHORT | kept | {
-        "decoder_only": True, "decoder_depth": 2, "tokenizer_updates": 100})
+    out = train(
+        balls,
+        tmp_path / "second",
+        preset="tiny",
+        progress=False,
+        init=first,
+        overrides=SHORT | kept | {"decoder_only": True, "decoder_depth": 2, "tokenizer_updates": 100},
+    )
     before, after = World.from_pretrained(first), World.from_pretrained(out)
     assert (before.tokenizer.config.decoder_depth, after.tokenizer.config.decoder_depth) == (1, 2)
     frames = np.array(open_clips(balls).frames[::25])
@@ -84,9 +97,17 @@ def test_a_deeper_decoder_draws_the_same_latents_better(balls, tmp_path):
     assert torch.equal(*latents)
     unlike = [np.abs(world.tokenizer.round_trip(frames).astype(float) - frames).mean() for world in (before, after)]
     assert unlike[1] < 0.8 * unlike[0]
-    third = train(balls, tmp_path / "third", preset="tiny", overrides=SHORT | kept | {"tokenizer_updates": 0}, init=out,
-                  progress=False)
-    assert World.from_pretrained(third).tokenizer.config.decoder_depth == 2  # what it goes on from is never made shallower
+    third = train(
+        balls,
+        tmp_path / "third",
+        preset="tiny",
+        overrides=SHORT | kept | {"tokenizer_updates": 0},
+        init=out,
+        progress=False,
+    )
+    assert (
+        World.from_pretrained(third).tokenizer.config.decoder_depth == 2
+    )  # what it goes on from is never made shallower
 
 
 def test_a_decoder_alone_needs_a_world(balls, tmp_path):
@@ -158,15 +179,23 @@ def test_resuming_with_other_arguments_is_refused(balls, tmp_path):
 def test_takes_real_robot_video_as_it_stands(droid_dataset, tmp_path):
     import gymnasium as gym
 
-    out = train(droid_dataset, tmp_path / "droid", preset="tiny", overrides=SHORT, progress=False,
-                camera="wrist_left", size=(48, 80))
+    out = train(
+        droid_dataset,
+        tmp_path / "droid",
+        preset="tiny",
+        overrides=SHORT,
+        progress=False,
+        camera="wrist_left",
+        size=(48, 80),
+    )
     world = World.from_pretrained(out)
     assert world.dynamics.config.action_angles == [3, 4, 5]  # roll, pitch and yaw wrap at +-pi
     env = gym.make("wm_gym/World-v0", world=str(out), backend="torch")
     observation, _ = env.reset(seed=0)
     assert observation.shape == (48, 80, 3)
-    observation, reward, terminated, truncated, info = env.step(np.clip(
-        info_pose(env), env.action_space.low, env.action_space.high))
+    observation, reward, terminated, truncated, info = env.step(
+        np.clip(info_pose(env), env.action_space.low, env.action_space.high)
+    )
     assert observation.shape == (48, 80, 3) and not terminated and np.isfinite(info["proprioception"]).all()
     env.close()
 
@@ -187,18 +216,26 @@ def test_world_and_agent_learn(tmp_path):
     from wm_gym.training.segments import SegmentSampler
 
     data = record("ball_env:wm_gym_test/Ball-v0", 200, policy="mix", out=tmp_path / "data", seed=0, workers=0)
-    held = open_clips(record("ball_env:wm_gym_test/Ball-v0", 30, policy="mix", out=tmp_path / "held", seed=1,
-                             workers=0), progress=False)
-    out = train(data, tmp_path / "w", preset="tiny", progress=False,
-                overrides={"tokenizer_updates": 1000, "dynamics_updates": 900, "heads_updates": 400, "starts": 400})
+    held = open_clips(
+        record("ball_env:wm_gym_test/Ball-v0", 30, policy="mix", out=tmp_path / "held", seed=1, workers=0),
+        progress=False,
+    )
+    out = train(
+        data,
+        tmp_path / "w",
+        preset="tiny",
+        progress=False,
+        overrides={"tokenizer_updates": 1000, "dynamics_updates": 900, "heads_updates": 400, "starts": 400},
+    )
     segments = SegmentSampler(held, 2, np.arange(30)).draw(np.random.default_rng(0), 64, 8)
     numbers = early_report(World.from_pretrained(out), held, segments, np.median(held.frames[:200], axis=0))
     print(numbers)
     assert numbers["psnr@8"] > numbers["frozen@8"] + 0.3, numbers  # the tiny tokenizer's ceiling is about 1 dB above
     assert numbers["mirrored@8"] > 1.5, numbers  # dB lost when the actions are mirrored; 0 for a world that is deaf
 
-    agent = train_agent("ppo", "wm_gym/World-v0", tmp_path / "agent", timesteps=16_384,
-                        env_kwargs={"world": str(out)}, progress=False)
+    agent = train_agent(
+        "ppo", "wm_gym/World-v0", tmp_path / "agent", timesteps=16_384, env_kwargs={"world": str(out)}, progress=False
+    )
     curve = read_curve(tmp_path / "agent.training" / "curve.csv")
     first, last = curve[1]["episode_reward"], curve[-1]["episode_reward"]
     print(agent, first, last)

@@ -29,40 +29,74 @@ VOID = ("br", "hr", "img", "input", "link", "meta")
 
 def made_drift(rng, lost=4):
     """What `drift` returns, of a world that loses the object in `lost` of 12 roll-outs."""
+
     def stats(times, gone):
         near = times * rng.uniform(0.5, 1.5, EPISODES)
-        return {"object_cm": median(2 * near), "end_effector_cm": median(near),
-                "lost": rate(np.arange(EPISODES) < gone), "displacement": median(1 + 0.1 * near),
-                "mask_iou": mean(0.9 - 0.1 * near), "colour_distance": mean(5 * near), "psnr_db": mean(30 - near)}
-    result = {f"at_{s}s": {name: stats(s * times, lost * (name == "world")) for name, times in ROLLERS.items()}
-              for s in (1, 2)}
+        return {
+            "object_cm": median(2 * near),
+            "end_effector_cm": median(near),
+            "lost": rate(np.arange(EPISODES) < gone),
+            "displacement": median(1 + 0.1 * near),
+            "mask_iou": mean(0.9 - 0.1 * near),
+            "colour_distance": mean(5 * near),
+            "psnr_db": mean(30 - near),
+        }
+
+    result = {
+        f"at_{s}s": {name: stats(s * times, lost * (name == "world")) for name, times in ROLLERS.items()}
+        for s in (1, 2)
+    }
     walks = rng.random((EPISODES, STEPS)).cumsum(1)
     life = {name: time_to_failure(times * walks, 5.0, FPS) for name, times in ROLLERS.items()}
     return result | {"counted": {f"at_{s}s": rate(np.ones(EPISODES, bool)) for s in (1, 2)}, "time_to_failure": life}
 
 
 def made_fidelity():
-    at = {name: {"psnr_db": 30 - times, "ssim": 1 - 0.01 * times, "st_lpips": 0.387 * times}
-          for name, times in ROLLERS.items() if name in ("world", "tokenizer", "frozen")}
-    distance = {"n": 4, "frames": 16, "features": "I3D", "world": 310.0, "tokenizer": 240.0, "frozen": 900.0,
-                "floor": 214.0}
+    at = {
+        name: {"psnr_db": 30 - times, "ssim": 1 - 0.01 * times, "st_lpips": 0.387 * times}
+        for name, times in ROLLERS.items()
+        if name in ("world", "tokenizer", "frozen")
+    }
+    distance = {
+        "n": 4,
+        "frames": 16,
+        "features": "I3D",
+        "world": 310.0,
+        "tokenizer": 240.0,
+        "frozen": 900.0,
+        "floor": 214.0,
+    }
     return {"episodes": EPISODES, "horizons": [1, 10], "at_1": at, "at_10": at, "fvd_at_10": distance}
 
 
 def made_control(rng, hits=11):
-    gain = {name: {key: mean(rng.normal(level, 1, EPISODES)) for key in ("psnr_true_db", "random", "shuffled",
-                                                                         "mirrored")}
-            for name, level in (("world", 4), ("tokenizer", 6), ("deaf", 0))}
-    way = {name: {"frames": {"same_side": rate(np.arange(12) < n), "within_45": rate(np.arange(12) < n),
-                             "chance_within_45": None, "along_cm": mean(rng.normal(4, 1, 12))}}
-           for name, n in (("world", hits), ("physics", 12))}
+    gain = {
+        name: {key: mean(rng.normal(level, 1, EPISODES)) for key in ("psnr_true_db", "random", "shuffled", "mirrored")}
+        for name, level in (("world", 4), ("tokenizer", 6), ("deaf", 0))
+    }
+    way = {
+        name: {
+            "frames": {
+                "same_side": rate(np.arange(12) < n),
+                "within_45": rate(np.arange(12) < n),
+                "chance_within_45": None,
+                "along_cm": mean(rng.normal(4, 1, 12)),
+            }
+        }
+        for name, n in (("world", hits), ("physics", 12))
+    }
     cm = {f"{key}_cm" if key != "n" else key: value for key, value in median(rng.random(EPISODES)).items()}
-    rest = {name: {"frame_change": mean(rng.random(5)), "flicker": mean([0.4]), "frames": cm, "proprioception": cm}
-            for name in ("world", "tokenizer")}
-    return {"delta_psnr": gain, "directions": {"carried_out_by_physics": rate([True] * 12), **way}, "no_op": rest,
-            "loss_ratio": {"world": {"ratio": ratio([7.5, 8.5], [1, 1]), "true": 1.0, "shuffled": 8.0}},
-            "distractor": {"counted": rate([True]),
-                           "world": {"attributed": ratio([0.05], [1]), "moved": ratio([1], [0])}}}
+    rest = {
+        name: {"frame_change": mean(rng.random(5)), "flicker": mean([0.4]), "frames": cm, "proprioception": cm}
+        for name in ("world", "tokenizer")
+    }
+    return {
+        "delta_psnr": gain,
+        "directions": {"carried_out_by_physics": rate([True] * 12), **way},
+        "no_op": rest,
+        "loss_ratio": {"world": {"ratio": ratio([7.5, 8.5], [1, 1]), "true": 1.0, "shuffled": 8.0}},
+        "distractor": {"counted": rate([True]), "world": {"attributed": ratio([0.05], [1]), "moved": ratio([1], [0])}},
+    }
 
 
 def made_uncertainty(rng):
@@ -71,34 +105,67 @@ def made_uncertainty(rng):
     dense = dense_calibration(doubt, error, np.array([0.1, 0.3, 0.6]))
     of_frames, steps = error.mean((2, 3)), (1, 10, 20)
     ranks = ranks_errors(np.ones_like(of_frames), of_frames, steps, resamples=20)
-    return {"episodes": EPISODES, "dense": {"autoregressive": dense, "teacher_forced": dense}, "ranks": ranks,
-            "coverage": coverage(of_frames, np.full_like(of_frames, 0.5), 0.9, steps), "limit": rate([True] * 12),
-            "trust": {"moments": 252, "kept": 0.5}}
+    return {
+        "episodes": EPISODES,
+        "dense": {"autoregressive": dense, "teacher_forced": dense},
+        "ranks": ranks,
+        "coverage": coverage(of_frames, np.full_like(of_frames, 0.5), 0.9, steps),
+        "limit": rate([True] * 12),
+        "trust": {"moments": 252, "kept": 0.5},
+    }
 
 
 def made_violations():
     def found(n):
-        return {"per_100_frames": n / 2, "episodes": rate(np.arange(60) < n), "excess_median": 0.5 if n else None,
-                "excess_worst": 1.0 if n else None, "unit": "cm", "abstained": 0.25}
-    rows = {"world": {"teleport": found(30), "duplication": found(0)},
-            "physics through the tokenizer": {"teleport": found(1), "duplication": found(0)}}
+        return {
+            "per_100_frames": n / 2,
+            "episodes": rate(np.arange(60) < n),
+            "excess_median": 0.5 if n else None,
+            "excess_worst": 1.0 if n else None,
+            "unit": "cm",
+            "abstained": 0.25,
+        }
+
+    rows = {
+        "world": {"teleport": found(30), "duplication": found(0)},
+        "physics through the tokenizer": {"teleport": found(1), "duplication": found(0)},
+    }
     quality = {"teleport": {"recall": rate([True] * 9 + [False]), "precision": None, "false_events": 0}}
     worst = [{"class": "teleport", "severity": 1.0, "unit": "cm", "episode": 3, "step": 7, "frame": 0}]
-    return {"world": "Tiny-v0", "episodes": 60, "steps": STEPS, "limits": {"teleport": float("inf")},
-            "detector": quality, "violations": rows, "worst": worst}
+    return {
+        "world": "Tiny-v0",
+        "episodes": 60,
+        "steps": STEPS,
+        "limits": {"teleport": float("inf")},
+        "detector": quality,
+        "violations": rows,
+        "worst": worst,
+    }
 
 
 def made_policies(rng):
     world, physics = rng.random((4, 30)) < 0.7, rng.random((4, 30)) < 0.5
-    rows = [{"agent": f"agent-{i}", "world_name": "Tiny-v0", "world": rate(w), "physics": rate(p)}
-            for i, (w, p) in enumerate(zip(world, physics))]
-    return {"episodes": 30, "seed": 0, "policies": rows,
-            "agreement": {"all": {**agreement(world, physics), "physics_split_half": split_half(physics)}},
-            "nudged": {"all": {"policies": 4, **agreement(physics[:, ::-1], physics)}},
-            "drawn": {"all": {"undefined": "every policy sees physics as the world draws it"}},
-            "gating": {"all": gating(world, physics, rng.random((4, 30)))},
-            "prediction_powered": {"all": {"pairs": 3, **{how: {"half_width": 0.2, "holds": rate([1, 1, 0, 1])}
-                                                          for how in ("physics_alone", "with_the_world")}}}}
+    rows = [
+        {"agent": f"agent-{i}", "world_name": "Tiny-v0", "world": rate(w), "physics": rate(p)}
+        for i, (w, p) in enumerate(zip(world, physics))
+    ]
+    return {
+        "episodes": 30,
+        "seed": 0,
+        "policies": rows,
+        "agreement": {"all": {**agreement(world, physics), "physics_split_half": split_half(physics)}},
+        "nudged": {"all": {"policies": 4, **agreement(physics[:, ::-1], physics)}},
+        "drawn": {"all": {"undefined": "every policy sees physics as the world draws it"}},
+        "gating": {"all": gating(world, physics, rng.random((4, 30)))},
+        "prediction_powered": {
+            "all": {
+                "pairs": 3,
+                **{
+                    how: {"half_width": 0.2, "holds": rate([1, 1, 0, 1])} for how in ("physics_alone", "with_the_world")
+                },
+            }
+        },
+    }
 
 
 @pytest.fixture(scope="module")
@@ -107,26 +174,61 @@ def made(tmp_path_factory):
     folder, rng = tmp_path_factory.mktemp("measured"), np.random.default_rng(0)
     promise = Calibration(0.1, 2.5, 0.4, 0.2, [[0.0, 15], [0.3, 0]], 100, STEPS, "100 episodes of held-out")
     auroc = {"score": 0.97, "unrest": 0.97, "novelty": 0.7}
-    write_json(folder / "setting.json", {
-        "world": "Tiny-v0", "world_folder": "envs/Tiny-v0", "twin": "wm_gym/TinyPyBullet-v0", "episodes": EPISODES,
-        "fps": FPS, "horizon": STEPS, "seed": 0, "calibration": asdict(promise), "trained_on": "<b>two</b> & more"})
-    measured = {"fidelity": made_fidelity(), "drift": made_drift(rng), "control": made_control(rng),
-                "uncertainty": made_uncertainty(rng), "violations": made_violations(), "policies": made_policies(rng),
-                "shifts": {"visible": {"size": auroc}, "hidden": {"mass": {"auroc": 0.55}}, "starts": 30}}
+    write_json(
+        folder / "setting.json",
+        {
+            "world": "Tiny-v0",
+            "world_folder": "envs/Tiny-v0",
+            "twin": "wm_gym/TinyPyBullet-v0",
+            "episodes": EPISODES,
+            "fps": FPS,
+            "horizon": STEPS,
+            "seed": 0,
+            "calibration": asdict(promise),
+            "trained_on": "<b>two</b> & more",
+        },
+    )
+    measured = {
+        "fidelity": made_fidelity(),
+        "drift": made_drift(rng),
+        "control": made_control(rng),
+        "uncertainty": made_uncertainty(rng),
+        "violations": made_violations(),
+        "policies": made_policies(rng),
+        "shifts": {"visible": {"size": auroc}, "hidden": {"mass": {"auroc": 0.55}}, "starts": 30},
+    }
     overlap = {"spatiotemporal_iou": 0.8, "spatial_iou": 0.9, "weighted_spatial_iou": 0.7, "mse": 0.001}
-    measured |= {"agent_drift": made_drift(rng) | {"agent": "ppo-Tiny-v0"},
-                 "inverse": {"real": {"mae": {"dx": 0.1}, "r2": {"dx": 0.9}, "strict": mean([0.8, 0.9])},
-                             "made": {"world": {"at_5": {"error": mean([0.2]), "excess": mean([0.1, 0.123])}}}},
-                 "judge": {"episodes": 5, "physics": rate([1, 0, 0, 1, 1]), "verdicts": {
-                     f"{who}, {frames} frames": {key: rate([1, 0, 0]) for key in ("wrong", "optimism", "pessimism")}
-                     for who in ("learned", "physics") for frames in ("world's", "true")}},
-                 "physics_iq": {"episodes": 5, "other_take": {"mass": 1.1}, "world": {"score": 85.25} | {
-                     name: mean([value, value + 0.01]) for name, value in overlap.items()}}}
+    measured |= {
+        "agent_drift": made_drift(rng) | {"agent": "ppo-Tiny-v0"},
+        "inverse": {
+            "real": {"mae": {"dx": 0.1}, "r2": {"dx": 0.9}, "strict": mean([0.8, 0.9])},
+            "made": {"world": {"at_5": {"error": mean([0.2]), "excess": mean([0.1, 0.123])}}},
+        },
+        "judge": {
+            "episodes": 5,
+            "physics": rate([1, 0, 0, 1, 1]),
+            "verdicts": {
+                f"{who}, {frames} frames": {key: rate([1, 0, 0]) for key in ("wrong", "optimism", "pessimism")}
+                for who in ("learned", "physics")
+                for frames in ("world's", "true")
+            },
+        },
+        "physics_iq": {
+            "episodes": 5,
+            "other_take": {"mass": 1.1},
+            "world": {"score": 85.25} | {name: mean([value, value + 0.01]) for name, value in overlap.items()},
+        },
+    }
     for name, value in measured.items():
         write_json(folder / f"{name}.json", value)
     frames = rng.integers(0, 255, (2, STEPS + 1, 16, 16, 3), np.uint8)
-    np.savez(folder / "films.npz", world=frames, physics=frames[::-1], worst_frames=frames[:1, :2],
-             uncertainty=rng.random((2, STEPS, 4, 4)).astype(np.float16))
+    np.savez(
+        folder / "films.npz",
+        world=frames,
+        physics=frames[::-1],
+        worst_frames=frames[:1, :2],
+        uncertainty=rng.random((2, STEPS, 4, 4)).astype(np.float16),
+    )
     return folder
 
 
@@ -175,9 +277,16 @@ def test_the_page_is_whole_and_needs_no_network(html):
 def test_the_verdict_comes_first_with_its_numbers(html, made):
     words = " ".join(" ".join(Page(html).words).split())
     assert headline(read_measurements(made)) in words
-    for said in ("Believe Tiny-v0 for 15 steps (1.5 s) from a start", "The object is lost in 33 % [14 to 61 %] of 12",
-                 "wm-gym record wm_gym/TinyPyBullet-v0 --policy noisy", "teleport: in 50 % [38 to 62 %] of 60 episodes",
-                 "A shift of mass goes unnoticed: AUROC 0.55", "0.387", "310", "promised were 90 %"):
+    for said in (
+        "Believe Tiny-v0 for 15 steps (1.5 s) from a start",
+        "The object is lost in 33 % [14 to 61 %] of 12",
+        "wm-gym record wm_gym/TinyPyBullet-v0 --policy noisy",
+        "teleport: in 50 % [38 to 62 %] of 60 episodes",
+        "A shift of mass goes unnoticed: AUROC 0.55",
+        "0.387",
+        "310",
+        "promised were 90 %",
+    ):
         assert said in words, said
     assert html.index('class="verdict"') < min(html.index(f'id="{name}"') for name, *_ in SECTIONS)
 

@@ -25,11 +25,20 @@ from wm_gym.training.uncertainty import UncertaintyLoss, own_roll_outs
 from wm_gym.worlds.calibration import Calibration
 from wm_gym.worlds.world import World
 
-CALIBRATION = Calibration(alpha=0.1, factor=2.0, limit=1e-9, tolerance=0.2, trust=[[0.0, 15], [0.1, 4], [0.3, 0]],
-                          episodes=100, steps=10, measured_on="a test")
+CALIBRATION = Calibration(
+    alpha=0.1,
+    factor=2.0,
+    limit=1e-9,
+    tolerance=0.2,
+    trust=[[0.0, 15], [0.1, 4], [0.3, 0]],
+    episodes=100,
+    steps=10,
+    measured_on="a test",
+)
 
 
 # --- the network -----------------------------------------------------------------------------------------------------
+
 
 def test_begins_certain_and_stays_a_distribution():
     network = Uncertainty(feature_dim=8, grid=(4, 4))
@@ -53,6 +62,7 @@ def test_bins_follow_the_errors():
 
 def test_learns_which_patches_go_wrong():
     """Errors come where a feature says so, last, and are otherwise small: both must be foretold, on new roll-outs."""
+
     def made(seed: int, count: int = 64, steps: int = 8):
         generator = torch.Generator().manual_seed(seed)
         broken = (torch.rand(count, steps, 1, 6, 6, generator=generator) < 0.05).float()
@@ -101,6 +111,7 @@ def test_roll_outs_are_keyed_by_their_seed(balls, tiny_world):
 
 
 # --- calibration -----------------------------------------------------------------------------------------------------
+
 
 def test_promises_of_a_calibration():
     """90 of 100 episodes of stated error 1 go wrong at step 6 of 10, the others never; the factor is that ratio."""
@@ -201,7 +212,9 @@ def test_a_refit_that_was_begun_on_other_recordings_is_refused(balls, tmp_path, 
         patched.setattr(module, "_measured", stop)
         calibrate(folder, [balls], **kwargs)
     assert (tmp_path / "w.calibrating").is_dir()
-    with pytest.raises(ValueError, match="w.calibrating was begun with other arguments: dataset .*rm -r .*w.calibrating"):
+    with pytest.raises(
+        ValueError, match="w.calibrating was begun with other arguments: dataset .*rm -r .*w.calibrating"
+    ):
         calibrate(folder, [others], **kwargs)
     assert World.from_pretrained(folder).calibration is None
     calibrate(folder, [balls], **kwargs)
@@ -214,6 +227,7 @@ def test_calibrate_wants_recordings_of_this_world(tiny_world_folder, tmp_path):
 
 
 # --- the environment -------------------------------------------------------------------------------------------------
+
 
 def test_penalty_is_taken_off_the_reward():
     world, action = make_world(), np.full(3, 0.5, np.float32)
@@ -244,8 +258,14 @@ def test_batches_take_the_same_options():
     from wm_gym.sb3 import WorldVecEnv
 
     world = dataclasses.replace(make_world(), calibration=CALIBRATION)
-    batch = gym.make_vec("wm_gym/World-v0", 2, vectorization_mode="vector_entry_point", world=world,
-                         uncertainty_penalty=1.0, truncate_on_uncertainty=True)
+    batch = gym.make_vec(
+        "wm_gym/World-v0",
+        2,
+        vectorization_mode="vector_entry_point",
+        world=world,
+        uncertainty_penalty=1.0,
+        truncate_on_uncertainty=True,
+    )
     batch.reset(seed=0)
     *_, truncated, info = batch.step(np.zeros((2, 3), np.float32))
     assert truncated.all() and (info["reward/uncertainty"] < 0).all() and info["trust_horizon"].dtype == np.int64
@@ -255,9 +275,14 @@ def test_batches_take_the_same_options():
     assert dones.all() and infos[0]["TimeLimit.truncated"] and infos[1]["reward/uncertainty"] < 0
 
 
-@pytest.mark.parametrize("wrong, words", [({"uncertainty_penalty": -1.0}, "uncertainty_penalty is -1.0"),
-                                          ({"uncertainty_penalty": np.nan}, "finite real number"),
-                                          ({"truncate_on_uncertainty": True}, "wm-gym calibrate")])
+@pytest.mark.parametrize(
+    "wrong, words",
+    [
+        ({"uncertainty_penalty": -1.0}, "uncertainty_penalty is -1.0"),
+        ({"uncertainty_penalty": np.nan}, "finite real number"),
+        ({"truncate_on_uncertainty": True}, "wm-gym calibrate"),
+    ],
+)
 def test_wrong_options_are_named(wrong, words):
     with pytest.raises(ValueError, match=words):
         gym.make("wm_gym/World-v0", world=make_world(), **wrong)

@@ -45,8 +45,7 @@ def assert_same(ours, theirs, path="") -> None:
 @pytest.mark.parametrize("mode", ["NextStep", "SameStep"])
 def test_every_array_at_every_step_is_that_of_sync_vector_env(world, mode, observation):
     ours = make(world, mode, observation=observation)
-    theirs = SyncVectorEnv([lambda: WorldEnv(world, backend="torch", observation=observation)] * N,
-                           autoreset_mode=mode)
+    theirs = SyncVectorEnv([lambda: WorldEnv(world, backend="torch", observation=observation)] * N, autoreset_mode=mode)
     theirs.set_attr("horizon", HORIZONS)
     assert ours.metadata["autoreset_mode"] is theirs.metadata["autoreset_mode"]
     assert ours.observation_space == theirs.observation_space and ours.action_space == theirs.action_space
@@ -126,8 +125,16 @@ def test_the_first_reset_is_of_all(world):
 
 
 def test_make_vec_passes_everything_on(folder):
-    env = gym.make_vec("wm_gym/World-v0", N, world=folder, backend="torch", render_mode="rgb_array",
-                       max_episode_steps=4, autoreset_mode="SameStep", observation="latent")
+    env = gym.make_vec(
+        "wm_gym/World-v0",
+        N,
+        world=folder,
+        backend="torch",
+        render_mode="rgb_array",
+        max_episode_steps=4,
+        autoreset_mode="SameStep",
+        observation="latent",
+    )
     assert isinstance(env, WorldVectorEnv) and env.spec.id == "wm_gym/World-v0"
     assert env.metadata["autoreset_mode"] is AutoresetMode.SAME_STEP and env.metadata["render_fps"] == 10
     observation, _ = env.reset(seed=0)
@@ -168,8 +175,13 @@ def test_reset_options_have_a_batch_axis(world):
     rows = [starts.index(e, 5) for e in (2, 0, 1)]
     bank, info = env.reset(options={"episode": np.array([2, 0, 1]), "t": 5})
     np.testing.assert_array_equal(info["proprioception"], starts.proprioception[rows, -1])
-    given, info = env.reset(options={"image": starts.frames[rows], "actions": starts.actions[rows],
-                                     "proprioception": starts.proprioception[rows]})
+    given, info = env.reset(
+        options={
+            "image": starts.frames[rows],
+            "actions": starts.actions[rows],
+            "proprioception": starts.proprioception[rows],
+        }
+    )
     np.testing.assert_array_equal(given, bank)
     pictures, _ = env.reset(options={"image": starts.frames[rows, -1]})
     np.testing.assert_array_equal(pictures, bank)
@@ -183,10 +195,15 @@ def test_reset_options_have_a_batch_axis(world):
         env.reset(options={"image": starts.frames[rows, -1], "episode": 0})
 
 
-@pytest.mark.parametrize("actions, words", [
-    (np.zeros((2, 3)), r"\[2, 3\], expected \[3, 3\]"), (np.zeros(3), r"expected \[3, 3\]"),
-    (np.array([[0, 0, 0], [0, 2, 0], [0, 0, 0]]), "2 at index 1 of environment 1"),
-    (np.full((3, 3), np.nan), "nan at index 0 of environment 0")])
+@pytest.mark.parametrize(
+    "actions, words",
+    [
+        (np.zeros((2, 3)), r"\[2, 3\], expected \[3, 3\]"),
+        (np.zeros(3), r"expected \[3, 3\]"),
+        (np.array([[0, 0, 0], [0, 2, 0], [0, 0, 0]]), "2 at index 1 of environment 1"),
+        (np.full((3, 3), np.nan), "nan at index 0 of environment 0"),
+    ],
+)
 def test_wrong_actions_are_named(world, actions, words):
     env = make(world)
     env.reset()
@@ -224,8 +241,11 @@ def test_gymnasium_wrappers_work(world, tmp_path):
 
 
 @settings(max_examples=20, deadline=None)
-@given(horizons=st.lists(st.integers(1, 5), min_size=N, max_size=N), steps=st.integers(1, 12),
-       mode=st.sampled_from(["NextStep", "SameStep"]))
+@given(
+    horizons=st.lists(st.integers(1, 5), min_size=N, max_size=N),
+    steps=st.integers(1, 12),
+    mode=st.sampled_from(["NextStep", "SameStep"]),
+)
 def test_any_horizons_keep_every_counter_right(world, horizons, steps, mode):
     env = make(world, mode, observation="latent")
     env.set_attr("horizon", horizons)
@@ -252,8 +272,9 @@ def test_any_horizons_keep_every_counter_right(world, horizons, steps, mode):
 @pytest.mark.parametrize("observation", ["pixels", "pixels+state", "latent"])
 @pytest.mark.parametrize("mode", ["NextStep", "SameStep"])
 def test_torch_output_is_the_same_in_tensors(world, mode, observation):
-    plain, tensors = (make(world, mode, observation=observation, max_episode_steps=3, output=output)
-                      for output in ("numpy", "torch"))
+    plain, tensors = (
+        make(world, mode, observation=observation, max_episode_steps=3, output=output) for output in ("numpy", "torch")
+    )
     pairs = [(plain.reset(seed=0)[0], tensors.reset(seed=0)[0])]
     actions = np.random.default_rng(0).uniform(-1, 1, (5, N, 3)).astype(np.float32)
     for action in actions:

@@ -99,8 +99,11 @@ def test_info_says_what_breaks_while_stepping(watched, push_world, monkeypatch):
     true = core.render
     for step in range(8):
         if step == 3:  # from here on the block is gone
-            monkeypatch.setattr(core, "render", lambda slot: np.where(
-                yellow(true(slot))[..., None], np.uint8(90), true(slot)).astype(np.uint8))
+            monkeypatch.setattr(
+                core,
+                "render",
+                lambda slot: np.where(yellow(true(slot))[..., None], np.uint8(90), true(slot)).astype(np.uint8),
+            )
         told.append(watched.step(np.zeros(2, np.float32))[-1]["violations"])
     assert not any("disappearance" in kinds for kinds in told[:5])
     assert all(0 < kinds["disappearance"] <= 0.31 for kinds in told[5:])

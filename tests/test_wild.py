@@ -30,15 +30,24 @@ LENGTH = 12
 def whole(tmp_path_factory) -> Path:
     """Six episodes whose pictures, actions and states are their own."""
     root = tmp_path_factory.mktemp("wild") / "whole"
-    features = {CAMERA: video_feature(24, 32, 10), "action": feature("float32", 2, ["x", "$\\foo$"]),
-                "observation.state": feature("float32", 1), "next.success": feature("bool")}
+    features = {
+        CAMERA: video_feature(24, 32, 10),
+        "action": feature("float32", 2, ["x", "$\\foo$"]),
+        "observation.state": feature("float32", 1),
+        "next.success": feature("bool"),
+    }
     with LeRobotWriter(root, 10, features) as writer:
         for e in range(6):
             rng = np.random.default_rng(e)
-            writer.add_episode({"action": rng.normal(size=(LENGTH, 2)).astype(np.float32),
-                                "observation.state": rng.normal(size=(LENGTH, 1)).astype(np.float32),
-                                "next.success": np.arange(LENGTH) == LENGTH - 1 if e % 2 else np.zeros(LENGTH, bool)},
-                               {CAMERA: pictures(LENGTH, seed=e)}, f"task {e}")
+            writer.add_episode(
+                {
+                    "action": rng.normal(size=(LENGTH, 2)).astype(np.float32),
+                    "observation.state": rng.normal(size=(LENGTH, 1)).astype(np.float32),
+                    "next.success": np.arange(LENGTH) == LENGTH - 1 if e % 2 else np.zeros(LENGTH, bool),
+                },
+                {CAMERA: pictures(LENGTH, seed=e)},
+                f"task {e}",
+            )
     return root
 
 
@@ -55,8 +64,13 @@ def replaced(table: pa.Table, name: str, values) -> pa.Table:
 
 def with_row(name: str, row: int, value):
     """Put `value` into one row of a column."""
-    return lambda root: edit(root, DATA, lambda table: replaced(
-        table, name, [*table[name].to_pylist()[:row], value, *table[name].to_pylist()[row + 1:]]))
+    return lambda root: edit(
+        root,
+        DATA,
+        lambda table: replaced(
+            table, name, [*table[name].to_pylist()[:row], value, *table[name].to_pylist()[row + 1 :]]
+        ),
+    )
 
 
 def spoil_video(root: Path) -> None:
@@ -67,7 +81,7 @@ def spoil_video(root: Path) -> None:
     with av.open(str(path)) as file:
         at = [packet.pos for packet in file.demux(video=0) if packet.pos]
     data = bytearray(path.read_bytes())
-    data[at[25] + 8:at[25] + 72] = b"\xff" * 64
+    data[at[25] + 8 : at[25] + 72] = b"\xff" * 64
     path.write_bytes(data)
 
 
@@ -79,8 +93,9 @@ def cut_video(root: Path) -> None:
 
 
 def drop_rows(rows):
-    return lambda root: edit(root, DATA, lambda table: table.take(
-        pa.array([i for i in range(table.num_rows) if i not in rows])))
+    return lambda root: edit(
+        root, DATA, lambda table: table.take(pa.array([i for i in range(table.num_rows) if i not in rows]))
+    )
 
 
 def drop_entry(root: Path) -> None:
@@ -124,8 +139,10 @@ def assert_rest(clips, whole: Path, without: int) -> None:
 
 def test_without_the_option_it_is_an_error_that_names_episode_and_option(damaged, tmp_path, capsys):
     root, episode, words = damaged
-    for act in (lambda: open_clips(root, progress=False),
-                lambda: convert.convert(root, tmp_path / "set", progress=False)):
+    for act in (
+        lambda: open_clips(root, progress=False),
+        lambda: convert.convert(root, tmp_path / "set", progress=False),
+    ):
         with pytest.raises(DatasetError, match=rf"episode {episode}: .*{words}.*--skip-damaged"):
             act()
     assert main(["train", str(root), "--out", str(tmp_path / "world"), "--preset", "tiny"]) == 2
@@ -173,7 +190,7 @@ def test_curate_names_the_damaged_and_training_takes_its_list(whole, tmp_path, c
     chosen = Selection.load(tmp_path / "list.json")
     chosen.drop = {4: ["by hand"]}  # as the dataset numbers them
     with pytest.warns(UserWarning, match="episode 2"):
-        clips, = _open([root], None, None, [chosen], skip_damaged=True)
+        (clips,) = _open([root], None, None, [chosen], skip_damaged=True)
     assert clips.meta["tasks"] == [f"task {e}" for e in (0, 1, 3, 5)] and clips.numbers == [0, 1, 3, 5]
 
 
@@ -181,8 +198,9 @@ def test_training_leaves_them_out(whole, tmp_path, capsys):
     root = shutil.copytree(whole, tmp_path / "set")
     DAMAGE["a NaN"][0](root)
     updates = [word for field in ("tokenizer", "dynamics", "heads") for word in ("--set", f"{field}_updates=1")]
-    code = main(["train", str(root), "--out", str(tmp_path / "world"), "--preset", "tiny", "--skip-damaged", "--cpu",
-                 *updates])
+    code = main(
+        ["train", str(root), "--out", str(tmp_path / "world"), "--preset", "tiny", "--skip-damaged", "--cpu", *updates]
+    )
     printed = capsys.readouterr()
     assert code == 0, printed.err
     assert "episode 2: 'action' is" in printed.err and "5 episodes" in (tmp_path / "world/spec.yaml").read_text()
@@ -191,8 +209,10 @@ def test_training_leaves_them_out(whole, tmp_path, capsys):
 def test_where_all_are_damaged_there_is_nothing_to_go_on_with(whole, tmp_path):
     root = shutil.copytree(whole, tmp_path / "set")
     (root / VIDEO).write_bytes((root / VIDEO).read_bytes()[:500])
-    for act in (lambda: open_clips(root, skip_damaged=True, progress=False),
-                lambda: convert.convert(root, tmp_path / "to", skip_damaged=True, progress=False)):
+    for act in (
+        lambda: open_clips(root, skip_damaged=True, progress=False),
+        lambda: convert.convert(root, tmp_path / "to", skip_damaged=True, progress=False),
+    ):
         with pytest.raises(DatasetError, match="every episode is damaged, episodes 0, 1, 2, 3, 4, 5: cannot open"):
             act()
 
@@ -211,8 +231,13 @@ def test_rows_in_another_order_are_put_in_theirs(whole, tmp_path):
 def test_gaps_in_the_numbers_are_no_damage(whole, tmp_path):
     root = shutil.copytree(whole, tmp_path / "set")
     for name in (DATA, EPISODES):
-        edit(root, name, lambda table: replaced(table, "episode_index", [
-            [0, 2, 5, 6, 9, 11][i] for i in table["episode_index"].to_pylist()]))
+        edit(
+            root,
+            name,
+            lambda table: replaced(
+                table, "episode_index", [[0, 2, 5, 6, 9, 11][i] for i in table["episode_index"].to_pylist()]
+            ),
+        )
     clips, theirs = open_clips(root, progress=False), open_clips(whole, progress=False)
     assert np.array_equal(clips.frames, theirs.frames) and np.array_equal(clips.action, theirs.action)
     with pytest.raises(DatasetError, match="not numbered from 0 to 5, so none can be added"):
@@ -231,7 +256,10 @@ def test_v21(tmp_path, video):
     (root / "meta/episodes.jsonl").write_text("\n".join([lines[0], lines[1], lines[3]]))
     with pytest.raises(DatasetError, match="episode 2: missing in meta/episodes.*--skip-damaged"):
         open_reader(root)
-    with pytest.warns(UserWarning, match="2 of 4 episodes .* episode 1: missing data/chunk-000/episode_000001.parquet; episode 2: missing in"):
+    with pytest.warns(
+        UserWarning,
+        match="2 of 4 episodes .* episode 1: missing data/chunk-000/episode_000001.parquet; episode 2: missing in",
+    ):
         clips = open_clips(root, progress=False, skip_damaged=True)
     rows = [0, 1, 2, *range(12, 18)]
     assert np.array_equal(clips.frames[:], theirs.frames[rows]) and np.array_equal(clips.action, theirs.action[rows])
@@ -280,15 +308,25 @@ def test_a_conversion_goes_on_where_it_left_some_out(whole, tmp_path, monkeypatc
         convert.convert(root, tmp_path / "b", progress=False)
 
 
-@pytest.mark.parametrize("change, words", [
-    (lambda root: np.savez(root / "ep1.npz", action=np.full((6, 2), np.nan), state=np.ones((6, 1))), "'action' is .nan"),
-    (lambda root: np.savez(root / "ep1.npz", action=np.ones((9, 2)), state=np.ones((6, 1))),
-     "expected a row a frame"),
-    (lambda root: np.savez(root / "ep1.npz", actions=np.zeros((6, 2)), obs=np.zeros((6, 1))),
-     "holds actions, obs and no action; expected arrays called action and, .* state, reward, success"),
-    (lambda root: (root / "ep1.mp4").write_bytes((root / "ep1.mp4").read_bytes()[:900]), "cannot open ep1.mp4"),
-    (lambda root: (root / "ep1.wrist.mp4").unlink(), "missing ep1.wrist.mp4"),
-])
+@pytest.mark.parametrize(
+    "change, words",
+    [
+        (
+            lambda root: np.savez(root / "ep1.npz", action=np.full((6, 2), np.nan), state=np.ones((6, 1))),
+            "'action' is .nan",
+        ),
+        (
+            lambda root: np.savez(root / "ep1.npz", action=np.ones((9, 2)), state=np.ones((6, 1))),
+            "expected a row a frame",
+        ),
+        (
+            lambda root: np.savez(root / "ep1.npz", actions=np.zeros((6, 2)), obs=np.zeros((6, 1))),
+            "holds actions, obs and no action; expected arrays called action and, .* state, reward, success",
+        ),
+        (lambda root: (root / "ep1.mp4").write_bytes((root / "ep1.mp4").read_bytes()[:900]), "cannot open ep1.mp4"),
+        (lambda root: (root / "ep1.wrist.mp4").unlink(), "missing ep1.wrist.mp4"),
+    ],
+)
 def test_folders_of_videos(tmp_path, change, words):
     root = folder_dataset(tmp_path / "set")
     shutil.copy(root / "ep0.mp4", root / "ep2.mp4")
@@ -354,8 +392,9 @@ def test_any_name_is_shown_as_it_is(tmp_path):
     from wm_gym.common.page import axes, legend
     from wm_gym.data.curation.view import view_page
 
-    with LeRobotWriter(tmp_path / "$\\set_$", 10, {CAMERA: video_feature(24, 32, 10),
-                                                   "action": feature("float32", len(NAMES), NAMES)}) as writer:
+    with LeRobotWriter(
+        tmp_path / "$\\set_$", 10, {CAMERA: video_feature(24, 32, 10), "action": feature("float32", len(NAMES), NAMES)}
+    ) as writer:
         writer.add_episode({"action": np.zeros((4, len(NAMES)), np.float32)}, {CAMERA: pictures(4)}, "$\\task$")
     page = view_page(open_reader(tmp_path / "$\\set_$"))
     assert "$\\foo$" in page and "<b>bold" not in page and "$\\task$" in page

@@ -91,14 +91,17 @@ def test_pickle_where_safetensors_belong(folder):
         World.from_pretrained(folder)
 
 
-@pytest.mark.parametrize("field, value, message", [
-    ("action_low", [-1.0], "action_low"),
-    ("proprioception_names", ["x"], "proprioception"),
-    ("reward_components", ["a", "b", "c"], "reward_components"),
-    ("frame_size", [32, 32], "frame_size"),
-    ("format_version", 99, "format_version"),
-    ("colour", "red", "unknown fields"),
-])
+@pytest.mark.parametrize(
+    "field, value, message",
+    [
+        ("action_low", [-1.0], "action_low"),
+        ("proprioception_names", ["x"], "proprioception"),
+        ("reward_components", ["a", "b", "c"], "reward_components"),
+        ("frame_size", [32, 32], "frame_size"),
+        ("format_version", 99, "format_version"),
+        ("colour", "red", "unknown fields"),
+    ],
+)
 def test_spec_that_disagrees(folder, field, value, message):
     spec = yaml.safe_load((folder / "spec.yaml").read_text())
     spec[field] = value
@@ -116,7 +119,7 @@ def test_config_that_disagrees(folder):
 
 def test_damaged_starts(folder):
     path = folder / "starts.safetensors"
-    path.write_bytes(path.read_bytes()[: 2000])
+    path.write_bytes(path.read_bytes()[:2000])
     with pytest.raises(ValueError, match="starts.safetensors is truncated or damaged"):
         World.from_pretrained(folder)
     path.unlink()

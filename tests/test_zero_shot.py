@@ -21,13 +21,23 @@ def film(shift: tuple[int, int], last_size: int = 10, noise: int = 0) -> np.ndar
     for t, frame in enumerate(frames):
         size = last_size if t == 5 else 10
         x, y = (round(27 + s * t / 5) for s in shift)
-        frame[y:y + size, x:x + size] = YELLOW
+        frame[y : y + size, x : x + size] = YELLOW
     return frames
 
 
-@pytest.mark.parametrize("shift, direction, obeyed", [
-    ((-15, 0), "left", True), ((15, 0), "left", False), ((-15, 8), "left", True), ((-8, 15), "left", False),
-    ((-1, 0), "left", False), ((15, 0), "right", True), ((0, -12), "up", True), ((0, 12), "down", True)])
+@pytest.mark.parametrize(
+    "shift, direction, obeyed",
+    [
+        ((-15, 0), "left", True),
+        ((15, 0), "left", False),
+        ((-15, 8), "left", True),
+        ((-8, 15), "left", False),
+        ((-1, 0), "left", False),
+        ((15, 0), "right", True),
+        ((0, -12), "up", True),
+        ((0, 12), "down", True),
+    ],
+)
 def test_a_known_way_is_read(shift, direction, obeyed):
     found = moved(film(shift, noise=20), YELLOW, direction)
     assert found["obeyed"] is obeyed
@@ -60,9 +70,27 @@ def test_the_mirrored_prompt():
 @pytest.mark.parametrize("write", [write_svd, write_wan])
 def test_probe_on_a_real_pipeline(write, tmp_path, capsys):
     iio.imwrite(tmp_path / "start.png", film((0, 0))[0, :32, 16:48])
-    code = main(["probe-zero-shot", "--base", str(write(tmp_path / "base")), "--image", str(tmp_path / "start.png"),
-                 "--prompt", "push the block left", "--n", "2", "--frames", "5", "--steps", "2", "--device", "cpu",
-                 "--out", str(tmp_path / "out")])
+    code = main(
+        [
+            "probe-zero-shot",
+            "--base",
+            str(write(tmp_path / "base")),
+            "--image",
+            str(tmp_path / "start.png"),
+            "--prompt",
+            "push the block left",
+            "--n",
+            "2",
+            "--frames",
+            "5",
+            "--steps",
+            "2",
+            "--device",
+            "cpu",
+            "--out",
+            str(tmp_path / "out"),
+        ]
+    )
     assert code == 0, capsys.readouterr().err
     result = json.loads((tmp_path / "out" / "probe.json").read_text())
     assert result["told"]["obeyed"]["n"] == result["mirrored"]["moved"]["n"] == 2

@@ -15,8 +15,15 @@ def recorded_episodes(folder, env_id: str, number: int, steps: int, policy: str,
     from wm_gym.data import open_clips
     from wm_gym.evaluation.episodes import Episodes
 
-    record(env_id, number, policy=policy, out=folder, seed=seed, workers=0,
-           env_kwargs={"max_episode_steps": steps, **kwargs})
+    record(
+        env_id,
+        number,
+        policy=policy,
+        out=folder,
+        seed=seed,
+        workers=0,
+        env_kwargs={"max_episode_steps": steps, **kwargs},
+    )
     return Episodes.of(open_clips(folder, progress=False), steps)
 
 

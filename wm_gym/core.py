@@ -39,12 +39,25 @@ class WorldCore:
     the slot, its neighbours, the process or a global generator.
     """
 
-    def __init__(self, world: World | str | Path | None, num_envs: int = 1, *, observation: str = "pixels",
-                 backend: str = "auto", device: str = "auto", precision: str = "auto",
-                 max_episode_steps: int | None = None, terminate_on_success: bool = True, starts: str = "first",
-                 success_threshold: float | None = None, uncertainty_penalty: float = 0.0,
-                 truncate_on_uncertainty: bool = False, output: str = "numpy",
-                 reward: str | Judge | Sequence[str | Judge] = "learned", reward_kwargs: dict | None = None):
+    def __init__(
+        self,
+        world: World | str | Path | None,
+        num_envs: int = 1,
+        *,
+        observation: str = "pixels",
+        backend: str = "auto",
+        device: str = "auto",
+        precision: str = "auto",
+        max_episode_steps: int | None = None,
+        terminate_on_success: bool = True,
+        starts: str = "first",
+        success_threshold: float | None = None,
+        uncertainty_penalty: float = 0.0,
+        truncate_on_uncertainty: bool = False,
+        output: str = "numpy",
+        reward: str | Judge | Sequence[str | Judge] = "learned",
+        reward_kwargs: dict | None = None,
+    ):
         if observation not in spaces.OBSERVATIONS:
             raise ValueError(f"observation={observation!r} is unknown; choose one of {spaces.OBSERVATIONS}")
         if starts not in ("first", "any"):
@@ -60,21 +73,27 @@ class WorldCore:
         self._source, self.world = world, load_world(world)
         self.spec, self.num_envs, self.observation_mode, self.output = self.world.spec, num_envs, observation, output
         if observation == "pixels+state" and not self.spec.proprioception_dim:
-            raise ValueError(f"the world {self.spec.name!r} was recorded without proprioception; "
-                             "use observation='pixels'")
+            raise ValueError(
+                f"the world {self.spec.name!r} was recorded without proprioception; use observation='pixels'"
+            )
         self.success_threshold = self.spec.success_threshold if success_threshold is None else success_threshold
         self.uncertainty_penalty, self.calibration = uncertainty_penalty, self.world.calibration
         if truncate_on_uncertainty and self.calibration is None:
-            raise ValueError(f"truncate_on_uncertainty needs a calibrated world, and {self.spec.name!r} is not: "
-                             "wm-gym calibrate WORLD DATASET")
+            raise ValueError(
+                f"truncate_on_uncertainty needs a calibrated world, and {self.spec.name!r} is not: "
+                "wm-gym calibrate WORLD DATASET"
+            )
         self.doubt_limit = self.calibration.limit if truncate_on_uncertainty else np.inf
         bank = self.world.starts
         self._start_rows = np.flatnonzero(bank.t == 0 if starts == "first" and (bank.t == 0).any() else bank.t >= 0)
-        judge = make_judge(reward, self.world, self.spec.task_description,
-                           **accepted.options("reward_kwargs", reward_kwargs))
+        judge = make_judge(
+            reward, self.world, self.spec.task_description, **accepted.options("reward_kwargs", reward_kwargs)
+        )
         if judge and success_threshold is not None:
-            raise ValueError(f"success_threshold={success_threshold} is the learned judge's, and reward={reward!r}; "
-                             "pass reward_kwargs={'threshold': ...}")
+            raise ValueError(
+                f"success_threshold={success_threshold} is the learned judge's, and reward={reward!r}; "
+                "pass reward_kwargs={'threshold': ...}"
+            )
         self.judged = JudgedReward(judge, num_envs, self.spec.frame_size) if judge else None
         self.decode, self.terminate_on_success = observation != "latent" or judge is not None, terminate_on_success
         self._asked = backend, device, self.decode, precision
@@ -114,8 +133,9 @@ class WorldCore:
         seeds, options = (given or [None] * self.num_envs for given in (seeds, options))
         for name, given in (("seeds", seeds), ("options", options)):
             if len(given) != self.num_envs:
-                raise ValueError(f"{name} has {len(given)} entries, expected one for each of the {self.num_envs} "
-                                 "environments")
+                raise ValueError(
+                    f"{name} has {len(given)} entries, expected one for each of the {self.num_envs} environments"
+                )
         begun = []
         for i in slots:
             fresh = seeds[i] is not None or self.episodes[i] < 0
@@ -147,8 +167,8 @@ class WorldCore:
             state = self.engine.encode(*resets.clip_of_options(self.world, options))
         else:
             starts = self.world.starts
-            pose = np.array(starts.proprioception[row:row + 1]) if self.spec.proprioception_dim else None
-            state = self.engine.encode(starts.frames[row:row + 1], pose)
+            pose = np.array(starts.proprioception[row : row + 1]) if self.spec.proprioception_dim else None
+            state = self.engine.encode(starts.frames[row : row + 1], pose)
         frame = self.engine.render(state)[0] if self.decode else None
         if row is not None:
             bank[row] = state, frame
@@ -167,8 +187,10 @@ class WorldCore:
         self.require_reset("step")
         start_engine(self.engine)
         if (self.ended & active).any():
-            raise ResetNeeded(f"the episode in slot {np.flatnonzero(self.ended & active).tolist()} has ended; "
-                              "call reset() before the next step")
+            raise ResetNeeded(
+                f"the episode in slot {np.flatnonzero(self.ended & active).tolist()} has ended; "
+                "call reset() before the next step"
+            )
         actions = spaces.check_actions(actions, self.single_action_space, self.num_envs, active)
         device = self.engine.device
         noise = step_noise(self.seeds, self.episodes, self.steps, self.engine.noise_shape, device)
@@ -194,10 +216,16 @@ class WorldCore:
         terminated = success & active if self.terminate_on_success else np.zeros(self.num_envs, bool)
         truncated = ((self.steps >= self.horizons) | (uncertainty > self.doubt_limit)) & active
         self.ended[active] = (terminated | truncated)[active]
-        news = {"success": success, "is_success": success, "success_probability": out["success"],
-                "uncertainty": uncertainty, "uncertainty_map": out["uncertainty"],
-                "proprioception": out["proprioception"],
-                **{f"reward/{name}": values for name, values in terms.items()}, **seen}
+        news = {
+            "success": success,
+            "is_success": success,
+            "success_probability": out["success"],
+            "uncertainty": uncertainty,
+            "uncertainty_map": out["uncertainty"],
+            "proprioception": out["proprioception"],
+            **{f"reward/{name}": values for name, values in terms.items()},
+            **seen,
+        }
         if self.uncertainty_penalty:
             news["reward/uncertainty"] = -penalty
         if self.calibration:
@@ -213,7 +241,7 @@ class WorldCore:
             return
         for i in np.flatnonzero(active):
             frame = frames[i] if self.decode else None
-            self._write(i, {key: value[i:i + 1] for key, value in state.items()}, frame)
+            self._write(i, {key: value[i : i + 1] for key, value in state.items()}, frame)
 
     # --- what goes out -----------------------------------------------------------------------------------------------
 
@@ -240,7 +268,7 @@ class WorldCore:
         self.require_reset("render")
         if self.decode:
             return self._frames[slot].cpu().numpy().copy()
-        return self.engine.render({k: v[slot:slot + 1] for k, v in self._state.items()})[0].cpu().numpy().copy()
+        return self.engine.render({k: v[slot : slot + 1] for k, v in self._state.items()})[0].cpu().numpy().copy()
 
     # --- state -------------------------------------------------------------------------------------------------------
 
@@ -346,8 +374,12 @@ class WorldCore:
 
     def _state_shapes(self) -> dict[str, tuple[int, ...]]:
         latent = tuple(self.spec.latent_shape)
-        return {"first": latent, "proprioception": (self.spec.proprioception_dim,),
-                "doubt": self.world.uncertainty.shape(), **self.world.dynamics.memory_shapes()}
+        return {
+            "first": latent,
+            "proprioception": (self.spec.proprioception_dim,),
+            "doubt": self.world.uncertainty.shape(),
+            **self.world.dynamics.memory_shapes(),
+        }
 
     def _to_torch(self, arrays: dict[str, np.ndarray]) -> dict[str, torch.Tensor]:
         return {key: torch.from_numpy(value).to(self.engine.device) for key, value in arrays.items()}
@@ -364,12 +396,15 @@ class WorldCore:
         terms = TERMS if self.judged else self.spec.reward_components
         scalars = ["success_probability", "uncertainty", *(f"reward/{r}" for r in terms)]
         scalars += SEEN if self.judged else ()
-        return {"success": np.zeros(n, bool), "is_success": np.zeros(n, bool),
-                **{key: np.zeros(n) for key in scalars},
-                **({"reward/uncertainty": np.zeros(n)} if self.uncertainty_penalty else {}),
-                **({"error_bound": np.zeros(n), "trust_horizon": np.zeros(n, np.int64)} if self.calibration else {}),
-                "uncertainty_map": np.zeros((n, h, w), np.float32),
-                "proprioception": np.zeros((n, self.spec.proprioception_dim), np.float32)}
+        return {
+            "success": np.zeros(n, bool),
+            "is_success": np.zeros(n, bool),
+            **{key: np.zeros(n) for key in scalars},
+            **({"reward/uncertainty": np.zeros(n)} if self.uncertainty_penalty else {}),
+            **({"error_bound": np.zeros(n), "trust_horizon": np.zeros(n, np.int64)} if self.calibration else {}),
+            "uncertainty_map": np.zeros((n, h, w), np.float32),
+            "proprioception": np.zeros((n, self.spec.proprioception_dim), np.float32),
+        }
 
 
 def _listed(values) -> list:

@@ -40,20 +40,42 @@ class WorldEnv(CopiesWhole, gym.Env):
 
     metadata = {"render_modes": ["rgb_array"], "render_fps": 10}
 
-    def __init__(self, world: World | str | Path | None = None, render_mode: str | None = None,
-                 observation: str = "pixels", backend: str = "auto", device: str = "auto", precision: str = "auto",
-                 max_episode_steps: int | None = None, terminate_on_success: bool = True,
-                 starts: str = "first", success_threshold: float | None = None, uncertainty_penalty: float = 0.0,
-                 truncate_on_uncertainty: bool = False,
-                 reward: str | Judge | Sequence[str | Judge] = "learned", reward_kwargs: dict | None = None):
+    def __init__(
+        self,
+        world: World | str | Path | None = None,
+        render_mode: str | None = None,
+        observation: str = "pixels",
+        backend: str = "auto",
+        device: str = "auto",
+        precision: str = "auto",
+        max_episode_steps: int | None = None,
+        terminate_on_success: bool = True,
+        starts: str = "first",
+        success_threshold: float | None = None,
+        uncertainty_penalty: float = 0.0,
+        truncate_on_uncertainty: bool = False,
+        reward: str | Judge | Sequence[str | Judge] = "learned",
+        reward_kwargs: dict | None = None,
+    ):
         check_render_mode(render_mode, self.metadata)
         if max_episode_steps is None:
             max_episode_steps = time_limit_of_make()
         self.core = WorldCore(
-            world, 1, observation=observation, backend=backend, device=device, precision=precision,
-            max_episode_steps=max_episode_steps, terminate_on_success=terminate_on_success, starts=starts,
-            success_threshold=success_threshold, uncertainty_penalty=uncertainty_penalty,
-            truncate_on_uncertainty=truncate_on_uncertainty, reward=reward, reward_kwargs=reward_kwargs)
+            world,
+            1,
+            observation=observation,
+            backend=backend,
+            device=device,
+            precision=precision,
+            max_episode_steps=max_episode_steps,
+            terminate_on_success=terminate_on_success,
+            starts=starts,
+            success_threshold=success_threshold,
+            uncertainty_penalty=uncertainty_penalty,
+            truncate_on_uncertainty=truncate_on_uncertainty,
+            reward=reward,
+            reward_kwargs=reward_kwargs,
+        )
         self.render_mode, self._closed = render_mode, False
         self.metadata = {**self.metadata, "render_fps": self.core.spec.fps}
         self.observation_space = self.core.single_observation_space
@@ -77,8 +99,13 @@ class WorldEnv(CopiesWhole, gym.Env):
         """One control step; raises ResetNeeded where there is no running episode."""
         core = self._open("step")
         reward, terminated, truncated = core.step(accepted.real("action", action)[None])
-        return (self._observation(), float(reward[0]), bool(terminated[0]), bool(truncated[0]),
-                slot_info(core.info(), 0))
+        return (
+            self._observation(),
+            float(reward[0]),
+            bool(terminated[0]),
+            bool(truncated[0]),
+            slot_info(core.info(), 0),
+        )
 
     def chunk_step(self, actions):
         """Step through float32 [T, A] until they or the episode end.

@@ -29,8 +29,9 @@ class WorldPipeline(DiffusionPipeline):
 
     def __init__(self, tokenizer: Tokenizer, dynamics: Dynamics, heads: Heads, uncertainty: Uncertainty, scheduler):
         super().__init__()
-        self.register_modules(tokenizer=tokenizer, dynamics=dynamics, heads=heads, uncertainty=uncertainty,
-                              scheduler=scheduler)
+        self.register_modules(
+            tokenizer=tokenizer, dynamics=dynamics, heads=heads, uncertainty=uncertainty, scheduler=scheduler
+        )
 
     @classmethod
     def from_pretrained(cls, path_or_id: str | Path, **kwargs) -> WorldPipeline:
@@ -40,8 +41,14 @@ class WorldPipeline(DiffusionPipeline):
         return super().from_pretrained(folder, **kwargs)
 
     @torch.inference_mode()
-    def __call__(self, image: np.ndarray, actions: np.ndarray, num_inference_steps: int = 1,
-                 guidance_scale: float = 1.0, generator: torch.Generator | None = None) -> WorldPipelineOutput:
+    def __call__(
+        self,
+        image: np.ndarray,
+        actions: np.ndarray,
+        num_inference_steps: int = 1,
+        guidance_scale: float = 1.0,
+        generator: torch.Generator | None = None,
+    ) -> WorldPipelineOutput:
         """image uint8 [H, W, 3], actions float [T, A] -> frames uint8 [T, H, W, 3]; the pose is read from the image."""
         first = self.tokenizer.encode(to_float(torch.from_numpy(np.array(image))[None]).to(self.device))
         memory = self.dynamics.remember(first[:, None].repeat(1, self.dynamics.config.context_frames, 1, 1, 1), first)

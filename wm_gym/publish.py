@@ -42,15 +42,19 @@ def push(folder: str | Path, to: str, private: bool = False) -> str:
     folder = _find(folder)
     paths = sorted(folder.rglob("*"))
     if links := [path for path in (folder, *paths) if path.is_symlink()]:
-        raise ValueError(f"{links[0]} is a symbolic link, and links are not followed: what they lead to may not be "
-                         "meant to be published; push a copy that holds the files themselves (cp -rL)")
+        raise ValueError(
+            f"{links[0]} is a symbolic link, and links are not followed: what they lead to may not be "
+            "meant to be published; push a copy that holds the files themselves (cp -rL)"
+        )
     files = [path for path in paths if path.is_file()]
     if pickles := [path for path in files if path.suffix in (".pkl", ".pt", ".pth", ".bin", ".zip")]:
         raise ValueError(f"{pickles[0]} can hold code; expected {', '.join(KINDS)}: save weights as safetensors")
     card = folder / "README.md"
     if not card.is_file() or not card.read_text(encoding="utf-8").startswith("---"):
-        raise ValueError(f"{folder} has no card (README.md that begins with ---); write one: what it was trained on, "
-                         "what was measured, where it fails")
+        raise ValueError(
+            f"{folder} has no card (README.md that begins with ---); write one: what it was trained on, "
+            "what was measured, where it fails"
+        )
     name = folder.resolve().name
     if to.startswith((".", "/")):
         if Path(to).exists() and (not Path(to).is_dir() or any(Path(to).iterdir())):
@@ -66,8 +70,11 @@ def push(folder: str | Path, to: str, private: bool = False) -> str:
         _fill(Path(made), folder, files, to)
         api = HfApi()
         api.create_repo(to, repo_type="model", private=private, exist_ok=True)
-        return str(api.upload_folder(repo_id=to, repo_type="model", folder_path=made,
-                                     commit_message=f"Upload {name} with wm-gym"))
+        return str(
+            api.upload_folder(
+                repo_id=to, repo_type="model", folder_path=made, commit_message=f"Upload {name} with wm-gym"
+            )
+        )
 
 
 def _fill(made: Path, folder: Path, files: list[Path], repo: str) -> None:
@@ -90,5 +97,6 @@ def _find(folder: str | Path) -> Path:
     for path in (Path(folder), catalogue_folders().get(name), catalogue().get(name)):
         if path is not None and ((path / "spec.yaml").is_file() or (path / "config.yml").is_file()):
             return path
-    raise FileNotFoundError(f"{folder} is neither a world's folder (spec.yaml) nor an agent's (config.yml), nor the "
-                            "name of a shipped one")
+    raise FileNotFoundError(
+        f"{folder} is neither a world's folder (spec.yaml) nor an agent's (config.yml), nor the name of a shipped one"
+    )

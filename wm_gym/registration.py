@@ -27,8 +27,13 @@ def register_envs() -> None:
         try:
             horizon = WorldSpec.load(folder).horizon
             # the id, not the folder: an EnvSpec written to JSON here must work on another machine
-            _register(f"{NAMESPACE}/{name}", ENV_ENTRY_POINT, VECTOR_ENTRY_POINT, max_episode_steps=horizon,
-                      kwargs={"world": f"{NAMESPACE}/{name}"})
+            _register(
+                f"{NAMESPACE}/{name}",
+                ENV_ENTRY_POINT,
+                VECTOR_ENTRY_POINT,
+                max_episode_steps=horizon,
+                kwargs={"world": f"{NAMESPACE}/{name}"},
+            )
         except (ValueError, TypeError, OSError, gym.error.Error) as error:
             warnings.warn(f"the world in {folder} is not registered: {error}", stacklevel=3)
     from wm_gym.physics import TASKS
@@ -60,8 +65,9 @@ def recorded_twin(meta: dict[str, Any]) -> gym.Env:
     try:
         return gym.make(spec, **{**kwargs, "render_mode": "rgb_array"})
     except TypeError as error:
-        raise ValueError(f"{origin}.env_kwargs is {kwargs!r}, which {spec.id} does not take ({error}); record it "
-                         "anew") from error
+        raise ValueError(
+            f"{origin}.env_kwargs is {kwargs!r}, which {spec.id} does not take ({error}); record it anew"
+        ) from error
 
 
 def is_learned(spec: EnvSpec) -> bool:

@@ -79,8 +79,7 @@ def start_index(world: World, options: dict, rows: np.ndarray, draw: int) -> int
     if "episode" in options:
         return starts.index(*bank_place(options, starts))
     if not len(starts):
-        raise ValueError("this world has no bank of starts; reset with options={'image': frame} "
-                         "(uint8 [H, W, 3])")
+        raise ValueError("this world has no bank of starts; reset with options={'image': frame} (uint8 [H, W, 3])")
     return int(rows[draw % len(rows)])
 
 
@@ -92,9 +91,11 @@ def clip_of_options(world: World, options: dict) -> tuple[np.ndarray, np.ndarray
     size = tuple(world.spec.frame_size)
     frames = accepted.real("reset option 'image'", options["image"], f"uint8 {[*size, 3]}")
     if frames.dtype != np.uint8 or frames.ndim not in (3, 4) or frames.shape[-3:] != (*size, 3) or not len(frames):
-        raise ValueError(f"reset option 'image' is {frames.dtype} {list(frames.shape)}, expected uint8 "
-                         f"{[*size, 3]} or [T, {size[0]}, {size[1]}, 3] RGB; resize a picture with "
-                         f"PIL.Image.fromarray(picture).resize(({size[1]}, {size[0]}), PIL.Image.BOX)")
+        raise ValueError(
+            f"reset option 'image' is {frames.dtype} {list(frames.shape)}, expected uint8 "
+            f"{[*size, 3]} or [T, {size[0]}, {size[1]}, 3] RGB; resize a picture with "
+            f"PIL.Image.fromarray(picture).resize(({size[1]}, {size[0]}), PIL.Image.BOX)"
+        )
     frames = np.array(frames.reshape(-1, *size, 3))
     steps, size_a, size_p = len(frames), world.spec.action_dim, world.spec.proprioception_dim
     if "actions" in options:
@@ -109,22 +110,26 @@ def clip_of_options(world: World, options: dict) -> tuple[np.ndarray, np.ndarray
     return frames[None], pose[None]
 
 
-def state_of_options(state: dict, like: dict[str, tuple], frame_size: tuple[int, int],
-                     ) -> tuple[dict[str, np.ndarray], np.ndarray | None]:
+def state_of_options(
+    state: dict, like: dict[str, tuple], frame_size: tuple[int, int]
+) -> tuple[dict[str, np.ndarray], np.ndarray | None]:
     """Of a saved world state the arrays that the model reads, `like` giving the shape of each, and its frame.
 
     Raises ValueError where a key is missing, not finite, or has another world's shape.
     """
     if missing := sorted(set(like) - set(state)):
-        raise ValueError(f"world_state lacks {missing}; it has {sorted(state, key=str)}; pass what env.get_state() "
-                         "gave")
+        raise ValueError(
+            f"world_state lacks {missing}; it has {sorted(state, key=str)}; pass what env.get_state() gave"
+        )
     arrays = {}
     for key, shape in like.items():
         name = f"world_state[{key!r}]"
         values = accepted.real(name, state[key])
         if values.shape != shape:
-            raise ValueError(f"{name} has shape {list(values.shape)}, this world's is {list(shape)}; a state fits only "
-                             "the world it was saved from")
+            raise ValueError(
+                f"{name} has shape {list(values.shape)}, this world's is {list(shape)}; a state fits only "
+                "the world it was saved from"
+            )
         arrays[key] = accepted.numbers(name, values, shape)
     if "frame" not in state:
         return arrays, None
@@ -132,5 +137,6 @@ def state_of_options(state: dict, like: dict[str, tuple], frame_size: tuple[int,
 
 
 def _vectors(values, shape: tuple[int, ...], name: str, meaning: str) -> np.ndarray:
-    return accepted.numbers(f"reset option {name!r}", values, shape, np.float32,
-                            f"finite float32 {list(shape)} ({meaning})")
+    return accepted.numbers(
+        f"reset option {name!r}", values, shape, np.float32, f"finite float32 {list(shape)} ({meaning})"
+    )

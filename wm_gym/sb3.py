@@ -33,21 +33,44 @@ class WorldVecEnv(CopiesWhole, VecEnv):
     "TimeLimit.truncated", and reset_infos[i] the info of the next one's start. Not monitored: see `make_sb3_env`.
     """
 
-    def __init__(self, num_envs: int = 1, *, world: World | str | Path | None = None, render_mode: str | None = None,
-                 observation: str = "pixels", backend: str = "auto", device: str = "auto",
-                 precision: str = "auto", max_episode_steps: int | None = None, terminate_on_success: bool = True,
-                 starts: str = "first", success_threshold: float | None = None, uncertainty_penalty: float = 0.0,
-                 truncate_on_uncertainty: bool = False,
-                 reward: str | Judge | Sequence[str | Judge] = "learned", reward_kwargs: dict | None = None,
-                 spec: gym.envs.registration.EnvSpec | None = None):
+    def __init__(
+        self,
+        num_envs: int = 1,
+        *,
+        world: World | str | Path | None = None,
+        render_mode: str | None = None,
+        observation: str = "pixels",
+        backend: str = "auto",
+        device: str = "auto",
+        precision: str = "auto",
+        max_episode_steps: int | None = None,
+        terminate_on_success: bool = True,
+        starts: str = "first",
+        success_threshold: float | None = None,
+        uncertainty_penalty: float = 0.0,
+        truncate_on_uncertainty: bool = False,
+        reward: str | Judge | Sequence[str | Judge] = "learned",
+        reward_kwargs: dict | None = None,
+        spec: gym.envs.registration.EnvSpec | None = None,
+    ):
         metadata = {"render_modes": ["rgb_array"]}
         check_render_mode(render_mode, metadata)
-        self.core = WorldCore(world, num_envs, observation=observation, backend=backend, device=device,
-                              precision=precision, max_episode_steps=max_episode_steps,
-                              terminate_on_success=terminate_on_success, starts=starts,
-                              success_threshold=success_threshold, uncertainty_penalty=uncertainty_penalty,
-                              truncate_on_uncertainty=truncate_on_uncertainty, reward=reward,
-                              reward_kwargs=reward_kwargs)
+        self.core = WorldCore(
+            world,
+            num_envs,
+            observation=observation,
+            backend=backend,
+            device=device,
+            precision=precision,
+            max_episode_steps=max_episode_steps,
+            terminate_on_success=terminate_on_success,
+            starts=starts,
+            success_threshold=success_threshold,
+            uncertainty_penalty=uncertainty_penalty,
+            truncate_on_uncertainty=truncate_on_uncertainty,
+            reward=reward,
+            reward_kwargs=reward_kwargs,
+        )
         self.spec, self.render_mode, self.actions = spec, render_mode, None
         self.metadata = metadata | {"render_fps": self.core.spec.fps}
         self.envs = [Slot(self, i) for i in range(num_envs)]
@@ -141,9 +164,16 @@ class VecDiscreteActions(VecEnvWrapper):
         return self.venv.step_wait()
 
 
-def make_sb3_env(env_id: str, n_envs: int = 1, seed: int | None = None, *, wrapper_class: Callable | None = None,
-                 monitor_file: str | os.PathLike | None = None, start_method: str | None = None,
-                 **env_kwargs) -> VecMonitor:
+def make_sb3_env(
+    env_id: str,
+    n_envs: int = 1,
+    seed: int | None = None,
+    *,
+    wrapper_class: Callable | None = None,
+    monitor_file: str | os.PathLike | None = None,
+    start_method: str | None = None,
+    **env_kwargs,
+) -> VecMonitor:
     """A monitored VecEnv of any registered id.
 
     A learned id is stepped as one batch (`WorldVecEnv`). Any other id, or a learned one under a wrapper_class other
@@ -178,8 +208,9 @@ def make_sb3_env(env_id: str, n_envs: int = 1, seed: int | None = None, *, wrapp
 class _Maker:
     """Makes one environment, in this process or (pickled) in another, where nothing is registered yet."""
 
-    def __init__(self, spec: gym.envs.registration.EnvSpec, wrapper_class: Callable | None, kwargs: dict,
-                 judging: dict | None):
+    def __init__(
+        self, spec: gym.envs.registration.EnvSpec, wrapper_class: Callable | None, kwargs: dict, judging: dict | None
+    ):
         self.spec, self.wrapper_class, self.kwargs, self.judging = spec, wrapper_class, kwargs, judging
 
     def __call__(self) -> gym.Env:

@@ -28,8 +28,13 @@ def philox(counter: tuple, key: tuple) -> tuple:
     return x0, x1, x2, x3
 
 
-def step_noise(seeds: np.ndarray, episodes: np.ndarray, steps: np.ndarray, shape: tuple[int, ...],
-               device: torch.device | str = "cpu") -> torch.Tensor:
+def step_noise(
+    seeds: np.ndarray,
+    episodes: np.ndarray,
+    steps: np.ndarray,
+    shape: tuple[int, ...],
+    device: torch.device | str = "cpu",
+) -> torch.Tensor:
     """Standard normal numbers float32 [B, *shape], those of row i a function of (seeds, episodes, steps)[i] alone.
 
     seeds uint64 [B], episodes and steps int [B] below 2^32. Made on the device: of NumPy on a CPU and torch elsewhere,

@@ -32,7 +32,7 @@ class Slot:
         self.task_description = core.spec.task_description
 
     @property
-    def unwrapped(self) -> "Slot":
+    def unwrapped(self) -> Slot:
         return self
 
     @property

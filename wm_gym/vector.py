@@ -32,21 +32,46 @@ class WorldVectorEnv(CopiesWhole, VectorEnv):
 
     metadata = {"render_modes": ["rgb_array"], "render_fps": 10, "autoreset_mode": AutoresetMode.NEXT_STEP}
 
-    def __init__(self, num_envs: int = 1, *, world: World | str | Path | None = None, render_mode: str | None = None,
-                 observation: str = "pixels", backend: str = "auto", device: str = "auto",
-                 precision: str = "auto", max_episode_steps: int | None = None, terminate_on_success: bool = True,
-                 starts: str = "first", success_threshold: float | None = None, uncertainty_penalty: float = 0.0,
-                 truncate_on_uncertainty: bool = False,
-                 reward: str | Judge | Sequence[str | Judge] = "learned", reward_kwargs: dict | None = None,
-                 autoreset_mode: AutoresetMode | str = AutoresetMode.NEXT_STEP, output: str = "numpy"):
+    def __init__(
+        self,
+        num_envs: int = 1,
+        *,
+        world: World | str | Path | None = None,
+        render_mode: str | None = None,
+        observation: str = "pixels",
+        backend: str = "auto",
+        device: str = "auto",
+        precision: str = "auto",
+        max_episode_steps: int | None = None,
+        terminate_on_success: bool = True,
+        starts: str = "first",
+        success_threshold: float | None = None,
+        uncertainty_penalty: float = 0.0,
+        truncate_on_uncertainty: bool = False,
+        reward: str | Judge | Sequence[str | Judge] = "learned",
+        reward_kwargs: dict | None = None,
+        autoreset_mode: AutoresetMode | str = AutoresetMode.NEXT_STEP,
+        output: str = "numpy",
+    ):
         check_render_mode(render_mode, self.metadata)
         self.autoreset_mode = as_autoreset_mode(autoreset_mode)
-        self.core = WorldCore(world, num_envs, observation=observation, backend=backend, device=device,
-                              precision=precision, max_episode_steps=max_episode_steps,
-                              terminate_on_success=terminate_on_success, starts=starts,
-                              success_threshold=success_threshold, uncertainty_penalty=uncertainty_penalty,
-                              truncate_on_uncertainty=truncate_on_uncertainty, output=output, reward=reward,
-                              reward_kwargs=reward_kwargs)
+        self.core = WorldCore(
+            world,
+            num_envs,
+            observation=observation,
+            backend=backend,
+            device=device,
+            precision=precision,
+            max_episode_steps=max_episode_steps,
+            terminate_on_success=terminate_on_success,
+            starts=starts,
+            success_threshold=success_threshold,
+            uncertainty_penalty=uncertainty_penalty,
+            truncate_on_uncertainty=truncate_on_uncertainty,
+            output=output,
+            reward=reward,
+            reward_kwargs=reward_kwargs,
+        )
         self.num_envs, self.render_mode = num_envs, render_mode
         self.metadata = {**self.metadata, "render_fps": self.core.spec.fps, "autoreset_mode": self.autoreset_mode}
         self.single_observation_space = self.core.single_observation_space
@@ -100,8 +125,12 @@ class WorldVectorEnv(CopiesWhole, VectorEnv):
         observation, last = self.core.observation(), np.full(self.num_envs, None, object)
         for i in np.flatnonzero(done):
             last[i] = slot_observation(observation, i)
-        return {"final_obs": last, "_final_obs": done.copy(),
-                "final_info": masked(self.core.info(), done), "_final_info": done.copy()}
+        return {
+            "final_obs": last,
+            "_final_obs": done.copy(),
+            "final_info": masked(self.core.info(), done),
+            "_final_info": done.copy(),
+        }
 
     def render(self) -> tuple[np.ndarray, ...] | None:
         """One frame uint8 [H, W, 3] an environment; None without render_mode="rgb_array"."""
@@ -127,8 +156,10 @@ class WorldVectorEnv(CopiesWhole, VectorEnv):
         if not isinstance(values, (list, tuple)):
             values = [values] * self.num_envs
         if len(values) != self.num_envs:
-            raise ValueError(f"set_attr({name!r}) got {len(values)} values, expected one for each of the "
-                             f"{self.num_envs} environments")
+            raise ValueError(
+                f"set_attr({name!r}) got {len(values)} values, expected one for each of the "
+                f"{self.num_envs} environments"
+            )
         set_attributes(name, self.envs, values)
 
     # --- state -------------------------------------------------------------------------------------------------------

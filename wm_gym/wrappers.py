@@ -80,8 +80,10 @@ class RealActions(gym.ActionWrapper, gym.utils.RecordConstructorArgs):
             raise ValueError(f"{file} maps no actions ({error}); make it with: wm-gym idm map") from None
         latent, real = check_box(env.action_space).shape[0], self.action_space.shape[0]
         if self.matrix.shape != (real + 1, latent):
-            raise ValueError(f"{file} maps {self.matrix.shape[0] - 1} actions to {self.matrix.shape[-1]}, this world "
-                             f"takes {latent}; make it with the inverse dynamics that labelled the world's video")
+            raise ValueError(
+                f"{file} maps {self.matrix.shape[0] - 1} actions to {self.matrix.shape[-1]}, this world "
+                f"takes {latent}; make it with the inverse dynamics that labelled the world's video"
+            )
 
     def action(self, action: np.ndarray) -> np.ndarray:
         action = check_action(action, self.action_space)
@@ -106,8 +108,10 @@ class TokenizerRoundTrip(gym.ObservationWrapper, gym.utils.RecordConstructorArgs
         space, size = env.observation_space, (*world.spec.frame_size, 3)
         pixels = space["pixels"] if isinstance(space, spaces.Dict) and "pixels" in space.spaces else space
         if pixels.shape != size or pixels.dtype != np.uint8:
-            raise ValueError(f"TokenizerRoundTrip needs frames uint8 {list(size)} of the world {world.spec.name!r}, "
-                             f"the environment's observation space is {space}")
+            raise ValueError(
+                f"TokenizerRoundTrip needs frames uint8 {list(size)} of the world {world.spec.name!r}, "
+                f"the environment's observation space is {space}"
+            )
 
     def __deepcopy__(self, memo: dict):
         return deepcopy_sharing(self, memo, self._engine, self._engine.world)
@@ -138,22 +142,32 @@ class JudgeReward(gym.Wrapper, gym.utils.RecordConstructorArgs):
     fails (JudgeError) the environment has made its step all the same.
     """
 
-    def __init__(self, env: gym.Env, reward: str | Judge | Sequence[str | Judge], reward_kwargs: dict | None = None,
-                 terminate_on_success: bool = True):
-        gym.utils.RecordConstructorArgs.__init__(self, reward=reward, reward_kwargs=reward_kwargs,
-                                                 terminate_on_success=terminate_on_success)
+    def __init__(
+        self,
+        env: gym.Env,
+        reward: str | Judge | Sequence[str | Judge],
+        reward_kwargs: dict | None = None,
+        terminate_on_success: bool = True,
+    ):
+        gym.utils.RecordConstructorArgs.__init__(
+            self, reward=reward, reward_kwargs=reward_kwargs, terminate_on_success=terminate_on_success
+        )
         gym.Wrapper.__init__(self, env)
         task = getattr(env.unwrapped, "task_description", "")
         judge = make_judge(reward, **{"task": task, **accepted.options("reward_kwargs", reward_kwargs)})
         if judge is None:
-            raise ValueError("reward='learned' is a world's head and judges no other environment's frames; choose "
-                             "another judge, e.g. reward='goal:goal.png'")
+            raise ValueError(
+                "reward='learned' is a world's head and judges no other environment's frames; choose "
+                "another judge, e.g. reward='goal:goal.png'"
+            )
         space = env.observation_space
         space = space.spaces.get("pixels") if isinstance(space, spaces.Dict) else space
         self._seen = isinstance(space, spaces.Box) and space.dtype == np.uint8 and space.shape[2:] == (3,)
         if not self._seen and env.render_mode != "rgb_array":
-            raise ValueError(f"JudgeReward needs frames: the environment observes {env.observation_space}; make it "
-                             "with render_mode='rgb_array'")
+            raise ValueError(
+                f"JudgeReward needs frames: the environment observes {env.observation_space}; make it "
+                "with render_mode='rgb_array'"
+            )
         self._judge, self._judged, self.terminate_on_success = judge, None, terminate_on_success
 
     def reset(self, *, seed: int | None = None, options: dict | None = None):
@@ -180,5 +194,10 @@ class JudgeReward(gym.Wrapper, gym.utils.RecordConstructorArgs):
     @staticmethod
     def _info(info: dict, seen: dict[str, np.ndarray], success: bool) -> dict:
         own = {"env/success": info["success"]} if "success" in info else {}
-        return {**info, **own, **{key: float(values[0]) for key, values in seen.items()},
-                "success": success, "is_success": success}
+        return {
+            **info,
+            **own,
+            **{key: float(values[0]) for key, values in seen.items()},
+            "success": success,
+            "is_success": success,
+        }

@@ -15,16 +15,20 @@ from collections.abc import Sequence
 from wm_gym import __version__
 from wm_gym.cli import agent, data, evaluation, idm, judge, world
 
-COMMANDS = (*world.COMMANDS, *data.COMMANDS, *evaluation.COMMANDS, *agent.COMMANDS, *judge.COMMANDS,
-            *idm.COMMANDS)
-GROUPS = {"data": "look at, convert or curate a dataset", "agent": "train, clone or evaluate a policy",
-          "judge": "measure who says that a task is done", "idm": "make actions of video"}
+COMMANDS = (*world.COMMANDS, *data.COMMANDS, *evaluation.COMMANDS, *agent.COMMANDS, *judge.COMMANDS, *idm.COMMANDS)
+GROUPS = {
+    "data": "look at, convert or curate a dataset",
+    "agent": "train, clone or evaluate a policy",
+    "judge": "measure who says that a task is done",
+    "idm": "make actions of video",
+}
 
 
 def build_parser() -> argparse.ArgumentParser:
     """The whole command line; `python -m wm_gym` is the same command."""
     parser = argparse.ArgumentParser(
-        prog="wm-gym", description="Record robot video, train a video world model on it, and gym.make the result.")
+        prog="wm-gym", description="Record robot video, train a video world model on it, and gym.make the result."
+    )
     parser.add_argument("--version", action="version", version=f"wm-gym {__version__}")
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
     groups = {
@@ -34,11 +38,18 @@ def build_parser() -> argparse.ArgumentParser:
     for command in COMMANDS:
         *group, word = command.name.split()
         sub = (groups[group[0]] if group else commands).add_parser(
-            word, help=command.help, description=command.help + ".", epilog=f"example: {command.example}")
+            word, help=command.help, description=command.help + ".", epilog=f"example: {command.example}"
+        )
         command.add_arguments(sub)
-        sub.add_argument("--import", dest="modules", action="append", default=[], metavar="MODULE",
-                         help="import this module first, from here or as installed, for the environments that it "
-                              "registers: what a file names is never imported by itself; may be repeated")
+        sub.add_argument(
+            "--import",
+            dest="modules",
+            action="append",
+            default=[],
+            metavar="MODULE",
+            help="import this module first, from here or as installed, for the environments that it "
+            "registers: what a file names is never imported by itself; may be repeated",
+        )
         sub.add_argument("--debug", action="store_true", help="show the whole traceback of an error")
         sub.set_defaults(run=command.run)
     return parser
@@ -82,4 +93,5 @@ def mendable(error: Exception) -> bool:
         return True
     gymnasium, judges = sys.modules.get("gymnasium"), sys.modules.get("wm_gym.judges")
     return (gymnasium is not None and isinstance(error, gymnasium.error.Error)) or (
-        judges is not None and isinstance(error, judges.JudgeError))
+        judges is not None and isinstance(error, judges.JudgeError)
+    )

@@ -8,21 +8,30 @@ import sys
 
 from wm_gym.cli.command import ENV_ID_HELP, Command, add_spreading, json_object, positive_int
 
-ENV_KWARGS_HELP = "keyword arguments for the environment, e.g. '{\"world\": \"my-world\"}'"
+ENV_KWARGS_HELP = 'keyword arguments for the environment, e.g. \'{"world": "my-world"}\''
 
 
 def add_agent_train(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("algo", metavar="ALGO", help="ppo, sac or dqn")
     parser.add_argument("--env", required=True, metavar="ENV_ID", help=ENV_ID_HELP)
-    parser.add_argument("--out", required=True, metavar="DIR",
-                        help="the agent folder to write; checkpoints, curves and logs lie in DIR.training")
-    parser.add_argument("--timesteps", type=positive_int, default=None, metavar="N",
-                        help="environment steps (default: the recipe's)")
+    parser.add_argument(
+        "--out",
+        required=True,
+        metavar="DIR",
+        help="the agent folder to write; checkpoints, curves and logs lie in DIR.training",
+    )
+    parser.add_argument(
+        "--timesteps", type=positive_int, default=None, metavar="N", help="environment steps (default: the recipe's)"
+    )
     parser.add_argument("--max-minutes", type=float, default=None, metavar="M", help="end the training by then")
     parser.add_argument("--seed", type=int, default=0, help="(default: 0)")
     parser.add_argument("--env-kwargs", type=json_object, default=None, metavar="JSON", help=ENV_KWARGS_HELP)
-    parser.add_argument("--recipe", default=None, metavar="FILE",
-                        help="YAML in rl_zoo3's keys (default: wm_gym/policies/recipes/ALGO.yml)")
+    parser.add_argument(
+        "--recipe",
+        default=None,
+        metavar="FILE",
+        help="YAML in rl_zoo3's keys (default: wm_gym/policies/recipes/ALGO.yml)",
+    )
     parser.add_argument("--init", default=None, metavar="AGENT", help="go on from the policy of this agent")
     parser.add_argument("--device", default="auto", help="where the policy learns: auto, cpu, cuda (default: auto)")
     parser.add_argument("--resume", action="store_true", help="go on from DIR's last checkpoint")
@@ -37,9 +46,18 @@ def run_agent_train(args: argparse.Namespace) -> None:
 
     try:
         out = train_agent(
-            args.algo, args.env, args.out, timesteps=args.timesteps, seed=args.seed, resume=args.resume,
-            env_kwargs=args.env_kwargs, recipe_file=args.recipe, init=args.init, max_minutes=args.max_minutes,
-            device=args.device, overwrite=args.overwrite,
+            args.algo,
+            args.env,
+            args.out,
+            timesteps=args.timesteps,
+            seed=args.seed,
+            resume=args.resume,
+            env_kwargs=args.env_kwargs,
+            recipe_file=args.recipe,
+            init=args.init,
+            max_minutes=args.max_minutes,
+            device=args.device,
+            overwrite=args.overwrite,
         )
     except KeyboardInterrupt:
         print("the same command with --resume goes on from there", file=sys.stderr)
@@ -48,20 +66,38 @@ def run_agent_train(args: argparse.Namespace) -> None:
 
 
 def add_agent_clone(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("datasets", metavar="DATASET", nargs="+",
-                        help="demonstrations, best of an expert; recorded, or made by wm-gym imagine")
-    parser.add_argument("--env", required=True, metavar="ENV_ID",
-                        help="whose pixels and actions these are; " + ENV_ID_HELP)
+    parser.add_argument(
+        "datasets",
+        metavar="DATASET",
+        nargs="+",
+        help="demonstrations, best of an expert; recorded, or made by wm-gym imagine",
+    )
+    parser.add_argument(
+        "--env", required=True, metavar="ENV_ID", help="whose pixels and actions these are; " + ENV_ID_HELP
+    )
     parser.add_argument("--env-kwargs", type=json_object, default=None, metavar="JSON", help=ENV_KWARGS_HELP)
     parser.add_argument("--out", required=True, metavar="DIR", help="the agent folder to write")
-    parser.add_argument("--episodes", type=positive_int, default=None, metavar="N",
-                        help="only the first so many (default: all; every tenth is held out)")
+    parser.add_argument(
+        "--episodes",
+        type=positive_int,
+        default=None,
+        metavar="N",
+        help="only the first so many (default: all; every tenth is held out)",
+    )
     parser.add_argument("--updates", type=positive_int, default=3000, metavar="N", help="(default: 3000)")
     parser.add_argument("--seed", type=int, default=0, help="(default: 0)")
-    parser.add_argument("--recipe", default=None, metavar="FILE",
-                        help="YAML whose ppo policy it is (default: wm_gym/policies/recipes/ppo.yml)")
-    parser.add_argument("--views", default=None, metavar="WORLD",
-                        help="show half of the frames as this world draws them, for a policy that it will judge")
+    parser.add_argument(
+        "--recipe",
+        default=None,
+        metavar="FILE",
+        help="YAML whose ppo policy it is (default: wm_gym/policies/recipes/ppo.yml)",
+    )
+    parser.add_argument(
+        "--views",
+        default=None,
+        metavar="WORLD",
+        help="show half of the frames as this world draws them, for a policy that it will judge",
+    )
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda (default: auto)")
     parser.add_argument("--overwrite", action="store_true", help="replace an agent that is there")
 
@@ -69,9 +105,19 @@ def add_agent_clone(parser: argparse.ArgumentParser) -> None:
 def run_agent_clone(args: argparse.Namespace) -> None:
     from wm_gym.policies.cloning import clone_agent
 
-    out = clone_agent(args.datasets, args.env, args.out, updates=args.updates, episodes=args.episodes, seed=args.seed,
-                      env_kwargs=args.env_kwargs, recipe_file=args.recipe, views=args.views, device=args.device,
-                      overwrite=args.overwrite)
+    out = clone_agent(
+        args.datasets,
+        args.env,
+        args.out,
+        updates=args.updates,
+        episodes=args.episodes,
+        seed=args.seed,
+        env_kwargs=args.env_kwargs,
+        recipe_file=args.recipe,
+        views=args.views,
+        device=args.device,
+        overwrite=args.overwrite,
+    )
     print(f"cloned: {out}\nnext: wm-gym agent evaluate {out} --env {args.env} --episodes 100")
 
 
@@ -79,19 +125,36 @@ def add_agent_plan(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("world", metavar="WORLD", help="a world folder, a Hub id, or the name of a shipped one")
     parser.add_argument("--out", required=True, metavar="DIR", help="the agent folder to write")
     parser.add_argument("--method", choices=("cem", "mppi"), default="cem", help="(default: cem)")
-    for name, default, what in (("horizon", 12, "steps that are looked ahead"),
-                                ("candidates", 64, "sequences of actions that are tried at a time"),
-                                ("iterations", 2, "times that they are tried"),
-                                ("hold", 3, "steps that an action of a sequence is held"),
-                                ("replan-every", 3, "steps that are taken before the next search")):
-        parser.add_argument(f"--{name}", type=positive_int, default=default, metavar="N",
-                            help=f"{what} (default: {default})")
-    parser.add_argument("--sampling-steps", type=positive_int, default=1, metavar="N",
-                        help="evaluations of the dynamics a step that is looked ahead (default: 1)")
-    parser.add_argument("--uncertainty-penalty", type=float, default=0.0, metavar="L",
-                        help="taken off the reward per unit of the world's uncertainty (default: 0)")
-    parser.add_argument("--goal", default=None, metavar="IMAGE",
-                        help="a picture of the world's size to come near to, instead of the world's reward")
+    for name, default, what in (
+        ("horizon", 12, "steps that are looked ahead"),
+        ("candidates", 64, "sequences of actions that are tried at a time"),
+        ("iterations", 2, "times that they are tried"),
+        ("hold", 3, "steps that an action of a sequence is held"),
+        ("replan-every", 3, "steps that are taken before the next search"),
+    ):
+        parser.add_argument(
+            f"--{name}", type=positive_int, default=default, metavar="N", help=f"{what} (default: {default})"
+        )
+    parser.add_argument(
+        "--sampling-steps",
+        type=positive_int,
+        default=1,
+        metavar="N",
+        help="evaluations of the dynamics a step that is looked ahead (default: 1)",
+    )
+    parser.add_argument(
+        "--uncertainty-penalty",
+        type=float,
+        default=0.0,
+        metavar="L",
+        help="taken off the reward per unit of the world's uncertainty (default: 0)",
+    )
+    parser.add_argument(
+        "--goal",
+        default=None,
+        metavar="IMAGE",
+        help="a picture of the world's size to come near to, instead of the world's reward",
+    )
     parser.add_argument("--seed", type=int, default=0, help="(default: 0)")
 
 
@@ -101,29 +164,48 @@ def run_agent_plan(args: argparse.Namespace) -> None:
     from wm_gym.policies.planning import Search
 
     search = Search(args.method, args.horizon, args.candidates, args.iterations, min(8, args.candidates), args.hold)
-    out = save_planner(args.world, args.out, search, uncertainty_penalty=args.uncertainty_penalty, goal=args.goal,
-                       replan_every=args.replan_every, sampling_steps=args.sampling_steps, seed=args.seed)
+    out = save_planner(
+        args.world,
+        args.out,
+        search,
+        uncertainty_penalty=args.uncertainty_penalty,
+        goal=args.goal,
+        replan_every=args.replan_every,
+        sampling_steps=args.sampling_steps,
+        seed=args.seed,
+    )
     print(f"written: {out}\nnext: wm-gym agent evaluate {out} --env {read_config(out)['env_id']} --episodes 20")
 
 
 def add_agent_evaluate(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("agent", metavar="AGENT",
-                        help="an agent folder, the name of one in agents/, a policy folder of lerobot, or module:name "
-                             "of a class, object or function with predict(observation)")
-    parser.add_argument("--env", required=True, metavar="ENV_ID",
-                        help=ENV_ID_HELP + "; a learned world with a physics twin, or that twin: the policy is "
-                             "measured in both from the same starts")
+    parser.add_argument(
+        "agent",
+        metavar="AGENT",
+        help="an agent folder, the name of one in agents/, a policy folder of lerobot, or module:name "
+        "of a class, object or function with predict(observation)",
+    )
+    parser.add_argument(
+        "--env",
+        required=True,
+        metavar="ENV_ID",
+        help=ENV_ID_HELP + "; a learned world with a physics twin, or that twin: the policy is "
+        "measured in both from the same starts",
+    )
     parser.add_argument("--episodes", type=positive_int, default=100, metavar="N", help="(default: 100)")
     parser.add_argument("--seed", type=int, default=0, help="of the starts (default: 0)")
     parser.add_argument("--env-kwargs", type=json_object, default=None, metavar="JSON", help=ENV_KWARGS_HELP)
     parser.add_argument("--video", default=None, metavar="FILE", help="also write an .mp4 or .gif of some episodes")
     parser.add_argument("--json", default=None, metavar="FILE", help="also write everything, an entry an episode")
     parser.add_argument("--save", action="store_true", help="keep the results in the agent's folder and on its card")
-    parser.add_argument("--trust", action="store_true",
-                        help="load a Stable-Baselines3 zip, which runs the code of whoever wrote it")
-    parser.add_argument("--lerobot-python", default=None, metavar="PYTHON",
-                        help="the Python of an environment that has lerobot, for its policies (default: "
-                             "$WM_GYM_LEROBOT_PYTHON)")
+    parser.add_argument(
+        "--trust", action="store_true", help="load a Stable-Baselines3 zip, which runs the code of whoever wrote it"
+    )
+    parser.add_argument(
+        "--lerobot-python",
+        default=None,
+        metavar="PYTHON",
+        help="the Python of an environment that has lerobot, for its policies (default: $WM_GYM_LEROBOT_PYTHON)",
+    )
 
 
 def run_agent_evaluate(args: argparse.Namespace) -> None:
@@ -134,8 +216,13 @@ def run_agent_evaluate(args: argparse.Namespace) -> None:
     if args.lerobot_python:
         os.environ["WM_GYM_LEROBOT_PYTHON"] = args.lerobot_python  # for this process and its workers
     results = evaluate_agent(
-        load_agent(args.agent, allow_pickle=args.trust), args.env, args.episodes, args.seed,
-        env_kwargs=args.env_kwargs, video=args.video, save=args.save,
+        load_agent(args.agent, allow_pickle=args.trust),
+        args.env,
+        args.episodes,
+        args.seed,
+        env_kwargs=args.env_kwargs,
+        video=args.video,
+        save=args.save,
     )
     print(summary(results))
     if args.json:
@@ -144,40 +231,73 @@ def run_agent_evaluate(args: argparse.Namespace) -> None:
 
 def add_evaluate_policies(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("agents", metavar="AGENT", nargs="+", help="agent folders, each trained independently")
-    parser.add_argument("--out", required=True, metavar="DIR",
-                        help="policies.json, policies.png and a file a policy; the same command goes on there")
-    parser.add_argument("--world", default=None, metavar="WORLD",
-                        help="judge all in this world (default: each in its own, or in the one whose twin is its own)")
-    parser.add_argument("--episodes", type=positive_int, default=400, metavar="N",
-                        help="matched starts a policy (default: 400)")
+    parser.add_argument(
+        "--out",
+        required=True,
+        metavar="DIR",
+        help="policies.json, policies.png and a file a policy; the same command goes on there",
+    )
+    parser.add_argument(
+        "--world",
+        default=None,
+        metavar="WORLD",
+        help="judge all in this world (default: each in its own, or in the one whose twin is its own)",
+    )
+    parser.add_argument(
+        "--episodes", type=positive_int, default=400, metavar="N", help="matched starts a policy (default: 400)"
+    )
     add_spreading(parser, "policies")
 
 
 def run_evaluate_policies(args: argparse.Namespace) -> None:
     from wm_gym.evaluation.ranking.policies import evaluate_policies, summary
 
-    print(summary(evaluate_policies(args.agents, args.out, args.episodes, args.seed, world=args.world,
-                                    workers=args.workers, ray=args.ray)))
+    print(
+        summary(
+            evaluate_policies(
+                args.agents, args.out, args.episodes, args.seed, world=args.world, workers=args.workers, ray=args.ray
+            )
+        )
+    )
 
 
 def add_imagine(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("world", metavar="WORLD", help="a world folder, a Hub id, or the name of a shipped one")
-    parser.add_argument("--policy", required=True,
-                        help="an agent or planner (folder, or the name of a shipped one), random, no-op, or "
-                             "directive:NUMBERS, one action that is repeated")
+    parser.add_argument(
+        "--policy",
+        required=True,
+        help="an agent or planner (folder, or the name of a shipped one), random, no-op, or "
+        "directive:NUMBERS, one action that is repeated",
+    )
     parser.add_argument("--out", required=True, metavar="DIR", help="the LeRobotDataset v3.0 folder to write")
-    parser.add_argument("--episodes", type=positive_int, default=100, metavar="N",
-                        help="that are imagined; those that do not pass are left out (default: 100)")
-    parser.add_argument("--starts", default=None, metavar="DATASET",
-                        help="recordings whose first frames are where episodes begin (default: the world's own starts)")
-    parser.add_argument("--idm", default=None, metavar="IDM",
-                        help="inverse dynamics (wm-gym idm train) that read the actions off the video and leave out "
-                             "what they cannot believe (default: the actions that the policy took)")
+    parser.add_argument(
+        "--episodes",
+        type=positive_int,
+        default=100,
+        metavar="N",
+        help="that are imagined; those that do not pass are left out (default: 100)",
+    )
+    parser.add_argument(
+        "--starts",
+        default=None,
+        metavar="DATASET",
+        help="recordings whose first frames are where episodes begin (default: the world's own starts)",
+    )
+    parser.add_argument(
+        "--idm",
+        default=None,
+        metavar="IDM",
+        help="inverse dynamics (wm-gym idm train) that read the actions off the video and leave out "
+        "what they cannot believe (default: the actions that the policy took)",
+    )
     parser.add_argument("--reward", default="learned", metavar="JUDGE", help="who says success (default: learned)")
     parser.add_argument("--reward-kwargs", type=json_object, default=None, metavar="JSON", help="options of the judge")
     parser.add_argument("--keep-failures", action="store_true", help="also what the judge calls no success")
-    parser.add_argument("--certain", action="store_true",
-                        help="leave out episodes in more doubt than 9 of 10 of the world's calibration were")
+    parser.add_argument(
+        "--certain",
+        action="store_true",
+        help="leave out episodes in more doubt than 9 of 10 of the world's calibration were",
+    )
     parser.add_argument("--seed", type=int, default=0, help="(default: 0)")
 
 
@@ -191,24 +311,46 @@ def run_imagine(args: argparse.Namespace) -> None:
 
     size = tuple(load_world(args.world).spec.frame_size)
     kept, rejected = imagine(
-        args.world, args.policy, args.out, args.episodes, seed=args.seed, keep_failures=args.keep_failures,
-        certain=args.certain, reward=args.reward, reward_kwargs=args.reward_kwargs,
+        args.world,
+        args.policy,
+        args.out,
+        args.episodes,
+        seed=args.seed,
+        keep_failures=args.keep_failures,
+        certain=args.certain,
+        reward=args.reward,
+        reward_kwargs=args.reward_kwargs,
         starts=open_clips(args.starts, size=size) if args.starts else None,
-        labeller=VideoLabeller.load(args.idm) if args.idm else None)
+        labeller=VideoLabeller.load(args.idm) if args.idm else None,
+    )
     for why, count in Counter(rejected.values()).most_common(10):
         print(f"{count} left out: {why}")
-    print(f"imagined: {kept} of {args.episodes} episodes, in {args.out}\nnext: wm-gym agent clone REAL {args.out} "
-          "--env ENV_ID --out AGENT" if kept else "nothing is written: no episode passes")
+    print(
+        f"imagined: {kept} of {args.episodes} episodes, in {args.out}\nnext: wm-gym agent clone REAL {args.out} "
+        "--env ENV_ID --out AGENT"
+        if kept
+        else "nothing is written: no episode passes"
+    )
 
 
 def add_demo(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--env", default="wm_gym/Reach-v0", metavar="ENV_ID",
-                        help="a shipped world with a physics twin (default: wm_gym/Reach-v0)")
+    parser.add_argument(
+        "--env",
+        default="wm_gym/Reach-v0",
+        metavar="ENV_ID",
+        help="a shipped world with a physics twin (default: wm_gym/Reach-v0)",
+    )
     parser.add_argument("--out", default="outputs/demo", metavar="DIR", help="(default: outputs/demo)")
-    parser.add_argument("--minutes", type=float, default=6.0, metavar="M",
-                        help="the training ends by then (default: 6)")
-    parser.add_argument("--episodes", type=positive_int, default=100, metavar="N",
-                        help="matched starts of the evaluation (default: 100)")
+    parser.add_argument(
+        "--minutes", type=float, default=6.0, metavar="M", help="the training ends by then (default: 6)"
+    )
+    parser.add_argument(
+        "--episodes",
+        type=positive_int,
+        default=100,
+        metavar="N",
+        help="matched starts of the evaluation (default: 100)",
+    )
     parser.add_argument("--seed", type=int, default=0, help="(default: 0)")
 
 
@@ -219,25 +361,53 @@ def run_demo(args: argparse.Namespace) -> None:
 
 
 COMMANDS = (
-    Command("agent train", "train a policy in an environment with Stable-Baselines3",
-            "wm-gym agent train ppo --env wm_gym/Reach-v0 --out my-agent",
-            add_agent_train, run_agent_train),
-    Command("agent clone", "train a policy to repeat a dataset's actions (behaviour cloning)",
-            "wm-gym agent clone expert-data --env wm_gym/ReachPyBullet-v0 --out my-clone",
-            add_agent_clone, run_agent_clone),
-    Command("agent plan", "make an agent that plans in a world instead of having learned",
-            "wm-gym agent plan Push-v0 --out my-planner",
-            add_agent_plan, run_agent_plan),
-    Command("imagine", "make demonstrations in a world: a policy's successes there, as a dataset",
-            "wm-gym imagine Push-v0 --policy ppo-Push-v0 --idm idm/push --out data/imagined",
-            add_imagine, run_imagine),
-    Command("agent evaluate", "measure a policy, in a learned world and in its physics twin from the same starts",
-            "wm-gym agent evaluate my-agent --env wm_gym/Reach-v0 --episodes 100",
-            add_agent_evaluate, run_agent_evaluate),
-    Command("evaluate-policies", "does a world judge policies as its physics twin does?",
-            "wm-gym evaluate-policies agent-a agent-b agent-c agent-d --out judged",
-            add_evaluate_policies, run_evaluate_policies),
-    Command("demo", "train a policy inside the shipped Reach world, check it in physics, write a report",
-            "wm-gym demo",
-            add_demo, run_demo),
+    Command(
+        "agent train",
+        "train a policy in an environment with Stable-Baselines3",
+        "wm-gym agent train ppo --env wm_gym/Reach-v0 --out my-agent",
+        add_agent_train,
+        run_agent_train,
+    ),
+    Command(
+        "agent clone",
+        "train a policy to repeat a dataset's actions (behaviour cloning)",
+        "wm-gym agent clone expert-data --env wm_gym/ReachPyBullet-v0 --out my-clone",
+        add_agent_clone,
+        run_agent_clone,
+    ),
+    Command(
+        "agent plan",
+        "make an agent that plans in a world instead of having learned",
+        "wm-gym agent plan Push-v0 --out my-planner",
+        add_agent_plan,
+        run_agent_plan,
+    ),
+    Command(
+        "imagine",
+        "make demonstrations in a world: a policy's successes there, as a dataset",
+        "wm-gym imagine Push-v0 --policy ppo-Push-v0 --idm idm/push --out data/imagined",
+        add_imagine,
+        run_imagine,
+    ),
+    Command(
+        "agent evaluate",
+        "measure a policy, in a learned world and in its physics twin from the same starts",
+        "wm-gym agent evaluate my-agent --env wm_gym/Reach-v0 --episodes 100",
+        add_agent_evaluate,
+        run_agent_evaluate,
+    ),
+    Command(
+        "evaluate-policies",
+        "does a world judge policies as its physics twin does?",
+        "wm-gym evaluate-policies agent-a agent-b agent-c agent-d --out judged",
+        add_evaluate_policies,
+        run_evaluate_policies,
+    ),
+    Command(
+        "demo",
+        "train a policy inside the shipped Reach world, check it in physics, write a report",
+        "wm-gym demo",
+        add_demo,
+        run_demo,
+    ),
 )

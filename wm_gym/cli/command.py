@@ -26,10 +26,19 @@ class Command:
 def add_spreading(parser: argparse.ArgumentParser, what: str) -> None:
     """The flags of commands that measure many things beside each other, in processes or on a Ray cluster."""
     parser.add_argument("--seed", type=int, default=0, help="of the starts (default: 0)")
-    parser.add_argument("--workers", type=positive_int, default=None, metavar="N",
-                        help=f"{what} measured at once; the numbers do not depend on it (default: one a core)")
-    parser.add_argument("--ray", default=None, metavar="ADDRESS",
-                        help="measure on a Ray cluster: auto, ray://HOST:10001, or local (one of --workers CPUs here)")
+    parser.add_argument(
+        "--workers",
+        type=positive_int,
+        default=None,
+        metavar="N",
+        help=f"{what} measured at once; the numbers do not depend on it (default: one a core)",
+    )
+    parser.add_argument(
+        "--ray",
+        default=None,
+        metavar="ADDRESS",
+        help="measure on a Ray cluster: auto, ray://HOST:10001, or local (one of --workers CPUs here)",
+    )
 
 
 def json_object(text: str) -> dict:

@@ -12,17 +12,28 @@ IDM_HELP = "a folder that wm-gym idm train made"
 def add_train(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("dataset", metavar="DATASET", help="a recording with actions")
     parser.add_argument("--out", required=True, metavar="IDM", help="the folder to write")
-    parser.add_argument("--kind", default="transformer",
-                        help="pair, video, transformer, flow, masked or latent (default: transformer)")
-    parser.add_argument("--labels", type=float, default=1.0, metavar="SHARE",
-                        help="of the episodes whose actions it is told (default: 1; 0: none, and it makes up latent "
-                             "actions, with --kind latent)")
-    parser.add_argument("--world", default=None, metavar="WORLD",
-                        help="whose generated video it is for: half of what it sees is drawn by that world's "
-                             "tokenizer, and video that surprises that world is refused")
+    parser.add_argument(
+        "--kind", default="transformer", help="pair, video, transformer, flow, masked or latent (default: transformer)"
+    )
+    parser.add_argument(
+        "--labels",
+        type=float,
+        default=1.0,
+        metavar="SHARE",
+        help="of the episodes whose actions it is told (default: 1; 0: none, and it makes up latent "
+        "actions, with --kind latent)",
+    )
+    parser.add_argument(
+        "--world",
+        default=None,
+        metavar="WORLD",
+        help="whose generated video it is for: half of what it sees is drawn by that world's "
+        "tokenizer, and video that surprises that world is refused",
+    )
     parser.add_argument("--updates", type=positive_int, default=2000, metavar="N", help="(default: 2000)")
-    parser.add_argument("--window", type=positive_int, default=9, metavar="FRAMES",
-                        help="that it looks at together (default: 9)")
+    parser.add_argument(
+        "--window", type=positive_int, default=9, metavar="FRAMES", help="that it looks at together (default: 9)"
+    )
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--overwrite", action="store_true", help="replace the inverse dynamics in --out")
 
@@ -34,8 +45,17 @@ def run_train(args: argparse.Namespace) -> None:
     from wm_gym.inverse.labeller import train_labeller
 
     clips = open_clips(args.dataset)
-    made = train_labeller(clips, args.out, args.kind, args.labels, args.world, args.updates, args.window, args.seed,
-                          overwrite=args.overwrite)
+    made = train_labeller(
+        clips,
+        args.out,
+        args.kind,
+        args.labels,
+        args.world,
+        args.updates,
+        args.window,
+        args.seed,
+        overwrite=args.overwrite,
+    )
     if args.labels:
         print(reading_text({"held out": readings(made, clips, split_labels(clips)[1])}))
     print(f"written: {args.out}\nnext: wm-gym idm label VIDEOS --idm {args.out} --out DATASET")
@@ -54,8 +74,11 @@ def run_label(args: argparse.Namespace) -> None:
     kept, rejected = label_dataset(args.dataset, VideoLabeller.load(args.idm), args.out, args.camera)
     for episode, why in rejected.items():
         print(f"episode {episode} is left out: {why}")
-    print(f"labelled: {kept} of {kept + len(rejected)} episodes, in {args.out}" if kept else
-          f"nothing is written: all {len(rejected)} episodes are left out")
+    print(
+        f"labelled: {kept} of {kept + len(rejected)} episodes, in {args.out}"
+        if kept
+        else f"nothing is written: all {len(rejected)} episodes are left out"
+    )
 
 
 def add_map(parser: argparse.ArgumentParser) -> None:
@@ -73,18 +96,23 @@ def run_map(args: argparse.Namespace) -> None:
     from wm_gym.inverse.labeller import VideoLabeller, fit_real_actions
 
     clips = open_clips(args.dataset)
-    found = fit_real_actions(VideoLabeller.load(args.idm), clips, np.arange(len(clips))[:args.episodes])
+    found = fit_real_actions(VideoLabeller.load(args.idm), clips, np.arange(len(clips))[: args.episodes])
     write_json(args.out, found, indent=1)
-    print(f"written: {args.out}\nnext: wm_gym.wrappers.RealActions(gym.make(\"wm_gym/World-v0\", world=WORLD), "
-          f"\"{args.out}\")")
+    print(
+        f'written: {args.out}\nnext: wm_gym.wrappers.RealActions(gym.make("wm_gym/World-v0", world=WORLD), '
+        f'"{args.out}")'
+    )
 
 
 def add_benchmark(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("dataset", metavar="DATASET", help="a recording that none of them was taught on")
     parser.add_argument("idm", nargs="+", metavar="IDM", help=IDM_HELP)
-    parser.add_argument("--world", default=None, metavar="WORLD",
-                        help="read its generated video of the same actions, too; a folder, a Hub id, a shipped one's "
-                             "name")
+    parser.add_argument(
+        "--world",
+        default=None,
+        metavar="WORLD",
+        help="read its generated video of the same actions, too; a folder, a Hub id, a shipped one's name",
+    )
     parser.add_argument("--episodes", type=positive_int, default=None, metavar="N", help="the first N (default: all)")
     parser.add_argument("--out", default=None, metavar="FILE.json", help="write all the numbers there, too")
 
@@ -104,8 +132,10 @@ def run_benchmark(args: argparse.Namespace) -> None:
     for name, conditions in found.items():
         print(f"{name}\n{reading_text(conditions['reading'])}")
         if conditions["replay"]:
-            print("replayed in physics: " + ", ".join(
-                f"{what} {_share(rate)}" for what, rate in conditions["replay"].items()))
+            print(
+                "replayed in physics: "
+                + ", ".join(f"{what} {_share(rate)}" for what, rate in conditions["replay"].items())
+            )
         print("refused: " + ", ".join(f"{what} {_share(rate)}" for what, rate in conditions["rejected"].items()))
 
 
@@ -114,12 +144,32 @@ def _share(rate: dict) -> str:
 
 
 COMMANDS = (
-    Command("idm train", "Learn to read actions off video (inverse dynamics)",
-            "wm-gym idm train data/push --world Push-v0 --out idm/push", add_train, run_train),
-    Command("idm label", "Give video the actions that it shows; refuse video of what no robot does",
-            "wm-gym idm label videos/ --idm idm/push --out data/labelled", add_label, run_label),
-    Command("idm map", "Learn from a few recordings which latent action a real one is",
-            "wm-gym idm map idm/latent data/push --episodes 10 --out real_actions.json", add_map, run_map),
-    Command("idm benchmark", "Count how well actions are read off real, generated, noisy and occluded video",
-            "wm-gym idm benchmark data/push-held idm/push --world Push-v0", add_benchmark, run_benchmark),
+    Command(
+        "idm train",
+        "Learn to read actions off video (inverse dynamics)",
+        "wm-gym idm train data/push --world Push-v0 --out idm/push",
+        add_train,
+        run_train,
+    ),
+    Command(
+        "idm label",
+        "Give video the actions that it shows; refuse video of what no robot does",
+        "wm-gym idm label videos/ --idm idm/push --out data/labelled",
+        add_label,
+        run_label,
+    ),
+    Command(
+        "idm map",
+        "Learn from a few recordings which latent action a real one is",
+        "wm-gym idm map idm/latent data/push --episodes 10 --out real_actions.json",
+        add_map,
+        run_map,
+    ),
+    Command(
+        "idm benchmark",
+        "Count how well actions are read off real, generated, noisy and occluded video",
+        "wm-gym idm benchmark data/push-held idm/push --world Push-v0",
+        add_benchmark,
+        run_benchmark,
+    ),
 )

@@ -9,15 +9,33 @@ from wm_gym.cli.command import Command, json_object, positive_int
 
 def add_measure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("dataset", metavar="DATASET", help="a recording whose success physics told, e.g. of a twin")
-    parser.add_argument("--reward", required=True, metavar="JUDGE",
-                        help="learned, goal:IMAGE, text:PROMPT, clip:PROMPT, vlm:MODEL or vlm:server:MODEL")
-    parser.add_argument("--reward-kwargs", type=json_object, default=None, metavar="JSON",
-                        help="options of the judge, e.g. '{\"threshold\": 0.9}'")
-    parser.add_argument("--world", default=None, metavar="WORLD",
-                        help="whose head (learned) or tokenizer (goal) it is: a folder, a Hub id, a shipped one's name")
+    parser.add_argument(
+        "--reward",
+        required=True,
+        metavar="JUDGE",
+        help="learned, goal:IMAGE, text:PROMPT, clip:PROMPT, vlm:MODEL or vlm:server:MODEL",
+    )
+    parser.add_argument(
+        "--reward-kwargs",
+        type=json_object,
+        default=None,
+        metavar="JSON",
+        help="options of the judge, e.g. '{\"threshold\": 0.9}'",
+    )
+    parser.add_argument(
+        "--world",
+        default=None,
+        metavar="WORLD",
+        help="whose head (learned) or tokenizer (goal) it is: a folder, a Hub id, a shipped one's name",
+    )
     parser.add_argument("--episodes", type=positive_int, default=None, metavar="N", help="the first N (default: all)")
-    parser.add_argument("--every", type=positive_int, default=1, metavar="K",
-                        help="judge every K-th frame, and each episode's last (default: 1)")
+    parser.add_argument(
+        "--every",
+        type=positive_int,
+        default=1,
+        metavar="K",
+        help="judge every K-th frame, and each episode's last (default: 1)",
+    )
     parser.add_argument("--out", default=None, metavar="FILE.json", help="write all the numbers there, too")
 
 
@@ -39,7 +57,11 @@ def run_measure(args: argparse.Namespace) -> None:
 
 
 COMMANDS = (
-    Command("judge measure", "count how often a judge of frames is right about success, beside physics",
-            "wm-gym judge measure data/reach-held --reward goal:goal.png --world Reach-v0",
-            add_measure, run_measure),
+    Command(
+        "judge measure",
+        "count how often a judge of frames is right about success, beside physics",
+        "wm-gym judge measure data/reach-held --reward goal:goal.png --world Reach-v0",
+        add_measure,
+        run_measure,
+    ),
 )

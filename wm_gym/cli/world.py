@@ -14,21 +14,40 @@ SIZE_HELP = "resize the frames, e.g. 64 or 96x160 (default: as they are)"
 
 def add_record(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("env_id", metavar="ENV_ID", help=ENV_ID_HELP)
-    parser.add_argument("--episodes", type=positive_int, required=True, metavar="N",
-                        help="how many the dataset holds at the end (with what an interrupted run left there)")
-    parser.add_argument("--policy", default="mix",
-                        help=f"who acts: {', '.join(POLICIES)} or agent:FOLDER; mix takes of the scripts what the "
-                             "environment has: all for wm-gym's physics twins, random alone for any other "
-                             "(default: mix)")
+    parser.add_argument(
+        "--episodes",
+        type=positive_int,
+        required=True,
+        metavar="N",
+        help="how many the dataset holds at the end (with what an interrupted run left there)",
+    )
+    parser.add_argument(
+        "--policy",
+        default="mix",
+        help=f"who acts: {', '.join(POLICIES)} or agent:FOLDER; mix takes of the scripts what the "
+        "environment has: all for wm-gym's physics twins, random alone for any other "
+        "(default: mix)",
+    )
     parser.add_argument("--out", required=True, metavar="DIR", help="the LeRobotDataset v3.0 folder to write")
     parser.add_argument("--seed", type=int, default=0, help="episode i depends on (seed, i) only (default: 0)")
-    parser.add_argument("--workers", type=positive_int, default=None, metavar="N",
-                        help="processes; the data do not depend on it (default: one a core)")
-    parser.add_argument("--noise", type=float, default=0.3,
-                        help="how much `noisy` perturbs the expert, 0 to 1 (default: 0.3)")
+    parser.add_argument(
+        "--workers",
+        type=positive_int,
+        default=None,
+        metavar="N",
+        help="processes; the data do not depend on it (default: one a core)",
+    )
+    parser.add_argument(
+        "--noise", type=float, default=0.3, help="how much `noisy` perturbs the expert, 0 to 1 (default: 0.3)"
+    )
     parser.add_argument("--size", type=frame_size, default=None, metavar="HxW", help=SIZE_HELP)
-    parser.add_argument("--env-kwargs", type=json_object, default=None, metavar="JSON",
-                        help="keyword arguments for gym.make, e.g. '{\"size\": 96}'")
+    parser.add_argument(
+        "--env-kwargs",
+        type=json_object,
+        default=None,
+        metavar="JSON",
+        help="keyword arguments for gym.make, e.g. '{\"size\": 96}'",
+    )
     parser.add_argument("--no-resume", action="store_true", help="fail if DIR holds a dataset, instead of going on")
 
 
@@ -36,39 +55,84 @@ def run_record(args: argparse.Namespace) -> None:
     from wm_gym.collect.record import record
 
     out = record(
-        args.env_id, args.episodes, policy=args.policy, out=args.out, seed=args.seed, workers=args.workers,
-        noise=args.noise, size=args.size, resume=not args.no_resume, env_kwargs=args.env_kwargs,
+        args.env_id,
+        args.episodes,
+        policy=args.policy,
+        out=args.out,
+        seed=args.seed,
+        workers=args.workers,
+        noise=args.noise,
+        size=args.size,
+        resume=not args.no_resume,
+        env_kwargs=args.env_kwargs,
     )
     print(f"recorded: {out}\nnext: wm-gym train {out} --out WORLD")
 
 
 def add_train(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("dataset", metavar="DATASET", nargs="+",
-                        help="a dataset folder (`wm-gym data info` says which), or several of one environment")
-    parser.add_argument("--out", required=True, metavar="WORLD",
-                        help="the world folder to write; checkpoints and logs lie in WORLD.training, and the same "
-                             "command goes on from there; what is of use later is WORLD.log in the end")
-    parser.add_argument("--preset", choices=[name for name in PRESETS if name != "adapter"], default="small",
-                        help="tiny: seconds, for tests; small: a CPU in an hour or two; base: a GPU; finetune: "
-                             "minutes, with --init (default: small)")
-    parser.add_argument("--action-free", action="store_true",
-                        help="train on the video alone; later: --init WORLD on episodes with actions")
-    parser.add_argument("--init", default=None, metavar="WORLD",
-                        help="go on from this trained world, with --preset finetune and more recordings")
+    parser.add_argument(
+        "dataset",
+        metavar="DATASET",
+        nargs="+",
+        help="a dataset folder (`wm-gym data info` says which), or several of one environment",
+    )
+    parser.add_argument(
+        "--out",
+        required=True,
+        metavar="WORLD",
+        help="the world folder to write; checkpoints and logs lie in WORLD.training, and the same "
+        "command goes on from there; what is of use later is WORLD.log in the end",
+    )
+    parser.add_argument(
+        "--preset",
+        choices=[name for name in PRESETS if name != "adapter"],
+        default="small",
+        help="tiny: seconds, for tests; small: a CPU in an hour or two; base: a GPU; finetune: "
+        "minutes, with --init (default: small)",
+    )
+    parser.add_argument(
+        "--action-free",
+        action="store_true",
+        help="train on the video alone; later: --init WORLD on episodes with actions",
+    )
+    parser.add_argument(
+        "--init",
+        default=None,
+        metavar="WORLD",
+        help="go on from this trained world, with --preset finetune and more recordings",
+    )
     add_training(parser)
 
 
 def add_training(parser: argparse.ArgumentParser) -> None:
     """The flags of every training of a world."""
-    parser.add_argument("--filter", action="append", default=[], metavar="FILE.json",
-                        help="a filter list that `wm-gym data curate` wrote for a dataset given; may be repeated")
-    parser.add_argument("--skip-damaged", action="store_true",
-                        help="leave episodes out that cannot be read, and name them (without it they are an error)")
-    parser.add_argument("--set", type=preset_field, action="append", default=[], metavar="FIELD=VALUE",
-                        help="change one number of the preset, e.g. dynamics_updates=2000; may be repeated")
+    parser.add_argument(
+        "--filter",
+        action="append",
+        default=[],
+        metavar="FILE.json",
+        help="a filter list that `wm-gym data curate` wrote for a dataset given; may be repeated",
+    )
+    parser.add_argument(
+        "--skip-damaged",
+        action="store_true",
+        help="leave episodes out that cannot be read, and name them (without it they are an error)",
+    )
+    parser.add_argument(
+        "--set",
+        type=preset_field,
+        action="append",
+        default=[],
+        metavar="FIELD=VALUE",
+        help="change one number of the preset, e.g. dynamics_updates=2000; may be repeated",
+    )
     parser.add_argument("--seed", type=int, default=0, help="the one seed of the whole training (default: 0)")
-    parser.add_argument("--camera", default=None, metavar="KEY",
-                        help="which camera, by its short or whole name, e.g. wrist_left (default: the first)")
+    parser.add_argument(
+        "--camera",
+        default=None,
+        metavar="KEY",
+        help="which camera, by its short or whole name, e.g. wrist_left (default: the first)",
+    )
     parser.add_argument("--size", type=frame_size, default=None, metavar="HxW", help=SIZE_HELP)
     parser.add_argument("--name", default=None, help="what the world is called (default: the name of its folder)")
     parser.add_argument("--cpu", action="store_true", help="leave the GPUs alone")
@@ -79,17 +143,32 @@ def run_train(args: argparse.Namespace) -> None:
     from wm_gym.training import train
 
     out = train(
-        args.dataset, args.out, preset=args.preset, overrides=dict(args.set), seed=args.seed, camera=args.camera,
-        size=args.size, name=args.name, init=args.init, cpu=args.cpu, overwrite=args.overwrite, filters=args.filter,
-        action_free=args.action_free, skip_damaged=args.skip_damaged,
+        args.dataset,
+        args.out,
+        preset=args.preset,
+        overrides=dict(args.set),
+        seed=args.seed,
+        camera=args.camera,
+        size=args.size,
+        name=args.name,
+        init=args.init,
+        cpu=args.cpu,
+        overwrite=args.overwrite,
+        filters=args.filter,
+        action_free=args.action_free,
+        skip_damaged=args.skip_damaged,
     )
-    print(f"trained: {out}\nnext: gym.make(\"wm_gym/World-v0\", world=\"{out}\")")
+    print(f'trained: {out}\nnext: gym.make("wm_gym/World-v0", world="{out}")')
 
 
 def add_finetune(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("dataset", metavar="DATASET", nargs="+", help="as for `wm-gym train`")
-    parser.add_argument("--base", required=True, metavar="PATH_OR_HUB_ID",
-                        help="a diffusers pipeline: Stable Video Diffusion, or Wan 2.2 TI2V")
+    parser.add_argument(
+        "--base",
+        required=True,
+        metavar="PATH_OR_HUB_ID",
+        help="a diffusers pipeline: Stable Video Diffusion, or Wan 2.2 TI2V",
+    )
     parser.add_argument("--prompt", default="", help="what Wan's text encoder is told of every frame")
     parser.add_argument("--out", required=True, metavar="WORLD", help="the world folder to write: the adapter alone")
     add_training(parser)
@@ -99,58 +178,136 @@ def run_finetune(args: argparse.Namespace) -> None:
     from wm_gym.training import train
 
     out = train(
-        args.dataset, args.out, preset="adapter", overrides=dict(args.set), seed=args.seed, camera=args.camera,
-        size=args.size, name=args.name, cpu=args.cpu, overwrite=args.overwrite, filters=args.filter,
-        base=args.base, prompt=args.prompt, skip_damaged=args.skip_damaged,
+        args.dataset,
+        args.out,
+        preset="adapter",
+        overrides=dict(args.set),
+        seed=args.seed,
+        camera=args.camera,
+        size=args.size,
+        name=args.name,
+        cpu=args.cpu,
+        overwrite=args.overwrite,
+        filters=args.filter,
+        base=args.base,
+        prompt=args.prompt,
+        skip_damaged=args.skip_damaged,
     )
-    print(f"finetuned: {out}\nnext: gym.make(\"wm_gym/World-v0\", world=\"{out}\")")
+    print(f'finetuned: {out}\nnext: gym.make("wm_gym/World-v0", world="{out}")')
 
 
 def add_improve(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("world", metavar="WORLD", help="a world folder, or the name of a shipped one")
-    parser.add_argument("--dataset", required=True, action="append", metavar="DATASET",
-                        help="what the world was trained on; may be repeated")
-    parser.add_argument("--out", required=True, metavar="DIR",
-                        help="agents, recordings, worlds, improve.json and improve.png; the same command goes on there")
-    parser.add_argument("--rounds", type=positive_int, default=2, metavar="N",
-                        help="agents trained; the world is finetuned between them (default: 2)")
+    parser.add_argument(
+        "--dataset",
+        required=True,
+        action="append",
+        metavar="DATASET",
+        help="what the world was trained on; may be repeated",
+    )
+    parser.add_argument(
+        "--out",
+        required=True,
+        metavar="DIR",
+        help="agents, recordings, worlds, improve.json and improve.png; the same command goes on there",
+    )
+    parser.add_argument(
+        "--rounds",
+        type=positive_int,
+        default=2,
+        metavar="N",
+        help="agents trained; the world is finetuned between them (default: 2)",
+    )
     parser.add_argument("--twin", default=None, metavar="ENV_ID", help="(default: the twin that the world names)")
     parser.add_argument("--algo", default="ppo", help="ppo, sac or dqn (default: ppo)")
-    parser.add_argument("--timesteps", type=positive_int, default=None, metavar="N",
-                        help="environment steps of the first agent (default: the recipe's)")
-    parser.add_argument("--more-timesteps", type=positive_int, default=None, metavar="N",
-                        help="of the later ones, which go on from the one before (default: as many)")
-    parser.add_argument("--recipe", default=None, metavar="FILE",
-                        help="YAML in rl_zoo3's keys (default: wm_gym/policies/recipes/ALGO.yml)")
-    parser.add_argument("--episodes", type=positive_int, default=200, metavar="N",
-                        help="recorded in the twin each round (default: 200)")
-    parser.add_argument("--evaluations", type=positive_int, default=100, metavar="N",
-                        help="matched starts of each round's measurement (default: 100)")
-    parser.add_argument("--set", type=preset_field, action="append", default=[], metavar="FIELD=VALUE",
-                        help="change one number of the finetune preset, e.g. dynamics_updates=2000; may be repeated")
+    parser.add_argument(
+        "--timesteps",
+        type=positive_int,
+        default=None,
+        metavar="N",
+        help="environment steps of the first agent (default: the recipe's)",
+    )
+    parser.add_argument(
+        "--more-timesteps",
+        type=positive_int,
+        default=None,
+        metavar="N",
+        help="of the later ones, which go on from the one before (default: as many)",
+    )
+    parser.add_argument(
+        "--recipe",
+        default=None,
+        metavar="FILE",
+        help="YAML in rl_zoo3's keys (default: wm_gym/policies/recipes/ALGO.yml)",
+    )
+    parser.add_argument(
+        "--episodes", type=positive_int, default=200, metavar="N", help="recorded in the twin each round (default: 200)"
+    )
+    parser.add_argument(
+        "--evaluations",
+        type=positive_int,
+        default=100,
+        metavar="N",
+        help="matched starts of each round's measurement (default: 100)",
+    )
+    parser.add_argument(
+        "--set",
+        type=preset_field,
+        action="append",
+        default=[],
+        metavar="FIELD=VALUE",
+        help="change one number of the finetune preset, e.g. dynamics_updates=2000; may be repeated",
+    )
     parser.add_argument("--seed", type=int, default=0, help="(default: 0)")
 
 
 def run_improve(args: argparse.Namespace) -> None:
     from wm_gym.rl.improve import NOTES_FILE, PLOT_FILE, improve
 
-    out = improve(args.world, args.dataset, args.out, args.rounds, twin_id=args.twin, algo=args.algo,
-                  timesteps=args.timesteps, more_timesteps=args.more_timesteps, recipe_file=args.recipe,
-                  episodes=args.episodes, evaluations=args.evaluations, seed=args.seed, overrides=dict(args.set))
+    out = improve(
+        args.world,
+        args.dataset,
+        args.out,
+        args.rounds,
+        twin_id=args.twin,
+        algo=args.algo,
+        timesteps=args.timesteps,
+        more_timesteps=args.more_timesteps,
+        recipe_file=args.recipe,
+        episodes=args.episodes,
+        evaluations=args.evaluations,
+        seed=args.seed,
+        overrides=dict(args.set),
+    )
     print(f"improved: {out / NOTES_FILE} and {out / PLOT_FILE}")
 
 
 def add_calibrate(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("world", metavar="WORLD", help="a world folder; what is measured is written into it")
-    parser.add_argument("dataset", metavar="DATASET", nargs="*",
-                        help="recordings that the world was not trained on, as its users will act in it; 1,000 "
-                             "episodes make the promised 90 %% good to 2 points")
-    parser.add_argument("--policies", nargs="+", default=[], metavar="AGENT",
-                        help="set the world's success_threshold so that these succeed as often in it as in its twin")
-    parser.add_argument("--episodes", type=positive_int, default=400, metavar="N",
-                        help="matched starts of each of the policies (default: 400)")
-    parser.add_argument("--refit", action="store_true",
-                        help="first train the world's uncertainty anew on half of the episodes")
+    parser.add_argument(
+        "dataset",
+        metavar="DATASET",
+        nargs="*",
+        help="recordings that the world was not trained on, as its users will act in it; 1,000 "
+        "episodes make the promised 90 %% good to 2 points",
+    )
+    parser.add_argument(
+        "--policies",
+        nargs="+",
+        default=[],
+        metavar="AGENT",
+        help="set the world's success_threshold so that these succeed as often in it as in its twin",
+    )
+    parser.add_argument(
+        "--episodes",
+        type=positive_int,
+        default=400,
+        metavar="N",
+        help="matched starts of each of the policies (default: 400)",
+    )
+    parser.add_argument(
+        "--refit", action="store_true", help="first train the world's uncertainty anew on half of the episodes"
+    )
     parser.add_argument("--alpha", type=float, default=0.1, help="what is promised holds in 1 - ALPHA (default: 0.1)")
     parser.add_argument("--seed", type=int, default=0, help="(default: 0)")
     parser.add_argument("--cpu", action="store_true", help="leave the GPUs alone")
@@ -166,21 +323,31 @@ def run_calibrate(args: argparse.Namespace) -> None:
     if args.dataset:
         before = WorldSpec.load(args.world).success_threshold
         made = calibrate(args.world, args.dataset, args.refit, args.alpha, args.seed, args.cpu)
-        print(f"calibrated on {made.measured_on}: the error stays below {made.factor:.2f} x the uncertainty in "
-              f"{1 - made.alpha:.0%} of episodes; trust_horizon at a start {made.trust_horizon(0.0)} of {made.steps} "
-              f"steps; success_threshold {before} -> {WorldSpec.load(args.world).success_threshold}")
+        print(
+            f"calibrated on {made.measured_on}: the error stays below {made.factor:.2f} x the uncertainty in "
+            f"{1 - made.alpha:.0%} of episodes; trust_horizon at a start {made.trust_horizon(0.0)} of {made.steps} "
+            f"steps; success_threshold {before} -> {WorldSpec.load(args.world).success_threshold}"
+        )
     if args.policies:
         found = calibrate_judge(args.world, args.policies, args.episodes, args.seed)
-        print(f"success_threshold {found['before']} -> {found['threshold']} on {found['policies']} policies: of what "
-              f"physics fails the world calls {found['was']['optimism']['rate']:.1%} -> "
-              f"{found['now']['optimism']['rate']:.1%} a success, of what succeeds there "
-              f"{found['was']['pessimism']['rate']:.1%} -> {found['now']['pessimism']['rate']:.1%} a failure")
+        print(
+            f"success_threshold {found['before']} -> {found['threshold']} on {found['policies']} policies: of what "
+            f"physics fails the world calls {found['was']['optimism']['rate']:.1%} -> "
+            f"{found['now']['optimism']['rate']:.1%} a success, of what succeeds there "
+            f"{found['was']['pessimism']['rate']:.1%} -> {found['now']['pessimism']['rate']:.1%} a failure"
+        )
 
 
 def add_compile(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("world", metavar="WORLD", help="a world folder, a Hub id, or the name of a shipped one")
-    parser.add_argument("--batch", type=positive_int, nargs="+", default=[1, 32], metavar="B",
-                        help="numbers of environments stepped at once (default: 1 32)")
+    parser.add_argument(
+        "--batch",
+        type=positive_int,
+        nargs="+",
+        default=[1, 32],
+        metavar="B",
+        help="numbers of environments stepped at once (default: 1 32)",
+    )
     parser.add_argument("--backend", default="auto", help=f"auto, {', '.join(BACKENDS)} (default: auto)")
     parser.add_argument("--device", default="auto", help="auto, cpu or a CUDA device (default: auto)")
     parser.add_argument("--precision", default="auto", help=f"auto, {', '.join(PRECISIONS)} (default: the back-end's)")
@@ -202,8 +369,12 @@ def run_compile(args: argparse.Namespace) -> None:
 
 def add_push(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("folder", metavar="WORLD|AGENT", help="its folder, or the name of a shipped one")
-    parser.add_argument("--to", required=True, metavar="REPO",
-                        help="user/repo on the Hub (log in first: hf auth login), or a new folder, . or / in front")
+    parser.add_argument(
+        "--to",
+        required=True,
+        metavar="REPO",
+        help="user/repo on the Hub (log in first: hf auth login), or a new folder, . or / in front",
+    )
     parser.add_argument("--private", action="store_true", help="make the repository private where it is new")
 
 
@@ -211,28 +382,57 @@ def run_push(args: argparse.Namespace) -> None:
     from wm_gym.publish import push
 
     where = push(args.folder, args.to, args.private)
-    print(f"pushed: {where}\nnext: gym.make(\"wm_gym/World-v0\", world=\"{args.to}\")  # of a world")
+    print(f'pushed: {where}\nnext: gym.make("wm_gym/World-v0", world="{args.to}")  # of a world')
 
 
 COMMANDS = (
-    Command("record", "record an environment's episodes as video and actions (LeRobotDataset v3.0)",
-            "wm-gym record wm_gym/ReachPyBullet-v0 --episodes 100 --policy mix --out reach-data",
-            add_record, run_record),
-    Command("train", "train a world on a dataset",
-            "wm-gym train reach-data --out my-world --preset small",
-            add_train, run_train),
-    Command("finetune", "make a pretrained video model a world, by an adapter for actions",
-            "wm-gym finetune reach-data --base Wan-AI/Wan2.2-TI2V-5B-Diffusers --size 256 --out my-world",
-            add_finetune, run_finetune),
-    Command("improve", "train an agent in a world, record it in the twin, finetune the world, and again",
-            "wm-gym improve my-world --dataset reach-data --rounds 2 --out improved",
-            add_improve, run_improve),
-    Command("calibrate", "measure how wrong a world is when it says how sure it is",
-            "wm-gym calibrate my-world held-out-data",
-            add_calibrate, run_calibrate),
-    Command("compile", "compile a world's step ahead of time, into the user's cache",
-            "wm-gym compile Push-v0 --batch 1 32",
-            add_compile, run_compile),
-    Command("push", "upload a world or an agent to the Hugging Face Hub, with LeRobot's EnvHub entry point",
-            "wm-gym push my-world --to user/my-world", add_push, run_push),
+    Command(
+        "record",
+        "record an environment's episodes as video and actions (LeRobotDataset v3.0)",
+        "wm-gym record wm_gym/ReachPyBullet-v0 --episodes 100 --policy mix --out reach-data",
+        add_record,
+        run_record,
+    ),
+    Command(
+        "train",
+        "train a world on a dataset",
+        "wm-gym train reach-data --out my-world --preset small",
+        add_train,
+        run_train,
+    ),
+    Command(
+        "finetune",
+        "make a pretrained video model a world, by an adapter for actions",
+        "wm-gym finetune reach-data --base Wan-AI/Wan2.2-TI2V-5B-Diffusers --size 256 --out my-world",
+        add_finetune,
+        run_finetune,
+    ),
+    Command(
+        "improve",
+        "train an agent in a world, record it in the twin, finetune the world, and again",
+        "wm-gym improve my-world --dataset reach-data --rounds 2 --out improved",
+        add_improve,
+        run_improve,
+    ),
+    Command(
+        "calibrate",
+        "measure how wrong a world is when it says how sure it is",
+        "wm-gym calibrate my-world held-out-data",
+        add_calibrate,
+        run_calibrate,
+    ),
+    Command(
+        "compile",
+        "compile a world's step ahead of time, into the user's cache",
+        "wm-gym compile Push-v0 --batch 1 32",
+        add_compile,
+        run_compile,
+    ),
+    Command(
+        "push",
+        "upload a world or an agent to the Hugging Face Hub, with LeRobot's EnvHub entry point",
+        "wm-gym push my-world --to user/my-world",
+        add_push,
+        run_push,
+    ),
 )

@@ -39,8 +39,9 @@ class EpisodeSource:
         self.kinds = policy_kinds(self.env)
         if self.agent is None and policy != "mix" and policy not in self.kinds:
             self.env.close()
-            raise ValueError(f"{env_id} has no policy {policy!r}; it has {', '.join(self.kinds)}: "
-                             f"give --policy {self.kinds[-1]}")
+            raise ValueError(
+                f"{env_id} has no policy {policy!r}; it has {', '.join(self.kinds)}: give --policy {self.kinds[-1]}"
+            )
         self.action_space = self.env.action_space
         self.act_size, self.encode_action, low, high = action_encoding(self.env)
         self.describe = describe(self.env, low, high)
@@ -115,13 +116,18 @@ class EpisodeSource:
             return float(value.item() if hasattr(value, "item") else value)
         except (TypeError, ValueError, RuntimeError):  # NumPy's and torch's for several
             shape = f" of shape {list(np.shape(value))}" if np.ndim(value) else ""
-            raise ValueError(f"{self.env_id}: {name} is {value!r}{shape}, expected a number or an array of one; wrap "
-                             "the environment so that each step gives one reward") from None
+            raise ValueError(
+                f"{self.env_id}: {name} is {value!r}{shape}, expected a number or an array of one; wrap "
+                "the environment so that each step gives one reward"
+            ) from None
 
     def _row(self, observation, info):
         state = getattr(self.env.unwrapped, "get_physics_state", None)
-        return (self._frame(observation), _proprioception(observation, info),
-                None if state is None else np.array(state(), np.float64))
+        return (
+            self._frame(observation),
+            _proprioception(observation, info),
+            None if state is None else np.array(state(), np.float64),
+        )
 
     def _frame(self, observation):
         pixels = observation.get("pixels") if isinstance(observation, dict) else observation
@@ -129,12 +135,15 @@ class EpisodeSource:
             pixels = self.env.render()
         if isinstance(pixels, dict):  # several cameras: the first
             pixels = next(iter(pixels.values()))
-        if not (isinstance(pixels, np.ndarray) and pixels.dtype == np.uint8 and pixels.ndim == 3
-                and pixels.shape[-1] == 3):
+        if not (
+            isinstance(pixels, np.ndarray) and pixels.dtype == np.uint8 and pixels.ndim == 3 and pixels.shape[-1] == 3
+        ):
             pixels = self.env.render()
             if pixels is None or np.ndim(pixels) != 3:
-                raise ValueError(f"{self.env_id} gives no picture: neither its observation nor render() in "
-                                 f"render_mode 'rgb_array' is a uint8 [H, W, 3] array")
+                raise ValueError(
+                    f"{self.env_id} gives no picture: neither its observation nor render() in "
+                    f"render_mode 'rgb_array' is a uint8 [H, W, 3] array"
+                )
         frame = np.array(pixels, np.uint8)
         if self.size is not None and frame.shape[:2] != tuple(self.size):
             from wm_gym.data.resize import resize_area
@@ -162,8 +171,13 @@ class EpisodeSource:
             columns["physics_state"] = np.stack(physics)
         columns["policy_kind"] = np.full(length, KINDS.index(kind), np.int64)
         columns = {key: value.reshape(length, -1) for key, value in columns.items()}
-        return RecordedEpisode(np.stack(frames), columns, self.describe["task_description"],
-                               [term.removeprefix("reward/") for term in terms], kind)
+        return RecordedEpisode(
+            np.stack(frames),
+            columns,
+            self.describe["task_description"],
+            [term.removeprefix("reward/") for term in terms],
+            kind,
+        )
 
 
 def make_env(env_id, env_kwargs=None):
@@ -206,8 +220,10 @@ def import_env(env_id):
     try:
         find_spec(name)
     except gym.error.UnregisteredEnv as error:
-        raise ValueError(f"unknown environment {env_id!r} ({error}); give the id of a registered environment, with "
-                         f"its module where that is not imported by itself: module:Name-v0") from None
+        raise ValueError(
+            f"unknown environment {env_id!r} ({error}); give the id of a registered environment, with "
+            f"its module where that is not imported by itself: module:Name-v0"
+        ) from None
 
 
 def agent_env(folder, env_id, env_kwargs=None):
@@ -221,8 +237,10 @@ def agent_env(folder, env_id, env_kwargs=None):
 
     agent = load_agent(folder)
     if not is_twin(env_id):
-        raise ValueError(f"an agent can be recorded in a physics twin only, {env_id} is none; give --policy random, or "
-                         f"one of wm_gym's PyBullet ids")
+        raise ValueError(
+            f"an agent can be recorded in a physics twin only, {env_id} is none; give --policy random, or "
+            f"one of wm_gym's PyBullet ids"
+        )
     kwargs = {"terminate_on_success": False, **(env_kwargs or {})}
     horizon = kwargs.pop("max_episode_steps", None)
     twin = make_twin(env_id, agent.world, agent, horizon, **kwargs)
@@ -247,10 +265,16 @@ def action_encoding(env):
         eye = np.eye(n, dtype=np.float32)
         return n, lambda action: eye[int(action) - start], np.zeros(n), np.ones(n)
     if isinstance(space, gym.spaces.Box):
-        return (int(np.prod(space.shape)), lambda action: np.asarray(action, np.float32).reshape(-1),
-                space.low.reshape(-1), space.high.reshape(-1))
-    raise ValueError(f"{env.spec.id} has the action space {space}; only Box and Discrete can be recorded: wrap the "
-                     f"environment so that its actions are one of these")
+        return (
+            int(np.prod(space.shape)),
+            lambda action: np.asarray(action, np.float32).reshape(-1),
+            space.low.reshape(-1),
+            space.high.reshape(-1),
+        )
+    raise ValueError(
+        f"{env.spec.id} has the action space {space}; only Box and Discrete can be recorded: wrap the "
+        f"environment so that its actions are one of these"
+    )
 
 
 def describe(env, low, high):
@@ -263,12 +287,14 @@ def describe(env, low, high):
     proprioception = getattr(base, "proprioception_names", None)
     return {
         "action_space": f"{space}, stored one-hot" if isinstance(space, gym.spaces.Discrete) else str(space),
-        "action_low": _bounds(low), "action_high": _bounds(high),
+        "action_low": _bounds(low),
+        "action_high": _bounds(high),
         "action_names": None if names is None else list(names),
         "proprioception_names": None if proprioception is None else list(proprioception),
         "action_unit": str(getattr(base, "action_unit", "")),
         "proprioception_unit": str(getattr(base, "proprioception_unit", "")),
-        "horizon": int(horizon), "fps": float(env.metadata.get("render_fps") or 10),
+        "horizon": int(horizon),
+        "fps": float(env.metadata.get("render_fps") or 10),
         "task_description": str(getattr(base, "task_description", env.spec.id)),
     }
 

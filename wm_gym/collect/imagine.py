@@ -49,17 +49,27 @@ class Directive:
         except ValueError:
             action = []
         if len(action) != space.shape[0]:
-            raise ValueError(f"the policy {text!r} is no directive of this world; write {space.shape[0]} numbers, e.g. "
-                             f"{DIRECTIVE}{','.join(['0.5'] * space.shape[0])}")
+            raise ValueError(
+                f"the policy {text!r} is no directive of this world; write {space.shape[0]} numbers, e.g. "
+                f"{DIRECTIVE}{','.join(['0.5'] * space.shape[0])}"
+            )
         self.action = spaces.check_action(action, space)
 
     def act(self, observation, active: np.ndarray | None = None) -> np.ndarray:
-        return np.tile(self.action, (len(next(iter(observation.values())) if isinstance(observation, dict)
-                                         else observation), 1))
+        return np.tile(
+            self.action, (len(next(iter(observation.values())) if isinstance(observation, dict) else observation), 1)
+        )
 
 
-def dream(world: World | str | Path, policy: str | Path | Agent, episodes: int, seed: int = 0,
-          starts: ClipData | None = None, progress: bool = True, **options: Any) -> Iterator[Dream]:
+def dream(
+    world: World | str | Path,
+    policy: str | Path | Agent,
+    episodes: int,
+    seed: int = 0,
+    starts: ClipData | None = None,
+    progress: bool = True,
+    **options: Any,
+) -> Iterator[Dream]:
     """Imagine episodes, up to 100 at a time, each until the judge says success or the world's horizon.
 
     policy: an agent or planner (folder, or the name of a shipped one), "random", "no-op" or "directive:NUMBERS".
@@ -74,19 +84,28 @@ def dream(world: World | str | Path, policy: str | Path | Agent, episodes: int, 
         n = min(WORLD_BATCH, episodes - first)
         seeds = start_seeds(first + n, seed)[first:]
         core = WorldCore(world, n, observation=mode, **options)
-        core.reset(seeds=seeds, options=None if starts is None else [
-            _begin(world, starts, (first + i) % len(starts), seeds[i]) for i in range(n)])
+        core.reset(
+            seeds=seeds,
+            options=None
+            if starts is None
+            else [_begin(world, starts, (first + i) % len(starts), seeds[i]) for i in range(n)],
+        )
         space = core.single_action_space
-        actor = Directive(policy, space) if isinstance(policy, str) and policy.startswith(DIRECTIVE) else \
-            Actor(policy, space, seed=seeds[0])
+        actor = (
+            Directive(policy, space)
+            if isinstance(policy, str) and policy.startswith(DIRECTIVE)
+            else Actor(policy, space, seed=seeds[0])
+        )
         yield from _dreams(core, actor)
 
 
 def _begin(world: World, starts: ClipData, episode: int, seed: int) -> dict:
     row = starts.episode_offset[episode]
     if starts.frames.shape[1:3] != tuple(world.spec.frame_size):
-        raise ValueError(f"{starts.meta['dataset']} has frames of {starts.frames.shape[1]} x {starts.frames.shape[2]}, "
-                         f"the world's are {world.spec.frame_size[0]} x {world.spec.frame_size[1]}: resize them")
+        raise ValueError(
+            f"{starts.meta['dataset']} has frames of {starts.frames.shape[1]} x {starts.frames.shape[2]}, "
+            f"the world's are {world.spec.frame_size[0]} x {world.spec.frame_size[1]}: resize them"
+        )
     pose = starts.proprioception[row]
     if len(pose) != world.spec.proprioception_dim:  # it is then read off the picture
         return {"image": np.asarray(starts.frames[row])}
@@ -103,12 +122,16 @@ def _dreams(core: WorldCore, actor: Actor | Directive) -> list[Dream]:
         _, terminated, truncated = core.step(actions, active)
         info = core.info()
         for i in np.flatnonzero(active):
-            for values, value in zip(rows[i], (core.render(i), actions[i], info["is_success"][i],
-                                               info["uncertainty"][i], info["proprioception"][i])):
+            for values, value in zip(
+                rows[i],
+                (core.render(i), actions[i], info["is_success"][i], info["uncertainty"][i], info["proprioception"][i]),
+            ):
                 values.append(value)
         active &= ~(terminated | truncated)
-    return [Dream(np.stack(frames), np.stack(taken), np.array(success), np.array(doubt), np.stack(pose))
-            for frames, taken, success, doubt, pose in rows]
+    return [
+        Dream(np.stack(frames), np.stack(taken), np.array(success), np.array(doubt), np.stack(pose))
+        for frames, taken, success, doubt, pose in rows
+    ]
 
 
 @dataclass(frozen=True)
@@ -128,13 +151,16 @@ class Filter:
         if self.successes and not one.success.any():
             raise Rejected("the judge sees no success")
         if one.uncertainty.max() > self.most_doubt:
-            raise Rejected(f"the world's uncertainty is {one.uncertainty.max():.3g}, more than {self.most_doubt:.3g}, "
-                           f"at step {int(one.uncertainty.argmax()) + 1}")
+            raise Rejected(
+                f"the world's uncertainty is {one.uncertainty.max():.3g}, more than {self.most_doubt:.3g}, "
+                f"at step {int(one.uncertainty.argmax()) + 1}"
+            )
         return one.taken if self.labeller is None else self.labeller.label(one.frames)
 
 
-def write_dreams(dreams: Iterable[Dream], world: World | str | Path, out: str | Path,
-                 filter: Filter = Filter()) -> tuple[int, dict[int, str]]:
+def write_dreams(
+    dreams: Iterable[Dream], world: World | str | Path, out: str | Path, filter: Filter = Filter()
+) -> tuple[int, dict[int, str]]:
     """Write those that pass as a LeRobotDataset v3.0; (how many, {dream left out: why}).
 
     Beside frames and actions it holds "observation.state" (the predicted pose), "next.success", and the world's
@@ -143,16 +169,19 @@ def write_dreams(dreams: Iterable[Dream], world: World | str | Path, out: str | 
     """
     spec, labeller = load_world(world).spec, filter.labeller
     if labeller and len(labeller.about["action_low"]) != spec.action_dim:
-        raise ValueError(f"the inverse dynamics read {len(labeller.about['action_low'])} actions, the world "
-                         f"{spec.name!r} takes {spec.action_dim}; train them on recordings of the same robot")
+        raise ValueError(
+            f"the inverse dynamics read {len(labeller.about['action_low'])} actions, the world "
+            f"{spec.name!r} takes {spec.action_dim}; train them on recordings of the same robot"
+        )
     about = {key: getattr(spec, key) for key in ("action_low", "action_high", "action_unit")}
     names = spec.action_names or [f"action_{i}" for i in range(spec.action_dim)]
     columns = {"next.success": ["success"], "uncertainty": ["uncertainty"]}
     if spec.proprioception_dim:
         columns["observation.state"] = spec.proprioception_names
     kept, rejected = 0, {}
-    with LabelledWriter(new_folder(out), tuple(spec.frame_size), about | {"action_names": names}, spec.fps,
-                        columns) as writer:
+    with LabelledWriter(
+        new_folder(out), tuple(spec.frame_size), about | {"action_names": names}, spec.fps, columns
+    ) as writer:
         for i, one in enumerate(dreams):
             try:
                 actions = filter.actions(one)
@@ -160,16 +189,31 @@ def write_dreams(dreams: Iterable[Dream], world: World | str | Path, out: str | 
                 rejected[i] = str(why)
                 continue
             pose = {"observation.state": one.pose[:-1]} if spec.proprioception_dim else {}
-            writer.add(one.frames, actions, spec.task_description, **{
-                "next.success": one.success[:, None], "uncertainty": one.uncertainty[:, None], **pose})
+            writer.add(
+                one.frames,
+                actions,
+                spec.task_description,
+                **{"next.success": one.success[:, None], "uncertainty": one.uncertainty[:, None], **pose},
+            )
             kept += 1
     return kept, rejected
 
 
-def imagine(world: World | str | Path, policy: str | Path | Agent, out: str | Path, episodes: int, *, seed: int = 0,
-            starts: ClipData | None = None, labeller: VideoLabeller | None = None, keep_failures: bool = False,
-            certain: bool = False, reward: str | Judge = "learned", reward_kwargs: dict | None = None,
-            progress: bool = True) -> tuple[int, dict[int, str]]:
+def imagine(
+    world: World | str | Path,
+    policy: str | Path | Agent,
+    out: str | Path,
+    episodes: int,
+    *,
+    seed: int = 0,
+    starts: ClipData | None = None,
+    labeller: VideoLabeller | None = None,
+    keep_failures: bool = False,
+    certain: bool = False,
+    reward: str | Judge = "learned",
+    reward_kwargs: dict | None = None,
+    progress: bool = True,
+) -> tuple[int, dict[int, str]]:
     """Imagine demonstrations and write them to `out`: start frames + policy -> video -> actions -> filtered.
 
     certain: without the dreams that are in more doubt than 9 of 10 of the world's calibration were. The rest as
@@ -177,8 +221,10 @@ def imagine(world: World | str | Path, policy: str | Path | Agent, out: str | Pa
     """
     world = load_world(world)
     if certain and world.calibration is None:
-        raise ValueError(f"the world {world.spec.name!r} is not calibrated, so nobody knows how much doubt is usual: "
-                         "wm-gym calibrate WORLD DATASET")
+        raise ValueError(
+            f"the world {world.spec.name!r} is not calibrated, so nobody knows how much doubt is usual: "
+            "wm-gym calibrate WORLD DATASET"
+        )
     limit = world.calibration.limit if certain else np.inf
     made = dream(world, policy, episodes, seed, starts, progress, reward=reward, reward_kwargs=reward_kwargs)
     return write_dreams(made, world, out, Filter(not keep_failures, limit, labeller))

@@ -43,7 +43,8 @@ def simulate(source, numbers, workers, interrupts):
         raise RuntimeError(
             f"a worker died while it simulated episodes of {source[0]}: out of memory, a crash in the simulator, or a "
             f"calling script without `if __name__ == '__main__':`; the episodes before are kept, the same call goes "
-            f"on from there (try workers=1)") from None
+            f"on from there (try workers=1)"
+        ) from None
 
 
 _source = None  # the worker's environment

@@ -11,19 +11,25 @@ from wm_gym.collect.episodes import AGENT, KINDS, POLICIES, import_env
 from wm_gym.collect.parallel import simulate
 from wm_gym.common.processes import Interrupts
 from wm_gym.data.formats.lerobot_resume import tidy
-from wm_gym.data.formats.lerobot_schema import (
-    CAMERA,
-    INFO_PATH,
-    DatasetError,
-    feature,
-    read_info,
-    video_feature,
-)
+from wm_gym.data.formats.lerobot_schema import CAMERA, INFO_PATH, DatasetError, feature, read_info, video_feature
 from wm_gym.data.formats.lerobot_writer import LeRobotWriter
 
 
-def record(env_id, episodes, policy="mix", *, out, seed=0, workers=None, noise=0.3, resume=True, env_kwargs=None,
-           size=None, progress=True, shard_frames=2000):
+def record(
+    env_id,
+    episodes,
+    policy="mix",
+    *,
+    out,
+    seed=0,
+    workers=None,
+    noise=0.3,
+    resume=True,
+    env_kwargs=None,
+    size=None,
+    progress=True,
+    shard_frames=2000,
+):
     """Record `episodes` episodes of a registered environment into the LeRobotDataset folder `out`; returns its Path.
 
     policy: expert, noisy, random, near-miss, mix (of those the environment has: without scripted policies that is
@@ -40,8 +46,14 @@ def record(env_id, episodes, policy="mix", *, out, seed=0, workers=None, noise=0
     if int(episodes) != episodes or episodes < 1:
         raise ValueError(f"episodes is {episodes!r}, expected a whole number of at least 1")
     env_kwargs = dict(env_kwargs or {})
-    asked = {"env_id": env_id, "env_kwargs": env_kwargs, "policy": policy, "seed": int(seed), "noise": float(noise),
-             "size": list(size) if size is not None else None}
+    asked = {
+        "env_id": env_id,
+        "env_kwargs": env_kwargs,
+        "policy": policy,
+        "seed": int(seed),
+        "noise": float(noise),
+        "size": list(size) if size is not None else None,
+    }
     if policy.startswith(AGENT):
         from wm_gym.policies.catalogue import digest_of_agent
 
@@ -78,8 +90,12 @@ def record(env_id, episodes, policy="mix", *, out, seed=0, workers=None, noise=0
                 writer.flush()
                 done = writer.num_episodes
             bar.close()
-            print(f"interrupted: {out} holds {done} of {episodes} episodes and is valid; the same command goes on "
-                  f"from there" if done else f"interrupted before the first episode; nothing is in {out}")
+            print(
+                f"interrupted: {out} holds {done} of {episodes} episodes and is valid; the same command goes on "
+                f"from there"
+                if done
+                else f"interrupted before the first episode; nothing is in {out}"
+            )
             raise KeyboardInterrupt
     return out
 
@@ -108,11 +124,28 @@ def _features(describe, episode):
 
 def _extra(asked, describe, episode):
     """Give what info.json says under "wm_gym"."""
-    return asked | {key: describe[key] for key in ("action_space", "action_low", "action_high", "action_names",
-                                                   "action_unit", "proprioception_names", "proprioception_unit",
-                                                   "horizon", "task_description")} | {
-        "reward_terms": episode.reward_terms, "success": "next.success" in episode.columns,
-        "policy_kinds": list(KINDS)}
+    return (
+        asked
+        | {
+            key: describe[key]
+            for key in (
+                "action_space",
+                "action_low",
+                "action_high",
+                "action_names",
+                "action_unit",
+                "proprioception_names",
+                "proprioception_unit",
+                "horizon",
+                "task_description",
+            )
+        }
+        | {
+            "reward_terms": episode.reward_terms,
+            "success": "next.success" in episode.columns,
+            "policy_kinds": list(KINDS),
+        }
+    )
 
 
 def _named(policy):
@@ -125,8 +158,10 @@ def _named(policy):
 def _check_resume(out, asked, resume):
     info = read_info(out)
     if not resume:
-        raise ValueError(f"{out} holds a dataset of {info['total_episodes']} episodes already; go on with it "
-                         f"(resume=True) or give another folder")
+        raise ValueError(
+            f"{out} holds a dataset of {info['total_episodes']} episodes already; go on with it "
+            f"(resume=True) or give another folder"
+        )
     there = info.get("wm_gym")
     if there is None:
         raise ValueError(f"{out} holds a dataset that was not recorded by wm-gym; give another folder")
@@ -134,8 +169,10 @@ def _check_resume(out, asked, resume):
     there = older | there | {"policy": _named(str(there.get("policy")))}
     for key, value in asked.items():
         if there.get(key) != value:
-            raise ValueError(f"{out} was recorded with {key}={there.get(key)!r}, now {key}={value!r}; use the same "
-                             f"arguments to go on with it, or give another folder")
+            raise ValueError(
+                f"{out} was recorded with {key}={there.get(key)!r}, now {key}={value!r}; use the same "
+                f"arguments to go on with it, or give another folder"
+            )
 
 
 def _bar(progress, first, episodes, env_id):

@@ -59,8 +59,11 @@ def writable(folder: Path) -> Path:
 def _warn(error: OSError) -> None:
     if not _WARNED:
         _WARNED.append(error)
-        warnings.warn(f"the cache cannot be written to ({error}); what it would keep is made again by every process. "
-                      "Set WM_GYM_CACHE to a folder that can be", stacklevel=4)
+        warnings.warn(
+            f"the cache cannot be written to ({error}); what it would keep is made again by every process. "
+            "Set WM_GYM_CACHE to a folder that can be",
+            stacklevel=4,
+        )
 
 
 @functools.cache

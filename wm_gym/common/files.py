@@ -109,8 +109,9 @@ def locked(folder: Path, what: str) -> Iterator[None]:
         except FileNotFoundError:
             continue
         if lock is None:
-            raise ValueError(f"another process {what} {folder} at this moment; wait for it, end it, or choose another "
-                             "folder (--out)")
+            raise ValueError(
+                f"another process {what} {folder} at this moment; wait for it, end it, or choose another folder (--out)"
+            )
         if _inode(folder) == os.fstat(lock).st_ino:
             break
         os.close(lock)  # it was renamed or removed before it was ours
@@ -157,8 +158,11 @@ def check_same(note: Path, asked: dict[str, Any], again: str, since: Collection[
         except (ValueError, TypeError) as error:
             raise ValueError(f"{note} is damaged ({error}); {again}") from None
         if other := sorted(key for key in before.keys() | asked.keys() if before.get(key) != asked.get(key)):
-            raise ValueError(f"{note.parent} was begun with other arguments: " + "; ".join(
-                f"{key} {_short(before.get(key))}, now {_short(asked.get(key))}" for key in other) + f"; {again}")
+            raise ValueError(
+                f"{note.parent} was begun with other arguments: "
+                + "; ".join(f"{key} {_short(before.get(key))}, now {_short(asked.get(key))}" for key in other)
+                + f"; {again}"
+            )
     write_json(note, asked, indent=1)
 
 
@@ -209,8 +213,9 @@ def full_disk_named(path: Path) -> Iterator[None]:
         yield
     except Exception as error:
         if _full(path.parent, error):
-            raise OSError(errno.ENOSPC, "no space left on the disk; free some and run the same again",
-                          str(path)) from error
+            raise OSError(
+                errno.ENOSPC, "no space left on the disk; free some and run the same again", str(path)
+            ) from error
         raise
 
 

@@ -45,6 +45,7 @@ def begin_worker():
 
 def die_with_parent():
     """End this worker process as soon as its parent is gone, killed included."""
+
     def wait():
         multiprocessing.parent_process().join()
         os._exit(1)

@@ -30,6 +30,7 @@ AGAIN = "copy the file back, download it or write it again"
 
 # --- files ------------------------------------------------------------------------------------------------------------
 
+
 def read_json(path: str | Path, most: int = MOST_JSON, finite: bool = True) -> Any:
     """The value of a JSON file; FileNotFoundError without it, ValueError for anything else, both naming it.
 
@@ -104,8 +105,9 @@ def _check_events(yaml, text: str) -> None:
     depth = 0
     for event in yaml.parse(text, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader)):
         if isinstance(event, yaml.AliasEvent) or getattr(event, "anchor", None):
-            raise ValueError(f"{event.start_mark} an anchor or alias ({event.anchor!r}), expected every value written "
-                             "out")
+            raise ValueError(
+                f"{event.start_mark} an anchor or alias ({event.anchor!r}), expected every value written out"
+            )
         if getattr(event, "tag", None):
             raise ValueError(f"{event.start_mark} the tag {event.tag!r}, expected plain values")
         depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
@@ -137,18 +139,22 @@ def _plain(path: str | Path, value: Any, finite: bool) -> Any:
             continue
         if isinstance(one, dict):
             if other := [key for key in one if not isinstance(key, str)]:
-                raise ValueError(f"{path}: {_at(way)} has the key {shown(other[0])}, a {type(other[0]).__name__}, "
-                                 "expected text")
+                raise ValueError(
+                    f"{path}: {_at(way)} has the key {shown(other[0])}, a {type(other[0]).__name__}, expected text"
+                )
         elif not isinstance(one, (list, *PLAIN)):
-            raise ValueError(f"{path}: {_at(way)} is a {type(one).__name__} ({shown(one)}), expected text, a number, "
-                             "a list or a mapping: put quotes around it")
+            raise ValueError(
+                f"{path}: {_at(way)} is a {type(one).__name__} ({shown(one)}), expected text, a number, "
+                "a list or a mapping: put quotes around it"
+            )
         elif finite and isinstance(one, float) and not math.isfinite(one):
             raise ValueError(f"{path}: {_at(way)} is {one}, expected a finite number; {AGAIN}")
         if isinstance(one, (dict, list)):
             if len(way) > DEEPEST:
                 raise ValueError(f"{path}: values are nested more than {DEEPEST} deep; {AGAIN}")
-            todo.extend(((*way, key), inside) for key, inside in
-                        (one.items() if isinstance(one, dict) else enumerate(one)))
+            todo.extend(
+                ((*way, key), inside) for key, inside in (one.items() if isinstance(one, dict) else enumerate(one))
+            )
     return value
 
 
@@ -163,6 +169,7 @@ def _short(error: Exception) -> str:
 
 # --- tables of ranges -------------------------------------------------------------------------------------------------
 
+
 @dataclass(frozen=True)
 class Rule:
     """What a value may be: in words, and as a test."""
@@ -174,16 +181,28 @@ class Rule:
 def whole(low: int, high: int, step: int = 1) -> Rule:
     """An integer (no bool) in low..high, a multiple of step."""
     times = f", a multiple of {step}" if step > 1 else ""
-    return Rule(f"a whole number from {low} to {high:,}{times}",
-                lambda value: isinstance(value, (int, np.integer)) and not isinstance(value, bool)
-                and low <= value <= high and value % step == 0)
+    return Rule(
+        f"a whole number from {low} to {high:,}{times}",
+        lambda value: (
+            isinstance(value, (int, np.integer))
+            and not isinstance(value, bool)
+            and low <= value <= high
+            and value % step == 0
+        ),
+    )
 
 
 def real(low: float, high: float, above: bool = False) -> Rule:
     """A finite number in [low, high], or in (low, high] with `above`."""
-    return Rule(f"a number {'above' if above else 'from'} {low:g} {'and at most' if above else 'to'} {high:g}",
-                lambda value: isinstance(value, (int, float, np.number)) and not isinstance(value, bool)
-                and (low < value if above else low <= value) and value <= high)
+    return Rule(
+        f"a number {'above' if above else 'from'} {low:g} {'and at most' if above else 'to'} {high:g}",
+        lambda value: (
+            isinstance(value, (int, float, np.number))
+            and not isinstance(value, bool)
+            and (low < value if above else low <= value)
+            and value <= high
+        ),
+    )
 
 
 def text(most: int = 1000) -> Rule:
@@ -191,16 +210,21 @@ def text(most: int = 1000) -> Rule:
 
 
 def one_of(*values: Any) -> Rule:
-    return Rule(f"one of {', '.join(map(repr, values))}",
-                lambda value: any(value == known and type(value) is type(known) for known in values))
+    return Rule(
+        f"one of {', '.join(map(repr, values))}",
+        lambda value: any(value == known and type(value) is type(known) for known in values),
+    )
 
 
 def many(rule: Rule, least: int = 0, most: int = 1024) -> Rule:
     """A list of values under one rule."""
     size = f"exactly {most}" if least == most else f"{least} to {most:,}"
-    return Rule(f"a list of {size} entries, each {rule.expected}",
-                lambda value: isinstance(value, (list, tuple)) and least <= len(value) <= most
-                and all(rule.holds(one) for one in value))
+    return Rule(
+        f"a list of {size} entries, each {rule.expected}",
+        lambda value: (
+            isinstance(value, (list, tuple)) and least <= len(value) <= most and all(rule.holds(one) for one in value)
+        ),
+    )
 
 
 def maybe(rule: Rule) -> Rule:
@@ -222,8 +246,10 @@ def check(path: str | Path, values: Any, table: Table, needed: tuple[str, ...] =
     A rule that is a table itself is for a mapping inside. needed: keys that must be there.
     """
     if not isinstance(values, Mapping):
-        raise ValueError(f"{path}{': ' + where if where else ''} holds a {type(values).__name__}, expected a mapping "
-                         f"of {', '.join(table)}; {AGAIN}")
+        raise ValueError(
+            f"{path}{': ' + where if where else ''} holds a {type(values).__name__}, expected a mapping "
+            f"of {', '.join(table)}; {AGAIN}"
+        )
     of = f"{where}." if where else ""
     if missing := [key for key in needed if key not in values]:
         raise ValueError(f"{path} lacks {', '.join(of + key for key in missing)}; {AGAIN}")
@@ -289,8 +315,7 @@ def tensor_heads(path: str | Path) -> dict[str, tuple[str, tuple[int, ...]]]:
     return heads
 
 
-def read_tensors(path: str | Path, expected: Mapping[str, tuple[int, ...]],
-                 of: str | Path) -> dict[str, torch.Tensor]:
+def read_tensors(path: str | Path, expected: Mapping[str, tuple[int, ...]], of: str | Path) -> dict[str, torch.Tensor]:
     """The tensors of a safetensors file, of exactly these names and shapes: numbers of a float type, and finite.
 
     of: the file that says so, for the error. Nothing is read where the head of the file says otherwise.
@@ -301,12 +326,14 @@ def read_tensors(path: str | Path, expected: Mapping[str, tuple[int, ...]],
     heads = tensor_heads(path)
     if set(heads) != set(expected):
         lacks, has = sorted(set(expected) - set(heads)), sorted(set(heads) - set(expected))
-        raise ValueError(f"{path} does not fit {of}: it lacks {lacks[:3]} and has {has[:3]} beside what belongs there; "
-                         f"{AGAIN}")
+        raise ValueError(
+            f"{path} does not fit {of}: it lacks {lacks[:3]} and has {has[:3]} beside what belongs there; {AGAIN}"
+        )
     for name, (kind, shape) in heads.items():
         if shape != tuple(expected[name]):
-            raise ValueError(f"{path} does not fit {of}: {name} has shape {list(shape)}, expected "
-                             f"{list(expected[name])}; {AGAIN}")
+            raise ValueError(
+                f"{path} does not fit {of}: {name} has shape {list(shape)}, expected {list(expected[name])}; {AGAIN}"
+            )
         if kind not in FLOATS:
             raise ValueError(f"{path}: {name} is {kind}, expected one of {', '.join(FLOATS)}; {AGAIN}")
     try:
@@ -316,6 +343,8 @@ def read_tensors(path: str | Path, expected: Mapping[str, tuple[int, ...]],
     for name, tensor in tensors.items():
         if not tensor.isfinite().all():
             bad = int((~tensor.isfinite()).sum())
-            raise ValueError(f"{path}: {name} holds NaN or infinity ({bad:,} of {tensor.numel():,} numbers), expected "
-                             f"finite numbers; {AGAIN}")
+            raise ValueError(
+                f"{path}: {name} holds NaN or infinity ({bad:,} of {tensor.numel():,} numbers), expected "
+                f"finite numbers; {AGAIN}"
+            )
     return tensors

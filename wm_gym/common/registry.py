@@ -37,7 +37,8 @@ def find_spec(env_id: str) -> EnvSpec:
         raise gym.error.UnregisteredEnv(
             f"no environment {name!r} is registered; wm_gym has {env_ids()}. A world of your own is made by "
             f"gym.make('wm_gym/World-v0', world='FOLDER'); an id of another package needs that package imported "
-            f"first, as in 'package:{name}'") from error
+            f"first, as in 'package:{name}'"
+        ) from error
 
 
 def registered(env_id: Any, origin: str) -> EnvSpec:
@@ -52,9 +53,11 @@ def registered(env_id: Any, origin: str) -> EnvSpec:
     if spec is None:
         module = module or name.rpartition("/")[0]
         module = module if all(part.isidentifier() for part in module.split(".")) else "MODULE"
-        raise ValueError(f"{origin} is {env_id!r}, which is not registered, and what a file says is never imported. If "
-                         f"you trust the module that registers it: `import {module}` in Python, or `--import {module}` "
-                         "on the command line")
+        raise ValueError(
+            f"{origin} is {env_id!r}, which is not registered, and what a file says is never imported. If "
+            f"you trust the module that registers it: `import {module}` in Python, or `--import {module}` "
+            "on the command line"
+        )
     return spec
 
 

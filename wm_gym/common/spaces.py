@@ -38,8 +38,9 @@ def check_action(action, space: spaces.Box) -> np.ndarray:
     return check_actions(accepted.real("action", action, f"float32 {list(space.shape)}")[None], space, 1)[0]
 
 
-def check_actions(actions, space: spaces.Box, num_envs: int, active: np.ndarray | None = None,
-                  row: str = "environment") -> np.ndarray:
+def check_actions(
+    actions, space: spaces.Box, num_envs: int, active: np.ndarray | None = None, row: str = "environment"
+) -> np.ndarray:
     """Actions as float32 [B, A], clipped to the box by no more than a tolerance of 1e-6.
 
     Rows outside `active` (bool [B]) are not looked at and come back as zeros. Raises ValueError naming the shape,
@@ -61,6 +62,8 @@ def check_actions(actions, space: spaces.Box, num_envs: int, active: np.ndarray 
     if not inside.all():
         slot, axis = np.argwhere(~inside)[0].tolist()
         where = f"index {axis}" + (f" of {row} {slot}" if num_envs > 1 else "")
-        raise ValueError(f"action is {array[slot, axis]:.7g} at {where}, expected a number in [{space.low[axis]}, "
-                         f"{space.high[axis]}]; clip it: np.clip(action, action_space.low, action_space.high)")
+        raise ValueError(
+            f"action is {array[slot, axis]:.7g} at {where}, expected a number in [{space.low[axis]}, "
+            f"{space.high[axis]}]; clip it: np.clip(action, action_space.low, action_space.high)"
+        )
     return np.clip(array, space.low, space.high)

@@ -37,8 +37,12 @@ def mean(values: Sequence[float], confidence: float = CONFIDENCE) -> dict:
     x = _values(values)
     half = t.ppf((1 + confidence) / 2, len(x) - 1) * sem(x) if len(x) > 1 else None
     middle = float(x.mean())
-    return {"mean": middle, "n": len(x), "low": None if half is None else float(middle - half),
-            "high": None if half is None else float(middle + half)}
+    return {
+        "mean": middle,
+        "n": len(x),
+        "low": None if half is None else float(middle - half),
+        "high": None if half is None else float(middle + half),
+    }
 
 
 def median(values: Sequence[float], confidence: float = CONFIDENCE) -> dict:
@@ -61,8 +65,10 @@ def ratio(above: Sequence[float], below: Sequence[float], confidence: float = CO
     """
     above, below = _values(above), _values(below)
     if len(above) != len(below) or (below < 0).any():
-        raise ValueError(f"{len(above)} values above and {len(below)} below, the smallest {below.min():g}; expected "
-                         "pairs, those below not negative")
+        raise ValueError(
+            f"{len(above)} values above and {len(below)} below, the smallest {below.min():g}; expected "
+            "pairs, those below not negative"
+        )
     if not below.any():
         return {"ratio": None, "n": len(below), "low": None, "high": None}
     found = {"ratio": float(above.mean() / below.mean()), "n": len(below), "low": None, "high": None}
@@ -77,8 +83,10 @@ def ratio(above: Sequence[float], below: Sequence[float], confidence: float = CO
 def _values(values: Sequence[float]) -> np.ndarray:
     x = np.asarray(values, float)
     if x.ndim != 1 or not len(x) or not np.isfinite(x).all():
-        raise ValueError(f"values of shape {list(x.shape)}, {int((~np.isfinite(x)).sum())} not finite; expected at "
-                         "least one finite number")
+        raise ValueError(
+            f"values of shape {list(x.shape)}, {int((~np.isfinite(x)).sum())} not finite; expected at "
+            "least one finite number"
+        )
     return x
 
 
@@ -92,8 +100,10 @@ def paired_difference(first: Sequence[bool], second: Sequence[bool], confidence:
     first, second = np.asarray(first, bool), np.asarray(second, bool)
     n = len(first)
     if first.shape != second.shape or not n:
-        raise ValueError(f"outcomes of {first.shape} and {second.shape} episodes cannot be paired; "
-                         "both need one outcome an episode, in the same order")
+        raise ValueError(
+            f"outcomes of {first.shape} and {second.shape} episodes cannot be paired; "
+            "both need one outcome an episode, in the same order"
+        )
     both, only_first = int((first & second).sum()), int((first & ~second).sum())
     only_second, neither = int((~first & second).sum()), int((~first & ~second).sum())
     p1, p2 = first.mean(), second.mean()

@@ -85,9 +85,16 @@ def open_clips(dataset, camera=None, size=None, cache_dir=None, progress=True, s
         columns = {key: value[rows] if isinstance(value, np.ndarray) else value for key, value in columns.items()}
     success, episode_success = _success(offset, columns)
     return ClipData(
-        frames=frames, action=columns["action"], proprioception=columns["proprioception"], reward=columns["reward"],
-        success=success, episode_offset=offset, physics_state=columns["physics_state"],
-        episode_success=episode_success, meta=_meta(reader, columns, camera, digest))
+        frames=frames,
+        action=columns["action"],
+        proprioception=columns["proprioception"],
+        reward=columns["reward"],
+        success=success,
+        episode_offset=offset,
+        physics_state=columns["physics_state"],
+        episode_success=episode_success,
+        meta=_meta(reader, columns, camera, digest),
+    )
 
 
 def join_clips(parts):
@@ -96,24 +103,39 @@ def join_clips(parts):
         return parts[0]
     first = parts[0]
     for part in parts[1:]:
-        for what, a, b in (("frame size", first.frames.shape[1:], part.frames.shape[1:]),
-                           *((k, first.meta[k], part.meta[k]) for k in SAME)):
+        for what, a, b in (
+            ("frame size", first.frames.shape[1:], part.frames.shape[1:]),
+            *((k, first.meta[k], part.meta[k]) for k in SAME),
+        ):
             if a != b:
-                raise DatasetError(f"{part.meta['dataset']} has {what} {b}, {first.meta['dataset']} has {a}; only "
-                                   f"recordings of the same environment can be joined")
-    joined = {key: np.concatenate([getattr(part, key) for part in parts])
-              for key in ("action", "proprioception", "reward", "success", "episode_success")}
+                raise DatasetError(
+                    f"{part.meta['dataset']} has {what} {b}, {first.meta['dataset']} has {a}; only "
+                    f"recordings of the same environment can be joined"
+                )
+    joined = {
+        key: np.concatenate([getattr(part, key) for part in parts])
+        for key in ("action", "proprioception", "reward", "success", "episode_success")
+    }
     physics = [part.physics_state for part in parts]
     before = np.cumsum([0, *(len(part.frames) for part in parts)])
     offset = np.concatenate([[0], *(part.episode_offset[1:] + n for part, n in zip(parts, before))])
     digest = hashlib.blake2b(" ".join(part.meta["dataset_hash"] for part in parts).encode(), digest_size=16)
     one = {key: value for key, value in first.meta.items() if key not in ("damaged", "episodes")}  # their numbers clash
-    meta = one | {"action_low": np.min([part.meta["action_low"] for part in parts], 0).tolist(),
-                         "action_high": np.max([part.meta["action_high"] for part in parts], 0).tolist(),
-                         "latest_row": int(before[-2]), "tasks": sum((part.meta["tasks"] for part in parts), []),
-                         "dataset_hash": digest.hexdigest(), "horizon": max(part.meta["horizon"] for part in parts)}
-    return ClipData(frames=JoinedFrames([part.frames for part in parts]), episode_offset=offset, meta=meta,
-                    physics_state=None if any(x is None for x in physics) else np.concatenate(physics), **joined)
+    meta = one | {
+        "action_low": np.min([part.meta["action_low"] for part in parts], 0).tolist(),
+        "action_high": np.max([part.meta["action_high"] for part in parts], 0).tolist(),
+        "latest_row": int(before[-2]),
+        "tasks": sum((part.meta["tasks"] for part in parts), []),
+        "dataset_hash": digest.hexdigest(),
+        "horizon": max(part.meta["horizon"] for part in parts),
+    }
+    return ClipData(
+        frames=JoinedFrames([part.frames for part in parts]),
+        episode_offset=offset,
+        meta=meta,
+        physics_state=None if any(x is None for x in physics) else np.concatenate(physics),
+        **joined,
+    )
 
 
 class JoinedFrames:
@@ -147,9 +169,14 @@ def _columns(reader):
     action, state = (flat.get(key, np.zeros((rows, 0))) for key in ("action", "observation.state"))
     reward = np.concatenate([flat[key] for key in terms], 1) if terms else np.zeros((rows, 1))
     names = [term.removeprefix("next.").removeprefix("reward.") for term in terms]
-    return {"action": action.astype(np.float32), "proprioception": state.astype(np.float32),
-            "reward": reward.astype(np.float32), "reward_terms": names,
-            "physics_state": flat.get("physics_state"), "next.success": flat.get("next.success")}
+    return {
+        "action": action.astype(np.float32),
+        "proprioception": state.astype(np.float32),
+        "reward": reward.astype(np.float32),
+        "reward_terms": names,
+        "physics_state": flat.get("physics_state"),
+        "next.success": flat.get("next.success"),
+    }
 
 
 def _ordered(reader, terms):
@@ -181,15 +208,24 @@ def _meta(reader, columns, camera, digest):
     texts = [task for task in tasks if task]
     left_out = {"damaged": dict(reader.damaged), "episodes": reader.sound} if reader.damaged else {}
     return left_out | {
-        "fps": reader.fps, "action_names": _names(reader, "action", action.shape[1]),
-        "action_low": list(low), "action_high": list(high), "action_bounds": "stated" if stated else "data",
+        "fps": reader.fps,
+        "action_names": _names(reader, "action", action.shape[1]),
+        "action_low": list(low),
+        "action_high": list(high),
+        "action_bounds": "stated" if stated else "data",
         "proprioception_names": _names(reader, "observation.state", columns["proprioception"].shape[1]),
-        "action_unit": ours.get("action_unit", ""), "proprioception_unit": ours.get("proprioception_unit", ""),
-        "reward_terms": columns["reward_terms"] or ["reward"], "has_reward": bool(columns["reward_terms"]),
-        "has_success": columns["next.success"] is not None, "camera": camera.removeprefix(CAMERA_PREFIX),
+        "action_unit": ours.get("action_unit", ""),
+        "proprioception_unit": ours.get("proprioception_unit", ""),
+        "reward_terms": columns["reward_terms"] or ["reward"],
+        "has_reward": bool(columns["reward_terms"]),
+        "has_success": columns["next.success"] is not None,
+        "camera": camera.removeprefix(CAMERA_PREFIX),
         "task_description": ours.get("task_description") or (max(texts, key=texts.count) if texts else ""),
-        "tasks": tasks, "env_id": ours.get("env_id"), "env_kwargs": ours.get("env_kwargs", {}),
-        "horizon": int(ours.get("horizon") or max(reader.length[reader.sound]) - 1), "dataset_hash": digest,
+        "tasks": tasks,
+        "env_id": ours.get("env_id"),
+        "env_kwargs": ours.get("env_kwargs", {}),
+        "horizon": int(ours.get("horizon") or max(reader.length[reader.sound]) - 1),
+        "dataset_hash": digest,
         "dataset": str(reader.root),
     }
 
@@ -225,8 +261,9 @@ def _frames(reader, camera, size, digest, cache_dir, progress):
     except ValueError as error:
         raise DatasetError(f"{path} is damaged ({error}); delete {path.parent}, it is decoded again") from None
     if frames.shape != shape:
-        raise DatasetError(f"{path} has shape {frames.shape}, expected {shape}; delete {path.parent}, it is decoded "
-                           f"again")
+        raise DatasetError(
+            f"{path} has shape {frames.shape}, expected {shape}; delete {path.parent}, it is decoded again"
+        )
     return frames
 
 
@@ -236,9 +273,11 @@ def _decode(reader, camera, shape, path, progress):
     need = int(np.prod(shape, dtype=np.int64))
     free = shutil.disk_usage(path.parent.parent).free
     if need > free:
-        raise DatasetError(f"decoding {reader.root} at {shape[1]}x{shape[2]} needs {need / 1e9:.1f} GB, "
-                           f"{path.parent.parent} has {free / 1e9:.1f} GB free; give a smaller size or set "
-                           f"WM_GYM_CACHE to a folder on a larger disk")
+        raise DatasetError(
+            f"decoding {reader.root} at {shape[1]}x{shape[2]} needs {need / 1e9:.1f} GB, "
+            f"{path.parent.parent} has {free / 1e9:.1f} GB free; give a smaller size or set "
+            f"WM_GYM_CACHE to a folder on a larger disk"
+        )
     with atomic_folder(path.parent) as beside:  # another process that decodes them too makes the same
         frames = np.lib.format.open_memmap(beside / path.name, mode="w+", dtype=np.uint8, shape=shape)
         reserve(beside / path.name)

@@ -32,14 +32,16 @@ KNOWN = {
     "openvino": Backend("openvino:OpenVINOEngine", "cpu", ("openvino",), "openvino", ("fp32", "bf16")),
     "onnxruntime": Backend("onnxruntime:ONNXRuntimeEngine", "cpu", ("onnxruntime",), "'wm-gym[onnx]'", ("fp32",)),
     "torch-cuda": Backend("torch_cuda:TorchCudaEngine", "cuda", ("torch",), "torch", ("bf16", "fp16", "fp32")),
-    "tensorrt": Backend("tensorrt:TensorRTEngine", "cuda", ("tensorrt", "tensorrt_rtx"), "'wm-gym[tensorrt]'",
-                        ("bf16", "fp16")),
+    "tensorrt": Backend(
+        "tensorrt:TensorRTEngine", "cuda", ("tensorrt", "tensorrt_rtx"), "'wm-gym[tensorrt]'", ("bf16", "fp16")
+    ),
 }
 BACKENDS, PRECISIONS = tuple(KNOWN), ("fp32", "bf16", "fp16")
 
 
-def make_engine(world: World, backend: str = "auto", device: str = "auto", decode: bool = True,
-                precision: str = "auto") -> Engine:
+def make_engine(
+    world: World, backend: str = "auto", device: str = "auto", decode: bool = True, precision: str = "auto"
+) -> Engine:
     """An engine for a loaded World.
 
     backend: "auto" or one of `BACKENDS`. "auto" takes torch-cuda on a GPU and OpenVINO on a CPU (torch where OpenVINO
@@ -66,9 +68,11 @@ def make_engine(world: World, backend: str = "auto", device: str = "auto", decod
         backend = "torch"
     needs = KNOWN[backend]
     if needs.runs_on == "cuda" and device == "cpu":
-        raise ValueError(f"backend={backend!r} needs a CUDA device and torch sees none; use backend='auto'"
-                         if not torch.cuda.is_available() else
-                         f"backend={backend!r} runs on a CUDA device, not on device='cpu'")
+        raise ValueError(
+            f"backend={backend!r} needs a CUDA device and torch sees none; use backend='auto'"
+            if not torch.cuda.is_available()
+            else f"backend={backend!r} runs on a CUDA device, not on device='cpu'"
+        )
     if needs.runs_on == "cpu" and device != "cpu":
         raise ValueError(f"backend={backend!r} runs on device='cpu', not {device!r}")
     if not any(map(importlib.util.find_spec, needs.packages)):

@@ -40,24 +40,46 @@ class WorldStep(nn.Module):
         with torch.autocast(inputs[0].device.type, self.dtype):
             return self._step(*inputs)
 
-    def _step(self, first: Tensor, proprioception: Tensor, doubt: Tensor, action: Tensor, noise: Tensor,
-              *memory: Tensor):
+    def _step(
+        self, first: Tensor, proprioception: Tensor, doubt: Tensor, action: Tensor, noise: Tensor, *memory: Tensor
+    ):
         next_pose = self.dynamics.next_pose(proprioception, action)
         return self.draw(next_pose, first, proprioception, doubt, action, noise, *memory)
 
-    def draw(self, next_pose: Tensor, first: Tensor, proprioception: Tensor, doubt: Tensor, action: Tensor,
-             noise: Tensor, *memory: Tensor):
+    def draw(
+        self,
+        next_pose: Tensor,
+        first: Tensor,
+        proprioception: Tensor,
+        doubt: Tensor,
+        action: Tensor,
+        noise: Tensor,
+        *memory: Tensor,
+    ):
         """The step after the pose has been integrated."""
         before = dict(zip(self.dynamics.memory_keys, memory))
         latent, features, reward, success = self.predict(next_pose, first, proprioception, action, noise, before)
         doubt = self.uncertainty(doubt, features, latent, before["latents"][:, -1], first).exp()
         after = self.dynamics.append(before, latent, first)
-        outputs = (next_pose, doubt, reward, success,
-                   self.uncertainty.expected_error(doubt), *(after[key] for key in self.dynamics.memory_keys))
+        outputs = (
+            next_pose,
+            doubt,
+            reward,
+            success,
+            self.uncertainty.expected_error(doubt),
+            *(after[key] for key in self.dynamics.memory_keys),
+        )
         return (*outputs, to_uint8(self.tokenizer.decode(latent))) if self.decode else outputs
 
-    def predict(self, next_pose: Tensor, first: Tensor, proprioception: Tensor, action: Tensor, noise: Tensor,
-                before: dict[str, Tensor]) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    def predict(
+        self,
+        next_pose: Tensor,
+        first: Tensor,
+        proprioception: Tensor,
+        action: Tensor,
+        noise: Tensor,
+        before: dict[str, Tensor],
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """The next latent [B, C, h, w], the features it was read from, reward [B, R] and success [B]."""
         vector = self.dynamics.encode_condition(proprioception, next_pose, action)
         ask = denoiser(self.dynamics, before, first, vector, self.guidance_scale)
@@ -145,19 +167,26 @@ class Engine:
         "uncertainty" [B, h, w], "proprioception" [B, P], "latent" [B, C, h, w].
         """
         keys, first = self.world.dynamics.memory_keys, state["first"]
-        outputs = self._run(first, state["proprioception"], state["doubt"], action, noise,
-                            *(state[key] for key in keys))
+        outputs = self._run(
+            first, state["proprioception"], state["doubt"], action, noise, *(state[key] for key in keys)
+        )
         pose, doubt, reward, success, uncertainty, *rest = outputs
         memory = dict(zip(keys, rest))
-        out = {"reward": reward, "success": success, "uncertainty": uncertainty, "proprioception": pose,
-               "latent": memory["latents"][:, -1]}
+        out = {
+            "reward": reward,
+            "success": success,
+            "uncertainty": uncertainty,
+            "proprioception": pose,
+            "latent": memory["latents"][:, -1],
+        }
         if self.decode:
             out["frame"] = rest[len(keys)]
         return {"first": first, "proprioception": pose, "doubt": doubt, **memory}, out
 
     @torch.inference_mode()
-    def imagine(self, state: dict[str, Tensor], actions: Tensor, noise: Tensor,
-                uncertainty: bool = True) -> dict[str, Tensor]:
+    def imagine(
+        self, state: dict[str, Tensor], actions: Tensor, noise: Tensor, uncertainty: bool = True
+    ) -> dict[str, Tensor]:
         """What sequences of actions float32 [B, T, A] lead to under noise [B, T, C, h, w], without pictures.
 
         "reward" [B, T, R], "success" [B, T] in [0, 1], "latent" [B, T, C, h, w], and, if it is asked for,
@@ -184,10 +213,15 @@ class Engine:
 
     def made_from(self, batch: int) -> dict:
         """What a compiled step of a batch size depends on, beside the back-end and its version."""
-        return {"weights": {name: digest_of(module) for name, module in self.world.modules().items()},
-                "sampling_steps": self.world.spec.sampling_steps,
-                "guidance_scale": self.world.spec.guidance_scale, "decode": self.decode, "batch": batch,
-                "precision": self.precision, "torch": torch.__version__}
+        return {
+            "weights": {name: digest_of(module) for name, module in self.world.modules().items()},
+            "sampling_steps": self.world.spec.sampling_steps,
+            "guidance_scale": self.world.spec.guidance_scale,
+            "decode": self.decode,
+            "batch": batch,
+            "precision": self.precision,
+            "torch": torch.__version__,
+        }
 
     def _run(self, *inputs: Tensor) -> tuple[Tensor, ...]:
         batch = len(inputs[0])

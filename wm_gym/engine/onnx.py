@@ -16,8 +16,14 @@ OPSET = 24
 def step_names(world, decode: bool) -> tuple[list[str], list[str]]:
     """Names of the graph's inputs and outputs, in the order of `WorldStep`."""
     memory = world.dynamics.memory_keys
-    outputs = ["next_proprioception", "next_doubt", "reward", "success", "uncertainty",
-               *(f"next_{key}" for key in memory)]
+    outputs = [
+        "next_proprioception",
+        "next_doubt",
+        "reward",
+        "success",
+        "uncertainty",
+        *(f"next_{key}" for key in memory),
+    ]
     return ["first", "proprioception", "doubt", "action", "noise", *memory], outputs + ["frame"] * decode
 
 
@@ -31,8 +37,14 @@ def export_step(world, batch: int, decode: bool = True, precision: str = "fp32")
         with torch.inference_mode(False), torch.no_grad(), warnings.catch_warnings():
             warnings.simplefilter("ignore")
             program = torch.onnx.export(
-                WorldStep(world, decode, precision).eval(), step_inputs(world, batch), dynamo=True, input_names=inputs,
-                output_names=outputs, opset_version=OPSET, verbose=False)
+                WorldStep(world, decode, precision).eval(),
+                step_inputs(world, batch),
+                dynamo=True,
+                input_names=inputs,
+                output_names=outputs,
+                opset_version=OPSET,
+                verbose=False,
+            )
     finally:
         logger.setLevel(level)
     program.save(buffer)

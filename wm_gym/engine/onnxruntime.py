@@ -19,8 +19,10 @@ class ONNXRuntimeEngine(Engine):
     name = "onnxruntime"
 
     def _build(self, batch: int) -> Callable[..., tuple[torch.Tensor, ...]]:
-        graph = artefact({"backend": "onnx", "opset": OPSET, **self.made_from(batch)},
-                         lambda: export_step(self.world, batch, self.decode))
+        graph = artefact(
+            {"backend": "onnx", "opset": OPSET, **self.made_from(batch)},
+            lambda: export_step(self.world, batch, self.decode),
+        )
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads, options.log_severity_level = torch.get_num_threads(), 3
         session = onnxruntime.InferenceSession(graph, options, ["CPUExecutionProvider"])

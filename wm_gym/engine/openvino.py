@@ -17,7 +17,7 @@ from wm_gym.models import Dynamics
 
 if os.path.expanduser("~") == "~":  # a user whom the system does not know: openvino's import would fail
     os.environ["HOME"] = os.devnull
-import openvino  # noqa: E402
+import openvino
 
 HINTS = {"fp32": "f32", "bf16": "bf16"}
 
@@ -35,8 +35,9 @@ class OpenVINOEngine(Engine):
         return "bf16" if "BF16" in openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES") else "fp32"
 
     @torch.inference_mode()
-    def imagine(self, state: dict[str, torch.Tensor], actions: torch.Tensor, noise: torch.Tensor,
-                uncertainty: bool = True) -> dict[str, torch.Tensor]:
+    def imagine(
+        self, state: dict[str, torch.Tensor], actions: torch.Tensor, noise: torch.Tensor, uncertainty: bool = True
+    ) -> dict[str, torch.Tensor]:
         """As of every engine. The stack of latents stays out of the graph, where bf16 converts it at every step."""
         if self.world.dynamics.memory_keys != ("latents",):
             return super().imagine(state, actions, noise, uncertainty)
@@ -53,10 +54,15 @@ class OpenVINOEngine(Engine):
 
     def _imagining(self, batch: int, uncertainty: bool) -> tuple[Callable, Callable]:
         """(the next pose, `ImaginedStep`) for a batch size."""
+
         def build() -> tuple[Callable, Callable]:
             inputs = step_inputs(self.world, batch)
-            step = self._compile("imagine" if uncertainty else "imagine certainly",
-                                 ImaginedStep(self.world, uncertainty), (inputs[1], *inputs), HINTS[self.precision])
+            step = self._compile(
+                "imagine" if uncertainty else "imagine certainly",
+                ImaginedStep(self.world, uncertainty),
+                (inputs[1], *inputs),
+                HINTS[self.precision],
+            )
             return self._integrator(inputs), step
 
         return self._once(("imagine", batch, uncertainty), build)
@@ -66,8 +72,9 @@ class OpenVINOEngine(Engine):
         integrate = self._integrator(inputs)
         draw = self._compile("draw", DrawStep(self.world, self.decode), (inputs[1], *inputs), HINTS[self.precision])
 
-        def run(first: torch.Tensor, pose: torch.Tensor, doubt: torch.Tensor, action: torch.Tensor,
-                *others: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        def run(
+            first: torch.Tensor, pose: torch.Tensor, doubt: torch.Tensor, action: torch.Tensor, *others: torch.Tensor
+        ) -> tuple[torch.Tensor, ...]:
             return draw(integrate(pose, action), first, pose, doubt, action, *others)
 
         return run
@@ -80,14 +87,24 @@ class OpenVINOEngine(Engine):
         integrate = self._compile("pose", PoseStep(self.world.dynamics), (pose, action), "f32")
         return lambda pose, action: integrate(pose, action)[0]
 
-    def _compile(self, part: str, module: nn.Module, example: tuple[torch.Tensor, ...],
-                 hint: str) -> Callable[..., tuple[torch.Tensor, ...]]:
+    def _compile(
+        self, part: str, module: nn.Module, example: tuple[torch.Tensor, ...], hint: str
+    ) -> Callable[..., tuple[torch.Tensor, ...]]:
         """A part of the step for inputs in the shapes of `example`, from the cache where it has been made before."""
-        settings = {"INFERENCE_PRECISION_HINT": hint, "PERFORMANCE_HINT": "LATENCY",
-                    "INFERENCE_NUM_THREADS": torch.get_num_threads()}
+        settings = {
+            "INFERENCE_PRECISION_HINT": hint,
+            "PERFORMANCE_HINT": "LATENCY",
+            "INFERENCE_NUM_THREADS": torch.get_num_threads(),
+        }
         core = openvino.Core()
-        made_from = {"backend": "openvino", "part": part, "version": openvino.__version__,
-                     "cpu": core.get_property("CPU", "FULL_DEVICE_NAME"), **settings, **self.made_from(len(example[0]))}
+        made_from = {
+            "backend": "openvino",
+            "part": part,
+            "version": openvino.__version__,
+            "cpu": core.get_property("CPU", "FULL_DEVICE_NAME"),
+            **settings,
+            **self.made_from(len(example[0])),
+        }
         compiled = artefact(made_from, lambda: _convert(module, example, settings).export_model().getvalue())
         request, alone = core.import_model(compiled, "CPU", settings).create_infer_request(), threading.Lock()
 
@@ -130,10 +147,19 @@ class ImaginedStep(WorldStep):
         super().__init__(world, decode=False)
         self.uncertain = uncertainty
 
-    def forward(self, next_pose: torch.Tensor, first: torch.Tensor, proprioception: torch.Tensor, doubt: torch.Tensor,
-                action: torch.Tensor, noise: torch.Tensor, latents: torch.Tensor) -> tuple[torch.Tensor, ...]:
-        latent, features, reward, success = self.predict(next_pose, first, proprioception, action, noise,
-                                                         {"latents": latents})
+    def forward(
+        self,
+        next_pose: torch.Tensor,
+        first: torch.Tensor,
+        proprioception: torch.Tensor,
+        doubt: torch.Tensor,
+        action: torch.Tensor,
+        noise: torch.Tensor,
+        latents: torch.Tensor,
+    ) -> tuple[torch.Tensor, ...]:
+        latent, features, reward, success = self.predict(
+            next_pose, first, proprioception, action, noise, {"latents": latents}
+        )
         if not self.uncertain:
             return reward, success, latent, doubt
         doubt = self.uncertainty(doubt, features, latent, latents[:, -1], first).exp()

@@ -41,9 +41,11 @@ class PackedEngine:
 
         world = load_world(self.world)
         if self.digest and world_digest(world) != self.digest:
-            raise ValueError(f"the world {self.world!r} is not the one that this environment was pickled in: its "
-                             "weights, spec or starts have changed since; make the environment anew, or save the "
-                             "changed world with save_pretrained and make it from there before pickling")
+            raise ValueError(
+                f"the world {self.world!r} is not the one that this environment was pickled in: its "
+                "weights, spec or starts have changed since; make the environment anew, or save the "
+                "changed world with save_pretrained and make it from there before pickling"
+            )
         engine = load_engine(world, *self.asked)
         return engine if _facts(engine) == self.got else load_engine(world, *self.got)
 

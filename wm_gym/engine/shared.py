@@ -25,9 +25,11 @@ def load_world(world: World | str | Path | None) -> World:
     if isinstance(world, World):
         return world
     if world is None:
-        raise ValueError(f"which world? Pass world= a folder, a Hub id or one of {sorted(catalogue_folders())}, as in "
-                         "gym.make('wm_gym/World-v0', world='FOLDER'); train one with "
-                         "`wm-gym train DATASET --out FOLDER`")
+        raise ValueError(
+            f"which world? Pass world= a folder, a Hub id or one of {sorted(catalogue_folders())}, as in "
+            "gym.make('wm_gym/World-v0', world='FOLDER'); train one with "
+            "`wm-gym train DATASET --out FOLDER`"
+        )
     folder = find_world(world).resolve()
     stamp = folder.stat().st_ino, *map(_stamp, world_files(folder))
     with _LOADING:
@@ -73,7 +75,8 @@ def start_engine(engine: Engine) -> None:
         raise RuntimeError(
             "OpenVINO ran in the process that this one was forked from, and its threads did not come along: make the "
             "batch with gym.make_vec(id, n) (one process, one call of the engine), or start the processes with "
-            "context='spawn', or use backend='torch'")
+            "context='spawn', or use backend='torch'"
+        )
     _STARTED.add(engine.name)
 
 

@@ -23,8 +23,10 @@ def import_tensorrt() -> ModuleType:
     for package in PACKAGES:
         if importlib.util.find_spec(package):
             return importlib.import_module(package)
-    raise ImportError(f"TensorRT needs one of the packages {' and '.join(PACKAGES)}: pip install 'wm-gym[tensorrt]' "
-                      "(data-centre GPUs) or pip install tensorrt-rtx (RTX GPUs)")
+    raise ImportError(
+        f"TensorRT needs one of the packages {' and '.join(PACKAGES)}: pip install 'wm-gym[tensorrt]' "
+        "(data-centre GPUs) or pip install tensorrt-rtx (RTX GPUs)"
+    )
 
 
 def parse_network(graph: bytes) -> tuple:
@@ -70,16 +72,22 @@ class TensorRTEngine(Engine):
 
     def _engine(self, batch: int) -> bytes:
         """The serialized engine of a batch size, from the cache where it is there."""
-        made_from = {"backend": self._trt.__name__, "version": self._trt.__version__, "opset": OPSET,
-                     "gpu": torch.cuda.get_device_name(self.device), **self.made_from(batch)}
+        made_from = {
+            "backend": self._trt.__name__,
+            "version": self._trt.__version__,
+            "opset": OPSET,
+            "gpu": torch.cuda.get_device_name(self.device),
+            **self.made_from(batch),
+        }
         return artefact(made_from, lambda: build_engine(export_step(self.world, batch, self.decode, self.precision)))
 
     def _build(self, batch: int) -> CudaGraph:
         engine = self._runtime.deserialize_cuda_engine(self._engine(batch))
         if engine is None:
             card = torch.cuda.get_device_name(self.device)
-            raise RuntimeError(f"{self._trt.__name__} cannot run its engine on {card} (its log says why); "
-                               "use backend='torch-cuda'")
+            raise RuntimeError(
+                f"{self._trt.__name__} cannot run its engine on {card} (its log says why); use backend='torch-cuda'"
+            )
         context = engine.create_execution_context()
         names, results = step_names(self.world, self.decode)
         buffers = dict(zip(names, (x.to(self.device) for x in step_inputs(self.world, batch))))

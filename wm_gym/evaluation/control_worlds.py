@@ -28,8 +28,14 @@ NOISE = 25.0  # standard deviation of `jitter`, of 255 levels
 def learned(world, engine=None, seed: int = 0) -> Roller:
     """A learned World, on an engine (default: the fastest here, made once a process)."""
     engine = engine or load_engine(world, "auto", "auto", decode=True)
-    return lambda episodes: roll_out(world, episodes.clips.frames[episodes.rows[:, :1]], episodes.action,
-                                     episodes.clips.proprioception[episodes.rows[:, :1]], seed, engine)
+    return lambda episodes: roll_out(
+        world,
+        episodes.clips.frames[episodes.rows[:, :1]],
+        episodes.action,
+        episodes.clips.proprioception[episodes.rows[:, :1]],
+        seed,
+        engine,
+    )
 
 
 def recorded(episodes: Episodes) -> Roll:
@@ -45,8 +51,10 @@ def physics(env, nudged: Callable[[np.ndarray], np.ndarray] | None = None) -> Ro
     """
     env = env.unwrapped
     if env.render_mode != "rgb_array":
-        raise ValueError(f"the twin's render_mode is {env.render_mode!r}, expected 'rgb_array': "
-                         "gym.make(ENV_ID, render_mode='rgb_array')")
+        raise ValueError(
+            f"the twin's render_mode is {env.render_mode!r}, expected 'rgb_array': "
+            "gym.make(ENV_ID, render_mode='rgb_array')"
+        )
 
     def roll(episodes: Episodes) -> Roll:
         made: dict[str, list] = {}
@@ -55,12 +63,17 @@ def physics(env, nudged: Callable[[np.ndarray], np.ndarray] | None = None) -> Ro
             for action in actions:
                 info = env.step(action)[-1]
                 terms = [info[key] for key in sorted(info) if key.startswith("reward/")]
-                for key, value in (("frame", env.render()), ("reward", terms), ("success", info["success"]),
-                                   ("proprioception", info["proprioception"]),
-                                   ("physics_state", env.get_physics_state())):
+                for key, value in (
+                    ("frame", env.render()),
+                    ("reward", terms),
+                    ("success", info["success"]),
+                    ("proprioception", info["proprioception"]),
+                    ("physics_state", env.get_physics_state()),
+                ):
                     made.setdefault(key, []).append(value)
-        arrays = {key: np.reshape(values, (*episodes.action.shape[:2], *np.shape(values[0])))
-                  for key, values in made.items()}
+        arrays = {
+            key: np.reshape(values, (*episodes.action.shape[:2], *np.shape(values[0]))) for key, values in made.items()
+        }
         sure = _certain(episodes, episodes.action.shape[1])
         return {**arrays, "success": arrays["success"].astype(np.float32), "uncertainty": sure}
 
@@ -69,6 +82,7 @@ def physics(env, nudged: Callable[[np.ndarray], np.ndarray] | None = None) -> Ro
 
 def through(roller: Roller, tokenizer) -> Roller:
     """A roller's frames as a tokenizer draws them: the most that a perfect world with this tokenizer can show."""
+
     def roll(episodes: Episodes) -> Roll:
         made = roller(episodes)
         return made | {"frame": np.stack([tokenizer.round_trip(frames) for frames in made["frame"]])}
@@ -99,6 +113,7 @@ def turned(roller: Roller, spec: WorldSpec) -> Roller:
 
 def optimist(roller: Roller) -> Roller:
     """The same world with a judge that always says success."""
+
     def roll(episodes: Episodes) -> Roll:
         made = roller(episodes)
         return made | {"success": np.ones_like(made["success"])}
@@ -108,6 +123,7 @@ def optimist(roller: Roller) -> Roller:
 
 def jitter(truth: Roller = recorded, noise: float = NOISE, seed: int = 0) -> Roller:
     """True frames with normal noise of so many levels, another in every frame."""
+
     def roll(episodes: Episodes) -> Roll:
         made, rng = truth(episodes), np.random.default_rng(seed)
         noisy = made["frame"] + noise * rng.standard_normal(made["frame"].shape, dtype=np.float32)
@@ -123,8 +139,13 @@ def shuffle(truth: Roller = recorded, seed: int = 0) -> Roller:
 
 def control_worlds(world: Roller, spec: WorldSpec, truth: Roller = recorded) -> dict[str, Roller]:
     """The five controls. truth: `recorded` for questions about recorded actions, `physics` for any actions."""
-    return {"frozen": frozen, "deaf": deaf(world, spec), "optimist": optimist(world), "jitter": jitter(truth),
-            "shuffle": shuffle(truth)}
+    return {
+        "frozen": frozen,
+        "deaf": deaf(world, spec),
+        "optimist": optimist(world),
+        "jitter": jitter(truth),
+        "shuffle": shuffle(truth),
+    }
 
 
 def succeeded(roll: Roll, threshold: float = 0.5) -> np.ndarray:
@@ -135,8 +156,12 @@ def succeeded(roll: Roll, threshold: float = 0.5) -> np.ndarray:
 def _shown(episodes: Episodes, rows: np.ndarray) -> Roll:
     """What the recording shows in rows [E, n], but for the reward."""
     clips = episodes.clips
-    return {"frame": clips.frames[rows], "success": clips.success[rows].astype(np.float32),
-            "uncertainty": _certain(episodes, rows.shape[1]), "proprioception": clips.proprioception[rows]}
+    return {
+        "frame": clips.frames[rows],
+        "success": clips.success[rows].astype(np.float32),
+        "uncertainty": _certain(episodes, rows.shape[1]),
+        "proprioception": clips.proprioception[rows],
+    }
 
 
 def _certain(episodes: Episodes, steps: int) -> np.ndarray:

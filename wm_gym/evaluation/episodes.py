@@ -29,12 +29,17 @@ class Episodes:
         ValueError where no episode is long enough.
         """
         length = np.diff(clips.episode_offset)
-        starts = [np.arange(first, first + n - steps, every or n)
-                  for first, n in zip(clips.episode_offset[:-1], length) if n > steps]
+        starts = [
+            np.arange(first, first + n - steps, every or n)
+            for first, n in zip(clips.episode_offset[:-1], length)
+            if n > steps
+        ]
         if not starts:
-            raise ValueError(f"no held-out episode has {steps} steps (the longest has {length.max() - 1}); record "
-                             "longer ones: wm-gym record ENV_ID --episodes N --out DIR --env-kwargs "
-                             f"'{{\"max_episode_steps\": {steps}}}'")
+            raise ValueError(
+                f"no held-out episode has {steps} steps (the longest has {length.max() - 1}); record "
+                "longer ones: wm-gym record ENV_ID --episodes N --out DIR --env-kwargs "
+                f"'{{\"max_episode_steps\": {steps}}}'"
+            )
         rows = np.concatenate(starts)[:, None] + np.arange(steps + 1)
         return cls(clips, rows, clips.action[rows[:, :-1]])
 
@@ -55,8 +60,10 @@ class Episodes:
     def physics_state(self) -> np.ndarray:
         """float64 [E, n+1, S]; ValueError where the recording holds none."""
         if self.clips.physics_state is None:
-            raise ValueError(f"{self.clips.meta.get('dataset', 'the recording')} holds no physics states; record a "
-                             "physics twin: wm-gym record wm_gym/PushPyBullet-v0 --episodes N --out DIR")
+            raise ValueError(
+                f"{self.clips.meta.get('dataset', 'the recording')} holds no physics states; record a "
+                "physics twin: wm-gym record wm_gym/PushPyBullet-v0 --episodes N --out DIR"
+            )
         return np.asarray(self.clips.physics_state)[self.rows]
 
     @property
@@ -73,14 +80,16 @@ class Episodes:
         e, n, a = self.action.shape
         if action.ndim != 3 or (len(action), action.shape[2]) != (e, a) or not 1 <= action.shape[1] <= n:
             raise ValueError(f"actions of shape {list(action.shape)}; expected [{e}, 1 to {n} steps, {a}]")
-        return replace(self, rows=self.rows[:, :action.shape[1] + 1], action=np.asarray(action, np.float32))
+        return replace(self, rows=self.rows[:, : action.shape[1] + 1], action=np.asarray(action, np.float32))
 
     def others(self, seed: int = 0) -> np.ndarray:
         """For each piece the index of a random one from another episode; ValueError where there is one episode."""
         number, rng = self.number, np.random.default_rng(seed)
         if not np.ptp(number):
-            raise ValueError(f"all {len(self)} pieces are from episode {number[0]}: nothing to shuffle with; record "
-                             "at least 2 episodes")
+            raise ValueError(
+                f"all {len(self)} pieces are from episode {number[0]}: nothing to shuffle with; record "
+                "at least 2 episodes"
+            )
         return np.array([rng.choice(np.flatnonzero(number != own)) for own in number])
 
     def means(self, values: np.ndarray) -> np.ndarray:

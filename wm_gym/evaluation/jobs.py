@@ -26,10 +26,14 @@ from wm_gym.common.files import json_text, write_json
 from wm_gym.common.processes import Interrupts, one_thread, spawned_pool
 from wm_gym.common.registry import adopt, carried
 
-LOST = ("its worker was lost (out of memory, a crash, a calling script without `if __name__ == '__main__':`, a machine "
-        "without wm-gym); try workers=1")
-MOVED = {"wm_gym.evaluation.suite": "wm_gym.evaluation.suite.suite",
-         "wm_gym.evaluation.policies": "wm_gym.evaluation.ranking.policies"}
+LOST = (
+    "its worker was lost (out of memory, a crash, a calling script without `if __name__ == '__main__':`, a machine "
+    "without wm-gym); try workers=1"
+)
+MOVED = {
+    "wm_gym.evaluation.suite": "wm_gym.evaluation.suite.suite",
+    "wm_gym.evaluation.policies": "wm_gym.evaluation.ranking.policies",
+}
 """Modules that files of earlier versions name -> where their functions are now."""
 
 
@@ -62,8 +66,9 @@ class Answer:
     error: str | None = None
 
 
-def run_jobs(jobs: Sequence[Job], workers: int | None = None, ray: str | None = None,
-             progress: bool = True) -> list[dict]:
+def run_jobs(
+    jobs: Sequence[Job], workers: int | None = None, ray: str | None = None, progress: bool = True
+) -> list[dict]:
     """Run the jobs whose files are not there yet; the results of all, in order, as their files keep them.
 
     workers: 1 runs them in this process, more in so many spawned ones (default: one a core). ray: the address of a
@@ -79,8 +84,10 @@ def run_jobs(jobs: Sequence[Job], workers: int | None = None, ray: str | None = 
     _check_distinct(jobs)
     waiting = [job for job in jobs if _kept(job) is None]
     failed: dict[Path, str] = {}
-    with (tqdm(total=len(jobs), initial=len(jobs) - len(waiting), unit="job", disable=not progress) as bar,
-          contextlib.closing(_answers(waiting, workers, ray)) as answers):
+    with (
+        tqdm(total=len(jobs), initial=len(jobs) - len(waiting), unit="job", disable=not progress) as bar,
+        contextlib.closing(_answers(waiting, workers, ray)) as answers,
+    ):
         try:
             for job, answer in answers:
                 if answer.error:
@@ -92,13 +99,16 @@ def run_jobs(jobs: Sequence[Job], workers: int | None = None, ray: str | None = 
                 bar.update()
         except KeyboardInterrupt:
             kept = sum(job.path.is_file() for job in jobs)
-            bar.write(f"interrupted: {kept} of {len(jobs)} jobs are kept; the same call goes on from there",
-                      file=sys.stderr)
+            bar.write(
+                f"interrupted: {kept} of {len(jobs)} jobs are kept; the same call goes on from there", file=sys.stderr
+            )
             raise
     if failed:
         first = next(iter(failed))
-        raise RuntimeError(f"{len(failed)} of {len(jobs)} jobs failed, the others are kept: "
-                           f"{', '.join(map(str, failed))}\nthe first, {first}: {failed[first]}")
+        raise RuntimeError(
+            f"{len(failed)} of {len(jobs)} jobs failed, the others are kept: "
+            f"{', '.join(map(str, failed))}\nthe first, {first}: {failed[first]}"
+        )
     return [_kept(job) for job in jobs]
 
 
@@ -145,8 +155,12 @@ def _on_ray(ray, jobs: Sequence[Job], workers: int, address: str) -> Iterator[tu
         return
     began = not ray.is_initialized()
     if began:
-        ray.init(address=address, log_to_driver=False, include_dashboard=False if address == "local" else None,
-                 num_cpus=workers if address == "local" else None)
+        ray.init(
+            address=address,
+            log_to_driver=False,
+            include_dashboard=False if address == "local" else None,
+            num_cpus=workers if address == "local" else None,
+        )
     futures = {}
     try:
         remote = ray.remote(num_cpus=1)(attempt)
@@ -165,8 +179,9 @@ def _on_ray(ray, jobs: Sequence[Job], workers: int, address: str) -> Iterator[tu
             ray.shutdown()
 
 
-def _as_they_come(futures: dict[Any, Job], some: Callable, result: Callable, lost: type[Exception],
-                  interrupts: Interrupts) -> Iterator[tuple[Job, Answer]]:
+def _as_they_come(
+    futures: dict[Any, Job], some: Callable, result: Callable, lost: type[Exception], interrupts: Interrupts
+) -> Iterator[tuple[Job, Answer]]:
     """Yield what `some` of the futures gives whenever it looks; a first Ctrl-C ends it after what is done already."""
     waiting = set(futures)
     while waiting:
@@ -204,8 +219,10 @@ def _kept(job: Job) -> dict[str, Any] | None:
     now = {"function": asked["function"], **asked["arguments"]}
     if before != now:
         other = sorted(key for key in before.keys() | now.keys() if before.get(key) != now.get(key))
-        raise ValueError(f"{job.path} answers {({key: before.get(key) for key in other})}, not "
-                         f"{({key: now.get(key) for key in other})}; remove it, or choose another --out")
+        raise ValueError(
+            f"{job.path} answers { ({key: before.get(key) for key in other}) }, not "
+            f"{ ({key: now.get(key) for key in other}) }; remove it, or choose another --out"
+        )
     return result
 
 

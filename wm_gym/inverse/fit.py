@@ -19,14 +19,22 @@ def split_labels(clips: ClipData, labels: float = 1.0, seed: int = 0) -> tuple[n
     """Episodes (taught, held out): every tenth is held out; of the others a share `labels`, at least 2, is taught."""
     numbers, held = np.arange(len(clips)), every_tenth(len(clips))
     taught = np.random.default_rng(seed).permutation(numbers[~held])
-    return np.sort(taught[:max(2, round(labels * len(taught)))]), numbers[held]
+    return np.sort(taught[: max(2, round(labels * len(taught)))]), numbers[held]
 
 
 @flushed_denormals()
-def fit_inverse_dynamics(clips: ClipData, episodes: np.ndarray, kind: str = "transformer",
-                         tokenizer: Tokenizer | None = None, updates: int = 2000, window: int = 9, batch: int = 16,
-                         seed: int = 0, progress: bool = True,
-                         watched: np.ndarray | None = None) -> InverseDynamics:
+def fit_inverse_dynamics(
+    clips: ClipData,
+    episodes: np.ndarray,
+    kind: str = "transformer",
+    tokenizer: Tokenizer | None = None,
+    updates: int = 2000,
+    window: int = 9,
+    batch: int = 16,
+    seed: int = 0,
+    progress: bool = True,
+    watched: np.ndarray | None = None,
+) -> InverseDynamics:
     """Learn the actions of some episodes of a recording from their frames.
 
     tokenizer: half of each batch is seen as it draws the frames, so that generated video is not read wrong for how it
@@ -35,15 +43,22 @@ def fit_inverse_dynamics(clips: ClipData, episodes: np.ndarray, kind: str = "tra
     """
     latent = kind == "latent"
     if not clips.action.shape[1]:
-        raise ValueError(f"{clips.meta['dataset']} has no actions to learn from; give recordings with actions, or "
-                         "latent ones: --kind latent --labels 0")
+        raise ValueError(
+            f"{clips.meta['dataset']} has no actions to learn from; give recordings with actions, or "
+            "latent ones: --kind latent --labels 0"
+        )
     starts = _windows(clips, watched if latent and watched is not None else episodes, window)
     rng = np.random.default_rng([seed, 4])
     torch.manual_seed(seed)
-    model = InverseDynamics(kind, list(clips.frames.shape[1:3]), clips.action.shape[1],
-                            0 if latent else clips.proprioception.shape[1], window)
+    model = InverseDynamics(
+        kind,
+        list(clips.frames.shape[1:3]),
+        clips.action.shape[1],
+        0 if latent else clips.proprioception.shape[1],
+        window,
+    )
     rows = clips.transitions(episodes)
-    poses = clips.proprioception[:, :model.config.pose_dim]
+    poses = clips.proprioception[:, : model.config.pose_dim]
     for name, values in (("action", clips.action[rows]), ("pose", poses[rows])):
         getattr(model, f"{name}_mean").copy_(torch.from_numpy(values.mean(0)))
         getattr(model, f"{name}_std").copy_(torch.from_numpy(values.std(0).clip(1e-4)))
@@ -54,7 +69,7 @@ def fit_inverse_dynamics(clips: ClipData, episodes: np.ndarray, kind: str = "tra
         seen = np.sort(rng.choice(starts, batch))[:, None] + np.arange(window)
         frames = to_float(torch.from_numpy(clips.frames[seen]))
         if tokenizer is not None:
-            frames[batch // 2:] = redrawn(tokenizer, frames[batch // 2:])
+            frames[batch // 2 :] = redrawn(tokenizer, frames[batch // 2 :])
         loss = model.loss(frames, *map(torch.from_numpy, (clips.action[seen[:, :-1]], poses[seen])))
         optimizer.zero_grad()
         loss.backward()
@@ -75,8 +90,10 @@ def _windows(clips: ClipData, episodes: np.ndarray, window: int) -> np.ndarray:
     offset = clips.episode_offset
     starts = [np.arange(offset[e], offset[e + 1] - window + 1) for e in episodes if offset[e + 1] - offset[e] >= window]
     if not starts:
-        raise ValueError(f"none of {len(episodes)} episodes has {window} frames; record longer ones, or read fewer at "
-                         "a time (--window)")
+        raise ValueError(
+            f"none of {len(episodes)} episodes has {window} frames; record longer ones, or read fewer at "
+            "a time (--window)"
+        )
     return np.concatenate(starts)
 
 
@@ -84,16 +101,30 @@ def _windows(clips: ClipData, episodes: np.ndarray, window: int) -> np.ndarray:
 def latents_of(model: InverseDynamics, clips: ClipData, rows: np.ndarray) -> torch.Tensor:
     """Latent actions [N, Z] from rows [N] of a recording to the next ones, by a model of the kind "latent"."""
     parts = np.array_split(rows, -(-len(rows) // 256))
-    return torch.cat([model.reader.latent(to_float(torch.from_numpy(np.stack(
-        [clips.frames[part], clips.frames[part + 1]], axis=1))))[:, 0] for part in parts])
+    return torch.cat(
+        [
+            model.reader.latent(
+                to_float(torch.from_numpy(np.stack([clips.frames[part], clips.frames[part + 1]], axis=1)))
+            )[:, 0]
+            for part in parts
+        ]
+    )
 
 
 def without_probe(model: InverseDynamics, clips: ClipData, episodes: np.ndarray) -> InverseDynamics:
     """The same "latent" model, whose actions are its latents, three standard deviations of them being 1."""
     rows = clips.transitions(episodes)
     made = InverseDynamics(**{**model.config, "action_dim": model.reader.size})
-    made.load_state_dict({**made.state_dict(), **{key: value for key, value in model.state_dict().items()
-                                                  if not key.startswith(("reader.probe", "action_", "motion"))}})
+    made.load_state_dict(
+        {
+            **made.state_dict(),
+            **{
+                key: value
+                for key, value in model.state_dict().items()
+                if not key.startswith(("reader.probe", "action_", "motion"))
+            },
+        }
+    )
     made.reader.probe.weight.data = torch.eye(made.reader.size)
     made.reader.probe.bias.data = torch.zeros(made.reader.size)
     found = latents_of(model, clips, rows)

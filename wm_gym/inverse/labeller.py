@@ -29,8 +29,15 @@ from wm_gym.models.tokenizer import to_float
 
 ABOUT_FILE, NETWORK = "inverse_dynamics.json", "network"
 BOUNDS = many(real(-1e9, 1e9))
-ABOUT = {"action_names": many(text(200)), "action_low": BOUNDS, "action_high": BOUNDS, "action_unit": text(),
-         "limits": mapping(), "world": maybe(text(4096)), "episodes": whole(0, 10**12)}
+ABOUT = {
+    "action_names": many(text(200)),
+    "action_low": BOUNDS,
+    "action_high": BOUNDS,
+    "action_unit": text(),
+    "limits": mapping(),
+    "world": maybe(text(4096)),
+    "episodes": whole(0, 10**12),
+}
 """What of it is acted on."""
 AT_ONCE = 32  # steps that the world is asked about together
 PATCH = 8  # pixels: the part of a picture in which the world may be surprised
@@ -39,9 +46,9 @@ MARGIN = 1.1
 REASONS = {
     "jump": "the robot leaps {value:.3g} from frame {frame} to the next, at most {limit:.3g} in the recordings",
     "kinematics": "from frame {frame} to the next the robot moves {value:.3g} otherwise than the action read there "
-                  "moves it, at most {limit:.3g} in the recordings",
+    "moves it, at most {limit:.3g} in the recordings",
     "surprise": "frame {after} is not what the world expects after frame {frame}: a patch is {value:.3g} grey levels "
-                "off, at most {limit:.3g} in the recordings",
+    "off, at most {limit:.3g} in the recordings",
 }
 
 
@@ -72,8 +79,12 @@ class VideoLabeller:
         if len(frames) < window:  # the last frame stands still
             video = torch.cat([video, video[-1:].expand(window - len(video), *video.shape[1:])])
         starts = sorted({*range(0, len(video) - window + 1, max(1, (window - 1) // 2)), len(video) - window})
-        found = torch.cat([self.network(torch.stack([video[s:s + window] for s in some]))
-                           for some in np.array_split(starts, -(-len(starts) // 32))])
+        found = torch.cat(
+            [
+                self.network(torch.stack([video[s : s + window] for s in some]))
+                for some in np.array_split(starts, -(-len(starts) // 32))
+            ]
+        )
         middle = np.array(starts) + (window - 2) / 2
         nearest = np.abs(np.arange(len(frames) - 1)[:, None] - middle).argmin(1)
         return found.numpy()[nearest, np.arange(len(frames) - 1) - np.array(starts)[nearest]]
@@ -112,17 +123,22 @@ class VideoLabeller:
         for first in range(0, n, AT_ONCE):  # always as many: an engine is compiled for each size of a batch
             rows = np.minimum(np.arange(first, first + AT_ONCE), n - 1)
             told = np.clip(actions[rows], low, high)[:, None]
-            made.append(roll_out(world, frames[rows, None], told, np.zeros((AT_ONCE, 1, 0), np.float32),
-                                 engine=engine)["frame"][:, 0])
+            made.append(
+                roll_out(world, frames[rows, None], told, np.zeros((AT_ONCE, 1, 0), np.float32), engine=engine)[
+                    "frame"
+                ][:, 0]
+            )
         off = np.abs(np.concatenate(made)[:n].astype(np.float32) - frames[1:]).mean(-1)
         h, w = off.shape[1] // PATCH, off.shape[2] // PATCH
-        return off[:, :h * PATCH, :w * PATCH].reshape(n, h, PATCH, w, PATCH).mean((2, 4)).max((1, 2))
+        return off[:, : h * PATCH, : w * PATCH].reshape(n, h, PATCH, w, PATCH).mean((2, 4)).max((1, 2))
 
     def _video(self, frames: np.ndarray) -> torch.Tensor:
         size = tuple(self.network.config.frame_size)
         if frames.ndim != 4 or frames.dtype != np.uint8 or frames.shape[1:] != (*size, 3) or len(frames) < 2:
-            raise ValueError(f"the video is {frames.dtype} {list(frames.shape)}, expected uint8 [at least 2, "
-                             f"{size[0]}, {size[1]}, 3]: resize it to what the inverse dynamics were taught on")
+            raise ValueError(
+                f"the video is {frames.dtype} {list(frames.shape)}, expected uint8 [at least 2, "
+                f"{size[0]}, {size[1]}, 3]: resize it to what the inverse dynamics were taught on"
+            )
         return to_float(torch.from_numpy(np.array(frames)))
 
     def save(self, out: Path) -> None:
@@ -140,12 +156,18 @@ class VideoLabeller:
     def _load(cls, folder: Path) -> VideoLabeller:
         path = folder / ABOUT_FILE
         if not path.is_file():
-            raise FileNotFoundError(f"{path} is missing: {folder} holds no inverse dynamics; make them with: wm-gym "
-                                    "idm train DATASET --out IDM")
+            raise FileNotFoundError(
+                f"{path} is missing: {folder} holds no inverse dynamics; make them with: wm-gym "
+                "idm train DATASET --out IDM"
+            )
         try:
             about = read_mapping(path)
-            check(path, {key: value for key, value in about.items() if key in ABOUT}, ABOUT,
-                  needed=("world", "limits", "episodes", "action_low", "action_high"))
+            check(
+                path,
+                {key: value for key, value in about.items() if key in ABOUT},
+                ABOUT,
+                needed=("world", "limits", "episodes", "action_low", "action_high"),
+            )
             world, limits = about.pop("world"), about["limits"]
             check(path, limits, dict.fromkeys(REASONS, real(0, 1e30)), where="limits")
             network = load_model(folder / NETWORK, (InverseDynamics,), "inverse dynamics'").eval().requires_grad_(False)
@@ -153,14 +175,24 @@ class VideoLabeller:
             if len(sizes) > 1:
                 raise ValueError(f"{path} tells of {sorted(sizes)} actions, expected as many as the network reads")
         except (ValueError, OSError) as error:
-            raise ValueError(f"{folder} is damaged ({error}); train it again: wm-gym idm train DATASET --out {folder} "
-                             "--overwrite") from error
+            raise ValueError(
+                f"{folder} is damaged ({error}); train it again: wm-gym idm train DATASET --out {folder} --overwrite"
+            ) from error
         return cls(network, about, world)
 
 
-def train_labeller(clips: ClipData, out: str | Path, kind: str = "transformer", labels: float = 1.0,
-                   world: str | None = None, updates: int = 2000, window: int = 9, seed: int = 0,
-                   progress: bool = True, overwrite: bool = False) -> VideoLabeller:
+def train_labeller(
+    clips: ClipData,
+    out: str | Path,
+    kind: str = "transformer",
+    labels: float = 1.0,
+    world: str | None = None,
+    updates: int = 2000,
+    window: int = 9,
+    seed: int = 0,
+    progress: bool = True,
+    overwrite: bool = False,
+) -> VideoLabeller:
     """Train inverse dynamics on recordings and write them to `out`; every tenth episode is held out, for its limits.
 
     labels: the share of the other episodes whose actions it is told; 0, for the kind "latent" alone, none: its actions
@@ -171,8 +203,10 @@ def train_labeller(clips: ClipData, out: str | Path, kind: str = "transformer", 
     """
     out = Path(out)
     if out.exists() and not (overwrite and (out / ABOUT_FILE).is_file()):
-        raise FileExistsError(f"{out} is there; choose another --out" + (
-            ", or pass --overwrite" if (out / ABOUT_FILE).is_file() else ": it holds no inverse dynamics"))
+        raise FileExistsError(
+            f"{out} is there; choose another --out"
+            + (", or pass --overwrite" if (out / ABOUT_FILE).is_file() else ": it holds no inverse dynamics")
+        )
     if not (0 < labels <= 1 or labels == 0 and kind == "latent"):
         raise ValueError(f"labels is {labels}, expected a share above 0, at most 1 (or 0 with the kind 'latent')")
     watched, _ = split_labels(clips)
@@ -180,23 +214,33 @@ def train_labeller(clips: ClipData, out: str | Path, kind: str = "transformer", 
     if not labels:
         clips = _without_labels(clips)
     tokenizer = load_world(world).tokenizer if world else None
-    network = fit_inverse_dynamics(clips, taught, kind, tokenizer, updates, window, seed=seed, progress=progress,
-                                   watched=watched)
+    network = fit_inverse_dynamics(
+        clips, taught, kind, tokenizer, updates, window, seed=seed, progress=progress, watched=watched
+    )
     if not labels:
         network = without_probe(network, clips, watched)
-    made = VideoLabeller(network, {
-        "recording": clips.meta["dataset"], "dataset_hash": clips.meta["dataset_hash"],
-        "episodes": len(taught) if labels else 0,
-        "updates": updates, "seed": seed, "fps": clips.meta["fps"], "limits": {},
-        **{key: clips.meta[key] for key in ("action_names", "action_low", "action_high", "action_unit", "env_id")},
-    }, world)
+    made = VideoLabeller(
+        network,
+        {
+            "recording": clips.meta["dataset"],
+            "dataset_hash": clips.meta["dataset_hash"],
+            "episodes": len(taught) if labels else 0,
+            "updates": updates,
+            "seed": seed,
+            "fps": clips.meta["fps"],
+            "limits": {},
+            **{key: clips.meta[key] for key in ("action_names", "action_low", "action_high", "action_unit", "env_id")},
+        },
+        world,
+    )
     signs = []
     for e in held:
-        frames = np.asarray(clips.frames[clips.episode_offset[e]:clips.episode_offset[e + 1]])
+        frames = np.asarray(clips.frames[clips.episode_offset[e] : clips.episode_offset[e + 1]])
         actions = made.read(frames)
         signs.append({name: float(values.max()) for name, values in made.signs(frames, actions).items()})
-    made.about["limits"] = {name: MARGIN * float(np.quantile([sign[name] for sign in signs], TOLERATED))
-                            for name in signs[0]}
+    made.about["limits"] = {
+        name: MARGIN * float(np.quantile([sign[name] for sign in signs], TOLERATED)) for name in signs[0]
+    }
     made.save(out)
     return made
 
@@ -204,9 +248,17 @@ def train_labeller(clips: ClipData, out: str | Path, kind: str = "transformer", 
 def _without_labels(clips: ClipData) -> ClipData:
     """The same video with room for latent actions, which nobody knows yet."""
     size = Latent.size
-    return replace(clips, action=np.zeros((len(clips.frames), size), np.float32), meta=clips.meta | {
-        "action_names": [f"latent_{i}" for i in range(size)], "action_low": [-1.0] * size, "action_high": [1.0] * size,
-        "action_unit": "three standard deviations of the latent action"})
+    return replace(
+        clips,
+        action=np.zeros((len(clips.frames), size), np.float32),
+        meta=clips.meta
+        | {
+            "action_names": [f"latent_{i}" for i in range(size)],
+            "action_low": [-1.0] * size,
+            "action_high": [1.0] * size,
+            "action_unit": "three standard deviations of the latent action",
+        },
+    )
 
 
 def fit_real_actions(labeller: VideoLabeller, clips: ClipData, episodes: np.ndarray) -> dict[str, Any]:
@@ -221,14 +273,19 @@ def fit_real_actions(labeller: VideoLabeller, clips: ClipData, episodes: np.ndar
         read.append(labeller.read(np.asarray(clips.frames[part])))
         told.append(clips.action[part][:-1])
     told = np.concatenate(told)
-    matrix = np.linalg.lstsq(np.concatenate([told, np.ones((len(told), 1), np.float32)], axis=1),
-                             np.concatenate(read), rcond=None)[0]
-    return {"matrix": matrix.tolist(), "episodes": len(episodes),
-            **{key: clips.meta[key] for key in ("action_names", "action_low", "action_high")}}
+    matrix = np.linalg.lstsq(
+        np.concatenate([told, np.ones((len(told), 1), np.float32)], axis=1), np.concatenate(read), rcond=None
+    )[0]
+    return {
+        "matrix": matrix.tolist(),
+        "episodes": len(episodes),
+        **{key: clips.meta[key] for key in ("action_names", "action_low", "action_high")},
+    }
 
 
-def label_dataset(dataset: str | Path, labeller: VideoLabeller, out: str | Path, camera: str | None = None,
-                  progress: bool = True) -> tuple[int, dict[int, str]]:
+def label_dataset(
+    dataset: str | Path, labeller: VideoLabeller, out: str | Path, camera: str | None = None, progress: bool = True
+) -> tuple[int, dict[int, str]]:
     """Write the episodes of a dataset with the actions read off their frames; (how many, {episode left out: why}).
 
     Nothing else is taken but the frames, as large as the labeller was taught on, and the tasks. Raises FileExistsError
@@ -255,8 +312,10 @@ def label_dataset(dataset: str | Path, labeller: VideoLabeller, out: str | Path,
 def new_folder(out: str | Path) -> Path:
     """`out`, which is not there yet; FileExistsError where it is."""
     if Path(out, WRITING).exists():  # an older version wrote in place
-        raise FileExistsError(f"{out} is unfinished, its writer was killed or still writes; remove it (rm -r {out}) "
-                              "and run the same again, or choose another --out")
+        raise FileExistsError(
+            f"{out} is unfinished, its writer was killed or still writes; remove it (rm -r {out}) "
+            "and run the same again, or choose another --out"
+        )
     if Path(out).exists():
         raise FileExistsError(f"{out} is there; choose another --out")
     return Path(out)
@@ -270,12 +329,21 @@ class LabelledWriter:
     kill nothing is there, after Ctrl-C what was made until then.
     """
 
-    def __init__(self, out: str | Path, size: tuple[int, int], about: dict[str, Any], fps: float,
-                 columns: dict[str, list[str]] | None = None):
+    def __init__(
+        self,
+        out: str | Path,
+        size: tuple[int, int],
+        about: dict[str, Any],
+        fps: float,
+        columns: dict[str, list[str]] | None = None,
+    ):
         self.out, self.writer, self.held = Path(out), None, contextlib.ExitStack()
         names = about["action_names"]
-        features = {CAMERA: video_feature(*size, fps), "action": feature("float32", len(names), names),
-                    **{key: feature("float32", len(names), names) for key, names in (columns or {}).items()}}
+        features = {
+            CAMERA: video_feature(*size, fps),
+            "action": feature("float32", len(names), names),
+            **{key: feature("float32", len(names), names) for key, names in (columns or {}).items()},
+        }
         notes = {key: about[key] for key in ("action_names", "action_low", "action_high", "action_unit")}
         self.arguments = {"fps": fps, "features": features, "extra": {"wm_gym": notes}}
 
@@ -285,8 +353,9 @@ class LabelledWriter:
             folder = self.held.enter_context(atomic_folder(self.out))
             self.writer = self.held.enter_context(LeRobotWriter(folder, **self.arguments))
         values = {"action": actions, **columns}
-        last = {key: np.concatenate([value, np.zeros_like(value[:1])]).astype(np.float32)
-                for key, value in values.items()}  # the last frame has no successor
+        last = {
+            key: np.concatenate([value, np.zeros_like(value[:1])]).astype(np.float32) for key, value in values.items()
+        }  # the last frame has no successor
         self.writer.add_episode(last, {CAMERA: frames}, task)
 
     def __enter__(self) -> LabelledWriter:
@@ -294,8 +363,10 @@ class LabelledWriter:
 
     def __exit__(self, kind, error, trace) -> None:
         if self.writer is not None and isinstance(error, KeyboardInterrupt):
-            print(f"interrupted: {self.out} will hold the {self.writer.num_episodes} episodes made until now",
-                  file=sys.stderr)
+            print(
+                f"interrupted: {self.out} will hold the {self.writer.num_episodes} episodes made until now",
+                file=sys.stderr,
+            )
             self.held.close()
         else:
             self.held.__exit__(kind, error, trace)

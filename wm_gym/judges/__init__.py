@@ -30,8 +30,9 @@ JUDGES = {
 takes them, `world` and `task` (the world's, or the environment's description), and with the reward_kwargs."""
 
 
-def make_judge(reward: str | Judge | Sequence[str | Judge], world: World | None = None, task: str = "",
-               **kwargs: Any) -> Judge | None:
+def make_judge(
+    reward: str | Judge | Sequence[str | Judge], world: World | None = None, task: str = "", **kwargs: Any
+) -> Judge | None:
     """The judge that `reward` names; None for "learned", the heads of a world.
 
     kwargs (reward_kwargs) go to the judge's class; of a list, to each that takes them. Raises ValueError naming what
@@ -39,13 +40,19 @@ def make_judge(reward: str | Judge | Sequence[str | Judge], world: World | None 
     """
     if isinstance(reward, (list, tuple)):
         if LEARNED in reward:
-            raise ValueError(f"reward={list(reward)!r}: {LEARNED!r} is the world's own head, which no other judge can "
-                             "stand beside; take it alone, or leave it out")
+            raise ValueError(
+                f"reward={list(reward)!r}: {LEARNED!r} is the world's own head, which no other judge can "
+                "stand beside; take it alone, or leave it out"
+            )
         accepted = [_accepted(_kind(one)[0]) if isinstance(one, str) else [] for one in reward]
         if unknown := sorted(set(kwargs).difference(*accepted)):
             raise ValueError(f"reward_kwargs {unknown} are unknown to every judge of {list(reward)!r}")
-        return AllOf([make_judge(one, world, task, **{key: kwargs[key] for key in kwargs if key in takes})
-                      for one, takes in zip(reward, accepted)])
+        return AllOf(
+            [
+                make_judge(one, world, task, **{key: kwargs[key] for key in kwargs if key in takes})
+                for one, takes in zip(reward, accepted)
+            ]
+        )
     if isinstance(reward, str) and reward != LEARNED:
         kind, argument = _kind(reward)
         accepted = _accepted(kind)
@@ -54,8 +61,10 @@ def make_judge(reward: str | Judge | Sequence[str | Judge], world: World | None 
         given = {key: value for key, value in {"world": world, "task": task}.items() if key in accepted}
         return kind(argument, **{**given, **kwargs})
     if kwargs:
-        raise ValueError(f"reward_kwargs {sorted(kwargs)} need a judge that is named, e.g. reward='goal:goal.png'; "
-                         f"reward is {reward!r}")
+        raise ValueError(
+            f"reward_kwargs {sorted(kwargs)} need a judge that is named, e.g. reward='goal:goal.png'; "
+            f"reward is {reward!r}"
+        )
     if reward == LEARNED:
         return None
     if not isinstance(reward, Judge):

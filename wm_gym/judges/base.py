@@ -60,8 +60,9 @@ class Judge(ABC):
                 raise ValueError(f"the judge {self.name!r} compares with the start: pass starts, uint8 like the frames")
             starts = check_frames(starts, "starts")
             if starts.shape != frames.shape:
-                raise ValueError(f"starts are {list(starts.shape)}, expected one for each of the frames "
-                                 f"{list(frames.shape)}")
+                raise ValueError(
+                    f"starts are {list(starts.shape)}, expected one for each of the frames {list(frames.shape)}"
+                )
         keys = [_key(frame, starts[i] if self.needs_start else None) for i, frame in enumerate(frames)]
         known = vars(self).setdefault("_known", OrderedDict())
         fresh = {key: i for i, key in enumerate(keys) if key not in known}
@@ -78,8 +79,10 @@ class Judge(ABC):
     def _ask(self, frames: np.ndarray, starts: np.ndarray | None) -> list[tuple[float, float]]:
         score, progress = (np.asarray(x, np.float64) for x in self.look(frames, starts))
         if score.shape != (len(frames),) or progress.shape != (len(frames),):
-            raise JudgeError(f"the judge {self.name!r} gave scores {list(score.shape)} and progress "
-                             f"{list(progress.shape)} for {len(frames)} frames, expected one each")
+            raise JudgeError(
+                f"the judge {self.name!r} gave scores {list(score.shape)} and progress "
+                f"{list(progress.shape)} for {len(frames)} frames, expected one each"
+            )
         if not (np.isfinite(score).all() and np.isfinite(progress).all()):
             raise JudgeError(f"the judge {self.name!r} gave a score or progress that is not finite")
         return list(zip(score.tolist(), np.clip(progress, 0, 1).tolist()))

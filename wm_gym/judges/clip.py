@@ -25,11 +25,21 @@ class ClipJudge(Judge):
     model: a folder or Hub id of a CLIP or SigLIP. Raises ValueError for an empty or too long prompt.
     """
 
-    def __init__(self, prompt: str, model: str = "openai/clip-vit-base-patch32", baseline: str = BASELINE,
-                 alpha: float = 0.5, threshold: float = 1.0, device: str = "auto", batch: int = 64):
+    def __init__(
+        self,
+        prompt: str,
+        model: str = "openai/clip-vit-base-patch32",
+        baseline: str = BASELINE,
+        alpha: float = 0.5,
+        threshold: float = 1.0,
+        device: str = "auto",
+        batch: int = 64,
+    ):
         if not prompt.strip() or not baseline.strip():
-            raise ValueError(f"the prompt is {prompt!r} and the baseline {baseline!r}; expected a sentence each, e.g. "
-                             "'the block is on the green square'")
+            raise ValueError(
+                f"the prompt is {prompt!r} and the baseline {baseline!r}; expected a sentence each, e.g. "
+                "'the block is on the green square'"
+            )
         if not 0 <= alpha <= 1:
             raise ValueError(f"alpha is {alpha}, expected a number in [0, 1]: how much of the rest is projected out")
         if batch < 1:
@@ -38,16 +48,20 @@ class ClipJudge(Judge):
         self.alpha, self.batch, self.device = alpha, batch, judge_device(device)
         self.model, self.processor = load_pretrained("AutoModel", model, self.device)
         if not hasattr(self.model, "get_image_features") or not hasattr(self.model, "get_text_features"):
-            raise ValueError(f"the judge's model {model!r} is a {type(self.model).__name__}; expected one with image "
-                             "and text embeddings, as CLIP or SigLIP")
+            raise ValueError(
+                f"the judge's model {model!r} is a {type(self.model).__name__}; expected one with image "
+                "and text embeddings, as CLIP or SigLIP"
+            )
         self.goal, self.base = self._embed_text([prompt, baseline])
         if torch.equal(self.goal, self.base):
-            raise ValueError(f"the prompt {prompt!r} and the baseline {baseline!r} mean the same to {model}; give "
-                             "reward_kwargs={'baseline': a sentence for any frame of the scene}")
+            raise ValueError(
+                f"the prompt {prompt!r} and the baseline {baseline!r} mean the same to {model}; give "
+                "reward_kwargs={'baseline': a sentence for any frame of the scene}"
+            )
 
     @torch.inference_mode()
     def look(self, frames: np.ndarray, starts: None) -> tuple[np.ndarray, np.ndarray]:
-        parts = [self._embed(frames[i:i + self.batch]) for i in range(0, len(frames), self.batch)]
+        parts = [self._embed(frames[i : i + self.batch]) for i in range(0, len(frames), self.batch)]
         seen = torch.cat(parts).double()
         goal, base = self.goal.double(), self.base.double()
         along = (goal - base) / (goal - base).norm()
@@ -69,8 +83,9 @@ class ClipJudge(Judge):
         longest = min(tokenizer.model_max_length, self.model.config.text_config.max_position_embeddings)
         for sentence in sentences:
             if (length := len(tokenizer(sentence)["input_ids"])) > longest:
-                raise ValueError(f"the sentence {sentence!r} has {length} tokens, the judge's model reads {longest}; "
-                                 "shorten it")
+                raise ValueError(
+                    f"the sentence {sentence!r} has {length} tokens, the judge's model reads {longest}; shorten it"
+                )
         inputs = tokenizer(sentences, padding="max_length", max_length=longest, return_tensors="pt").to(self.device)
         return F.normalize(_pooled(self.model.get_text_features(**inputs)), dim=-1)
 

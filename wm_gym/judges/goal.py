@@ -34,16 +34,24 @@ class GoalJudge(Judge):
 
     needs_start = True
 
-    def __init__(self, image: str | Path | np.ndarray, world: World | None = None, features: str | None = None,
-                 threshold: float = 0.8, device: str = "cpu"):
+    def __init__(
+        self,
+        image: str | Path | np.ndarray,
+        world: World | None = None,
+        features: str | None = None,
+        threshold: float = 0.8,
+        device: str = "cpu",
+    ):
         features = features or ("tokenizer" if world is not None else "pixels")
         if features not in FEATURES:
             raise ValueError(f"features={features!r} is unknown; choose one of {FEATURES}")
         if not threshold < 1:
             raise ValueError(f"threshold is {threshold}, expected less than 1, the score of the goal itself")
         if features == "tokenizer" and world is None:
-            raise ValueError("features='tokenizer' needs a world whose tokenizer that is: pass reward_kwargs={'world': "
-                             f"WORLD}}, or choose another of {FEATURES}")
+            raise ValueError(
+                "features='tokenizer' needs a world whose tokenizer that is: pass reward_kwargs={'world': "
+                f"WORLD}}, or choose another of {FEATURES}"
+            )
         self.name = f"goal:{image}" if isinstance(image, (str, Path)) else "goal:(array)"
         self.threshold, self.features, self.device = threshold, features, device
         self.goal = read_picture(image) if isinstance(image, (str, Path)) else check_frames(image[None], "goals")[0]
@@ -66,7 +74,7 @@ class GoalJudge(Judge):
 
     def distance(self, frames: np.ndarray) -> np.ndarray:
         """float64 [N], of frames uint8 [N, H, W, 3] to the goal."""
-        return np.concatenate([self._distance(frames[i:i + BATCH]) for i in range(0, len(frames), BATCH)])
+        return np.concatenate([self._distance(frames[i : i + BATCH]) for i in range(0, len(frames), BATCH)])
 
     def _distance(self, frames: np.ndarray) -> np.ndarray:
         import torch
@@ -89,9 +97,11 @@ class GoalJudge(Judge):
     def _check_size(self, shape: tuple[int, ...]) -> None:
         if self.goal.shape != tuple(shape):
             height, width = shape[:2]
-            raise ValueError(f"the goal {self.name.removeprefix('goal:')} is {list(self.goal.shape)}, the frames are "
-                             f"{list(shape)}; resize it with PIL.Image.open(FILE).convert('RGB').resize(({width}, "
-                             f"{height}), PIL.Image.BOX).save(FILE)")
+            raise ValueError(
+                f"the goal {self.name.removeprefix('goal:')} is {list(self.goal.shape)}, the frames are "
+                f"{list(shape)}; resize it with PIL.Image.open(FILE).convert('RGB').resize(({width}, "
+                f"{height}), PIL.Image.BOX).save(FILE)"
+            )
 
 
 def read_picture(path: str | Path) -> np.ndarray:
@@ -100,8 +110,10 @@ def read_picture(path: str | Path) -> np.ndarray:
 
     path = Path(path)
     if not path.is_file():
-        raise FileNotFoundError(f"the goal {path} is not there; give a picture of the frames' size, e.g. "
-                                "PIL.Image.fromarray(env.render()).save('goal.png')")
+        raise FileNotFoundError(
+            f"the goal {path} is not there; give a picture of the frames' size, e.g. "
+            "PIL.Image.fromarray(env.render()).save('goal.png')"
+        )
     try:
         data = io.BytesIO(read_bytes(path, 4 * MOST_PIXELS))  # of a file Pillow allocates what a chunk says
         with Image.open(data, formats=FORMATS) as picture:
@@ -109,5 +121,6 @@ def read_picture(path: str | Path) -> np.ndarray:
                 raise ValueError(f"{picture.width} x {picture.height}, expected at most {MOST_PIXELS:,} pixels")
             return np.array(picture.convert("RGB"))
     except Exception as error:  # Pillow's are of many kinds: no picture, cut short, damaged, a bomb
-        raise ValueError(f"the goal {path} cannot be read ({error}): it is no picture that can be read; give a PNG or "
-                         "JPEG") from error
+        raise ValueError(
+            f"the goal {path} cannot be read ({error}): it is no picture that can be read; give a PNG or JPEG"
+        ) from error

@@ -32,7 +32,7 @@ def shown(text: str, secrets: Iterable[str]) -> str:
 
 
 def _runs(secret: str, length: int) -> set[str]:
-    return {secret[i:i + length] for i in range(len(secret) - length + 1)}
+    return {secret[i : i + length] for i in range(len(secret) - length + 1)}
 
 
 def _masked(text: str, secret: str) -> str:
@@ -83,4 +83,4 @@ def _from_hex(text: str) -> Iterator[str]:
     for run in re.findall(r"[0-9a-f]{8,}", re.sub(r"0x|\\x|[\s:,-]", "", text.lower())):
         for begin in range(2):
             code = run[begin:]
-            yield bytes.fromhex(code[:len(code) // 2 * 2]).decode("latin-1")
+            yield bytes.fromhex(code[: len(code) // 2 * 2]).decode("latin-1")

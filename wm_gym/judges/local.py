@@ -22,21 +22,24 @@ def load_pretrained(kind: str, model: str, device: str) -> tuple[Any, Any]:
     except ImportError as error:
         raise ImportError(EXTRA) from error
     try:
-        loaded = getattr(transformers, kind).from_pretrained(model, use_safetensors=True, dtype="auto",
-                                                             trust_remote_code=False)
+        loaded = getattr(transformers, kind).from_pretrained(
+            model, use_safetensors=True, dtype="auto", trust_remote_code=False
+        )
         processor = transformers.AutoProcessor.from_pretrained(model, trust_remote_code=False)
     except ImportError as error:  # a part of transformers with needs of its own, as torchvision
         raise ImportError(f"the judge's model {model!r}: {error}") from error
     except OSError as error:
-        raise FileNotFoundError(f"the judge's model {model!r} is neither a folder nor to be had from the Hub "
-                                f"({_first_line(error)}); where there is a network: hf download {model}") from error
+        raise FileNotFoundError(
+            f"the judge's model {model!r} is neither a folder nor to be had from the Hub "
+            f"({_first_line(error)}); where there is a network: hf download {model}"
+        ) from error
     except (ValueError, KeyError) as error:
         raise ValueError(f"the judge's model {model!r} does not load as {kind} ({_first_line(error)})") from error
     return loaded.requires_grad_(False).eval().to(device), processor
 
 
 def judge_device(device: str) -> str:
-    """"auto" as "cuda" where there is one, else "cpu"; any other as it is."""
+    """ "auto" as "cuda" where there is one, else "cpu"; any other as it is."""
     return ("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device
 
 

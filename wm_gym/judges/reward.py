@@ -49,8 +49,10 @@ class JudgedReward:
     def check_state(self, state: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
         """Its part of a saved state; ValueError naming the key that is wrong."""
         start = accepted.frame("world_state['judge/start']", state["judge/start"], self.starts.shape[1:])
-        return {"judge/start": start,
-                "judge/progress": accepted.number("world_state['judge/progress']", state["judge/progress"])}
+        return {
+            "judge/start": start,
+            "judge/progress": accepted.number("world_state['judge/progress']", state["judge/progress"]),
+        }
 
     def set_state(self, slot: int, state: dict[str, np.ndarray]) -> None:
         """Go on from what `check_state` gave."""

@@ -27,8 +27,9 @@ class TextJudge(Judge):
     def __init__(self, prompt: str, threshold: float = 0.0, folder: str | Path = WEIGHTS):
         self.name, self.threshold = f"text:{prompt}", threshold
         if not LOWEST < threshold < np.inf:
-            raise ValueError(f"threshold is {threshold}, expected a margin above {LOWEST:g}, 0 where the sentence "
-                             "begins to be true")
+            raise ValueError(
+                f"threshold is {threshold}, expected a margin above {LOWEST:g}, 0 where the sentence begins to be true"
+            )
         self.model = TextMargin.from_pretrained(folder, torch_dtype=torch.float32).eval().requires_grad_(False)
         with torch.inference_mode():
             self.weights, self.bias = self.model.ask(torch.from_numpy(embed([prompt])))
@@ -37,8 +38,10 @@ class TextJudge(Judge):
     def look(self, frames: np.ndarray, starts: None) -> tuple[np.ndarray, np.ndarray]:
         size = tuple(self.model.config.frame_size)
         if frames.shape[1:3] != size:
-            raise ValueError(f"frames are {frames.shape[1]} x {frames.shape[2]}, the text judge was trained on "
-                             f"{size[0]} x {size[1]}; give a world of that size, or another folder in reward_kwargs")
+            raise ValueError(
+                f"frames are {frames.shape[1]} x {frames.shape[2]}, the text judge was trained on "
+                f"{size[0]} x {size[1]}; give a world of that size, or another folder in reward_kwargs"
+            )
         pictures = to_float(torch.from_numpy(np.ascontiguousarray(frames)))
         score = (self.model.encode(pictures) @ self.weights.T + self.bias)[:, 0].double().numpy()
         return score, ((score - LOWEST) / (self.threshold - LOWEST)).clip(0, 1)

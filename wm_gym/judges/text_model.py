@@ -25,14 +25,26 @@ class TextMargin(ModelMixin, ConfigMixin):
     """
 
     @register_to_config
-    def __init__(self, frame_size: tuple[int, int] = (64, 64), sentence_dim: int = 384, points: int = 32,
-                 width: int = 256, code: int = 64):
+    def __init__(
+        self,
+        frame_size: tuple[int, int] = (64, 64),
+        sentence_dim: int = 384,
+        points: int = 32,
+        width: int = 256,
+        code: int = 64,
+    ):
         super().__init__()
-        self.eyes = nn.Sequential(nn.Conv2d(3, 32, 5, stride=2, padding=2), nn.SiLU(),
-                                  nn.Conv2d(32, 48, 3, padding=1), nn.SiLU(), nn.Conv2d(48, points, 3, padding=1))
+        self.eyes = nn.Sequential(
+            nn.Conv2d(3, 32, 5, stride=2, padding=2),
+            nn.SiLU(),
+            nn.Conv2d(32, 48, 3, padding=1),
+            nn.SiLU(),
+            nn.Conv2d(48, points, 3, padding=1),
+        )
         self.read = SoftArgmax(tuple((side + 1) // 2 for side in frame_size))
-        self.frame = nn.Sequential(nn.Linear(3 * points, width), nn.SiLU(), nn.Linear(width, width), nn.SiLU(),
-                                   nn.Linear(width, code))
+        self.frame = nn.Sequential(
+            nn.Linear(3 * points, width), nn.SiLU(), nn.Linear(width, width), nn.SiLU(), nn.Linear(width, code)
+        )
         self.sentence = nn.Sequential(nn.Linear(sentence_dim, width), nn.SiLU(), nn.Linear(width, code + 1))
 
     def encode(self, frames: torch.Tensor) -> torch.Tensor:

@@ -63,8 +63,16 @@ class Scenes:
 
 
 @flushed_denormals()
-def fit_text_margin(scenes: list[Scenes], updates: int = 6000, frames: int = 48, asked: int = 24, seed: int = 0,
-                    init: TextMargin | None = None, rate: float = 3e-3, progress: bool = True) -> TextMargin:
+def fit_text_margin(
+    scenes: list[Scenes],
+    updates: int = 6000,
+    frames: int = 48,
+    asked: int = 24,
+    seed: int = 0,
+    init: TextMargin | None = None,
+    rate: float = 3e-3,
+    progress: bool = True,
+) -> TextMargin:
     """Learn margins from recordings of tasks, a task an update in turn.
 
     Each update: `frames` frames of a task, half of them where a relation drawn at random is true or nearly so, and
@@ -86,16 +94,20 @@ def fit_text_margin(scenes: list[Scenes], updates: int = 6000, frames: int = 48,
         names = [*own[:1] * 3, *rng.choice(own, asked - asked // 4 - 3), *rng.choice(others, asked // 4)]
         told = np.stack([book[name][rng.integers(len(book[name]))] for name in names])
         told = told + NOISE * rng.standard_normal(told.shape, dtype=np.float32)
-        truth = np.stack([scene.margins[name][rows] if name in scene.margins else np.full(frames, ELSEWHERE)
-                          for name in names], axis=1)
+        truth = np.stack(
+            [scene.margins[name][rows] if name in scene.margins else np.full(frames, ELSEWHERE) for name in names],
+            axis=1,
+        )
         truth = torch.from_numpy(truth.clip(LOWEST, HIGHEST).astype(np.float32))
         pictures = to_float(torch.from_numpy(scene.frames[rows]))
         if scene.tokenizer is not None:
-            pictures[frames // 2:] = redrawn(scene.tokenizer, pictures[frames // 2:])
+            pictures[frames // 2 :] = redrawn(scene.tokenizer, pictures[frames // 2 :])
         found = model(pictures, torch.from_numpy(told))
         sure = truth.abs().clamp(max=1)  # at the line neither answer is wrong
-        loss = F.smooth_l1_loss(found, truth, beta=0.2) + 0.5 * (sure * F.binary_cross_entropy_with_logits(
-            2 * found, (truth > 0).float(), reduction="none")).mean()
+        loss = (
+            F.smooth_l1_loss(found, truth, beta=0.2)
+            + 0.5 * (sure * F.binary_cross_entropy_with_logits(2 * found, (truth > 0).float(), reduction="none")).mean()
+        )
         optimizer.zero_grad()
         loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
@@ -109,6 +121,6 @@ def _rows(scene: Scenes, names: list[str], count: int, rng: np.random.Generator)
     total = len(scene.frames)
     rows = rng.integers(0, total, count)
     candidates = rng.integers(0, total, 20 * count)
-    near = candidates[scene.margins[rng.choice(names)][candidates] > -1][:count // 2]
-    rows[:len(near)] = near
+    near = candidates[scene.margins[rng.choice(names)][candidates] > -1][: count // 2]
+    rows[: len(near)] = near
     return rng.permutation(rows)

@@ -20,16 +20,19 @@ class LocalChat:
         self.device, self.batch = judge_device(device), batch
         self.model, self.processor = load_pretrained("AutoModelForImageTextToText", model, self.device)
         if not getattr(self.processor, "chat_template", None):
-            raise ValueError(f"the judge's model {model!r} has no chat template; take one that was tuned to answer, "
-                             "e.g. HuggingFaceTB/SmolVLM-256M-Instruct")
+            raise ValueError(
+                f"the judge's model {model!r} has no chat template; take one that was tuned to answer, "
+                "e.g. HuggingFaceTB/SmolVLM-256M-Instruct"
+            )
         self.words: dict[str, list[int]] = {}
         tokenizer = self.processor.tokenizer
         for token, index in tokenizer.get_vocab().items():
             self.words.setdefault(tokenizer.convert_tokens_to_string([token]).strip().lower(), []).append(index)
 
     @torch.inference_mode()
-    def choose(self, pictures: list[tuple[np.ndarray, np.ndarray]], question: str,
-               choices: tuple[str, ...]) -> np.ndarray:
+    def choose(
+        self, pictures: list[tuple[np.ndarray, np.ndarray]], question: str, choices: tuple[str, ...]
+    ) -> np.ndarray:
         """Probabilities [N, choices], of every token that spells a choice, as a share of those of all choices.
 
         Raises ValueError where no token of the model spells a choice.
@@ -40,11 +43,12 @@ class LocalChat:
         prompt = self.processor.apply_chat_template([{"role": "user", "content": content}], add_generation_prompt=True)
         told = []
         for i in range(0, len(pictures), self.batch):
-            some = [list(pair) for pair in pictures[i:i + self.batch]]  # all of one length: no padding comes in
+            some = [list(pair) for pair in pictures[i : i + self.batch]]  # all of one length: no padding comes in
             inputs = self.processor(text=[prompt] * len(some), images=some, return_tensors="pt")
             inputs = inputs.to(self.device, self.model.dtype)
-            out = self.model.generate(**inputs, max_new_tokens=1, do_sample=False, return_dict_in_generate=True,
-                                      output_logits=True)
+            out = self.model.generate(
+                **inputs, max_new_tokens=1, do_sample=False, return_dict_in_generate=True, output_logits=True
+            )
             told.append(out.logits[0].double().log_softmax(-1).cpu())
         likely = torch.cat(told)
         shares = torch.stack([likely[:, self.words[choice]].logsumexp(-1) for choice in choices], -1)

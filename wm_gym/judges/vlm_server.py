@@ -28,8 +28,9 @@ from wm_gym.judges.hiding import shown
 try:
     import httpx2
 except ImportError as missing:
-    raise ImportError("reward='vlm:server:...' needs httpx2: pip install 'wm-gym[judge-server]'",
-                      name="httpx2") from missing
+    raise ImportError(
+        "reward='vlm:server:...' needs httpx2: pip install 'wm-gym[judge-server]'", name="httpx2"
+    ) from missing
 
 URL_VARIABLES, KEY_VARIABLES = ("WM_GYM_VLM_URL", "OPENAI_BASE_URL"), ("WM_GYM_VLM_KEY", "OPENAI_API_KEY")
 AT_ONCE = 8  # requests
@@ -64,24 +65,30 @@ class ServerChat:
         if not model.strip():
             raise ValueError("reward='vlm:server:' names no model; write vlm:server:MODEL, as the server calls it")
         if not 0 < timeout < math.inf or retries < 0 or budget < 1:
-            raise ValueError(f"timeout={timeout}, retries={retries}, budget={budget}; expected a timeout > 0 s, "
-                             "retries >= 0 and a budget >= 1")
+            raise ValueError(
+                f"timeout={timeout}, retries={retries}, budget={budget}; expected a timeout > 0 s, "
+                "retries >= 0 and a budget >= 1"
+            )
         parts = _address(url := _variable(URL_VARIABLES))
         if parts is None:
-            raise ValueError(f"{URL_VARIABLES[0]} is {'no address of a server' if url else 'not set'}; before "
-                             f"vlm:server:{model} can be asked: export {URL_VARIABLES[0]}=http://localhost:8000/v1, "
-                             f"and {KEY_VARIABLES[0]} if the server wants a key")
+            raise ValueError(
+                f"{URL_VARIABLES[0]} is {'no address of a server' if url else 'not set'}; before "
+                f"vlm:server:{model} can be asked: export {URL_VARIABLES[0]}=http://localhost:8000/v1, "
+                f"and {KEY_VARIABLES[0]} if the server wants a key"
+            )
         self.model, self.timeout, self.retries, self.budget, self.spent = model, timeout, retries, budget, 0
         self.url = url.rstrip("/") + "/chat/completions"
         self.shown = f"{parts.scheme}://{_host(parts)}{parts.path.rstrip('/')}"
 
-    def choose(self, pictures: list[tuple[np.ndarray, np.ndarray]], question: str,
-               choices: tuple[str, ...]) -> np.ndarray:
+    def choose(
+        self, pictures: list[tuple[np.ndarray, np.ndarray]], question: str, choices: tuple[str, ...]
+    ) -> np.ndarray:
         """Probabilities [N, choices]; JudgeError where the server stays away or the budget is spent."""
         return np.array(_run(self._ask_all(pictures, question, choices)))
 
-    async def _ask_all(self, pictures: list[tuple[np.ndarray, np.ndarray]], question: str,
-                       choices: tuple[str, ...]) -> list[list[float]]:
+    async def _ask_all(
+        self, pictures: list[tuple[np.ndarray, np.ndarray]], question: str, choices: tuple[str, ...]
+    ) -> list[list[float]]:
         turns = asyncio.Semaphore(AT_ONCE)
 
         async def in_turn(pair: tuple[np.ndarray, np.ndarray]) -> list[float]:
@@ -95,12 +102,23 @@ class ServerChat:
             raise errors.exceptions[0] from None
         return [one.result() for one in asked]
 
-    async def _ask(self, pictures: tuple[np.ndarray, np.ndarray], question: str,
-                   choices: tuple[str, ...]) -> list[float]:
-        content = [*({"type": "image_url", "image_url": {"url": _data_url(p)}} for p in pictures),
-                   {"type": "text", "text": question}]
-        body = json.dumps({"model": self.model, "messages": [{"role": "user", "content": content}], "temperature": 0,
-                           "max_tokens": 5, "logprobs": True, "top_logprobs": 20}).encode()
+    async def _ask(
+        self, pictures: tuple[np.ndarray, np.ndarray], question: str, choices: tuple[str, ...]
+    ) -> list[float]:
+        content = [
+            *({"type": "image_url", "image_url": {"url": _data_url(p)}} for p in pictures),
+            {"type": "text", "text": question},
+        ]
+        body = json.dumps(
+            {
+                "model": self.model,
+                "messages": [{"role": "user", "content": content}],
+                "temperature": 0,
+                "max_tokens": 5,
+                "logprobs": True,
+                "top_logprobs": 20,
+            }
+        ).encode()
         why, pause = "", 0.0
         for attempt in range(self.retries + 1):
             await asyncio.sleep(pause)
@@ -115,13 +133,16 @@ class ServerChat:
             except _Refused as refusal:
                 why = ": ".join(filter(None, (f"HTTP {refusal.code}", self._hidden(refusal.said))))
                 if refusal.code < 500 and refusal.code not in WORTH_ANOTHER_TRY:
-                    raise JudgeError(f"the judge at {self.shown} refuses ({why}); check the model {self.model!r}, "
-                                     f"{URL_VARIABLES[0]} and {KEY_VARIABLES[0]}") from None
+                    raise JudgeError(
+                        f"the judge at {self.shown} refuses ({why}); check the model {self.model!r}, "
+                        f"{URL_VARIABLES[0]} and {KEY_VARIABLES[0]}"
+                    ) from None
                 pause = refusal.pause or pause
             except (httpx2.HTTPError, httpx2.StreamError, OSError, ValueError) as error:  # unreachable, cut off, odd
                 why = self._hidden(str(error) or type(error).__name__)
-        raise JudgeError(f"the judge at {self.shown} did not answer in {self.retries + 1} attempts; the last time: "
-                         f"{why}") from None
+        raise JudgeError(
+            f"the judge at {self.shown} did not answer in {self.retries + 1} attempts; the last time: {why}"
+        ) from None
 
     async def _post(self, body: bytes) -> bytes:
         """The body of the answer; _Refused for any status that is not 2xx.
@@ -129,13 +150,25 @@ class ServerChat:
         A bare transport, without what a client would do of its own accord: follow redirections (the key belongs to the
         address that was given), keep cookies, unpack, read .netrc, log the server's words.
         """
-        headers = {"Content-Type": "application/json", "Accept": "application/json", "Accept-Encoding": "identity",
-                   "User-Agent": "wm-gym", "Connection": "close", **self._authorization()}
+        headers = {
+            "Content-Type": "application/json",
+            "Accept": "application/json",
+            "Accept-Encoding": "identity",
+            "User-Agent": "wm-gym",
+            "Connection": "close",
+            **self._authorization(),
+        }
         async with self._transport() as transport:
-            response = await transport.handle_async_request(httpx2.Request(
-                "POST", self.url, headers=headers, content=body,
-                # a TLS handshake that httpx2 gives up is closed, one that is cancelled is left to the garbage collector
-                extensions={"timeout": {"connect": 0.9 * self.timeout}}))
+            response = await transport.handle_async_request(
+                httpx2.Request(
+                    "POST",
+                    self.url,
+                    headers=headers,
+                    content=body,
+                    # a TLS handshake that httpx2 gives up is closed, one that is cancelled is left to the garbage collector
+                    extensions={"timeout": {"connect": 0.9 * self.timeout}},
+                )
+            )
             try:
                 if not 200 <= response.status_code < 300:
                     raise _Refused(response, await _refusal(response, self.timeout / 4))
@@ -153,11 +186,17 @@ class ServerChat:
     def _transport(self) -> httpx2.AsyncHTTPTransport:
         parts, proxy = urlsplit(self.url), self._proxy()
         try:
-            return httpx2.AsyncHTTPTransport(verify=_trusted() if parts.scheme == "https" else False, trust_env=False,
-                                             proxy=proxy, limits=httpx2.Limits(max_keepalive_connections=0))
+            return httpx2.AsyncHTTPTransport(
+                verify=_trusted() if parts.scheme == "https" else False,
+                trust_env=False,
+                proxy=proxy,
+                limits=httpx2.Limits(max_keepalive_connections=0),
+            )
         except (ImportError, ValueError) as error:
-            raise JudgeError(f"the judge at {self.shown} cannot be asked through the proxy that is set "
-                             f"({self._hidden(str(error))}); check {parts.scheme}_proxy and no_proxy") from None
+            raise JudgeError(
+                f"the judge at {self.shown} cannot be asked through the proxy that is set "
+                f"({self._hidden(str(error))}); check {parts.scheme}_proxy and no_proxy"
+            ) from None
 
     def _proxy(self) -> str | None:
         """The proxy of the environment (http_proxy, https_proxy) or of the system, if the server is not excepted."""
@@ -168,22 +207,28 @@ class ServerChat:
     def _authorization(self) -> dict[str, str]:
         key = _variable(KEY_VARIABLES)
         if not (key.isascii() and key.isprintable()):
-            raise JudgeError(f"the key in {KEY_VARIABLES[0]} or {KEY_VARIABLES[1]} holds a character that cannot be "
-                             "sent; expected letters, digits and signs of ASCII on one line: export it again")
+            raise JudgeError(
+                f"the key in {KEY_VARIABLES[0]} or {KEY_VARIABLES[1]} holds a character that cannot be "
+                "sent; expected letters, digits and signs of ASCII on one line: export it again"
+            )
         return {"Authorization": f"Bearer {key}"} if key else {}
 
     def _spend(self, why: str) -> None:
         with _SPENDING:
             if self.spent >= self.budget:
-                raise JudgeError(f"the judge's budget of {self.budget} requests is spent" + (
-                    f" (the last answer: {why})" if why else "") + "; give more: reward_kwargs={'budget': N}")
+                raise JudgeError(
+                    f"the judge's budget of {self.budget} requests is spent"
+                    + (f" (the last answer: {why})" if why else "")
+                    + "; give more: reward_kwargs={'budget': N}"
+                )
             self.spent += 1
 
     def _hidden(self, text: str) -> str:
         """One short line without the keys and passwords, which a server may have echoed."""
         passwords = [_password(url) for url in (self.url, self._proxy() or "")]
-        return shown(text, [*(os.environ.get(name, "").strip() for name in KEY_VARIABLES), *passwords,
-                            *map(unquote, passwords)])
+        return shown(
+            text, [*(os.environ.get(name, "").strip() for name in KEY_VARIABLES), *passwords, *map(unquote, passwords)]
+        )
 
 
 class _Refused(Exception):

@@ -10,5 +10,13 @@ from wm_gym.models.uncertainty import Uncertainty
 Dynamics = UNetDynamics | DiTDynamics | VideoDynamics
 """Three back-bones behind one interface; the third is a pretrained video model."""
 
-__all__ = ["DiTDynamics", "Dynamics", "Heads", "Tokenizer", "UNetDynamics", "Uncertainty", "VideoDynamics",
-           "VideoTokenizer"]
+__all__ = [
+    "DiTDynamics",
+    "Dynamics",
+    "Heads",
+    "Tokenizer",
+    "UNetDynamics",
+    "Uncertainty",
+    "VideoDynamics",
+    "VideoTokenizer",
+]

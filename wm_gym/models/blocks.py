@@ -78,8 +78,9 @@ class Attention(nn.Module):
             seen = vector[:, :, None] * self.scale + self.shift
         else:
             seen = torch.cat([x, self.token(vector)[:, None].to(x.dtype)], dim=1)
-        keys, values = (part.unflatten(2, (self.heads, -1)).transpose(1, 2)
-                        for part in self.keys_values(seen).chunk(2, dim=2))
+        keys, values = (
+            part.unflatten(2, (self.heads, -1)).transpose(1, 2) for part in self.keys_values(seen).chunk(2, dim=2)
+        )
         query = self.query(x).unflatten(2, (self.heads, -1)).transpose(1, 2)
         x = F.scaled_dot_product_attention(query, keys, values).transpose(1, 2).flatten(2)
         return h + self.project(x).transpose(1, 2).unflatten(2, h.shape[2:])

@@ -7,11 +7,13 @@ from torch import nn
 
 from wm_gym.models.blocks import PoseMaps, full_precision
 
-WAYS = {"film": "scale and shift after each norm (FiLM, AdaLN)",
-        "map": "the pose drawn as blobs on the latent grid; the action only by what it does to the pose",
-        "concat": "the vector projected to planes, constant over the picture, beside the latents",
-        "token": "one token of the vector among the picture's cells, in self-attention",
-        "cross": "cross-attention of the picture's cells to a token for each number of the vector"}
+WAYS = {
+    "film": "scale and shift after each norm (FiLM, AdaLN)",
+    "map": "the pose drawn as blobs on the latent grid; the action only by what it does to the pose",
+    "concat": "the vector projected to planes, constant over the picture, beside the latents",
+    "token": "one token of the vector among the picture's cells, in self-attention",
+    "cross": "cross-attention of the picture's cells to a token for each number of the vector",
+}
 """The ways in which `conditioning`, joined by "+", lets action and pose reach a network."""
 
 
@@ -63,9 +65,20 @@ class Conditioned:
     exports = True
     """False where the step is no graph that another back-end can compile."""
 
-    def build_conditioning(self, action_dim: int, proprioception_dim: int, action_angles, proprioception_angles,
-                           condition_dim: int, pose_maps: int, grid: tuple[int, int], pose_width: int,
-                           pose_activation: str, ways: tuple[str, ...], nullable: bool) -> None:
+    def build_conditioning(
+        self,
+        action_dim: int,
+        proprioception_dim: int,
+        action_angles,
+        proprioception_angles,
+        condition_dim: int,
+        pose_maps: int,
+        grid: tuple[int, int],
+        pose_width: int,
+        pose_activation: str,
+        ways: tuple[str, ...],
+        nullable: bool,
+    ) -> None:
         """Make the sub-modules; a world without proprioception has neither pose_net nor pose_projection.
 
         pose_activation: "relu", because where robots clip actions and workspace the pose has kinks; or "silu". ways:
@@ -79,9 +92,17 @@ class Conditioned:
         self.pose_code = VectorCode(p, proprioception_angles)
         pose_dim = self.pose_code.out_dim
         bend = {"relu": nn.ReLU, "silu": nn.SiLU}[pose_activation]
-        self.pose_net = nn.Sequential(nn.Linear(pose_dim + self.action_code.out_dim, pose_width), bend(),
-                                      nn.Linear(pose_width, pose_width), bend(),
-                                      nn.Linear(pose_width, pose_dim)) if p else None
+        self.pose_net = (
+            nn.Sequential(
+                nn.Linear(pose_dim + self.action_code.out_dim, pose_width),
+                bend(),
+                nn.Linear(pose_width, pose_width),
+                bend(),
+                nn.Linear(pose_width, pose_dim),
+            )
+            if p
+            else None
+        )
         if p:
             nn.init.zeros_(self.pose_net[-1].weight)
             nn.init.zeros_(self.pose_net[-1].bias)
@@ -90,8 +111,12 @@ class Conditioned:
         self.pose_projection = PoseMaps(2 * pose_dim, pose_maps, grid) if p and "map" in ways else None
         self.planes = nn.Linear(self.vector_dim, pose_maps) if "concat" in ways else None
         self.null = nn.Parameter(torch.zeros(self.vector_dim)) if nullable else None
-        self.condition = nn.Sequential(nn.Linear((self.vector_dim if "film" in ways else 0) + 2, condition_dim),
-                                       nn.SiLU(), nn.Linear(condition_dim, condition_dim), nn.SiLU())
+        self.condition = nn.Sequential(
+            nn.Linear((self.vector_dim if "film" in ways else 0) + 2, condition_dim),
+            nn.SiLU(),
+            nn.Linear(condition_dim, condition_dim),
+            nn.SiLU(),
+        )
         self.drawn = pose_maps * ((self.pose_projection is not None) + (self.planes is not None))
 
     @property
@@ -107,11 +132,13 @@ class Conditioned:
             code = self.pose_code(proprioception)
             return self.pose_code.decode(code + self.pose_net(torch.cat([code, self.action_code(action)], dim=1)))
 
-    def encode_condition(self, proprioception: torch.Tensor, next_proprioception: torch.Tensor,
-                         action: torch.Tensor) -> torch.Tensor:
+    def encode_condition(
+        self, proprioception: torch.Tensor, next_proprioception: torch.Tensor, action: torch.Tensor
+    ) -> torch.Tensor:
         """What moves the scene, as one vector [B, V]: the coded action, pose and next pose."""
-        return torch.cat([self.action_code(action), self.pose_code(proprioception),
-                          self.pose_code(next_proprioception)], dim=1)
+        return torch.cat(
+            [self.action_code(action), self.pose_code(proprioception), self.pose_code(next_proprioception)], dim=1
+        )
 
     def forget(self, vector: torch.Tensor, which: torch.Tensor | None = None) -> torch.Tensor:
         """A vector [B, V] that says nothing, in the rows of bool [B] (default: all); the learned null condition.
@@ -119,8 +146,9 @@ class Conditioned:
         ValueError where the network was trained without one.
         """
         if self.null is None:
-            raise ValueError("this world has no null condition to be guided away from; train it with "
-                             "--set condition_dropout=0.1")
+            raise ValueError(
+                "this world has no null condition to be guided away from; train it with --set condition_dropout=0.1"
+            )
         null = self.null.to(vector).expand_as(vector)
         return null if which is None else torch.where(which[:, None], null, vector)
 
@@ -131,6 +159,6 @@ class Conditioned:
 
     def draw(self, vector: torch.Tensor) -> list[torch.Tensor]:
         """What a vector [B, V] draws beside the latents: none to two of [B, maps, h, w]."""
-        maps = [self.pose_projection(vector[:, self.action_code.out_dim:])] if self.pose_projection else []
+        maps = [self.pose_projection(vector[:, self.action_code.out_dim :])] if self.pose_projection else []
         planes = [self.planes(vector)[:, :, None, None].expand(-1, -1, *self.grid)] if self.planes else []
         return maps + planes

@@ -30,8 +30,13 @@ class DiTBlock(nn.Module):
         nn.init.zeros_(self.modulation.weight)
         nn.init.zeros_(self.modulation.bias)
 
-    def forward(self, x: torch.Tensor, condition: torch.Tensor, past: tuple[torch.Tensor, torch.Tensor] | None = None,
-                age: torch.Tensor | None = None) -> tuple[torch.Tensor, tuple[torch.Tensor, torch.Tensor]]:
+    def forward(
+        self,
+        x: torch.Tensor,
+        condition: torch.Tensor,
+        past: tuple[torch.Tensor, torch.Tensor] | None = None,
+        age: torch.Tensor | None = None,
+    ) -> tuple[torch.Tensor, tuple[torch.Tensor, torch.Tensor]]:
         """Tokens [B, N, D] and condition [B, c] -> (tokens, their keys and values, [B, heads, N, D / heads] each).
 
         past: keys and values [B, heads, W * N, D / heads] of the last W frames, whose ages int64 [B, W] count from 0,
@@ -45,7 +50,7 @@ class DiTBlock(nn.Module):
         if past is not None:
             bias = self.age_bias.T[age].transpose(1, 2)  # [B, heads, W]
             bias = bias[..., None].expand(-1, -1, -1, x.shape[1]).flatten(2)
-            bias = torch.cat([bias, torch.zeros_like(bias[:, :, :x.shape[1]])], dim=2)[:, :, None].to(query)
+            bias = torch.cat([bias, torch.zeros_like(bias[:, :, : x.shape[1]])], dim=2)[:, :, None].to(query)
             bias = bias.expand(-1, -1, x.shape[1], -1)  # ONNX Runtime's Attention does not broadcast it over queries
             keys, values = (torch.cat([a.to(b), b], dim=2) for a, b in zip(past, own))
         h = F.scaled_dot_product_attention(query, keys, values, bias)
@@ -67,17 +72,44 @@ class DiTDynamics(ModelMixin, ConfigMixin, Conditioned):
     """
 
     @register_to_config
-    def __init__(self, latent_channels: int = 4, grid: tuple[int, int] = (16, 16), context_frames: int = 4,
-                 action_dim: int = 3, proprioception_dim: int = 3, action_angles: tuple[int, ...] = (),
-                 proprioception_angles: tuple[int, ...] = (), width: int = 128, layers: int = 6, heads: int = 4,
-                 condition_dim: int = 128, pose_maps: int = 8, pose_width: int = 128, pose_activation: str = "silu",
-                 conditioning: str = "film+map", nullable: bool = False):
+    def __init__(
+        self,
+        latent_channels: int = 4,
+        grid: tuple[int, int] = (16, 16),
+        context_frames: int = 4,
+        action_dim: int = 3,
+        proprioception_dim: int = 3,
+        action_angles: tuple[int, ...] = (),
+        proprioception_angles: tuple[int, ...] = (),
+        width: int = 128,
+        layers: int = 6,
+        heads: int = 4,
+        condition_dim: int = 128,
+        pose_maps: int = 8,
+        pose_width: int = 128,
+        pose_activation: str = "silu",
+        conditioning: str = "film+map",
+        nullable: bool = False,
+    ):
         super().__init__()
-        self.build_conditioning(action_dim, proprioception_dim, action_angles, proprioception_angles, condition_dim,
-                                pose_maps, grid, pose_width, pose_activation, ways_of(conditioning, WAYS), nullable)
+        self.build_conditioning(
+            action_dim,
+            proprioception_dim,
+            action_angles,
+            proprioception_angles,
+            condition_dim,
+            pose_maps,
+            grid,
+            pose_width,
+            pose_activation,
+            ways_of(conditioning, WAYS),
+            nullable,
+        )
         if width % heads or width % PATCH**2 or any(side % PATCH for side in grid):
-            raise ValueError(f"width={width} with heads={heads} on a grid of {list(grid)}; expected a width that heads "
-                             f"and {PATCH**2} divide, and even sides of the grid (frames of multiples of 8)")
+            raise ValueError(
+                f"width={width} with heads={heads} on a grid of {list(grid)}; expected a width that heads "
+                f"and {PATCH**2} divide, and even sides of the grid (frames of multiples of 8)"
+            )
         tokens = (grid[0] // PATCH) * (grid[1] // PATCH)
         self.embed = nn.Conv2d(2 * latent_channels, width, PATCH, stride=PATCH)
         self.embed_pose = nn.Conv2d(self.drawn, width, PATCH, stride=PATCH) if self.drawn else None
@@ -98,26 +130,40 @@ class DiTDynamics(ModelMixin, ConfigMixin, Conditioned):
         ring = (c.heads, c.context_frames * self.position.shape[1], c.width // c.heads)
         return {"latents": (1, c.latent_channels, *c.grid), "slot": (), **dict.fromkeys(self._ring_keys(), ring)}
 
-    def remember(self, latents: torch.Tensor, first: torch.Tensor,
-                 level: torch.Tensor | None = None) -> dict[str, torch.Tensor]:
+    def remember(
+        self, latents: torch.Tensor, first: torch.Tensor, level: torch.Tensor | None = None
+    ) -> dict[str, torch.Tensor]:
         """The memory of the last `context_frames` latents [B, K, C, h, w], newest last (level [B]: of their noise)."""
         b, k = latents.shape[:2]
         level = latents.new_zeros(b) if level is None else level
         frames, firsts = latents.flatten(0, 1), first[:, None].expand(-1, k, -1, -1, -1).flatten(0, 1)
-        rings = (ring.unflatten(0, (b, k)).transpose(1, 2).flatten(2, 3)
-                 for ring in self._keys_values(frames, firsts, level.repeat_interleave(k)))
+        rings = (
+            ring.unflatten(0, (b, k)).transpose(1, 2).flatten(2, 3)
+            for ring in self._keys_values(frames, firsts, level.repeat_interleave(k))
+        )
         return {"latents": latents[:, -1:], "slot": latents.new_zeros(b), **dict(zip(self._ring_keys(), rings))}
 
-    def append(self, memory: dict[str, torch.Tensor], latent: torch.Tensor,
-               first: torch.Tensor) -> dict[str, torch.Tensor]:
+    def append(
+        self, memory: dict[str, torch.Tensor], latent: torch.Tensor, first: torch.Tensor
+    ) -> dict[str, torch.Tensor]:
         """The memory one frame later, latent [B, C, h, w]: its keys and values take the place of the oldest."""
         slot, names = memory["slot"], self._ring_keys()
         new = self._keys_values(latent, first, torch.zeros_like(slot))
-        return {"latents": latent[:, None], "slot": torch.remainder(slot + 1, self.config.context_frames),
-                **{name: write_ring(memory[name], part, slot) for name, part in zip(names, new)}}
+        return {
+            "latents": latent[:, None],
+            "slot": torch.remainder(slot + 1, self.config.context_frames),
+            **{name: write_ring(memory[name], part, slot) for name, part in zip(names, new)},
+        }
 
-    def forward(self, noisy: torch.Tensor, tau: torch.Tensor, memory: dict[str, torch.Tensor], first: torch.Tensor,
-                vector: torch.Tensor, context_noise: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    def forward(
+        self,
+        noisy: torch.Tensor,
+        tau: torch.Tensor,
+        memory: dict[str, torch.Tensor],
+        first: torch.Tensor,
+        vector: torch.Tensor,
+        context_noise: torch.Tensor,
+    ) -> tuple[torch.Tensor, torch.Tensor]:
         """Predict the clean next latent [B, C, h, w] and the features [B, feature_dim, h, w] it was read from.
 
         noisy [B, C, h, w] = (1 - tau) * noise + tau * x; tau [B] in [0, 1); memory of `remember` or `append`;
@@ -169,8 +215,14 @@ def write_ring(ring: torch.Tensor, new: torch.Tensor, slot: torch.Tensor) -> tor
     """
     if torch.onnx.is_in_onnx_export():
         row = (slot * new.shape[2]).long()
-        return torch.onnx.ops.symbolic("TensorScatter", (ring, new.to(ring.dtype), row), {"axis": 2, "mode": "linear"},
-                                       dtype=ring.dtype, shape=ring.shape, version=24)
+        return torch.onnx.ops.symbolic(
+            "TensorScatter",
+            (ring, new.to(ring.dtype), row),
+            {"axis": 2, "mode": "linear"},
+            dtype=ring.dtype,
+            shape=ring.shape,
+            version=24,
+        )
     frames = ring.unflatten(2, (-1, new.shape[2]))
     here = torch.arange(frames.shape[2], device=slot.device) == slot[:, None]
     return torch.where(here[:, None, :, None, None], new[:, :, None], frames).flatten(2, 3)

@@ -22,18 +22,44 @@ class UNetDynamics(ModelMixin, ConfigMixin, Conditioned):
     """
 
     @register_to_config
-    def __init__(self, latent_channels: int = 4, grid: tuple[int, int] = (16, 16), context_frames: int = 2,
-                 action_dim: int = 3, proprioception_dim: int = 3, action_angles: tuple[int, ...] = (),
-                 proprioception_angles: tuple[int, ...] = (), widths: tuple[int, ...] = (32, 64, 96),
-                 condition_dim: int = 128, pose_maps: int = 8, lags: tuple[int, ...] = (), pose_width: int = 128,
-                 pose_activation: str = "silu", conditioning: str = "film+map", nullable: bool = False):
+    def __init__(
+        self,
+        latent_channels: int = 4,
+        grid: tuple[int, int] = (16, 16),
+        context_frames: int = 2,
+        action_dim: int = 3,
+        proprioception_dim: int = 3,
+        action_angles: tuple[int, ...] = (),
+        proprioception_angles: tuple[int, ...] = (),
+        widths: tuple[int, ...] = (32, 64, 96),
+        condition_dim: int = 128,
+        pose_maps: int = 8,
+        lags: tuple[int, ...] = (),
+        pose_width: int = 128,
+        pose_activation: str = "silu",
+        conditioning: str = "film+map",
+        nullable: bool = False,
+    ):
         super().__init__()
         self.lags = sorted(lags or range(1, context_frames + 1), reverse=True)
         if not 1 == self.lags[-1] <= self.lags[0] <= context_frames:
-            raise ValueError(f"lags={tuple(lags)} with context_frames={context_frames}; expected ages from 1, the "
-                             "newest, to context_frames")
-        self.build_conditioning(action_dim, proprioception_dim, action_angles, proprioception_angles, condition_dim,
-                                pose_maps, grid, pose_width, pose_activation, ways_of(conditioning), nullable)
+            raise ValueError(
+                f"lags={tuple(lags)} with context_frames={context_frames}; expected ages from 1, the "
+                "newest, to context_frames"
+            )
+        self.build_conditioning(
+            action_dim,
+            proprioception_dim,
+            action_angles,
+            proprioception_angles,
+            condition_dim,
+            pose_maps,
+            grid,
+            pose_width,
+            pose_activation,
+            ways_of(conditioning),
+            nullable,
+        )
         inputs = latent_channels * (len(self.lags) + 2) + self.drawn
         self.stem = nn.Conv2d(inputs, widths[0], 3, padding=1)
         self.down_blocks, self.downs = nn.ModuleList(), nn.ModuleList()
@@ -63,18 +89,27 @@ class UNetDynamics(ModelMixin, ConfigMixin, Conditioned):
         c = self.config
         return {"latents": (c.context_frames, c.latent_channels, *c.grid)}
 
-    def remember(self, latents: torch.Tensor, first: torch.Tensor,
-                 level: torch.Tensor | None = None) -> dict[str, torch.Tensor]:
+    def remember(
+        self, latents: torch.Tensor, first: torch.Tensor, level: torch.Tensor | None = None
+    ) -> dict[str, torch.Tensor]:
         """The memory of the last `context_frames` latents [B, K, C, h, w], newest last (level [B]: of their noise)."""
         return {"latents": latents}
 
-    def append(self, memory: dict[str, torch.Tensor], latent: torch.Tensor,
-               first: torch.Tensor) -> dict[str, torch.Tensor]:
+    def append(
+        self, memory: dict[str, torch.Tensor], latent: torch.Tensor, first: torch.Tensor
+    ) -> dict[str, torch.Tensor]:
         """The memory one frame later, latent [B, C, h, w]."""
         return {"latents": torch.cat([memory["latents"][:, 1:], latent[:, None]], dim=1)}
 
-    def forward(self, noisy: torch.Tensor, tau: torch.Tensor, memory: dict[str, torch.Tensor], first: torch.Tensor,
-                vector: torch.Tensor, context_noise: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    def forward(
+        self,
+        noisy: torch.Tensor,
+        tau: torch.Tensor,
+        memory: dict[str, torch.Tensor],
+        first: torch.Tensor,
+        vector: torch.Tensor,
+        context_noise: torch.Tensor,
+    ) -> tuple[torch.Tensor, torch.Tensor]:
         """Predict the clean next latent [B, C, h, w] and the features [B, feature_dim, h, w] it was read from.
 
         noisy [B, C, h, w] = (1 - tau) * noise + tau * x; tau [B] in [0, 1); memory of `remember` or `append`;

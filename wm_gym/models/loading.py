@@ -20,17 +20,40 @@ WIDTH, DIM = whole(1, 16384), whole(0, 4096)
 
 SIZES: dict[str, Rule] = {
     # what goes in and comes out
-    "latent_channels": whole(1, 256), "grid": many(whole(1, 1024), 2, 2), "context_frames": whole(1, 1024),
-    "action_dim": DIM, "proprioception_dim": DIM, "vector_dim": whole(0, 16384), "pose_dim": DIM, "reward_dim": DIM,
-    "action_angles": many(DIM), "proprioception_angles": many(DIM), "lags": many(whole(1, 1024)),
-    "frame_size": many(whole(2, 4096), 2, 2), "feature_dim": WIDTH, "bins": whole(2, 1024),
+    "latent_channels": whole(1, 256),
+    "grid": many(whole(1, 1024), 2, 2),
+    "context_frames": whole(1, 1024),
+    "action_dim": DIM,
+    "proprioception_dim": DIM,
+    "vector_dim": whole(0, 16384),
+    "pose_dim": DIM,
+    "reward_dim": DIM,
+    "action_angles": many(DIM),
+    "proprioception_angles": many(DIM),
+    "lags": many(whole(1, 1024)),
+    "frame_size": many(whole(2, 4096), 2, 2),
+    "feature_dim": WIDTH,
+    "bins": whole(2, 1024),
     # how large
-    "encoder_width": WIDTH, "decoder_width": WIDTH, "decoder_depth": whole(1, 64), "widths": many(WIDTH, 1, 12),
-    "width": WIDTH, "layers": whole(1, 256), "heads": whole(1, 256), "hidden": WIDTH, "condition_dim": WIDTH,
-    "pose_maps": whole(1, 1024), "pose_width": WIDTH, "lora_rank": whole(1, 1024), "words": whole(0, 512),
+    "encoder_width": WIDTH,
+    "decoder_width": WIDTH,
+    "decoder_depth": whole(1, 64),
+    "widths": many(WIDTH, 1, 12),
+    "width": WIDTH,
+    "layers": whole(1, 256),
+    "heads": whole(1, 256),
+    "hidden": WIDTH,
+    "condition_dim": WIDTH,
+    "pose_maps": whole(1, 1024),
+    "pose_width": WIDTH,
+    "lora_rank": whole(1, 1024),
+    "words": whole(0, 512),
     "window": whole(2, 1024),
     # which way
-    "pose_activation": one_of("relu", "silu"), "conditioning": text(100), "nullable": FLAG, "base": text(4096),
+    "pose_activation": one_of("relu", "silu"),
+    "conditioning": text(100),
+    "nullable": FLAG,
+    "base": text(4096),
     "kind": one_of(*KINDS),
 }
 """The ranges of every key of a network's config.json."""
@@ -48,8 +71,10 @@ def load_model(folder: Path, kinds: tuple[type, ...], whose: str = "world") -> n
     if not weights.is_file():
         pickles = sorted(p.name for p in folder.iterdir() if p.suffix in PICKLES)
         if pickles:
-            raise ValueError(f"{folder} holds the pickle {pickles[0]} where {WEIGHTS_FILE} belongs; pickles run code "
-                             "when loaded and are refused: convert it with safetensors first")
+            raise ValueError(
+                f"{folder} holds the pickle {pickles[0]} where {WEIGHTS_FILE} belongs; pickles run code "
+                "when loaded and are refused: convert it with safetensors first"
+            )
         raise FileNotFoundError(f"{weights} is missing; the {whose} folder is incomplete: download or train it again")
     kind, settings = read_config(config, kinds)
     try:
@@ -80,6 +105,9 @@ def read_config(path: Path, kinds: tuple[type, ...]) -> tuple[type, dict[str, An
     if not isinstance(name, str) or name not in names:
         raise ValueError(f"{path} is no configuration of {' or '.join(names)}: _class_name is {shown(name)}")
     keys = [key for key in inspect.signature(names[name].__init__).parameters if key not in ("self", "kwargs", "args")]
-    check(path, {key: value for key, value in settings.items() if not key.startswith("_")},
-          {key: SIZES[key] for key in keys})
+    check(
+        path,
+        {key: value for key, value in settings.items() if not key.startswith("_")},
+        {key: SIZES[key] for key in keys},
+    )
     return names[name], settings

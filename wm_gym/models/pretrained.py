@@ -29,28 +29,39 @@ def base_folder(base: str | Path) -> Path:
     if (folder / "model_index.json").is_file():
         return folder
     if folder.exists() or str(base).count("/") != 1:
-        raise FileNotFoundError(f"{base} holds no model_index.json; expected the folder of a diffusers pipeline or a "
-                                "Hub id such as stabilityai/stable-video-diffusion-img2vid")
+        raise FileNotFoundError(
+            f"{base} holds no model_index.json; expected the folder of a diffusers pipeline or a "
+            "Hub id such as stabilityai/stable-video-diffusion-img2vid"
+        )
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
 
     try:
-        return Path(snapshot_download(str(base), allow_patterns=["*.json", "*/*.json", "*/*.safetensors", "*/*.txt",
-                                                                 "*/*.model"], ignore_patterns=["*fp16*"]))
+        return Path(
+            snapshot_download(
+                str(base),
+                allow_patterns=["*.json", "*/*.json", "*/*.safetensors", "*/*.txt", "*/*.model"],
+                ignore_patterns=["*fp16*"],
+            )
+        )
     except (HfHubHTTPError, LocalEntryNotFoundError, OSError, ValueError) as error:
-        raise FileNotFoundError(f"the base model {base!r} is no folder here, and the Hub did not give it: {error}; "
-                                "fetch it where there is a network: hf download " + str(base)) from error
+        raise FileNotFoundError(
+            f"the base model {base!r} is no folder here, and the Hub did not give it: {error}; "
+            "fetch it where there is a network: hf download " + str(base)
+        ) from error
 
 
 def family_of(folder: Path) -> str:
-    """"svd" or "wan"; ValueError for a pipeline that cannot become a world."""
+    """ "svd" or "wan"; ValueError for a pipeline that cannot become a world."""
     index = read_index(folder, ("diffusers", "transformers"))
     name = index.get("_class_name")
     if not isinstance(name, str) or name not in PIPELINES:
         raise ValueError(f"{folder} is a {name}; expected one of {', '.join(PIPELINES)}")
     if PIPELINES[name] == "wan" and not index.get("expand_timesteps"):
-        raise ValueError(f"{folder} is a {name} without expand_timesteps, which cannot take clean frames of context; "
-                         "expected Wan 2.2 TI2V, e.g. Wan-AI/Wan2.2-TI2V-5B-Diffusers")
+        raise ValueError(
+            f"{folder} is a {name} without expand_timesteps, which cannot take clean frames of context; "
+            "expected Wan 2.2 TI2V, e.g. Wan-AI/Wan2.2-TI2V-5B-Diffusers"
+        )
     return PIPELINES[name]
 
 
@@ -62,8 +73,11 @@ class OnBase:
 
     def _keep_base_out(self) -> None:
         self.pretrained.requires_grad_(False)
-        self.register_load_state_dict_post_hook(lambda module, keys: keys.missing_keys.__setitem__(
-            slice(None), [key for key in keys.missing_keys if not self._of_base(f".{key}")]))
+        self.register_load_state_dict_post_hook(
+            lambda module, keys: keys.missing_keys.__setitem__(
+                slice(None), [key for key in keys.missing_keys if not self._of_base(f".{key}")]
+            )
+        )
 
     @staticmethod
     def _of_base(key: str) -> bool:
@@ -98,8 +112,9 @@ class OnBase:
         from safetensors.torch import save_file
 
         self.save_config(folder)
-        save_file({key: value.cpu().contiguous() for key, value in self.state_dict().items()},
-                  Path(folder, WEIGHTS_FILE))
+        save_file(
+            {key: value.cpu().contiguous() for key, value in self.state_dict().items()}, Path(folder, WEIGHTS_FILE)
+        )
 
     @classmethod
     def from_pretrained(cls, folder, **kwargs):
@@ -124,9 +139,10 @@ class VideoTokenizer(OnBase, ModelMixin, ConfigMixin):
         self.pretrained = _part(folder, "vae")
         self._keep_base_out()
         config = self.pretrained.config
-        self.factor = config.scale_factor_spatial if self.family == "wan" else 2**(len(config.block_out_channels) - 1)
-        mean, std = (0.0, 1 / config.scaling_factor) if self.family == "svd" else (config.latents_mean,
-                                                                                   config.latents_std)
+        self.factor = config.scale_factor_spatial if self.family == "wan" else 2 ** (len(config.block_out_channels) - 1)
+        mean, std = (
+            (0.0, 1 / config.scaling_factor) if self.family == "svd" else (config.latents_mean, config.latents_std)
+        )
         self.register_buffer("latent_mean", torch.as_tensor(mean).expand(latent_channels).clone())
         self.register_buffer("latent_std", torch.as_tensor(std).expand(latent_channels).clone())
 
@@ -161,13 +177,36 @@ class VideoDynamics(OnBase, ModelMixin, ConfigMixin, Conditioned):
     exports = False
 
     @register_to_config
-    def __init__(self, base: str, latent_channels: int = 4, grid: tuple[int, int] = (16, 16), context_frames: int = 3,
-                 action_dim: int = 3, proprioception_dim: int = 3, action_angles: tuple[int, ...] = (),
-                 proprioception_angles: tuple[int, ...] = (), condition_dim: int = 128, pose_width: int = 128,
-                 pose_activation: str = "relu", lora_rank: int = 16, words: int = 0):
+    def __init__(
+        self,
+        base: str,
+        latent_channels: int = 4,
+        grid: tuple[int, int] = (16, 16),
+        context_frames: int = 3,
+        action_dim: int = 3,
+        proprioception_dim: int = 3,
+        action_angles: tuple[int, ...] = (),
+        proprioception_angles: tuple[int, ...] = (),
+        condition_dim: int = 128,
+        pose_width: int = 128,
+        pose_activation: str = "relu",
+        lora_rank: int = 16,
+        words: int = 0,
+    ):
         super().__init__()
-        self.build_conditioning(action_dim, proprioception_dim, action_angles, proprioception_angles, condition_dim,
-                                8, grid, pose_width, pose_activation, ("film",), False)
+        self.build_conditioning(
+            action_dim,
+            proprioception_dim,
+            action_angles,
+            proprioception_angles,
+            condition_dim,
+            8,
+            grid,
+            pose_width,
+            pose_activation,
+            ("film",),
+            False,
+        )
         folder = base_folder(base)
         self.family = family_of(folder)
         self.pretrained = _part(folder, "unet" if self.family == "svd" else "transformer")
@@ -198,18 +237,27 @@ class VideoDynamics(OnBase, ModelMixin, ConfigMixin, Conditioned):
         c = self.config
         return {"latents": (c.context_frames, c.latent_channels, *c.grid)}
 
-    def remember(self, latents: torch.Tensor, first: torch.Tensor,
-                 level: torch.Tensor | None = None) -> dict[str, torch.Tensor]:
+    def remember(
+        self, latents: torch.Tensor, first: torch.Tensor, level: torch.Tensor | None = None
+    ) -> dict[str, torch.Tensor]:
         """The memory of the last `context_frames` latents [B, K, C, h, w], newest last (level [B]: of their noise)."""
         return {"latents": latents}
 
-    def append(self, memory: dict[str, torch.Tensor], latent: torch.Tensor,
-               first: torch.Tensor) -> dict[str, torch.Tensor]:
+    def append(
+        self, memory: dict[str, torch.Tensor], latent: torch.Tensor, first: torch.Tensor
+    ) -> dict[str, torch.Tensor]:
         """The memory one frame later, latent [B, C, h, w]."""
         return {"latents": torch.cat([memory["latents"][:, 1:], latent[:, None]], dim=1)}
 
-    def forward(self, noisy: torch.Tensor, tau: torch.Tensor, memory: dict[str, torch.Tensor], first: torch.Tensor,
-                vector: torch.Tensor, context_noise: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    def forward(
+        self,
+        noisy: torch.Tensor,
+        tau: torch.Tensor,
+        memory: dict[str, torch.Tensor],
+        first: torch.Tensor,
+        vector: torch.Tensor,
+        context_noise: torch.Tensor,
+    ) -> tuple[torch.Tensor, torch.Tensor]:
         """Predict the clean next latent [B, C, h, w] and the features, its change since the frame before.
 
         noisy [B, C, h, w] = (1 - tau) * noise + tau * x; tau [B] in [0, 1); memory of `remember` or `append`;
@@ -241,8 +289,9 @@ class VideoDynamics(OnBase, ModelMixin, ConfigMixin, Conditioned):
         _, rows, columns = self.pretrained.config.patch_size
         cells, seen = (sample.shape[3] // rows) * (sample.shape[4] // columns), context.shape[1]
         time = torch.cat([tau.new_zeros(len(tau), seen * cells), (1000 * (1 - tau))[:, None].expand(-1, cells)], 1)
-        self._told = torch.cat([told.new_zeros(len(told), seen * cells, told.shape[1]),
-                                told[:, None].expand(-1, cells, -1)], 1)
+        self._told = torch.cat(
+            [told.new_zeros(len(told), seen * cells, told.shape[1]), told[:, None].expand(-1, cells, -1)], 1
+        )
         words = torch.cat([self.prompt, self.prompt.new_zeros(WORDS - len(self.prompt), self.prompt.shape[1])])
         velocity = self.pretrained(sample, time, words.expand(len(noisy), -1, -1)).sample[:, :, -1]
         return noisy - (1 - tau)[:, None, None, None] * velocity
@@ -269,7 +318,8 @@ def prompt_embedding(folder: Path, prompt: str) -> torch.Tensor:
     from transformers import AutoTokenizer, UMT5EncoderModel
 
     words = AutoTokenizer.from_pretrained(folder / "tokenizer", trust_remote_code=False)(
-        prompt, padding=False, truncation=True, max_length=WORDS, add_special_tokens=True, return_tensors="pt")
+        prompt, padding=False, truncation=True, max_length=WORDS, add_special_tokens=True, return_tensors="pt"
+    )
     encoder = UMT5EncoderModel.from_pretrained(folder / "text_encoder", use_safetensors=True).eval()
     with torch.inference_mode():
         return encoder(words.input_ids, words.attention_mask).last_hidden_state[0].float().clone()
@@ -288,13 +338,20 @@ def on_base(base: str | Path, prompt: str = "", **sizes) -> tuple[VideoTokenizer
         step = tokenizer.factor * read_mapping(folder / "transformer" / "config.json")["patch_size"][1]
     else:
         unet = read_mapping(folder / "unet" / "config.json")
-        step = tokenizer.factor * 2**(len(unet["block_out_channels"]) - 1)
+        step = tokenizer.factor * 2 ** (len(unet["block_out_channels"]) - 1)
     if height % step or width % step:
-        raise ValueError(f"frames are {height} x {width}, and {base} draws multiples of {step}; pass --size "
-                         f"{max(1, round(height / step)) * step}x{max(1, round(width / step)) * step}")
+        raise ValueError(
+            f"frames are {height} x {width}, and {base} draws multiples of {step}; pass --size "
+            f"{max(1, round(height / step)) * step}x{max(1, round(width / step)) * step}"
+        )
     said = prompt_embedding(folder, prompt) if family == "wan" else None
-    dynamics = VideoDynamics(str(base), channels, (height // tokenizer.factor, width // tokenizer.factor),
-                             words=0 if said is None else len(said), **sizes)
+    dynamics = VideoDynamics(
+        str(base),
+        channels,
+        (height // tokenizer.factor, width // tokenizer.factor),
+        words=0 if said is None else len(said),
+        **sizes,
+    )
     if said is not None:
         dynamics.prompt.copy_(said)
     return tokenizer, dynamics
@@ -304,8 +361,11 @@ def _part(folder: Path, name: str) -> nn.Module:
     """A component of a pipeline, of the diffusers class that it names, from safetensors only."""
     import diffusers
 
-    known = {"vae": ("AutoencoderKLTemporalDecoder", "AutoencoderKLWan"),
-             "unet": ("UNetSpatioTemporalConditionModel",), "transformer": ("WanTransformer3DModel",)}[name]
+    known = {
+        "vae": ("AutoencoderKLTemporalDecoder", "AutoencoderKLWan"),
+        "unet": ("UNetSpatioTemporalConditionModel",),
+        "transformer": ("WanTransformer3DModel",),
+    }[name]
     config = folder / name / "config.json"
     if not config.is_file():
         raise FileNotFoundError(f"{config} is missing; the base model is incomplete: fetch it again")

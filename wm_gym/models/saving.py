@@ -50,8 +50,10 @@ def read_index(folder: Path, known: tuple[str, ...]) -> dict[str, Any]:
     for name, part in index.items():
         package = part[0] if isinstance(part, list) and part else None
         if package is not None and not any(f"{package}.".startswith(f"{one}.") for one in known):
-            raise ValueError(f"{path}: {name} is {part!r}, expected a class of {' or '.join(known)}; what a file says "
-                             "is not imported: do not trust this folder")
+            raise ValueError(
+                f"{path}: {name} is {part!r}, expected a class of {' or '.join(known)}; what a file says "
+                "is not imported: do not trust this folder"
+            )
     return index
 
 

@@ -33,7 +33,8 @@ class STLPIPS(nn.Module):
         super().__init__()
         self.convolutions = nn.ModuleList(
             nn.Conv2d(c_in, c_out, kernel, padding=padding)
-            for c_in, c_out, kernel, padding in zip((3, *WIDTHS), WIDTHS, KERNELS, PADDING))
+            for c_in, c_out, kernel, padding in zip((3, *WIDTHS), WIDTHS, KERNELS, PADDING)
+        )
         self.heads = nn.ParameterList(nn.Parameter(torch.zeros(c, 1, 1)) for c in WIDTHS)
         for name, values in (("shift", SHIFT), ("scale", SCALE)):
             self.register_buffer(name, torch.tensor(values)[:, None, None], persistent=False)
@@ -41,8 +42,10 @@ class STLPIPS(nn.Module):
 
     def forward(self, a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
         if a.shape != b.shape or a.ndim != 4 or a.shape[1] != 3 or min(a.shape[2:]) < SMALLEST_SIDE:
-            raise ValueError(f"pictures are {list(a.shape)} and {list(b.shape)}; expected [B, 3, H, W] twice, of one "
-                             f"shape, with sides of at least {SMALLEST_SIDE}")
+            raise ValueError(
+                f"pictures are {list(a.shape)} and {list(b.shape)}; expected [B, 3, H, W] twice, of one "
+                f"shape, with sides of at least {SMALLEST_SIDE}"
+            )
         pairs = zip(self.heads, self.activations(a), self.activations(b))
         return sum((head * (x - y) ** 2).sum(1).mean((1, 2)) for head, x, y in pairs)
 
@@ -84,10 +87,14 @@ def from_checkpoint(content: bytes) -> dict[str, torch.Tensor]:
 
 
 WEIGHTS = Published(
-    name="st_lpips", module="wm_gym.models.st_lpips", requirement="stlpips-pytorch==0.0.2",
+    name="st_lpips",
+    module="wm_gym.models.st_lpips",
+    requirement="stlpips-pytorch==0.0.2",
     archive_sha256="a412bf901a97c942b37af57c7c63b6e5d1aebfe8d1dfc17853d4b2f878630645",
     member="weights/vST0.0/alex_shift_tolerant.pth",
-    member_sha256="b356b382f96010f77d085ee8343ecd9fd322d0a56e8de2b2d0549fafcad8b9ee", convert=from_checkpoint)
+    member_sha256="b356b382f96010f77d085ee8343ecd9fd322d0a56e8de2b2d0549fafcad8b9ee",
+    convert=from_checkpoint,
+)
 
 if __name__ == "__main__":
     keep(WEIGHTS)

@@ -21,23 +21,37 @@ class Tokenizer(ModelMixin, ConfigMixin):
     factor, frames_at_once = 4, 512
 
     @register_to_config
-    def __init__(self, latent_channels: int = 4, encoder_width: int = 32, decoder_width: int = 48,
-                 decoder_depth: int = 1):
+    def __init__(
+        self, latent_channels: int = 4, encoder_width: int = 32, decoder_width: int = 48, decoder_depth: int = 1
+    ):
         super().__init__()
         if decoder_width % 2:
             raise ValueError(f"decoder_width is {decoder_width}, expected an even number")
         w, d = encoder_width, decoder_width
         self.encoder = nn.Sequential(
-            nn.Conv2d(3, w, 5, stride=2, padding=2), ResBlock(w, w),
-            nn.Conv2d(w, 2 * w, 3, stride=2, padding=1), ResBlock(2 * w, 2 * w), ResBlock(2 * w, 2 * w),
-            nn.Conv2d(2 * w, latent_channels, 1))
+            nn.Conv2d(3, w, 5, stride=2, padding=2),
+            ResBlock(w, w),
+            nn.Conv2d(w, 2 * w, 3, stride=2, padding=1),
+            ResBlock(2 * w, 2 * w),
+            ResBlock(2 * w, 2 * w),
+            nn.Conv2d(2 * w, latent_channels, 1),
+        )
         more = range(2, decoder_depth + 1)
-        self.decoder = nn.Sequential(OrderedDict([  # a deeper one has the names of a shallower one, and more
-            ("0", nn.Conv2d(latent_channels, d, 3, padding=1)),
-            ("1", ResBlock(d, d)), *((f"1_{n}", ResBlock(d, d)) for n in more),
-            ("2", nn.Conv2d(d, 2 * d, 3, padding=1)), ("3", nn.PixelShuffle(2)),
-            ("4", ResBlock(d // 2, d // 2)), *((f"4_{n}", ResBlock(d // 2, d // 2)) for n in more),
-            ("5", nn.Conv2d(d // 2, 12, 3, padding=1)), ("6", nn.PixelShuffle(2))]))
+        self.decoder = nn.Sequential(
+            OrderedDict(
+                [  # a deeper one has the names of a shallower one, and more
+                    ("0", nn.Conv2d(latent_channels, d, 3, padding=1)),
+                    ("1", ResBlock(d, d)),
+                    *((f"1_{n}", ResBlock(d, d)) for n in more),
+                    ("2", nn.Conv2d(d, 2 * d, 3, padding=1)),
+                    ("3", nn.PixelShuffle(2)),
+                    ("4", ResBlock(d // 2, d // 2)),
+                    *((f"4_{n}", ResBlock(d // 2, d // 2)) for n in more),
+                    ("5", nn.Conv2d(d // 2, 12, 3, padding=1)),
+                    ("6", nn.PixelShuffle(2)),
+                ]
+            )
+        )
         self.register_buffer("latent_mean", torch.zeros(latent_channels))
         self.register_buffer("latent_std", torch.ones(latent_channels))
 

@@ -17,12 +17,22 @@ class Uncertainty(ModelMixin, ConfigMixin):
     """
 
     @register_to_config
-    def __init__(self, feature_dim: int = 32, latent_channels: int = 4, grid: tuple[int, int] = (16, 16),
-                 bins: int = 12, width: int = 24):
+    def __init__(
+        self,
+        feature_dim: int = 32,
+        latent_channels: int = 4,
+        grid: tuple[int, int] = (16, 16),
+        bins: int = 12,
+        width: int = 24,
+    ):
         super().__init__()
         self.net = nn.Sequential(
-            nn.Conv2d(feature_dim + 3 * latent_channels + bins, width, 1), nn.SiLU(),
-            nn.Conv2d(width, width, 3, padding=1), nn.SiLU(), nn.Conv2d(width, bins, 1))
+            nn.Conv2d(feature_dim + 3 * latent_channels + bins, width, 1),
+            nn.SiLU(),
+            nn.Conv2d(width, width, 3, padding=1),
+            nn.SiLU(),
+            nn.Conv2d(width, bins, 1),
+        )
         self.register_buffer("edges", torch.logspace(-2, 0.5, bins - 1))
         self.register_buffer("means", torch.logspace(-2, 0.5, bins))
 
@@ -36,8 +46,14 @@ class Uncertainty(ModelMixin, ConfigMixin):
         doubt[:, 0] = 1
         return doubt
 
-    def forward(self, doubt: torch.Tensor, features: torch.Tensor, latent: torch.Tensor, before: torch.Tensor,
-                first: torch.Tensor) -> torch.Tensor:
+    def forward(
+        self,
+        doubt: torch.Tensor,
+        features: torch.Tensor,
+        latent: torch.Tensor,
+        before: torch.Tensor,
+        first: torch.Tensor,
+    ) -> torch.Tensor:
         """The logarithm of the doubt after a step to `latent` from `before` [B, C, h, w]; features of the dynamics."""
         change = self.net(torch.cat([features, latent, before, first, doubt], dim=1)).float()
         return torch.log_softmax(change + torch.log(doubt.float().clamp(min=0) + 1e-3), dim=1)

@@ -38,11 +38,18 @@ class DrawerTask(Task):
     def __init__(self, scene: GlidingScene):
         super().__init__(scene)
         yellow, green = [0.95, 0.75, 0.1, 1], [0.2, 0.45, 0.2, 1]
-        self.drawer = scene.slider([
-            Box([0.01, 0, 0.02], [0.01, TRAY / 2, 0.018], green),  # the front, then its bottom, the neck and the bar
-            Box([0.02 + TRAY / 2, 0, 0.01], [TRAY / 2, TRAY / 2, 0.006], green),
-            Box([-NECK / 2, 0, 0.016], [NECK / 2, THICK / 2, 0.012], yellow),
-            Box([-NECK, 0, 0.016], [THICK / 2, BAR / 2, 0.012], yellow)], travel=TRAVEL, friction=4.0)
+        self.drawer = scene.slider(
+            [
+                Box(
+                    [0.01, 0, 0.02], [0.01, TRAY / 2, 0.018], green
+                ),  # the front, then its bottom, the neck and the bar
+                Box([0.02 + TRAY / 2, 0, 0.01], [TRAY / 2, TRAY / 2, 0.006], green),
+                Box([-NECK / 2, 0, 0.016], [NECK / 2, THICK / 2, 0.012], yellow),
+                Box([-NECK, 0, 0.016], [THICK / 2, BAR / 2, 0.012], yellow),
+            ],
+            travel=TRAVEL,
+            friction=4.0,
+        )
         self.cabinet = scene.box([0, 0, 0], [TRAY / 2 + 0.02, TRAY / 2 + 0.012, 0.012], [0.35, 0.38, 0.5, 1])
         self.must_see = [self.drawer]
         self.front = np.zeros(2)
@@ -74,8 +81,11 @@ class DrawerTask(Task):
 
     def potentials(self) -> dict[str, float]:
         """progress: -10 x what is missing; approach: -4 x the peg's way round the bar's end to behind it; success."""
-        return {"progress": -10.0 * self.distance(), "approach": -4.0 * min(map(self._way_behind, (-1, 1))),
-                "success": float(self.success())}
+        return {
+            "progress": -10.0 * self.distance(),
+            "approach": -4.0 * min(map(self._way_behind, (-1, 1))),
+            "success": float(self.success()),
+        }
 
     def object_poses(self) -> dict[str, np.ndarray]:
         bar = self._bar()

@@ -32,8 +32,14 @@ class GlidingScene(PandaScene):
         path = np.array([*arm_angles(*position), 0.0, 0.0]) - start
         for share in SHARE:
             self.client.setJointMotorControlArray(
-                self.robot, ARM, self.client.POSITION_CONTROL, targetPositions=(start + share * path).tolist(),
-                forces=[300.0] * 7 + [50.0] * 2, positionGains=[0.8] * 9, velocityGains=[1.0] * 9)
+                self.robot,
+                ARM,
+                self.client.POSITION_CONTROL,
+                targetPositions=(start + share * path).tolist(),
+                forces=[300.0] * 7 + [50.0] * 2,
+                positionGains=[0.8] * 9,
+                velocityGains=[1.0] * 9,
+            )
             self.client.stepSimulation()
 
     def _forget_contacts(self) -> None:
@@ -64,8 +70,10 @@ def arm_angles(x: float, y: float, z: float, turn: float = pi / 2) -> list[float
     out, up = hypot(x, y) - WRIST_OFFSET, z + HAND - SHOULDER  # the wrist seen from the shoulder
     upper, fore, reach = hypot(UPPER_ARM, ELBOW), hypot(FOREARM, ELBOW), hypot(out, up)
     if not 0.21 < reach < upper + fore:
-        raise ValueError(f"the arm cannot put its fingertips at x={x:.3f}, y={y:.3f}, z={z:.3f} m: the wrist would be "
-                         f"{reach:.3f} m from the shoulder, and 0.21 to {upper + fore:.2f} m are possible")
+        raise ValueError(
+            f"the arm cannot put its fingertips at x={x:.3f}, y={y:.3f}, z={z:.3f} m: the wrist would be "
+            f"{reach:.3f} m from the shoulder, and 0.21 to {upper + fore:.2f} m are possible"
+        )
     elbow = acos((upper**2 + fore**2 - reach**2) / (2 * upper * fore)) - atan2(ELBOW, UPPER_ARM) - atan2(ELBOW, FOREARM)
     shoulder = atan2(out, up) - acos((upper**2 + reach**2 - fore**2) / (2 * upper * reach)) - atan2(ELBOW, UPPER_ARM)
     return [atan2(y, x), shoulder, 0.0, elbow - pi, 0.0, shoulder - elbow + pi, pi / 4 + atan2(y, x) - turn]

@@ -36,13 +36,20 @@ class PushTask(Task):
     height = 0.259  # the foot then hangs 4 mm above the table
     radius = 0.035
     noise_scale = 0.5
-    tracked = TrackedObject(position=(23, 24), turn=(28, 29), symmetry=4, mask=yellow,  # after 21 joints and the goal
-                            gap=apart, width=float(np.linalg.norm(high - low)))
+    tracked = TrackedObject(
+        position=(23, 24),
+        turn=(28, 29),
+        symmetry=4,
+        mask=yellow,  # after 21 joints and the goal
+        gap=apart,
+        width=float(np.linalg.norm(high - low)),
+    )
 
     def __init__(self, scene: GlidingScene):
         super().__init__(scene)
-        self.block = scene.box([0.5, 0, 0.02], [BLOCK / 2, BLOCK / 2, 0.02], [0.95, 0.75, 0.1, 1], mass=0.3,
-                               solid=True, friction=1.6)
+        self.block = scene.box(
+            [0.5, 0, 0.02], [BLOCK / 2, BLOCK / 2, 0.02], [0.95, 0.75, 0.1, 1], mass=0.3, solid=True, friction=1.6
+        )
         self.disc = scene.cylinder(0.055, 0.002, [0.1, 0.3, 0.9, 1])
         self.must_see = [self.block, self.disc]
         self.goal = np.zeros(2)
@@ -56,8 +63,11 @@ class PushTask(Task):
             if behind:
                 foot = block - _unit(goal - block) * BESIDE * rng.uniform(1.5, 2.1) + rng.uniform(-0.015, 0.015, 2)
             apart = np.abs(foot - block).max()
-            if np.linalg.norm(goal - block) >= self.push_at_least and apart > BESIDE + 0.02 and \
-                    (foot == self.constrain(np.array([*foot, 0]))[:2]).all():
+            if (
+                np.linalg.norm(goal - block) >= self.push_at_least
+                and apart > BESIDE + 0.02
+                and (foot == self.constrain(np.array([*foot, 0]))[:2]).all()
+            ):
                 break
         self.set_state(np.array([*goal, *block, 0.02, 0, 0, np.sin(yaw / 2), np.cos(yaw / 2), *[0.0] * 6]))
         return np.array([*foot, self.height])
@@ -76,16 +86,20 @@ class PushTask(Task):
         offset, way = self._foot() - self._block(), self.goal - self._block()
         behind = np.arccos(np.clip(-_unit(offset) @ _unit(way), -1.0, 1.0))  # 0 there, pi on the goal's side
         round_it = AROUND * behind * min(1.0, self.distance() / 0.05)  # at the goal no side is the right one
-        return {"progress": -10.0 * self.distance(),
-                "approach": -4.0 * float(max(np.linalg.norm(offset) - AROUND, 0.0) + round_it),
-                "success": float(self.success())}
+        return {
+            "progress": -10.0 * self.distance(),
+            "approach": -4.0 * float(max(np.linalg.norm(offset) - AROUND, 0.0) + round_it),
+            "success": float(self.success()),
+        }
 
     def distance(self) -> float:
         return float(np.linalg.norm(self.goal - self._block()))
 
     def object_poses(self) -> dict[str, np.ndarray]:
-        return {"block": self.scene.pose(self.block).astype(np.float32),
-                "goal": np.array([*self.goal, 0, 0, 0, 0, 1], np.float32)}
+        return {
+            "block": self.scene.pose(self.block).astype(np.float32),
+            "goal": np.array([*self.goal, 0, 0, 0, 0, 1], np.float32),
+        }
 
     def expert(self) -> np.ndarray:
         return self._push_to(self.goal)
@@ -116,8 +130,11 @@ class PushTask(Task):
                 push = np.clip(way, -0.6 * abs(way[axis]), 0.6 * abs(way[axis]))  # within what friction carries
                 push[axis] = way[axis]
                 return (_unit(push) * min(STEP, np.linalg.norm(push)) - 0.3 * across) / STEP
-        behind = [block - np.sign(way[axis]) * np.eye(2)[axis] * (BESIDE + 0.018)
-                  for axis in np.argsort(-np.abs(way)) if abs(way[axis]) > 0.012]
+        behind = [
+            block - np.sign(way[axis]) * np.eye(2)[axis] * (BESIDE + 0.018)
+            for axis in np.argsort(-np.abs(way))
+            if abs(way[axis]) > 0.012
+        ]
         reachable = [point for point in behind if (np.clip(point, self.low, self.high) == point).all()]
         end = (reachable or behind or [foot])[0]
         return (self._way_round(foot, block, end) - foot) / STEP
@@ -128,8 +145,9 @@ class PushTask(Task):
         if np.abs(offset).max() < CLEAR:  # too near to turn: back off
             axis = int(np.argmax(np.abs(offset)))
             return block + np.where(np.arange(2) == axis, np.sign(offset) * (CLEAR + 0.012), offset)
-        corners = [np.clip(block + np.array([a, b]) * (CLEAR + 0.008), self.low, self.high)
-                   for a in (-1, 1) for b in (-1, 1)]
+        corners = [
+            np.clip(block + np.array([a, b]) * (CLEAR + 0.008), self.low, self.high) for a in (-1, 1) for b in (-1, 1)
+        ]
         ways = [[end], *([c, end] for c in corners), *([c, d, end] for c in corners for d in corners if d is not c)]
 
         def length(way):

@@ -39,15 +39,22 @@ class Camera:
 class PandaScene:
     """A Franka Panda with a closed gripper pointing down, and whatever a task adds."""
 
-    def __init__(self, camera: Camera, size: int = 64, renderer: str = "auto", tool: urdf.Tool | None = None,
-                 shift: Shift = Shift()):
+    def __init__(
+        self,
+        camera: Camera,
+        size: int = 64,
+        renderer: str = "auto",
+        tool: urdf.Tool | None = None,
+        shift: Shift = Shift(),
+    ):
         self.client, self.shift = _Client(), shift
         self.size, self.renderer = size, _renderer(self.client, renderer)
         self.movable: list[int] = []  # free bodies that physics moves
         self.sliders: list[int] = []  # bodies whose link 0 slides along x
         self.client.setGravity(0, 0, -9.81)
         self.view = self.client.computeViewMatrixFromYawPitchRoll(
-            camera.target, camera.distance, camera.yaw + shift.yaw, camera.pitch + shift.pitch, 0, 2)
+            camera.target, camera.distance, camera.yaw + shift.yaw, camera.pitch + shift.pitch, 0, 2
+        )
         self.projection = self.client.computeProjectionMatrixFOV(camera.fov, 1.0, 0.1, 4.0)
         self.robot = self.client.loadURDF(str(urdf.low_polygon_panda(tool)), useFixedBase=True)
         for link in range(-1, self.client.getNumJoints(self.robot)):
@@ -65,8 +72,11 @@ class PandaScene:
             half_extents = [*(shift.size * half for half in half_extents[:2]), half_extents[2]]
             colour = [*shift.colour, 1] if shift.colour else colour
         body = c.createMultiBody(
-            mass, c.createCollisionShape(c.GEOM_BOX, halfExtents=half_extents) if solid else -1,
-            c.createVisualShape(c.GEOM_BOX, halfExtents=half_extents, rgbaColor=colour), position)
+            mass,
+            c.createCollisionShape(c.GEOM_BOX, halfExtents=half_extents) if solid else -1,
+            c.createVisualShape(c.GEOM_BOX, halfExtents=half_extents, rgbaColor=colour),
+            position,
+        )
         if solid:
             c.changeDynamics(body, -1, lateralFriction=friction)
         if mass:
@@ -76,12 +86,16 @@ class PandaScene:
     def ball(self, radius: float, colour) -> int:
         """Add a ball that is only drawn."""
         return self.client.createMultiBody(
-            0, -1, self.client.createVisualShape(self.client.GEOM_SPHERE, radius=radius, rgbaColor=colour))
+            0, -1, self.client.createVisualShape(self.client.GEOM_SPHERE, radius=radius, rgbaColor=colour)
+        )
 
     def cylinder(self, radius: float, length: float, colour) -> int:
         """Add an upright cylinder that is only drawn."""
-        return self.client.createMultiBody(0, -1, self.client.createVisualShape(
-            self.client.GEOM_CYLINDER, radius=radius, length=length, rgbaColor=colour))
+        return self.client.createMultiBody(
+            0,
+            -1,
+            self.client.createVisualShape(self.client.GEOM_CYLINDER, radius=radius, length=length, rgbaColor=colour),
+        )
 
     def slider(self, boxes: Sequence[urdf.Box], travel: float, friction: float) -> int:
         """Add boxes that slide together along -x by 0 to `travel` metres against a friction in newtons.
@@ -129,10 +143,20 @@ class PandaScene:
         return np.array(self.client.getLinkState(self.robot, FOOT, computeForwardKinematics=True)[4])
 
     def _joints_for(self, position) -> list[float]:
-        return list(self.client.calculateInverseKinematics(
-            self.robot, GRASP, position, DOWN, lowerLimits=LOWER, upperLimits=UPPER,
-            jointRanges=[u - l for l, u in zip(LOWER, UPPER)], restPoses=REST,
-            maxNumIterations=100, residualThreshold=1e-6))
+        return list(
+            self.client.calculateInverseKinematics(
+                self.robot,
+                GRASP,
+                position,
+                DOWN,
+                lowerLimits=LOWER,
+                upperLimits=UPPER,
+                jointRanges=[u - l for l, u in zip(LOWER, UPPER)],
+                restPoses=REST,
+                maxNumIterations=100,
+                residualThreshold=1e-6,
+            )
+        )
 
     def teleport(self, position) -> None:
         """Put the gripper at a position, at rest."""
@@ -148,8 +172,14 @@ class PandaScene:
         self.target = np.array(position, np.float64)
         goal = self._joints_for(position)[:7] + [0.0, 0.0]
         self.client.setJointMotorControlArray(
-            self.robot, ARM, self.client.POSITION_CONTROL, targetPositions=goal, forces=[300.0] * 7 + [50.0] * 2,
-            positionGains=[0.25] * 9, velocityGains=[1.0] * 9)
+            self.robot,
+            ARM,
+            self.client.POSITION_CONTROL,
+            targetPositions=goal,
+            forces=[300.0] * 7 + [50.0] * 2,
+            positionGains=[0.25] * 9,
+            velocityGains=[1.0] * 9,
+        )
         for _ in range(SUBSTEPS):
             self.client.stepSimulation()
 
@@ -174,21 +204,31 @@ class PandaScene:
         if not (self.shift.stranger or self.shift.wanderer):
             return None
         half = [0.015, 0.015, 0.03]
-        return self.client.createMultiBody(0, -1, self.client.createVisualShape(
-            self.client.GEOM_BOX, halfExtents=half, rgbaColor=[0.1, 0.7, 0.25, 1]))
+        return self.client.createMultiBody(
+            0, -1, self.client.createVisualShape(self.client.GEOM_BOX, halfExtents=half, rgbaColor=[0.1, 0.7, 0.25, 1])
+        )
 
     # picture
     def render(self) -> np.ndarray:
         """What the camera sees, uint8 [size, size, 3]."""
         pixels = self.client.getCameraImage(
-            self.size, self.size, self.view, self.projection, shadow=0, lightDirection=self.shift.light,
-            lightAmbientCoeff=self.shift.ambient, renderer=self.renderer, flags=self.client.ER_NO_SEGMENTATION_MASK)[2]
+            self.size,
+            self.size,
+            self.view,
+            self.projection,
+            shadow=0,
+            lightDirection=self.shift.light,
+            lightAmbientCoeff=self.shift.ambient,
+            renderer=self.renderer,
+            flags=self.client.ER_NO_SEGMENTATION_MASK,
+        )[2]
         return np.asarray(pixels, np.uint8).reshape(self.size, self.size, 4)[..., :3].copy()
 
     def visible_pixels(self, bodies: list[int]) -> list[float]:
         """How many pixels of a 64 x 64 picture each body shows, whatever the scene's own size."""
-        body_of = np.asarray(self.client.getCameraImage(
-            self.size, self.size, self.view, self.projection, renderer=self.renderer)[4])
+        body_of = np.asarray(
+            self.client.getCameraImage(self.size, self.size, self.view, self.projection, renderer=self.renderer)[4]
+        )
         return [float((body_of == body).sum()) * (64 / self.size) ** 2 for body in bodies]
 
     def close(self) -> None:
@@ -210,15 +250,17 @@ class _Client:
     __del__ = disconnect
 
     def __reduce_ex__(self, protocol):
-        raise TypeError("a PyBullet simulation cannot be copied or pickled by itself; copy the environment that it "
-                        "belongs to: copy.deepcopy(env)")
+        raise TypeError(
+            "a PyBullet simulation cannot be copied or pickled by itself; copy the environment that it "
+            "belongs to: copy.deepcopy(env)"
+        )
 
     def __getattr__(self, name: str):
         value = getattr(pybullet, name)
         return functools.partial(value, physicsClientId=self._id) if callable(value) else value
 
 
-def _renderer(client: "_Client", name: str) -> int:
+def _renderer(client: _Client, name: str) -> int:
     """TinyRenderer, or OpenGL through the EGL plugin where an NVIDIA device is."""
     if name not in ("auto", "tiny", "egl"):
         raise ValueError(f"renderer={name!r} is unknown; choose 'auto', 'tiny' or 'egl'")

@@ -32,9 +32,13 @@ class Shift:
     """Of the loose objects: a factor."""
 
 
-VISIBLE = {"size": Shift(size=1.35), "colour": Shift(colour=(0.55, 0.2, 0.75)),
-           "lighting": Shift(light=(-0.8, 0.5, 0.6), ambient=0.4), "camera": Shift(yaw=6.0, pitch=4.0),
-           "stranger": Shift(stranger=True)}
+VISIBLE = {
+    "size": Shift(size=1.35),
+    "colour": Shift(colour=(0.55, 0.2, 0.75)),
+    "lighting": Shift(light=(-0.8, 0.5, 0.6), ambient=0.4),
+    "camera": Shift(yaw=6.0, pitch=4.0),
+    "stranger": Shift(stranger=True),
+}
 """Shifts that one picture shows."""
 HIDDEN = {"mass": Shift(mass=4.0), "friction": Shift(friction=0.3)}
 """Shifts that only motion shows."""
@@ -50,8 +54,10 @@ def as_shift(shift: Shift | Mapping | str | None) -> Shift:
         return shift or Shift()
     if isinstance(shift, str):
         if shift not in SHIFTS:
-            raise ValueError(f"shift={shift!r} is unknown; choose one of {sorted(SHIFTS)}, or give some of the fields "
-                             f"{[field.name for field in fields(Shift)]}")
+            raise ValueError(
+                f"shift={shift!r} is unknown; choose one of {sorted(SHIFTS)}, or give some of the fields "
+                f"{[field.name for field in fields(Shift)]}"
+            )
         return SHIFTS[shift]
     if unknown := sorted(set(shift) - {field.name for field in fields(Shift)}):
         raise ValueError(f"shift has no {unknown}; it has {[field.name for field in fields(Shift)]}")

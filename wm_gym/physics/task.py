@@ -90,5 +90,5 @@ class Task(ABC):
 
     def constrain(self, target: np.ndarray) -> np.ndarray:
         """The nearest place in the workspace, float64 [3]."""
-        inside = np.clip(target[:self.action_dim], self.low, self.high)
+        inside = np.clip(target[: self.action_dim], self.low, self.high)
         return inside if self.action_dim == 3 else np.array([*inside, self.height])

@@ -47,7 +47,7 @@ class TrackedObject:
 
     def states(self, source) -> np.ndarray:
         """float32 [..., D] of a recording or of Episodes: end-effector, object, and sin, cos of symmetry x yaw."""
-        state, hand = np.asarray(source.physics_state), source.proprioception[..., :self.hand]
+        state, hand = np.asarray(source.physics_state), source.proprioception[..., : self.hand]
         parts = [hand, state[..., list(self.position)]]
         if self.turn:
             yaw = 2 * np.arctan2(state[..., self.turn[0]], state[..., self.turn[1]])
@@ -57,9 +57,11 @@ class TrackedObject:
     def yaw_error(self, found: np.ndarray, true: np.ndarray) -> np.ndarray:
         """Degrees [...] between the turns of two `states` [..., D], 0 to 180 / symmetry; ValueError without a turn."""
         if self.turn is None or min(found.shape[-1], true.shape[-1]) < self.read + 2:
-            raise ValueError(f"states have {found.shape[-1]} and {true.shape[-1]} columns and turn is {self.turn}; "
-                             f"expected {self.read + 2} columns of an object that turns: train the reader on all "
-                             "columns of TrackedObject.states")
+            raise ValueError(
+                f"states have {found.shape[-1]} and {true.shape[-1]} columns and turn is {self.turn}; "
+                f"expected {self.read + 2} columns of an object that turns: train the reader on all "
+                "columns of TrackedObject.states"
+            )
         yaw, true_yaw = (np.arctan2(x[..., self.read], x[..., self.read + 1]) for x in (found, true))
         return np.degrees(np.abs(np.angle(np.exp(1j * (yaw - true_yaw))))) / self.symmetry
 
@@ -81,8 +83,9 @@ class TrackedObject:
         area = self.mask(episodes.frames).sum((-2, -1))
         return area >= np.maximum(SEEN * area[:, :1], 1)
 
-    def followed(self, reader: Callable[[np.ndarray], np.ndarray], made: np.ndarray,
-                 episodes) -> tuple[np.ndarray, np.ndarray]:
+    def followed(
+        self, reader: Callable[[np.ndarray], np.ndarray], made: np.ndarray, episodes
+    ) -> tuple[np.ndarray, np.ndarray]:
         """End-effector and object [E, n+1, D] read off made frames [E, n, H, W, 3], row 0 true, and where it is lost.
 
         reader: frames -> [..., D], as `fit_state_decoder` learns the first `read` columns of `states`, or all of them.
@@ -90,7 +93,7 @@ class TrackedObject:
         """
         lost = self.mask(made).sum((-2, -1)) < SEEN * self.mask(episodes.frames[:, 1:]).sum((-2, -1))
         found = reader(made)
-        found = np.concatenate([self.states(episodes)[:, :1, :found.shape[-1]], found], axis=1)
+        found = np.concatenate([self.states(episodes)[:, :1, : found.shape[-1]], found], axis=1)
         return found, np.concatenate([np.zeros((len(made), 1), bool), lost], axis=1)
 
 
@@ -99,8 +102,10 @@ def tracked_by(env) -> TrackedObject:
     found = getattr(env.unwrapped, "tracked", None)
     if found is None:
         name = env.spec.id if env.spec else type(env.unwrapped).__name__
-        raise Lacking(f"{name} names no object that its task moves; give its environment (a twin's Task) an "
-                      "attribute `tracked = TrackedObject(...)` from wm_gym.physics.tracked")
+        raise Lacking(
+            f"{name} names no object that its task moves; give its environment (a twin's Task) an "
+            "attribute `tracked = TrackedObject(...)` from wm_gym.physics.tracked"
+        )
     return found
 
 

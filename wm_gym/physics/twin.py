@@ -33,12 +33,27 @@ class PandaTwin(CopiesWhole, gym.Env):
 
     metadata = {"render_modes": ["rgb_array"], "render_fps": 10}
 
-    def __init__(self, task: str = "reach", render_mode: str | None = None, observation: str = "pixels",
-                 size: int = 64, terminate_on_success: bool = True, starts: str | None = None,
-                 renderer: str = "auto", shift: dict | str | None = None):
-        self._made_with = {"task": task, "render_mode": render_mode, "observation": observation, "size": size,
-                           "terminate_on_success": terminate_on_success, "starts": starts, "renderer": renderer,
-                           "shift": shift}
+    def __init__(
+        self,
+        task: str = "reach",
+        render_mode: str | None = None,
+        observation: str = "pixels",
+        size: int = 64,
+        terminate_on_success: bool = True,
+        starts: str | None = None,
+        renderer: str = "auto",
+        shift: dict | str | None = None,
+    ):
+        self._made_with = {
+            "task": task,
+            "render_mode": render_mode,
+            "observation": observation,
+            "size": size,
+            "terminate_on_success": terminate_on_success,
+            "starts": starts,
+            "renderer": renderer,
+            "shift": shift,
+        }
         if task not in TASKS:
             raise ValueError(f"task {task!r} is unknown; choose one of {sorted(TASKS)}")
         if render_mode not in (None, "rgb_array"):
@@ -56,12 +71,15 @@ class PandaTwin(CopiesWhole, gym.Env):
         self.task = kind(self.scene)
         self.scene.check_shift()
         self._stranger = self.scene.add_stranger()
-        self.action_names = ["dx", "dy", "dz"][:kind.action_dim]
+        self.action_names = ["dx", "dy", "dz"][: kind.action_dim]
         self.proprioception_names = ["end_effector.x", "end_effector.y", "end_effector.z"]
         self.action_unit, self.proprioception_unit = "2 cm, the displacement's norm at most 1", "m"
         self.action_space = spaces.action_space([-1.0] * kind.action_dim, [1.0] * kind.action_dim)
-        self.observation_space = spaces.pixels_space(size, size) if observation == "pixels" else \
-            spaces.pixels_and_state_space(size, size, len(self.proprioception_names))
+        self.observation_space = (
+            spaces.pixels_space(size, size)
+            if observation == "pixels"
+            else spaces.pixels_and_state_space(size, size, len(self.proprioception_names))
+        )
         self._frame: np.ndarray | None = None
         self._closed = False
 
@@ -92,8 +110,13 @@ class PandaTwin(CopiesWhole, gym.Env):
         success = self.task.success()
         terms = {name: value - before[name] for name, value in self.task.potentials().items()}
         terms.setdefault("success", float(success))
-        return (self._observation(), float(sum(terms.values())), bool(success and self.terminate_on_success), False,
-                self._info(terms))
+        return (
+            self._observation(),
+            float(sum(terms.values())),
+            bool(success and self.terminate_on_success),
+            False,
+            self._info(terms),
+        )
 
     def render(self) -> np.ndarray | None:
         """The camera's frame, uint8 [H, W, 3]; None without render_mode="rgb_array"."""
@@ -113,8 +136,10 @@ class PandaTwin(CopiesWhole, gym.Env):
     def set_physics_state(self, state) -> None:
         """Continue from a state of `get_physics_state`; ValueError where it can be none, and nothing has changed."""
         before = self.get_physics_state()
-        expected = (f"[{len(before)}] for {self._id}, finite numbers within +-{FAR:g}: give what get_physics_state() "
-                    "of this environment returned")
+        expected = (
+            f"[{len(before)}] for {self._id}, finite numbers within +-{FAR:g}: give what get_physics_state() "
+            "of this environment returned"
+        )
         state = accepted.numbers("physics_state", state, before.shape, np.float64, expected)
         if (far := np.flatnonzero(np.abs(state) > FAR)).size:
             raise ValueError(f"physics_state is {state[far[0]]:g} at index {far[0]}, expected {expected}")
@@ -151,7 +176,7 @@ class PandaTwin(CopiesWhole, gym.Env):
         if self._stranger is not None and self._frame is not None:
             self._stand_stranger()
 
-    def scripted_policy(self, kind: str, rng: np.random.Generator, noise: float = 0.3) -> "ScriptedPolicy":
+    def scripted_policy(self, kind: str, rng: np.random.Generator, noise: float = 0.3) -> ScriptedPolicy:
         """A scripted policy for this episode; kind is one of SCRIPTED_KINDS."""
         return ScriptedPolicy(self, kind, rng, noise)
 
@@ -162,8 +187,9 @@ class PandaTwin(CopiesWhole, gym.Env):
         if set(options) not in (set(), {"physics_state"}, {"episode"}, {"episode", "t"}):
             raise ValueError(f"reset options {sorted(options)} are no way to begin an episode; give one of {WAYS}")
         if "physics_state" in options and options["physics_state"] is None:
-            raise ValueError("physics_state is None, expected a vector; without options a start is drawn, or give "
-                             f"{WAYS}")
+            raise ValueError(
+                f"physics_state is None, expected a vector; without options a start is drawn, or give {WAYS}"
+            )
         if "episode" not in options:
             return options.get("physics_state")
         bank = self._bank()
@@ -208,20 +234,29 @@ class PandaTwin(CopiesWhole, gym.Env):
 
     def _info(self, terms: dict[str, float]) -> dict:
         success = self.task.success()
-        return {"success": success, "is_success": success,
-                "proprioception": self.scene.end_effector().astype(np.float32),
-                "object_poses": self.task.object_poses(), **{f"reward/{k}": v for k, v in terms.items()}}
+        return {
+            "success": success,
+            "is_success": success,
+            "proprioception": self.scene.end_effector().astype(np.float32),
+            "object_poses": self.task.object_poses(),
+            **{f"reward/{k}": v for k, v in terms.items()},
+        }
 
     def _bank(self):
         from wm_gym.worlds.catalogue import catalogue_folders
         from wm_gym.worlds.spec import WorldSpec
         from wm_gym.worlds.starts import StartBank
 
-        worlds = [self.starts] if self.starts else [
-            folder for folder in catalogue_folders().values() if WorldSpec.load(folder).twin == self._id]
+        worlds = (
+            [self.starts]
+            if self.starts
+            else [folder for folder in catalogue_folders().values() if WorldSpec.load(folder).twin == self._id]
+        )
         if not worlds:
-            raise ValueError(f"no shipped world has {self._id} as its twin, so there is no start bank; pass "
-                             "starts='WORLD_FOLDER' to gym.make")
+            raise ValueError(
+                f"no shipped world has {self._id} as its twin, so there is no start bank; pass "
+                "starts='WORLD_FOLDER' to gym.make"
+            )
         bank = StartBank.load(worlds[0])
         if bank.physics_state is None:
             raise ValueError(f"the start bank of {worlds[0]} holds no physics states, so no twin can start from it")
@@ -250,8 +285,10 @@ class ScriptedPolicy:
         self.wanders, self.place, self.steps_left = kind == "random" and rng.uniform() < WANDERING, None, 0
 
     def __reduce_ex__(self, protocol):
-        raise TypeError("a scripted policy looks at its own twin and cannot be copied or pickled; ask the copied twin "
-                        "for one: twin.scripted_policy(kind, rng)")
+        raise TypeError(
+            "a scripted policy looks at its own twin and cannot be copied or pickled; ask the copied twin "
+            "for one: twin.scripted_policy(kind, rng)"
+        )
 
     def act(self) -> np.ndarray:
         """The next action, float32 [A] in [-1, 1]."""
@@ -272,11 +309,11 @@ class ScriptedPolicy:
 
     def _wander(self) -> np.ndarray:
         """Towards a place; another one when it is reached, or after 25 steps."""
-        task, at = self.env.task, self.env.scene.end_effector()[:len(self.drift)]
+        task, at = self.env.task, self.env.scene.end_effector()[: len(self.drift)]
         if self.steps_left == 0 or np.linalg.norm(self.place - at) < 0.015:
             self.place, self.steps_left = self.rng.uniform(task.low, task.high), 25
             if self.rng.uniform() < 0.5:
-                objects = [pose[:len(at)] for pose in task.object_poses().values()]
+                objects = [pose[: len(at)] for pose in task.object_poses().values()]
                 near = objects[self.rng.integers(len(objects))] + self.rng.normal(scale=0.06, size=len(at))
                 self.place = np.clip(near, task.low, task.high)
         self.steps_left -= 1

@@ -50,8 +50,10 @@ class Agent:
         """The keyword arguments of its environment, without those that shaped the training's episodes only."""
         kwargs = self.config.get("env_kwargs") or {}
         if not isinstance(kwargs, dict) or set(kwargs) & set(NOT_THE_ENVIRONMENTS):
-            raise ValueError(f"{self.origin('env_kwargs')} is {kwargs!r}, expected arguments of its environment and "
-                             f"none of {', '.join(NOT_THE_ENVIRONMENTS)}; do not trust this agent")
+            raise ValueError(
+                f"{self.origin('env_kwargs')} is {kwargs!r}, expected arguments of its environment and "
+                f"none of {', '.join(NOT_THE_ENVIRONMENTS)}; do not trust this agent"
+            )
         return without_episode_shape(kwargs)
 
     def kwargs_for(self, env_id: str) -> dict[str, Any]:
@@ -89,16 +91,21 @@ class Agent:
                 raise
             finite = False
         if not finite:
-            raise ValueError(f"{self.folder / TENSORS_FILE if self.folder else self.name} gives actions that are not "
-                             "finite: its weights are damaged; train the agent again or copy it back")
+            raise ValueError(
+                f"{self.folder / TENSORS_FILE if self.folder else self.name} gives actions that are not "
+                "finite: its weights are damaged; train the agent again or copy it back"
+            )
         return actions, state
 
     def to_sb3(self, env) -> BaseAlgorithm:
         """The Stable-Baselines3 model with these weights on an environment: train on, or export: `.save("x.zip")`."""
         kind = algorithm(self.algo)
         model = kind(
-            self.config["policy"], env, policy_kwargs=decode_policy_kwargs(self.config["policy_kwargs"]),
-            device=self.policy.device, **hyperparameters(self.config.get("hyperparameters") or {}),
+            self.config["policy"],
+            env,
+            policy_kwargs=decode_policy_kwargs(self.config["policy_kwargs"]),
+            device=self.policy.device,
+            **hyperparameters(self.config.get("hyperparameters") or {}),
         )
         model.policy.load_state_dict(self.policy.state_dict())
         return model

@@ -26,8 +26,9 @@ class OthersPolicy(ABC):
         self.name = name
         self.action_space: gym.spaces.Box | None = None
 
-    def predict(self, observation, state: Any = None, episode_start: np.ndarray | None = None,
-                deterministic: bool = True) -> tuple[np.ndarray, Any]:
+    def predict(
+        self, observation, state: Any = None, episode_start: np.ndarray | None = None, deterministic: bool = True
+    ) -> tuple[np.ndarray, Any]:
         """Actions float32 [B, A] for observations [B, ...] (a dict of them), and the state to pass with the next.
 
         episode_start: bool [B], whose observation is the first of an episode; no state: all of them. ValueError for
@@ -40,11 +41,14 @@ class OthersPolicy(ABC):
         if self.action_space is None:
             return actions, state
         if actions.shape != (n, *self.action_space.shape):
-            raise ValueError(f"{self.name} gives actions of shape {list(actions.shape[1:])}, this environment takes "
-                             f"{list(self.action_space.shape)}: evaluate it in the environment that it was made for")
+            raise ValueError(
+                f"{self.name} gives actions of shape {list(actions.shape[1:])}, this environment takes "
+                f"{list(self.action_space.shape)}: evaluate it in the environment that it was made for"
+            )
         if not np.isfinite(actions).all():
-            raise ValueError(f"{self.name} gives an action that is not finite: "
-                             f"{actions[~np.isfinite(actions).all(1)][0].tolist()}")
+            raise ValueError(
+                f"{self.name} gives an action that is not finite: {actions[~np.isfinite(actions).all(1)][0].tolist()}"
+            )
         return np.clip(actions, self.action_space.low, self.action_space.high), state
 
     @abstractmethod
@@ -63,8 +67,10 @@ class OthersAgent(Agent):
 
     def to_sb3(self, env):
         """ValueError: it is no policy of Stable-Baselines3."""
-        raise ValueError(f"{self.name} is no policy of Stable-Baselines3 and cannot be trained on here; train one with "
-                         f"wm-gym agent train ppo")
+        raise ValueError(
+            f"{self.name} is no policy of Stable-Baselines3 and cannot be trained on here; train one with "
+            f"wm-gym agent train ppo"
+        )
 
 
 class CallablePolicy(OthersPolicy):
@@ -117,13 +123,17 @@ def load_callable(source: str) -> OthersAgent:
         for part in name.split("."):
             target = getattr(target, part)
     except (ModuleNotFoundError, AttributeError) as error:
-        raise ValueError(f"there is no policy {source!r} ({error}); give module:name of a class, an object with "
-                         "predict(observation), or a function") from error
+        raise ValueError(
+            f"there is no policy {source!r} ({error}); give module:name of a class, an object with "
+            "predict(observation), or a function"
+        ) from error
     finally:
         sys.path.remove(os.getcwd())
     if not (hasattr(target, "predict") or callable(target) and not isinstance(target, type)):
-        raise ValueError(f"{source!r} is a {type(target).__name__} without predict(observation); give a class or an "
-                         "object with it, or a function")
+        raise ValueError(
+            f"{source!r} is a {type(target).__name__} without predict(observation); give a class or an "
+            "object with it, or a function"
+        )
     config = others_config("callable", getattr(target, "observation", "pixels"))
     return OthersAgent(CallablePolicy(source, target), config)
 

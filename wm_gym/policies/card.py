@@ -50,15 +50,18 @@ def card_text(name: str, config: dict[str, Any], results: dict[str, Any] | None)
     seed = f" --seed {config['seed']}" if "seed" in config else ""
     length = f" --timesteps {asked}" if (asked := config.get("total_timesteps")) else ""
     if cloned := config.get("cloned_from"):
-        how = (f"cloned for `{env_id}` from {cloned['episodes']:,} episodes of `{cloned['dataset']}`: "
-               f"{cloned['updates']:,} updates, squared error of held-out actions {cloned['held_out_squared_error']}")
+        how = (
+            f"cloned for `{env_id}` from {cloned['episodes']:,} episodes of `{cloned['dataset']}`: "
+            f"{cloned['updates']:,} updates, squared error of held-out actions {cloned['held_out_squared_error']}"
+        )
         seen = f" --views {quote(cloned['views'])}" if "views" in cloned else ""
         named = " ".join(map(quote, cloned["dataset"].split(" + ")))
         command, at_a_time, length = f"clone {named}{seen}", "", f" --updates {cloned['updates']}"
     batched = "          # a dict of arrays with a leading batch axis" if _is_dict(config) else ""
-    hyperparameters = yaml.safe_dump({
-        **config.get("hyperparameters", {}), "policy": config["policy"], "policy_kwargs": config["policy_kwargs"],
-    }, sort_keys=False).strip()
+    hyperparameters = yaml.safe_dump(
+        {**config.get("hyperparameters", {}), "policy": config["policy"], "policy_kwargs": config["policy_kwargs"]},
+        sort_keys=False,
+    ).strip()
     return f"""---
 {front}
 ---
@@ -90,7 +93,7 @@ wm-gym agent {command} --env {quote(env_id)}{_env_kwargs(config)}{seed}{_init(co
 --out {quote(name)}
 ```
 
-Trained {config['trained_with'].get('date', '')} with {versions}{at_a_time}.
+Trained {config["trained_with"].get("date", "")} with {versions}{at_a_time}.
 
 ```yaml
 {hyperparameters}
@@ -113,24 +116,28 @@ def _planner_text(name: str, config: dict[str, Any], results: dict[str, Any] | N
 
 # {one_line(name)}
 
-Plans in the learned world {world}, from pictures alone: {search['method'].upper()}, {search['candidates']} sequences of
-{search['horizon']} actions, {search['iterations']} times, anew after {config['replan_every']} steps. No weights of its
+Plans in the learned world {world}, from pictures alone: {search["method"].upper()}, {search["candidates"]} sequences of
+{search["horizon"]} actions, {search["iterations"]} times, anew after {config["replan_every"]} steps. No weights of its
 own.
 
 ## Measured
 
-{_measured(results, name, config['env_id'])}
+{_measured(results, name, config["env_id"])}
 
 ```yaml
-{yaml.safe_dump({key: config[key] for key in ('search', *PLANNER_OPTIONS)}, sort_keys=False).strip()}
+{yaml.safe_dump({key: config[key] for key in ("search", *PLANNER_OPTIONS)}, sort_keys=False).strip()}
 ```
 """
 
 
 def _metadata(config: dict, results: dict | None, library: str = "stable-baselines3") -> dict:
     """Front matter as the Hub reads it for models of a library, first of all Stable-Baselines3."""
-    tags = [config["env_id"], *(["deep-reinforcement-learning"] if library == "stable-baselines3" else []),
-            "reinforcement-learning", *dict.fromkeys([library, "world-model", "wm-gym"])]
+    tags = [
+        config["env_id"],
+        *(["deep-reinforcement-learning"] if library == "stable-baselines3" else []),
+        "reinforcement-learning",
+        *dict.fromkeys([library, "world-model", "wm-gym"]),
+    ]
     metadata: dict[str, Any] = {"library_name": library, "tags": tags}
     rows = []
     if results and "table" in results:
@@ -138,12 +145,26 @@ def _metadata(config: dict, results: dict | None, library: str = "stable-baselin
     elif results and results.get("success"):
         rows = [(results["env"], results["success"])]
     if rows:
-        metadata["model-index"] = [{"name": config["algo"].upper(), "results": [{
-            "task": {"type": "reinforcement-learning", "name": "reinforcement-learning"},
-            "dataset": {"name": env, "type": env},
-            "metrics": [{"type": "success_rate", "name": "success rate", "verified": False,
-                         "value": round(rate["rate"], 4)}],
-        } for env, rate in rows]}]
+        metadata["model-index"] = [
+            {
+                "name": config["algo"].upper(),
+                "results": [
+                    {
+                        "task": {"type": "reinforcement-learning", "name": "reinforcement-learning"},
+                        "dataset": {"name": env, "type": env},
+                        "metrics": [
+                            {
+                                "type": "success_rate",
+                                "name": "success rate",
+                                "verified": False,
+                                "value": round(rate["rate"], 4),
+                            }
+                        ],
+                    }
+                    for env, rate in rows
+                ],
+            }
+        ]
     return metadata
 
 
@@ -152,22 +173,24 @@ def _measured(results: dict | None, name: str, env_id: str) -> str:
         return f"Not measured. `wm-gym agent evaluate {quote(name)} --env {quote(env_id)} --episodes 400` does it."
     if "table" not in results:
         rows = [("success", percent(results["success"]))] if results["success"] else []
-        rows += [("reward an episode", f"{results['reward']['mean']:.2f} ± {results['reward']['std']:.2f}"),
-                 ("steps an episode", f"{results['steps']['mean']:.1f}")]
+        rows += [
+            ("reward an episode", f"{results['reward']['mean']:.2f} ± {results['reward']['std']:.2f}"),
+            ("steps an episode", f"{results['steps']['mean']:.1f}"),
+        ]
         return f"`{results['env']}`, {results['episodes']} episodes, seed {results['seed']}.\n\n" + _rows(rows)
     table, points = results["table"], results["world_minus_physics"]
-    return f"""The same policy from the same {results['episodes']} starts (seed {results['seed']}) in the learned world
-`{results['world_name']}` and in its physics twin `{results['twin_id']}`, {results['horizon']} steps at most,
-{'deterministic' if results['deterministic'] else 'stochastic'} actions. 95 % intervals in brackets.
+    return f"""The same policy from the same {results["episodes"]} starts (seed {results["seed"]}) in the learned world
+`{results["world_name"]}` and in its physics twin `{results["twin_id"]}`, {results["horizon"]} steps at most,
+{"deterministic" if results["deterministic"] else "stochastic"} actions. 95 % intervals in brackets.
 
 {_rows(matched_rows(results))}
 
 | | physics: success | physics: failure |
 |---|---|---|
-| **world: success** | {table['both']} | {table['world_only']} |
-| **world: failure** | {table['physics_only']} | {table['neither']} |
+| **world: success** | {table["both"]} | {table["world_only"]} |
+| **world: failure** | {table["physics_only"]} | {table["neither"]} |
 
-Rates: Wilson's interval. Difference: {points['method']}; McNemar's exact p = {points['mcnemar_exact_p']:.3g}."""
+Rates: Wilson's interval. Difference: {points["method"]}; McNemar's exact p = {points["mcnemar_exact_p"]:.3g}."""
 
 
 def matched_rows(results: dict[str, Any]) -> list[tuple[str, str]]:
@@ -176,8 +199,10 @@ def matched_rows(results: dict[str, Any]) -> list[tuple[str, str]]:
     rows = [
         ("success in physics", percent(results["physics"])),
         ("success in the learned world", percent(results["world"])),
-        ("world minus physics", 
-         f"{100 * points['difference']:+.1f} points [{100 * points['low']:+.1f}, {100 * points['high']:+.1f}]"),
+        (
+            "world minus physics",
+            f"{100 * points['difference']:+.1f} points [{100 * points['low']:+.1f}, {100 * points['high']:+.1f}]",
+        ),
         ("optimism: world says success where physics fails", percent(results["optimism"])),
         ("pessimism: world says failure where physics succeeds", percent(results["pessimism"])),
     ]

@@ -36,38 +36,86 @@ WIDTH = whole(1, 16384)
 WIDTHS, SEED = many(WIDTH, 0, 64), whole(0, 2**63)
 
 POLICY_KWARGS: Table = {
-    "net_arch": Rule(f"{WIDTHS.expected}, or a mapping of such lists for pi, vf and qf",
-                     lambda value: WIDTHS.holds(value) or isinstance(value, dict)
-                     and set(value) <= {"pi", "vf", "qf"} and all(map(WIDTHS.holds, value.values()))),
-    "features_extractor_class": text(100), "activation_fn": text(100), "log_std_init": real(-20, 20),
+    "net_arch": Rule(
+        f"{WIDTHS.expected}, or a mapping of such lists for pi, vf and qf",
+        lambda value: (
+            WIDTHS.holds(value)
+            or isinstance(value, dict)
+            and set(value) <= {"pi", "vf", "qf"}
+            and all(map(WIDTHS.holds, value.values()))
+        ),
+    ),
+    "features_extractor_class": text(100),
+    "activation_fn": text(100),
+    "log_std_init": real(-20, 20),
     "features_extractor_kwargs": {
-        "channels": many(WIDTH, 3, 3), "temperature": real(0, 1e6, above=True), "features_dim": maybe(WIDTH),
-        "state_scale": real(-1e6, 1e6), "normalized_image": FLAG, "cnn_output_dim": WIDTH},
-    "optimizer_kwargs": mapping(20), "n_critics": whole(1, 16), "clip_mean": real(0, 1e6),
-    **dict.fromkeys(("ortho_init", "use_sde", "full_std", "use_expln", "squash_output", "share_features_extractor",
-                     "normalize_images"), FLAG),
+        "channels": many(WIDTH, 3, 3),
+        "temperature": real(0, 1e6, above=True),
+        "features_dim": maybe(WIDTH),
+        "state_scale": real(-1e6, 1e6),
+        "normalized_image": FLAG,
+        "cnn_output_dim": WIDTH,
+    },
+    "optimizer_kwargs": mapping(20),
+    "n_critics": whole(1, 16),
+    "clip_mean": real(0, 1e6),
+    **dict.fromkeys(
+        (
+            "ortho_init",
+            "use_sde",
+            "full_std",
+            "use_expln",
+            "squash_output",
+            "share_features_extractor",
+            "normalize_images",
+        ),
+        FLAG,
+    ),
 }
 """What Stable-Baselines3's policies may be told."""
 
 RANGES: Table = {
-    "format_version": one_of(FORMAT_VERSION), "algo": text(100), "policy": text(100), "env_id": maybe(text()),
-    "env_kwargs": maybe(mapping()), "learned": maybe(FLAG), "env_wrapper": maybe(text()),
-    "frame_stack": maybe(whole(1, 64)), "seed": maybe(SEED), "hyperparameters": maybe(mapping()),
-    "trained_with": maybe(mapping()), "policy_kwargs": POLICY_KWARGS, "observation_space": mapping(),
+    "format_version": one_of(FORMAT_VERSION),
+    "algo": text(100),
+    "policy": text(100),
+    "env_id": maybe(text()),
+    "env_kwargs": maybe(mapping()),
+    "learned": maybe(FLAG),
+    "env_wrapper": maybe(text()),
+    "frame_stack": maybe(whole(1, 64)),
+    "seed": maybe(SEED),
+    "hyperparameters": maybe(mapping()),
+    "trained_with": maybe(mapping()),
+    "policy_kwargs": POLICY_KWARGS,
+    "observation_space": mapping(),
     "action_space": mapping(),
 }
 """What of an agent's config.yml is acted on; the rest is told on its card."""
 
-PLANNER_OPTIONS: Table = {"uncertainty_penalty": real(0, 1e9), "replan_every": whole(1, 1000),
-                          "sampling_steps": maybe(whole(1, 100)), "seed": SEED}
-PLANNER_RANGES: Table = {key: RANGES[key] for key in ("format_version", "algo", "env_id", "env_kwargs", "learned")} | \
-    PLANNER_OPTIONS | {"search": SEARCH}
+PLANNER_OPTIONS: Table = {
+    "uncertainty_penalty": real(0, 1e9),
+    "replan_every": whole(1, 1000),
+    "sampling_steps": maybe(whole(1, 100)),
+    "seed": SEED,
+}
+PLANNER_RANGES: Table = (
+    {key: RANGES[key] for key in ("format_version", "algo", "env_id", "env_kwargs", "learned")}
+    | PLANNER_OPTIONS
+    | {"search": SEARCH}
+)
 """The same of an agent that plans."""
 
-HYPERPARAMETER = Rule("true, false, a finite number, text such as lin_3e-4, or a list or mapping of these",
-                      lambda value: value is None or isinstance(value, (bool, str, int))
-                      or isinstance(value, float) and math.isfinite(value)
-                      or isinstance(value, (list, dict)) and all(map(HYPERPARAMETER.holds, _inside(value))))
+HYPERPARAMETER = Rule(
+    "true, false, a finite number, text such as lin_3e-4, or a list or mapping of these",
+    lambda value: (
+        value is None
+        or isinstance(value, (bool, str, int))
+        or isinstance(value, float)
+        and math.isfinite(value)
+        or isinstance(value, (list, dict))
+        and all(map(HYPERPARAMETER.holds, _inside(value)))
+    ),
+)
 
 
 def read_config(folder: Path) -> dict[str, Any] | None:
@@ -102,10 +150,20 @@ def _number(said: str) -> bool:
 # --- spaces -----------------------------------------------------------------------------------------------------------
 
 DTYPES = ("uint8", "int8", "int16", "int32", "int64", "float16", "float32", "float64")
-BOUNDS = Rule("a list of numbers", lambda value: isinstance(value, list) and all(
-    isinstance(one, (int, float)) and not isinstance(one, bool) and one == one for one in value))
-BOX: Table = {"type": one_of("Box"), "shape": many(whole(0, 4096), 0, 8), "dtype": one_of(*DTYPES), "low": BOUNDS,
-              "high": BOUNDS}
+BOUNDS = Rule(
+    "a list of numbers",
+    lambda value: (
+        isinstance(value, list)
+        and all(isinstance(one, (int, float)) and not isinstance(one, bool) and one == one for one in value)
+    ),
+)
+BOX: Table = {
+    "type": one_of("Box"),
+    "shape": many(whole(0, 4096), 0, 8),
+    "dtype": one_of(*DTYPES),
+    "low": BOUNDS,
+    "high": BOUNDS,
+}
 DISCRETE: Table = {"type": one_of("Discrete"), "n": whole(1, 65536)}
 DICT: Table = {"type": one_of("Dict"), "spaces": mapping(64)}
 
@@ -118,8 +176,9 @@ def decode_space(config: dict[str, Any], path: str | Path = CONFIG_FILE, where: 
         raise ValueError(f"{path}: {where} is {shown(config)}, expected a Box, a Discrete or a Dict space; {AGAIN}")
     check(path, config, table, needed=tuple(table), where=where)
     if kind == "Dict":
-        return gym.spaces.Dict({key: decode_space(inside, path, f"{where}.{key}")
-                                for key, inside in config["spaces"].items()})
+        return gym.spaces.Dict(
+            {key: decode_space(inside, path, f"{where}.{key}") for key, inside in config["spaces"].items()}
+        )
     if kind == "Discrete":
         return gym.spaces.Discrete(config["n"])
     shape, dtype = tuple(config["shape"]), np.dtype(config["dtype"])
@@ -130,8 +189,10 @@ def decode_space(config: dict[str, Any], path: str | Path = CONFIG_FILE, where: 
         for key in ("low", "high"):
             if len(config[key]) not in (1, size):
                 raise ValueError(f"{key} has {len(config[key])} entries, expected 1 or {size:,}")
-        low, high = (np.broadcast_to(np.array(v, dtype).reshape(-1 if len(v) == 1 else shape), shape)
-                     for v in (config["low"], config["high"]))
+        low, high = (
+            np.broadcast_to(np.array(v, dtype).reshape(-1 if len(v) == 1 else shape), shape)
+            for v in (config["low"], config["high"])
+        )
         if not (low <= high).all():
             raise ValueError("low is above high")
         return gym.spaces.Box(low, high, shape, dtype.type)
@@ -140,6 +201,7 @@ def decode_space(config: dict[str, Any], path: str | Path = CONFIG_FILE, where: 
 
 
 # --- shapes -----------------------------------------------------------------------------------------------------------
+
 
 class Unallocated(TorchFunctionMode):
     """In this block networks are built without memory, and stay so where their maker moves them to a device."""

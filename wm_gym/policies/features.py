@@ -68,8 +68,9 @@ class SpatialSoftmaxCNN(BaseFeaturesExtractor):
         super().__init__(observation_space, features_dim or total)
         self.is_dict = isinstance(observation_space, gym.spaces.Dict)
         self.vectors, self.state_scale = sorted(vectors), state_scale
-        self.cnn = nn.ModuleDict({
-            k or "pixels": _keypoint_cnn(s, channels, temperature) for k, s in sorted(images.items())})
+        self.cnn = nn.ModuleDict(
+            {k or "pixels": _keypoint_cnn(s, channels, temperature) for k, s in sorted(images.items())}
+        )
         self.out = nn.Sequential(nn.Linear(total, features_dim), nn.ReLU()) if features_dim else nn.Identity()
 
     def forward(self, observation) -> torch.Tensor:

@@ -47,8 +47,17 @@ class Clip:
     """bool [T]"""
 
 
-def matched_clips(agent: Agent | str | Path, world: World | str | Path, twin_id: str | None = None, episodes: int = 4,
-                  seed: int = 0, driver: str = "world", *, deterministic: bool = True, **engine: str) -> list[Clip]:
+def matched_clips(
+    agent: Agent | str | Path,
+    world: World | str | Path,
+    twin_id: str | None = None,
+    episodes: int = 4,
+    seed: int = 0,
+    driver: str = "world",
+    *,
+    deterministic: bool = True,
+    **engine: str,
+) -> list[Clip]:
     """Roll the policy out on one side ("world" or "physics") and apply its actions to both from the same start.
 
     An episode ends when the driving side succeeds or at the twin's horizon. engine: backend, device and precision of
@@ -73,8 +82,11 @@ def _clip(agent, world, core, twin, seed, horizon, driver, deterministic) -> Cli
     actor = Actor(agent, twin.action_space, deterministic, seed)
     frames, flags = ([core.render(0)], [start.frame]), ([False], [False])
     for _ in range(horizon):
-        batch = core.observation() if driver == "world" else (
-            {k: v[None] for k, v in seen.items()} if isinstance(seen, dict) else seen[None])
+        batch = (
+            core.observation()
+            if driver == "world"
+            else ({k: v[None] for k, v in seen.items()} if isinstance(seen, dict) else seen[None])
+        )
         action = actor.act(batch)
         core.step(action)
         seen, *_, info = twin.step(action[0])
@@ -97,15 +109,29 @@ def side_by_side(clips: list[Clip], labels: tuple[str, str] = ("learned world", 
     return np.stack(pictures)
 
 
-def film_matched(agent: Agent | str | Path, world: World | str | Path, twin_id: str | None, path: str | Path,
-                 episodes: int = 4, seed: int = 0, driver: str = "world", **options) -> Path:
+def film_matched(
+    agent: Agent | str | Path,
+    world: World | str | Path,
+    twin_id: str | None,
+    path: str | Path,
+    episodes: int = 4,
+    seed: int = 0,
+    driver: str = "world",
+    **options,
+) -> Path:
     """Write an mp4 or GIF of some episodes, world beside physics under the same actions."""
     clips = matched_clips(agent, world, twin_id, episodes, seed, driver, **options)
     return write_video(path, side_by_side(clips), load_world(world).spec.fps)
 
 
-def film_alone(agent: Agent | str | Path, env_id: str, path: str | Path, episodes: int = 4, seed: int = 0,
-               env_kwargs: dict[str, Any] | None = None) -> Path:
+def film_alone(
+    agent: Agent | str | Path,
+    env_id: str,
+    path: str | Path,
+    episodes: int = 4,
+    seed: int = 0,
+    env_kwargs: dict[str, Any] | None = None,
+) -> Path:
     """Write an mp4 or GIF of some episodes in any environment that renders."""
     agent = load_agent(agent)
     kwargs = {**agent.kwargs_for(env_id), **(env_kwargs or {})}

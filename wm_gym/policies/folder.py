@@ -29,13 +29,7 @@ from wm_gym.common.files import atomic_folder, write_text
 from wm_gym.common.reading import read_tensors
 from wm_gym.policies.agent import TENSORS_FILE, Agent
 from wm_gym.policies.card import write_card
-from wm_gym.policies.config import (
-    CONFIG_FILE,
-    FORMAT_VERSION,
-    Unallocated,
-    decode_space,
-    distinct_names,
-)
+from wm_gym.policies.config import CONFIG_FILE, FORMAT_VERSION, Unallocated, decode_space, distinct_names
 from wm_gym.policies.recipe import algorithm, decode_policy_kwargs, encode_policy_kwargs, env_wrapper
 
 
@@ -51,8 +45,11 @@ def save_agent(model: BaseAlgorithm, folder: str | Path, meta: dict[str, Any]) -
     config = {
         "format_version": FORMAT_VERSION,
         **meta,
-        "trained_with": {"stable_baselines3": stable_baselines3.__version__, "torch": str(torch.__version__),
-                         "date": time.strftime("%Y-%m-%d")},
+        "trained_with": {
+            "stable_baselines3": stable_baselines3.__version__,
+            "torch": str(torch.__version__),
+            "date": time.strftime("%Y-%m-%d"),
+        },
         "policy_kwargs": encode_policy_kwargs(model.policy_kwargs),
         "observation_space": encode_space(model.observation_space),
         "action_space": encode_space(model.action_space),
@@ -83,8 +80,9 @@ def read_agent(folder: Path, config: dict[str, Any], device: str = "cpu") -> Age
 
 
 def _damaged(folder: Path, error: Exception) -> ValueError:
-    return ValueError(f"{folder / CONFIG_FILE} is damaged ({type(error).__name__}: {error}); train the agent "
-                      "again or copy it back")
+    return ValueError(
+        f"{folder / CONFIG_FILE} is damaged ({type(error).__name__}: {error}); train the agent again or copy it back"
+    )
 
 
 def build_policy(config: dict[str, Any], path: str | Path = CONFIG_FILE) -> BasePolicy:
@@ -113,7 +111,8 @@ def encode_space(space: gym.Space) -> dict[str, Any]:
     if isinstance(space, gym.spaces.Discrete):
         return {"type": "Discrete", "n": int(space.n)}
     if isinstance(space, gym.spaces.Box):
-        low, high = (np.unique(v).tolist() if len(np.unique(v)) == 1 else v.flatten().tolist()
-                     for v in (space.low, space.high))
+        low, high = (
+            np.unique(v).tolist() if len(np.unique(v)) == 1 else v.flatten().tolist() for v in (space.low, space.high)
+        )
         return {"type": "Box", "shape": list(space.shape), "dtype": str(space.dtype), "low": low, "high": high}
     raise ValueError(f"{space} cannot be kept in an agent folder; it holds Box, Discrete and Dict spaces")

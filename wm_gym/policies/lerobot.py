@@ -42,16 +42,20 @@ class LeRobotPolicy(OthersPolicy):
 
     def act(self, observation, state, begins):
         if begins.any() and not begins.all():
-            raise ValueError(f"{self.name}: a lerobot policy cannot begin an episode in some environments of a batch "
-                             "while it goes on in others; evaluate it with n_envs=1")
+            raise ValueError(
+                f"{self.name}: a lerobot policy cannot begin an episode in some environments of a batch "
+                "while it goes on in others; evaluate it with n_envs=1"
+            )
         pictures = observation["pixels"] if isinstance(observation, dict) else observation
         request = {"reset": np.array(begins.all()), self.camera: np.ascontiguousarray(pictures)}
         if self.state_dim:
             pose = np.asarray(observation["agent_pos"], np.float32)
             if pose.shape[1:] != (self.state_dim,):
-                raise ValueError(f"{self.name} takes observation.state of {self.state_dim} numbers, this environment "
-                                 f"has {list(pose.shape[1:])}: evaluate it in the world of the dataset that it was "
-                                 "trained on")
+                raise ValueError(
+                    f"{self.name} takes observation.state of {self.state_dim} numbers, this environment "
+                    f"has {list(pose.shape[1:])}: evaluate it in the world of the dataset that it was "
+                    "trained on"
+                )
             request["observation.state"] = pose
         return self._ask(request), True
 
@@ -77,7 +81,10 @@ class LeRobotPolicy(OthersPolicy):
         # -I and -c: neither our modules nor the working directory are on its path
         self._process = subprocess.Popen(
             [lerobot_python(), "-I", "-c", WORKER.read_text(), str(self.folder.resolve()), self.device],
-            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self._errors)
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=self._errors,
+        )
         self._stop = weakref.finalize(self, _end, self._process)
         self._ask(None)
 
@@ -99,8 +106,10 @@ def _check_steps(path: Path) -> None:
     except (ValueError, OSError, KeyError, TypeError):
         return  # no such file, or one that lerobot will complain of
     if strange := [one for one in classes if not one.startswith("lerobot.")]:
-        raise ValueError(f"{path}: a step is of the class {strange[0]!r}, expected one of lerobot's own; what a "
-                         "file says is not imported: do not trust this folder")
+        raise ValueError(
+            f"{path}: a step is of the class {strange[0]!r}, expected one of lerobot's own; what a "
+            "file says is not imported: do not trust this folder"
+        )
 
 
 def is_lerobot(folder: Path) -> bool:
@@ -123,8 +132,10 @@ def lerobot_python() -> str:
         raise ImportError(f"{PYTHON_VARIABLE}={named} is no program; name the Python of an environment with lerobot")
     if importlib.util.find_spec("lerobot"):
         return sys.executable
-    raise ImportError("a lerobot policy runs in an environment of its own, as lerobot pins other versions: "
-                      f"{INSTALL}, then --lerobot-python ~/lerobot/bin/python, or set {PYTHON_VARIABLE}")
+    raise ImportError(
+        "a lerobot policy runs in an environment of its own, as lerobot pins other versions: "
+        f"{INSTALL}, then --lerobot-python ~/lerobot/bin/python, or set {PYTHON_VARIABLE}"
+    )
 
 
 def _inputs(folder: Path, config: dict[str, Any]) -> tuple[str, int]:
@@ -134,14 +145,16 @@ def _inputs(folder: Path, config: dict[str, Any]) -> tuple[str, int]:
     for name, feature in features.items() if isinstance(features, dict) else [("input_features", features)]:
         kind, shape = (feature.get("type"), feature.get("shape")) if isinstance(feature, dict) else (None, None)
         if not isinstance(kind, str) or not isinstance(shape, list) or not all(type(n) is int and n > 0 for n in shape):
-            raise ValueError(f"{folder / FILES[0]}: the feature {name} is {shown(feature)}, expected a type and a "
-                             "shape")
+            raise ValueError(
+                f"{folder / FILES[0]}: the feature {name} is {shown(feature)}, expected a type and a shape"
+            )
         kinds.setdefault(kind, []).append(name)
     cameras, states = kinds.pop("VISUAL", []), kinds.pop("STATE", [])
     if len(cameras) != 1 or kinds or states not in ([], ["observation.state"]):
         names = sorted(features)
-        raise ValueError(f"{folder} looks at {names}; expected one camera, with or without observation.state: a "
-                         "world shows no more")
+        raise ValueError(
+            f"{folder} looks at {names}; expected one camera, with or without observation.state: a world shows no more"
+        )
     return cameras[0], sum(features[states[0]]["shape"][:1]) if states else 0
 
 

@@ -47,7 +47,8 @@ class Policy:
         self.before = self.after = lambda values: values
         if hasattr(factory, "make_pre_post_processors"):
             self.before, self.after = factory.make_pre_post_processors(
-                config, pretrained_path=folder, preprocessor_overrides={"device_processor": {"device": device}})
+                config, pretrained_path=folder, preprocessor_overrides={"device_processor": {"device": device}}
+            )
 
     def act(self, reset, **arrays):
         import torch

@@ -55,8 +55,11 @@ def _load_pickle(path: Path, device: str, allow_pickle: bool) -> Agent:
     """Stable-Baselines3's zip, only for those who trust it."""
     is_zip = path.suffix == ".zip"
     if not is_zip or not allow_pickle:
-        instead = ("if you trust this Stable-Baselines3 zip: --trust, or load_agent(..., allow_pickle=True)" if is_zip
-                   else "a policy of your own is evaluated as module:name of a class with predict(observation)")
+        instead = (
+            "if you trust this Stable-Baselines3 zip: --trust, or load_agent(..., allow_pickle=True)"
+            if is_zip
+            else "a policy of your own is evaluated as module:name of a class with predict(observation)"
+        )
         raise ValueError(
             f"{path} holds a pickle, which runs the code of whoever wrote it, so it is not loaded. An agent folder has "
             f"{CONFIG_FILE} and {TENSORS_FILE}; {instead}"
@@ -65,7 +68,8 @@ def _load_pickle(path: Path, device: str, allow_pickle: bool) -> Agent:
 
     data, parameters, _ = load_from_zip_file(path, device=device)
     policy = data["policy_class"](
-        data["observation_space"], data["action_space"], lambda _: 0.0, **data["policy_kwargs"])
+        data["observation_space"], data["action_space"], lambda _: 0.0, **data["policy_kwargs"]
+    )
     policy.load_state_dict(parameters["policy"])
     policy.to(device)
     policy.set_training_mode(False)

@@ -24,15 +24,7 @@ from wm_gym.policies.agent import Agent
 from wm_gym.policies.callable import OthersAgent
 from wm_gym.policies.card import RESULTS_FILE, matched_rows, percent, write_card
 from wm_gym.policies.loaders import load_agent
-from wm_gym.policies.rollouts import (
-    BASELINES,
-    Outcome,
-    Start,
-    make_twin,
-    run_twin,
-    run_world,
-    start_seeds,
-)
+from wm_gym.policies.rollouts import BASELINES, Outcome, Start, make_twin, run_twin, run_world, start_seeds
 from wm_gym.registration import is_learned, physics_twin
 from wm_gym.sb3 import make_sb3_env
 from wm_gym.worlds.world import World
@@ -40,9 +32,17 @@ from wm_gym.worlds.world import World
 PART = 5  # episodes a worker takes at a time
 
 
-def evaluate_agent(agent: Agent | str | Path, env_id: str, episodes: int = 100, seed: int = 0, *,
-                   env_kwargs: dict[str, Any] | None = None, video: str | Path | None = None, save: bool = False,
-                   **options) -> dict[str, Any]:
+def evaluate_agent(
+    agent: Agent | str | Path,
+    env_id: str,
+    episodes: int = 100,
+    seed: int = 0,
+    *,
+    env_kwargs: dict[str, Any] | None = None,
+    video: str | Path | None = None,
+    save: bool = False,
+    **options,
+) -> dict[str, Any]:
     """Measure an agent in any registered environment.
 
     env_id a learned world that has a physics twin, or the twin of the world that the agent was trained in: the same
@@ -57,8 +57,10 @@ def evaluate_agent(agent: Agent | str | Path, env_id: str, episodes: int = 100, 
 
         check_suffix(video)
         if not twin_id and agent.frame_stack > 1:
-            raise ValueError(f"{agent.name} stacks {agent.frame_stack} frames, {env_id} has no twin: this cannot be "
-                             "filmed; leave the video out")
+            raise ValueError(
+                f"{agent.name} stacks {agent.frame_stack} frames, {env_id} has no twin: this cannot be "
+                "filmed; leave the video out"
+            )
     if twin_id:
         results = evaluate_matched(agent, world, twin_id, episodes, seed, **options)
     else:
@@ -67,17 +69,33 @@ def evaluate_agent(agent: Agent | str | Path, env_id: str, episodes: int = 100, 
         save_results(agent.folder, results)
     if video:
         if twin_id:
-            film_matched(agent, world, twin_id, video, seed=seed,
-                         **{k: options[k] for k in ("backend", "device", "precision", "deterministic") if k in options})
+            film_matched(
+                agent,
+                world,
+                twin_id,
+                video,
+                seed=seed,
+                **{k: options[k] for k in ("backend", "device", "precision", "deterministic") if k in options},
+            )
         else:
             film_alone(agent, env_id, video, seed=seed, env_kwargs=env_kwargs)
     return results
 
 
-def evaluate_matched(agent: Agent | str | Path, world: World | str | Path, twin_id: str | None = None,
-                     episodes: int = 400, seed: int = 0, *, deterministic: bool = True,
-                     baselines: tuple[str, ...] = BASELINES, baseline_episodes: int | None = None,
-                     workers: int | None = None, progress: bool = True, **engine) -> dict[str, Any]:
+def evaluate_matched(
+    agent: Agent | str | Path,
+    world: World | str | Path,
+    twin_id: str | None = None,
+    episodes: int = 400,
+    seed: int = 0,
+    *,
+    deterministic: bool = True,
+    baselines: tuple[str, ...] = BASELINES,
+    baseline_episodes: int | None = None,
+    workers: int | None = None,
+    progress: bool = True,
+    **engine,
+) -> dict[str, Any]:
     """The same policy from the same starts in a learned world and in its physics twin.
 
     Episode i begins where the twin does with a seed of (seed, i); the world begins from the twin's picture and
@@ -93,8 +111,10 @@ def evaluate_matched(agent: Agent | str | Path, world: World | str | Path, twin_
     agent, world = load_agent(agent), load_world(world)
     twin_id = twin_id or physics_twin(world.spec)
     if not twin_id:
-        raise ValueError(f"the world {world.spec.name!r} names no physics twin (but {world.spec.twin!r}); "
-                         "pass twin_id, or evaluate_alone(...)")
+        raise ValueError(
+            f"the world {world.spec.name!r} names no physics twin (but {world.spec.twin!r}); "
+            "pass twin_id, or evaluate_alone(...)"
+        )
     horizon = find_spec(twin_id).max_episode_steps or world.spec.horizon
     seeds, few = start_seeds(episodes, seed), start_seeds(baseline_episodes or episodes, seed)
     started = time.monotonic()
@@ -108,8 +128,9 @@ def evaluate_matched(agent: Agent | str | Path, world: World | str | Path, twin_
             else:
                 physics[name] = _in_process(policy, source, twin_id, horizon, some, deterministic, count)
         outcomes, starts = physics["agent"]
-        imagined = run_world(agent, world, starts, horizon, deterministic, bar.begin("learned world", episodes),
-                             **engine)
+        imagined = run_world(
+            agent, world, starts, horizon, deterministic, bar.begin("learned world", episodes), **engine
+        )
     return {
         "agent": agent.name,
         "world_name": world.spec.name,
@@ -125,8 +146,10 @@ def evaluate_matched(agent: Agent | str | Path, world: World | str | Path, twin_
         "seconds": round(time.monotonic() - started, 1),
         "per_episode": {
             "seed": seeds,
-            "world_success": [o.success for o in imagined], "physics_success": [o.success for o in outcomes],
-            "world_steps": [o.steps for o in imagined], "physics_steps": [o.steps for o in outcomes],
+            "world_success": [o.success for o in imagined],
+            "physics_success": [o.success for o in outcomes],
+            "world_steps": [o.steps for o in imagined],
+            "physics_steps": [o.steps for o in outcomes],
             "world_reward": [round(o.reward, 4) for o in imagined],
             "physics_reward": [round(o.reward, 4) for o in outcomes],
             "world_uncertainty": [round(o.uncertainty, 5) for o in imagined],
@@ -135,9 +158,16 @@ def evaluate_matched(agent: Agent | str | Path, world: World | str | Path, twin_
     }
 
 
-def evaluate_alone(agent: Agent | str | Path, env_id: str, episodes: int = 100, seed: int = 0, *,
-                   env_kwargs: dict[str, Any] | None = None, deterministic: bool = True,
-                   n_envs: int | None = None) -> dict[str, Any]:
+def evaluate_alone(
+    agent: Agent | str | Path,
+    env_id: str,
+    episodes: int = 100,
+    seed: int = 0,
+    *,
+    env_kwargs: dict[str, Any] | None = None,
+    deterministic: bool = True,
+    n_envs: int | None = None,
+) -> dict[str, Any]:
     """An agent in one environment: success rate where its info has `is_success`, rewards and lengths."""
     agent = load_agent(agent)
     kwargs = {**agent.kwargs_for(env_id), **(env_kwargs or {})}
@@ -156,14 +186,18 @@ def evaluate_alone(agent: Agent | str | Path, env_id: str, episodes: int = 100, 
 
     started = time.monotonic()
     try:
-        rewards, lengths = evaluate_policy(agent.policy, env, episodes, deterministic, callback=note,
-                                           return_episode_rewards=True)
+        rewards, lengths = evaluate_policy(
+            agent.policy, env, episodes, deterministic, callback=note, return_episode_rewards=True
+        )
     finally:
         env.close()
     known = [bool(s) for s in successes if s is not None]
     return {
         "agent": agent.name,
-        "env": env_id, "episodes": episodes, "seed": seed, "deterministic": deterministic,
+        "env": env_id,
+        "episodes": episodes,
+        "seed": seed,
+        "deterministic": deterministic,
         "success": rate(known) if known else None,
         "reward": {"mean": float(np.mean(rewards)), "std": float(np.std(rewards))},
         "steps": {"mean": float(np.mean(lengths))},
@@ -181,8 +215,10 @@ def summary(results: dict[str, Any]) -> str:
     """The results in a few lines for a terminal."""
     if "table" not in results:
         success = f"success {percent(results['success'])}, " if results["success"] else ""
-        return (f"{results['env']}, {results['episodes']} episodes: {success}reward {results['reward']['mean']:.2f}, "
-                f"{results['steps']['mean']:.1f} steps an episode")
+        return (
+            f"{results['env']}, {results['episodes']} episodes: {success}reward {results['reward']['mean']:.2f}, "
+            f"{results['steps']['mean']:.1f} steps an episode"
+        )
     title = f"{results['episodes']} matched starts, {results['world_name']} and {results['twin_id']}"
     return "\n".join([title, *(f"  {what:54s} {number}" for what, number in matched_rows(results))])
 
@@ -211,7 +247,8 @@ def _world_and_twin(agent: Agent, spec: gym.envs.registration.EnvSpec, env_kwarg
 def _parallel(policy: Agent | str, source: World | str, seeds: list[int], workers: int | None) -> bool:
     """Whether processes pay: there are several, enough to do, and both policy and world can be loaded by name."""
     nameable = isinstance(policy, str) or (
-        policy.folder is not None and policy.folder.is_dir() and isinstance(source, str))
+        policy.folder is not None and policy.folder.is_dir() and isinstance(source, str)
+    )
     return nameable and len(seeds) > 4 * PART and (os.cpu_count() if workers is None else workers) > 1
 
 
@@ -223,13 +260,14 @@ def _in_process(policy, source, twin_id, horizon, seeds, deterministic, progress
         env.close()
 
 
-def _in_processes(policy, source, twin_id, horizon, seeds, deterministic, workers,
-                  progress) -> tuple[list[Outcome], list[Start]]:
+def _in_processes(
+    policy, source, twin_id, horizon, seeds, deterministic, workers, progress
+) -> tuple[list[Outcome], list[Start]]:
     """Spawned, as forking after torch or OpenVINO has threads hangs; outcomes in the order of the seeds."""
     workers = workers or min(os.cpu_count() or 1, 8)
     agent = isinstance(policy, Agent)
     arguments = (carried(), str(policy.folder) if agent else policy, source if agent else None, twin_id, horizon)
-    parts = [seeds[i:i + PART] for i in range(0, len(seeds), PART)]
+    parts = [seeds[i : i + PART] for i in range(0, len(seeds), PART)]
     done: dict[int, tuple[list[Outcome], list[Start]]] = {}
     pool = ProcessPoolExecutor(workers, get_context("spawn"), _begin_worker, arguments)
     try:
@@ -272,7 +310,7 @@ class _Bar:
     def __init__(self, show: bool):
         self.show, self.bar = show, None
 
-    def __enter__(self) -> "_Bar":
+    def __enter__(self) -> _Bar:
         return self
 
     def begin(self, what: str, total: int):

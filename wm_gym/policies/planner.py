@@ -41,9 +41,20 @@ class WorldPlanner:
     precision: the engine's. ValueError for what cannot be and for a picture of another size.
     """
 
-    def __init__(self, world: World | str | Path, search: Search | None = None, *, uncertainty_penalty: float = 0.0,
-                 goal: np.ndarray | None = None, replan_every: int = 3, sampling_steps: int | None = 1,
-                 seed: int = 0, backend: str = "auto", device: str = "auto", precision: str = "auto"):
+    def __init__(
+        self,
+        world: World | str | Path,
+        search: Search | None = None,
+        *,
+        uncertainty_penalty: float = 0.0,
+        goal: np.ndarray | None = None,
+        replan_every: int = 3,
+        sampling_steps: int | None = 1,
+        seed: int = 0,
+        backend: str = "auto",
+        device: str = "auto",
+        precision: str = "auto",
+    ):
         self.world, self.search = load_world(world), search or Search()
         if sampling_steps is not None:
             self.world = _sampled_in(self.world, sampling_steps)
@@ -58,12 +69,20 @@ class WorldPlanner:
         self.uncertainty_penalty, self.seed, self.goal = uncertainty_penalty, seed, None
         if goal is not None:
             if goal.shape != self.observation_space.shape or goal.dtype != np.uint8:
-                raise ValueError(f"the goal picture is {goal.dtype} {list(goal.shape)}, expected uint8 "
-                                 f"{list(self.observation_space.shape)}: resize it to the world's frames")
+                raise ValueError(
+                    f"the goal picture is {goal.dtype} {list(goal.shape)}, expected uint8 "
+                    f"{list(self.observation_space.shape)}: resize it to the world's frames"
+                )
             self.goal = self.engine.encode(goal[None, None])["latents"][:, -1]
 
-    def predict(self, observation: np.ndarray, state: tuple | None = None, episode_start: np.ndarray | None = None,
-                deterministic: bool = True, active: np.ndarray | None = None) -> tuple[np.ndarray, tuple]:
+    def predict(
+        self,
+        observation: np.ndarray,
+        state: tuple | None = None,
+        episode_start: np.ndarray | None = None,
+        deterministic: bool = True,
+        active: np.ndarray | None = None,
+    ) -> tuple[np.ndarray, tuple]:
         """Actions float32 [B, A] for frames uint8 [B, H, W, 3], and the state to pass with the next frames.
 
         episode_start: bool [B], whose frame is the first of an episode; no state: all of them. active: bool [B], the
@@ -74,7 +93,7 @@ class WorldPlanner:
         actions = np.tile((self.action_space.low + self.action_space.high) / 2, (n, 1))
         for i in range(n) if active is None else np.flatnonzero(active):
             frames, plan, left = nothing if episode_start is not None and episode_start[i] else memories[i]
-            frames = (*frames[:1], *frames[1:][-self.world.spec.context_frames:], observation[i])
+            frames = (*frames[:1], *frames[1:][-self.world.spec.context_frames :], observation[i])
             if not left:
                 plan, left = self.plan(np.stack(frames), plan), self.replan_every
             actions[i], memories[i] = plan[0], (frames, np.concatenate([plan[1:], plan[-1:]]), left - 1)
@@ -95,10 +114,12 @@ class WorldPlanner:
         """
         n, horizon, _ = actions.shape
         noise = torch.from_numpy(rng.standard_normal((horizon, *self.engine.noise_shape), np.float32))
-        out = self.engine.imagine({key: value.expand(n, *value.shape[1:]).contiguous() for key, value in start.items()},
-                                  torch.from_numpy(actions).to(self.engine.device),
-                                  noise.to(self.engine.device).expand(n, *noise.shape),
-                                  uncertainty=self.uncertainty_penalty > 0)
+        out = self.engine.imagine(
+            {key: value.expand(n, *value.shape[1:]).contiguous() for key, value in start.items()},
+            torch.from_numpy(actions).to(self.engine.device),
+            noise.to(self.engine.device).expand(n, *noise.shape),
+            uncertainty=self.uncertainty_penalty > 0,
+        )
         if self.goal is None:
             gain, over = out["reward"].sum(2), out["success"] > self.world.spec.success_threshold
             going_on = (over.cumsum(1) - over.to(torch.int64)) == 0
@@ -109,7 +130,7 @@ class WorldPlanner:
             gain = gain - self.uncertainty_penalty * out["uncertainty"].mean((2, 3))
         if not bool(gain.isfinite().all()):
             raise self.world.not_finite("rewards, uncertainties or latents")
-        return gain.double().cpu().numpy() @ DISCOUNT**np.arange(horizon)
+        return gain.double().cpu().numpy() @ DISCOUNT ** np.arange(horizon)
 
 
 def _sampled_in(world: World, steps: int) -> World:
@@ -130,13 +151,22 @@ class PlannerAgent(Agent):
 
     def to_sb3(self, env):
         """ValueError: there are no weights to train on."""
-        raise ValueError(f"{self.name} plans and has no weights; train a policy with wm-gym agent train ppo --env "
-                         f"{self.env_id}")
+        raise ValueError(
+            f"{self.name} plans and has no weights; train a policy with wm-gym agent train ppo --env {self.env_id}"
+        )
 
 
-def save_planner(world: str | Path, out: str | Path, search: Search | None = None, *,
-                 uncertainty_penalty: float = 0.0, goal: str | Path | None = None, replan_every: int = 3,
-                 sampling_steps: int | None = 1, seed: int = 0) -> Path:
+def save_planner(
+    world: str | Path,
+    out: str | Path,
+    search: Search | None = None,
+    *,
+    uncertainty_penalty: float = 0.0,
+    goal: str | Path | None = None,
+    replan_every: int = 3,
+    sampling_steps: int | None = 1,
+    seed: int = 0,
+) -> Path:
     """Write an agent folder that plans in a world; returns it.
 
     world: a catalogue name, folder or Hub id; goal: a picture file. Raises FileExistsError where `out` is there,
@@ -146,15 +176,27 @@ def save_planner(world: str | Path, out: str | Path, search: Search | None = Non
     if out.exists():
         raise FileExistsError(f"{out} is there; choose another --out")
     picture = None if goal is None else read_picture(goal)
-    planner = WorldPlanner(world, search, uncertainty_penalty=uncertainty_penalty, goal=picture,
-                           replan_every=replan_every, sampling_steps=sampling_steps, seed=seed)
+    planner = WorldPlanner(
+        world,
+        search,
+        uncertainty_penalty=uncertainty_penalty,
+        goal=picture,
+        replan_every=replan_every,
+        sampling_steps=sampling_steps,
+        seed=seed,
+    )
     shipped = catalogue_folders().get(planner.world.spec.name)
     own = shipped is not None and find_world(world).resolve() == shipped.resolve()
     config = {
-        "format_version": FORMAT_VERSION, "algo": PLANNER, "learned": True, "seed": seed,
+        "format_version": FORMAT_VERSION,
+        "algo": PLANNER,
+        "learned": True,
+        "seed": seed,
         "env_id": f"{NAMESPACE}/{planner.world.spec.name if own else 'World-v0'}",
         "env_kwargs": {} if own else {"world": str(world)},
-        "uncertainty_penalty": uncertainty_penalty, "replan_every": replan_every, "sampling_steps": sampling_steps,
+        "uncertainty_penalty": uncertainty_penalty,
+        "replan_every": replan_every,
+        "sampling_steps": sampling_steps,
         "search": asdict(planner.search),
     }
     with atomic_folder(out) as beside:
@@ -175,8 +217,9 @@ def load_planner(folder: Path, config: dict[str, Any], device: str = "auto") -> 
             raise ValueError("it names no learned world")
         world = load_world(agent.world)
     except (ValueError, TypeError, OSError, gym.error.Error) as error:
-        raise ValueError(f"{path} names no search or world that is here: {error}; write it anew with wm-gym agent plan"
-                         ) from error
+        raise ValueError(
+            f"{path} names no search or world that is here: {error}; write it anew with wm-gym agent plan"
+        ) from error
     try:
         agent.policy = WorldPlanner(world, search, device=device, **options, goal=picture)
     except ValueError as error:

@@ -12,8 +12,13 @@ from wm_gym.common.reading import Table, one_of, real, whole
 METHODS = ("cem", "mppi")
 MOST_STEPS = 10**8  # that a search may imagine
 RANGES: Table = {
-    "method": one_of(*METHODS), "horizon": whole(1, 1000), "candidates": whole(2, 65536), "iterations": whole(1, 1000),
-    "elites": whole(2, 65536), "hold": whole(1, 1000), "temperature": real(0, 1e6, above=True),
+    "method": one_of(*METHODS),
+    "horizon": whole(1, 1000),
+    "candidates": whole(2, 65536),
+    "iterations": whole(1, 1000),
+    "elites": whole(2, 65536),
+    "hold": whole(1, 1000),
+    "temperature": real(0, 1e6, above=True),
     "spread": real(0, 1e6, above=True),
 }
 """What a search out of a file may be."""
@@ -51,8 +56,10 @@ class Search:
         if not 2 <= self.elites <= self.candidates:
             raise ValueError(f"elites is {self.elites}, expected 2 to candidates = {self.candidates}")
         if (steps := self.horizon * self.candidates * self.iterations) > MOST_STEPS:
-            raise ValueError(f"horizon x candidates x iterations is {steps:,}, expected at most {MOST_STEPS:,} "
-                             "imagined steps for one search")
+            raise ValueError(
+                f"horizon x candidates x iterations is {steps:,}, expected at most {MOST_STEPS:,} "
+                "imagined steps for one search"
+            )
         for name in ("temperature", "spread"):
             if not 0 < getattr(self, name) < np.inf:
                 raise ValueError(f"{name} is {getattr(self, name)}, expected a finite number > 0")
@@ -62,32 +69,35 @@ class Search:
         """How many actions a sequence is made of."""
         return -(-self.horizon // self.hold)
 
-    def best(self, score: Score, low: np.ndarray, high: np.ndarray, rng: np.random.Generator,
-             guess: np.ndarray | None = None) -> np.ndarray:
+    def best(
+        self, score: Score, low: np.ndarray, high: np.ndarray, rng: np.random.Generator, guess: np.ndarray | None = None
+    ) -> np.ndarray:
         """The best sequence found, float32 [H, A], in a box low .. high [A]; guess [H, A] is where the search begins.
 
         cem: the best candidate of all; mppi: the mean of the last iteration. ValueError for a score that is not finite.
         """
         half, middle = (high - low) / 2, (high + low) / 2
-        mean = np.tile(middle, (self.knots, 1)) if guess is None else guess[::self.hold]
+        mean = np.tile(middle, (self.knots, 1)) if guess is None else guess[:: self.hold]
         std = np.tile(self.spread * half, (self.knots, 1))
         kept, best, best_value = mean[None], None, -np.inf
         for _ in range(self.iterations):
             drawn = rng.normal(mean, std, (self.candidates - len(kept), *mean.shape))
             knots = np.concatenate([kept, np.clip(drawn, low, high)])
-            actions = knots.repeat(self.hold, axis=1)[:, :self.horizon].astype(np.float32)
+            actions = knots.repeat(self.hold, axis=1)[:, : self.horizon].astype(np.float32)
             values = np.asarray(score(actions), np.float64)
             if not np.isfinite(values).all():
-                raise ValueError(f"the score of {int((~np.isfinite(values)).sum())} of {len(values)} sequences of "
-                                 "actions is not finite; look at the world's frames with wm-gym evaluate WORLD")
-            order = np.argsort(-values)[:self.elites]
+                raise ValueError(
+                    f"the score of {int((~np.isfinite(values)).sum())} of {len(values)} sequences of "
+                    "actions is not finite; look at the world's frames with wm-gym evaluate WORLD"
+                )
+            order = np.argsort(-values)[: self.elites]
             if values[order[0]] > best_value:
                 best, best_value = actions[order[0]], values[order[0]]
-            elite, kept = knots[order], knots[order[:max(1, self.elites // 4)]]
+            elite, kept = knots[order], knots[order[: max(1, self.elites // 4)]]
             weights = np.ones(len(order))
             if self.method == "mppi":
                 weights = np.exp((values[order] - values[order[0]]) / self.temperature)
             weights = (weights / weights.sum())[:, None, None]
             mean = (weights * elite).sum(0)
-            std = np.sqrt((weights * (elite - mean)**2).sum(0)) + 0.05 * half
-        return best if self.method == "cem" else mean.repeat(self.hold, axis=0)[:self.horizon].astype(np.float32)
+            std = np.sqrt((weights * (elite - mean) ** 2).sum(0)) + 0.05 * half
+        return best if self.method == "cem" else mean.repeat(self.hold, axis=0)[: self.horizon].astype(np.float32)

@@ -27,8 +27,17 @@ CLASSES = {"features_extractor_class": EXTRACTORS, "activation_fn": ACTIVATIONS}
 WRAPPERS = ("wm_gym.wrappers", "gymnasium.wrappers")
 """The modules whose wrappers they may name; no other is imported."""
 
-ENV_KEYS = {"n_timesteps", "policy", "n_envs", "frame_stack", "normalize", "env_wrapper", "env_kwargs", "policy_kwargs",
-            "physics_check"}
+ENV_KEYS = {
+    "n_timesteps",
+    "policy",
+    "n_envs",
+    "frame_stack",
+    "normalize",
+    "env_wrapper",
+    "env_kwargs",
+    "policy_kwargs",
+    "physics_check",
+}
 
 
 def algorithm(name: str) -> type[BaseAlgorithm]:
@@ -117,8 +126,10 @@ def env_wrapper(path: str | None) -> Callable | None:
     module, _, name = str(path).rpartition(".")
     home = next((one for one in WRAPPERS if f"{module}.".startswith(f"{one}.")), None)
     if home is None:
-        raise ValueError(f"env_wrapper {path!r} is not of {' or '.join(WRAPPERS)}, as wm_gym.wrappers.DiscreteActions "
-                         "is; what a file says is not imported")
+        raise ValueError(
+            f"env_wrapper {path!r} is not of {' or '.join(WRAPPERS)}, as wm_gym.wrappers.DiscreteActions "
+            "is; what a file says is not imported"
+        )
     importlib.import_module(home)
     wrapper = getattr(sys.modules.get(module), name, None)
     if not (isinstance(wrapper, type) and issubclass(wrapper, gym.Wrapper)):

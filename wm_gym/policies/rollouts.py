@@ -58,8 +58,10 @@ class Actor:
             if isinstance(policy.policy.action_space, gym.spaces.Discrete):
                 self.table = discrete_table(self.space)
             elif policy.policy.action_space.shape != space.shape:
-                raise ValueError(f"the agent acts in {policy.policy.action_space}, this environment in {space}; "
-                                 "evaluate it in the environment that it was trained for, or in its twin")
+                raise ValueError(
+                    f"the agent acts in {policy.policy.action_space}, this environment in {space}; "
+                    "evaluate it in the environment that it was trained for, or in its twin"
+                )
         self.stack: list | None = None
         self.state: tuple | None = None
 
@@ -103,8 +105,9 @@ class LatentView(gym.ObservationWrapper):
         return self.engine.encode(observation[None, None])["latents"][0, -1].flatten().cpu().numpy()
 
 
-def make_twin(twin_id: str, world: World | str | Path | None, policy: Agent | str, horizon: int | None = None,
-              **kwargs) -> gym.Env:
+def make_twin(
+    twin_id: str, world: World | str | Path | None, policy: Agent | str, horizon: int | None = None, **kwargs
+) -> gym.Env:
     """The physics twin (render_mode="rgb_array") as the policy is used to see it.
 
     An agent trained in a learned world gets the twin's frames through that world's tokenizer; baselines, agents
@@ -136,8 +139,14 @@ def one_in_batch(observation: np.ndarray | dict) -> np.ndarray | dict:
     return {k: v[None] for k, v in observation.items()} if isinstance(observation, dict) else observation[None]
 
 
-def run_twin(policy: Agent | str, env: gym.Env, seeds: list[int], deterministic: bool = True,
-             progress=lambda: None, nudged: bool = False) -> tuple[list[Outcome], list[Start]]:
+def run_twin(
+    policy: Agent | str,
+    env: gym.Env,
+    seeds: list[int],
+    deterministic: bool = True,
+    progress=lambda: None,
+    nudged: bool = False,
+) -> tuple[list[Outcome], list[Start]]:
     """One episode a seed in the twin, one after the other; calls progress() after each.
 
     nudged: from starts whose object is a little off (`TrackedObject.nudged`); ValueError where the task has none.
@@ -160,15 +169,22 @@ def run_twin(policy: Agent | str, env: gym.Env, seeds: list[int], deterministic:
     return outcomes, starts
 
 
-def run_world(policy: Agent | str, world: World, starts: list[Start], horizon: int, deterministic: bool = True,
-              progress=lambda: None, **engine: str) -> list[Outcome]:
+def run_world(
+    policy: Agent | str,
+    world: World,
+    starts: list[Start],
+    horizon: int,
+    deterministic: bool = True,
+    progress=lambda: None,
+    **engine: str,
+) -> list[Outcome]:
     """One episode a start in the learned world, up to 100 at a time; calls progress() as each one ends.
 
     engine: backend, device and precision of `make_engine`, or other options of `WorldCore`.
     """
     outcomes: list[Outcome] = []
     for first in range(0, len(starts), WORLD_BATCH):
-        some = starts[first:first + WORLD_BATCH]
+        some = starts[first : first + WORLD_BATCH]
         outcomes += _run_batch(policy, world, some, horizon, deterministic, progress, **engine)
     return outcomes
 
@@ -198,8 +214,9 @@ def _run_batch(policy, world, starts, horizon, deterministic, progress, **engine
 
 def endless_core(world: World | str | Path, policy: Agent | str, **engine: str) -> WorldCore:
     """One slot of the learned world as the policy sees it, which goes on after success and past the horizon."""
-    return WorldCore(world, 1, observation=observation_mode(policy), max_episode_steps=-1, terminate_on_success=False,
-                     **engine)
+    return WorldCore(
+        world, 1, observation=observation_mode(policy), max_episode_steps=-1, terminate_on_success=False, **engine
+    )
 
 
 def world_options(world: World, start: Start) -> dict:

@@ -68,8 +68,16 @@ class Progress(BaseCallback):
         length, reward = (float(np.mean([e[k] for e in episodes])) for k in ("l", "r"))
         seconds = self.offset + time.monotonic() - self.started
         with self.path.open("a", newline="") as file:
-            csv.writer(file).writerow([self.num_timesteps, f"{seconds:.2f}", f"{self.updating:.2f}", f"{success:.4f}",
-                                       f"{length:.2f}", f"{reward:.4f}"])
+            csv.writer(file).writerow(
+                [
+                    self.num_timesteps,
+                    f"{seconds:.2f}",
+                    f"{self.updating:.2f}",
+                    f"{success:.4f}",
+                    f"{length:.2f}",
+                    f"{reward:.4f}",
+                ]
+            )
         self.bar.set_postfix_str(f"success {success:.0%}, {length:.0f} steps an episode, reward {reward:.2f}")
 
 

@@ -21,8 +21,15 @@ from wm_gym.common.files import atomic_folder
 from wm_gym.sb3 import WorldVecEnv
 
 MONITOR = ("episode_returns", "episode_lengths")
-COLLECTED = ("num_timesteps", "_last_obs", "_last_episode_starts", "_last_original_obs", "_episode_num",
-             "ep_info_buffer", "ep_success_buffer")  # what SB3's algorithms change while they collect
+COLLECTED = (
+    "num_timesteps",
+    "_last_obs",
+    "_last_episode_starts",
+    "_last_original_obs",
+    "_episode_num",
+    "ep_info_buffer",
+    "ep_success_buffer",
+)  # what SB3's algorithms change while they collect
 
 
 def save_checkpoint(model: BaseAlgorithm, run: Path) -> Path:
@@ -89,8 +96,12 @@ def _random_state() -> dict[str, np.ndarray]:
     """SB3 draws actions from torch's stream and shuffles minibatches with numpy's."""
     _, keys, position, *_ = np.random.get_state()
     cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_available() else []
-    return {"random/torch": torch.get_rng_state().numpy(), "random/numpy": keys, "random/position": np.array(position),
-            **{f"random/cuda/{i}": stream.numpy() for i, stream in enumerate(cuda)}}
+    return {
+        "random/torch": torch.get_rng_state().numpy(),
+        "random/numpy": keys,
+        "random/position": np.array(position),
+        **{f"random/cuda/{i}": stream.numpy() for i, stream in enumerate(cuda)},
+    }
 
 
 def _set_random_state(state: dict[str, np.ndarray]) -> None:

@@ -20,8 +20,15 @@ HARDER = "ppo-Push-v0", "wm_gym/Push-v0"
 """A shipped agent and its world: contact, which takes longer to learn than a demo may last."""
 
 
-def demo(out: str | Path = "outputs/demo", minutes: float = 6.0, seed: int = 0, env_id: str = DEMO_ENV,
-         algo: str = "ppo", episodes: int = 100, timesteps: int = 120_000) -> Path:
+def demo(
+    out: str | Path = "outputs/demo",
+    minutes: float = 6.0,
+    seed: int = 0,
+    env_id: str = DEMO_ENV,
+    algo: str = "ppo",
+    episodes: int = 100,
+    timesteps: int = 120_000,
+) -> Path:
     """Train from scratch inside a learned world, evaluate there and in physics; returns the report's path.
 
     The shipped Push agent is evaluated in both as well. A recipe's checks in physics are left out: no simulator takes
@@ -31,13 +38,23 @@ def demo(out: str | Path = "outputs/demo", minutes: float = 6.0, seed: int = 0, 
     out = Path(out)
     name = env_id.removeprefix("wm_gym/")
     if name not in catalogue_folders():
-        raise ValueError(f"the world {env_id!r} is not in the catalogue {sorted(catalogue_folders())}; the demo needs "
-                         "one with a physics twin: train it with `wm-gym train DATASET --out envs/NAME-v0`")
+        raise ValueError(
+            f"the world {env_id!r} is not in the catalogue {sorted(catalogue_folders())}; the demo needs "
+            "one with a physics twin: train it with `wm-gym train DATASET --out envs/NAME-v0`"
+        )
     timings: dict[str, float] = {}
     _say(f"1/4  training a {algo.upper()} policy from pixels inside {env_id}; no simulator is involved")
     started = time.monotonic()
-    folder = train_agent(algo, env_id, out / "agent", timesteps, seed, max_minutes=minutes, overwrite=True,
-                         recipe={"physics_check": None})
+    folder = train_agent(
+        algo,
+        env_id,
+        out / "agent",
+        timesteps,
+        seed,
+        max_minutes=minutes,
+        overwrite=True,
+        recipe={"physics_check": None},
+    )
     timings["training"] = time.monotonic() - started
 
     _say(f"2/4  the same policy in the learned world and in PyBullet, {episodes} matched starts")

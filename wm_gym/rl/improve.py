@@ -24,11 +24,24 @@ from wm_gym.worlds.world import digest_of_world
 ASKED_FILE, NOTES_FILE, PLOT_FILE = "asked.json", "improve.json", "improve.png"
 
 
-def improve(world: str | Path, datasets: list[str | Path], out: str | Path, rounds: int = 2, *,
-            twin_id: str | None = None, algo: str = "ppo", timesteps: int | None = None,
-            more_timesteps: int | None = None, episodes: int = 200, evaluations: int = 100, seed: int = 0,
-            recipe_file: str | Path | None = None, preset: str = "finetune", overrides: dict | None = None,
-            progress: bool = True) -> Path:
+def improve(
+    world: str | Path,
+    datasets: list[str | Path],
+    out: str | Path,
+    rounds: int = 2,
+    *,
+    twin_id: str | None = None,
+    algo: str = "ppo",
+    timesteps: int | None = None,
+    more_timesteps: int | None = None,
+    episodes: int = 200,
+    evaluations: int = 100,
+    seed: int = 0,
+    recipe_file: str | Path | None = None,
+    preset: str = "finetune",
+    overrides: dict | None = None,
+    progress: bool = True,
+) -> Path:
     """Improve a world and an agent in turns; returns the folder `out`.
 
     Round r trains an agent inside the world (OUT/agent-r; the first for `timesteps`, each later one for
@@ -47,11 +60,25 @@ def improve(world: str | Path, datasets: list[str | Path], out: str | Path, roun
     spent = sum(int(reader.offset[-1]) - len(reader) for reader in map(LeRobotReader, datasets))
     notes: list[dict[str, Any]] = []
     out.mkdir(parents=True, exist_ok=True)
-    check_same(out / ASKED_FILE, {
-        "world": str(world), "world_weights": digest_of_world(world), "datasets": [str(one) for one in datasets],
-        "twin": twin_id, "algo": algo, "timesteps": timesteps, "more_timesteps": more_timesteps, "episodes": episodes,
-        "evaluations": evaluations, "seed": seed, "recipe": digest([Path(recipe_file)]) if recipe_file else "",
-        "preset": preset, "overrides": overrides}, "repeat the old arguments to go on, or choose another --out")
+    check_same(
+        out / ASKED_FILE,
+        {
+            "world": str(world),
+            "world_weights": digest_of_world(world),
+            "datasets": [str(one) for one in datasets],
+            "twin": twin_id,
+            "algo": algo,
+            "timesteps": timesteps,
+            "more_timesteps": more_timesteps,
+            "episodes": episodes,
+            "evaluations": evaluations,
+            "seed": seed,
+            "recipe": digest([Path(recipe_file)]) if recipe_file else "",
+            "preset": preset,
+            "overrides": overrides,
+        },
+        "repeat the old arguments to go on, or choose another --out",
+    )
     for r in range(1, rounds + 1):
         agent = out / f"agent-{r}"
         if not (agent / "config.yml").is_file():
@@ -59,16 +86,35 @@ def improve(world: str | Path, datasets: list[str | Path], out: str | Path, roun
             if r > 1:
                 recipe = gentler(load_recipe(algo, f"wm_gym/{name}", recipe_file))
                 steps, before = more_timesteps or timesteps, out / f"agent-{r - 1}"
-            train_agent(algo, "wm_gym/World-v0", agent, steps, seed + r, resume=True, init=before, progress=progress,
-                        env_kwargs={"world": str(world)}, recipe=recipe, recipe_file=recipe_file,
-                        recipe_id=f"wm_gym/{name}")
+            train_agent(
+                algo,
+                "wm_gym/World-v0",
+                agent,
+                steps,
+                seed + r,
+                resume=True,
+                init=before,
+                progress=progress,
+                env_kwargs={"world": str(world)},
+                recipe=recipe,
+                recipe_file=recipe_file,
+                recipe_id=f"wm_gym/{name}",
+            )
         spent += load_agent(agent).config["physics_check_steps"]
         if not (agent / RESULTS_FILE).is_file():
-            save_results(agent, evaluate_matched(agent, world, twin_id, evaluations, seed, baselines=(),
-                                                 progress=progress))
+            save_results(
+                agent, evaluate_matched(agent, world, twin_id, evaluations, seed, baselines=(), progress=progress)
+            )
         results = read_mapping(agent / RESULTS_FILE, finite=False)
-        notes.append({"round": r, "world_folder": str(world), "agent_folder": str(agent), "physics_steps": spent,
-                      **{key: results[key] for key in ("world", "physics", "world_minus_physics", "optimism")}})
+        notes.append(
+            {
+                "round": r,
+                "world_folder": str(world),
+                "agent_folder": str(agent),
+                "physics_steps": spent,
+                **{key: results[key] for key in ("world", "physics", "world_minus_physics", "optimism")},
+            }
+        )
         write_json(out / NOTES_FILE, notes, indent=1)
         improvement_plot(notes, out / PLOT_FILE)
         if r == rounds:
@@ -77,9 +123,16 @@ def improve(world: str | Path, datasets: list[str | Path], out: str | Path, roun
         record(twin_id, episodes, policy=f"agent:{agent}", out=data, seed=seed + 1000 * r, progress=progress)
         spent += episodes * horizon
         if not (better / "spec.yaml").is_file() or better.with_name(better.name + ".training").exists():
-            train([*datasets, *(out / f"data-{i}" for i in range(1, r + 1))], better, preset=preset, seed=seed + r,
-                  overrides=overrides, name=name, init=world, size=tuple(spec.frame_size), progress=progress)
+            train(
+                [*datasets, *(out / f"data-{i}" for i in range(1, r + 1))],
+                better,
+                preset=preset,
+                seed=seed + r,
+                overrides=overrides,
+                name=name,
+                init=world,
+                size=tuple(spec.frame_size),
+                progress=progress,
+            )
         world = better
     return out
-
-

@@ -29,8 +29,9 @@ class PhysicsCheck(BaseCallback):
     may be of use in imagination only. physics_steps: what the checks have cost so far.
     """
 
-    def __init__(self, run: Path, config: dict[str, Any], every: int = 50_000, episodes: int = 20,
-                 max_gap: float = 0.3):
+    def __init__(
+        self, run: Path, config: dict[str, Any], every: int = 50_000, episodes: int = 20, max_gap: float = 0.3
+    ):
         super().__init__()
         self.run, self.path, self.config = run, run / CHECKS_FILE, config
         self.every, self.episodes, self.max_gap = every, episodes, max_gap

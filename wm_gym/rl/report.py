@@ -11,9 +11,15 @@ from wm_gym.common.page import GREY, PHYSICS, WORLD, axes, data_uri, page, pictu
 from wm_gym.policies.card import matched_rows
 
 
-def write_report(path: str | Path, results: dict[str, Any], curve: list[dict[str, float]], config: dict[str, Any],
-                 film: str | Path | None = None, timings: dict[str, float] | None = None,
-                 harder: dict[str, Any] | None = None) -> Path:
+def write_report(
+    path: str | Path,
+    results: dict[str, Any],
+    curve: list[dict[str, float]],
+    config: dict[str, Any],
+    film: str | Path | None = None,
+    timings: dict[str, float] | None = None,
+    harder: dict[str, Any] | None = None,
+) -> Path:
     """Write the page: headline numbers, the film (a GIF), the learning curve, all numbers with their intervals.
 
     results: of `evaluate_matched`; curve: of `read_curve`; config: the agent's; timings: seconds a phase;
@@ -29,38 +35,48 @@ def report_html(results, curve, config, film=None, timings=None, harder=None) ->
     world, physics, points = results["world"], results["physics"], results["world_minus_physics"]
     minutes = (config.get("training_seconds") or 0) / 60
     tiles = [
-        ("physics", f"{100 * physics['rate']:.0f} %", 
-         f"success in physics, {physics['successes']} of {physics['n']} episodes"),
+        (
+            "physics",
+            f"{100 * physics['rate']:.0f} %",
+            f"success in physics, {physics['successes']} of {physics['n']} episodes",
+        ),
         ("world", f"{100 * world['rate']:.0f} %", "success in the learned world, same starts"),
         ("", f"{minutes:.1f} min", f"of training, {config['n_timesteps']:,} steps, none of them in the simulator"),
     ]
     if "random" in results["baselines"]:
         chance = results["baselines"]["random"]
-        tiles.append(("", f"{100 * chance['rate']:.0f} %",
-                      f"success of random actions in physics ({chance['successes']} of {chance['n']})"))
-    return page(f"{results['world_name']}: trained in imagination, checked in physics", f"""
+        tiles.append(
+            (
+                "",
+                f"{100 * chance['rate']:.0f} %",
+                f"success of random actions in physics ({chance['successes']} of {chance['n']})",
+            )
+        )
+    return page(
+        f"{results['world_name']}: trained in imagination, checked in physics",
+        f"""
 <h1>Trained in imagination, checked in physics</h1>
-<p class="lead">A {text(config['algo'].upper())} policy learned from pixels inside
-<code>{text(config['env_id'])}</code>, a video world model that imagines every frame.
-The same policy was then run in the simulator <code>{text(results['twin_id'])}</code>,
+<p class="lead">A {text(config["algo"].upper())} policy learned from pixels inside
+<code>{text(config["env_id"])}</code>, a video world model that imagines every frame.
+The same policy was then run in the simulator <code>{text(results["twin_id"])}</code>,
 which it had never seen.</p>
-<div class="tiles">{''.join(tile(*t) for t in tiles)}</div>
+<div class="tiles">{"".join(tile(*t) for t in tiles)}</div>
 {_film_section(film)}
 <section><h2>How it learned</h2>
 <p>Share of the last 100 episodes that ended in success while exploring, and the reward of an episode. All of it
 happened inside the learned world.</p>
-{picture(learning_curve(curve), 'learning curve: success rate and reward against environment steps')}</section>
+{picture(learning_curve(curve), "learning curve: success rate and reward against environment steps")}</section>
 <section><h2>Does it hold in physics?</h2>
-<p>{results['episodes']} episodes began from the same picture in both. Bars are 95 % intervals.</p>
-{picture(rates_figure(results), 'success rates with 95 % intervals')}
-{_cross(results['table'])}</section>
+<p>{results["episodes"]} episodes began from the same picture in both. Bars are 95 % intervals.</p>
+{picture(rates_figure(results), "success rates with 95 % intervals")}
+{_cross(results["table"])}</section>
 {_harder_section(harder)}
 <section><h2>All numbers</h2>
-<table>{''.join(f'<tr><td>{text(w)}</td><td>{text(n)}</td></tr>' for w, n in matched_rows(results))}</table>
+<table>{"".join(f"<tr><td>{text(w)}</td><td>{text(n)}</td></tr>" for w, n in matched_rows(results))}</table>
 <p class="note" style="margin-top:12px">In brackets: 95 % intervals. Rates: Wilson. Difference:
-{text(points['method'])}. Optimism is the share of physics failures that the world takes for successes, pessimism
-the reverse. At most {results['horizon']} steps an episode,
-{'deterministic' if results['deterministic'] else 'stochastic'} actions, seed {results['seed']}.</p></section>
+{text(points["method"])}. Optimism is the share of physics failures that the world takes for successes, pessimism
+the reverse. At most {results["horizon"]} steps an episode,
+{"deterministic" if results["deterministic"] else "stochastic"} actions, seed {results["seed"]}.</p></section>
 <section><h2>Read this with care</h2>
 <p>Physics here is a simulator, not a robot: nothing on this page says that the policy works on real hardware. The
 policy sees the simulator's pictures through the world's tokenizer, the way it saw the imagined ones.
@@ -68,8 +84,9 @@ One training run with one seed; another seed gives other numbers.</p>
 {_timings(timings)}
 <p>Again, and with more episodes:</p>
 <pre><code>wm-gym demo
-wm-gym agent train {text(config['algo'])} --env {text(quote(config['env_id']))} --out my-agent
-wm-gym agent evaluate my-agent --env {text(quote(config['env_id']))} --episodes 400</code></pre></section>""")
+wm-gym agent train {text(config["algo"])} --env {text(quote(config["env_id"]))} --out my-agent
+wm-gym agent evaluate my-agent --env {text(quote(config["env_id"]))} --episodes 400</code></pre></section>""",
+    )
 
 
 def learning_curve(curve: list[dict[str, float]]):
@@ -84,8 +101,15 @@ def learning_curve(curve: list[dict[str, float]]):
         axis.set_xlabel("environment steps, thousands")
     if len(curve) > 1:
         ends = curve[-1]
-        left.annotate(f"{ends['seconds'] / 60:.1f} min", (steps[-1], 100 * ends["success_rate"]), xytext=(-4, -16),
-                      textcoords="offset points", ha="right", color=GREY, fontsize=9)
+        left.annotate(
+            f"{ends['seconds'] / 60:.1f} min",
+            (steps[-1], 100 * ends["success_rate"]),
+            xytext=(-4, -16),
+            textcoords="offset points",
+            ha="right",
+            color=GREY,
+            fontsize=9,
+        )
     return figure
 
 
@@ -95,8 +119,14 @@ def rates_figure(results: dict[str, Any]):
     rows += [(f"{name}, physics", rate, GREY) for name, rate in results["baselines"].items()]
     figure, (axis,) = axes(1, (9.2, 0.7 + 0.45 * len(rows)))
     for y, (label, rate, colour) in enumerate(reversed(rows)):
-        axis.plot([100 * rate["low"], 100 * rate["high"]], [y, y], color=colour, linewidth=5, alpha=0.3,
-                  solid_capstyle="round")
+        axis.plot(
+            [100 * rate["low"], 100 * rate["high"]],
+            [y, y],
+            color=colour,
+            linewidth=5,
+            alpha=0.3,
+            solid_capstyle="round",
+        )
         axis.plot(100 * rate["rate"], y, "o", color=colour, markersize=8)
     axis.set_yticks(range(len(rows)), [label for label, *_ in reversed(rows)])
     axis.set(xlim=(-2, 102), ylim=(-0.6, len(rows) - 0.4), xlabel="success, %")
@@ -111,8 +141,15 @@ def improvement_plot(notes: list[dict[str, Any]], path: Path) -> None:
     for side, colour in (("world", WORLD), ("physics", PHYSICS)):
         rates = [note[side] for note in notes]
         below, above = zip(*((100 * (r["rate"] - r["low"]), 100 * (r["high"] - r["rate"])) for r in rates))
-        axis.errorbar(steps, [100 * r["rate"] for r in rates], fmt="o-", color=colour, capsize=3,
-                      label={"world": "learned world", "physics": "physics"}[side], yerr=[below, above])
+        axis.errorbar(
+            steps,
+            [100 * r["rate"] for r in rates],
+            fmt="o-",
+            color=colour,
+            capsize=3,
+            label={"world": "learned world", "physics": "physics"}[side],
+            yerr=[below, above],
+        )
     axis.set(ylim=(0, 103), xlabel="physics steps recorded, thousands", ylabel="success, %")
     axis.legend(frameon=False)
     with atomic_file(path) as beside:
@@ -132,16 +169,16 @@ The policy acts on the left.</p>
 def _harder_section(results: dict[str, Any] | None) -> str:
     if results is None:
         return ""
-    return f"""<section><h2>A harder task: {text(results['world_name'])}</h2>
-<p>A shipped policy, trained inside its own learned world beforehand, from {results['episodes']} matched starts.</p>
-{picture(rates_figure(results), 'success rates of the shipped agent with 95 % intervals')}
-{_cross(results['table'])}</section>"""
+    return f"""<section><h2>A harder task: {text(results["world_name"])}</h2>
+<p>A shipped policy, trained inside its own learned world beforehand, from {results["episodes"]} matched starts.</p>
+{picture(rates_figure(results), "success rates of the shipped agent with 95 % intervals")}
+{_cross(results["table"])}</section>"""
 
 
 def _cross(table: dict[str, int]) -> str:
     return f"""<table class="cross"><tr><th></th><th>physics: success</th><th>physics: failure</th></tr>
-<tr><th>world: success</th><td>{table['both']}</td><td>{table['world_only']}</td></tr>
-<tr><th>world: failure</th><td>{table['physics_only']}</td><td>{table['neither']}</td></tr></table>"""
+<tr><th>world: success</th><td>{table["both"]}</td><td>{table["world_only"]}</td></tr>
+<tr><th>world: failure</th><td>{table["physics_only"]}</td><td>{table["neither"]}</td></tr></table>"""
 
 
 def _timings(timings: dict[str, float] | None) -> str:

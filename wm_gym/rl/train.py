@@ -36,6 +36,7 @@ SAME_RUN = ("algo", "env_id", "env_kwargs", "seed", "init", "world_weights")
 
 def _alone(train: Callable[..., Path]) -> Callable[..., Path]:
     """Let one process at a time train into `<out>.training`; ValueError for the second."""
+
     @functools.wraps(train)
     def held(algo: str, env_id: str, out: str | Path, *args: Any, **kwargs: Any) -> Path:
         find_spec(env_id)  # an unknown id must fail before anything is written
@@ -82,19 +83,29 @@ def train_agent(
     recipe = {**load_recipe(algo, recipe_id or env_id, recipe_file), **(recipe or {})}
     env_kwargs = {**(recipe.get("env_kwargs") or {}), **(env_kwargs or {})}
     if isinstance(env_kwargs.get("reward"), Judge):
-        raise ValueError(f"reward is a {type(env_kwargs['reward']).__name__}, which an agent's files cannot hold; name "
-                         "the judge, e.g. reward='goal:goal.png', after an entry of your own in wm_gym.judges.JUDGES")
+        raise ValueError(
+            f"reward is a {type(env_kwargs['reward']).__name__}, which an agent's files cannot hold; name "
+            "the judge, e.g. reward='goal:goal.png', after an entry of your own in wm_gym.judges.JUDGES"
+        )
     checkpoint = latest_checkpoint(run)
     before = load_agent(init) if init and not checkpoint else None
-    plan = {"algo": algo, "env_id": env_id, "env_kwargs": env_kwargs, "seed": seed, "init": str(init) if init else None,
-            "n_timesteps_before": _steps_in_all(before.config) if before else 0,
-            "world_weights": _world_weights(env_id, env_kwargs)}
+    plan = {
+        "algo": algo,
+        "env_id": env_id,
+        "env_kwargs": env_kwargs,
+        "seed": seed,
+        "init": str(init) if init else None,
+        "n_timesteps_before": _steps_in_all(before.config) if before else 0,
+        "world_weights": _world_weights(env_id, env_kwargs),
+    }
     if checkpoint:
         stored = yaml.safe_load((run / RUN_FILE).read_text())
         _check_same(plan, stored, out)
         if recipe_file and recipe != stored["recipe"]:
-            raise ValueError(f"the training at {out} was begun with another recipe than {recipe_file} gives now; leave "
-                             "the recipe out to go on with its own, or train to another --out")
+            raise ValueError(
+                f"the training at {out} was begun with another recipe than {recipe_file} gives now; leave "
+                "the recipe out to go on with its own, or train to another --out"
+            )
         plan["n_timesteps_before"] = stored.get("n_timesteps_before", 0)
         recipe, timesteps = stored["recipe"], timesteps or stored["n_timesteps"]
     total = int(timesteps or recipe["n_timesteps"])
@@ -120,12 +131,19 @@ def train_agent(
         callbacks += [TimeLimit(max_minutes)] if max_minutes else []
         callbacks += [callback] if callback else []
         if model.num_timesteps < total:
-            model.learn(total - model.num_timesteps, callbacks, log_interval=_log_interval(model, rows=True),
-                        reset_num_timesteps=False)
+            model.learn(
+                total - model.num_timesteps,
+                callbacks,
+                log_interval=_log_interval(model, rows=True),
+                reset_num_timesteps=False,
+            )
             save_checkpoint(model, run)
             if check and check.parted:
-                print(f"\nended at {model.num_timesteps:,} steps: success imagined has parted from success in physics "
-                      f"({check.path})", file=sys.stderr)
+                print(
+                    f"\nended at {model.num_timesteps:,} steps: success imagined has parted from success in physics "
+                    f"({check.path})",
+                    file=sys.stderr,
+                )
         if check:
             identity["kept_step"] = check.take_best(model)
             print(f"\nkept the policy of step {identity['kept_step']:,}, the best in physics", file=sys.stderr)
@@ -135,8 +153,10 @@ def train_agent(
         raise
     except JudgeError as error:
         last = checkpoints.rescue(model)
-        raise JudgeError(f"{error}\nthe training stopped and kept {last or 'nothing: it had not begun'}; once the "
-                         "judge answers, the same command with --resume goes on from there") from error
+        raise JudgeError(
+            f"{error}\nthe training stopped and kept {last or 'nothing: it had not begun'}; once the "
+            "judge answers, the same command with --resume goes on from there"
+        ) from error
     finally:
         env.close()
     return save_agent(model, out, identity | {"total_timesteps": total} | _history(recipe, model, run))
@@ -168,8 +188,10 @@ def _check_same(plan: dict, stored: dict, out: Path) -> None:
     stored = {"world_weights": plan["world_weights"]} | stored  # older versions did not write it down
     for key in SAME_RUN:
         if plan[key] != stored.get(key):
-            raise ValueError(f"the training at {out} was begun with {key}={stored.get(key)!r}, not {plan[key]!r}; "
-                             "give the same, or train to another --out")
+            raise ValueError(
+                f"the training at {out} was begun with {key}={stored.get(key)!r}, not {plan[key]!r}; "
+                "give the same, or train to another --out"
+            )
 
 
 def _take_policy(model: BaseAlgorithm, agent: Agent) -> None:
@@ -177,15 +199,22 @@ def _take_policy(model: BaseAlgorithm, agent: Agent) -> None:
     try:
         model.policy.load_state_dict(agent.policy.state_dict())
     except RuntimeError as error:
-        raise ValueError(f"the policy of {agent.folder} does not fit this training ({str(error).splitlines()[0]}); "
-                         "use the algorithm, observation and recipe it was trained with") from error
+        raise ValueError(
+            f"the policy of {agent.folder} does not fit this training ({str(error).splitlines()[0]}); "
+            "use the algorithm, observation and recipe it was trained with"
+        ) from error
 
 
 def _make_env(env_id: str, recipe: dict, seed: int, env_kwargs: dict, monitor_file: Path) -> VecEnv:
     """The recipe's number of environments with its wrappers."""
     env: VecEnv = make_sb3_env(
-        env_id, int(recipe.get("n_envs", 1)), seed, wrapper_class=env_wrapper(recipe.get("env_wrapper")),
-        monitor_file=monitor_file, **env_kwargs)
+        env_id,
+        int(recipe.get("n_envs", 1)),
+        seed,
+        wrapper_class=env_wrapper(recipe.get("env_wrapper")),
+        monitor_file=monitor_file,
+        **env_kwargs,
+    )
     if int(recipe.get("frame_stack") or 1) > 1:
         env = VecFrameStack(env, int(recipe["frame_stack"]))
     if normalize := recipe.get("normalize"):

@@ -28,9 +28,14 @@ def new_world(spec: WorldSpec, preset: str | Preset = "tiny", seed: int = 0, sta
     Without `starts`, the bank is 8 pictures of noise.
     """
     sizes = PRESETS[preset] if isinstance(preset, str) else preset
-    common = dict(latent_channels=sizes.latent_channels, grid=tuple(s // Tokenizer.factor for s in spec.frame_size),
-                  context_frames=max(sizes.lags) if sizes.dynamics == "unet" else sizes.context_frames,
-                  conditioning=sizes.conditioning, nullable=sizes.condition_dropout > 0, **_conditions(spec, sizes))
+    common = dict(
+        latent_channels=sizes.latent_channels,
+        grid=tuple(s // Tokenizer.factor for s in spec.frame_size),
+        context_frames=max(sizes.lags) if sizes.dynamics == "unet" else sizes.context_frames,
+        conditioning=sizes.conditioning,
+        nullable=sizes.condition_dropout > 0,
+        **_conditions(spec, sizes),
+    )
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         tokenizer = Tokenizer(sizes.latent_channels, sizes.encoder_width, sizes.decoder_width, sizes.decoder_depth)
@@ -42,16 +47,23 @@ def new_world(spec: WorldSpec, preset: str | Preset = "tiny", seed: int = 0, sta
         return _with_heads(tokenizer, dynamics, spec, sizes, seed, starts)
 
 
-def world_on_base(base: str | Path, spec: WorldSpec, sizes: Preset, prompt: str = "", seed: int = 0,
-                  starts: StartBank | None = None) -> World:
+def world_on_base(
+    base: str | Path, spec: WorldSpec, sizes: Preset, prompt: str = "", seed: int = 0, starts: StartBank | None = None
+) -> World:
     """A world on a pretrained video pipeline (`wm_gym.models.pretrained`), its adapter not yet trained.
 
     FileNotFoundError where there is no such pipeline, ValueError where it cannot become a world of this spec.
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        tokenizer, dynamics = on_base(base, prompt, frame_size=spec.frame_size, context_frames=sizes.context_frames,
-                                      lora_rank=sizes.lora_rank, **_conditions(spec, sizes))
+        tokenizer, dynamics = on_base(
+            base,
+            prompt,
+            frame_size=spec.frame_size,
+            context_frames=sizes.context_frames,
+            lora_rank=sizes.lora_rank,
+            **_conditions(spec, sizes),
+        )
         return _with_heads(tokenizer, dynamics, spec, sizes, seed, starts)
 
 
@@ -64,8 +76,12 @@ def with_actions(world: World, spec: WorldSpec, seed: int = 0) -> World:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         dynamics = resized(world.dynamics, **_inputs(spec))
-        heads = resized(world.heads, vector_dim=dynamics.vector_dim, pose_dim=dynamics.pose_code.out_dim,
-                        reward_dim=len(spec.reward_components))
+        heads = resized(
+            world.heads,
+            vector_dim=dynamics.vector_dim,
+            pose_dim=dynamics.pose_code.out_dim,
+            reward_dim=len(spec.reward_components),
+        )
     keep(world.dynamics, dynamics)
     keep(world.heads, heads)
     return replace(world, dynamics=dynamics, heads=heads, calibration=None)
@@ -84,35 +100,50 @@ def keep(old: nn.Module, new: nn.Module) -> None:
         if given.shape == value.shape:
             value.copy_(given)
         elif name == "condition.0.weight":  # the vector is in front, tau and the noise level behind it
-            value[:, -given.shape[1]:] = given
+            value[:, -given.shape[1] :] = given
         elif name == "stem.weight":  # the maps are behind the latents
-            value[:, :given.shape[1]] = given
+            value[:, : given.shape[1]] = given
 
 
 def _inputs(spec: WorldSpec) -> dict[str, Any]:
     """What the networks must know of actions and proprioception: their sizes, and which numbers are angles."""
-    angles = {f"{what}_angles": tuple(i for i, name in enumerate(names) if is_angle(name)) for what, names in
-              (("action", spec.action_names), ("proprioception", spec.proprioception_names))}
+    angles = {
+        f"{what}_angles": tuple(i for i, name in enumerate(names) if is_angle(name))
+        for what, names in (("action", spec.action_names), ("proprioception", spec.proprioception_names))
+    }
     return {"action_dim": spec.action_dim, "proprioception_dim": spec.proprioception_dim, **angles}
 
 
 def _conditions(spec: WorldSpec, sizes: Preset) -> dict[str, Any]:
-    return _inputs(spec) | {"condition_dim": sizes.condition_dim, "pose_width": sizes.pose_width,
-                            "pose_activation": "relu"}
+    return _inputs(spec) | {
+        "condition_dim": sizes.condition_dim,
+        "pose_width": sizes.pose_width,
+        "pose_activation": "relu",
+    }
 
 
-def _with_heads(tokenizer: nn.Module, dynamics: Dynamics, spec: WorldSpec, sizes: Preset, seed: int,
-                starts: StartBank | None) -> World:
+def _with_heads(
+    tokenizer: nn.Module, dynamics: Dynamics, spec: WorldSpec, sizes: Preset, seed: int, starts: StartBank | None
+) -> World:
     """A world of tokenizer and dynamics, with new heads and uncertainty."""
     c = dynamics.config
     spec.latent_shape, spec.context_frames = [c.latent_channels, *c.grid], c.context_frames
-    heads = Heads(c.latent_channels, c.grid, dynamics.vector_dim, dynamics.pose_code.out_dim,
-                  len(spec.reward_components), sizes.head_width)
+    heads = Heads(
+        c.latent_channels,
+        c.grid,
+        dynamics.vector_dim,
+        dynamics.pose_code.out_dim,
+        len(spec.reward_components),
+        sizes.head_width,
+    )
     uncertainty = Uncertainty(dynamics.feature_dim, c.latent_channels, c.grid)
     if starts is None:
         rng, (h, w) = np.random.default_rng(seed), spec.frame_size
         starts = StartBank(
-            rng.integers(0, 255, (8, 1, h, w, 3), dtype=np.uint8), np.zeros((8, 0, spec.action_dim), np.float32),
-            rng.uniform(-0.1, 0.1, (8, 1, spec.proprioception_dim)).astype(np.float32), np.arange(8),
-            np.zeros(8, np.int64))
+            rng.integers(0, 255, (8, 1, h, w, 3), dtype=np.uint8),
+            np.zeros((8, 0, spec.action_dim), np.float32),
+            rng.uniform(-0.1, 0.1, (8, 1, spec.proprioception_dim)).astype(np.float32),
+            np.arange(8),
+            np.zeros(8, np.int64),
+        )
     return World(spec, tokenizer, dynamics, heads, uncertainty, starts)

@@ -10,13 +10,19 @@ from wm_gym.worlds.spec import WorldSpec
 FEW_EPISODES = 100
 
 
-def write_card(folder: Path, spec: WorldSpec, settings: dict, numbers: dict[str, float], episodes: int,
-               seconds: dict[str, float]) -> None:
+def write_card(
+    folder: Path, spec: WorldSpec, settings: dict, numbers: dict[str, float], episodes: int, seconds: dict[str, float]
+) -> None:
     """Write README.md in the Hub's card format (seconds: of each stage); an earlier one becomes README.old.md."""
     rows = "\n".join(f"| {name} | {value:.2f} |" for name, value in numbers.items())
-    few = "" if episodes >= FEW_EPISODES else (
-        f"\n> Trained on only {episodes} episodes: this shows that the path from such data to an environment works, "
-        "not that the world generalises.\n")
+    few = (
+        ""
+        if episodes >= FEW_EPISODES
+        else (
+            f"\n> Trained on only {episodes} episodes: this shows that the path from such data to an environment works, "
+            "not that the world generalises.\n"
+        )
+    )
     took = ", ".join(f"{stage} {spent / 60:.1f}" for stage, spent in seconds.items())
     chosen = ", ".join(f"{key} {value}" for key, value in settings.items())
     card = f"""---

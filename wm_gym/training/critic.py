@@ -17,10 +17,14 @@ class Critic(nn.Module):
     def __init__(self, channels: int, width: int = 64):
         super().__init__()
         self.layers = nn.Sequential(
-            spectral_norm(nn.Conv2d(channels, width, 3, padding=1)), nn.LeakyReLU(0.2),
-            spectral_norm(nn.Conv2d(width, width, 4, stride=2, padding=1)), nn.LeakyReLU(0.2),
-            spectral_norm(nn.Conv2d(width, width, 3, padding=1)), nn.LeakyReLU(0.2),
-            spectral_norm(nn.Conv2d(width, 1, 1)))
+            spectral_norm(nn.Conv2d(channels, width, 3, padding=1)),
+            nn.LeakyReLU(0.2),
+            spectral_norm(nn.Conv2d(width, width, 4, stride=2, padding=1)),
+            nn.LeakyReLU(0.2),
+            spectral_norm(nn.Conv2d(width, width, 3, padding=1)),
+            nn.LeakyReLU(0.2),
+            spectral_norm(nn.Conv2d(width, 1, 1)),
+        )
 
     def forward(self, latent: Tensor) -> Tensor:
         return self.layers(latent)

@@ -50,8 +50,15 @@ class Run:
             write_json(self.folder / SECONDS_FILE, spent)
 
 
-def fit(run: Run, stage: str, module: nn.Module, updates: int, batch: Callable,
-        report: Callable[[int], None] | None = None, rate: float | None = None) -> None:
+def fit(
+    run: Run,
+    stage: str,
+    module: nn.Module,
+    updates: int,
+    batch: Callable,
+    report: Callable[[int], None] | None = None,
+    rate: float | None = None,
+) -> None:
     """Train `module` (whose forward returns loss and metrics) in place; it ends holding the EMA weights.
 
     `batch(numpy generator, torch generator, update) -> dict of forward's arguments`. rate: the highest learning rate
@@ -69,16 +76,24 @@ def fit(run: Run, stage: str, module: nn.Module, updates: int, batch: Callable,
     accelerator._custom_objects = [ema]
     checkpoints = run.folder / "checkpoints"
     done = _restore(accelerator, checkpoints, stage)
-    bar = tqdm(range(done, updates), desc=stage, initial=done, total=updates, mininterval=1.0,
-               disable=not (run.progress and accelerator.is_main_process))
+    bar = tqdm(
+        range(done, updates),
+        desc=stage,
+        initial=done,
+        total=updates,
+        mininterval=1.0,
+        disable=not (run.progress and accelerator.is_main_process),
+    )
     model.train()
     clock = time.monotonic()
     for update in bar:
         for group in optimizer.param_groups:
             group["lr"] = learning_rate(update, updates, rate, preset.warmup)
         numpy_rng, torch_rng = update_generators(run.seed, STAGES.index(stage), update, accelerator.process_index)
-        inputs = {k: v.to(accelerator.device) if isinstance(v, torch.Tensor) else v
-                  for k, v in batch(numpy_rng, torch_rng, update).items()}
+        inputs = {
+            k: v.to(accelerator.device) if isinstance(v, torch.Tensor) else v
+            for k, v in batch(numpy_rng, torch_rng, update).items()
+        }
         loss, metrics = model(**inputs)
         accelerator.backward(loss)
         accelerator.clip_grad_norm_(trained, 1.0)
@@ -89,8 +104,10 @@ def fit(run: Run, stage: str, module: nn.Module, updates: int, batch: Callable,
         if step % 50 == 0:
             values = {"loss": loss.item(), **{k: v.item() for k, v in metrics.items()}}
             if not math.isfinite(values["loss"]):
-                raise FloatingPointError(f"{stage}: the loss is {values['loss']} at update {step}; look at the data "
-                                         "(`wm-gym train` names NaN actions) or lower the learning rate")
+                raise FloatingPointError(
+                    f"{stage}: the loss is {values['loss']} at update {step}; look at the data "
+                    "(`wm-gym train` names NaN actions) or lower the learning rate"
+                )
             bar.set_postfix({k: f"{v:.3g}" for k, v in values.items()})
             run.log(stage, step, values)
         if step % preset.checkpoint_every == 0 or step == updates:

@@ -59,17 +59,33 @@ class DynamicsLoss(nn.Module):
     cells) is judged by the critic alone, because chaos is no target.
     """
 
-    def __init__(self, dynamics: Dynamics, tokenizer: Tokenizer, moved_weight: float, pixel_weight: float,
-                 critic_weight: float = 0.0, lost_above: float = math.inf):
+    def __init__(
+        self,
+        dynamics: Dynamics,
+        tokenizer: Tokenizer,
+        moved_weight: float,
+        pixel_weight: float,
+        critic_weight: float = 0.0,
+        lost_above: float = math.inf,
+    ):
         super().__init__()
         self.dynamics, self.moved_weight, self.pixel_weight = dynamics, moved_weight, pixel_weight
         self.tokenizer, self.critic_weight = tokenizer.requires_grad_(False), critic_weight
         self.lost_above = lost_above
         self.critic = Critic(dynamics.config.latent_channels) if critic_weight else None
 
-    def forward(self, latents: Tensor, first: Tensor, actions: Tensor, poses: Tensor, tau: Tensor, noise: Tensor,
-                context_noise: Tensor, level: Tensor,
-                dropped: Tensor | None = None) -> tuple[Tensor, dict[str, Tensor]]:
+    def forward(
+        self,
+        latents: Tensor,
+        first: Tensor,
+        actions: Tensor,
+        poses: Tensor,
+        tau: Tensor,
+        noise: Tensor,
+        context_noise: Tensor,
+        level: Tensor,
+        dropped: Tensor | None = None,
+    ) -> tuple[Tensor, dict[str, Tensor]]:
         """latents [B, K+n, C, h, w], first [B, C, h, w], actions [B, n, A], poses [B, n+1, P], tau [B];
 
         noise [n, B, C, h, w], context_noise [B, K, C, h, w], level [B], dropped bool [B]: clips told nothing.
@@ -86,8 +102,11 @@ class DynamicsLoss(nn.Module):
             if i < n - 1:
                 with torch.no_grad():
                     zero = torch.zeros_like(tau)
-                    memory = self.dynamics.append(memory, latent, first) if memory else \
-                        self.dynamics.remember(context, first)
+                    memory = (
+                        self.dynamics.append(memory, latent, first)
+                        if memory
+                        else self.dynamics.remember(context, first)
+                    )
                     latent, _ = self.dynamics(noise[i], zero, memory, first, vector, zero)
                     latent = latent.to(context)
                     context = torch.cat([context[:, 1:], latent[:, None]], dim=1)
@@ -123,8 +142,17 @@ class HeadsLoss(nn.Module):
         self.heads, self.has_success = heads, has_success
         self.dynamics = dynamics.requires_grad_(False)
 
-    def forward(self, latents: Tensor, first: Tensor, actions: Tensor, poses: Tensor, noise: Tensor, reward: Tensor,
-                success: Tensor, real: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+    def forward(
+        self,
+        latents: Tensor,
+        first: Tensor,
+        actions: Tensor,
+        poses: Tensor,
+        noise: Tensor,
+        reward: Tensor,
+        success: Tensor,
+        real: Tensor,
+    ) -> tuple[Tensor, dict[str, Tensor]]:
         """As DynamicsLoss, with reward [B, R] (standardised) and success [B] of the last transition;
 
         real bool [B] chooses the true last transition instead of the generated one.
@@ -147,8 +175,11 @@ class HeadsLoss(nn.Module):
             vector = torch.where(real[:, None], true, vector)
         predicted, logit = self.heads(next_latent, before, first, vector)
         reward_loss = F.mse_loss(predicted.float(), reward)
-        success_loss = F.binary_cross_entropy_with_logits(logit.float(), success) if self.has_success \
+        success_loss = (
+            F.binary_cross_entropy_with_logits(logit.float(), success)
+            if self.has_success
             else 0.0 * logit.float().mean()
+        )
         loss = reward_loss + success_loss
         metrics = {"reward_mse": reward_loss, "success_bce": success_loss}
         if poses.shape[2]:

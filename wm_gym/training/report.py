@@ -27,15 +27,15 @@ def early_report(world, clips, segments: Segments, background: np.ndarray, pictu
     change since the start, generated / true).
     """
     n, context = segments.steps, world.spec.context_frames
-    frames, actions = clips.frames[segments.rows], clips.action[segments.rows[:, -n - 1:-1]]
+    frames, actions = clips.frames[segments.rows], clips.action[segments.rows[:, -n - 1 : -1]]
     poses, truth = clips.proprioception[segments.rows[:, :context]], frames[:, context:]
     engine = TorchEngine(world, next(world.dynamics.parameters()).device)
     made = roll_out(world, frames[:, :context], actions, poses, engine=engine)["frame"]
     turned = roll_out(world, frames[:, :context], mirrored(actions, world.spec), poses, engine=engine)["frame"]
-    present = frames[:, context - 1:context]
+    present = frames[:, context - 1 : context]
     numbers = {"ceiling": float(psnr(engine.render(engine.encode(truth[:, -1:])).cpu().numpy(), truth[:, -1]).mean())}
-    foreground = lambda x: (np.abs(x.astype(np.int16) - background).max(-1) > 20).sum((-2, -1))  # noqa: E731
-    motion = lambda x: np.abs(x.astype(np.int16) - present[:, 0]).mean((-3, -2, -1))  # noqa: E731
+    foreground = lambda x: (np.abs(x.astype(np.int16) - background).max(-1) > 20).sum((-2, -1))
+    motion = lambda x: np.abs(x.astype(np.int16) - present[:, 0]).mean((-3, -2, -1))
     for t in sorted({1, min(10, n), n}):
         world_t, true_t = made[:, t - 1], truth[:, t - 1]
         numbers[f"psnr@{t}"] = float(psnr(world_t, true_t).mean())
@@ -47,8 +47,10 @@ def early_report(world, clips, segments: Segments, background: np.ndarray, pictu
         import imageio.v3 as iio
 
         shown = np.linspace(0, n - 1, min(n, 8)).astype(int)
-        rows = [np.concatenate([np.concatenate(list(x[i, shown]), axis=1) for x in (truth, made)])
-                for i in range(min(4, len(made)))]
+        rows = [
+            np.concatenate([np.concatenate(list(x[i, shown]), axis=1) for x in (truth, made)])
+            for i in range(min(4, len(made)))
+        ]
         with atomic_file(picture) as beside:
             iio.imwrite(beside, np.concatenate(rows).repeat(2, 0).repeat(2, 1))
     return numbers

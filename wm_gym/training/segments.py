@@ -23,7 +23,7 @@ class Segments:
     @property
     def moves(self) -> np.ndarray:
         """Rows [B, n + 1] from the present on."""
-        return self.rows[:, -self.steps - 1:]
+        return self.rows[:, -self.steps - 1 :]
 
 
 class SegmentSampler:
@@ -64,7 +64,7 @@ def split_episodes(clips: ClipData, held_out: float = 0.05) -> tuple[np.ndarray,
     """Indices of the training and held-out episodes (every 20th by default; a lone episode serves as both)."""
     episodes = np.arange(len(clips.episode_offset) - 1)
     every = max(2, round(1 / held_out))
-    held = episodes[every // 2::every] if len(episodes) > every // 2 else episodes[-1:]
+    held = episodes[every // 2 :: every] if len(episodes) > every // 2 else episodes[-1:]
     train = np.setdiff1d(episodes, held)
     return (train if len(train) else episodes), held
 

@@ -25,14 +25,15 @@ def train_tokenizer(run: Run, world: World, clips: ClipData, background: np.ndar
         return
     tokenizer.requires_grad_(True)
     tokenizer.encoder.requires_grad_(not sizes.decoder_only)
-    loss = TokenizerLoss(tokenizer, to_float(torch.from_numpy(background)), sizes.foreground_weight,
-                         sizes.latent_noise)
+    loss = TokenizerLoss(tokenizer, to_float(torch.from_numpy(background)), sizes.foreground_weight, sizes.latent_noise)
     grid = world.spec.latent_shape
 
     def batch(rng, torch_rng, update):
         rows = np.sort(rng.integers(0, len(clips.frames), sizes.tokenizer_batch))
-        return {"frames": torch.from_numpy(clips.frames[rows]),
-                "noise": torch.randn(len(rows), *grid, generator=torch_rng)}
+        return {
+            "frames": torch.from_numpy(clips.frames[rows]),
+            "noise": torch.randn(len(rows), *grid, generator=torch_rng),
+        }
 
     fit(run, "tokenizer", loss, sizes.tokenizer_updates, batch)
     tokenizer.requires_grad_(False)
@@ -60,8 +61,8 @@ def encode_all(run: Run, tokenizer: Tokenizer, clips: ClipData, grid: list[int])
             latents = np.lib.format.open_memmap(beside, "w+", np.float16, (len(clips.frames), *grid))
             reserve(beside)
             for i in range(0, len(latents), tokenizer.frames_at_once):
-                frames = to_float(torch.from_numpy(np.array(clips.frames[i:i + tokenizer.frames_at_once]))).to(device)
-                latents[i:i + tokenizer.frames_at_once] = tokenizer.encode(frames).cpu().numpy()
+                frames = to_float(torch.from_numpy(np.array(clips.frames[i : i + tokenizer.frames_at_once]))).to(device)
+                latents[i : i + tokenizer.frames_at_once] = tokenizer.encode(frames).cpu().numpy()
             latents.flush()
     run.accelerator.wait_for_everyone()
     return np.load(path, mmap_mode="r")
@@ -78,8 +79,10 @@ def train_pose(run: Run, world: World, clips: ClipData, trained: np.ndarray) -> 
     def batch(rng, torch_rng, update):
         steps = of_curriculum(sizes.pose_rollout_lengths, update, sizes.pose_updates)
         moves = sampler.draw(rng, sizes.pose_batch, steps).moves
-        return {"actions": torch.from_numpy(clips.action[moves[:, :-1]]),
-                "poses": torch.from_numpy(clips.proprioception[moves])}
+        return {
+            "actions": torch.from_numpy(clips.action[moves[:, :-1]]),
+            "poses": torch.from_numpy(clips.proprioception[moves]),
+        }
 
     fit(run, "pose", PoseLoss(dynamics), sizes.pose_updates, batch, rate=sizes.pose_learning_rate)
     dynamics.requires_grad_(False)
@@ -91,16 +94,24 @@ def of_curriculum(lengths: tuple[int, ...], update: int, updates: int) -> int:
     return lengths[min(update * len(lengths) // updates, len(lengths) - 1)]
 
 
-def train_dynamics(run: Run, world: World, clips: ClipData, latents: np.ndarray, trained: np.ndarray,
-                   held: np.ndarray, background: np.ndarray) -> None:
+def train_dynamics(
+    run: Run,
+    world: World,
+    clips: ClipData,
+    latents: np.ndarray,
+    trained: np.ndarray,
+    held: np.ndarray,
+    background: np.ndarray,
+) -> None:
     dynamics, sizes = world.dynamics, run.preset
     if _load_stage(run, "dynamics", dynamics, sizes.dynamics_updates):
         return
     dynamics.requires_grad_(True)
     if dynamics.pose_net is not None:
         dynamics.pose_net.requires_grad_(False)
-    loss = DynamicsLoss(dynamics, world.tokenizer, sizes.moved_weight, sizes.pixel_weight,
-                        sizes.critic_weight, sizes.lost_above)
+    loss = DynamicsLoss(
+        dynamics, world.tokenizer, sizes.moved_weight, sizes.pixel_weight, sizes.critic_weight, sizes.lost_above
+    )
     sampler = SegmentSampler(clips, world.spec.context_frames, trained, sizes.latest_share)
     shown = held_out_segments(clips, held, world.spec.context_frames, run.seed)
 
@@ -111,9 +122,10 @@ def train_dynamics(run: Run, world: World, clips: ClipData, latents: np.ndarray,
         inputs = _segment_inputs(sampler.draw(rng, sizes.dynamics_batch, steps), clips, latents, torch_rng)
         size = len(inputs["first"])
         tau = torch.rand(size, generator=torch_rng) * (torch.rand(size, generator=torch_rng) < sizes.partial_share)
-        level = sizes.context_noise * torch.rand(size, generator=torch_rng) * \
-            (torch.rand(size, generator=torch_rng) < 0.5)
-        context = inputs["latents"][:, :world.spec.context_frames]
+        level = (
+            sizes.context_noise * torch.rand(size, generator=torch_rng) * (torch.rand(size, generator=torch_rng) < 0.5)
+        )
+        context = inputs["latents"][:, : world.spec.context_frames]
         noises = {"tau": tau, "level": level, "context_noise": torch.randn(context.shape, generator=torch_rng)}
         if dynamics.null is not None:
             noises["dropped"] = torch.rand(size, generator=torch_rng) < sizes.condition_dropout
@@ -144,8 +156,12 @@ def train_heads(run: Run, world: World, clips: ClipData, latents: np.ndarray, tr
     def batch(rng, torch_rng, update):
         segments = sampler.draw(rng, sizes.dynamics_batch, int(rng.integers(1, sizes.rollout_lengths[-1] + 1)))
         inputs = _segment_inputs(segments, clips, latents, torch_rng)
-        return {**inputs, "reward": reward[segments.rows[:, -2]], "success": success[segments.rows[:, -1]],
-                "real": torch.rand(len(segments.rows), generator=torch_rng) < 0.33}
+        return {
+            **inputs,
+            "reward": reward[segments.rows[:, -2]],
+            "success": success[segments.rows[:, -1]],
+            "real": torch.rand(len(segments.rows), generator=torch_rng) < 0.33,
+        }
 
     fit(run, "heads", loss, sizes.heads_updates, batch)
     heads.requires_grad_(False)
@@ -182,10 +198,13 @@ def _segment_inputs(segments, clips: ClipData, latents: np.ndarray, torch_rng: t
     """Tensors of one batch of segments, as the losses name them."""
     moves = segments.moves
     z = torch.from_numpy(latents[segments.rows].astype(np.float32))
-    return {"latents": z, "first": torch.from_numpy(latents[segments.first].astype(np.float32)),
-            "actions": torch.from_numpy(clips.action[moves[:, :-1]]),
-            "poses": torch.from_numpy(clips.proprioception[moves]),
-            "noise": torch.randn(segments.steps, len(z), *z.shape[2:], generator=torch_rng)}
+    return {
+        "latents": z,
+        "first": torch.from_numpy(latents[segments.first].astype(np.float32)),
+        "actions": torch.from_numpy(clips.action[moves[:, :-1]]),
+        "poses": torch.from_numpy(clips.proprioception[moves]),
+        "noise": torch.randn(segments.steps, len(z), *z.shape[2:], generator=torch_rng),
+    }
 
 
 def _load_stage(run: Run, stage: str, module, updates: int) -> bool:
@@ -208,5 +227,6 @@ def _log_picture(run: Run, update: int) -> None:
     import imageio.v3 as iio
 
     for tracker in run.accelerator.trackers:
-        tracker.writer.add_image("report/truth_above_world", iio.imread(run.folder / "dynamics.png"), update,
-                                 dataformats="HWC")
+        tracker.writer.add_image(
+            "report/truth_above_world", iio.imread(run.folder / "dynamics.png"), update, dataformats="HWC"
+        )

@@ -51,6 +51,7 @@ def alone_in(folder: Path) -> Iterator[None]:
 
 def _alone(train: Callable[..., Path]) -> Callable[..., Path]:
     """Let one training at a time run into `<out>.training`."""
+
     @functools.wraps(train)
     def held(dataset, out: str | Path, *args, **kwargs) -> Path:
         with alone_in(_run_folder(Path(out))):
@@ -60,11 +61,25 @@ def _alone(train: Callable[..., Path]) -> Callable[..., Path]:
 
 
 @_alone
-def train(dataset: str | Path | Sequence[str | Path], out: str | Path, preset: str = "small", seed: int = 0,
-          camera: str | None = None, size: tuple[int, int] | None = None, overrides: dict | None = None,
-          name: str | None = None, init: str | Path | None = None, overwrite: bool = False, progress: bool = True,
-          cpu: bool = False, filters: Sequence[str | Path] = (), action_free: bool = False,
-          base: str | Path | None = None, prompt: str = "", skip_damaged: bool = False) -> Path:
+def train(
+    dataset: str | Path | Sequence[str | Path],
+    out: str | Path,
+    preset: str = "small",
+    seed: int = 0,
+    camera: str | None = None,
+    size: tuple[int, int] | None = None,
+    overrides: dict | None = None,
+    name: str | None = None,
+    init: str | Path | None = None,
+    overwrite: bool = False,
+    progress: bool = True,
+    cpu: bool = False,
+    filters: Sequence[str | Path] = (),
+    action_free: bool = False,
+    base: str | Path | None = None,
+    prompt: str = "",
+    skip_damaged: bool = False,
+) -> Path:
     """Train a world on one or several datasets of one environment; returns the world folder.
 
     init: a world to go on from (with preset "finetune"), which keeps its networks' sizes and normalisation; a stage
@@ -86,24 +101,37 @@ def train(dataset: str | Path | Sequence[str | Path], out: str | Path, preset: s
     if sizes.decoder_only and not init:
         raise ValueError("decoder_only keeps the encoder of a trained world, and there is none; pass --init WORLD")
     if not (init or base) and not sizes.tokenizer_updates:
-        raise ValueError(f"preset {preset!r} keeps the tokenizer of another model; pass --init WORLD, choose another "
-                         "preset, or see: wm-gym finetune --help")
+        raise ValueError(
+            f"preset {preset!r} keeps the tokenizer of another model; pass --init WORLD, choose another "
+            "preset, or see: wm-gym finetune --help"
+        )
     out = Path(out)
     folder = _run_folder(out)
     if (out / "spec.yaml").is_file() and not (folder / NOTE).is_file() and not overwrite:
         raise ValueError(f"{out} already holds a finished world; choose another --out, or pass --overwrite")
     datasets = [dataset] if isinstance(dataset, (str, Path)) else list(dataset)
-    clips = join_clips(_open(datasets, camera, size, [Selection.load(path) for path in filters],
-                             skip_damaged))
+    clips = join_clips(_open(datasets, camera, size, [Selection.load(path) for path in filters], skip_damaged))
     if action_free:
         clips = without_actions(clips)
     elif not clips.action.shape[1] and not init:
-        raise ValueError(f"{datasets[0]} has no actions; pass --action-free to train on the video alone, then --init "
-                         "the world on episodes that have some")
-    claim(folder, {"dataset": clips.meta["dataset_hash"], "camera": clips.meta["camera"], "init": str(init or ""),
-                   "init_weights": digest_of_world(init) if init else "",
-                   "frame_size": list(clips.frames.shape[1:3]), "seed": seed, **asdict(sizes),
-                   **({"base": str(base), "prompt": prompt} if base else {})}, overwrite)
+        raise ValueError(
+            f"{datasets[0]} has no actions; pass --action-free to train on the video alone, then --init "
+            "the world on episodes that have some"
+        )
+    claim(
+        folder,
+        {
+            "dataset": clips.meta["dataset_hash"],
+            "camera": clips.meta["camera"],
+            "init": str(init or ""),
+            "init_weights": digest_of_world(init) if init else "",
+            "frame_size": list(clips.frames.shape[1:3]),
+            "seed": seed,
+            **asdict(sizes),
+            **({"base": str(base), "prompt": prompt} if base else {}),
+        },
+        overwrite,
+    )
     run = begin_run(folder, sizes, seed, cpu, progress)
     accelerator = run.accelerator
     spec = spec_of(clips, name or out.name)
@@ -134,38 +162,54 @@ def train(dataset: str | Path | Sequence[str | Path], out: str | Path, preset: s
         accelerator.end_training()
         world.at_rest()
         numbers = early_report(world, clips, held_out_segments(clips, held, spec.context_frames, seed), background)
-        world.save_pretrained(out, also=lambda beside: write_card(
-            beside, spec, {"preset": preset, "seed": seed}, numbers, len(clips), run.seconds()))
+        world.save_pretrained(
+            out,
+            also=lambda beside: write_card(
+                beside, spec, {"preset": preset, "seed": seed}, numbers, len(clips), run.seconds()
+            ),
+        )
         (folder / "latents.npy").unlink(missing_ok=True)
         shutil.rmtree(folder / "checkpoints", ignore_errors=True)
         folder.rename(_free_name(out.with_name(out.name + ".log")))
     return out
 
 
-def _open(datasets: list, camera: str | None, size: tuple[int, int] | None,
-          filters: list[Selection], skip_damaged: bool = False) -> list[ClipData]:
+def _open(
+    datasets: list,
+    camera: str | None,
+    size: tuple[int, int] | None,
+    filters: list[Selection],
+    skip_damaged: bool = False,
+) -> list[ClipData]:
     """Open each dataset with the filter list that was made for it; ValueError where one was made for none of them."""
     plain = [open_clips(one, camera=camera, size=size, skip_damaged=skip_damaged) for one in datasets]
     known = [clips.meta["dataset_hash"] for clips in plain]
     for one in filters:
         if one.dataset not in known:
-            raise ValueError(f"a filter list was made for the dataset {one.dataset}, given are {', '.join(known)}; "
-                             f"make it anew with: wm-gym data curate {datasets[0]} --out FILE.json")
+            raise ValueError(
+                f"a filter list was made for the dataset {one.dataset}, given are {', '.join(known)}; "
+                f"make it anew with: wm-gym data curate {datasets[0]} --out FILE.json"
+            )
     chosen = {one.dataset: one for one in filters}
     return [select(clips, chosen[name]) if name in chosen else clips for clips, name in zip(plain, known)]
 
 
 def begin_run(folder: Path, sizes: Preset, seed: int, cpu: bool = False, progress: bool = True) -> Run:
     """A run with its accelerator (bf16 where the hardware multiplies it), logging to TensorBoard in its folder."""
-    accelerator = Accelerator(cpu=cpu, mixed_precision="bf16" if has_bf16(cpu) else "no", log_with="tensorboard",
-                              project_config=ProjectConfiguration(project_dir=str(folder), logging_dir=str(folder)))
+    accelerator = Accelerator(
+        cpu=cpu,
+        mixed_precision="bf16" if has_bf16(cpu) else "no",
+        log_with="tensorboard",
+        project_config=ProjectConfiguration(project_dir=str(folder), logging_dir=str(folder)),
+    )
     accelerator.init_trackers("tensorboard")
     set_seed(seed)
     return Run(folder, sizes, seed, accelerator, progress)
 
 
-def continued(init: str | Path, spec: WorldSpec, starts: StartBank, seed: int = 0,
-              decoder_depth: int = 1) -> tuple[World, bool]:
+def continued(
+    init: str | Path, spec: WorldSpec, starts: StartBank, seed: int = 0, decoder_depth: int = 1
+) -> tuple[World, bool]:
     """The networks of a trained world with a new spec and starts, and whether they were widened for its first actions.
 
     Its decoder gets decoder_depth blocks where it has fewer. ValueError where they do not fit the data.
@@ -195,17 +239,28 @@ def spec_of(clips: ClipData, name: str) -> WorldSpec:
     """The contract of a world trained on these clips."""
     meta = clips.meta
     return WorldSpec(
-        name=name, frame_size=list(clips.frames.shape[1:3]), action_low=[float(x) for x in meta["action_low"]],
-        action_high=[float(x) for x in meta["action_high"]], action_names=list(meta["action_names"]),
-        action_unit=meta["action_unit"], proprioception_names=list(meta["proprioception_names"]),
-        proprioception_unit=meta["proprioception_unit"], reward_components=list(meta["reward_terms"]),
-        fps=float(meta["fps"]), horizon=int(meta["horizon"]), camera=meta["camera"], twin=meta["env_id"],
-        task_description=meta["task_description"], success_threshold=0.5 if meta["has_success"] else 2.0,
-        trained_on=f"{len(clips)} episodes, {len(clips.frames)} frames, dataset {meta['dataset_hash'][:12]}")
+        name=name,
+        frame_size=list(clips.frames.shape[1:3]),
+        action_low=[float(x) for x in meta["action_low"]],
+        action_high=[float(x) for x in meta["action_high"]],
+        action_names=list(meta["action_names"]),
+        action_unit=meta["action_unit"],
+        proprioception_names=list(meta["proprioception_names"]),
+        proprioception_unit=meta["proprioception_unit"],
+        reward_components=list(meta["reward_terms"]),
+        fps=float(meta["fps"]),
+        horizon=int(meta["horizon"]),
+        camera=meta["camera"],
+        twin=meta["env_id"],
+        task_description=meta["task_description"],
+        success_threshold=0.5 if meta["has_success"] else 2.0,
+        trained_on=f"{len(clips)} episodes, {len(clips.frames)} frames, dataset {meta['dataset_hash'][:12]}",
+    )
 
 
 def fit_statistics(world: World, clips: ClipData) -> None:
     """Set the normalisation buffers from the data; angles keep mean 0 and standard deviation 1."""
+
     def normalise(code, values, names):
         for i in range(values.shape[1]):
             if not is_angle(names[i]):
@@ -222,14 +277,19 @@ def make_starts(clips: ClipData, sizes: Preset, seed: int) -> StartBank:
     start, end = clips.episode_offset[:-1], clips.episode_offset[1:]
     trained, _ = split_episodes(clips)
     rng, most = np.random.default_rng([seed, 1]), min(sizes.starts, most_starts(1, *clips.frames.shape[1:3]))
-    firsts = start[rng.permutation(trained)[:min(most, sizes.first_starts)]]
+    firsts = start[rng.permutation(trained)[: min(most, sizes.first_starts)]]
     later = np.concatenate([np.arange(start[e] + 1, end[e] - 1) for e in trained])
-    more = rng.permutation(later)[:max(0, min(most - len(firsts), len(later)))]
+    more = rng.permutation(later)[: max(0, min(most - len(firsts), len(later)))]
     rows = np.sort(np.concatenate([firsts, more]))
     episode = np.searchsorted(clips.episode_offset, rows, side="right") - 1
-    made = StartBank(clips.frames[rows][:, None], np.zeros((len(rows), 0, clips.action.shape[1]), np.float32),
-                     clips.proprioception[rows][:, None], episode, rows - clips.episode_offset[episode],
-                     None if clips.physics_state is None else np.asarray(clips.physics_state[rows], np.float64))
+    made = StartBank(
+        clips.frames[rows][:, None],
+        np.zeros((len(rows), 0, clips.action.shape[1]), np.float32),
+        clips.proprioception[rows][:, None],
+        episode,
+        rows - clips.episode_offset[episode],
+        None if clips.physics_state is None else np.asarray(clips.physics_state[rows], np.float64),
+    )
     made.check()
     return made
 
@@ -240,9 +300,12 @@ def median_frame(clips: ClipData, seed: int) -> np.ndarray:
     return np.median(clips.frames[np.sort(rows)], axis=0).astype(np.uint8)
 
 
-def claim(folder: Path, asked: dict, overwrite: bool = False,
-          again: str = "choose another --out, repeat the old arguments to resume it, or pass --overwrite to start over"
-          ) -> None:
+def claim(
+    folder: Path,
+    asked: dict,
+    overwrite: bool = False,
+    again: str = "choose another --out, repeat the old arguments to resume it, or pass --overwrite to start over",
+) -> None:
     """Begin a run in its folder (held by `alone_in`), or check that the one there belongs to the same arguments."""
     if get_int_from_env(RANKS, 0):
         return

@@ -33,8 +33,9 @@ class RollOuts:
         return len(self.error)
 
 
-def own_roll_outs(world, clips: ClipData, episodes: np.ndarray, count: int, steps: int, seed: int = 0,
-                  batch: int = 32) -> RollOuts:
+def own_roll_outs(
+    world, clips: ClipData, episodes: np.ndarray, count: int, steps: int, seed: int = 0, batch: int = 32
+) -> RollOuts:
     """Roll-outs of a world under recorded actions, from anywhere in an episode that leaves so many steps.
 
     episodes: which of the recording, best none that the world was trained on. count: how many, drawn with replacement.
@@ -46,8 +47,12 @@ def own_roll_outs(world, clips: ClipData, episodes: np.ndarray, count: int, step
     for at in range(0, count, batch):
         size = min(batch, count - at)
         pieces.append(_roll_out(world, clips, sampler.draw(rng, size, steps), noise))
-    return RollOuts(*(torch.from_numpy(np.concatenate([getattr(piece, name).numpy() for piece in pieces]))
-                      for name in ("features", "latents", "first", "error")))
+    return RollOuts(
+        *(
+            torch.from_numpy(np.concatenate([getattr(piece, name).numpy() for piece in pieces]))
+            for name in ("features", "latents", "first", "error")
+        )
+    )
 
 
 @torch.inference_mode()
@@ -57,8 +62,10 @@ def _roll_out(world, clips: ClipData, segments: Segments, noise: torch.Generator
 
     def encode(rows: np.ndarray) -> Tensor:
         pictures = torch.from_numpy(np.array(clips.frames[rows.reshape(-1)]))
-        latents = [world.tokenizer.encode(to_float(piece).to(device))
-                   for piece in pictures.split(world.tokenizer.frames_at_once)]
+        latents = [
+            world.tokenizer.encode(to_float(piece).to(device))
+            for piece in pictures.split(world.tokenizer.frames_at_once)
+        ]
         return torch.cat(latents).reshape(*rows.shape, *world.spec.latent_shape)
 
     true, first = encode(segments.rows), encode(segments.rows[:, 0])
@@ -90,8 +97,9 @@ class UncertaintyLoss(nn.Module):
         super().__init__()
         self.uncertainty = uncertainty
 
-    def forward(self, features: Tensor, latents: Tensor, first: Tensor,
-                error: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+    def forward(
+        self, features: Tensor, latents: Tensor, first: Tensor, error: Tensor
+    ) -> tuple[Tensor, dict[str, Tensor]]:
         """As `RollOuts`, N = B."""
         doubt, loss = self.uncertainty.none(len(first)), 0.0
         wanted = torch.bucketize(error, self.uncertainty.edges)

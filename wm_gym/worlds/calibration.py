@@ -12,12 +12,26 @@ from wm_gym.common.reading import Rule, check, read_mapping, real, text, whole
 
 CALIBRATION_FILE = "calibration.json"
 NUMBER, STEPS = real(0, 1e9), real(0, 2**31)
-TRUST = Rule("1 to 10,000 rows of [uncertainty, steps], none negative",
-             lambda rows: isinstance(rows, list) and 1 <= len(rows) <= 10_000 and all(
-                 isinstance(row, list) and len(row) == 2 and NUMBER.holds(row[0]) and STEPS.holds(row[1])
-                 for row in rows))
-RANGES = {"alpha": real(0, 1, above=True), "factor": NUMBER, "limit": NUMBER, "tolerance": NUMBER, "trust": TRUST,
-          "episodes": whole(0, 10**12), "steps": whole(0, 10**12), "measured_on": text(100_000)}
+TRUST = Rule(
+    "1 to 10,000 rows of [uncertainty, steps], none negative",
+    lambda rows: (
+        isinstance(rows, list)
+        and 1 <= len(rows) <= 10_000
+        and all(
+            isinstance(row, list) and len(row) == 2 and NUMBER.holds(row[0]) and STEPS.holds(row[1]) for row in rows
+        )
+    ),
+)
+RANGES = {
+    "alpha": real(0, 1, above=True),
+    "factor": NUMBER,
+    "limit": NUMBER,
+    "tolerance": NUMBER,
+    "trust": TRUST,
+    "episodes": whole(0, 10**12),
+    "steps": whole(0, 10**12),
+    "measured_on": text(100_000),
+}
 """What each field of `calibration.json` may be."""
 
 
@@ -46,9 +60,11 @@ class Calibration:
     def __post_init__(self):
         table = np.asarray(self.trust, float)
         if not 0 < self.alpha < 1 or table.ndim != 2 or table.shape[1] != 2 or (np.diff(table[:, 0]) <= 0).any():
-            raise ValueError(f"a calibration with alpha={self.alpha} and trust of shape {list(table.shape)}; expected "
-                             "alpha in (0, 1) and rows of [uncertainty, steps], the uncertainty rising; measure it "
-                             "again: wm-gym calibrate WORLD DATASET")
+            raise ValueError(
+                f"a calibration with alpha={self.alpha} and trust of shape {list(table.shape)}; expected "
+                "alpha in (0, 1) and rows of [uncertainty, steps], the uncertainty rising; measure it "
+                "again: wm-gym calibrate WORLD DATASET"
+            )
 
     def trust_horizon(self, uncertainty: np.ndarray) -> np.ndarray:
         """Further steps that may be believed [B] at uncertainties [B]: of the last row that is not above them."""
@@ -68,5 +84,6 @@ class Calibration:
         try:
             return cls(**check(path, read_mapping(path), RANGES, needed=tuple(RANGES)))
         except ValueError as error:
-            raise ValueError(f"{path} is no calibration: {error}; remove it, or measure it again: wm-gym calibrate "
-                             "WORLD DATASET") from error
+            raise ValueError(
+                f"{path} is no calibration: {error}; remove it, or measure it again: wm-gym calibrate WORLD DATASET"
+            ) from error

@@ -38,7 +38,11 @@ def find_world(path_or_id: str | Path) -> Path:
         try:
             return Path(snapshot_download(text, allow_patterns=["*.json", "*.yaml", "*.safetensors", "*.md"]))
         except (HfHubHTTPError, LocalEntryNotFoundError, OSError, ValueError) as error:
-            raise FileNotFoundError(f"world {text!r} is neither a folder, nor shipped ({sorted(shipped)}), and the "
-                                    f"Hub did not give it: {error}") from error
-    raise FileNotFoundError(f"world {text!r} is neither a folder nor one of the shipped worlds {sorted(shipped)}; "
-                            "train one with `wm-gym train DATASET --out WORLD`")
+            raise FileNotFoundError(
+                f"world {text!r} is neither a folder, nor shipped ({sorted(shipped)}), and the "
+                f"Hub did not give it: {error}"
+            ) from error
+    raise FileNotFoundError(
+        f"world {text!r} is neither a folder nor one of the shipped worlds {sorted(shipped)}; "
+        "train one with `wm-gym train DATASET --out WORLD`"
+    )

@@ -15,13 +15,27 @@ SPEC_FILE = "spec.yaml"
 LARGEST = 1e9  # of an action
 NAMES = many(text(200))
 RANGES = {
-    "name": text(200), "frame_size": many(whole(4, 4096, step=4), 2, 2), "action_low": many(real(-LARGEST, LARGEST)),
-    "action_high": many(real(-LARGEST, LARGEST)), "action_names": NAMES, "action_unit": text(),
-    "proprioception_names": NAMES, "proprioception_unit": text(), "reward_components": NAMES,
-    "fps": real(0, 1000, above=True), "horizon": whole(1, 10**9), "camera": text(), "twin": maybe(text()),
-    "task_description": text(100_000), "success_threshold": real(-1e9, 1e9), "sampling_steps": whole(1, 100),
-    "guidance_scale": real(-100, 100), "context_frames": whole(1, 1024), "latent_shape": many(whole(1, 1024), 3, 3),
-    "trained_on": text(100_000), "format_version": one_of(FORMAT_VERSION),
+    "name": text(200),
+    "frame_size": many(whole(4, 4096, step=4), 2, 2),
+    "action_low": many(real(-LARGEST, LARGEST)),
+    "action_high": many(real(-LARGEST, LARGEST)),
+    "action_names": NAMES,
+    "action_unit": text(),
+    "proprioception_names": NAMES,
+    "proprioception_unit": text(),
+    "reward_components": NAMES,
+    "fps": real(0, 1000, above=True),
+    "horizon": whole(1, 10**9),
+    "camera": text(),
+    "twin": maybe(text()),
+    "task_description": text(100_000),
+    "success_threshold": real(-1e9, 1e9),
+    "sampling_steps": whole(1, 100),
+    "guidance_scale": real(-100, 100),
+    "context_frames": whole(1, 1024),
+    "latent_shape": many(whole(1, 1024), 3, 3),
+    "trained_on": text(100_000),
+    "format_version": one_of(FORMAT_VERSION),
 }
 """What each field of `spec.yaml` may be."""
 
@@ -65,13 +79,17 @@ class WorldSpec:
     def __post_init__(self):
         _check_version("this world", self.format_version)
         if len(self.action_low) != len(self.action_high):
-            raise ValueError(f"action_low has {len(self.action_low)} entries and action_high "
-                             f"{len(self.action_high)}; expected the same number (none: trained on video alone)")
+            raise ValueError(
+                f"action_low has {len(self.action_low)} entries and action_high "
+                f"{len(self.action_high)}; expected the same number (none: trained on video alone)"
+            )
         if len(self.frame_size) != 2 or any(s % 4 or s <= 0 for s in self.frame_size):
             raise ValueError(f"frame_size is {self.frame_size}; expected [H, W], both divisible by 4")
         if any(low > high for low, high in zip(self.action_low, self.action_high)):
-            raise ValueError(f"action_low is {self.action_low} and action_high {self.action_high}; expected none of it "
-                             "to be lower than the other's")
+            raise ValueError(
+                f"action_low is {self.action_low} and action_high {self.action_high}; expected none of it "
+                "to be lower than the other's"
+            )
         if len(set(self.reward_components)) < len(self.reward_components):
             raise ValueError(f"reward_components is {self.reward_components}; expected a name of its own for each")
 
@@ -93,15 +111,16 @@ class WorldSpec:
         write_text(Path(folder, SPEC_FILE), yaml.safe_dump(asdict(self), sort_keys=False))
 
     @classmethod
-    def load(cls, folder: str | Path) -> "WorldSpec":
+    def load(cls, folder: str | Path) -> WorldSpec:
         """Read `spec.yaml` from a world folder.
 
         Raises FileNotFoundError without the file and ValueError where it is no valid spec.
         """
         path = Path(folder, SPEC_FILE)
         if not path.is_file():
-            raise FileNotFoundError(f"{path} is missing: {folder} is no world folder; "
-                                    "make one with `wm-gym train DATASET --out WORLD`")
+            raise FileNotFoundError(
+                f"{path} is missing: {folder} is no world folder; make one with `wm-gym train DATASET --out WORLD`"
+            )
         values = read_mapping(path)
         if "format_version" in values:  # first: it says why others are unknown
             _check_version(path, values["format_version"])
@@ -114,5 +133,7 @@ class WorldSpec:
 
 def _check_version(whose: str | Path, version) -> None:
     if version != FORMAT_VERSION:
-        raise ValueError(f"{whose}: the world's format_version is {version!r}, this wm-gym reads {FORMAT_VERSION}; "
-                         "retrain with `wm-gym train` or install the wm-gym that wrote the folder")
+        raise ValueError(
+            f"{whose}: the world's format_version is {version!r}, this wm-gym reads {FORMAT_VERSION}; "
+            "retrain with `wm-gym train` or install the wm-gym that wrote the folder"
+        )

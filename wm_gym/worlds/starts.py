@@ -15,8 +15,14 @@ STARTS_FILE, FRAMES = "starts.safetensors", "frames_png"
 MOST_PIXELS, MOST_CLIPS, LAST = 10**9, 10**6, 2**32 - 1
 ONE_STRIP, STRIP = 178_956_970, 2**24  # pixels; a larger picture is none that versions before 0.3 could read
 DEFLATE = 1040  # it makes data smaller by no more than that
-KINDS = {"frames_shape": (("I64",), 1), "actions": (("F32", "F64"), 3), "proprioception": (("F32", "F64"), 3),
-         "episode": (("I64", "I32"), 1), "t": (("I64", "I32"), 1), "physics_state": (("F64", "F32"), 2)}
+KINDS = {
+    "frames_shape": (("I64",), 1),
+    "actions": (("F32", "F64"), 3),
+    "proprioception": (("F32", "F64"), 3),
+    "episode": (("I64", "I32"), 1),
+    "t": (("I64", "I32"), 1),
+    "physics_state": (("F64", "F32"), 2),
+}
 """The dtypes and the number of axes of the tensors beside the frames."""
 
 
@@ -45,10 +51,14 @@ class StartBank:
         found = np.flatnonzero((self.episode == episode) & (self.t == t))
         if not len(found):
             steps = self.t[self.episode == episode]
-            there = f"steps {sorted(steps.tolist())} of it" if len(steps) else \
-                f"episodes {np.unique(self.episode)[:8].tolist()} …"
-            raise ValueError(f"the start bank holds no clip at episode={episode}, t={t}; it has {there} "
-                             f"({len(self)} clips)")
+            there = (
+                f"steps {sorted(steps.tolist())} of it"
+                if len(steps)
+                else f"episodes {np.unique(self.episode)[:8].tolist()} …"
+            )
+            raise ValueError(
+                f"the start bank holds no clip at episode={episode}, t={t}; it has {there} ({len(self)} clips)"
+            )
         return int(found[0])
 
     def save(self, folder: str | Path) -> None:
@@ -63,17 +73,24 @@ class StartBank:
         n, t, h, w, _ = self.frames.shape
         rows = self.frames.reshape(n * t * h, w, 3)
         most = len(rows) if len(rows) * w <= ONE_STRIP else STRIP // (h * w) * h or h
-        tensors = {f"{FRAMES}_{k}" if k else FRAMES: _png(rows[at:at + most])
-                   for k, at in enumerate(range(0, len(rows), most))}
-        tensors |= {"frames_shape": np.array([n, t, h, w]), "actions": self.actions,
-                    "proprioception": self.proprioception, "episode": self.episode, "t": self.t}
+        tensors = {
+            f"{FRAMES}_{k}" if k else FRAMES: _png(rows[at : at + most])
+            for k, at in enumerate(range(0, len(rows), most))
+        }
+        tensors |= {
+            "frames_shape": np.array([n, t, h, w]),
+            "actions": self.actions,
+            "proprioception": self.proprioception,
+            "episode": self.episode,
+            "t": self.t,
+        }
         if self.physics_state is not None:
             tensors["physics_state"] = self.physics_state
         self.check(path)
         save_file({k: np.ascontiguousarray(v) for k, v in tensors.items()}, path)
 
     @classmethod
-    def load(cls, folder: str | Path) -> "StartBank":
+    def load(cls, folder: str | Path) -> StartBank:
         """Read `starts.safetensors`; raises FileNotFoundError or ValueError naming the file."""
         from safetensors import SafetensorError, safe_open
 
@@ -90,16 +107,19 @@ class StartBank:
         for name, (kind, shape) in heads.items():
             kinds, axes = KINDS.get(name, (("U8",), 1))
             if kind not in kinds or len(shape) != axes or name == "frames_shape" and shape != (4,):
-                raise ValueError(f"{path}: {name} is {kind} {list(shape)}, expected {' or '.join(kinds)} with {axes} "
-                                 f"axes; {AGAIN}")
+                raise ValueError(
+                    f"{path}: {name} is {kind} {list(shape)}, expected {' or '.join(kinds)} with {axes} axes; {AGAIN}"
+                )
         try:
             with safe_open(path, "np") as file:
                 shape = tuple(file.get_tensor("frames_shape").tolist())
                 _check_shape(path, shape)
                 for name, expected in _expected(*shape[:2]).items():
                     if name in heads and any(e is not None and e != size for e, size in zip(expected, heads[name][1])):
-                        raise ValueError(f"{path}: {name} has shape {list(heads[name][1])}, and the {shape[0]} clips "
-                                         f"of {shape[1]} frames ask for {list(expected)} (None: any); {AGAIN}")
+                        raise ValueError(
+                            f"{path}: {name} has shape {list(heads[name][1])}, and the {shape[0]} clips "
+                            f"of {shape[1]} frames ask for {list(expected)} (None: any); {AGAIN}"
+                        )
                 frames = _frames(path, [file.get_tensor(name) for name in strips], shape)
                 rest = {name: file.get_tensor(name) for name in KINDS if name in heads and name != "frames_shape"}
         except SafetensorError as error:
@@ -114,13 +134,17 @@ class StartBank:
             values = getattr(self, name)
             if values is not None and not np.isfinite(values).all():
                 clip = int(np.argwhere(~np.isfinite(values))[0][0])
-                raise ValueError(f"{path}: {name} of clip {clip} holds NaN or infinity, expected finite numbers; train "
-                                 "the world again, or leave that episode out")
+                raise ValueError(
+                    f"{path}: {name} of clip {clip} holds NaN or infinity, expected finite numbers; train "
+                    "the world again, or leave that episode out"
+                )
         for name in ("episode", "t"):
             values = getattr(self, name)
             if len(values) and not 0 <= values.min() <= values.max() <= LAST:
-                raise ValueError(f"{path}: {name} holds {values.min()} and {values.max()}, expected whole numbers from "
-                                 f"0 to {LAST}; {AGAIN}")
+                raise ValueError(
+                    f"{path}: {name} holds {values.min()} and {values.max()}, expected whole numbers from "
+                    f"0 to {LAST}; {AGAIN}"
+                )
 
 
 def most_starts(frames: int, height: int, width: int) -> int:
@@ -130,16 +154,24 @@ def most_starts(frames: int, height: int, width: int) -> int:
 
 def _check_shape(path: Path, shape: tuple[int, ...]) -> None:
     n, t, h, w = shape
-    if not (1 <= n <= MOST_CLIPS and 1 <= t <= 1024 and 1 <= h <= 4096 and 1 <= w <= 4096
-            and n * t * h * w <= MOST_PIXELS):
-        raise ValueError(f"{path}: the bank has {n} clips of {t} frames of {h} x {w}, expected 1 to {MOST_CLIPS:,} of "
-                         f"1 to 1024 frames of at most 4096 x 4096, together {MOST_PIXELS:,} pixels at most: keep "
-                         "fewer starts (--set starts=N)")
+    if not (
+        1 <= n <= MOST_CLIPS and 1 <= t <= 1024 and 1 <= h <= 4096 and 1 <= w <= 4096 and n * t * h * w <= MOST_PIXELS
+    ):
+        raise ValueError(
+            f"{path}: the bank has {n} clips of {t} frames of {h} x {w}, expected 1 to {MOST_CLIPS:,} of "
+            f"1 to 1024 frames of at most 4096 x 4096, together {MOST_PIXELS:,} pixels at most: keep "
+            "fewer starts (--set starts=N)"
+        )
 
 
 def _expected(n: int, t: int) -> dict[str, tuple[int | None, ...]]:
-    return {"actions": (n, t - 1, None), "proprioception": (n, t, None), "episode": (n,), "t": (n,),
-            "physics_state": (n, None)}
+    return {
+        "actions": (n, t - 1, None),
+        "proprioception": (n, t, None),
+        "episode": (n,),
+        "t": (n,),
+        "physics_state": (n, None),
+    }
 
 
 def _png(rows: np.ndarray) -> np.ndarray:
@@ -160,22 +192,23 @@ def _frames(path: Path, strips: list[np.ndarray], shape: tuple[int, ...]) -> np.
 
     n, t, h, w = shape
     if 3 * n * t * h * w > DEFLATE * sum(map(len, strips)):
-        raise ValueError(f"{path}: {sum(map(len, strips)):,} bytes of PNG cannot hold the {n * t * h * w:,} pixels "
-                         f"that frames_shape says; {AGAIN}")
+        raise ValueError(
+            f"{path}: {sum(map(len, strips)):,} bytes of PNG cannot hold the {n * t * h * w:,} pixels "
+            f"that frames_shape says; {AGAIN}"
+        )
     at, rows = 0, None
     for strip in strips:
         try:
             picture = PngImageFile(io.BytesIO(strip.tobytes()))
             width, height = picture.size
             if picture.mode != "RGB" or width != w or at + height > n * t * h:
-                raise ValueError(f"picture strip is {picture.mode} {picture.size}, expected RGB "
-                                 f"{(w, n * t * h - at)}")
+                raise ValueError(f"picture strip is {picture.mode} {picture.size}, expected RGB {(w, n * t * h - at)}")
             picture.load()
             rows = np.empty((n * t * h, w, 3), np.uint8) if rows is None else rows
             step = max(1, STRIP // w)
             for top in range(0, height, step):
                 end = min(top + step, height)
-                rows[at + top:at + end] = np.asarray(picture.crop((0, top, w, end)))
+                rows[at + top : at + end] = np.asarray(picture.crop((0, top, w, end)))
         except Exception as error:  # Pillow's are of many kinds
             raise ValueError(f"{path} is damaged ({error}); download or train the world again") from error
         at += height

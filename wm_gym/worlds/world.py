@@ -27,8 +27,12 @@ from wm_gym.worlds.catalogue import find_world
 from wm_gym.worlds.spec import SPEC_FILE, WorldSpec
 from wm_gym.worlds.starts import STARTS_FILE, StartBank
 
-COMPONENTS = {"tokenizer": (Tokenizer, VideoTokenizer), "dynamics": (UNetDynamics, DiTDynamics, VideoDynamics),
-              "heads": (Heads,), "uncertainty": (Uncertainty,)}
+COMPONENTS = {
+    "tokenizer": (Tokenizer, VideoTokenizer),
+    "dynamics": (UNetDynamics, DiTDynamics, VideoDynamics),
+    "heads": (Heads,),
+    "uncertainty": (Uncertainty,),
+}
 """The classes that each sub-folder of a world may hold; its config.json says which."""
 
 
@@ -77,8 +81,9 @@ class World:
     def _load(cls, folder: Path) -> World:
         spec = WorldSpec.load(folder)
         parts = {name: load_model(folder / name, kinds) for name, kinds in COMPONENTS.items()}
-        world = cls(spec=spec, starts=StartBank.load(folder), calibration=Calibration.load(folder), origin=folder,
-                    **parts)
+        world = cls(
+            spec=spec, starts=StartBank.load(folder), calibration=Calibration.load(folder), origin=folder, **parts
+        )
         world.check(folder)
         return world
 
@@ -103,21 +108,28 @@ class World:
             ("features that the uncertainty reads", self.dynamics.feature_dim, uncertainty.feature_dim),
             ("frame_size of the starts", list(self.starts.frames.shape[2:4]), list(spec.frame_size)),
             ("action size of the starts", self.starts.actions.shape[-1], spec.action_dim),
-            ("proprioception size of the starts", self.starts.proprioception.shape[-1], spec.proprioception_dim)]
+            ("proprioception size of the starts", self.starts.proprioception.shape[-1], spec.proprioception_dim),
+        ]
         if spec.guidance_scale != 1 and self.dynamics.null is None:
-            raise ValueError(f"{origin}: spec.yaml asks for a guidance_scale of {spec.guidance_scale}, and the "
-                             "dynamics have no null condition; set it to 1, or train with --set condition_dropout=0.1")
+            raise ValueError(
+                f"{origin}: spec.yaml asks for a guidance_scale of {spec.guidance_scale}, and the "
+                "dynamics have no null condition; set it to 1, or train with --set condition_dropout=0.1"
+            )
         for what, says, has in facts:
             if says != has:
-                raise ValueError(f"{origin}: spec.yaml and the weights disagree on {what}: {says} against {has}; "
-                                 "restore the spec.yaml that was written with these weights, or train again")
+                raise ValueError(
+                    f"{origin}: spec.yaml and the weights disagree on {what}: {says} against {has}; "
+                    "restore the spec.yaml that was written with these weights, or train again"
+                )
 
     def not_finite(self, what: str) -> ValueError:
         """The error of a world that has begun to compute NaN or infinity."""
         whose = f"the world in {self.origin}" if self.origin else f"the world {self.spec.name!r}"
         weights = f"{' or '.join(COMPONENTS)}/{WEIGHTS_FILE}"
-        return ValueError(f"{whose} gives {what} that are not finite: its weights ({weights}) are damaged or were "
-                          "trained to no end; download or train it again")
+        return ValueError(
+            f"{whose} gives {what} that are not finite: its weights ({weights}) are damaged or were "
+            "trained to no end; download or train it again"
+        )
 
     def save_pretrained(self, folder: str | Path, also: Callable[[Path], None] | None = None) -> Path:
         """Write the world folder (`atomic_folder`); returns its path.
@@ -138,12 +150,25 @@ class World:
         for name, module in self.modules().items():
             module.save_pretrained(beside / name, safe_serialization=True)
         (beside / "scheduler").mkdir()
-        (beside / "scheduler" / "scheduler_config.json").write_text(json.dumps(
-            {"_class_name": "FlowMatchEulerDiscreteScheduler", "num_train_timesteps": 1000, "shift": 1.0}, indent=2))
-        (beside / "model_index.json").write_text(json.dumps(
-            {"_class_name": "WorldPipeline", "_diffusers_version": "0.42.1",
-             **{name: [type(module).__module__, type(module).__name__] for name, module in self.modules().items()},
-             "scheduler": ["diffusers", "FlowMatchEulerDiscreteScheduler"]}, indent=2))
+        (beside / "scheduler" / "scheduler_config.json").write_text(
+            json.dumps(
+                {"_class_name": "FlowMatchEulerDiscreteScheduler", "num_train_timesteps": 1000, "shift": 1.0}, indent=2
+            )
+        )
+        (beside / "model_index.json").write_text(
+            json.dumps(
+                {
+                    "_class_name": "WorldPipeline",
+                    "_diffusers_version": "0.42.1",
+                    **{
+                        name: [type(module).__module__, type(module).__name__]
+                        for name, module in self.modules().items()
+                    },
+                    "scheduler": ["diffusers", "FlowMatchEulerDiscreteScheduler"],
+                },
+                indent=2,
+            )
+        )
         self.spec.save(beside)
         self.starts.save(beside)
         if self.calibration:
@@ -158,8 +183,12 @@ def is_angle(name: str) -> bool:
 def digest_of_world(path_or_id: str | Path) -> str:
     """What tells a world's weights, starts and spec from others of the same name."""
     folder = find_world(path_or_id)
-    return digest([folder / SPEC_FILE, *(path for path in world_files(folder) if path.suffix == ".safetensors"
-                                         and path.is_file())])
+    return digest(
+        [
+            folder / SPEC_FILE,
+            *(path for path in world_files(folder) if path.suffix == ".safetensors" and path.is_file()),
+        ]
+    )
 
 
 def world_files(folder: Path) -> list[Path]:
@@ -168,7 +197,9 @@ def world_files(folder: Path) -> list[Path]:
     FileNotFoundError where the folder is no world's.
     """
     if not (folder / SPEC_FILE).is_file():
-        raise FileNotFoundError(f"{folder / SPEC_FILE} is missing: {folder} is no world folder; "
-                                "make one with `wm-gym train DATASET --out WORLD`")
+        raise FileNotFoundError(
+            f"{folder / SPEC_FILE} is missing: {folder} is no world folder; "
+            "make one with `wm-gym train DATASET --out WORLD`"
+        )
     parts = [folder / name / file for name in COMPONENTS for file in (CONFIG_FILE, WEIGHTS_FILE)]
     return sorted([folder / SPEC_FILE, folder / STARTS_FILE, folder / CALIBRATION_FILE, *parts])

@@ -47,7 +47,7 @@ class Looks:
         self.change, self.moved, self.residual, self.sharpness = [], [], [], []
         self.light, self.clipped, self.small = [], [], []
         for e in tqdm(range(len(clips)), unit="episode", desc="looking", disable=not progress):
-            grey = self._grey(np.asarray(clips.frames[self.offset[e]:self.offset[e + 1]]))
+            grey = self._grey(np.asarray(clips.frames[self.offset[e] : self.offset[e + 1]]))
             change = np.abs(np.diff(grey, axis=0))
             self.change.append(change.mean((1, 2)))
             self.moved.append((change > 8).mean((1, 2)))
@@ -76,12 +76,17 @@ def curate(clips, max_lag=3, progress=True):
             for e in one.found:
                 drop.setdefault(e, []).append(one.name)
     of = clips.numbers
-    selection = Selection(clips.meta["dataset_hash"], {of[e]: why for e, why in drop.items()},
-                          {of[e]: rows for e, rows in cuts.items()}, lag["lag"])
+    selection = Selection(
+        clips.meta["dataset_hash"],
+        {of[e]: why for e, why in drop.items()},
+        {of[e]: rows for e, rows in cuts.items()},
+        lag["lag"],
+    )
     names = clips.meta["action_names"]
     counts = wraps(clips.action, clips.episode_offset) * (np.abs(clips.action).max(0) <= np.pi + 1e-3)
-    return Curation(findings, cuts, lag, {name: int(n) for name, n in zip(names, counts) if n},
-                    _success(clips), selection)
+    return Curation(
+        findings, cuts, lag, {name: int(n) for name, n in zip(names, counts) if n}, _success(clips), selection
+    )
 
 
 def without(curation, filters):
@@ -92,8 +97,12 @@ def without(curation, filters):
             raise ValueError(f"unknown filter {name!r}; expected one of {', '.join(known)}")
     old = curation.selection
     drop = {e: [name for name in why if name not in filters] for e, why in old.drop.items()}
-    new = replace(old, drop={e: why for e, why in drop.items() if why}, cut={} if "cut" in filters else old.cut,
-                  action_lag=0 if "lag" in filters else old.action_lag)
+    new = replace(
+        old,
+        drop={e: why for e, why in drop.items() if why},
+        cut={} if "cut" in filters else old.cut,
+        action_lag=0 if "lag" in filters else old.action_lag,
+    )
     return replace(curation, selection=new)
 
 
@@ -101,8 +110,12 @@ def still(looks):
     """Find episodes in which nothing moves: almost no pixel ever changes by more than noise does."""
     level = np.array([moved.mean() if len(moved) else 0.0 for moved in looks.moved])
     limit = 0.05 * np.median(level)
-    return Finding("still", "nothing moves", {int(e): (float(level[e]), 0) for e in np.flatnonzero(level <= limit)},
-                   f"at most {limit:.2g} of its pixels change by more than 8 levels, 5 % of the median episode's")
+    return Finding(
+        "still",
+        "nothing moves",
+        {int(e): (float(level[e]), 0) for e in np.flatnonzero(level <= limit)},
+        f"at most {limit:.2g} of its pixels change by more than 8 levels, 5 % of the median episode's",
+    )
 
 
 def jerky(looks):
@@ -117,8 +130,12 @@ def jerky(looks):
         share = stop.sum() / max((usual > 0.3).sum(), 1)
         if share > 0.08 and stop.sum() >= 3:
             found[e] = (float(share), int(np.flatnonzero(stop)[0]) + 3)
-    return Finding("jerky", "frames are repeated or skipped", found,
-                   "in more than 8 % of its moving frames motion stops, then leaps")
+    return Finding(
+        "jerky",
+        "frames are repeated or skipped",
+        found,
+        "in more than 8 % of its moving frames motion stops, then leaps",
+    )
 
 
 def find_cuts(looks):
@@ -135,18 +152,25 @@ def find_cuts(looks):
         if len(at):
             cuts[e] = at.tolist()
             found[e] = (float(residual.max() / limit), int(at[0]))
-    return cuts, Finding("cut", "the picture jumps; the episode is split there", found,
-                         "what optical flow leaves of a change is 4 times the episode's 75 % and 2.5 times the "
-                         "dataset's 95 % quantile, and twice that of the frames beside it")
+    return cuts, Finding(
+        "cut",
+        "the picture jumps; the episode is split there",
+        found,
+        "what optical flow leaves of a change is 4 times the episode's 75 % and 2.5 times the "
+        "dataset's 95 % quantile, and twice that of the frames beside it",
+    )
 
 
 def blurred(looks):
     """Find episodes out of focus: the variance of their Laplacian is below a third of the dataset's median."""
     level = np.array([np.median(x) for x in looks.sharpness])
     limit = np.median(level) / 3
-    return Finding("blurred", "out of focus", {int(e): (float(level[e] / np.median(level)), 0)
-                                              for e in np.flatnonzero(level < limit)},
-                   "the Laplacian's variance is below a third of the median episode's")
+    return Finding(
+        "blurred",
+        "out of focus",
+        {int(e): (float(level[e] / np.median(level)), 0) for e in np.flatnonzero(level < limit)},
+        "the Laplacian's variance is below a third of the median episode's",
+    )
 
 
 def exposed(looks):
@@ -155,8 +179,12 @@ def exposed(looks):
     spread = max(1.4826 * np.median(np.abs(light - np.median(light))), 6.0)
     far = np.abs(light - np.median(light)) / spread
     bad = (far > 6) | (clipped > np.median(clipped) + 0.3)
-    return Finding("exposure", "too dark or too bright", {int(e): (float(far[e]), 0) for e in np.flatnonzero(bad)},
-                   "its light is 6 spreads from the dataset's median, or 30 % more of its pixels are clipped")
+    return Finding(
+        "exposure",
+        "too dark or too bright",
+        {int(e): (float(far[e]), 0) for e in np.flatnonzero(bad)},
+        "its light is 6 spreads from the dataset's median, or 30 % more of its pixels are clipped",
+    )
 
 
 def duplicates(looks):
@@ -164,17 +192,24 @@ def duplicates(looks):
     found, seen = {}, []
     for e, small in enumerate(looks.small):
         picked = small[np.linspace(0, len(small) - 1, 8).round().astype(int)]
-        action = looks.clips.action[looks.offset[e]:looks.offset[e + 1]]
+        action = looks.clips.action[looks.offset[e] : looks.offset[e + 1]]
         action = action[np.linspace(0, len(action) - 1, 16).round().astype(int)]
         for other, (pictures, actions) in seen:
-            if np.abs(picked - pictures).mean() < 1.0 and np.abs(picked - pictures).max() < 8 and \
-                    np.allclose(action, actions, atol=1e-3):
+            if (
+                np.abs(picked - pictures).mean() < 1.0
+                and np.abs(picked - pictures).max() < 8
+                and np.allclose(action, actions, atol=1e-3)
+            ):
                 found[e] = (float(looks.clips.numbers[other]), 0)
                 break
         else:
             seen.append((e, (picked, action)))
-    return Finding("duplicate", "the same as an earlier episode (the score is its number)", found,
-                   "pictures differ by less than 1 of 255 levels, actions not at all")
+    return Finding(
+        "duplicate",
+        "the same as an earlier episode (the score is its number)",
+        found,
+        "pictures differ by less than 1 of 255 levels, actions not at all",
+    )
 
 
 def outliers(looks):
@@ -187,11 +222,15 @@ def outliers(looks):
         spread = np.maximum(np.quantile(np.abs(values - middle), 0.99, axis=0), 1e-6)
         far = (np.abs(values - middle) / spread).max(1)
         for e in range(len(looks.clips)):
-            part = far[looks.offset[e]:looks.offset[e + 1]]
+            part = far[looks.offset[e] : looks.offset[e + 1]]
             if part.max() > 8 and part.max() > found.get(e, (0, 0))[0]:
                 found[e] = (float(part.max()), int(part.argmax()))
-    return Finding("outlier", "an action or state far outside the others", found,
-                   "8 times as far from the median as 99 % of the values are")
+    return Finding(
+        "outlier",
+        "an action or state far outside the others",
+        found,
+        "8 times as far from the median as 99 % of the values are",
+    )
 
 
 def action_lag(looks, max_lag=3):
@@ -205,7 +244,7 @@ def action_lag(looks, max_lag=3):
     scale = np.maximum(looks.clips.action.std(0), 1e-6)
     pieces = []
     for e, change in enumerate(looks.change):
-        action = looks.clips.action[looks.offset[e]:looks.offset[e + 1]] / scale
+        action = looks.clips.action[looks.offset[e] : looks.offset[e + 1]] / scale
         if len(change) < 4 * max_lag + 8:
             continue
         step = np.diff(action, axis=0, append=action[-1:])
@@ -219,7 +258,7 @@ def action_lag(looks, max_lag=3):
     if len(pieces) < 4:
         return {"lag": 0, "r2": {}, "share": None}
     error = np.zeros((len(pieces), len(lags)))
-    total = np.array([(y ** 2).sum() for y, _ in pieces])
+    total = np.array([(y**2).sum() for y, _ in pieces])
     for half in (0, 1):
         fit, test = [range(side, len(pieces), 2) for side in (half, 1 - half)]
         for k in range(len(lags)):
@@ -233,8 +272,12 @@ def action_lag(looks, max_lag=3):
     best = np.argmin(error[draws].sum(1), 1)
     lag = lags[int(np.argmax(r2))]
     share = float((np.array(lags)[best] == lag).mean())
-    return {"lag": lag if share >= 0.95 else 0, "best": lag, "r2": {lag: float(v) for lag, v in zip(lags, r2)},
-            "share": share}
+    return {
+        "lag": lag if share >= 0.95 else 0,
+        "best": lag,
+        "r2": {lag: float(v) for lag, v in zip(lags, r2)},
+        "share": share,
+    }
 
 
 def _success(clips):

@@ -19,11 +19,16 @@ def curation_text(clips, made):
         lines.append(f"  {one.name:<10} {len(one.found):>5}  {one.what}" + (f": episodes {some}" if some else ""))
     lines.append("  " + lag_text(made.lag))
     for name, count in made.angles.items():
-        lines.append(f"  {name} wraps around +-pi {count} times: call it roll, pitch or yaw (info.json, names) and it "
-                     f"is taken as an angle")
+        lines.append(
+            f"  {name} wraps around +-pi {count} times: call it roll, pitch or yaw (info.json, names) and it "
+            f"is taken as an angle"
+        )
     known = made.success
-    lines.append(f"  {known['successes']} of {known['episodes']} episodes succeed" if known["known"] else
-                 "  the dataset does not say which episodes succeed")
+    lines.append(
+        f"  {known['successes']} of {known['episodes']} episodes succeed"
+        if known["known"]
+        else "  the dataset does not say which episodes succeed"
+    )
     return "\n".join(lines)
 
 
@@ -32,22 +37,32 @@ def lag_text(lag):
     if not lag["r2"]:
         return "action lag: too few long episodes to estimate it"
     if lag["lag"] == lag["best"]:
-        return (f"action lag: {lag['lag']} frames ({lag['share']:.0%} of bootstrap samples agree; R2 "
-                f"{lag['r2'][lag['lag']]:.2f}, {lag['r2'][0]:.2f} without correction)")
-    return (f"action lag: not corrected; {lag['best']} frames fit best, in {lag['share']:.0%} of bootstrap samples "
-            f"(95 % are needed)")
+        return (
+            f"action lag: {lag['lag']} frames ({lag['share']:.0%} of bootstrap samples agree; R2 "
+            f"{lag['r2'][lag['lag']]:.2f}, {lag['r2'][0]:.2f} without correction)"
+        )
+    return (
+        f"action lag: not corrected; {lag['best']} frames fit best, in {lag['share']:.0%} of bootstrap samples "
+        f"(95 % are needed)"
+    )
 
 
 def curation_page(clips, made):
     """The page: what was found, with the frames, what is done about it, and how the lag was told."""
-    body = [f"<h1>Curation of {text(clips.meta['dataset'])}</h1><p class='lead'>Nothing was deleted: training with "
-            f"this filter list leaves these episodes out.</p><div class='tiles'>",
-            tile("", str(len(clips)), "episodes"), tile("", str(len(made.selection.drop)), "left out"),
-            tile("", str(len(made.selection.cut)), "split at a cut"),
-            tile("", str(made.selection.action_lag), "frames of lag corrected"), "</div>"]
+    body = [
+        f"<h1>Curation of {text(clips.meta['dataset'])}</h1><p class='lead'>Nothing was deleted: training with "
+        f"this filter list leaves these episodes out.</p><div class='tiles'>",
+        tile("", str(len(clips)), "episodes"),
+        tile("", str(len(made.selection.drop)), "left out"),
+        tile("", str(len(made.selection.cut)), "split at a cut"),
+        tile("", str(made.selection.action_lag), "frames of lag corrected"),
+        "</div>",
+    ]
     for one in made.findings:
-        body.append(f"<section><h2>{text(one.name)}: {len(one.found)}</h2><p class='note'>{text(one.what)}. "
-                    f"Threshold: {text(one.threshold)}.</p>")
+        body.append(
+            f"<section><h2>{text(one.name)}: {len(one.found)}</h2><p class='note'>{text(one.what)}. "
+            f"Threshold: {text(one.threshold)}.</p>"
+        )
         worst = sorted(one.found.items(), key=lambda item: -item[1][0])[:SHOWN]
         body += [_strip(clips, e, score, at) for e, (score, at) in worst]
         body.append("</section>")
@@ -58,8 +73,10 @@ def curation_page(clips, made):
         axis.set_xlabel("frames by which the video follows its actions, beyond the next", fontsize=9)
         axis.set_title("held-out R2 of how much a frame changes", loc="left")
         body.append(picture(figure, "R2 over the lag", dpi=110))
-    body.append("</section><section><h2>All in a few lines</h2><pre><code>"
-                f"{text(curation_text(clips, made))}</code></pre></section>")
+    body.append(
+        "</section><section><h2>All in a few lines</h2><pre><code>"
+        f"{text(curation_text(clips, made))}</code></pre></section>"
+    )
     return page("Curation", "\n".join(body))
 
 
@@ -67,14 +84,16 @@ def _strip(clips, e, score, at):
     """Six frames around what was found in one episode."""
     from PIL import Image
 
-    start, end = clips.episode_offset[e:e + 2]
+    start, end = clips.episode_offset[e : e + 2]
     first = int(np.clip(start + at - 3, start, max(start, end - 6)))
-    frames = np.asarray(clips.frames[first:min(first + 6, end)])
+    frames = np.asarray(clips.frames[first : min(first + 6, end)])
     size = (WIDTH, round(WIDTH * frames.shape[1] / frames.shape[2]))
     row = np.concatenate([np.asarray(Image.fromarray(frame).resize(size)) for frame in frames], 1)
     data = io.BytesIO()
     Image.fromarray(row).save(data, "PNG")
     number, first = clips.numbers[e], first - start
-    return (f"<p class='note'>episode {number}, frames {first} to {first + len(frames) - 1} (score "
-            f"{score:.3g})</p><img class='film' alt='frames of episode {number}' "
-            f"src='{data_uri(data.getvalue(), 'image/png')}'>")
+    return (
+        f"<p class='note'>episode {number}, frames {first} to {first + len(frames) - 1} (score "
+        f"{score:.3g})</p><img class='film' alt='frames of episode {number}' "
+        f"src='{data_uri(data.getvalue(), 'image/png')}'>"
+    )

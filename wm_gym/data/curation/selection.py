@@ -37,21 +37,28 @@ class Selection:
             raise DatasetError(f"no filter list at {path}; make one with: wm-gym data curate DATASET --out {path}")
         value = read_json(path)
         try:
-            made = cls(str(value["dataset"]), {int(e): list(why) for e, why in value.get("drop", {}).items()},
-                       {int(e): [int(t) for t in at] for e, at in value.get("cut", {}).items()},
-                       int(value.get("action_lag", 0)))
+            made = cls(
+                str(value["dataset"]),
+                {int(e): list(why) for e, why in value.get("drop", {}).items()},
+                {int(e): [int(t) for t in at] for e, at in value.get("cut", {}).items()},
+                int(value.get("action_lag", 0)),
+            )
         except (KeyError, TypeError, ValueError, AttributeError) as error:
-            raise DatasetError(f"{path} is no filter list ({type(error).__name__}: {error}); make one with: "
-                               f"wm-gym data curate DATASET --out {path}") from None
+            raise DatasetError(
+                f"{path} is no filter list ({type(error).__name__}: {error}); make one with: "
+                f"wm-gym data curate DATASET --out {path}"
+            ) from None
         return made
 
 
 def select(clips, selection):
     """Take the rows of ClipData that a Selection leaves -> ClipData; raises DatasetError where none are left."""
     if selection.dataset != clips.meta["dataset_hash"]:
-        raise DatasetError(f"the filter list was made for the dataset {selection.dataset}, {clips.meta['dataset']} is "
-                           f"{clips.meta['dataset_hash']}; make it anew with: wm-gym data curate "
-                           f"{clips.meta['dataset']} --out FILE.json")
+        raise DatasetError(
+            f"the filter list was made for the dataset {selection.dataset}, {clips.meta['dataset']} is "
+            f"{clips.meta['dataset_hash']}; make it anew with: wm-gym data curate "
+            f"{clips.meta['dataset']} --out FILE.json"
+        )
     rows, taken, lengths, episodes, lag = [], [], [], [], selection.action_lag
     for e, (number, start, end) in enumerate(zip(clips.numbers, clips.episode_offset[:-1], clips.episode_offset[1:])):
         if number in selection.drop:
@@ -68,25 +75,41 @@ def select(clips, selection):
     if not rows:
         raise DatasetError(f"the filter list leaves nothing of {clips.meta['dataset']}; drop less")
     rows, taken = np.concatenate(rows), np.concatenate(taken)
-    digest = hashlib.blake2b(json.dumps([clips.meta["dataset_hash"], asdict(selection)], sort_keys=True).encode(),
-                             digest_size=16).hexdigest()
+    digest = hashlib.blake2b(
+        json.dumps([clips.meta["dataset_hash"], asdict(selection)], sort_keys=True).encode(), digest_size=16
+    ).hexdigest()
     tasks, numbers = clips.meta["tasks"], clips.numbers
     return replace(
-        clips, frames=SelectedFrames(clips.frames, rows), action=clips.action[taken],
-        proprioception=clips.proprioception[rows], reward=clips.reward[rows], success=clips.success[rows],
+        clips,
+        frames=SelectedFrames(clips.frames, rows),
+        action=clips.action[taken],
+        proprioception=clips.proprioception[rows],
+        reward=clips.reward[rows],
+        success=clips.success[rows],
         episode_offset=np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64),
         physics_state=None if clips.physics_state is None else clips.physics_state[rows],
         episode_success=clips.episode_success[episodes],
-        meta=clips.meta | {"dataset_hash": digest, "tasks": [tasks[e] for e in episodes],
-                           "episodes": [numbers[e] for e in episodes]})
+        meta=clips.meta
+        | {"dataset_hash": digest, "tasks": [tasks[e] for e in episodes], "episodes": [numbers[e] for e in episodes]},
+    )
 
 
 def without_actions(clips):
     """The same video as ClipData without action and proprioception [N, 0], for pretraining on video alone."""
     nobody = np.zeros((len(clips.frames), 0), np.float32)
-    return replace(clips, action=nobody, proprioception=nobody, meta=clips.meta | {
-        "action_names": [], "action_low": [], "action_high": [], "proprioception_names": [],
-        "dataset_hash": hashlib.blake2b(f"{clips.meta['dataset_hash']} video".encode(), digest_size=16).hexdigest()})
+    return replace(
+        clips,
+        action=nobody,
+        proprioception=nobody,
+        meta=clips.meta
+        | {
+            "action_names": [],
+            "action_low": [],
+            "action_high": [],
+            "proprioception_names": [],
+            "dataset_hash": hashlib.blake2b(f"{clips.meta['dataset_hash']} video".encode(), digest_size=16).hexdigest(),
+        },
+    )
 
 
 class SelectedFrames:

@@ -18,11 +18,16 @@ def summarize(reader):
     for e in reader.sound:
         tasks[reader.tasks[e]] = tasks.get(reader.tasks[e], 0) + 1
     return {
-        "dataset": str(reader.root), "format": reader.format, "fps": reader.fps, "episodes": len(length),
-        "frames": len(rows), "seconds": len(rows) / reader.fps,
+        "dataset": str(reader.root),
+        "format": reader.format,
+        "fps": reader.fps,
+        "episodes": len(length),
+        "frames": len(rows),
+        "seconds": len(rows) / reader.fps,
         "length": {"min": int(length.min()), "median": float(np.median(length)), "max": int(length.max())},
         "cameras": {key.removeprefix(CAMERA_PREFIX): list(reader.frame_size(key)) for key in reader.cameras},
-        "tasks": tasks, "damaged": {reader.name(e): why for e, why in sorted(reader.damaged.items())},
+        "tasks": tasks,
+        "damaged": {reader.name(e): why for e, why in sorted(reader.damaged.items())},
         "columns": {key: _numbers(reader, key, value[rows], offset) for key, value in columns.items()},
     }
 
@@ -39,9 +44,17 @@ def _numbers(reader, key, value, offset):
     names = reader.features[key].get("names")
     names = names if isinstance(names, list) and len(names) == value.shape[1] else range(value.shape[1])
     angles = wraps(value, offset) * (np.abs(value).max(0) <= np.pi + 1e-3)
-    return [{"name": str(name), "min": float(value[:, i].min()), "max": float(value[:, i].max()),
-             "mean": float(value[:, i].mean()), "std": float(value[:, i].std()), "wraps": int(angles[i])}
-            for i, name in enumerate(names)]
+    return [
+        {
+            "name": str(name),
+            "min": float(value[:, i].min()),
+            "max": float(value[:, i].max()),
+            "mean": float(value[:, i].mean()),
+            "std": float(value[:, i].std()),
+            "wraps": int(angles[i]),
+        }
+        for i, name in enumerate(names)
+    ]
 
 
 def summary_text(summary):
@@ -60,9 +73,11 @@ def summary_text(summary):
         lines.append(f"  and {len(several) - 8} more tasks")
     for key, numbers in summary["columns"].items():
         lines.append(f"  {key}")
-        lines += [f"    {one['name']:<20} {one['min']:>10.4g} to {one['max']:<10.4g} mean {one['mean']:<10.4g} std "
-                  f"{one['std']:.4g}" + (f"  wraps around +-pi {one['wraps']} times" if one["wraps"] else "")
-                  for one in numbers[:16]]
+        lines += [
+            f"    {one['name']:<20} {one['min']:>10.4g} to {one['max']:<10.4g} mean {one['mean']:<10.4g} std "
+            f"{one['std']:.4g}" + (f"  wraps around +-pi {one['wraps']} times" if one["wraps"] else "")
+            for one in numbers[:16]
+        ]
         if len(numbers) > 16:
             lines.append(f"    and {len(numbers) - 16} more")
     if "action" not in summary["columns"]:

@@ -22,24 +22,32 @@ def view_page(reader, camera=None, episodes=4):
     sheet, shown = contact_sheet(reader, camera), []
     for e, frames in spread(reader, camera, episodes):
         part = slice(int(reader.offset[e]), int(reader.offset[e + 1]))
-        shown.append(f"<section class='episode-section'><h2>Episode {text(reader.name(e))}</h2><p class='note'>"
-                     f"{text(reader.tasks[e] or 'no task given')} &middot; {len(frames)} frames</p>"
-                     f"<video controls loop muted playsinline src='{_video(frames, reader.fps)}'></video>")
+        shown.append(
+            f"<section class='episode-section'><h2>Episode {text(reader.name(e))}</h2><p class='note'>"
+            f"{text(reader.tasks[e] or 'no task given')} &middot; {len(frames)} frames</p>"
+            f"<video controls loop muted playsinline src='{_video(frames, reader.fps)}'></video>"
+        )
         for key, value in columns.items():
             shown.append(_lines(reader, key, value[part].reshape(len(frames), -1)))
         shown.append("</section>")
     summary = summarize(reader)
-    body = [f"<h1>{text(reader.root.name)}</h1><p class='lead'>{text(reader.format)} dataset at <code>"
-            f"{text(reader.root)}</code>, camera {text(camera.removeprefix(CAMERA_PREFIX))}.</p><div class='tiles'>",
-            tile("", f"{summary['episodes']:,}", "episodes"), tile("", f"{summary['frames']:,}", "frames"),
-            tile("", f"{reader.fps:g}", "frames a second"),
-            tile("", "{}x{}".format(*reader.frame_size(camera)), "pixels"), "</div>",
-            f"<section><h2>Contact sheet</h2><p class='note'>A row an episode, from its first frame to its last.</p>"
-            f"{sheet}</section>"]
+    body = [
+        f"<h1>{text(reader.root.name)}</h1><p class='lead'>{text(reader.format)} dataset at <code>"
+        f"{text(reader.root)}</code>, camera {text(camera.removeprefix(CAMERA_PREFIX))}.</p><div class='tiles'>",
+        tile("", f"{summary['episodes']:,}", "episodes"),
+        tile("", f"{summary['frames']:,}", "frames"),
+        tile("", f"{reader.fps:g}", "frames a second"),
+        tile("", "{}x{}".format(*reader.frame_size(camera)), "pixels"),
+        "</div>",
+        f"<section><h2>Contact sheet</h2><p class='note'>A row an episode, from its first frame to its last.</p>"
+        f"{sheet}</section>",
+    ]
     if reader.damaged:
-        body.append(f"<section><h2>Damaged</h2><p class='note'>Left out here. Of the videos those shown were decoded, "
-                    f"of the others the headers read.</p><pre><code>{text(told(reader, reader.damaged, chr(10)))}"
-                    f"</code></pre></section>")
+        body.append(
+            f"<section><h2>Damaged</h2><p class='note'>Left out here. Of the videos those shown were decoded, "
+            f"of the others the headers read.</p><pre><code>{text(told(reader, reader.damaged, chr(10)))}"
+            f"</code></pre></section>"
+        )
     body += [*shown, f"<section><h2>Ranges</h2><div class='wide'>{_table(summary)}</div></section>"]
     return page(reader.root.name, "\n".join(body), STYLE)
 
@@ -83,7 +91,7 @@ def _video(frames, fps):
 
     scale = max(1, -(-256 // min(frames.shape[1:3])))
     frames = frames.repeat(scale, 1).repeat(scale, 2)
-    frames = frames[:, :frames.shape[1] // 2 * 2, :frames.shape[2] // 2 * 2]
+    frames = frames[:, : frames.shape[1] // 2 * 2, : frames.shape[2] // 2 * 2]
     data = io.BytesIO()
     from fractions import Fraction
 
@@ -114,6 +122,10 @@ def _table(summary):
     rows = "".join(
         f"<tr><td>{text(key)}</td><td>{text(one['name'])}</td><td>{one['min']:.4g}</td><td>{one['max']:.4g}</td>"
         f"<td>{one['mean']:.4g}</td><td>{one['std']:.4g}</td><td>{one['wraps'] or ''}</td></tr>"
-        for key, numbers in summary["columns"].items() for one in numbers[:32])
-    return ("<table><tr><th>column</th><th>name</th><th>min</th><th>max</th><th>mean</th><th>std</th>"
-            f"<th>jumps at &plusmn;&pi;</th></tr>{rows}</table>")
+        for key, numbers in summary["columns"].items()
+        for one in numbers[:32]
+    )
+    return (
+        "<table><tr><th>column</th><th>name</th><th>min</th><th>max</th><th>mean</th><th>std</th>"
+        f"<th>jumps at &plusmn;&pi;</th></tr>{rows}</table>"
+    )

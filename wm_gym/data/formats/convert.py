@@ -31,8 +31,13 @@ def convert(source, to, cameras=None, progress=True, skip_damaged=False, shard_f
         raise DatasetError(f"cannot convert {source} into {to}, which is part of it; give another folder")
     reader = open_reader(source, skip_damaged=skip_damaged, **options)
     chosen = reader.cameras if cameras is None else [reader.camera(name) for name in cameras]
-    asked = {"dataset": source.resolve().name, "content": reader.content_hash(*chosen), "cameras": chosen,
-             "fps": reader.fps, "left_out": {}}
+    asked = {
+        "dataset": source.resolve().name,
+        "content": reader.content_hash(*chosen),
+        "cameras": chosen,
+        "fps": reader.fps,
+        "left_out": {},
+    }
     if (to / INFO_PATH).is_file():
         _check_source(to, read_info(to).get(SOURCE), asked)
     features = {key: video_feature(*reader.frame_size(key), reader.fps) for key in chosen}
@@ -56,8 +61,14 @@ def convert(source, to, cameras=None, progress=True, skip_damaged=False, shard_f
             raise DatasetError(f"{to} was begun without the damaged episodes {', '.join(left_out)}; go on with {SKIP}")
         before = len(left_out)
         try:
-            for e in tqdm(range(writer.num_episodes + before, len(reader)), unit="episode", desc="converting",
-                          initial=writer.num_episodes + before, total=len(reader), disable=not progress):
+            for e in tqdm(
+                range(writer.num_episodes + before, len(reader)),
+                unit="episode",
+                desc="converting",
+                initial=writer.num_episodes + before,
+                total=len(reader),
+                disable=not progress,
+            ):
                 part = slice(int(reader.offset[e]), int(reader.offset[e + 1]))
                 try:
                     frames = {key: reader.frames(key, e) for key in chosen if e not in reader.damaged}
@@ -84,11 +95,14 @@ def convert(source, to, cameras=None, progress=True, skip_damaged=False, shard_f
 def _check_source(to, there, asked):
     """Refuse to go on in a folder with what was begun from another dataset or with other arguments."""
     if not isinstance(there, dict) or not isinstance(there.get("left_out"), dict):
-        raise DatasetError(f"{to} holds a dataset that does not say which one it was converted from; give another "
-                           f"folder")
+        raise DatasetError(
+            f"{to} holds a dataset that does not say which one it was converted from; give another folder"
+        )
     other = [key for key in ("content", "cameras", "fps") if there.get(key) != asked[key]]
     if other:
-        raise DatasetError(f"{to} was converted from the dataset {there.get('dataset')!r}, now it would be "
-                           f"{asked['dataset']!r}: " + "; ".join(
-                               f"{key} {str(there.get(key))[:80]}, now {str(asked[key])[:80]}" for key in other)
-                           + "; give another folder")
+        raise DatasetError(
+            f"{to} was converted from the dataset {there.get('dataset')!r}, now it would be "
+            f"{asked['dataset']!r}: "
+            + "; ".join(f"{key} {str(there.get(key))[:80]}, now {str(asked[key])[:80]}" for key in other)
+            + "; give another folder"
+        )

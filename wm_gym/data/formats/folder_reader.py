@@ -40,13 +40,27 @@ class FolderReader(Reader):
         self._names = sorted(stems)
         self.num_episodes = len(self._names)
         cameras = ["main", *sorted({stem.rpartition(".")[2] for stem in videos if stem not in stems})]
-        self._videos = {(name, camera): root / f"{name if camera == 'main' else f'{name}.{camera}'}.mp4"
-                        for name in self._names for camera in cameras}
+        self._videos = {
+            (name, camera): root / f"{name if camera == 'main' else f'{name}.{camera}'}.mp4"
+            for name in self._names
+            for camera in cameras
+        }
         found = {key: self._probe(key, path) for key, path in self._videos.items()}
-        features = {CAMERA_PREFIX + camera: {
-            "dtype": "video", "names": ["height", "width", "channels"], "shape": [*self._alike(
-                {name: found[name, camera] and found[name, camera][1] for name in self._names},
-                f"frames of camera {camera}", "scale them, e.g. with ffmpeg -vf scale"), 3]} for camera in cameras}
+        features = {
+            CAMERA_PREFIX + camera: {
+                "dtype": "video",
+                "names": ["height", "width", "channels"],
+                "shape": [
+                    *self._alike(
+                        {name: found[name, camera] and found[name, camera][1] for name in self._names},
+                        f"frames of camera {camera}",
+                        "scale them, e.g. with ffmpeg -vf scale",
+                    ),
+                    3,
+                ],
+            }
+            for camera in cameras
+        }
         first = next((one for one in found.values() if one), None)
         lengths = [found[name, "main"][0] if found[name, "main"] else 0 for name in self._names]
         self._numbers, tasks = [], []
@@ -59,9 +73,14 @@ class FolderReader(Reader):
                     self._fault(e, error)
             self._numbers.append(numbers)
             tasks.append(task)
-        usual = self._alike({name: {key: value.shape[1] for key, value in numbers.items()}
-                             for name, numbers in zip(self._names, self._numbers)},
-                            "columns", "expected the same in every episode")
+        usual = self._alike(
+            {
+                name: {key: value.shape[1] for key, value in numbers.items()}
+                for name, numbers in zip(self._names, self._numbers)
+            },
+            "columns",
+            "expected the same in every episode",
+        )
         self._settle()
         for key, width in usual.items():
             features[key] = {"dtype": "bool" if key == "next.success" else "float32", "shape": [width], "names": None}
@@ -94,9 +113,17 @@ class FolderReader(Reader):
 
     def columns(self, keys=None):
         keys = self._known(keys)
-        whole = {key: np.concatenate([
-            numbers[key] if e not in self.damaged else np.zeros((length, *self.features[key]["shape"]), np.float32)
-            for e, (numbers, length) in enumerate(zip(self._numbers, self.length))]) for key in keys}
+        whole = {
+            key: np.concatenate(
+                [
+                    numbers[key]
+                    if e not in self.damaged
+                    else np.zeros((length, *self.features[key]["shape"]), np.float32)
+                    for e, (numbers, length) in enumerate(zip(self._numbers, self.length))
+                ]
+            )
+            for key in keys
+        }
         for key in whole:
             self._check_finite(key, whole[key])
         return {key: value.astype(self.features[key]["dtype"]) for key, value in whole.items()}
@@ -146,10 +173,12 @@ class FolderReader(Reader):
         else:
             return {}, ""
         if "action" not in raw and unknown:
-            raise DatasetError(f"{path} holds {', '.join(unknown)[:200]} and no action; expected "
-                               f"{'columns that begin with' if path.suffix == '.csv' else 'arrays called'} action and, "
-                               f"where there are any, state, reward, success: rename them, or leave those out for "
-                               f"video without actions")
+            raise DatasetError(
+                f"{path} holds {', '.join(unknown)[:200]} and no action; expected "
+                f"{'columns that begin with' if path.suffix == '.csv' else 'arrays called'} action and, "
+                f"where there are any, state, reward, success: rename them, or leave those out for "
+                f"video without actions"
+            )
         columns = {}
         for short, key in KEYS.items():
             if short not in raw:
@@ -161,8 +190,10 @@ class FolderReader(Reader):
             if value.ndim == 2 and len(value) == length - 1 and short != "state":  # of transitions: none begins last
                 value = np.concatenate([value, value[-1:] if short == "action" else np.zeros_like(value[-1:])])
             if value.ndim != 2 or len(value) != length:
-                raise DatasetError(f"{path}: {short} has shape {np.shape(raw[short])}, {name}.mp4 has {length} frames; "
-                                   f"expected a row a frame")
+                raise DatasetError(
+                    f"{path}: {short} has shape {np.shape(raw[short])}, {name}.mp4 has {length} frames; "
+                    f"expected a row a frame"
+                )
             columns[key] = value
         return columns, task
 
@@ -177,10 +208,22 @@ def _read_npz(path):
             unknown = [key for key in archive.files if key not in raw]
     except DatasetError:
         raise
-    except (OSError, ValueError, zipfile.BadZipFile, KeyError, EOFError, MemoryError, NotImplementedError,
-            zlib.error, SyntaxError, TypeError, RuntimeError) as error:
-        raise DatasetError(f"cannot read {path}: {error}; expected arrays as numpy.savez writes them, without "
-                           f"objects") from None
+    except (
+        OSError,
+        ValueError,
+        zipfile.BadZipFile,
+        KeyError,
+        EOFError,
+        MemoryError,
+        NotImplementedError,
+        zlib.error,
+        SyntaxError,
+        TypeError,
+        RuntimeError,
+    ) as error:
+        raise DatasetError(
+            f"cannot read {path}: {error}; expected arrays as numpy.savez writes them, without objects"
+        ) from None
     task = raw.pop("task", np.array(""))
     return raw, unknown, str(task) if task.dtype.kind == "U" else ""
 
@@ -192,8 +235,12 @@ def _read_csv(path):
             head, *lines = list(csv.reader(file))
         columns = {short: [i for i, name in enumerate(head) if name.strip().startswith(short)] for short in KEYS}
         unknown = [name for name in head if not name.strip().startswith(tuple(KEYS))]
-        return {short: np.array([[float(line[i]) for i in where] for line in lines], np.float32).reshape(
-            len(lines), len(where)) for short, where in columns.items() if where}, unknown
+        return {
+            short: np.array([[float(line[i]) for i in where] for line in lines], np.float32).reshape(
+                len(lines), len(where)
+            )
+            for short, where in columns.items()
+            if where
+        }, unknown
     except (OSError, ValueError, IndexError, csv.Error) as error:
-        raise DatasetError(f"cannot read {path}: {error}; expected a header line and numbers, a line a "
-                           f"frame") from None
+        raise DatasetError(f"cannot read {path}: {error}; expected a header line and numbers, a line a frame") from None

@@ -56,8 +56,13 @@ class LeRobotReader(Reader):
         self._rows = self._read_rows(root)
         numbers = self._rows["episode_index"]
         self.numbers = np.array([e if number is None else number for e, number in enumerate(numbers)], np.int64)
-        self._describe(root, self.info["fps"], self.info["features"], [self._length(e) for e in range(len(numbers))],
-                       [str(task[0]) if isinstance(task, list) and task else "" for task in self._rows["tasks"]])
+        self._describe(
+            root,
+            self.info["fps"],
+            self.info["features"],
+            [self._length(e) for e in range(len(numbers))],
+            [str(task[0]) if isinstance(task, list) and task else "" for task in self._rows["tasks"]],
+        )
         self._settle()
         self._check_structure()
 
@@ -106,8 +111,10 @@ class LeRobotReader(Reader):
 
     def columns(self, keys=None):
         keys = self._known(keys)
-        check_memory(f"reading {', '.join(keys)} of {self.root}",
-                     8 * int(self.offset[-1]) * sum(math.prod(self.features[key]["shape"]) for key in keys))
+        check_memory(
+            f"reading {', '.join(keys)} of {self.root}",
+            8 * int(self.offset[-1]) * sum(math.prod(self.features[key]["shape"]) for key in keys),
+        )
         tables = [self._read_table(path, episodes, keys) for path, episodes in self._data_episodes().items()]
         self._settle()
         columns, number, frame, broken = zip(*(table for table in tables if table is not None))
@@ -162,8 +169,12 @@ class LeRobotReader(Reader):
         if order:
             frame = table[order][0].reshape(len(number), -1)[:, 0].astype(np.int64)
         broken = np.logical_or.reduce([table[key][1] for key in {*keys, order} if key])
-        return ({key: table[key][0] for key in keys}, np.where(lost, -1, number.reshape(len(number), -1)[:, 0]),
-                frame if order == "frame_index" else np.minimum(frame, 2**62) - 2**62 - 1, broken | lost)
+        return (
+            {key: table[key][0] for key in keys},
+            np.where(lost, -1, number.reshape(len(number), -1)[:, 0]),
+            frame if order == "frame_index" else np.minimum(frame, 2**62) - 2**62 - 1,
+            broken | lost,
+        )
 
     def _stream(self, camera):
         if self._in_rows(camera):
@@ -231,14 +242,20 @@ class LeRobotReader(Reader):
         return read_episodes(root, self.info)
 
     def _data_file(self, e):
-        return fill_path(self.root, self.info.get("data_path", DATA_PATH),
-                         chunk_index=self._rows["data/chunk_index"][e], file_index=self._rows["data/file_index"][e])
+        return fill_path(
+            self.root,
+            self.info.get("data_path", DATA_PATH),
+            chunk_index=self._rows["data/chunk_index"][e],
+            file_index=self._rows["data/file_index"][e],
+        )
 
     def _video_file(self, camera, e):
-        chunk, file, start = (self._rows[f"videos/{camera}/{name}"][e]
-                              for name in ("chunk_index", "file_index", "from_timestamp"))
-        path = fill_path(self.root, self.info.get("video_path") or VIDEO_PATH, video_key=camera, chunk_index=chunk,
-                         file_index=file)
+        chunk, file, start = (
+            self._rows[f"videos/{camera}/{name}"][e] for name in ("chunk_index", "file_index", "from_timestamp")
+        )
+        path = fill_path(
+            self.root, self.info.get("video_path") or VIDEO_PATH, video_key=camera, chunk_index=chunk, file_index=file
+        )
         if not isinstance(start, (int, float)) or not 0 <= start < 1e9:
             raise DatasetError(f"{self.root}: meta/episodes places episode {e} at {start} s of {path.name}; {AGAIN}")
         # the time stamps are running float sums (109.60000000000001): round, never truncate
@@ -261,8 +278,10 @@ class LeRobotReader(Reader):
             self._fault(e, f"missing {path.relative_to(self.root)}")
         self._settle()
         if self.offset[-1] != self.info["total_frames"] and not self.damaged:
-            raise DatasetError(f"{self.root}: the lengths in meta/episodes add up to {self.offset[-1]}, info.json says "
-                               f"total_frames {self.info['total_frames']}; {AGAIN}")
+            raise DatasetError(
+                f"{self.root}: the lengths in meta/episodes add up to {self.offset[-1]}, info.json says "
+                f"total_frames {self.info['total_frames']}; {AGAIN}"
+            )
         for key in videos:
             for path, episodes in self.video_files(key).items():
                 if path.is_file():
@@ -290,14 +309,22 @@ class LeRobotReader(Reader):
         most = None if have is None else BALLAST + 2 * have * size[0] * size[1] * 3
         for e, first in episodes:
             if most is not None and path.stat().st_size > most:
-                self._fault(e, f"{path} has {path.stat().st_size / 1e6:,.0f} MB and {have} frames of "
-                               f"{size[0]}x{size[1]}, more than they can take")
+                self._fault(
+                    e,
+                    f"{path} has {path.stat().st_size / 1e6:,.0f} MB and {have} frames of "
+                    f"{size[0]}x{size[1]}, more than they can take",
+                )
             elif have is not None and have < first + self.length[e]:
-                self._fault(e, f"{path} has {have} frames, but meta/episodes places it at frames {first} to "
-                               f"{first + self.length[e] - 1} of it")
+                self._fault(
+                    e,
+                    f"{path} has {have} frames, but meta/episodes places it at frames {first} to "
+                    f"{first + self.length[e] - 1} of it",
+                )
             elif size != self.frame_size(camera):
-                self._fault(e, f"{path} has frames of {size[0]}x{size[1]}, info.json says shape "
-                               f"{self.features[camera]['shape']}")
+                self._fault(
+                    e,
+                    f"{path} has frames of {size[0]}x{size[1]}, info.json says shape {self.features[camera]['shape']}",
+                )
 
     def _check_said(self, camera):
         for name in ("chunk_index", "file_index", "from_timestamp"):
@@ -308,8 +335,11 @@ class LeRobotReader(Reader):
         missing = {}
         for at, row in rows.items():
             e = int(self._episode_of(row))
-            missing.setdefault(e, f"{path} has no frame at {at / self.fps:.3f} s, where frame {row - self.offset[e]} "
-                                  f"should be at {self.fps} fps")
+            missing.setdefault(
+                e,
+                f"{path} has no frame at {at / self.fps:.3f} s, where frame {row - self.offset[e]} "
+                f"should be at {self.fps} fps",
+            )
         raise Damaged(self, {e: self._short(why) for e, why in missing.items()})
 
 
@@ -321,21 +351,30 @@ class LeRobotV21Reader(LeRobotReader):
         rows = read_json_lines(path)
         numbers = [check_count(path, "episode_index", row.get("episode_index")) for row in rows]
         order = cover(root, numbers, self.info["total_episodes"])
-        return {key: [None if i is None else rows[i].get(key) for i in order]
-                for key in ("episode_index", "length", "tasks")}
+        return {
+            key: [None if i is None else rows[i].get(key) for i in order]
+            for key in ("episode_index", "length", "tasks")
+        }
 
     def _path(self, template, e, **more):
         number = int(self.numbers[e])
-        return fill_path(self.root, template, episode_chunk=number // (self.info.get("chunks_size") or 1000),
-                         episode_index=number, **more)
+        return fill_path(
+            self.root,
+            template,
+            episode_chunk=number // (self.info.get("chunks_size") or 1000),
+            episode_index=number,
+            **more,
+        )
 
     def _data_file(self, e):
-        return self._path(self.info.get("data_path", "data/chunk-{episode_chunk:03d}/"
-                                                     "episode_{episode_index:06d}.parquet"), e)
+        return self._path(
+            self.info.get("data_path", "data/chunk-{episode_chunk:03d}/episode_{episode_index:06d}.parquet"), e
+        )
 
     def _video_file(self, camera, e):
-        template = self.info.get("video_path") or ("videos/chunk-{episode_chunk:03d}/{video_key}/"
-                                                   "episode_{episode_index:06d}.mp4")
+        template = self.info.get("video_path") or (
+            "videos/chunk-{episode_chunk:03d}/{video_key}/episode_{episode_index:06d}.mp4"
+        )
         return self._path(template, e, video_key=camera), 0
 
     def _check_said(self, camera):
@@ -420,8 +459,10 @@ def read_episodes(root, info, with_stats=False):
     total, rows = info["total_episodes"], {}
     files = sorted(Path(root).glob("meta/episodes/chunk-*/file-*.parquet"))
     if not total or not files:
-        raise DatasetError(f"{root} holds no episodes (info.json says {total}, meta/episodes has {len(files)} files); "
-                           f"record some with: wm-gym record ENV_ID --episodes 10 --out {root}")
+        raise DatasetError(
+            f"{root} holds no episodes (info.json says {total}, meta/episodes has {len(files)} files); "
+            f"record some with: wm-gym record ENV_ID --episodes 10 --out {root}"
+        )
     for path in files:
         table = read_parquet(path)
         for key in table.column_names:
@@ -434,8 +475,10 @@ def read_episodes(root, info, with_stats=False):
         check_count(Path(root) / "meta/episodes", "episode_index", number)
     order = cover(root, rows["episode_index"], total)
     if with_stats and [i is not None and rows["episode_index"][i] for i in order] != list(range(total)):
-        raise DatasetError(f"{root}: the episodes in meta/episodes are not numbered from 0 to {total - 1}, so none can "
-                           f"be added; convert it into a new folder first: wm-gym data convert {root} --to DIR")
+        raise DatasetError(
+            f"{root}: the episodes in meta/episodes are not numbered from 0 to {total - 1}, so none can "
+            f"be added; convert it into a new folder first: wm-gym data convert {root} --to DIR"
+        )
     ragged = [key for key, value in rows.items() if len(value) != len(rows["episode_index"])]
     if ragged:
         raise DatasetError(f"{root}: the files in meta/episodes disagree on the column {ragged[0]!r}; {AGAIN}")
@@ -455,8 +498,10 @@ def cover(root, numbers, total):
             return [where[number] for number in sorted(where)]
         if len(numbers) < total <= 2 * len(numbers) + 1000 and max(where, default=-1) < total:
             return [where.get(e) for e in range(total)]
-    raise DatasetError(f"{root}: info.json promises {total} episodes, meta/episodes has {len(numbers)} entries that do "
-                       f"not cover 0 to {total - 1}; {AGAIN}")
+    raise DatasetError(
+        f"{root}: info.json promises {total} episodes, meta/episodes has {len(numbers)} entries that do "
+        f"not cover 0 to {total - 1}; {AGAIN}"
+    )
 
 
 def _spread(values, rows, length):
@@ -475,15 +520,18 @@ def _array(column, spec, path, key):
     while pa.types.is_list(flat.type) or pa.types.is_large_list(flat.type) or pa.types.is_fixed_size_list(flat.type):
         flat = flat.flatten()
     if not (pa.types.is_integer(flat.type) or pa.types.is_floating(flat.type) or pa.types.is_boolean(flat.type)):
-        raise DatasetError(f"{path}: {key!r} holds {flat.type}, info.json says {spec['dtype']}; only numbers can be "
-                           f"read: {AGAIN}")
+        raise DatasetError(
+            f"{path}: {key!r} holds {flat.type}, info.json says {spec['dtype']}; only numbers can be read: {AGAIN}"
+        )
     broken = np.zeros(rows, bool)
     if not column.null_count and not flat.null_count and len(flat) == rows * size:
         return np.asarray(flat.to_numpy(zero_copy_only=False)).reshape(rows, *spec["shape"]), broken
     broken[:] = [not _complete(value, size) for value in column.to_pylist()]
     if broken.all():
-        raise DatasetError(f"{path}: {key!r} has {len(flat) - flat.null_count} numbers in {rows} rows, info.json says "
-                           f"shape {spec['shape']}; {AGAIN}")
+        raise DatasetError(
+            f"{path}: {key!r} has {len(flat) - flat.null_count} numbers in {rows} rows, info.json says "
+            f"shape {spec['shape']}; {AGAIN}"
+        )
     values, _ = _array(pa.chunked_array([column.filter(pa.array(~broken))]), spec, path, key)
     return _spread(values, np.flatnonzero(~broken), rows), broken
 

@@ -27,16 +27,18 @@ def lock(root):
         ours = {"README.md", ".gitattributes"} | ({*PARTS, WRITING} if (root / WRITING).is_dir() else set())
         others = sorted(entry.name for entry in root.iterdir() if entry.name not in ours)
         if others and not (root / INFO_PATH).exists():
-            raise DatasetError(f"{root} holds other things ({', '.join(others[:5])}) and no dataset; give an empty or "
-                               f"new folder")
+            raise DatasetError(
+                f"{root} holds other things ({', '.join(others[:5])}) and no dataset; give an empty or new folder"
+            )
     root.mkdir(parents=True, exist_ok=True)
     descriptor = os.open(root, os.O_RDONLY)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError:
         os.close(descriptor)
-        raise DatasetError(f"another process is writing to {root}; wait for it, end it, or give another "
-                           f"folder") from None
+        raise DatasetError(
+            f"another process is writing to {root}; wait for it, end it, or give another folder"
+        ) from None
     return descriptor
 
 
@@ -69,8 +71,10 @@ def compare(root, info, fps, features):
     for key in sorted(set(there) | set(now)):
         a, b = ((f.get(key) or {}) for f in (there, now))
         if (a.get("dtype"), a.get("shape")) != (b.get("dtype"), b.get("shape")):
-            raise DatasetError(f"{root} has the feature {key!r} as {a.get('dtype')} {a.get('shape')}, now it would be "
-                               f"{b.get('dtype')} {b.get('shape')}; give another folder")
+            raise DatasetError(
+                f"{root} has the feature {key!r} as {a.get('dtype')} {a.get('shape')}, now it would be "
+                f"{b.get('dtype')} {b.get('shape')}; give another folder"
+            )
 
 
 def committed(root, info):
@@ -82,8 +86,11 @@ def committed(root, info):
     tasks = {text: number for number, text in sorted(read_tasks(root).items()) if number < info["total_tasks"]}
     rows = read_episodes(root, info, with_stats=True)
     last = {}  # the last file of each kind, data and videos apart: lerobot need not number them alike
-    for kind in ("data", "meta/episodes", *(f"videos/{key}" for key, f in info["features"].items()
-                                            if f["dtype"] == "video")):
+    for kind in (
+        "data",
+        "meta/episodes",
+        *(f"videos/{key}" for key, f in info["features"].items() if f["dtype"] == "video"),
+    ):
         if f"{kind}/file_index" in rows:
             last[kind] = max(zip(rows[f"{kind}/chunk_index"], rows[f"{kind}/file_index"]))
             for path in (root / kind).glob("chunk-*/file-*"):
@@ -93,7 +100,10 @@ def committed(root, info):
     if all(f"stats/{key}/{name}" in rows for key in info["features"] for name in stats.STATISTICS):
         for e, shard in enumerate(zip(rows["data/chunk_index"], rows["data/file_index"])):
             shards.setdefault(shard, []).append(
-                {key: {name: np.asarray(rows[f"stats/{key}/{name}"][e]) for name in stats.STATISTICS}
-                 for key in info["features"]})
+                {
+                    key: {name: np.asarray(rows[f"stats/{key}/{name}"][e]) for name in stats.STATISTICS}
+                    for key in info["features"]
+                }
+            )
     chunk, file = max(last.values())
     return tasks, [stats.aggregate(shard) for shard in shards.values()], chunk * FILES_PER_CHUNK + file + 1

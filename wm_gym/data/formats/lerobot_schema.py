@@ -76,15 +76,22 @@ def arrow_schema(features):
     """Give the parquet schema of the data files for these features (video columns are left out)."""
     import pyarrow as pa
 
-    kinds = {"float32": pa.float32(), "float64": pa.float64(), "int64": pa.int64(), "int32": pa.int32(),
-             "bool": pa.bool_()}
+    kinds = {
+        "float32": pa.float32(),
+        "float64": pa.float64(),
+        "int64": pa.int64(),
+        "int32": pa.int32(),
+        "bool": pa.bool_(),
+    }
     fields, described = [], {}
     for key, spec in features.items():
         if spec["dtype"] == "video":
             continue
         if spec["dtype"] not in kinds or len(spec["shape"]) != 1:
-            raise DatasetError(f"feature {key!r} has dtype {spec['dtype']!r} and shape {spec['shape']}; "
-                               f"the writer stores vectors of {', '.join(kinds)}: flatten or convert it")
+            raise DatasetError(
+                f"feature {key!r} has dtype {spec['dtype']!r} and shape {spec['shape']}; "
+                f"the writer stores vectors of {', '.join(kinds)}: flatten or convert it"
+            )
         kind, value = kinds[spec["dtype"]], {"dtype": spec["dtype"], "_type": "Value"}
         size = spec["shape"][0]
         fields.append(pa.field(key, kind if is_scalar(spec) else pa.list_(kind, size)))
@@ -100,20 +107,25 @@ def read_info(root, versions=(CODEBASE_VERSION,)):
     if not root.is_dir():
         raise DatasetError(f"no dataset folder at {root}; record one with: wm-gym record ENV_ID --out {root}")
     if not path.is_file():
-        raise DatasetError(f"{root} is not a LeRobotDataset: it has no {INFO_PATH}; give the folder that holds "
-                           f"meta/, data/ and videos/, or record one with: wm-gym record ENV_ID --out DIR")
+        raise DatasetError(
+            f"{root} is not a LeRobotDataset: it has no {INFO_PATH}; give the folder that holds "
+            f"meta/, data/ and videos/, or record one with: wm-gym record ENV_ID --out DIR"
+        )
     info = read_json(path)
     version = info.get("codebase_version")
     if version not in versions:
-        raise DatasetError(f"{path} has codebase_version {version!r}, expected {' or '.join(map(repr, versions))}; "
-                           f"convert it with lerobot's scripts to v2.1 or v3.0")
+        raise DatasetError(
+            f"{path} has codebase_version {version!r}, expected {' or '.join(map(repr, versions))}; "
+            f"convert it with lerobot's scripts to v2.1 or v3.0"
+        )
     missing = [key for key in ("fps", "features", "total_episodes", "total_frames") if key not in info]
     if missing:
         raise DatasetError(f"{path} lacks {', '.join(missing)}; {AGAIN}")
     fps = info["fps"]
     if isinstance(fps, bool) or not isinstance(fps, (int, float)) or not 0 < fps <= MOST_FPS:
-        raise DatasetError(f"{path}: fps is {fps!r}, expected frames a second, more than 0 and at most {MOST_FPS}; "
-                           f"{AGAIN}")
+        raise DatasetError(
+            f"{path}: fps is {fps!r}, expected frames a second, more than 0 and at most {MOST_FPS}; {AGAIN}"
+        )
     for key in ("total_episodes", "total_frames", "chunks_size"):
         check_count(path, key, info.get(key, 1))
     check_features(path, info["features"])
@@ -144,36 +156,58 @@ def check_features(path, features):
         raise DatasetError(f"{path}: features is {type(features).__name__}, expected an object; {AGAIN}")
     for key, spec in features.items():
         shape = spec.get("shape") if isinstance(spec, dict) else None
-        sizes = isinstance(shape, list) and len(shape) <= 8 and all(
-            isinstance(n, int) and not isinstance(n, bool) and n > 0 for n in shape)
+        sizes = (
+            isinstance(shape, list)
+            and len(shape) <= 8
+            and all(isinstance(n, int) and not isinstance(n, bool) and n > 0 for n in shape)
+        )
         if ".." in Path(key).parts:  # videos/KEY/... is where a camera's files lie
-            raise DatasetError(f"{path}: the feature {key!r} leads out of the dataset's folder; do not trust this "
-                               "dataset")
+            raise DatasetError(
+                f"{path}: the feature {key!r} leads out of the dataset's folder; do not trust this dataset"
+            )
         if not sizes or not isinstance(spec.get("dtype"), str):
-            raise DatasetError(f"{path}: feature {key!r} is {str(spec)[:200]}, expected a dtype and a shape of "
-                               f"positive whole numbers; {AGAIN}")
+            raise DatasetError(
+                f"{path}: feature {key!r} is {str(spec)[:200]}, expected a dtype and a shape of "
+                f"positive whole numbers; {AGAIN}"
+            )
         if math.prod(shape) > MOST_NUMBERS:
-            raise DatasetError(f"{path}: feature {key!r} declares shape {str(shape)[:80]}, at most {MOST_NUMBERS:,} "
-                               f"numbers a row can be read; {AGAIN}")
+            raise DatasetError(
+                f"{path}: feature {key!r} declares shape {str(shape)[:80]}, at most {MOST_NUMBERS:,} "
+                f"numbers a row can be read; {AGAIN}"
+            )
         if spec["dtype"] in ("video", "image") and (len(shape) != 3 or 3 not in (shape[0], shape[2])):
-            raise DatasetError(f"{path}: the camera {key!r} has shape {shape}, expected [height, width, 3]; depth and "
-                               f"grey pictures cannot be read: leave that feature out")
+            raise DatasetError(
+                f"{path}: the camera {key!r} has shape {shape}, expected [height, width, 3]; depth and "
+                f"grey pictures cannot be read: leave that feature out"
+            )
 
 
 def fill_path(root, template, **values):
     """Fill "{name}" and "{name:03d}" in a path of info.json; raises DatasetError where it would leave `root`."""
+
     def value(match):
         name, width = match.group(1), match.group(2)
         if name not in values:
-            raise DatasetError(f"{root}: the path {template!r} in {INFO_PATH} has the field {name!r}, expected "
-                               f"{', '.join(values)}; {AGAIN}")
+            raise DatasetError(
+                f"{root}: the path {template!r} in {INFO_PATH} has the field {name!r}, expected "
+                f"{', '.join(values)}; {AGAIN}"
+            )
         return str(values[name]).zfill(int(width)) if width else str(values[name])
 
     if not isinstance(template, str):
         raise DatasetError(f"{root}: {template!r} in {INFO_PATH} is not a path; {AGAIN}")
     path = re.sub(r"\{(\w+)(?::0?(\d)d)?\}", value, template)
-    if "{" in path or "\0" in path or Path(path).is_absolute() or ".." in Path(path).parts or "\\" in path or \
-            max(map(len, Path(path).parts), default=0) > 200 or len(path) > 1000:
-        raise DatasetError(f"{root}: the path {template!r} in {INFO_PATH} leads to {path!r}, expected one inside the "
-                           f"dataset's folder; do not trust this dataset")
+    if (
+        "{" in path
+        or "\0" in path
+        or Path(path).is_absolute()
+        or ".." in Path(path).parts
+        or "\\" in path
+        or max(map(len, Path(path).parts), default=0) > 200
+        or len(path) > 1000
+    ):
+        raise DatasetError(
+            f"{root}: the path {template!r} in {INFO_PATH} leads to {path!r}, expected one inside the "
+            f"dataset's folder; do not trust this dataset"
+        )
     return Path(root) / path

@@ -15,8 +15,13 @@ MAX_SIDE = 160  # larger pictures are strided down to about this
 def vector_stats(values):
     """Statistics of one column of an episode: values [L, D] -> dict of arrays [D] and count [1]."""
     real = values.astype(np.float64)
-    stats = {"min": values.min(0), "max": values.max(0), "mean": real.mean(0), "std": real.std(0),
-             "count": np.array([len(values)], np.int64)}
+    stats = {
+        "min": values.min(0),
+        "max": values.max(0),
+        "mean": real.mean(0),
+        "std": real.std(0),
+        "count": np.array([len(values)], np.int64),
+    }
     quantiles = np.quantile(real, list(QUANTILES.values()), axis=0)
     return stats | dict(zip(QUANTILES, quantiles))
 
@@ -52,7 +57,12 @@ def aggregate(episodes):
         means = np.asarray([e["mean"] for e in each], np.float64)
         mean = weighted(means)
         variance = weighted(np.asarray([e["std"] for e in each], np.float64) ** 2 + (means - mean) ** 2)
-        total[key] = {"min": np.min([e["min"] for e in each], axis=0), "max": np.max([e["max"] for e in each], axis=0),
-                      "mean": mean, "std": np.sqrt(variance), "count": np.array([count.sum()])}
+        total[key] = {
+            "min": np.min([e["min"] for e in each], axis=0),
+            "max": np.max([e["max"] for e in each], axis=0),
+            "mean": mean,
+            "std": np.sqrt(variance),
+            "count": np.array([count.sum()]),
+        }
         total[key] |= {q: weighted([e[q] for e in each]) for q in QUANTILES}
     return total

@@ -58,10 +58,20 @@ class LeRobotWriter:
             raise DatasetError(f"{self.root} holds no dataset yet: give fps and features to begin one")
         else:
             self.info = {
-                "codebase_version": CODEBASE_VERSION, "robot_type": robot_type, "total_episodes": 0,
-                "total_frames": 0, "total_tasks": 0, "chunks_size": FILES_PER_CHUNK, "data_files_size_in_mb": 100,
-                "video_files_size_in_mb": 200, "fps": fps, "splits": {}, "data_path": DATA_PATH,
-                "video_path": VIDEO_PATH, "features": {**features, **INDEX_FEATURES}, **extra,
+                "codebase_version": CODEBASE_VERSION,
+                "robot_type": robot_type,
+                "total_episodes": 0,
+                "total_frames": 0,
+                "total_tasks": 0,
+                "chunks_size": FILES_PER_CHUNK,
+                "data_files_size_in_mb": 100,
+                "video_files_size_in_mb": 200,
+                "fps": fps,
+                "splits": {},
+                "data_path": DATA_PATH,
+                "video_path": VIDEO_PATH,
+                "features": {**features, **INDEX_FEATURES},
+                **extra,
             }
         self.features, self.fps = self.info["features"], self.info["fps"]
         self.cameras = [key for key, spec in self.features.items() if spec["dtype"] == "video"]
@@ -98,8 +108,10 @@ class LeRobotWriter:
         task_index = self._tasks.setdefault(task, len(self._tasks))
         frame_index = np.arange(length, dtype=np.int64)
         columns |= {
-            "timestamp": (frame_index / self.fps).astype(np.float32), "frame_index": frame_index,
-            "episode_index": np.full(length, episode, np.int64), "index": self.num_frames + frame_index,
+            "timestamp": (frame_index / self.fps).astype(np.float32),
+            "frame_index": frame_index,
+            "episode_index": np.full(length, episode, np.int64),
+            "index": self.num_frames + frame_index,
             "task_index": np.full(length, task_index, np.int64),
         }
         if self._open is None:
@@ -111,16 +123,29 @@ class LeRobotWriter:
             video.write(frames[key])
 
         keys = list(self.features)
-        found = {key: stats.image_stats(frames[key]) if key in self.cameras
-                 else stats.vector_stats(columns[key].reshape(length, -1)) for key in keys}
+        found = {
+            key: stats.image_stats(frames[key])
+            if key in self.cameras
+            else stats.vector_stats(columns[key].reshape(length, -1))
+            for key in keys
+        }
         chunk, file = divmod(self._shard, FILES_PER_CHUNK)
-        row = {"episode_index": episode, "tasks": [task], "length": length, "data/chunk_index": chunk,
-               "data/file_index": file, "dataset_from_index": self.num_frames,
-               "dataset_to_index": self.num_frames + length}
+        row = {
+            "episode_index": episode,
+            "tasks": [task],
+            "length": length,
+            "data/chunk_index": chunk,
+            "data/file_index": file,
+            "dataset_from_index": self.num_frames,
+            "dataset_to_index": self.num_frames + length,
+        }
         for key in self.cameras:
-            row |= {f"videos/{key}/chunk_index": chunk, f"videos/{key}/file_index": file,
-                    f"videos/{key}/from_timestamp": self._shard_length / self.fps,
-                    f"videos/{key}/to_timestamp": (self._shard_length + length) / self.fps}
+            row |= {
+                f"videos/{key}/chunk_index": chunk,
+                f"videos/{key}/file_index": file,
+                f"videos/{key}/from_timestamp": self._shard_length / self.fps,
+                f"videos/{key}/to_timestamp": (self._shard_length + length) / self.fps,
+            }
         row |= {f"stats/{key}/{name}": value.tolist() for key in keys for name, value in found[key].items()}
         row |= {"meta/episodes/chunk_index": chunk, "meta/episodes/file_index": file}
         self._rows.append(row)
@@ -145,23 +170,39 @@ class LeRobotWriter:
         for video in videos.values():
             video.close()
         folder = self.root / WRITING
-        pq.write_table(pa.table({key: pa.array([row[key] for row in self._rows], type=_arrow_type(key, self.features))
-                                 for key in self._rows[0]}), folder / "episodes.parquet", compression="snappy")
+        pq.write_table(
+            pa.table(
+                {
+                    key: pa.array([row[key] for row in self._rows], type=_arrow_type(key, self.features))
+                    for key in self._rows[0]
+                }
+            ),
+            folder / "episodes.parquet",
+            compression="snappy",
+        )
         self._shard_stats.append(stats.aggregate(self._pending))
         _write_tasks(folder / "tasks.parquet", self._tasks)
 
         chunk, file = divmod(self._shard, FILES_PER_CHUNK)
-        moves = [(f"{number}.mp4", VIDEO_PATH.format(video_key=key, chunk_index=chunk, file_index=file))
-                 for number, key in enumerate(self.cameras)]
-        moves += [("data.parquet", DATA_PATH.format(chunk_index=chunk, file_index=file)),
-                  ("episodes.parquet", EPISODES_PATH.format(chunk_index=chunk, file_index=file)),
-                  ("tasks.parquet", TASKS_PATH)]
+        moves = [
+            (f"{number}.mp4", VIDEO_PATH.format(video_key=key, chunk_index=chunk, file_index=file))
+            for number, key in enumerate(self.cameras)
+        ]
+        moves += [
+            ("data.parquet", DATA_PATH.format(chunk_index=chunk, file_index=file)),
+            ("episodes.parquet", EPISODES_PATH.format(chunk_index=chunk, file_index=file)),
+            ("tasks.parquet", TASKS_PATH),
+        ]
         for source, target in moves:
             (self.root / target).parent.mkdir(parents=True, exist_ok=True)
             os.replace(folder / source, self.root / target)
         write_json(self.root / STATS_PATH, stats.aggregate(self._shard_stats), indent=4)
-        self.info |= {"total_episodes": self.num_episodes, "total_frames": self.num_frames,
-                      "total_tasks": len(self._tasks), "splits": {"train": f"0:{self.num_episodes}"}}
+        self.info |= {
+            "total_episodes": self.num_episodes,
+            "total_frames": self.num_frames,
+            "total_tasks": len(self._tasks),
+            "splits": {"train": f"0:{self.num_episodes}"},
+        }
         self.write_info()
         self._shard += 1
         self._begin_shard()
@@ -199,28 +240,37 @@ class LeRobotWriter:
         expected = [key for key in self.features if key not in INDEX_FEATURES]
         given = [*columns, *frames]
         if sorted(given) != sorted(expected):
-            raise DatasetError(f"episode {self.num_episodes} has the features {sorted(given)}, expected "
-                               f"{sorted(expected)}: give every one, and no other")
+            raise DatasetError(
+                f"episode {self.num_episodes} has the features {sorted(given)}, expected "
+                f"{sorted(expected)}: give every one, and no other"
+            )
         lengths = {key: len(value) for key, value in {**columns, **frames}.items()}
         if len(set(lengths.values())) != 1 or 0 in lengths.values():
-            raise DatasetError(f"episode {self.num_episodes} has ragged lengths {lengths}; every feature needs the "
-                               f"same number of rows, at least one")
+            raise DatasetError(
+                f"episode {self.num_episodes} has ragged lengths {lengths}; every feature needs the "
+                f"same number of rows, at least one"
+            )
         checked = {}
         for key, value in columns.items():
             spec, value = self.features[key], np.asarray(value)
             size = spec["shape"][0]
             if value.shape not in ((len(value), size), *([(len(value),)] if size == 1 else [])):
-                raise DatasetError(f"episode {self.num_episodes}: {key!r} has shape {value.shape}, expected "
-                                   f"[{len(value)}, {size}]")
+                raise DatasetError(
+                    f"episode {self.num_episodes}: {key!r} has shape {value.shape}, expected [{len(value)}, {size}]"
+                )
             if value.dtype.kind == "f" and not np.isfinite(value).all():
                 row = int(np.argwhere(~np.isfinite(value))[0][0])
-                raise DatasetError(f"episode {self.num_episodes}: {key!r} is not finite in row {row} "
-                                   f"({value[row]}); expected finite numbers: fix what produces it")
+                raise DatasetError(
+                    f"episode {self.num_episodes}: {key!r} is not finite in row {row} "
+                    f"({value[row]}); expected finite numbers: fix what produces it"
+                )
             checked[key] = value.astype(spec["dtype"], copy=False)
         for key, value in frames.items():
             if value.dtype != np.uint8 or list(value.shape[1:]) != list(self.features[key]["shape"]):
-                raise DatasetError(f"episode {self.num_episodes}: {key!r} is {value.dtype} {list(value.shape[1:])}, "
-                                   f"expected uint8 {list(self.features[key]['shape'])}")
+                raise DatasetError(
+                    f"episode {self.num_episodes}: {key!r} is {value.dtype} {list(value.shape[1:])}, "
+                    f"expected uint8 {list(self.features[key]['shape'])}"
+                )
         return checked
 
 

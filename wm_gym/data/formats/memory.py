@@ -9,8 +9,10 @@ def check_memory(what, need):
     """Raise DatasetError where `need` bytes are more than half of the memory that is free."""
     free = free_memory()
     if need > free / 2:
-        raise DatasetError(f"{what} needs {need / 1e9:.3g} GB, {free / 1e9:.3g} GB of memory are free; take fewer "
-                           f"columns or part of the dataset, or fetch it again if it should not be this large")
+        raise DatasetError(
+            f"{what} needs {need / 1e9:.3g} GB, {free / 1e9:.3g} GB of memory are free; take fewer "
+            f"columns or part of the dataset, or fetch it again if it should not be this large"
+        )
 
 
 def free_memory():

@@ -34,8 +34,10 @@ class MinariReader(Reader):
         self._states = [name for name, s in spaces.items() if not _is_picture(s)]
         actions = dict(_flat(self._data.action_space))
         self._actions = list(actions)
-        features = {key: {"dtype": "image", "shape": list(spaces[name].shape), "names": ["height", "width", "channels"]}
-                    for key, name in self._pictures.items()}
+        features = {
+            key: {"dtype": "image", "shape": list(spaces[name].shape), "names": ["height", "width", "channels"]}
+            for key, name in self._pictures.items()
+        }
         for key, names, of in (("action", self._actions, actions), ("observation.state", self._states, spaces)):
             if names:
                 features[key] = {"dtype": "float32", "shape": [sum(_size(of[n]) for n in names)], "names": None}
@@ -54,8 +56,10 @@ class MinariReader(Reader):
 
     def columns(self, keys=None):
         keys = self._known(keys)
-        check_memory(f"reading {', '.join(keys)} of {self.root}",
-                     8 * int(self.offset[-1]) * sum(math.prod(self.features[key]["shape"]) for key in keys))
+        check_memory(
+            f"reading {', '.join(keys)} of {self.root}",
+            8 * int(self.offset[-1]) * sum(math.prod(self.features[key]["shape"]) for key in keys),
+        )
         parts = {key: [] for key in keys}
         for e, episode in self._episodes():
             made = None
@@ -74,9 +78,11 @@ class MinariReader(Reader):
 
     def _numbers(self, episode, key, e):
         """One column of an episode -> float32 [length, D]."""
-        values, names, hold = {"action": (episode.actions, self._actions, True),
-                               "observation.state": (episode.observations, self._states, False),
-                               "next.reward": (np.asarray(episode.rewards)[:, None], [""], True)}[key]
+        values, names, hold = {
+            "action": (episode.actions, self._actions, True),
+            "observation.state": (episode.observations, self._states, False),
+            "next.reward": (np.asarray(episode.rewards)[:, None], [""], True),
+        }[key]
         parts = [np.asarray(_at(values, n), np.float32).reshape(len(_at(values, n)), -1) for n in names]
         if len({len(part) for part in parts}) == 1:
             array = np.concatenate(parts, 1)
@@ -84,9 +90,11 @@ class MinariReader(Reader):
                 array = np.concatenate([array, array[-1:] if key == "action" else np.zeros_like(array[-1:])])
             if array.shape == (self.length[e], *self.features[key]["shape"]):
                 return array
-        raise DatasetError(f"{key} has {', '.join(str(len(part)) for part in parts)} rows of "
-                           f"{sum(part.shape[1] for part in parts)} numbers, expected {self.length[e] - hold} of "
-                           f"{self.features[key]['shape'][0]}; {AGAIN}")
+        raise DatasetError(
+            f"{key} has {', '.join(str(len(part)) for part in parts)} rows of "
+            f"{sum(part.shape[1] for part in parts)} numbers, expected {self.length[e] - hold} of "
+            f"{self.features[key]['shape'][0]}; {AGAIN}"
+        )
 
     def _stream(self, camera):
         row = 0
@@ -108,8 +116,10 @@ class MinariReader(Reader):
     def _of(self, camera, e, episode):
         frames = np.asarray(_at(episode.observations, self._pictures[camera]))
         if len(frames) != self.length[e] or frames.dtype != np.uint8:
-            raise DatasetError(f"{self.root}: {camera} of episode {e} is {frames.dtype} {frames.shape}, expected uint8 "
-                               f"[{self.length[e]}, H, W, 3]; {AGAIN}")
+            raise DatasetError(
+                f"{self.root}: {camera} of episode {e} is {frames.dtype} {frames.shape}, expected uint8 "
+                f"[{self.length[e]}, H, W, 3]; {AGAIN}"
+            )
         self._check_frame(camera, frames[0], self.root)
         return frames
 
@@ -153,8 +163,10 @@ class MinariReader(Reader):
             except Exception:
                 pass  # the environment cannot be made here
         if not rate:
-            raise DatasetError(f"{root} does not say its frame rate{why}; give it, e.g. --fps 20, with: wm-gym data "
-                               f"convert {root} --fps 20 --to DIR")
+            raise DatasetError(
+                f"{root} does not say its frame rate{why}; give it, e.g. --fps 20, with: wm-gym data "
+                f"convert {root} --fps 20 --to DIR"
+            )
         return rate
 
 
@@ -168,8 +180,10 @@ def _flat(space, prefix=""):
     elif isinstance(space, (spaces.Box, spaces.Discrete)):
         yield prefix, space
     else:
-        raise DatasetError(f"the space {prefix or 'of the dataset'} is a {type(space).__name__}; expected Box, "
-                           f"Discrete or a Dict of them: flatten it before recording")
+        raise DatasetError(
+            f"the space {prefix or 'of the dataset'} is a {type(space).__name__}; expected Box, "
+            f"Discrete or a Dict of them: flatten it before recording"
+        )
 
 
 def _is_picture(space):

@@ -130,8 +130,10 @@ class Reader:
     def _check_frame(self, camera, frame, path):
         """Give the frame back if it has the promised size."""
         if frame.shape[:2] != self.frame_size(camera):
-            raise DatasetError(f"{path} has a frame of {frame.shape[0]}x{frame.shape[1]}, the dataset promises "
-                               f"{'x'.join(map(str, self.frame_size(camera)))} for {camera}; fetch or record it again")
+            raise DatasetError(
+                f"{path} has a frame of {frame.shape[0]}x{frame.shape[1]}, the dataset promises "
+                f"{'x'.join(map(str, self.frame_size(camera)))} for {camera}; fetch or record it again"
+            )
         return frame
 
     @property
@@ -190,8 +192,10 @@ class Damaged(DatasetError):
     def __init__(self, reader, episodes):
         self.episodes = episodes
         every = len(episodes) == reader.num_episodes > 1
-        super().__init__(f"{reader.root}: {'every episode is damaged, ' if every else ''}{told(reader, episodes)}; "
-                         f"{AGAIN}{'' if every or reader.skip_damaged else f', or {SKIP}'}")
+        super().__init__(
+            f"{reader.root}: {'every episode is damaged, ' if every else ''}{told(reader, episodes)}; "
+            f"{AGAIN}{'' if every or reader.skip_damaged else f', or {SKIP}'}"
+        )
 
 
 def told(reader, damaged, each="; "):
@@ -218,5 +222,8 @@ def picture_size(spec):
 def warn_left_out(reader, damaged, stacklevel=3):
     """Warn of the episodes that are left out, each by its number, and why."""
     if damaged:
-        warnings.warn(f"{reader.root}: {len(damaged)} of {reader.num_episodes} episodes are damaged and left out: "
-                      f"{told(reader, damaged)}", stacklevel=stacklevel)
+        warnings.warn(
+            f"{reader.root}: {len(damaged)} of {reader.num_episodes} episodes are damaged and left out: "
+            f"{told(reader, damaged)}",
+            stacklevel=stacklevel,
+        )

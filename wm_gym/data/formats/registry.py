@@ -17,13 +17,20 @@ class Format:
     extra: str | None = None
 
 
-FORMATS = {one.name: one for one in (
-    Format("lerobot", "a LeRobotDataset folder, v3.0 or v2.1 (meta/info.json)", "lerobot_reader:LeRobotReader"),
-    Format("rlds", "an RLDS folder of TFRecords (features.json, dataset_info.json), as Open X-Embodiment has them",
-           "rlds_reader:RLDSReader", "rlds"),
-    Format("minari", "a Minari dataset (data/metadata.json)", "minari_reader:MinariReader", "minari"),
-    Format("folder", "a folder of NAME.mp4 with NAME.npz or NAME.csv beside them", "folder_reader:FolderReader"),
-)}
+FORMATS = {
+    one.name: one
+    for one in (
+        Format("lerobot", "a LeRobotDataset folder, v3.0 or v2.1 (meta/info.json)", "lerobot_reader:LeRobotReader"),
+        Format(
+            "rlds",
+            "an RLDS folder of TFRecords (features.json, dataset_info.json), as Open X-Embodiment has them",
+            "rlds_reader:RLDSReader",
+            "rlds",
+        ),
+        Format("minari", "a Minari dataset (data/metadata.json)", "minari_reader:MinariReader", "minari"),
+        Format("folder", "a folder of NAME.mp4 with NAME.npz or NAME.csv beside them", "folder_reader:FolderReader"),
+    )
+}
 
 
 def detect(path):
@@ -40,8 +47,10 @@ def detect(path):
     if any(path.glob("*.mp4")):
         return "folder"
     known = "; ".join(one.what for one in FORMATS.values())
-    raise DatasetError(f"{path} is in no format that is known here: {known}. Convert it with the library that wrote "
-                       f"it, or lay it out as the last of these")
+    raise DatasetError(
+        f"{path} is in no format that is known here: {known}. Convert it with the library that wrote "
+        f"it, or lay it out as the last of these"
+    )
 
 
 def rlds_folder(path):
@@ -68,8 +77,9 @@ def open_reader(path, format=None, skip_damaged=False, **options):
     except ImportError as error:
         if one.extra is None or (error.name or "").startswith("wm_gym"):
             raise
-        raise ImportError(f"{path} is {one.what}; reading it needs {error.name}: pip install 'wm-gym[{one.extra}]'",
-                          name=error.name) from None
+        raise ImportError(
+            f"{path} is {one.what}; reading it needs {error.name}: pip install 'wm-gym[{one.extra}]'", name=error.name
+        ) from None
     except TypeError as error:
         if "unexpected keyword argument" not in str(error):
             raise
@@ -79,8 +89,10 @@ def open_reader(path, format=None, skip_damaged=False, **options):
 def open_writer(path, fps, features, format="lerobot", **options):
     """Open a dataset for writing -> LeRobotWriter; LeRobotDataset v3.0 is the one format that is written."""
     if format != "lerobot":
-        raise DatasetError(f"cannot write the format {format!r}; LeRobotDataset v3.0 is written ('lerobot'), which "
-                           f"lerobot's own tools convert further")
+        raise DatasetError(
+            f"cannot write the format {format!r}; LeRobotDataset v3.0 is written ('lerobot'), which "
+            f"lerobot's own tools convert further"
+        )
     from wm_gym.data.formats.lerobot_writer import LeRobotWriter
 
     return LeRobotWriter(path, fps, features, **options)

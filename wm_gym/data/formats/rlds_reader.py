@@ -35,11 +35,15 @@ class RLDSReader(Reader):
         folder = rlds_folder(Path(root))
         super().__init__(folder, skip_damaged)
         if folder is None:
-            raise DatasetError(f"{root} is not an RLDS dataset: it has no features.json and dataset_info.json; give "
-                               f"the folder of one version, e.g. bridge_dataset/1.0.0")
+            raise DatasetError(
+                f"{root} is not an RLDS dataset: it has no features.json and dataset_info.json; give "
+                f"the folder of one version, e.g. bridge_dataset/1.0.0"
+            )
         if fps is None:
-            raise DatasetError(f"{root} is in RLDS, which does not store the frame rate; give it, e.g. --fps 5, with: "
-                               f"wm-gym data convert {root} --fps 5 --to DIR")
+            raise DatasetError(
+                f"{root} is in RLDS, which does not store the frame rate; give it, e.g. --fps 5, with: "
+                f"wm-gym data convert {root} --fps 5 --to DIR"
+            )
         leaves = dict(_leaves(read_json(folder / "features.json"), folder / "features.json"))
         features, self._source = _map_features(leaves)
         check_features(folder / "features.json", features)
@@ -77,8 +81,10 @@ class RLDSReader(Reader):
 
     def columns(self, keys=None):
         keys = self._known(keys)
-        check_memory(f"reading {', '.join(keys)} of {self.root}",
-                     8 * int(self.offset[-1]) * sum(math.prod(self.features[key]["shape"]) for key in keys))
+        check_memory(
+            f"reading {', '.join(keys)} of {self.root}",
+            8 * int(self.offset[-1]) * sum(math.prod(self.features[key]["shape"]) for key in keys),
+        )
         parts = {key: [] for key in keys}
         for e in range(self.num_episodes):
             made = {}
@@ -89,8 +95,11 @@ class RLDSReader(Reader):
                 except DatasetError as error:
                     self._fault(e, error)
             for key in keys:
-                parts[key].append(made[key] if made else np.zeros(
-                    (self.length[e], *self.features[key]["shape"]), self.features[key]["dtype"]))
+                parts[key].append(
+                    made[key]
+                    if made
+                    else np.zeros((self.length[e], *self.features[key]["shape"]), self.features[key]["dtype"])
+                )
         self._settle()
         whole = {key: np.concatenate(part) for key, part in parts.items()}
         for key in keys:
@@ -101,8 +110,10 @@ class RLDSReader(Reader):
         path, example = self._example(episode)
         stored = example.get(self._source[camera], [])
         if not isinstance(stored, list) or len(stored) != self.length[episode]:
-            raise DatasetError(f"{path}: episode {episode} has {len(stored)} pictures of {camera} in "
-                               f"{self.length[episode]} steps; {AGAIN}")
+            raise DatasetError(
+                f"{path}: episode {episode} has {len(stored)} pictures of {camera} in "
+                f"{self.length[episode]} steps; {AGAIN}"
+            )
         return np.stack([decode_picture(data, self.frame_size(camera), path) for data in stored])
 
     def files(self, camera):
@@ -126,13 +137,16 @@ class RLDSReader(Reader):
         for name in self._source[key]:
             values = example.get(name)
             if values is None or isinstance(values, list) or len(values) % length:
-                raise DatasetError(f"{path}: {name} has {0 if values is None else len(values)} numbers in {length} "
-                                   f"steps; {AGAIN}")
+                raise DatasetError(
+                    f"{path}: {name} has {0 if values is None else len(values)} numbers in {length} steps; {AGAIN}"
+                )
             columns.append(np.asarray(values).reshape(length, -1))
         array = np.concatenate(columns, 1)
         if array.shape[1] != math.prod(self.features[key]["shape"]):
-            raise DatasetError(f"{path}: {key} has {array.shape[1]} numbers a step, features.json says "
-                               f"{self.features[key]['shape']}; {AGAIN}")
+            raise DatasetError(
+                f"{path}: {key} has {array.shape[1]} numbers a step, features.json says "
+                f"{self.features[key]['shape']}; {AGAIN}"
+            )
         return array.astype(self.features[key]["dtype"])
 
 
@@ -154,8 +168,10 @@ def _leaves(node, path, prefix=""):
                 kind = None  # zipped tensors: no published dataset has its actions in them
             yield prefix, {"kind": kind, "shape": shape, "dtype": body.get("dtype", "")}
     except (TypeError, ValueError, AttributeError, KeyError, RecursionError) as error:
-        raise DatasetError(f"{path} does not describe features as TFDS writes them, at {prefix or 'its top'} "
-                           f"({type(error).__name__}: {error}); {AGAIN}") from None
+        raise DatasetError(
+            f"{path} does not describe features as TFDS writes them, at {prefix or 'its top'} "
+            f"({type(error).__name__}: {error}); {AGAIN}"
+        ) from None
 
 
 def _map_features(leaves):
@@ -166,17 +182,29 @@ def _map_features(leaves):
             key = CAMERA_PREFIX + name.removeprefix("steps/observation/").replace("/", "_")
             features[key] = {"dtype": "image", "shape": leaf["shape"], "names": ["height", "width", "channels"]}
             source[key] = name
-    numbers = {name: leaf for name, leaf in leaves.items() if leaf["kind"] == "tensor" and leaf["dtype"] in (
-        "float32", "float64", "int32", "int64", "bool", "uint8")}
+    numbers = {
+        name: leaf
+        for name, leaf in leaves.items()
+        if leaf["kind"] == "tensor" and leaf["dtype"] in ("float32", "float64", "int32", "int64", "bool", "uint8")
+    }
     actions = sorted(name for name in numbers if name == "steps/action" or name.startswith("steps/action/"))
     state = next((name for name in STATES if name in numbers), None)
-    for key, names in (("action", actions), ("observation.state", [state] if state else []),
-                       ("next.reward", ["steps/reward"] if "steps/reward" in numbers else [])):
+    for key, names in (
+        ("action", actions),
+        ("observation.state", [state] if state else []),
+        ("next.reward", ["steps/reward"] if "steps/reward" in numbers else []),
+    ):
         if names:
             size = sum(math.prod(numbers[name]["shape"]) for name in names)
-            labels = None if len(names) == 1 else [
-                f"{name.removeprefix('steps/action/')}_{i}" for name in names
-                for i in range(math.prod(numbers[name]["shape"]))]
+            labels = (
+                None
+                if len(names) == 1
+                else [
+                    f"{name.removeprefix('steps/action/')}_{i}"
+                    for name in names
+                    for i in range(math.prod(numbers[name]["shape"]))
+                ]
+            )
             features[key], source[key] = {"dtype": "float32", "shape": [size], "names": labels}, names
     return features, source
 
@@ -188,8 +216,9 @@ def _split_files(folder, split):
     listed = info.get("splits") if isinstance(info.get("splits"), list) else []
     splits = {str(one.get("name")): one for one in listed if isinstance(one, dict)}
     if not splits or split is not None and split not in splits:
-        raise DatasetError(f"{folder} has no split {split!r}; it has {', '.join(splits) or 'none'}: give one with "
-                           f"--split")
+        raise DatasetError(
+            f"{folder} has no split {split!r}; it has {', '.join(splits) or 'none'}: give one with --split"
+        )
     name = split or next(iter(splits))
     shards = splits[name].get("shardLengths") or []
     template = splits[name].get("filepathTemplate") or "{DATASET}-{SPLIT}.{FILEFORMAT}-{SHARD_X_OF_Y}"
@@ -197,13 +226,20 @@ def _split_files(folder, split):
     paths = []
     for i in range(count):
         filled = str(template)
-        for field, value in (("DATASET", info.get("name")), ("SPLIT", name),
-                             ("FILEFORMAT", info.get("fileFormat", "tfrecord")), ("SHARD_INDEX", f"{i:05d}"),
-                             ("NUM_SHARDS", f"{count:05d}"), ("SHARD_X_OF_Y", f"{i:05d}-of-{count:05d}")):
+        for field, value in (
+            ("DATASET", info.get("name")),
+            ("SPLIT", name),
+            ("FILEFORMAT", info.get("fileFormat", "tfrecord")),
+            ("SHARD_INDEX", f"{i:05d}"),
+            ("NUM_SHARDS", f"{count:05d}"),
+            ("SHARD_X_OF_Y", f"{i:05d}-of-{count:05d}"),
+        ):
             filled = filled.replace("{" + field + "}", str(value))
         if "/" in filled or "\\" in filled or "\0" in filled or len(filled) > 200:
-            raise DatasetError(f"{path}: the file name {filled[:200]!r} of split {name!r} leads out of the folder; do "
-                               f"not trust this dataset")
+            raise DatasetError(
+                f"{path}: the file name {filled[:200]!r} of split {name!r} leads out of the folder; do "
+                f"not trust this dataset"
+            )
         if not (folder / filled).is_file():
             raise DatasetError(f"{folder}: missing {filled}, one of {count} files of split {name!r}; {AGAIN}")
         paths.append((folder / filled, int(shards[i]) if str(shards[i]).isdecimal() else 0))

@@ -40,8 +40,9 @@ def _record(file, path, offset, size):
         raise DatasetError(f"{path}: no TFRecord begins at byte {offset}; it is truncated or damaged: {AGAIN}")
     length = struct.unpack("<Q", head[:8])[0]
     if length + 4 > size - offset - 12:
-        raise DatasetError(f"{path}: the record at byte {offset} says {length} bytes, {size - offset - 16} are left; "
-                           f"{AGAIN}")
+        raise DatasetError(
+            f"{path}: the record at byte {offset} says {length} bytes, {size - offset - 16} are left; {AGAIN}"
+        )
     check_memory(f"the record at byte {offset} of {path}", length)
     data = file.read(length)
     if _masked(data) != struct.unpack("<I", file.read(4))[0]:
@@ -98,14 +99,23 @@ def _example_class():
     message("BytesList", ("value", field.TYPE_BYTES, many, None))
     message("FloatList", ("value", field.TYPE_FLOAT, many, None))
     message("Int64List", ("value", field.TYPE_INT64, many, None))
-    feature = message("Feature", *((key, field.TYPE_MESSAGE, one, f".wm_gym.tf.{kind}") for key, kind in (
-        ("bytes_list", "BytesList"), ("float_list", "FloatList"), ("int64_list", "Int64List"))))
+    feature = message(
+        "Feature",
+        *(
+            (key, field.TYPE_MESSAGE, one, f".wm_gym.tf.{kind}")
+            for key, kind in (("bytes_list", "BytesList"), ("float_list", "FloatList"), ("int64_list", "Int64List"))
+        ),
+    )
     feature.oneof_decl.add(name="kind")
     for part in feature.field:
         part.oneof_index = 0
     features = message("Features", ("feature", field.TYPE_MESSAGE, many, ".wm_gym.tf.Features.FeatureEntry"))
-    entry = message("FeatureEntry", ("key", field.TYPE_STRING, one, None),
-                    ("value", field.TYPE_MESSAGE, one, ".wm_gym.tf.Feature"), parent=features.nested_type)
+    entry = message(
+        "FeatureEntry",
+        ("key", field.TYPE_STRING, one, None),
+        ("value", field.TYPE_MESSAGE, one, ".wm_gym.tf.Feature"),
+        parent=features.nested_type,
+    )
     entry.options.map_entry = True
     message("Example", ("features", field.TYPE_MESSAGE, one, ".wm_gym.tf.Features"))
     pool = descriptor_pool.DescriptorPool()

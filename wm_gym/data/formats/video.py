@@ -80,8 +80,9 @@ def decode(path, fps, start=0, stop=None):
     except DatasetError:
         raise
     except (av.FFmpegError, IndexError, TypeError, AttributeError, ValueError) as error:  # no time, no codec, no size
-        raise DatasetError(f"cannot decode {path}: {error}; expected an H.264 or AV1 video: fetch or record "
-                           f"the dataset again") from None
+        raise DatasetError(
+            f"cannot decode {path}: {error}; expected an H.264 or AV1 video: fetch or record the dataset again"
+        ) from None
 
 
 def probe(path):
@@ -93,8 +94,10 @@ def probe(path):
             stream = file.streams.video[0]
             return stream.frames or None, (stream.height, stream.width)
     except (av.FFmpegError, IndexError, ValueError, AttributeError) as error:  # AttributeError: a codec unknown
-        raise DatasetError(f"cannot open {path} as a video: {error}; it is empty, truncated or not a video: fetch or "
-                           f"record the dataset again") from None
+        raise DatasetError(
+            f"cannot open {path} as a video: {error}; it is empty, truncated or not a video: fetch or "
+            f"record the dataset again"
+        ) from None
 
 
 def probe_rate(path):
@@ -105,8 +108,10 @@ def probe_rate(path):
     with av.open(str(path)) as file:
         rate = file.streams.video[0].average_rate
     if not rate or not 0 < rate <= MOST_FPS:
-        raise DatasetError(f"{path} says {rate} frames a second, expected more than 0 and at most {MOST_FPS}; convert "
-                           f"it to a constant rate, e.g. with ffmpeg -r 10")
+        raise DatasetError(
+            f"{path} says {rate} frames a second, expected more than 0 and at most {MOST_FPS}; convert "
+            f"it to a constant rate, e.g. with ffmpeg -r 10"
+        )
     return count or sum(1 for _ in decode(path, float(rate))), size, float(rate)
 
 
@@ -119,11 +124,15 @@ def decode_picture(data, size, path):
     try:
         with Image.open(io.BytesIO(data), formats=("PNG", "JPEG", "WEBP")) as picture:
             if picture.size != (size[1], size[0]):  # before any pixel is unpacked
-                raise DatasetError(f"{path} has a picture of {picture.height}x{picture.width}, the dataset promises "
-                                   f"{size[0]}x{size[1]}; fetch or record the dataset again")
+                raise DatasetError(
+                    f"{path} has a picture of {picture.height}x{picture.width}, the dataset promises "
+                    f"{size[0]}x{size[1]}; fetch or record the dataset again"
+                )
             return np.asarray(picture.convert("RGB"))
     except DatasetError:
         raise
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-        raise DatasetError(f"{path} has a picture that cannot be decoded ({error}); expected PNG, JPEG or WebP: fetch "
-                           f"or record the dataset again") from None
+        raise DatasetError(
+            f"{path} has a picture that cannot be decoded ({error}); expected PNG, JPEG or WebP: fetch "
+            f"or record the dataset again"
+        ) from None

@@ -16,8 +16,16 @@ from wm_gym.physics.tracked import TrackedObject
 from wm_gym.worlds.world import World
 
 
-def judge_errors(world: World, roller: Roller, episodes: Episodes, twin: gym.Env, tracked: TrackedObject,
-                 reader: Callable[[np.ndarray], np.ndarray], engine=None, seed: int = 0) -> dict[str, Any]:
+def judge_errors(
+    world: World,
+    roller: Roller,
+    episodes: Episodes,
+    twin: gym.Env,
+    tracked: TrackedObject,
+    reader: Callable[[np.ndarray], np.ndarray],
+    engine=None,
+    seed: int = 0,
+) -> dict[str, Any]:
     """Whose success is called right under recorded actions, by the learned judge and by physics' own?
 
     The learned judge (the world's head) is asked about the world's roll-outs and about single steps from true frames,
@@ -34,30 +42,51 @@ def judge_errors(world: World, roller: Roller, episodes: Episodes, twin: gym.Env
         "learned, world's frames": (made["success"] > threshold).any(1),
         "learned, true frames": (_one_step_success(world, episodes, engine, seed) > threshold).any(1),
         "physics, world's frames": physics_verdicts(twin, episodes, tracked, found[:, 1:], lost[:, 1:]),
-        "physics, true frames": physics_verdicts(twin, episodes, tracked, reader(episodes.frames[:, 1:]),
-                                                 ~tracked.in_sight(episodes)[:, 1:])}
-    return {"episodes": len(truth), "physics": rate(truth), "verdicts": {
-        name: {"wrong": rate(says != truth)} | {key: matched_table(says, truth)[key] for key in (
-            "optimism", "pessimism")} for name, says in verdicts.items()}}
+        "physics, true frames": physics_verdicts(
+            twin, episodes, tracked, reader(episodes.frames[:, 1:]), ~tracked.in_sight(episodes)[:, 1:]
+        ),
+    }
+    return {
+        "episodes": len(truth),
+        "physics": rate(truth),
+        "verdicts": {
+            name: {"wrong": rate(says != truth)}
+            | {key: matched_table(says, truth)[key] for key in ("optimism", "pessimism")}
+            for name, says in verdicts.items()
+        },
+    }
 
 
-def physics_verdicts(twin: gym.Env, episodes: Episodes, tracked: TrackedObject, read: np.ndarray,
-                     gone: np.ndarray) -> np.ndarray:
+def physics_verdicts(
+    twin: gym.Env, episodes: Episodes, tracked: TrackedObject, read: np.ndarray, gone: np.ndarray
+) -> np.ndarray:
     """bool [E]: does the twin call any step a success with its object where `read` [E, n, D] puts it?
 
     gone bool [E, n]: where nothing is read.
     """
     env, states = twin.unwrapped, episodes.physics_state[:, 1:].copy()
-    states[..., list(tracked.position)] = read[..., tracked.hand:tracked.read]
-    return np.array([any(env.reset(options={"physics_state": state})[1]["success"] for state in some[~away])
-                     for some, away in zip(states, gone)])
+    states[..., list(tracked.position)] = read[..., tracked.hand : tracked.read]
+    return np.array(
+        [
+            any(env.reset(options={"physics_state": state})[1]["success"] for state in some[~away])
+            for some, away in zip(states, gone)
+        ]
+    )
 
 
 def _one_step_success(world: World, episodes: Episodes, engine, seed: int) -> np.ndarray:
     """The judge's probabilities [E, n] after single steps from true frames."""
     context, told = world.spec.context_frames, []
     for t in range(episodes.action.shape[1]):
-        rows = episodes.rows[:, max(0, t + 1 - context):t + 1]
-        told.append(roll_out(world, episodes.clips.frames[rows], episodes.action[:, t:t + 1],
-                             episodes.clips.proprioception[rows], seed, engine)["success"][:, 0])
+        rows = episodes.rows[:, max(0, t + 1 - context) : t + 1]
+        told.append(
+            roll_out(
+                world,
+                episodes.clips.frames[rows],
+                episodes.action[:, t : t + 1],
+                episodes.clips.proprioception[rows],
+                seed,
+                engine,
+            )["success"][:, 0]
+        )
     return np.stack(told, 1)

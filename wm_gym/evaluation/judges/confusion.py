@@ -17,8 +17,9 @@ from wm_gym.registration import is_twin, recorded_twin
 from wm_gym.worlds.world import World
 
 
-def measure_judge(judge: Judge | World, clips: ClipData, episodes: int | None = None, every: int = 1,
-                  progress: bool = False) -> dict[str, Any]:
+def measure_judge(
+    judge: Judge | World, clips: ClipData, episodes: int | None = None, every: int = 1, progress: bool = False
+) -> dict[str, Any]:
     """A judge, or the learned one of a World, on true frames beside what physics said of them.
 
     The first `episodes` episodes (default: all), every `every`-th frame of each and the last one; no first frames, for
@@ -34,30 +35,45 @@ def measure_judge(judge: Judge | World, clips: ClipData, episodes: int | None = 
     rows = [np.unique([*np.arange(first + 1, end, every), end - 1]) for first, end in ends if end - first > 1]
     told = []
     for some in tqdm(rows, desc="judging", unit="episode", disable=not progress):
-        told.append(learned_verdict(judge, clips, some) if isinstance(judge, World) else judge(
-            clips.frames[some], np.repeat(clips.frames[some[0] - 1:some[0]], len(some), 0)))
+        told.append(
+            learned_verdict(judge, clips, some)
+            if isinstance(judge, World)
+            else judge(clips.frames[some], np.repeat(clips.frames[some[0] - 1 : some[0]], len(some), 0))
+        )
     right = [truth[some] for some in rows]
     every_truth, score = np.concatenate(right), np.concatenate([v.score for v in told])
     says, come = np.concatenate([v.success for v in told]), np.concatenate([v.progress for v in told])
     done, said = (np.array([one.any() for one in many]) for many in (right, [v.success for v in told]))
     best = np.array([v.score.max() for v in told])
     return {
-        "judge": "learned" if isinstance(judge, World) else judge.name, "recording": clips.meta["dataset"],
-        "threshold": judge.spec.success_threshold if isinstance(judge, World) else judge.threshold, "every": every,
+        "judge": "learned" if isinstance(judge, World) else judge.name,
+        "recording": clips.meta["dataset"],
+        "threshold": judge.spec.success_threshold if isinstance(judge, World) else judge.threshold,
+        "every": every,
         "frames": confusion(says, every_truth, score),
         "episodes": confusion(said, done, best) | {"matched": matched_table(said, done)},
-        "progress": {name: float(come[mask].mean()) if mask.any() else None
-                     for name, mask in (("success", every_truth), ("failure", ~every_truth))},
-        "proposed": proposal(best, done)}
+        "progress": {
+            name: float(come[mask].mean()) if mask.any() else None
+            for name, mask in (("success", every_truth), ("failure", ~every_truth))
+        },
+        "proposed": proposal(best, done),
+    }
 
 
 def confusion(says: np.ndarray, truth: np.ndarray, score: np.ndarray) -> dict[str, Any]:
     """Answers bool [N] beside the truth bool [N]: counts, accuracy, optimism = P(yes | failure), pessimism =
     P(no | success) and the AUROC of the scores [N], which no threshold decides (None where there is one truth only)."""
-    return {"n": len(truth), "yes_success": int((says & truth).sum()), "yes_failure": int((says & ~truth).sum()),
-            "no_success": int((~says & truth).sum()), "no_failure": int((~says & ~truth).sum()),
-            "accuracy": rate(says == truth), "optimism": rate(says[~truth]), "pessimism": rate(~says[truth]),
-            "auroc": auroc(score[~truth], score[truth]) if truth.any() and not truth.all() else None}
+    return {
+        "n": len(truth),
+        "yes_success": int((says & truth).sum()),
+        "yes_failure": int((says & ~truth).sum()),
+        "no_success": int((~says & truth).sum()),
+        "no_failure": int((~says & ~truth).sum()),
+        "accuracy": rate(says == truth),
+        "optimism": rate(says[~truth]),
+        "pessimism": rate(~says[truth]),
+        "auroc": auroc(score[~truth], score[truth]) if truth.any() and not truth.all() else None,
+    }
 
 
 def proposal(best: np.ndarray, done: np.ndarray) -> dict[str, Any] | None:
@@ -90,8 +106,8 @@ def learned_verdict(world: World, clips: ClipData, rows: np.ndarray) -> Verdict:
         mine = rows[context == length]
         before = mine[:, None] + np.arange(-length, 0)
         score[context == length] = roll_out(
-            world, clips.frames[before], clips.action[mine - 1][:, None], clips.proprioception[before],
-            engine=engine)["success"][:, 0]
+            world, clips.frames[before], clips.action[mine - 1][:, None], clips.proprioception[before], engine=engine
+        )["success"][:, 0]
     return Verdict(score, score, score > world.spec.success_threshold)
 
 
@@ -103,8 +119,10 @@ def physics_success(clips: ClipData, episodes: list[tuple[int, int]]) -> np.ndar
     if clips.meta["has_success"]:
         return clips.success
     if clips.physics_state is None or not is_twin(clips.meta["env_id"]):
-        raise ValueError(f"{clips.meta['dataset']} tells no success: it has neither next.success nor a twin's physics "
-                         "states; record one: wm-gym record wm_gym/PushPyBullet-v0 --episodes 100 --out DIR")
+        raise ValueError(
+            f"{clips.meta['dataset']} tells no success: it has neither next.success nor a twin's physics "
+            "states; record one: wm-gym record wm_gym/PushPyBullet-v0 --episodes 100 --out DIR"
+        )
     success = np.zeros(len(clips.frames), bool)
     env = recorded_twin(clips.meta).unwrapped
     try:
@@ -118,17 +136,25 @@ def physics_success(clips: ClipData, episodes: list[tuple[int, int]]) -> np.ndar
 
 def summary(found: dict[str, Any]) -> str:
     """The measurement in a few lines for a terminal."""
-    lines = [f"{found['judge']}, threshold {found['threshold']:.4g}, on {found['recording']}",
-             f"{'':10s} {'n':>7s} {'yes, right':>11s} {'yes, wrong':>11s} {'no, right':>11s} {'no, wrong':>11s} "
-             f"{'accuracy':>9s} {'optimism':>9s} {'pessimism':>9s} {'AUROC':>6s}"]
+    lines = [
+        f"{found['judge']}, threshold {found['threshold']:.4g}, on {found['recording']}",
+        f"{'':10s} {'n':>7s} {'yes, right':>11s} {'yes, wrong':>11s} {'no, right':>11s} {'no, wrong':>11s} "
+        f"{'accuracy':>9s} {'optimism':>9s} {'pessimism':>9s} {'AUROC':>6s}",
+    ]
     proposed = {} if found["proposed"] is None else {"proposed": found["proposed"]}
     for name, row in {"frames": found["frames"], "episodes": found["episodes"], **proposed}.items():
         shares = [row[key]["rate"] for key in ("accuracy", "optimism", "pessimism")] + [row["auroc"]]
-        lines.append(f"{name:10s} {row['n']:7d} {row['yes_success']:11d} {row['yes_failure']:11d} "
-                     f"{row['no_failure']:11d} {row['no_success']:11d} "
-                     + " ".join(f"{'-' if share is None else f'{share:.3f}':>{width}s}"
-                                for share, width in zip(shares, (9, 9, 9, 6))))
-    lines.append("no threshold is proposed: each half of the episodes needs successes and failures" if not proposed else
-                 f"proposed: threshold {found['proposed']['threshold']:.4g}, chosen on the even episodes, measured on "
-                 "the odd")
+        lines.append(
+            f"{name:10s} {row['n']:7d} {row['yes_success']:11d} {row['yes_failure']:11d} "
+            f"{row['no_failure']:11d} {row['no_success']:11d} "
+            + " ".join(
+                f"{'-' if share is None else f'{share:.3f}':>{width}s}" for share, width in zip(shares, (9, 9, 9, 6))
+            )
+        )
+    lines.append(
+        "no threshold is proposed: each half of the episodes needs successes and failures"
+        if not proposed
+        else f"proposed: threshold {found['proposed']['threshold']:.4g}, chosen on the even episodes, measured on "
+        "the odd"
+    )
     return "\n".join(lines)

@@ -5,8 +5,9 @@ from __future__ import annotations
 import numpy as np
 
 
-def object_errors(made: np.ndarray, truth: np.ndarray, lost: np.ndarray, width: float,
-                  horizons: tuple[int, ...]) -> dict[str, dict[str, float]]:
+def object_errors(
+    made: np.ndarray, truth: np.ndarray, lost: np.ndarray, width: float, horizons: tuple[int, ...]
+) -> dict[str, dict[str, float]]:
     """Position error of an object at each horizon, over episodes.
 
     made, truth [E, n+1, D] metres, row 0 the start; lost bool [E, n+1]: the object was not found there, which counts
@@ -15,8 +16,11 @@ def object_errors(made: np.ndarray, truth: np.ndarray, lost: np.ndarray, width: 
     result = {}
     for t in horizons:
         error = np.where(lost[:, t], width, np.linalg.norm(made[:, t] - truth[:, t], axis=-1))
-        result[f"at_{t}"] = {"cm_median": 100 * float(np.median(error)),
-                             "cm_p95": 100 * float(np.quantile(error, 0.95)), "lost": float(lost[:, t].mean())}
+        result[f"at_{t}"] = {
+            "cm_median": 100 * float(np.median(error)),
+            "cm_p95": 100 * float(np.quantile(error, 0.95)),
+            "lost": float(lost[:, t].mean()),
+        }
     return result
 
 

@@ -32,8 +32,9 @@ MARGIN = 3  # pixels around what the scene moves, where a world's drawing of it 
 LEAST = 8  # pixels of a distractor's region for a start to count
 
 
-def delta_psnr(rollers: dict[str, Roller], episodes: Episodes, spec: WorldSpec, horizon: int = 4,
-               seed: int = 0) -> dict[str, dict]:
+def delta_psnr(
+    rollers: dict[str, Roller], episodes: Episodes, spec: WorldSpec, horizon: int = 4, seed: int = 0
+) -> dict[str, dict]:
     """Does it matter what the world is told? PSNR(true actions) - PSNR(other actions) at a horizon, in dB.
 
     Delta_t PSNR = PSNR(x_t, x^_t) - PSNR(x_t, x^'_t) (Bruce et al. 2024, "Genie", sec. 3.1; t = 4), x_t the true frame
@@ -44,20 +45,32 @@ def delta_psnr(rollers: dict[str, Roller], episodes: Episodes, spec: WorldSpec, 
     """
     episodes = _up_to(episodes, horizon)
     rng = np.random.default_rng(seed)
-    other = {"random": rng.uniform(spec.action_low, spec.action_high, episodes.action.shape),
-             "shuffled": episodes.action[episodes.others(seed)], "mirrored": mirrored(episodes.action, spec)}
+    other = {
+        "random": rng.uniform(spec.action_low, spec.action_high, episodes.action.shape),
+        "shuffled": episodes.action[episodes.others(seed)],
+        "mirrored": mirrored(episodes.action, spec),
+    }
     truth, result = episodes.clips.frames[episodes.rows[:, horizon]], {}
     for name, roller in rollers.items():
         true = psnr(roller(episodes)["frame"][:, -1], truth)
-        lost = {what: true - psnr(roller(episodes.acting(actions))["frame"][:, -1], truth)
-                for what, actions in other.items()}
-        result[name] = {"psnr_true_db": mean(episodes.means(true)),
-                        **{what: mean(episodes.means(values)) for what, values in lost.items()}}
+        lost = {
+            what: true - psnr(roller(episodes.acting(actions))["frame"][:, -1], truth)
+            for what, actions in other.items()
+        }
+        result[name] = {
+            "psnr_true_db": mean(episodes.means(true)),
+            **{what: mean(episodes.means(values)) for what, values in lost.items()},
+        }
     return result
 
 
-def loss_ratio(rollers: dict[str, Roller], episodes: Episodes, horizon: int = 1,
-               encode: Callable[[np.ndarray], np.ndarray] | None = None, seed: int = 0) -> dict[str, dict]:
+def loss_ratio(
+    rollers: dict[str, Roller],
+    episodes: Episodes,
+    horizon: int = 1,
+    encode: Callable[[np.ndarray], np.ndarray] | None = None,
+    seed: int = 0,
+) -> dict[str, dict]:
     """How much worse is a world when it is told another episode's actions? Its loss then / its loss told the true ones.
 
     The loss is the mean squared error of the frame at a horizon, of pixels in [0, 1], or of what encode makes of
@@ -71,9 +84,11 @@ def loss_ratio(rollers: dict[str, Roller], episodes: Episodes, horizon: int = 1,
     truth = encode(episodes.clips.frames[episodes.rows[:, horizon]])
     for name, roller in rollers.items():
         error = {what: encode(roller(some)["frame"][:, -1]) - truth for what, some in asked.items()}
-        loss = {what: episodes.means((e ** 2).reshape(len(e), -1).mean(1)) for what, e in error.items()}
-        result[name] = {"ratio": ratio(loss["shuffled"], loss["true"]),
-                        **{what: float(values.mean()) for what, values in loss.items()}}
+        loss = {what: episodes.means((e**2).reshape(len(e), -1).mean(1)) for what, e in error.items()}
+        result[name] = {
+            "ratio": ratio(loss["shuffled"], loss["true"]),
+            **{what: float(values.mean()) for what, values in loss.items()},
+        }
     return result
 
 
@@ -92,8 +107,10 @@ def distractor(rollers: dict[str, Roller], episodes: Episodes, spec: WorldSpec, 
     reset. Floor: that twin's `physics`, 0. A world without memory cannot know from one frame that something moves.
     ValueError where no start counts.
     """
-    asked = [episodes.acting(actions) for actions in (
-        episodes.action, still(episodes.action, spec), mirrored(episodes.action, spec))]
+    asked = [
+        episodes.acting(actions)
+        for actions in (episodes.action, still(episodes.action, spec), mirrored(episodes.action, spec))
+    ]
     truth = episodes.frames.astype(np.float32)
     bare = np.stack([plain(some)["frame"] for some in asked])
     passed = (np.abs(truth[:, 1:] - bare[0]).max(-1) > LEVELS).any(1)
@@ -101,8 +118,10 @@ def distractor(rollers: dict[str, Roller], episodes: Episodes, spec: WorldSpec, 
     region = passed & ~binary_dilation(busy, np.ones((1, 3, 3)), iterations=MARGIN)
     counts = region.sum((1, 2)) >= LEAST
     if not counts.any():
-        raise ValueError(f"none of {len(counts)} starts shows a distractor away from what the actions move; record "
-                         "more, or fewer steps: wm-gym record ENV_ID --env-kwargs '{\"shift\": \"wanderer\"}'")
+        raise ValueError(
+            f"none of {len(counts)} starts shows a distractor away from what the actions move; record "
+            'more, or fewer steps: wm-gym record ENV_ID --env-kwargs \'{"shift": "wanderer"}\''
+        )
     asked, truth, region = [some.select(counts) for some in asked], truth[counts], region[counts]
 
     def total(change: np.ndarray) -> np.ndarray:
@@ -116,8 +135,16 @@ def distractor(rollers: dict[str, Roller], episodes: Episodes, spec: WorldSpec, 
     return {"counted": rate(counts), **result}
 
 
-def directions(rollers: dict[str, Roller], episodes: Episodes, spec: WorldSpec, reader: Reader, dims: int = 2,
-               steps: int = 5, twin: Roller | None = None, seed: int = 0) -> dict[str, dict]:
+def directions(
+    rollers: dict[str, Roller],
+    episodes: Episodes,
+    spec: WorldSpec,
+    reader: Reader,
+    dims: int = 2,
+    steps: int = 5,
+    twin: Roller | None = None,
+    seed: int = 0,
+) -> dict[str, dict]:
     """Does the end-effector go where it is sent? One random direction a start, commanded at full scale for all steps.
 
     Give 200 starts or more: `Episodes.of(held, 5, every=10)` cuts five from an episode of 50 steps.
@@ -132,8 +159,10 @@ def directions(rollers: dict[str, Roller], episodes: Episodes, spec: WorldSpec, 
     """
     low, high = np.array(spec.action_low[:dims]), np.array(spec.action_high[:dims])
     if not 1 <= dims <= spec.action_dim or not ((low < 0) & (high > 0)).all():
-        raise ValueError(f"the first {dims} action bounds are {low.tolist()} and {high.tolist()}; expected bounds "
-                         "around 0, of actions that displace the end-effector; give dims= how many do")
+        raise ValueError(
+            f"the first {dims} action bounds are {low.tolist()} and {high.tolist()}; expected bounds "
+            "around 0, of actions that displace the end-effector; give dims= how many do"
+        )
     if steps > episodes.action.shape[1]:
         raise ValueError(f"steps is {steps}, expected at most {episodes.action.shape[1]}, the episodes' steps")
     rng = np.random.default_rng(seed)
@@ -147,17 +176,26 @@ def directions(rollers: dict[str, Roller], episodes: Episodes, spec: WorldSpec, 
         along = (moved * way).sum(1)
         obeyed = _within(moved, way) & (along > np.median(along) / 2)
         if not obeyed.any():
-            raise ValueError(f"physics carries out none of {len(way)} commands; are the action's first {dims} "
-                             "dimensions those that move the end-effector along proprioception's? Give dims=")
+            raise ValueError(
+                f"physics carries out none of {len(way)} commands; are the action's first {dims} "
+                "dimensions those that move the end-effector along proprioception's? Give dims="
+            )
         carried, episodes, way = {"carried_out_by_physics": rate(obeyed)}, episodes.select(obeyed), way[obeyed]
-    return {**carried, **{
-        name: {what: _agreement(moved, way, episodes)
-               for what, moved in _moved(episodes, roller(episodes), reader, dims).items()}
-        for name, roller in rollers.items()}}
+    return {
+        **carried,
+        **{
+            name: {
+                what: _agreement(moved, way, episodes)
+                for what, moved in _moved(episodes, roller(episodes), reader, dims).items()
+            }
+            for name, roller in rollers.items()
+        },
+    }
 
 
-def no_op(rollers: dict[str, Roller], episodes: Episodes, spec: WorldSpec, reader: Reader, dims: int = 2,
-          steps: int = 10) -> dict[str, dict]:
+def no_op(
+    rollers: dict[str, Roller], episodes: Episodes, spec: WorldSpec, reader: Reader, dims: int = 2, steps: int = 10
+) -> dict[str, dict]:
     """Does nothing move without an action? The same starts under zero actions (clipped to the bounds).
 
     Returns per roller "frame_change": mean absolute difference of the last frame to the start, "flicker": to the frame
@@ -173,11 +211,17 @@ def no_op(rollers: dict[str, Roller], episodes: Episodes, spec: WorldSpec, reade
     for name, roller in rollers.items():
         made = roller(episodes)
         frames = made["frame"]
-        result[name] = {what: mean(episodes.means(np.abs(frames[:, -1] - before.astype(np.float32)).mean((1, 2, 3))))
-                        for what, before in (("frame_change", start), ("flicker", frames[:, -2]))}
-        result[name] |= {what: {f"{key}_cm" if key != "n" else key: value for key, value in median(
-            100 * np.linalg.norm(moved, axis=1)).items()} for what, moved in _moved(
-                episodes, made, reader, dims).items()}
+        result[name] = {
+            what: mean(episodes.means(np.abs(frames[:, -1] - before.astype(np.float32)).mean((1, 2, 3))))
+            for what, before in (("frame_change", start), ("flicker", frames[:, -2]))
+        }
+        result[name] |= {
+            what: {
+                f"{key}_cm" if key != "n" else key: value
+                for key, value in median(100 * np.linalg.norm(moved, axis=1)).items()
+            }
+            for what, moved in _moved(episodes, made, reader, dims).items()
+        }
     return result
 
 
@@ -209,6 +253,9 @@ def _within(moved: np.ndarray, way: np.ndarray) -> np.ndarray:
 def _agreement(moved: np.ndarray, way: np.ndarray, episodes: Episodes) -> dict:
     along, every = (moved * way).sum(1), _within(moved[:, None], way[None])
     n = len(way)
-    return {"same_side": rate(along > 0), "within_45": rate(np.diag(every)),
-            "chance_within_45": float(every[~np.eye(n, dtype=bool)].mean()) if n > 1 else None,
-            "along_cm": mean(episodes.means(100 * along))}
+    return {
+        "same_side": rate(along > 0),
+        "within_45": rate(np.diag(every)),
+        "chance_within_45": float(every[~np.eye(n, dtype=bool)].mean()) if n > 1 else None,
+        "along_cm": mean(episodes.means(100 * along)),
+    }

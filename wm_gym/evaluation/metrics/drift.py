@@ -23,9 +23,15 @@ MOVED = 0.05  # metres that physics must have moved the object for an episode to
 UNLIKE = 100.0  # colour distance of an object that is not found: from black to white in CIELAB
 
 
-def drift(rollers: dict[str, Roller], episodes: Episodes, tracked: TrackedObject,
-          reader: Callable[[np.ndarray], np.ndarray], fps: float, seconds: tuple[float, ...] = (5, 15, 30),
-          threshold: float = 0.03) -> dict[str, dict]:
+def drift(
+    rollers: dict[str, Roller],
+    episodes: Episodes,
+    tracked: TrackedObject,
+    reader: Callable[[np.ndarray], np.ndarray],
+    fps: float,
+    seconds: tuple[float, ...] = (5, 15, 30),
+    threshold: float = 0.03,
+) -> dict[str, dict]:
     """Closed-loop roll-outs under recorded actions against physics, at so many seconds of simulated time.
 
     At each horizon those episodes count in which physics has then moved the object >= 5 cm from its start, so that a
@@ -47,34 +53,40 @@ def drift(rollers: dict[str, Roller], episodes: Episodes, tracked: TrackedObject
     steps = {f"at_{s:g}s": round(s * fps) for s in seconds}
     n = episodes.action.shape[1]
     if not all(1 <= t <= n for t in steps.values()):
-        raise ValueError(f"seconds are {list(seconds)}, expected 1 step to {n / fps:g} s, the episodes' {n} steps at "
-                         f"{fps:g} fps; record longer ones: wm-gym record ENV_ID --episodes N --out DIR --env-kwargs "
-                         f"'{{\"max_episode_steps\": {max(steps.values())}}}'")
+        raise ValueError(
+            f"seconds are {list(seconds)}, expected 1 step to {n / fps:g} s, the episodes' {n} steps at "
+            f"{fps:g} fps; record longer ones: wm-gym record ENV_ID --episodes N --out DIR --env-kwargs "
+            f"'{{\"max_episode_steps\": {max(steps.values())}}}'"
+        )
     n = max(steps.values())
     episodes = episodes.acting(episodes.action[:, :n])
     way, seen = displacement(episodes, tracked), tracked.in_sight(episodes)
     counts = (way >= MOVED) & seen
     for name, t in steps.items():
         if not counts[:, t].any():
-            raise ValueError(f"physics moves the object {100 * MOVED:g} cm and shows it in none of {len(way)} episodes "
-                             f"{name}; record more, or others: wm-gym record ENV_ID --policy expert")
+            raise ValueError(
+                f"physics moves the object {100 * MOVED:g} cm and shows it in none of {len(way)} episodes "
+                f"{name}; record more, or others: wm-gym record ENV_ID --policy expert"
+            )
     counted = {name: rate(counts[:, t]) for name, t in steps.items()}
     moves = (way >= MOVED).any(1)
     episodes, way, seen, counts = episodes.select(moves), way[moves], seen[moves], counts[moves]
     result: dict[str, dict] = {**{name: {} for name in (*steps, "time_to_failure")}, "counted": counted}
     told, frames = tracked.states(episodes), episodes.frames
-    truth = told[..., :tracked.read]
+    truth = told[..., : tracked.read]
     for name, roller in rollers.items():
         made = roller(episodes)["frame"]
         found, lost = tracked.followed(reader, made, episodes)
         turn = tracked.yaw_error(found, told) if found.shape[-1] > tracked.read else None
-        found = found[..., :tracked.read]
-        hand, error = (np.linalg.norm((found - truth)[..., part], axis=-1)
-                       for part in (slice(tracked.hand), slice(tracked.hand, None)))
+        found = found[..., : tracked.read]
+        hand, error = (
+            np.linalg.norm((found - truth)[..., part], axis=-1)
+            for part in (slice(tracked.hand), slice(tracked.hand, None))
+        )
         wrong = np.where(lost, np.inf, error)
         result["time_to_failure"][name] = time_to_failure(np.where(seen, wrong, 0)[:, 1:], threshold, fps)
         error = np.where(lost, tracked.width, error)
-        own = np.linalg.norm((found - found[:, :1])[..., tracked.hand:], axis=-1)
+        own = np.linalg.norm((found - found[:, :1])[..., tracked.hand :], axis=-1)
         for horizon, t in steps.items():
             on = counts[:, t]
             pictures, true = made[on, t - 1], frames[on, t]
@@ -82,10 +94,14 @@ def drift(rollers: dict[str, Roller], episodes: Episodes, tracked: TrackedObject
             colour = np.linalg.norm(mean_lab(pictures, masks) - mean_lab(true, true_masks), axis=-1)
             colour = np.where(lost[on, t], UNLIKE, colour)
             result[horizon][name] = {
-                "object_cm": median(100 * error[on, t]), "end_effector_cm": median(100 * hand[on, t]),
-                "lost": rate(lost[on, t]), "displacement": median(own[on, t] / way[on, t]),
+                "object_cm": median(100 * error[on, t]),
+                "end_effector_cm": median(100 * hand[on, t]),
+                "lost": rate(lost[on, t]),
+                "displacement": median(own[on, t] / way[on, t]),
                 "mask_iou": mean(iou(masks, true_masks)),
-                "colour_distance": mean(colour), "psnr_db": mean(psnr(pictures, true))}
+                "colour_distance": mean(colour),
+                "psnr_db": mean(psnr(pictures, true)),
+            }
             if turn is not None:
                 result[horizon][name]["yaw_deg"] = median(np.where(lost, 180 / tracked.symmetry, turn)[on, t])
     return result

@@ -12,8 +12,9 @@ from wm_gym.evaluation.episodes import Episodes
 from wm_gym.evaluation.probes.state_decoder import DecoderReport
 
 
-def fidelity(world, held: ClipData, report: DecoderReport, horizons: tuple[int, ...] = (1, 10, 50),
-             backend: str = "auto") -> dict:
+def fidelity(
+    world, held: ClipData, report: DecoderReport, horizons: tuple[int, ...] = (1, 10, 50), backend: str = "auto"
+) -> dict:
     """End-effector error in cm and PSNR at each horizon on whole held-out physics episodes, same start and actions.
 
     Errors are medians over episodes with their 95th percentiles, PSNRs means. Beside the world: `physics` (the decoder
@@ -25,20 +26,34 @@ def fidelity(world, held: ClipData, report: DecoderReport, horizons: tuple[int, 
     truth, position = episodes.frames, episodes.proprioception[..., :3]
     engine = make_engine(world, backend)
     acting = learned(world, engine)
-    rolls = {name: roller(episodes) for name, roller in (
-        ("world", acting), ("deaf", deaf(acting, world.spec)), ("mirrored", turned(acting, world.spec)),
-        ("physics", recorded), ("frozen", frozen))}
+    rolls = {
+        name: roller(episodes)
+        for name, roller in (
+            ("world", acting),
+            ("deaf", deaf(acting, world.spec)),
+            ("mirrored", turned(acting, world.spec)),
+            ("physics", recorded),
+            ("frozen", frozen),
+        )
+    }
     made = {name: roll["frame"] for name, roll in rolls.items()}
-    result = {"episodes": len(episodes), "horizons": list(horizons), "back-end": engine.name,
-              "decoder_median_cm": 100 * report.median_error, "decoder_p95_cm": 100 * report.p95_error}
-    ceiling = np.stack([engine.render(engine.encode(truth[:, t:t + 1])).cpu().numpy() for t in horizons], axis=1)
+    result = {
+        "episodes": len(episodes),
+        "horizons": list(horizons),
+        "back-end": engine.name,
+        "decoder_median_cm": 100 * report.median_error,
+        "decoder_p95_cm": 100 * report.p95_error,
+    }
+    ceiling = np.stack([engine.render(engine.encode(truth[:, t : t + 1])).cpu().numpy() for t in horizons], axis=1)
     for i, t in enumerate(horizons):
         row = {}
         for name, frames in made.items():
             error = 100 * np.linalg.norm(report.decoder.read(frames[:, t - 1]) - position[:, t], axis=-1)
-            row[name] = {"end_effector_cm_median": float(np.median(error)),
-                         "end_effector_cm_p95": float(np.quantile(error, 0.95)),
-                         "psnr_db": float(psnr(frames[:, t - 1], truth[:, t]).mean())}
+            row[name] = {
+                "end_effector_cm_median": float(np.median(error)),
+                "end_effector_cm_p95": float(np.quantile(error, 0.95)),
+                "psnr_db": float(psnr(frames[:, t - 1], truth[:, t]).mean()),
+            }
         integrated = 100 * np.linalg.norm(rolls["world"]["proprioception"][:, t - 1, :3] - position[:, t], axis=-1)
         row["integrated_pose_cm_median"] = float(np.median(integrated))
         row["round_trip_psnr_db"] = float(psnr(ceiling[:, i], truth[:, t]).mean())

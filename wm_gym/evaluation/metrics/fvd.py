@@ -25,24 +25,33 @@ def fvd(real: np.ndarray, made: np.ndarray, real_again: np.ndarray, network: I3D
     """
     shapes = [np.shape(videos) for videos in (real, made, real_again)]
     if len(set(shapes)) > 1:
-        raise ValueError(f"real, made and real_again are {', '.join(str(list(s)) for s in shapes)}; expected one "
-                         "shape, for the distance depends on n, length and size")
+        raise ValueError(
+            f"real, made and real_again are {', '.join(str(list(s)) for s in shapes)}; expected one "
+            "shape, for the distance depends on n, length and size"
+        )
     network = network or load_i3d()
     features, made_features, again = (i3d_features(videos, network, batch) for videos in (real, made, real_again))
-    return {"fvd": frechet_distance(features, made_features), "floor": frechet_distance(features, again),
-            "n": shapes[0][0], "frames": shapes[0][1], "size": list(shapes[0][2:4]),
-            "features": "I3D Kinetics-400 logits"}
+    return {
+        "fvd": frechet_distance(features, made_features),
+        "floor": frechet_distance(features, again),
+        "n": shapes[0][0],
+        "frames": shapes[0][1],
+        "size": list(shapes[0][2:4]),
+        "features": "I3D Kinetics-400 logits",
+    }
 
 
 def i3d_features(videos: np.ndarray, network: I3D, batch: int = 4) -> np.ndarray:
     """Logits float64 [n, 400] of videos uint8 [n, T, H, W, 3], T >= 9; ValueError for another shape or type."""
     if np.ndim(videos) != 5 or videos.shape[-1] != 3 or videos.shape[1] < FEWEST_FRAMES or videos.dtype != np.uint8:
-        raise ValueError(f"videos are {videos.dtype} {list(np.shape(videos))}; expected uint8 [n, T, H, W, 3] with "
-                         f"T >= {FEWEST_FRAMES}, which is what I3D needs")
+        raise ValueError(
+            f"videos are {videos.dtype} {list(np.shape(videos))}; expected uint8 [n, T, H, W, 3] with "
+            f"T >= {FEWEST_FRAMES}, which is what I3D needs"
+        )
     device, features = next(network.parameters()).device, []
     with torch.inference_mode():
         for i in range(0, len(videos), batch):
-            pixels = torch.from_numpy(np.ascontiguousarray(videos[i:i + batch])).to(device)
+            pixels = torch.from_numpy(np.ascontiguousarray(videos[i : i + batch])).to(device)
             frames = pixels.flatten(0, 1).permute(0, 3, 1, 2).float()
             frames = F.interpolate(frames, (SIDE, SIDE), mode="bilinear", align_corners=False) / 127.5 - 1
             features.append(network(frames.unflatten(0, pixels.shape[:2]).transpose(1, 2)).double().cpu().numpy())
@@ -58,8 +67,9 @@ def frechet_distance(a: np.ndarray, b: np.ndarray) -> float:
     """
     a, b = np.asarray(a, float), np.asarray(b, float)
     if a.ndim != 2 or b.ndim != 2 or a.shape[1] != b.shape[1] or min(len(a), len(b)) < 2:
-        raise ValueError(f"features {list(a.shape)} and {list(b.shape)}; expected [n, d] and [m, d] of at least 2 "
-                         "videos each")
+        raise ValueError(
+            f"features {list(a.shape)} and {list(b.shape)}; expected [n, d] and [m, d] of at least 2 videos each"
+        )
     if not (np.isfinite(a).all() and np.isfinite(b).all()):
         raise ValueError(f"{(~np.isfinite(a)).sum()} and {(~np.isfinite(b)).sum()} features are NaN or infinite")
     apart = ((a.mean(0) - b.mean(0)) ** 2).sum()

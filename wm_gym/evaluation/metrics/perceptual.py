@@ -10,8 +10,9 @@ from wm_gym.common.metrics import psnr
 from wm_gym.models.st_lpips import SMALLEST_SIDE, STLPIPS, load_st_lpips
 
 
-def perceptual(made: np.ndarray, truth: np.ndarray, horizons: tuple[int, ...], network: STLPIPS | None = None,
-               batch: int = 16) -> dict:
+def perceptual(
+    made: np.ndarray, truth: np.ndarray, horizons: tuple[int, ...], network: STLPIPS | None = None, batch: int = 16
+) -> dict:
     """Frames after step t of roll-outs against the true ones, uint8 [n, T, H, W, 3] of one shape, sides >= 21.
 
     Frame t - 1 is that after step t, 1 <= t <= T. Returns {"n", "size": [H, W], "at_{t}": means over videos of
@@ -21,17 +22,25 @@ def perceptual(made: np.ndarray, truth: np.ndarray, horizons: tuple[int, ...], n
     network: `load_st_lpips()` by default; `batch` pictures go through it at a time, on its device. ValueError for other
     shapes, types or horizons, FileNotFoundError where the weights are not in the cache.
     """
-    if made.shape != truth.shape or made.ndim != 5 or made.shape[-1] != 3 or not len(made) \
-            or not made.dtype == truth.dtype == np.uint8 or min(made.shape[2:4]) < SMALLEST_SIDE:
-        raise ValueError(f"frames are {made.dtype} {list(made.shape)} and {truth.dtype} {list(truth.shape)}; expected "
-                         f"uint8 [n, T, H, W, 3] twice, of one shape, with sides of at least {SMALLEST_SIDE}")
+    if (
+        made.shape != truth.shape
+        or made.ndim != 5
+        or made.shape[-1] != 3
+        or not len(made)
+        or not made.dtype == truth.dtype == np.uint8
+        or min(made.shape[2:4]) < SMALLEST_SIDE
+    ):
+        raise ValueError(
+            f"frames are {made.dtype} {list(made.shape)} and {truth.dtype} {list(truth.shape)}; expected "
+            f"uint8 [n, T, H, W, 3] twice, of one shape, with sides of at least {SMALLEST_SIDE}"
+        )
     if not all(1 <= t <= made.shape[1] for t in horizons):
         raise ValueError(f"horizons {horizons}; expected steps from 1 to the videos' {made.shape[1]}")
     network = network or load_st_lpips()
     result = {"n": len(made), "size": list(made.shape[2:4])}
     for t in horizons:
         a, b = made[:, t - 1], truth[:, t - 1]
-        parts = [_structure_and_look(a[i:i + batch], b[i:i + batch], network) for i in range(0, len(a), batch)]
+        parts = [_structure_and_look(a[i : i + batch], b[i : i + batch], network) for i in range(0, len(a), batch)]
         ssim, distance = np.concatenate(parts, axis=1).mean(1)
         result[f"at_{t}"] = {"psnr_db": float(psnr(a, b).mean()), "ssim": float(ssim), "st_lpips": float(distance)}
     return result
@@ -40,8 +49,10 @@ def perceptual(made: np.ndarray, truth: np.ndarray, horizons: tuple[int, ...], n
 def _structure_and_look(a: np.ndarray, b: np.ndarray, network: STLPIPS) -> np.ndarray:
     """SSIM and ST-LPIPS [2, B] of pictures uint8 [B, H, W, 3]."""
     with torch.inference_mode():
-        x, y = (torch.from_numpy(np.ascontiguousarray(frames)).to(network.shift.device).permute(0, 3, 1, 2) / 255
-                for frames in (a, b))
+        x, y = (
+            torch.from_numpy(np.ascontiguousarray(frames)).to(network.shift.device).permute(0, 3, 1, 2) / 255
+            for frames in (a, b)
+        )
         # In float64: the variances of a flat ground are differences of nearly equal numbers.
         ssim = structural_similarity_index_measure(x.double(), y.double(), data_range=1.0, reduction="none")
         return torch.stack([ssim.reshape(-1), network(2 * x - 1, 2 * y - 1).double()]).cpu().numpy()

@@ -47,9 +47,12 @@ def compare(made: np.ndarray, truth: np.ndarray) -> dict[str, float]:
         raise ValueError(f"videos of {list(made.shape)} and {list(truth.shape)}; expected the same shape")
     a, b = motion_masks(made), motion_masks(truth)
     least, most = np.minimum(a.mean(0), b.mean(0)).sum(), np.maximum(a.mean(0), b.mean(0)).sum()
-    return {"spatiotemporal_iou": float(np.mean([_iou(x, y) for x, y in zip(a, b)])),
-            "spatial_iou": _iou(a.any(0), b.any(0)), "weighted_spatial_iou": float(least / most) if most else 1.0,
-            "mse": float(((made / 255 - truth / 255) ** 2).mean())}
+    return {
+        "spatiotemporal_iou": float(np.mean([_iou(x, y) for x, y in zip(a, b)])),
+        "spatial_iou": _iou(a.any(0), b.any(0)),
+        "weighted_spatial_iou": float(least / most) if most else 1.0,
+        "mse": float(((made / 255 - truth / 255) ** 2).mean()),
+    }
 
 
 def score(made: list[dict[str, float]], variance: list[dict[str, float]]) -> float:

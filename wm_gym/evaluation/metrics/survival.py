@@ -18,8 +18,10 @@ def time_to_failure(errors: np.ndarray, threshold: float, fps: float) -> dict:
     """
     e = np.asarray(errors, float)
     if e.ndim != 2 or not e.size or np.isnan(e).any():
-        raise ValueError(f"errors of shape {e.shape}, {int(np.isnan(e).sum())} NaN; expected [episodes, steps], "
-                         "at least one of each, and inf where the object is lost")
+        raise ValueError(
+            f"errors of shape {e.shape}, {int(np.isnan(e).sum())} NaN; expected [episodes, steps], "
+            "at least one of each, and inf where the object is lost"
+        )
     n = e.shape[1]
     wrong = e > threshold
     failed = wrong.any(1)
@@ -30,10 +32,19 @@ def time_to_failure(errors: np.ndarray, threshold: float, fps: float) -> dict:
     with np.errstate(divide="ignore", invalid="ignore"), warnings.catch_warnings():
         warnings.simplefilter("ignore", RuntimeWarning)  # no interval before the first failure: the curve is 1 there
         interval = survival.confidence_interval(0.95, method="log-log")
-    low, high = (np.where(np.isnan(curve := side.evaluate(steps)), surviving, curve)
-                 for side in (interval.low, interval.high))
+    low, high = (
+        np.where(np.isnan(curve := side.evaluate(steps)), surviving, curve) for side in (interval.low, interval.high)
+    )
     half = np.flatnonzero(surviving <= 0.5)
-    return {"episodes": len(e), "failed": int(failed.sum()), "median_s": float(half[0] / fps) if len(half) else None,
-            "seconds": (steps / fps).tolist(), "surviving": surviving.tolist(), "low": low.tolist(),
-            "high": high.tolist(), "undefined": None if len(half) else
-            f"{1 - failed.mean():.0%} of {len(e)} roll-outs outlast their {n / fps:g} s: no median"}
+    return {
+        "episodes": len(e),
+        "failed": int(failed.sum()),
+        "median_s": float(half[0] / fps) if len(half) else None,
+        "seconds": (steps / fps).tolist(),
+        "surviving": surviving.tolist(),
+        "low": low.tolist(),
+        "high": high.tolist(),
+        "undefined": None
+        if len(half)
+        else f"{1 - failed.mean():.0%} of {len(e)} roll-outs outlast their {n / fps:g} s: no median",
+    }

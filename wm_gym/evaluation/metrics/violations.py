@@ -21,8 +21,15 @@ from wm_gym.evaluation.episodes import Episodes
 from wm_gym.evaluation.metrics.contact import steady
 from wm_gym.physics.tracked import SEEN, TrackedObject
 
-UNITS = {"off its kinematics": "cm", "teleport": "cm", "motion without contact": "cm", "interpenetration": "cm",
-         "disappearance": "share", "duplication": "share", "change of size": "share"}
+UNITS = {
+    "off its kinematics": "cm",
+    "teleport": "cm",
+    "motion without contact": "cm",
+    "interpenetration": "cm",
+    "disappearance": "share",
+    "duplication": "share",
+    "change of size": "share",
+}
 """Each class of violation, and what its severity is in (a share is of the object's pixels)."""
 QUANTILE = 0.995  # of each severity on frames that break nothing, above which a frame is suspect
 JUMPED = 1.25  # times the highest such step is a teleport: one frame alone tells of it
@@ -94,15 +101,17 @@ class Detector:
         """
         made = right(episodes)["frame"]
         middle, seen = _middles(tracked.mask(made))
-        position = tracked.states(episodes)[:, 1:, tracked.hand:tracked.read]
+        position = tracked.states(episodes)[:, 1:, tracked.hand : tracked.read]
         if not seen.any():
             raise ValueError("the object is seen in none of the frames; is `mask` of the twin's TrackedObject right?")
         place = np.linalg.lstsq(middle[seen], position[seen], rcond=None)[0]
         readings = cls(tracked, reader, place, np.inf, {}).read(made, episodes)
         draft = cls(tracked, reader, place, float(np.quantile(readings.apart[seen], 0.99)), {})
         severities = draft.severities(readings)
-        limits = {name: float(np.nanquantile(values, QUANTILE)) if np.isfinite(values).any() else np.inf
-                  for name, values in severities.items()}
+        limits = {
+            name: float(np.nanquantile(values, QUANTILE)) if np.isfinite(values).any() else np.inf
+            for name, values in severities.items()
+        }
         limits["teleport"] = JUMPED * float(np.nanmax(severities["teleport"]))
         limits["disappearance"] = max(limits["disappearance"], GONE)
         return cls(tracked, reader, place, draft.unsure, limits)
@@ -110,18 +119,25 @@ class Detector:
     def read(self, made: np.ndarray, episodes: Episodes) -> Readings:
         """Readings of made frames uint8 [E, n, H, W, 3]."""
         tracked = self.tracked
-        truth = tracked.states(episodes)[..., :tracked.read]
-        found = np.concatenate([truth[:, :1], self.reader(made)[..., :tracked.read]], axis=1)
+        truth = tracked.states(episodes)[..., : tracked.read]
+        found = np.concatenate([truth[:, :1], self.reader(made)[..., : tracked.read]], axis=1)
         mask, true_mask = tracked.mask(made), tracked.mask(episodes.frames)
         width = widths(true_mask[:, :1])
-        thing, middle = found[..., tracked.hand:], _middles(mask)[0] @ self.place
+        thing, middle = found[..., tracked.hand :], _middles(mask)[0] @ self.place
         middles = np.concatenate([_middles(true_mask[:, :1])[0] @ self.place, middle], axis=1)
         return Readings(
-            hand=found[..., :tracked.hand], thing=thing, step=np.minimum(_steps(thing), _steps(middles)), middle=middle,
-            area=mask.sum((-2, -1)), second=second_pieces(mask, width), true_hand=truth[..., :tracked.hand],
-            true_thing=truth[..., tracked.hand:],
-            true_area=true_mask[:, 1:].sum((-2, -1)), true_second=second_pieces(true_mask[:, 1:], width),
-            start_area=true_mask[:, :1].sum((-2, -1)))
+            hand=found[..., : tracked.hand],
+            thing=thing,
+            step=np.minimum(_steps(thing), _steps(middles)),
+            middle=middle,
+            area=mask.sum((-2, -1)),
+            second=second_pieces(mask, width),
+            true_hand=truth[..., : tracked.hand],
+            true_thing=truth[..., tracked.hand :],
+            true_area=true_mask[:, 1:].sum((-2, -1)),
+            true_second=second_pieces(true_mask[:, 1:], width),
+            start_area=true_mask[:, :1].sum((-2, -1)),
+        )
 
     def severities(self, r: Readings) -> dict[str, np.ndarray]:
         """How badly each law is broken after each step, [E, n] in `UNITS`; NaN where nothing can be said."""
@@ -138,7 +154,8 @@ class Detector:
             "interpenetration": np.full(step.shape, np.nan),
             "disappearance": np.where(r.true_area >= SHOWN * r.start_area, np.maximum(1 - share, 0), np.nan),
             "duplication": np.where(r.true_second == 0, r.second / r.start_area, np.nan),
-            "change of size": np.where(same, np.abs(share - 1), np.nan)}
+            "change of size": np.where(same, np.abs(share - 1), np.nan),
+        }
         if self.tracked.gap is not None:
             gap = self.tracked.gap(r.hand, r.thing)
             clear = np.minimum(gap, self.tracked.gap(r.true_hand, r.thing)) > CLEAR  # as read and as commanded
@@ -153,9 +170,14 @@ class Detector:
         suspect = {name: np.nan_to_num(values, nan=-1.0) > self.limits[name] for name, values in severities.items()}
         suspect["motion without contact"] &= ~suspect["teleport"]
         suspect["change of size"] &= ~suspect["disappearance"] & ~suspect["duplication"]
-        return {name: [Event(e, a + 1, b, float(severities[name][e, a:b].max() - self.limits[name]))
-                       for e, a, b in _runs(mask) if b - a >= (1 if name == "teleport" else LASTING)]
-                for name, mask in suspect.items()}
+        return {
+            name: [
+                Event(e, a + 1, b, float(severities[name][e, a:b].max() - self.limits[name]))
+                for e, a, b in _runs(mask)
+                if b - a >= (1 if name == "teleport" else LASTING)
+            ]
+            for name, mask in suspect.items()
+        }
 
 
 def violations(rollers: dict[str, Roller], episodes: Episodes, detector: Detector) -> dict[str, dict]:
@@ -175,8 +197,10 @@ def violations(rollers: dict[str, Roller], episodes: Episodes, detector: Detecto
                 "per_100_frames": 100 * len(events) / severities[kind].size,
                 "episodes": rate(np.isin(np.arange(len(episodes)), [event.episode for event in events])),
                 "excess_median": float(np.median(excess)) if excess else None,
-                "excess_worst": max(excess, default=None), "unit": UNITS[kind],
-                "abstained": float(np.isnan(severities[kind]).mean())}
+                "excess_worst": max(excess, default=None),
+                "unit": UNITS[kind],
+                "abstained": float(np.isnan(severities[kind]).mean()),
+            }
     return result
 
 
@@ -185,8 +209,10 @@ def _middles(mask: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     area = mask.sum((-2, -1))
     rows, columns = np.arange(mask.shape[-2]), np.arange(mask.shape[-1])
     some = np.maximum(area, 1)
-    return np.stack([(mask.sum(-1) * rows).sum(-1) / some, (mask.sum(-2) * columns).sum(-1) / some,
-                     np.ones_like(some, float)], axis=-1), area > 0
+    return np.stack(
+        [(mask.sum(-1) * rows).sum(-1) / some, (mask.sum(-2) * columns).sum(-1) / some, np.ones_like(some, float)],
+        axis=-1,
+    ), area > 0
 
 
 def widths(mask: np.ndarray) -> np.ndarray:

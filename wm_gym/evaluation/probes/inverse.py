@@ -1,9 +1,9 @@
 """Which action was taken between two frames? A small network learned on real pairs, asked about generated ones.
 
-    held = Episodes.of(open_clips(HELD_OUT), 50)
-    inverse = fit_inverse(Episodes.of(open_clips(TRAIN), 50), held, views=world.tokenizer.round_trip)
-    inverse_accuracy(inverse, held, world.spec)
-    inverse_error({"world": learned(world), **control_worlds(learned(world), world.spec)}, held, inverse, (1, 10, 50))
+held = Episodes.of(open_clips(HELD_OUT), 50)
+inverse = fit_inverse(Episodes.of(open_clips(TRAIN), 50), held, views=world.tokenizer.round_trip)
+inverse_accuracy(inverse, held, world.spec)
+inverse_error({"world": learned(world), **control_worlds(learned(world), world.spec)}, held, inverse, (1, 10, 50))
 """
 
 from __future__ import annotations
@@ -57,13 +57,20 @@ def pairs(frames: np.ndarray) -> np.ndarray:
     return np.concatenate([frames[:, :-1], frames[:, 1:]], axis=-1)
 
 
-def fit_inverse(episodes: Episodes, held: Episodes, views: Callable[[np.ndarray], np.ndarray] | None = None,
-                updates: int = 1000, batch: int = 64, seed: int = 0) -> Inverse:
+def fit_inverse(
+    episodes: Episodes,
+    held: Episodes,
+    views: Callable[[np.ndarray], np.ndarray] | None = None,
+    updates: int = 1000,
+    batch: int = 64,
+    seed: int = 0,
+) -> Inverse:
     """Learn the actions of recorded episodes from their pairs of frames; returns `StateDecoder.read`.
 
     views: frames uint8 [N, H, W, 3] -> the same frames seen otherwise (the world's tokenizer's `round_trip`): half of
     each batch is shown so, so that a generated pair is not read wrong for how it is drawn.
     """
+
     def seen(some: np.ndarray) -> np.ndarray:
         return np.concatenate([views(some[..., :3]), views(some[..., 3:])], axis=-1)
 
@@ -72,8 +79,9 @@ def fit_inverse(episodes: Episodes, held: Episodes, views: Callable[[np.ndarray]
     actions, told = (source.action.reshape(-1, source.action.shape[-1]) for source in (episodes, held))
     torch.manual_seed(seed)
     net = OfTwo(known.shape[1:3], actions.shape[1])
-    return fit_state_decoder(known, actions, shown[some], told[some], seen if views else None, updates, batch, seed,
-                             net, rate=1e-2).decoder.read
+    return fit_state_decoder(
+        known, actions, shown[some], told[some], seen if views else None, updates, batch, seed, net, rate=1e-2
+    ).decoder.read
 
 
 def inverse_accuracy(inverse: Inverse, episodes: Episodes, spec: WorldSpec, tolerance: float = 0.1) -> dict:
@@ -86,13 +94,16 @@ def inverse_accuracy(inverse: Inverse, episodes: Episodes, spec: WorldSpec, tole
     wrong, half = np.abs(found - true), np.subtract(spec.action_high, spec.action_low) / 2
     flat = (torch.from_numpy(np.asarray(x, np.float32).reshape(-1, x.shape[-1])) for x in (found, true))
     r2 = np.atleast_1d(r2_score(*flat, multioutput="raw_values").numpy())
-    return {"mae": {name: float(value) for name, value in zip(spec.action_names, wrong.mean((0, 1)))},
-            "r2": {name: float(value) for name, value in zip(spec.action_names, r2)},
-            "strict": mean(episodes.means((wrong <= tolerance * half).all(-1).mean(1)))}
+    return {
+        "mae": {name: float(value) for name, value in zip(spec.action_names, wrong.mean((0, 1)))},
+        "r2": {name: float(value) for name, value in zip(spec.action_names, r2)},
+        "strict": mean(episodes.means((wrong <= tolerance * half).all(-1).mean(1))),
+    }
 
 
-def inverse_error(rollers: dict[str, Roller], episodes: Episodes, inverse: Inverse,
-                  horizons: tuple[int, ...] = (1, 10, 50)) -> dict[str, dict]:
+def inverse_error(
+    rollers: dict[str, Roller], episodes: Episodes, inverse: Inverse, horizons: tuple[int, ...] = (1, 10, 50)
+) -> dict[str, dict]:
     """Do generated frames show the actions that were asked for? Their reading's error less that of real frames.
 
     The error of a step t is mean |action read from frames t-1 and t - recorded action| over dimensions, frame 0 the
@@ -111,8 +122,11 @@ def inverse_error(rollers: dict[str, Roller], episodes: Episodes, inverse: Inver
     real, result = wrong(frames), {}
     for name, roller in rollers.items():
         error = wrong(np.concatenate([frames[:, :1], roller(episodes)["frame"]], axis=1))
-        result[name] = {f"at_{last}": {
-            "error": mean(episodes.means(error[:, first:last].mean(1))),
-            "excess": mean(episodes.means((error - real)[:, first:last].mean(1)))}
-            for first, last in zip((0, *horizons), horizons)}
+        result[name] = {
+            f"at_{last}": {
+                "error": mean(episodes.means(error[:, first:last].mean(1))),
+                "excess": mean(episodes.means((error - real)[:, first:last].mean(1))),
+            }
+            for first, last in zip((0, *horizons), horizons)
+        }
     return result

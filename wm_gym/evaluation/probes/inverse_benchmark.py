@@ -29,8 +29,13 @@ KINDS = ("teleport", "off its kinematics", "disappearance", "duplication")
 PATCH = 0.25  # of the frame's sides: the grey square that hides what lies under it
 
 
-def benchmark(labellers: dict[str, VideoLabeller], clips: ClipData, world: World | None = None,
-              episodes: int | None = None, seed: int = 0) -> dict[str, Any]:
+def benchmark(
+    labellers: dict[str, VideoLabeller],
+    clips: ClipData,
+    world: World | None = None,
+    episodes: int | None = None,
+    seed: int = 0,
+) -> dict[str, Any]:
     """Each labeller on a recording that it was not taught on, and on what a world makes of the same actions.
 
     Returns {name: {"kind", "taught_on": episodes, "reading": {condition: `reading`}, "replay": {"real", "generated",
@@ -66,17 +71,25 @@ def benchmark(labellers: dict[str, VideoLabeller], clips: ClipData, world: World
     wrong |= {"real": frames, **({"generated": generated} if made else {})}
     found = {}
     for name, labeller in tqdm(labellers.items(), desc="inverse dynamics"):
-        read = {id(video): np.stack([labeller.read(one) for one in video])
-                for video in {id(v): v for v in views.values()}.values()}
+        read = {
+            id(video): np.stack([labeller.read(one) for one in video])
+            for video in {id(v): v for v in views.values()}.values()
+        }
         told = _told(labeller, asked)
         found[name] = {
-            "kind": labeller.network.config.kind, "taught_on": labeller.about["episodes"],
-            "reading": {view: reading(read[id(video)], asked, labeller, told, touching, spans.get(view, (0, n)))
-                        for view, video in views.items()},
-            "replay": {} if env is None else _replays(labeller, asked, env, read[id(frames)], made, world, read[
-                id(generated)] if made else None),
-            "rejected": {what: rate([rejects(labeller, video) for video in videos])
-                         for what, videos in sorted(wrong.items())}}
+            "kind": labeller.network.config.kind,
+            "taught_on": labeller.about["episodes"],
+            "reading": {
+                view: reading(read[id(video)], asked, labeller, told, touching, spans.get(view, (0, n)))
+                for view, video in views.items()
+            },
+            "replay": {}
+            if env is None
+            else _replays(labeller, asked, env, read[id(frames)], made, world, read[id(generated)] if made else None),
+            "rejected": {
+                what: rate([rejects(labeller, video) for video in videos]) for what, videos in sorted(wrong.items())
+            },
+        }
     if env is not None:
         env.close()
     return found
@@ -90,8 +103,14 @@ def readings(labeller: VideoLabeller, clips: ClipData, numbers: np.ndarray) -> d
     return reading(np.stack([labeller.read(one) for one in asked.frames]), asked, labeller, _told(labeller, asked))
 
 
-def reading(found: np.ndarray, asked: Episodes, labeller: VideoLabeller, told: np.ndarray,
-            touching: np.ndarray | None = None, span: tuple[int, int] = (0, None)) -> dict[str, Any]:
+def reading(
+    found: np.ndarray,
+    asked: Episodes,
+    labeller: VideoLabeller,
+    told: np.ndarray,
+    touching: np.ndarray | None = None,
+    span: tuple[int, int] = (0, None),
+) -> dict[str, Any]:
     """Actions found [E, n, A] beside the recorded ones, in steps first .. last of each episode.
 
     {"r2": the lowest of all dimensions, "r2_told": of the steps [E, n] in which the robot did as it was told (a command
@@ -103,13 +122,21 @@ def reading(found: np.ndarray, asked: Episodes, labeller: VideoLabeller, told: n
     found, true, told = found[:, part], asked.action[:, part], told[:, part]
     half = np.subtract(labeller.about["action_high"], labeller.about["action_low"]) / 2
     right = (np.abs(found - true) <= STRICT * half).all(-1)
-    result = {"steps": int(right.size), "told": float(told.mean()),
-              "r2": _r2(found, true, np.ones_like(told)), "r2_told": _r2(found, true, told),
-              "strict": mean(asked.means(right.mean(1))), "strict_told": float(right[told].mean())}
+    result = {
+        "steps": int(right.size),
+        "told": float(told.mean()),
+        "r2": _r2(found, true, np.ones_like(told)),
+        "r2_told": _r2(found, true, told),
+        "strict": mean(asked.means(right.mean(1))),
+        "strict_told": float(right[told].mean()),
+    }
     if touching is not None:
         some = touching[:, part] & told
-        result |= {"touching": float(touching[:, part].mean()), "r2_touching": _r2(found, true, some),
-                   "strict_touching": float(right[some].mean()) if some.any() else None}
+        result |= {
+            "touching": float(touching[:, part].mean()),
+            "r2_touching": _r2(found, true, some),
+            "strict_touching": float(right[some].mean()) if some.any() else None,
+        }
     return result
 
 
@@ -141,7 +168,7 @@ def _touching(asked: Episodes, env: gym.Env | None) -> np.ndarray | None:
     if tracked is None or tracked.gap is None:
         return None
     thing = asked.physics_state[..., list(tracked.position)]
-    near = tracked.gap(asked.proprioception[..., :tracked.hand], thing) < TOUCH
+    near = tracked.gap(asked.proprioception[..., : tracked.hand], thing) < TOUCH
     return near[:, 1:] | near[:, :-1]
 
 
@@ -157,12 +184,19 @@ def _occluded(frames: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     h, w = round(PATCH * height), round(PATCH * width)
     for one in made:
         y, x = rng.integers(height - h + 1), rng.integers(width - w + 1)
-        one[:, y:y + h, x:x + w] = 128
+        one[:, y : y + h, x : x + w] = 128
     return made
 
 
-def _replays(labeller: VideoLabeller, asked: Episodes, env: gym.Env, real: np.ndarray, made: dict | None,
-             world: World | None, generated: np.ndarray | None) -> dict[str, Any]:
+def _replays(
+    labeller: VideoLabeller,
+    asked: Episodes,
+    env: gym.Env,
+    real: np.ndarray,
+    made: dict | None,
+    world: World | None,
+    generated: np.ndarray | None,
+) -> dict[str, Any]:
     low, high = (np.float32(labeller.about[key]) for key in ("action_low", "action_high"))
 
     def replay(actions: np.ndarray, which: np.ndarray) -> dict[str, Any]:
@@ -172,8 +206,10 @@ def _replays(labeller: VideoLabeller, asked: Episodes, env: gym.Env, real: np.nd
     result = {"real": replay(real, done)}
     if made is not None:
         judged = np.flatnonzero((made["success"] > world.spec.success_threshold).any(1))
-        result |= {"generated": replay(generated, judged),
-                   "recorded, where the world succeeds": replay(asked.action, judged)}
+        result |= {
+            "generated": replay(generated, judged),
+            "recorded, where the world succeeds": replay(asked.action, judged),
+        }
     return result
 
 
@@ -219,6 +255,8 @@ def reading_text(conditions: dict[str, dict[str, Any]]) -> str:
     lines = [f"{'':32s} {'R2':>6s} {'R2 told':>8s} {'strict':>7s} {'told':>7s} {'touching':>9s}"]
     for name, row in conditions.items():
         shares = (row["r2"], row["r2_told"], row["strict"]["mean"], row["strict_told"], row.get("strict_touching"))
-        lines.append(f"{name:32s} " + " ".join("-".rjust(w) if v is None else f"{v:{w}.3f}"
-                                               for v, w in zip(shares, (6, 8, 7, 7, 9))))
+        lines.append(
+            f"{name:32s} "
+            + " ".join("-".rjust(w) if v is None else f"{v:{w}.3f}" for v, w in zip(shares, (6, 8, 7, 7, 9)))
+        )
     return "\n".join(lines)

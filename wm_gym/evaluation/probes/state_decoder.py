@@ -21,11 +21,19 @@ class StateDecoder(nn.Module):
         super().__init__()
         cells = (frame_size[0] // 8) * (frame_size[1] // 8)
         self.net = net or nn.Sequential(
-            nn.Conv2d(3, width, 5, stride=2, padding=2), nn.SiLU(),
-            nn.Conv2d(width, 2 * width, 3, stride=2, padding=1), nn.SiLU(),
-            nn.Conv2d(2 * width, 2 * width, 3, padding=1), nn.SiLU(),
-            nn.Conv2d(2 * width, 2 * width, 3, stride=2, padding=1), nn.SiLU(), nn.Flatten(),
-            nn.Linear(2 * width * cells, 256), nn.SiLU(), nn.Linear(256, state_dim))
+            nn.Conv2d(3, width, 5, stride=2, padding=2),
+            nn.SiLU(),
+            nn.Conv2d(width, 2 * width, 3, stride=2, padding=1),
+            nn.SiLU(),
+            nn.Conv2d(2 * width, 2 * width, 3, padding=1),
+            nn.SiLU(),
+            nn.Conv2d(2 * width, 2 * width, 3, stride=2, padding=1),
+            nn.SiLU(),
+            nn.Flatten(),
+            nn.Linear(2 * width * cells, 256),
+            nn.SiLU(),
+            nn.Linear(256, state_dim),
+        )
         self.register_buffer("mean", torch.zeros(state_dim))
         self.register_buffer("std", torch.ones(state_dim))
 
@@ -49,9 +57,18 @@ class DecoderReport:
     p95_error: float
 
 
-def fit_state_decoder(frames: np.ndarray, states: np.ndarray, held_frames: np.ndarray, held_states: np.ndarray,
-                      views=None, updates: int = 3000, batch: int = 64, seed: int = 0,
-                      net: nn.Module | None = None, rate: float = 1e-3) -> DecoderReport:
+def fit_state_decoder(
+    frames: np.ndarray,
+    states: np.ndarray,
+    held_frames: np.ndarray,
+    held_states: np.ndarray,
+    views=None,
+    updates: int = 3000,
+    batch: int = 64,
+    seed: int = 0,
+    net: nn.Module | None = None,
+    rate: float = 1e-3,
+) -> DecoderReport:
     """Train on real frames [N, H, W, C] with states [N, D]; errors are Euclidean, on the held-out ones.
 
     `views(frames) -> frames` may return another view of the same frames (the tokenizer's reconstructions): half of
@@ -70,10 +87,13 @@ def fit_state_decoder(frames: np.ndarray, states: np.ndarray, held_frames: np.nd
         rows = np.sort(rng.integers(0, len(frames), batch))
         pictures = frames[rows]
         if views is not None:
-            pictures = np.concatenate([pictures[:batch // 2], views(pictures[batch // 2:])])
+            pictures = np.concatenate([pictures[: batch // 2], views(pictures[batch // 2 :])])
         predicted = decoder(torch.from_numpy(pictures))
-        loss = F.smooth_l1_loss((predicted - decoder.mean) / decoder.std,
-                                (torch.from_numpy(states[rows]) - decoder.mean) / decoder.std, beta=0.1)
+        loss = F.smooth_l1_loss(
+            (predicted - decoder.mean) / decoder.std,
+            (torch.from_numpy(states[rows]) - decoder.mean) / decoder.std,
+            beta=0.1,
+        )
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()

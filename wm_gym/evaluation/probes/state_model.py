@@ -15,9 +15,15 @@ class StateModel(nn.Module):
 
     def __init__(self, state_dim: int, action_dim: int, width: int = 256):
         super().__init__()
-        self.net = nn.Sequential(nn.Linear(state_dim + action_dim, width), nn.SiLU(),
-                                 nn.Linear(width, width), nn.SiLU(),
-                                 nn.Linear(width, width), nn.SiLU(), nn.Linear(width, state_dim))
+        self.net = nn.Sequential(
+            nn.Linear(state_dim + action_dim, width),
+            nn.SiLU(),
+            nn.Linear(width, width),
+            nn.SiLU(),
+            nn.Linear(width, width),
+            nn.SiLU(),
+            nn.Linear(width, state_dim),
+        )
         nn.init.zeros_(self.net[-1].weight)
         nn.init.zeros_(self.net[-1].bias)
         self.register_buffer("mean", torch.zeros(state_dim))
@@ -36,8 +42,15 @@ class StateModel(nn.Module):
         return torch.stack(states, dim=1).numpy()
 
 
-def fit_state_model(states: np.ndarray, actions: np.ndarray, offset: np.ndarray, updates: int = 8000, batch: int = 512,
-                    steps: int = 8, seed: int = 0) -> StateModel:
+def fit_state_model(
+    states: np.ndarray,
+    actions: np.ndarray,
+    offset: np.ndarray,
+    updates: int = 8000,
+    batch: int = 512,
+    steps: int = 8,
+    seed: int = 0,
+) -> StateModel:
     """Train on the transitions of episodes (rows offset[e]:offset[e+1]) of states [N, D] and actions [N, A].
 
     Roll-outs of 1 to `steps` steps with gradients through them.

@@ -39,16 +39,25 @@ def correlation(world: Sequence[float], real: Sequence[float], seed: int = 0) ->
     found, rng = pearsonr(w, r), np.random.default_rng(seed)
     chance = pearsonr(w, r, alternative="greater", method=PermutationMethod(n_resamples=RESAMPLES, rng=rng))
     result = _unknown(len(w), f"{FEWEST} policies; an interval needs at least {FEWEST + 1}") | {
-        "pearson": float(found.statistic), "spearman": float(spearmanr(w, r).statistic),
-        "permutation_p": float(chance.pvalue)}
+        "pearson": float(found.statistic),
+        "spearman": float(spearmanr(w, r).statistic),
+        "permutation_p": float(chance.pvalue),
+    }
     if len(w) == FEWEST:
         return result
     fisher = found.confidence_interval(0.95)
     low, high = np.quantile(_row_correlations(w, r, rng.integers(0, len(w), (RESAMPLES, len(w)))), [0.025, 0.975])
     rest = np.array([np.delete(np.arange(len(w)), i) for i in range(len(w))])
     drop = np.abs(_row_correlations(w, r, rest) - found.statistic).max()
-    return {**result, "low": float(fisher.low), "high": float(fisher.high), "bootstrap_low": float(low),
-            "bootstrap_high": float(high), "largest_drop_one": float(drop), "undefined": None}
+    return {
+        **result,
+        "low": float(fisher.low),
+        "high": float(fisher.high),
+        "bootstrap_low": float(low),
+        "bootstrap_high": float(high),
+        "largest_drop_one": float(drop),
+        "undefined": None,
+    }
 
 
 def agreement(world: np.ndarray, physics: np.ndarray, seed: int = 0) -> dict:
@@ -64,12 +73,20 @@ def agreement(world: np.ndarray, physics: np.ndarray, seed: int = 0) -> dict:
         raise ValueError(f"outcomes of shapes {world.shape} and {physics.shape}; expected two [policies, episodes]")
     w, r = world.mean(1), physics.mean(1)
     band = (r >= BAND[0]) & (r <= BAND[1])
-    inside = correlation(w[band], r[band], seed) if band.any() else _unknown(
-        0, f"no policy has {BAND[0]:.0%} to {BAND[1]:.0%} success in physics")
-    return {"all": correlation(w, r, seed), "within_band": inside, "mmrv": mmrv(w, r),
-            "perfect_world": perfect_world(r, world.shape[1], seed=seed), "granularity": 1 / world.size,
-            "optimism": float(world[~physics].mean()) if not physics.all() else None,
-            "pessimism": float((~world)[physics].mean()) if physics.any() else None}
+    inside = (
+        correlation(w[band], r[band], seed)
+        if band.any()
+        else _unknown(0, f"no policy has {BAND[0]:.0%} to {BAND[1]:.0%} success in physics")
+    )
+    return {
+        "all": correlation(w, r, seed),
+        "within_band": inside,
+        "mmrv": mmrv(w, r),
+        "perfect_world": perfect_world(r, world.shape[1], seed=seed),
+        "granularity": 1 / world.size,
+        "optimism": float(world[~physics].mean()) if not physics.all() else None,
+        "pessimism": float((~world)[physics].mean()) if physics.any() else None,
+    }
 
 
 def perfect_world(rates: Sequence[float], episodes: int, draws: int = 1000, seed: int = 0) -> dict[str, float]:
@@ -98,13 +115,18 @@ def split_half(outcomes: np.ndarray, splits: int = 200, seed: int = 0) -> dict:
     pairs = []
     for _ in range(splits):
         order = rng.permutation(n)
-        pairs.append((outcomes[:, order[:n // 2]].mean(1), outcomes[:, order[n // 2:]].mean(1)))
+        pairs.append((outcomes[:, order[: n // 2]].mean(1), outcomes[:, order[n // 2 :]].mean(1)))
     found = _mean_agreement(pairs)
     return {**found, "undefined": None if found["pearson"] is not None else "every half has equal rates"}
 
 
-def prediction_powered(world: Sequence[bool], paired_world: Sequence[bool], paired_real: Sequence[bool],
-                       confidence: float = 0.95, tuned: bool = False) -> dict[str, float]:
+def prediction_powered(
+    world: Sequence[bool],
+    paired_world: Sequence[bool],
+    paired_real: Sequence[bool],
+    confidence: float = 0.95,
+    tuned: bool = False,
+) -> dict[str, float]:
     """The real success rate from many cheap episodes in the world and a few that reality judged too.
 
     rate = l mean(W) + mean(R - l W over the pairs) with l = 1, with a normal interval of both means' variances
@@ -115,8 +137,10 @@ def prediction_powered(world: Sequence[bool], paired_world: Sequence[bool], pair
     """
     many, w, r = (np.asarray(x, float) for x in (world, paired_world, paired_real))
     if w.shape != r.shape or len(w) < 2 or len(many) < 2:
-        raise ValueError(f"{len(many)} episodes, {len(w)} and {len(r)} paired ones; expected at least 2 episodes and 2 "
-                         "pairs, with one outcome each from the world and from reality")
+        raise ValueError(
+            f"{len(many)} episodes, {len(w)} and {len(r)} paired ones; expected at least 2 episodes and 2 "
+            "pairs, with one outcome each from the world and from reality"
+        )
     power, varies = 1.0, np.concatenate([many, w]).var(ddof=1)
     if tuned:
         power = float(np.clip(np.cov(r, w)[0, 1] / ((1 + len(w) / len(many)) * varies), 0, 1)) if varies else 0.0
@@ -151,8 +175,22 @@ def _row_correlations(w: np.ndarray, r: np.ndarray, rows: np.ndarray) -> np.ndar
 
 def _unknown(policies: int, why: str) -> dict:
     """What `correlation` returns where nothing can be said."""
-    return {"policies": policies, **dict.fromkeys(("pearson", "low", "high", "bootstrap_low", "bootstrap_high",
-                                                   "permutation_p", "spearman", "largest_drop_one")), "undefined": why}
+    return {
+        "policies": policies,
+        **dict.fromkeys(
+            (
+                "pearson",
+                "low",
+                "high",
+                "bootstrap_low",
+                "bootstrap_high",
+                "permutation_p",
+                "spearman",
+                "largest_drop_one",
+            )
+        ),
+        "undefined": why,
+    }
 
 
 def _undefined(w: np.ndarray, r: np.ndarray) -> str | None:

@@ -35,9 +35,18 @@ CONTROLS = {"nudged": "physics, its object nudged", "drawn": "physics, drawn by 
 NO_CONTROL = {"nudged": "no task has an object", "drawn": "every policy sees physics as the world draws it"}
 
 
-def evaluate_policies(agents: Sequence[str | Path], out: str | Path, episodes: int = 400, seed: int = 0, *,
-                      world: str | Path | None = None, workers: int | None = None, ray: str | None = None,
-                      progress: bool = True, **options) -> dict[str, Any]:
+def evaluate_policies(
+    agents: Sequence[str | Path],
+    out: str | Path,
+    episodes: int = 400,
+    seed: int = 0,
+    *,
+    world: str | Path | None = None,
+    workers: int | None = None,
+    ray: str | None = None,
+    progress: bool = True,
+    **options,
+) -> dict[str, Any]:
     """Measure independently trained policies in their worlds and the twins, and how far the two agree.
 
     agents: folders; each is measured in `world`, else in the world that it was trained in, else in the shipped world
@@ -56,19 +65,28 @@ def evaluate_policies(agents: Sequence[str | Path], out: str | Path, episodes: i
     """
     agents, out = [load_agent(agent) for agent in agents], Path(out)
     _check_distinct([agent.folder for agent in agents])
-    jobs = [policy_job(agent, str(world or world_of(agent)), out / of, episodes, seed, options, function)
-            for of, function in (("policies", measure), ("nudged", measure_nudged), ("drawn", measure_drawn))
-            for agent in agents]
+    jobs = [
+        policy_job(agent, str(world or world_of(agent)), out / of, episodes, seed, options, function)
+        for of, function in (("policies", measure), ("nudged", measure_nudged), ("drawn", measure_drawn))
+        for agent in agents
+    ]
     found = run_jobs(jobs, workers, ray, progress)
-    rows, *beside = (found[first:first + len(agents)] for first in range(0, len(found), len(agents)))
-    rows = [row | {name: control["success"] for name, control in zip(CONTROLS, controls)}
-            for row, *controls in zip(rows, *beside)]
-    groups = {name: [row for row in rows if name in ("all", row["world_name"])]
-              for name in ["all", *sorted({row["world_name"] for row in rows})]}
+    rows, *beside = (found[first : first + len(agents)] for first in range(0, len(found), len(agents)))
+    rows = [
+        row | {name: control["success"] for name, control in zip(CONTROLS, controls)}
+        for row, *controls in zip(rows, *beside)
+    ]
+    groups = {
+        name: [row for row in rows if name in ("all", row["world_name"])]
+        for name in ["all", *sorted({row["world_name"] for row in rows})]
+    }
     results = {
-        "episodes": episodes, "seed": seed,
-        "policies": [{key: row[key] for key in ("agent", "world_name", "world", "physics", "world_minus_physics")}
-                     for row in rows],
+        "episodes": episodes,
+        "seed": seed,
+        "policies": [
+            {key: row[key] for key in ("agent", "world_name", "world", "physics", "world_minus_physics")}
+            for row in rows
+        ],
         "agreement": {name: _agreement(some) for name, some in groups.items()},
         **{control: {name: _control(some, control) for name, some in groups.items()} for control in CONTROLS},
         "gating": {name: _gating(some) for name, some in groups.items()},
@@ -104,8 +122,9 @@ def policy_figure(policies: list[dict[str, Any]]):
         some = [policy for policy in policies if policy["world_name"] == name]
         (x, x_error), (y, y_error) = (_percent([policy[side] for policy in some]) for side in ("physics", "world"))
         drawn.append(axis.errorbar(x, y, xerr=x_error, yerr=y_error, fmt="o", markersize=5, linewidth=1))
-    axis.set(xlim=(-3, 103), ylim=(-3, 103), xlabel="success in physics, %", ylabel="success in the world, %",
-             aspect="equal")
+    axis.set(
+        xlim=(-3, 103), ylim=(-3, 103), xlabel="success in physics, %", ylabel="success in the world, %", aspect="equal"
+    )
     legend(axis, drawn, names, frameon=False)
     return figure
 
@@ -115,45 +134,65 @@ def summary(results: dict[str, Any]) -> str:
     lines = [f"{len(results['policies'])} policies, {results['episodes']} matched starts each"]
     for name, found in results["agreement"].items():
         r, inside = found["all"], found["within_band"]
-        lines.append(f"  {name}: {r['policies']} policies, Pearson {_number(r['pearson'])} [{_number(r['low'])}, "
-                     f"{_number(r['high'])}], {inside['policies']} of them at 20-80 %: {_number(inside['pearson'])}; "
-                     f"MMRV {found['mmrv']:.3f} (a perfect world {found['perfect_world']['mmrv']:.3f}); optimism "
-                     f"{_number(found['optimism'])}, pessimism {_number(found['pessimism'])}")
+        lines.append(
+            f"  {name}: {r['policies']} policies, Pearson {_number(r['pearson'])} [{_number(r['low'])}, "
+            f"{_number(r['high'])}], {inside['policies']} of them at 20-80 %: {_number(inside['pearson'])}; "
+            f"MMRV {found['mmrv']:.3f} (a perfect world {found['perfect_world']['mmrv']:.3f}); optimism "
+            f"{_number(found['optimism'])}, pessimism {_number(found['pessimism'])}"
+        )
         lines += [f"    undefined: {part['undefined']}" for part in (r, inside) if part["undefined"]]
         for control, what in CONTROLS.items():
             if "undefined" not in (floor := results[control][name]):
-                lines.append(f"    {what}: {floor['policies']} policies, Pearson {_number(floor['all']['pearson'])}, "
-                             f"MMRV {floor['mmrv']:.3f}, optimism {_number(floor['optimism'])}, pessimism "
-                             f"{_number(floor['pessimism'])}")
+                lines.append(
+                    f"    {what}: {floor['policies']} policies, Pearson {_number(floor['all']['pearson'])}, "
+                    f"MMRV {floor['mmrv']:.3f}, optimism {_number(floor['optimism'])}, pessimism "
+                    f"{_number(floor['pessimism'])}"
+                )
         gate = results["gating"][name]
-        lines.append(f"    the {gate['keep']:.0%} least uncertain: " + "; ".join(
-            f"{what} {_number(gate['all'][what])} -> {_number(gate['kept'][what])}" + (
-                f" (gain {gain['gain']:+.3f} [{gain['low']:+.3f}, {gain['high']:+.3f}])" if gain else "")
-            for what, gain in gate["gain"].items()))
+        lines.append(
+            f"    the {gate['keep']:.0%} least uncertain: "
+            + "; ".join(
+                f"{what} {_number(gate['all'][what])} -> {_number(gate['kept'][what])}"
+                + (f" (gain {gain['gain']:+.3f} [{gain['low']:+.3f}, {gain['high']:+.3f}])" if gain else "")
+                for what, gain in gate["gain"].items()
+            )
+        )
     return "\n".join(lines)
 
 
-def measure(agent: str, world: str, episodes: int, seed: int, options: dict[str, Any], policy_weights: str,
-            world_weights: str) -> dict[str, Any]:
+def measure(
+    agent: str, world: str, episodes: int, seed: int, options: dict[str, Any], policy_weights: str, world_weights: str
+) -> dict[str, Any]:
     """`evaluate_matched` of an agent with these digests of weights, the twin in this process; a job of `run_jobs`.
 
     The world is read anew: an engine that this process has compiled for another number of threads is not used.
     Raises ValueError where the weights found here are others.
     """
     _check_weights(agent, world, policy_weights, world_weights)
-    return evaluate_matched(agent, World.from_pretrained(find_world(world)), None, episodes, seed, baselines=(),
-                            workers=0, progress=False, **options)
+    return evaluate_matched(
+        agent,
+        World.from_pretrained(find_world(world)),
+        None,
+        episodes,
+        seed,
+        baselines=(),
+        workers=0,
+        progress=False,
+        **options,
+    )
 
 
-def measure_nudged(agent: str, world: str, episodes: int, seed: int, options: dict[str, Any], policy_weights: str,
-                   world_weights: str) -> dict[str, Any]:
+def measure_nudged(
+    agent: str, world: str, episodes: int, seed: int, options: dict[str, Any], policy_weights: str, world_weights: str
+) -> dict[str, Any]:
     """Outcomes of the same starts in the twin with its object a little off; None where the task has no object."""
     _check_weights(agent, world, policy_weights, world_weights)
     return _in_twin(load_agent(agent), world, episodes, seed, options, nudged=True)
 
 
-def measure_drawn(agent: str, world: str, episodes: int, seed: int, options: dict[str, Any], policy_weights: str,
-                  world_weights: str) -> dict[str, Any]:
+def measure_drawn(
+    agent: str, world: str, episodes: int, seed: int, options: dict[str, Any], policy_weights: str, world_weights: str
+) -> dict[str, Any]:
     """Outcomes of the same starts in the twin as the world's tokenizer draws it; None where it is seen so anyway."""
     _check_weights(agent, world, policy_weights, world_weights)
     policy = load_agent(agent)
@@ -162,15 +201,27 @@ def measure_drawn(agent: str, world: str, episodes: int, seed: int, options: dic
     return _in_twin(policy, world, episodes, seed, options, drawn=True)
 
 
-def _in_twin(policy: Agent, world: str, episodes: int, seed: int, options: dict[str, Any], nudged: bool = False,
-             drawn: bool = False) -> dict[str, Any]:
+def _in_twin(
+    policy: Agent,
+    world: str,
+    episodes: int,
+    seed: int,
+    options: dict[str, Any],
+    nudged: bool = False,
+    drawn: bool = False,
+) -> dict[str, Any]:
     """Outcomes of matched starts in the twin, where something is otherwise."""
     world = World.from_pretrained(find_world(world))
     twin = physics_twin(world.spec)
     env = make_twin(twin, world, policy, find_spec(twin).max_episode_steps or world.spec.horizon)
     try:
-        outcomes, _ = run_twin(policy, TokenizerRoundTrip(env, world) if drawn else env, start_seeds(episodes, seed),
-                               options.get("deterministic", True), nudged=nudged)
+        outcomes, _ = run_twin(
+            policy,
+            TokenizerRoundTrip(env, world) if drawn else env,
+            start_seeds(episodes, seed),
+            options.get("deterministic", True),
+            nudged=nudged,
+        )
     except Lacking as error:
         return {"success": None, "undefined": str(error)}
     finally:
@@ -179,19 +230,32 @@ def _in_twin(policy: Agent, world: str, episodes: int, seed: int, options: dict[
 
 
 def _check_weights(agent: str, world: str, policy_weights: str, world_weights: str) -> None:
-    for what, here, asked in ((agent, digest_of_agent(agent), policy_weights),
-                              (world, digest_of_world(world), world_weights)):
+    for what, here, asked in (
+        (agent, digest_of_agent(agent), policy_weights),
+        (world, digest_of_world(world), world_weights),
+    ):
         if here != asked:
             raise ValueError(f"the weights of {what} on {platform.node()} are {here}, not {asked}; copy them there")
 
 
-def policy_job(agent: Agent, world: str, out: Path, episodes: int, seed: int, options: dict[str, Any],
-               function: Callable) -> Job:
+def policy_job(
+    agent: Agent, world: str, out: Path, episodes: int, seed: int, options: dict[str, Any], function: Callable
+) -> Job:
     """A job that measures an agent (`measure`, `measure_nudged`, `measure_drawn`), kept in OUT/<name>.json."""
     world = str(Path(world).resolve()) if Path(world).is_dir() else world  # a worker's working folder is another
-    return Job(out / f"{agent.name}.json", f"{__name__}:{function.__name__}", {
-        "agent": str(agent.folder.resolve()), "world": world, "episodes": episodes, "seed": seed, "options": options,
-        "policy_weights": digest_of_agent(agent.folder), "world_weights": digest_of_world(world)})
+    return Job(
+        out / f"{agent.name}.json",
+        f"{__name__}:{function.__name__}",
+        {
+            "agent": str(agent.folder.resolve()),
+            "world": world,
+            "episodes": episodes,
+            "seed": seed,
+            "options": options,
+            "policy_weights": digest_of_agent(agent.folder),
+            "world_weights": digest_of_world(world),
+        },
+    )
 
 
 def _agreement(rows: list[dict[str, Any]]) -> dict[str, Any]:
@@ -210,12 +274,15 @@ def _control(rows: list[dict[str, Any]], control: str) -> dict[str, Any]:
 
 def _gating(rows: list[dict[str, Any]]) -> dict[str, Any]:
     """`gating`, and the AUROC by which uncertainty, or length alone, tells the world's false successes."""
-    doubt, steps = (np.array([row["per_episode"][f"world_{key}"] for row in rows], float)
-                    for key in ("uncertainty", "steps"))
+    doubt, steps = (
+        np.array([row["per_episode"][f"world_{key}"] for row in rows], float) for key in ("uncertainty", "steps")
+    )
     world, physics = _outcomes(rows, "world"), _outcomes(rows, "physics")
     right, false = world & physics, world & ~physics
-    told = {name: auroc(values[right], values[false]) if right.any() and false.any() else None
-            for name, values in (("uncertainty", doubt), ("steps", steps))}
+    told = {
+        name: auroc(values[right], values[false]) if right.any() and false.any() else None
+        for name, values in (("uncertainty", doubt), ("steps", steps))
+    }
     return gating(world, physics, doubt) | {"false_success": told}
 
 
@@ -230,10 +297,16 @@ def _prediction_powered(rows: list[dict[str, Any]]) -> dict[str, Any]:
         return {"undefined": f"{world.shape[1]} episodes a policy; an eighth of them must be at least 2"}
     alone = [rate(p[:pairs]) for p in physics]
     powered = [prediction_powered(w[pairs:], w[:pairs], p[:pairs], tuned=True) for w, p in zip(world, physics)]
-    return {"pairs": pairs, **{name: {
-        "half_width": float(np.mean([(each["high"] - each["low"]) / 2 for each in found])),
-        "holds": rate([each["low"] <= p.mean() <= each["high"] for each, p in zip(found, physics)])}
-        for name, found in (("physics_alone", alone), ("with_the_world", powered))}}
+    return {
+        "pairs": pairs,
+        **{
+            name: {
+                "half_width": float(np.mean([(each["high"] - each["low"]) / 2 for each in found])),
+                "holds": rate([each["low"] <= p.mean() <= each["high"] for each, p in zip(found, physics)]),
+            }
+            for name, found in (("physics_alone", alone), ("with_the_world", powered))
+        },
+    }
 
 
 def _outcomes(rows: list[dict[str, Any]], side: str) -> np.ndarray:

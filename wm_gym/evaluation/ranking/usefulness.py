@@ -11,8 +11,9 @@ FEWEST = 4  # worlds: three are in one order or another by chance too often
 RESAMPLES = 2000
 
 
-def usefulness(metrics: Mapping[str, Sequence[float | None]], uses: Mapping[str, Sequence[float | None]],
-               seed: int = 0) -> dict[str, dict[str, dict]]:
+def usefulness(
+    metrics: Mapping[str, Sequence[float | None]], uses: Mapping[str, Sequence[float | None]], seed: int = 0
+) -> dict[str, dict[str, dict]]:
     """Spearman's rho of each metric with each use over the same worlds, with 95 % bootstrap intervals over worlds.
 
     All numbers must grow with quality (negate errors), so that a metric that can be believed has a rho near 1. None
@@ -23,8 +24,9 @@ def usefulness(metrics: Mapping[str, Sequence[float | None]], uses: Mapping[str,
     lengths = {len(values) for values in (*metrics.values(), *uses.values())}
     if len(lengths) > 1:
         raise ValueError(f"lists of {sorted(lengths)} worlds; expected one value a world in each")
-    return {name: {use: _rank_correlation(name, a, use, b, seed) for use, b in uses.items()}
-            for name, a in metrics.items()}
+    return {
+        name: {use: _rank_correlation(name, a, use, b, seed) for use, b in uses.items()} for name, a in metrics.items()
+    }
 
 
 def _rank_correlation(name: str, a: Sequence[float | None], use: str, b: Sequence[float | None], seed: int) -> dict:
@@ -32,13 +34,27 @@ def _rank_correlation(name: str, a: Sequence[float | None], use: str, b: Sequenc
     x, y = np.array(known, float).reshape(-1, 2).T
     if not np.isfinite(x).all() or not np.isfinite(y).all():
         raise ValueError(f"{name} or {use} of some world is not finite; expected a number, or None where undefined")
-    why = (f"{len(x)} worlds; a rank correlation needs at least {FEWEST}" if len(x) < FEWEST else
-           next((f"all {len(x)} worlds have the same {which}" for which, values in ((name, x), (use, y))
-                 if not np.ptp(values)), None))
+    why = (
+        f"{len(x)} worlds; a rank correlation needs at least {FEWEST}"
+        if len(x) < FEWEST
+        else next(
+            (
+                f"all {len(x)} worlds have the same {which}"
+                for which, values in ((name, x), (use, y))
+                if not np.ptp(values)
+            ),
+            None,
+        )
+    )
     if why:
         return {"rho": None, "low": None, "high": None, "worlds": len(x), "undefined": why}
     draws = np.random.default_rng(seed).integers(0, len(x), (RESAMPLES, len(x)))
     rhos = [spearmanr(x[rows], y[rows]).statistic for rows in draws if np.ptp(x[rows]) and np.ptp(y[rows])]
     low, high = np.quantile(rhos, [0.025, 0.975])
-    return {"rho": float(spearmanr(x, y).statistic), "low": float(low), "high": float(high), "worlds": len(x),
-            "undefined": None}
+    return {
+        "rho": float(spearmanr(x, y).statistic),
+        "low": float(low),
+        "high": float(high),
+        "worlds": len(x),
+        "undefined": None,
+    }

@@ -9,12 +9,28 @@ from wm_gym.common.page import GREY, PHYSICS, WORLD, axes
 from wm_gym.evaluation.report.numbers import middle_of
 from wm_gym.evaluation.report.summary import seconds_of
 
-NAMES = {"world": "the world", "physics": "physics", "tokenizer": "physics through the tokenizer",
-         "physics through the tokenizer": "physics through the tokenizer", "nudged": "physics, start nudged",
-         "frozen": "first frame repeated", "deaf": "world told nothing", "turned": "world told the mirror image",
-         "mirrored": "world told the mirror image"}
-COLOURS = {"world": WORLD, "physics": PHYSICS, "tokenizer": "#dda15e", "physics through the tokenizer": "#dda15e",
-           "nudged": "#7a5ea8", "frozen": GREY, "deaf": "#b58a8a", "turned": "#5f9e6e", "mirrored": "#5f9e6e"}
+NAMES = {
+    "world": "the world",
+    "physics": "physics",
+    "tokenizer": "physics through the tokenizer",
+    "physics through the tokenizer": "physics through the tokenizer",
+    "nudged": "physics, start nudged",
+    "frozen": "first frame repeated",
+    "deaf": "world told nothing",
+    "turned": "world told the mirror image",
+    "mirrored": "world told the mirror image",
+}
+COLOURS = {
+    "world": WORLD,
+    "physics": PHYSICS,
+    "tokenizer": "#dda15e",
+    "physics through the tokenizer": "#dda15e",
+    "nudged": "#7a5ea8",
+    "frozen": GREY,
+    "deaf": "#b58a8a",
+    "turned": "#5f9e6e",
+    "mirrored": "#5f9e6e",
+}
 SIZE = (4.6, 3.3)
 
 
@@ -28,10 +44,24 @@ def survival(curves: Mapping[str, Mapping[str, Any]]):
     figure, (axis,) = axes(1, SIZE)
     for name, curve in curves.items():
         main = name == "world"
-        axis.fill_between(curve["seconds"], _percent(curve["low"]), _percent(curve["high"]), linewidth=0, step="post",
-                          alpha=0.22 if main else 0.09, color=_colour(name))
-        axis.plot(curve["seconds"], _percent(curve["surviving"]), drawstyle="steps-post", color=_colour(name),
-                  linewidth=2.2 if main else 1.4, label=name_of(name), zorder=3 if main else 2)
+        axis.fill_between(
+            curve["seconds"],
+            _percent(curve["low"]),
+            _percent(curve["high"]),
+            linewidth=0,
+            step="post",
+            alpha=0.22 if main else 0.09,
+            color=_colour(name),
+        )
+        axis.plot(
+            curve["seconds"],
+            _percent(curve["surviving"]),
+            drawstyle="steps-post",
+            color=_colour(name),
+            linewidth=2.2 if main else 1.4,
+            label=name_of(name),
+            zorder=3 if main else 2,
+        )
     axis.set(ylim=(-2, 103), xlim=(0, None), xlabel="seconds", ylabel="roll-outs still right, %")
     _legend(axis)
     return figure
@@ -43,11 +73,18 @@ def over_horizons(drift: Mapping[str, Any], metric: str, label: str, times: floa
     rollers = list(drift[keys[0]])
     figure, (axis,) = axes(1, SIZE)
     for i, name in enumerate(rollers):
-        points = [(seconds_of(key) * (1 + 0.02 * (i - len(rollers) / 2)), middle_of(drift[key][name][metric]))
-                  for key in keys]
+        points = [
+            (seconds_of(key) * (1 + 0.02 * (i - len(rollers) / 2)), middle_of(drift[key][name][metric])) for key in keys
+        ]
         points = [(x, stat) for x, stat in points if stat[0] is not None]
-        _dots(axis, [x for x, _ in points], [[times * v if v is not None else None for v in stat]
-                                             for _, stat in points], _colour(name), name_of(name), "o-")
+        _dots(
+            axis,
+            [x for x, _ in points],
+            [[times * v if v is not None else None for v in stat] for _, stat in points],
+            _colour(name),
+            name_of(name),
+            "o-",
+        )
     axis.set(xlabel="seconds", ylabel=label, ylim=(0, None), xticks=[seconds_of(key) for key in keys])
     _legend(axis)
     return figure
@@ -58,15 +95,27 @@ def fidelity_lines(found: Mapping[str, Any], metric: str, label: str, rollers: S
     figure, (axis,) = axes(1, SIZE)
     steps = found["horizons"]
     for name in rollers:
-        axis.plot(range(len(steps)), [found[f"at_{t}"][name][metric] for t in steps], "o-", color=_colour(name),
-                  linewidth=2.2 if name == "world" else 1.4, markersize=5, label=name_of(name))
+        axis.plot(
+            range(len(steps)),
+            [found[f"at_{t}"][name][metric] for t in steps],
+            "o-",
+            color=_colour(name),
+            linewidth=2.2 if name == "world" else 1.4,
+            markersize=5,
+            label=name_of(name),
+        )
     axis.set(xticks=range(len(steps)), xticklabels=steps, xlabel="step", ylabel=label)
     _legend(axis)
     return figure
 
 
-def intervals(rows: Sequence[tuple[str, Mapping[str, Mapping[str, Any] | None]]], label: str, times: float = 1.0,
-              line: float | None = None, limits: tuple[float | None, float | None] = (None, None)):
+def intervals(
+    rows: Sequence[tuple[str, Mapping[str, Mapping[str, Any] | None]]],
+    label: str,
+    times: float = 1.0,
+    line: float | None = None,
+    limits: tuple[float | None, float | None] = (None, None),
+):
     """Dots with their 95 % intervals: (name, statistic by roller) a row, top to bottom.
 
     line: where a vertical line stands for chance or zero.
@@ -93,8 +142,9 @@ def _interval(axis, y: float, stat: Mapping[str, Any] | None, roller: str, times
         axis.text(0.02, y, "undefined", color=GREY, fontsize=8, va="center", transform=axis.get_yaxis_transform())
         return
     if low is not None:
-        axis.plot([times * low, times * high], [y, y], color=_colour(roller), linewidth=5, alpha=0.3,
-                  solid_capstyle="round")
+        axis.plot(
+            [times * low, times * high], [y, y], color=_colour(roller), linewidth=5, alpha=0.3, solid_capstyle="round"
+        )
     axis.plot(times * middle, y, "o", color=_colour(roller), markersize=6)
 
 
@@ -118,15 +168,22 @@ def ranks_lines(ranks: Mapping[str, Mapping[str, Any]]):
     """Spearman's rho of uncertainty and error, and of the step counter and error, by horizon."""
     figure, (axis,) = axes(1, SIZE)
     steps = [int(key.split("_")[-1]) for key in ranks]
-    for key, label, colour, style in (("up_to", "uncertainty, all steps so far", WORLD, "o-"),
-                                      ("clock", "step counter, all steps so far", GREY, "o-"),
-                                      ("at", "uncertainty, at that step", "#7a5ea8", "o--")):
+    for key, label, colour, style in (
+        ("up_to", "uncertainty, all steps so far", WORLD, "o-"),
+        ("clock", "step counter, all steps so far", GREY, "o-"),
+        ("at", "uncertainty, at that step", "#7a5ea8", "o--"),
+    ):
         points = [(i, row[key]) for i, row in enumerate(ranks.values()) if row[key] is not None]
         if points:
             axis.plot(*zip(*points), style, color=colour, label=label, markersize=5)
     axis.axhline(0, color=GREY, linewidth=1)
-    axis.set(xticks=range(len(steps)), xticklabels=steps, xlabel="step", ylabel="Spearman's rho with the error",
-             ylim=(None, 1.02))
+    axis.set(
+        xticks=range(len(steps)),
+        xticklabels=steps,
+        xlabel="step",
+        ylabel="Spearman's rho with the error",
+        ylim=(None, 1.02),
+    )
     _legend(axis)
     return figure
 
@@ -136,10 +193,22 @@ def coverage_dots(coverage: Mapping[str, Mapping[str, Any]], promised: float | N
     figure, (axis,) = axes(1, SIZE)
     if promised is not None:
         axis.axhline(100 * promised, color=GREY, linewidth=1, label=f"promised, {100 * promised:.0f} %")
-    _dots(axis, range(len(coverage)), [[100 * v for v in middle_of(stat)] for stat in coverage.values()], WORLD,
-          "within the bound", "o")
-    axis.set(xticks=range(len(coverage)), xticklabels=[key.split("_")[-1] for key in coverage],
-             xlabel="at all steps up to", ylabel="episodes, %", ylim=(-2, 104), xlim=(-0.5, len(coverage) - 0.5))
+    _dots(
+        axis,
+        range(len(coverage)),
+        [[100 * v for v in middle_of(stat)] for stat in coverage.values()],
+        WORLD,
+        "within the bound",
+        "o",
+    )
+    axis.set(
+        xticks=range(len(coverage)),
+        xticklabels=[key.split("_")[-1] for key in coverage],
+        xlabel="at all steps up to",
+        ylabel="episodes, %",
+        ylim=(-2, 104),
+        xlim=(-0.5, len(coverage) - 0.5),
+    )
     _legend(axis)
     return figure
 
@@ -168,8 +237,17 @@ def _dots(axis, x, stats, colour: str, label: str, style: str) -> None:
     middles = [middle for middle, *_ in stats]
     below = [middle - low if low is not None else 0 for middle, low, _ in stats]
     above = [high - middle if high is not None else 0 for middle, _, high in stats]
-    axis.errorbar(list(x), middles, yerr=[below, above], fmt=style, color=colour, capsize=3, markersize=5,
-                  linewidth=1.4, label=label)
+    axis.errorbar(
+        list(x),
+        middles,
+        yerr=[below, above],
+        fmt=style,
+        color=colour,
+        capsize=3,
+        markersize=5,
+        linewidth=1.4,
+        label=label,
+    )
 
 
 def _legend(axis) -> None:

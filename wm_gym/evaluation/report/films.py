@@ -13,8 +13,9 @@ SIDE, FRAMES = 128, 150  # the most pixels a side and pictures a film; beyond, e
 HOT, BAR, TRUSTED, BEYOND = (214, 39, 40), 2, (47, 111, 181), (199, 203, 208)
 
 
-def film(physics: np.ndarray, world: np.ndarray, doubt: np.ndarray, most: float, fps: float,
-         trusted: int | None = None) -> bytes:
+def film(
+    physics: np.ndarray, world: np.ndarray, doubt: np.ndarray, most: float, fps: float, trusted: int | None = None
+) -> bytes:
     """Animated WebP of three panels: physics, the world, the world with its uncertainty in red.
 
     physics, world: uint8 [n+1, H, W, 3]; doubt [n, h, w] (none at the start), `most` is full red. Below runs the time,
@@ -22,30 +23,53 @@ def film(physics: np.ndarray, world: np.ndarray, doubt: np.ndarray, most: float,
     """
     n, every = len(world), -(-len(world) // FRAMES)
     doubt = np.concatenate([np.zeros_like(doubt[:1]), doubt])
-    pictures = [Image.fromarray(_panels(physics[t], world[t], doubt[t], most, t / max(n - 1, 1),
-                                        trusted is not None and t <= trusted)) for t in range(0, n, every)]
+    pictures = [
+        Image.fromarray(
+            _panels(physics[t], world[t], doubt[t], most, t / max(n - 1, 1), trusted is not None and t <= trusted)
+        )
+        for t in range(0, n, every)
+    ]
     data = io.BytesIO()
-    pictures[0].save(data, format="WEBP", save_all=True, append_images=pictures[1:], loop=0, quality=85, method=4,
-                     duration=[round(1000 * every / fps)] * (len(pictures) - 1) + [1200])
+    pictures[0].save(
+        data,
+        format="WEBP",
+        save_all=True,
+        append_images=pictures[1:],
+        loop=0,
+        quality=85,
+        method=4,
+        duration=[round(1000 * every / fps)] * (len(pictures) - 1) + [1200],
+    )
     return data.getvalue()
 
 
-def films(physics: np.ndarray, world: np.ndarray, doubt: np.ndarray, fps: float, trusted: int | None,
-          at_most: int = 4, budget: int = 2_500_000) -> str:
+def films(
+    physics: np.ndarray,
+    world: np.ndarray,
+    doubt: np.ndarray,
+    fps: float,
+    trusted: int | None,
+    at_most: int = 4,
+    budget: int = 2_500_000,
+) -> str:
     """Films (HTML) of the first episodes [E, ...], as many as `budget` bytes hold; ValueError where shapes disagree."""
     if physics.shape != world.shape or doubt.shape[:2] != (world.shape[0], world.shape[1] - 1) or not len(world):
-        raise ValueError(f"films.npz holds physics {list(physics.shape)}, world {list(world.shape)} and uncertainty "
-                         f"{list(doubt.shape)}; expected [E, n+1, H, W, 3] twice and [E, n, h, w]; measure it again: "
-                         "wm-gym evaluate WORLD --only films")
+        raise ValueError(
+            f"films.npz holds physics {list(physics.shape)}, world {list(world.shape)} and uncertainty "
+            f"{list(doubt.shape)}; expected [E, n+1, H, W, 3] twice and [E, n, h, w]; measure it again: "
+            "wm-gym evaluate WORLD --only films"
+        )
     most, parts, used = float(np.quantile(doubt.astype(np.float32), 0.995)), [], 0
     for i in range(min(len(world), at_most)):
         data = film(physics[i], world[i], doubt[i].astype(np.float32), most, fps, trusted)
         used += len(data)
         if parts and used > budget:
             break
-        parts.append(f'<figure class="film"><div><span>physics</span><span>the world</span><span>its doubt</span></div>'
-                     f'<img alt="episode {i}: physics, the world, the world with its uncertainty" '
-                     f'src="{data_uri(data, "image/webp")}"></figure>')
+        parts.append(
+            f'<figure class="film"><div><span>physics</span><span>the world</span><span>its doubt</span></div>'
+            f'<img alt="episode {i}: physics, the world, the world with its uncertainty" '
+            f'src="{data_uri(data, "image/webp")}"></figure>'
+        )
     return f'<div class="films">{"".join(parts)}</div><p class="note">{text(_legend(most, trusted))}</p>'
 
 
@@ -66,13 +90,14 @@ def overlay(frame: np.ndarray, doubt: np.ndarray, most: float) -> np.ndarray:
     return ((1 - share) * grey + share * np.array(HOT)).round().astype(np.uint8)
 
 
-def _panels(physics: np.ndarray, world: np.ndarray, doubt: np.ndarray, most: float, passed: float,
-            trusted: bool) -> np.ndarray:
+def _panels(
+    physics: np.ndarray, world: np.ndarray, doubt: np.ndarray, most: float, passed: float, trusted: bool
+) -> np.ndarray:
     parts = [_small(physics), _small(world), overlay(_small(world), doubt, most)]
     gap = np.full((len(parts[0]), 2, 3), 255, np.uint8)
     row = np.concatenate([parts[0], gap, parts[1], gap, parts[2]], axis=1)
     bar = np.full((BAR + 1, row.shape[1], 3), 255, np.uint8)
-    bar[1:, :round(passed * row.shape[1])] = TRUSTED if trusted else BEYOND
+    bar[1:, : round(passed * row.shape[1])] = TRUSTED if trusted else BEYOND
     return np.concatenate([row, bar])
 
 
@@ -83,7 +108,12 @@ def _small(frame: np.ndarray) -> np.ndarray:
 
 
 def _legend(most: float, trusted: int | None) -> str:
-    until = ("" if trusted is None else f" It is blue as long as the calibration trusts the world from a start "
-             f"({trusted} steps), then grey.")
-    return ("Same start, same actions. Right: the world's frame in grey; the redder a patch, the larger the error that "
-            f"the world expects there (full red: {most:.3f} of latent error). The bar below is the time.{until}")
+    until = (
+        ""
+        if trusted is None
+        else f" It is blue as long as the calibration trusts the world from a start ({trusted} steps), then grey."
+    )
+    return (
+        "Same start, same actions. Right: the world's frame in grey; the redder a patch, the larger the error that "
+        f"the world expects there (full red: {most:.3f} of latent error). The bar below is the time.{until}"
+    )

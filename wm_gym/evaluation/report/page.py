@@ -22,8 +22,19 @@ from wm_gym.evaluation.report.summary import Found, believed, calibration, failu
 from wm_gym.evaluation.report.tiles import tiles
 
 PAGE_FILE, FILMS_FILE = "report.html", "films.npz"
-MEASURED = ("fidelity", "drift", "agent_drift", "control", "inverse", "judge", "physics_iq", "violations",
-            "uncertainty", "shifts", "policies")
+MEASURED = (
+    "fidelity",
+    "drift",
+    "agent_drift",
+    "control",
+    "inverse",
+    "judge",
+    "physics_iq",
+    "violations",
+    "uncertainty",
+    "shifts",
+    "policies",
+)
 FILMS = ("world", "physics", "uncertainty", "worst_frames")
 SECTIONS: tuple[tuple[str, str, Callable[[Found], str]], ...] = (
     ("films", "What it looks like", lambda found: _films(found)),
@@ -37,7 +48,8 @@ SECTIONS: tuple[tuple[str, str, Callable[[Found], str]], ...] = (
     ("uncertainty", "Does it know where it is wrong?", sections.uncertainty),
     ("shifts", "Does it notice another scene?", sections.shifts),
     ("violations", "Which laws of physics does it break?", sections.violations),
-    ("policies", "Does it judge policies as physics does?", sections.policies))
+    ("policies", "Does it judge policies as physics does?", sections.policies),
+)
 
 
 def write_trust_report(folder: str | Path, out: str | Path | None = None) -> Path:
@@ -59,24 +71,29 @@ def read_measurements(folder: str | Path) -> Found:
     Errors as in `write_trust_report`.
     """
     folder = Path(folder)
-    found: Found = {name: _read(folder / f"{name}.json") for name in ("setting", *MEASURED)
-                    if (folder / f"{name}.json").is_file()}
+    found: Found = {
+        name: _read(folder / f"{name}.json") for name in ("setting", *MEASURED) if (folder / f"{name}.json").is_file()
+    }
     if (folder / FILMS_FILE).is_file():
         found["films"] = _read_films(folder / FILMS_FILE)
-    found["undefined"] = {name: found.pop(name)["undefined"] for name in MEASURED if set(found.get(name, ())) == {
-        "undefined"}}
+    found["undefined"] = {
+        name: found.pop(name)["undefined"] for name in MEASURED if set(found.get(name, ())) == {"undefined"}
+    }
     if not set(found) - {"setting", "undefined"} and not found["undefined"]:
-        raise FileNotFoundError(f"{folder} holds no measurement; expected one of "
-                                f"{', '.join(f'{name}.json' for name in MEASURED)}, {FILMS_FILE}; measure it first: "
-                                f"wm-gym evaluate {quote(str(found.get('setting', {}).get('world_folder', 'WORLD')))}")
+        raise FileNotFoundError(
+            f"{folder} holds no measurement; expected one of "
+            f"{', '.join(f'{name}.json' for name in MEASURED)}, {FILMS_FILE}; measure it first: "
+            f"wm-gym evaluate {quote(str(found.get('setting', {}).get('world_folder', 'WORLD')))}"
+        )
     return {"setting": {}, **found}
 
 
 def report_html(found: Found) -> str:
     """The page as a string."""
     world = found["setting"].get("world", "a world")
-    body = "\n".join([_opening(found, world), *(_section(*each, found) for each in SECTIONS),
-                      sections.with_care(found)])
+    body = "\n".join(
+        [_opening(found, world), *(_section(*each, found) for each in SECTIONS), sections.with_care(found)]
+    )
     return page(f"{world}: can it be trusted?", body, sections.STYLE)
 
 
@@ -102,8 +119,11 @@ def _next(found: Found, wrong: list) -> str:
     remedies: dict[str, list] = {}
     for each in wrong:
         remedies.setdefault(each.then, []).append(each)
-    items = "".join(f"<li>{text(then)}<small>because: {text(' '.join(each.what for each in reasons))}</small>"
-                    f"<pre><code>{text(_lines(reasons))}</code></pre></li>" for then, reasons in remedies.items())
+    items = "".join(
+        f"<li>{text(then)}<small>because: {text(' '.join(each.what for each in reasons))}</small>"
+        f"<pre><code>{text(_lines(reasons))}</code></pre></li>"
+        for then, reasons in remedies.items()
+    )
     return f"<h3>Do this next</h3><ol class='next'>{items}</ol>"
 
 
@@ -115,10 +135,14 @@ def _lines(reasons: list) -> str:
 def _section(name: str, title: str, build: Callable[[Found], str], found: Found) -> str:
     """A section, or how to measure what it would show."""
     why = found.get("undefined", {}).get(name)
-    inside = (_checked(name, lambda: build(found)) if name in found else
-              f'<p class="missing">Undefined: {text(why)}.</p>' if why else
-              f'<p class="missing">Not measured: there is no <code>{file_of(name)}</code> in the folder. To measure '
-              f'it:</p><pre><code>{text(command_of(name, found))}</code></pre>')
+    inside = (
+        _checked(name, lambda: build(found))
+        if name in found
+        else f'<p class="missing">Undefined: {text(why)}.</p>'
+        if why
+        else f'<p class="missing">Not measured: there is no <code>{file_of(name)}</code> in the folder. To measure '
+        f"it:</p><pre><code>{text(command_of(name, found))}</code></pre>"
+    )
     return f'<section id="{name}"><h2>{title}</h2>\n{inside}</section>'
 
 
@@ -138,8 +162,13 @@ def command_of(name: str, found: Found) -> str:
 
 def _films(found: Found) -> str:
     arrays, promise = found["films"], calibration(found)
-    return films(arrays["physics"], arrays["world"], arrays["uncertainty"], found["setting"].get("fps", 10),
-                 believed(promise) if promise else None)
+    return films(
+        arrays["physics"],
+        arrays["world"],
+        arrays["uncertainty"],
+        found["setting"].get("fps", 10),
+        believed(promise) if promise else None,
+    )
 
 
 def _checked(name: str, build: Callable[[], Any]) -> Any:
@@ -149,8 +178,10 @@ def _checked(name: str, build: Callable[[], Any]) -> Any:
     except (KeyError, TypeError, IndexError, StopIteration) as error:
         where = "a file of the folder" if name == "verdict" else file_of(name)
         again = "" if name == "verdict" else f" --only {name}"
-        raise ValueError(f"{where} is not as `wm-gym evaluate` writes it ({type(error).__name__}: {error}); measure it "
-                         f"again: wm-gym evaluate WORLD{again}") from error
+        raise ValueError(
+            f"{where} is not as `wm-gym evaluate` writes it ({type(error).__name__}: {error}); measure it "
+            f"again: wm-gym evaluate WORLD{again}"
+        ) from error
 
 
 def _read_films(path: Path) -> dict[str, np.ndarray]:
@@ -158,8 +189,9 @@ def _read_films(path: Path) -> dict[str, np.ndarray]:
         with np.load(path, allow_pickle=False) as arrays:
             return {name: arrays[name] for name in FILMS if name in arrays}
     except (ValueError, OSError, EOFError, TypeError, AttributeError, zipfile.BadZipFile, zlib.error) as error:
-        raise ValueError(f"{path} is damaged ({error}); film it again: wm-gym evaluate WORLD --only films --out "
-                         f"{path.parent}") from error
+        raise ValueError(
+            f"{path} is damaged ({error}); film it again: wm-gym evaluate WORLD --only films --out {path.parent}"
+        ) from error
 
 
 def _read(path: Path) -> Any:
@@ -167,13 +199,16 @@ def _read(path: Path) -> Any:
     try:
         value = json.loads(path.read_text())
     except ValueError as error:
-        raise ValueError(f"{path} is no JSON ({error}); measure it again: wm-gym evaluate WORLD --only "
-                         f"{path.stem}") from None
+        raise ValueError(
+            f"{path} is no JSON ({error}); measure it again: wm-gym evaluate WORLD --only {path.stem}"
+        ) from None
     if isinstance(value, dict) and set(value) == {"function", "arguments", "result"}:  # as `run_jobs` keeps it
         value = value["result"]
     if where := _not_finite(_without_empty_bins(value)):
-        raise ValueError(f"{path} holds a number that is not finite at {where}; expected a number, or null where it is "
-                         f"undefined; measure it again: wm-gym evaluate WORLD --only {path.stem}")
+        raise ValueError(
+            f"{path} holds a number that is not finite at {where}; expected a number, or null where it is "
+            f"undefined; measure it again: wm-gym evaluate WORLD --only {path.stem}"
+        )
     return _without_empty_bins(value)
 
 
@@ -184,8 +219,10 @@ def _without_empty_bins(value: Any, key: str = "") -> Any:
     if not isinstance(value, dict):
         return value
     if key == "reliability" and {"stated", "observed", "n"} <= set(value):
-        return {name: [None if not n else each for each, n in zip(values, value["n"])] if name != "n" else values
-                for name, values in value.items()}
+        return {
+            name: [None if not n else each for each, n in zip(values, value["n"])] if name != "n" else values
+            for name, values in value.items()
+        }
     if key == "limits":
         return {name: None if each == float("inf") else each for name, each in value.items()}
     return {name: _without_empty_bins(each, name) for name, each in value.items()}

@@ -42,24 +42,32 @@ def headline(found: Found) -> str:
     parts = []
     if promise:
         steps, share = believed(promise), percent(1 - promise.alpha)
-        parts.append(f"Believe {world} for {in_time(found, steps)} from a start" if steps else
-                     f"From a start, not even the first step of {world} stays right in {share} of the episodes")
+        parts.append(
+            f"Believe {world} for {in_time(found, steps)} from a start"
+            if steps
+            else f"From a start, not even the first step of {world} stays right in {share} of the episodes"
+        )
     if life:
-        after = (f"more than half of its roll-outs outlast the {life['seconds'][-1]:g} s that were watched"
-                 if life["median_s"] is None else
-                 f"half of its roll-outs have the object in a wrong place after {life['median_s']:g} s")
+        after = (
+            f"more than half of its roll-outs outlast the {life['seconds'][-1]:g} s that were watched"
+            if life["median_s"] is None
+            else f"half of its roll-outs have the object in a wrong place after {life['median_s']:g} s"
+        )
         parts.append(f"{after[0].upper()}{after[1:]}")
     count = len(failures(found))
     if not parts:
-        return (f"How far {world} can be believed is not known yet: neither its calibration nor its drift has been "
-                "measured.")
+        return (
+            f"How far {world} can be believed is not known yet: neither its calibration nor its drift has been "
+            "measured."
+        )
     return ". ".join(parts) + f". {_counted(count)}."
 
 
 def trusted(found: Found) -> list[str]:
     """What may be believed, a sentence each."""
-    return [sentence for rule in (_promise, _life, _listens, _goes_where_sent, _ranks_policies)
-            for sentence in rule(found)]
+    return [
+        sentence for rule in (_promise, _life, _listens, _goes_where_sent, _ranks_policies) for sentence in rule(found)
+    ]
 
 
 def failures(found: Found) -> list[Failure]:
@@ -111,15 +119,21 @@ def violation_floor(rows: dict) -> str | None:
 
 # What may be believed.
 
+
 def _promise(found: Found) -> Iterator[str]:
     if not (promise := calibration(found)):
         return
     share, steps = percent(1 - promise.alpha), believed(promise)
     how = f"stays below that of a picture one step late ({promise.tolerance:.3f}) in {share} of the episodes"
-    yield (f"Horizon: for {in_time(found, steps)} from a start the error {how}, calibrated on {promise.measured_on}." if
-           steps else f"Horizon: none. For no step from a start is it known that the error {how}.")
-    yield (f"Bound: the error stays below {promise.factor:.2f} times the stated uncertainty at every step, in {share} "
-           "of the episodes like those of the calibration.")
+    yield (
+        f"Horizon: for {in_time(found, steps)} from a start the error {how}, calibrated on {promise.measured_on}."
+        if steps
+        else f"Horizon: none. For no step from a start is it known that the error {how}."
+    )
+    yield (
+        f"Bound: the error stays below {promise.factor:.2f} times the stated uncertainty at every step, in {share} "
+        "of the episodes like those of the calibration."
+    )
 
 
 def _life(found: Found) -> Iterator[str]:
@@ -127,33 +141,42 @@ def _life(found: Found) -> Iterator[str]:
         return
     floor = lifetime(found, "nudged")
     beside = f" Physics whose start is nudged by 2 mm: {_median_life(floor)}." if floor else ""
-    yield (f"Time to failure of the object's position: {_median_life(world)}; {world['failed']} of "
-           f"{world['episodes']} roll-outs failed.{beside}")
+    yield (
+        f"Time to failure of the object's position: {_median_life(world)}; {world['failed']} of "
+        f"{world['episodes']} roll-outs failed.{beside}"
+    )
 
 
 def _listens(found: Found) -> Iterator[str]:
     world = found.get("control", {}).get("delta_psnr", {}).get("world")
     if world and middle_of(world["random"])[1] is not None and world["random"]["low"] > 0:
-        yield (f"Actions: other actions than the true ones cost {stated(world['random'], 1, ' dB')} of PSNR (random), "
-               f"{stated(world['mirrored'], 1, ' dB')} (mirrored): the world listens.")
+        yield (
+            f"Actions: other actions than the true ones cost {stated(world['random'], 1, ' dB')} of PSNR (random), "
+            f"{stated(world['mirrored'], 1, ' dB')} (mirrored): the world listens."
+        )
 
 
 def _goes_where_sent(found: Found) -> Iterator[str]:
     world = found.get("control", {}).get("directions", {}).get("world")
     hits = obeying(world)["within_45"] if world else None
     if hits and hits["n"] and hits["rate"] >= OBEYED:
-        yield (f"Directions: the end-effector goes within 45 degrees of a full command in {stated(hits)} of "
-               f"{hits['n']} starts. Asked of the axes that move it, in random directions.")
+        yield (
+            f"Directions: the end-effector goes within 45 degrees of a full command in {stated(hits)} of "
+            f"{hits['n']} starts. Asked of the axes that move it, in random directions."
+        )
 
 
 def _ranks_policies(found: Found) -> Iterator[str]:
     r = found.get("policies", {}).get("agreement", {}).get("all", {}).get("all")
     if r and r["pearson"] is not None and r["low"] is not None and r["low"] > 0:
-        yield (f"Policies: success in the world follows success in physics, Pearson {r['pearson']:.2f} "
-               f"[{r['low']:.2f} to {r['high']:.2f}] over {r['policies']} policies.")
+        yield (
+            f"Policies: success in the world follows success in physics, Pearson {r['pearson']:.2f} "
+            f"[{r['low']:.2f} to {r['high']:.2f}] over {r['policies']} policies."
+        )
 
 
 # What is wrong.
+
 
 def _object_lost(drift: dict, found: Found) -> Iterator[Failure]:
     key = longest(drift)
@@ -161,8 +184,11 @@ def _object_lost(drift: dict, found: Found) -> Iterator[Failure]:
     if lost["n"] and lost["rate"] > max(LOST, floor["rate"] or 0 if floor else 0):
         beside = f"; physics through the tokenizer: {stated(floor)}" if floor else ""
         beside += "; the intervals overlap, more episodes would tell" if floor and lost["low"] <= floor["high"] else ""
-        yield Failure(f"The object is lost in {stated(lost)} of {lost['n']} roll-outs after {seconds_of(key):g} s"
-                      f"{beside}.", HIDDEN, _record(found, "random", "hidden"))
+        yield Failure(
+            f"The object is lost in {stated(lost)} of {lost['n']} roll-outs after {seconds_of(key):g} s{beside}.",
+            HIDDEN,
+            _record(found, "random", "hidden"),
+        )
 
 
 def _object_off(drift: dict, found: Found) -> Iterator[Failure]:
@@ -171,10 +197,12 @@ def _object_off(drift: dict, found: Found) -> Iterator[Failure]:
     own = rows["world"]["object_cm"]
     floors = {name: rows[name]["object_cm"]["median"] for name in ("nudged", "tokenizer") if name in rows}
     if floors and own["median"] > max(OFF, TIMES_FLOOR * (floor := max(floors.values()))):
-        yield Failure(f"The object is {stated(own, 1, ' cm')} off after {seconds_of(key):g} s (median), more than "
-                      f"{TIMES_FLOOR:g} times the larger floor of {floor:.1f} cm.",
-                      "Record more contact: episodes that push the object, well and badly.",
-                      _record(found, "noisy", "contact"))
+        yield Failure(
+            f"The object is {stated(own, 1, ' cm')} off after {seconds_of(key):g} s (median), more than "
+            f"{TIMES_FLOOR:g} times the larger floor of {floor:.1f} cm.",
+            "Record more contact: episodes that push the object, well and badly.",
+            _record(found, "noisy", "contact"),
+        )
 
 
 def _moves_too_much(drift: dict, found: Found) -> Iterator[Failure]:
@@ -182,34 +210,43 @@ def _moves_too_much(drift: dict, found: Found) -> Iterator[Failure]:
     way = drift[key]["world"]["displacement"]
     if not DISPLACED[0] <= way["median"] <= DISPLACED[1]:
         less = "less" if way["median"] < 1 else "more"
-        yield Failure(f"The object moves {less} than in physics: {stated(way, 2)} of the way after "
-                      f"{seconds_of(key):g} s.", "Record pushes of all lengths and speeds.",
-                      _record(found, "random", "pushes"))
+        yield Failure(
+            f"The object moves {less} than in physics: {stated(way, 2)} of the way after {seconds_of(key):g} s.",
+            "Record pushes of all lengths and speeds.",
+            _record(found, "random", "pushes"),
+        )
 
 
 def _colour_drifts(drift: dict, found: Found) -> Iterator[Failure]:
     key = longest(drift)
     own, floor = (drift[key].get(name, {}).get("colour_distance") for name in ("world", "tokenizer"))
     if floor and own["mean"] > floor["mean"] + COLOUR:
-        yield Failure(f"The object's colour drifts by Delta E {stated(own)} after {seconds_of(key):g} s (tokenizer: "
-                      f"{stated(floor)}; a lost object counts 100).",
-                      "Train on longer roll-outs; more recordings of the same kind do not mend this.",
-                      f"wm-gym train DATA --init {_world(found)} --preset finetune --out NEW-WORLD")
+        yield Failure(
+            f"The object's colour drifts by Delta E {stated(own)} after {seconds_of(key):g} s (tokenizer: "
+            f"{stated(floor)}; a lost object counts 100).",
+            "Train on longer roll-outs; more recordings of the same kind do not mend this.",
+            f"wm-gym train DATA --init {_world(found)} --preset finetune --out NEW-WORLD",
+        )
 
 
 def _disobeys(control: dict, found: Found) -> Iterator[Failure]:
     asked = control.get("directions", {}).get("world")
     hits = obeying(asked)["within_45"] if asked else None
     if hits and hits["n"] and hits["rate"] < OBEYED:
-        yield Failure(f"The end-effector goes within 45 degrees of a command in only {stated(hits)} of {hits['n']} "
-                      f"starts (chance: {percent(obeying(asked)['chance_within_45'])}).",
-                      "Record random actions: they go in every direction from everywhere.",
-                      _record(found, "random", "directions"))
+        yield Failure(
+            f"The end-effector goes within 45 degrees of a command in only {stated(hits)} of {hits['n']} "
+            f"starts (chance: {percent(obeying(asked)['chance_within_45'])}).",
+            "Record random actions: they go in every direction from everywhere.",
+            _record(found, "random", "directions"),
+        )
     loss = control.get("delta_psnr", {}).get("world", {}).get("random")
     if loss and loss["low"] is not None and loss["low"] <= 0:
-        yield Failure(f"Random actions cost {stated(loss, 1, ' dB')} of PSNR against the true ones: it cannot be told "
-                      "that the world listens.", "Record random actions, so that pictures do not foretell them.",
-                      _record(found, "random", "directions"))
+        yield Failure(
+            f"Random actions cost {stated(loss, 1, ' dB')} of PSNR against the true ones: it cannot be told "
+            "that the world listens.",
+            "Record random actions, so that pictures do not foretell them.",
+            _record(found, "random", "directions"),
+        )
 
 
 def _restless(control: dict, found: Found) -> Iterator[Failure]:
@@ -217,77 +254,102 @@ def _restless(control: dict, found: Found) -> Iterator[Failure]:
     own, floor = (rows.get(name, {}).get("frames") for name in ("world", "tokenizer"))
     floor = floor or rows.get("physics", {}).get("frames")
     if own and floor and own["median_cm"] > max(RESTLESS, TIMES_FLOOR * floor["median_cm"]):
-        yield Failure(f"Told nothing, the end-effector moves {stated(own, 2, ' cm')} (floor "
-                      f"{floor['median_cm']:.2f} cm).", "Record episodes that pause: zero actions for many steps.",
-                      _record(found, "near-miss", "pauses"))
+        yield Failure(
+            f"Told nothing, the end-effector moves {stated(own, 2, ' cm')} (floor {floor['median_cm']:.2f} cm).",
+            "Record episodes that pause: zero actions for many steps.",
+            _record(found, "near-miss", "pauses"),
+        )
 
 
 def _breaks_laws(violations: dict, found: Found) -> Iterator[Failure]:
     rows = violations["violations"]
     if not (name := violation_floor(rows)):
         return
-    broken = {kind: (own["episodes"], rows[name][kind]["episodes"]) for kind, own in rows["world"].items()
-              if own["episodes"]["low"] > rows[name][kind]["episodes"]["high"]}
+    broken = {
+        kind: (own["episodes"], rows[name][kind]["episodes"])
+        for kind, own in rows["world"].items()
+        if own["episodes"]["low"] > rows[name][kind]["episodes"]["high"]
+    }
     for kind, (own, floor) in sorted(broken.items(), key=lambda pair: -pair[1][0]["rate"]):
         then, policy = REMEDIES.get(kind, ("Record more episodes like these.", "mix"))
-        yield Failure(f"Violations, {kind}: in {stated(own)} of {own['n']} episodes, above the floor of "
-                      f"{stated(floor)}.", then,
-                      _record(found, policy, "hidden" if then == HIDDEN else kind.replace(" ", "-")))
+        yield Failure(
+            f"Violations, {kind}: in {stated(own)} of {own['n']} episodes, above the floor of {stated(floor)}.",
+            then,
+            _record(found, policy, "hidden" if then == HIDDEN else kind.replace(" ", "-")),
+        )
 
 
 def _not_covered(known: dict, found: Found) -> Iterator[Failure]:
     promise = calibration(found)
     if not promise:
-        yield Failure("There is no calibration: no error bound and no horizon can be promised.",
-                      "Calibrate on recordings that the world was not trained on.", _calibrate(found))
+        yield Failure(
+            "There is no calibration: no error bound and no horizon can be promised.",
+            "Calibrate on recordings that the world was not trained on.",
+            _calibrate(found),
+        )
         return
     share = 1 - promise.alpha
     kept = max((known["coverage"] or {}).items(), key=lambda item: int(item[0].split("_")[-1]), default=None)
     if kept and kept[1]["high"] < share:
-        yield Failure(f"The bound holds in {stated(kept[1])} of {kept[1]['n']} episodes up to step "
-                      f"{kept[0].split('_')[-1]}, promised were {percent(share)}.",
-                      ANEW,
-                      _calibrate(found))
+        yield Failure(
+            f"The bound holds in {stated(kept[1])} of {kept[1]['n']} episodes up to step "
+            f"{kept[0].split('_')[-1]}, promised were {percent(share)}.",
+            ANEW,
+            _calibrate(found),
+        )
     trust = known["trust"]
     if trust and trust["moments"] and trust["kept"] < share:
-        yield Failure(f"The trust horizon kept its word at {percent(trust['kept'])} of {trust['moments']:,} moments, "
-                      f"promised were {percent(share)}.", ANEW, _calibrate(found))
+        yield Failure(
+            f"The trust horizon kept its word at {percent(trust['kept'])} of {trust['moments']:,} moments, "
+            f"promised were {percent(share)}.",
+            ANEW,
+            _calibrate(found),
+        )
 
 
 def _no_better_than_the_clock(known: dict, found: Found) -> Iterator[Failure]:
     last = max(known["ranks"], key=lambda key: int(key.split("_")[-1]))
     ranks = known["ranks"][last]
     if ranks["gain_low"] is not None and ranks["gain_low"] <= 0:
-        yield Failure(f"That uncertainty ranks errors better than the step counter is not shown: rho "
-                      f"{number(ranks['up_to'], 2)} "
-                      f"against {number(ranks['clock'], 2)}, gain [{ranks['gain_low']:.2f} to "
-                      f"{ranks['gain_high']:.2f}] up to step {last.split('_')[-1]}.",
-                      "Train the uncertainty anew on more episodes.", _calibrate(found) + " --refit")
+        yield Failure(
+            f"That uncertainty ranks errors better than the step counter is not shown: rho "
+            f"{number(ranks['up_to'], 2)} "
+            f"against {number(ranks['clock'], 2)}, gain [{ranks['gain_low']:.2f} to "
+            f"{ranks['gain_high']:.2f}] up to step {last.split('_')[-1]}.",
+            "Train the uncertainty anew on more episodes.",
+            _calibrate(found) + " --refit",
+        )
 
 
 def _shifts_unseen(shifts: dict, found: Found) -> Iterator[Failure]:
-    scores = {**{name: row["score"] for name, row in (shifts.get("visible") or {}).items()},
-              **{name: row["auroc"] for name, row in (shifts.get("hidden") or {}).items()}}
+    scores = {
+        **{name: row["score"] for name, row in (shifts.get("visible") or {}).items()},
+        **{name: row["auroc"] for name, row in (shifts.get("hidden") or {}).items()},
+    }
     for name, score in scores.items():
         if score is not None and score < NOTICED:
-            yield Failure(f"A shift of {name} goes unnoticed: AUROC {score:.2f} (chance 0.5, {shifts['starts']} "
-                          "starts).",
-                          "Expect no warning there; record episodes under such shifts, and calibrate on them.",
-                          _record(found, "mix", name) + f" --env-kwargs '{{\"shift\": \"{name}\"}}'")
+            yield Failure(
+                f"A shift of {name} goes unnoticed: AUROC {score:.2f} (chance 0.5, {shifts['starts']} starts).",
+                "Expect no warning there; record episodes under such shifts, and calibrate on them.",
+                _record(found, "mix", name) + f' --env-kwargs \'{{"shift": "{name}"}}\'',
+            )
 
 
 def _flatters_policies(policies: dict, found: Found) -> Iterator[Failure]:
     optimism = policies["agreement"]["all"]["optimism"]
     if optimism is not None and optimism > OPTIMISM:
-        yield Failure(f"The world takes {percent(optimism)} of the policies' failures in physics for successes.",
-                      "Record the policies themselves in physics, and finetune on it.",
-                      _record(found, "agent:AGENT", "policies"))
+        yield Failure(
+            f"The world takes {percent(optimism)} of the policies' failures in physics for successes.",
+            "Record the policies themselves in physics, and finetune on it.",
+            _record(found, "agent:AGENT", "policies"),
+        )
 
 
 ANEW = "Calibrate anew, on more episodes like the ones that were measured here."
 HIDDEN = "Record episodes in which the arm hides the object and shows it again."
 REMEDIES = {
-    "disappearance": (HIDDEN, "random"), "duplication": (HIDDEN, "random"),
+    "disappearance": (HIDDEN, "random"),
+    "duplication": (HIDDEN, "random"),
     "change of size": ("Record the object in every place and pose, and partly hidden.", "mix"),
     "teleport": ("Record more contact: fast pushes and slips.", "noisy"),
     "motion without contact": ("Record near misses: the arm passes close by and the object rests.", "near-miss"),
@@ -296,9 +358,18 @@ REMEDIES = {
 }
 """What to record where a law is broken, and by which policy."""
 RULES: tuple[tuple[str, Callable[[dict, Found], Iterator[Failure]]], ...] = (
-    ("drift", _object_lost), ("drift", _object_off), ("drift", _moves_too_much), ("drift", _colour_drifts),
-    ("control", _disobeys), ("control", _restless), ("violations", _breaks_laws), ("uncertainty", _not_covered),
-    ("uncertainty", _no_better_than_the_clock), ("shifts", _shifts_unseen), ("policies", _flatters_policies))
+    ("drift", _object_lost),
+    ("drift", _object_off),
+    ("drift", _moves_too_much),
+    ("drift", _colour_drifts),
+    ("control", _disobeys),
+    ("control", _restless),
+    ("violations", _breaks_laws),
+    ("uncertainty", _not_covered),
+    ("uncertainty", _no_better_than_the_clock),
+    ("shifts", _shifts_unseen),
+    ("policies", _flatters_policies),
+)
 
 
 def _median_life(life: dict) -> str:

@@ -18,15 +18,21 @@ from wm_gym.evaluation.report.summary import (
 
 def tiles(found: Found) -> str:
     """The main numbers (HTML)."""
-    return "".join(tile(*each) for rule in (_trust_tile, _life_tile, _lost_tile, _obeys_tile, _coverage_tile,
-                                            _violation_tile) for each in rule(found))
+    return "".join(
+        tile(*each)
+        for rule in (_trust_tile, _life_tile, _lost_tile, _obeys_tile, _coverage_tile, _violation_tile)
+        for each in rule(found)
+    )
 
 
 def _trust_tile(found: Found):
     if promise := calibration(found):
         steps, fps = believed(promise), found["setting"].get("fps")
-        yield ("world", f"{steps / fps:g} s" if fps else f"{steps} steps",
-               f"trust horizon from a start ({steps} steps, in {percent(1 - promise.alpha)} of episodes)")
+        yield (
+            "world",
+            f"{steps / fps:g} s" if fps else f"{steps} steps",
+            f"trust horizon from a start ({steps} steps, in {percent(1 - promise.alpha)} of episodes)",
+        )
 
 
 def _life_tile(found: Found):
@@ -45,8 +51,12 @@ def _lost_tile(found: Found):
     if "drift" in found:
         key = longest(found["drift"])
         world = found["drift"][key]["world"]
-        yield ("", f"{world['object_cm']['median']:.1f} cm", f"off is the object after {seconds_of(key):g} s (median); "
-               f"lost in {percent(world['lost']['rate'])} of {world['lost']['n']}")
+        yield (
+            "",
+            f"{world['object_cm']['median']:.1f} cm",
+            f"off is the object after {seconds_of(key):g} s (median); "
+            f"lost in {percent(world['lost']['rate'])} of {world['lost']['n']}",
+        )
 
 
 def _obeys_tile(found: Found):
@@ -69,5 +79,8 @@ def _violation_tile(found: Found):
     rows = found["violations"]["violations"]
     of = {name: sum(each["per_100_frames"] for each in rows[name].values()) for name in rows}
     floor = violation_floor(rows)
-    yield ("", f"{of['world']:.2f}", "violations of physics in 100 frames" +
-           (f" (floor: {of[floor]:.2f})" if floor else ""))
+    yield (
+        "",
+        f"{of['world']:.2f}",
+        "violations of physics in 100 frames" + (f" (floor: {of[floor]:.2f})" if floor else ""),
+    )

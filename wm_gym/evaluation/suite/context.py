@@ -123,8 +123,11 @@ class Lab:
     @cached_property
     def wandering(self) -> Episodes | dict:
         """Pieces of a twin in which something moves by itself; {"undefined"} where there is none."""
-        return or_reason(lambda: Episodes.of(self.recording(
-            "wanderer", "mix", max(1, self.size.starts // 4), 8, {"shift": "wanderer"}), DISTRACTED))
+        return or_reason(
+            lambda: Episodes.of(
+                self.recording("wanderer", "mix", max(1, self.size.starts // 4), 8, {"shift": "wanderer"}), DISTRACTED
+            )
+        )
 
     def pushes(self, name: str, env_kwargs: dict | None = None) -> Episodes:
         clips = self.recording(name, "expert", max(1, self.size.starts // 2), 4, env_kwargs)
@@ -133,8 +136,9 @@ class Lab:
     def half_minutes(self, name: str, policy: str, stream: int) -> Episodes:
         """Episodes of 30 s under a policy."""
         steps = round(30 * self.world.spec.fps)
-        return Episodes.of(self.recording(name, policy, self.size.long_episodes, stream,
-                                          {"max_episode_steps": steps}), steps)
+        return Episodes.of(
+            self.recording(name, policy, self.size.long_episodes, stream, {"max_episode_steps": steps}), steps
+        )
 
     @cached_property
     def reader(self) -> StateDecoder:
@@ -144,13 +148,19 @@ class Lab:
         """
         tracked, file = self.tracked, self.out / "reader.safetensors"
         clips = self.recording("reader", "mix", self.size.reader_episodes, 3)
-        told = tracked.states(clips)[:, :tracked.read]
+        told = tracked.states(clips)[:, : tracked.read]
         if file.is_file():
             decoder = StateDecoder(clips.frames.shape[1:3], told.shape[1])
             decoder.load_state_dict(load_file(file))
             return decoder.eval().requires_grad_(False)
-        decoder = fit_state_decoder(clips.frames, told, clips.frames[::50], told[::50],
-                                    views=self.world.tokenizer.round_trip, updates=self.size.reader_updates).decoder
+        decoder = fit_state_decoder(
+            clips.frames,
+            told,
+            clips.frames[::50],
+            told[::50],
+            views=self.world.tokenizer.round_trip,
+            updates=self.size.reader_updates,
+        ).decoder
         with atomic_file(file) as beside:
             save_file({key: value.contiguous() for key, value in decoder.state_dict().items()}, beside)
         return decoder
@@ -170,8 +180,14 @@ class Lab:
         twin_spec(self.twin)
         if env_kwargs and "shift" in env_kwargs:
             shifted_twin(self.twin, env_kwargs["shift"]).close()
-        folder = record(self.twin, episodes, policy, out=self.out / "recordings" / name, seed=self.seed + 1000 * stream,
-                        env_kwargs=env_kwargs)
+        folder = record(
+            self.twin,
+            episodes,
+            policy,
+            out=self.out / "recordings" / name,
+            seed=self.seed + 1000 * stream,
+            env_kwargs=env_kwargs,
+        )
         return open_clips(folder)
 
 

@@ -25,8 +25,10 @@ class PhysicsViolations(gym.Wrapper):
     def __init__(self, env: gym.Env, twin: gym.Env, detector: Detector):
         super().__init__(env)
         if twin.unwrapped.render_mode != "rgb_array":
-            raise ValueError(f"the twin's render_mode is {twin.unwrapped.render_mode!r}, expected 'rgb_array': "
-                             "gym.make(ENV_ID, render_mode='rgb_array')")
+            raise ValueError(
+                f"the twin's render_mode is {twin.unwrapped.render_mode!r}, expected 'rgb_array': "
+                "gym.make(ENV_ID, render_mode='rgb_array')"
+            )
         self.twin, self.detector = twin.unwrapped, detector
         self._made: list[np.ndarray] = []
         self._true: dict[str, list[np.ndarray]] = {}
@@ -34,13 +36,16 @@ class PhysicsViolations(gym.Wrapper):
     def reset(self, *, seed: int | None = None, options: dict | None = None):
         """Begin where the twin begins with this seed."""
         if options:
-            raise ValueError(f"options are {sorted(options)}; PhysicsViolations begins where its twin does: pass a "
-                             "seed, or step the environment without it")
+            raise ValueError(
+                f"options are {sorted(options)}; PhysicsViolations begins where its twin does: pass a "
+                "seed, or step the environment without it"
+            )
         _, told = self.twin.reset(seed=seed)
         self._made, self._true = [], {"frames": [], "physics_state": [], "proprioception": []}
         self._note(told)
-        observation, info = self.env.reset(seed=seed, options={
-            "image": self._true["frames"][0], "proprioception": told["proprioception"]})
+        observation, info = self.env.reset(
+            seed=seed, options={"image": self._true["frames"][0], "proprioception": told["proprioception"]}
+        )
         return observation, {**info, "violations": {}}
 
     def step(self, action):
@@ -51,13 +56,19 @@ class PhysicsViolations(gym.Wrapper):
         return *result, {**info, "violations": self._violations()}
 
     def _note(self, told: dict) -> None:
-        for key, value in (("frames", self.twin.render()), ("physics_state", self.twin.get_physics_state()),
-                           ("proprioception", told["proprioception"])):
+        for key, value in (
+            ("frames", self.twin.render()),
+            ("physics_state", self.twin.get_physics_state()),
+            ("proprioception", told["proprioception"]),
+        ):
             self._true[key].append(value)
 
     def _violations(self) -> dict[str, float]:
         so_far = SimpleNamespace(**{key: np.stack(values)[None] for key, values in self._true.items()})
         severities = self.detector.severities(self.detector.read(np.stack(self._made)[None], so_far))
         now = len(self._made)
-        return {kind: float(severities[kind][0, -1] - self.detector.limits[kind])
-                for kind, events in self.detector.events(severities).items() if any(e.last == now for e in events)}
+        return {
+            kind: float(severities[kind][0, -1] - self.detector.limits[kind])
+            for kind, events in self.detector.events(severities).items()
+            if any(e.last == now for e in events)
+        }

@@ -32,9 +32,18 @@ ASKED_FILE, SETTING_FILE, FILMS_FILE = "asked.json", "setting.json", "films.npz"
 FILMS, FILMED = "films", 8  # not a question, but asked for like one; so many episodes
 
 
-def evaluate(world: str | Path, twin: str | None = None, out: str | Path | None = None,
-             only: Sequence[str] | None = None, agent: str | Path | None = None, size: Size = Size(), seed: int = 0,
-             workers: int | None = None, ray: str | None = None, progress: bool = True) -> Path:
+def evaluate(
+    world: str | Path,
+    twin: str | None = None,
+    out: str | Path | None = None,
+    only: Sequence[str] | None = None,
+    agent: str | Path | None = None,
+    size: Size = Size(),
+    seed: int = 0,
+    workers: int | None = None,
+    ray: str | None = None,
+    progress: bool = True,
+) -> Path:
     """Ask a world all `QUESTIONS` (or `only` some) and keep each answer in `out`/<question>.json; returns `out`.
 
     twin: id of its physics twin (default: the one that the world names). out: a folder, by default
@@ -60,26 +69,48 @@ def evaluate(world: str | Path, twin: str | None = None, out: str | Path | None 
     out = Path(out or f"{Path(spec.name).name}-evaluation").resolve()  # here, whatever the file calls the world
     lab = Lab(folder, twin, out, size, seed, str(load_agent(agent).folder.resolve()) if agent else "")
     promised = lab.world.calibration
-    check_same(out / ASKED_FILE, {"twin": twin, "size": asdict(size), "seed": seed, "weights": lab.weights,
-                                  "success_threshold": spec.success_threshold,
-                                  "calibration": promised and asdict(promised)},
-               f"choose another --out, or start over: rm -r {out}")
+    check_same(
+        out / ASKED_FILE,
+        {
+            "twin": twin,
+            "size": asdict(size),
+            "seed": seed,
+            "weights": lab.weights,
+            "success_threshold": spec.success_threshold,
+            "calibration": promised and asdict(promised),
+        },
+        f"choose another --out, or start over: rm -r {out}",
+    )
     write_json(out / SETTING_FILE, setting(lab), indent=1)
     for name in asked:
         with contextlib.suppress(Lacking):  # the question will say so
             prepare(lab, name)
     about = {"folder": str(folder), "twin": twin, "out": str(out), "size": asdict(size), "seed": seed}
-    jobs = [Job(out / f"{name}.json", f"{__name__}:{answer.__name__}", {
-        **about, "agent": lab.agent if name == "agent_drift" else "", "question": name, "weights": lab.weights})
-        for name in asked if name != FILMS]
+    jobs = [
+        Job(
+            out / f"{name}.json",
+            f"{__name__}:{answer.__name__}",
+            {**about, "agent": lab.agent if name == "agent_drift" else "", "question": name, "weights": lab.weights},
+        )
+        for name in asked
+        if name != FILMS
+    ]
     run_jobs(jobs, workers, ray, progress)
     if FILMS in asked:
         write_films(lab)
     return out
 
 
-def answer(folder: str, twin: str, out: str, size: dict[str, int], seed: int, agent: str, question: str,
-           weights: dict[str, str]) -> dict[str, Any]:
+def answer(
+    folder: str,
+    twin: str,
+    out: str,
+    size: dict[str, int],
+    seed: int,
+    agent: str,
+    question: str,
+    weights: dict[str, str],
+) -> dict[str, Any]:
     """One question's answer; {"undefined": why} where the twin lacks what it needs.
 
     weights say which world was meant; ValueError where its folder holds others.
@@ -103,9 +134,17 @@ def prepare(lab: Lab, question: str) -> None:
 def setting(lab: Lab) -> dict[str, Any]:
     """What the answers are about."""
     spec, promised = lab.world.spec, lab.world.calibration
-    return {"world": spec.name, "world_folder": str(lab.folder), "twin": lab.twin, "episodes": lab.size.episodes,
-            "fps": spec.fps, "horizon": spec.horizon, "seed": lab.seed, "trained_on": spec.trained_on,
-            "calibration": asdict(promised) if promised else None}
+    return {
+        "world": spec.name,
+        "world_folder": str(lab.folder),
+        "twin": lab.twin,
+        "episodes": lab.size.episodes,
+        "fps": spec.fps,
+        "horizon": spec.horizon,
+        "seed": lab.seed,
+        "trained_on": spec.trained_on,
+        "calibration": asdict(promised) if promised else None,
+    }
 
 
 def write_films(lab: Lab) -> None:
@@ -119,12 +158,16 @@ def write_films(lab: Lab) -> None:
         moved = displacement(lab.held, lab.tracked)[:, -1]
         some = lab.held.select(np.sort(np.argsort(-moved, kind="stable")[:FILMED]))
     made, start = lab.acting(some), some.frames[:, :1]
-    films = {"world": np.concatenate([start, made["frame"]], axis=1), "physics": some.frames,
-             "uncertainty": made["uncertainty"].astype(np.float16)}
+    films = {
+        "world": np.concatenate([start, made["frame"]], axis=1),
+        "physics": some.frames,
+        "uncertainty": made["uncertainty"].astype(np.float16),
+    }
     if (path := lab.out / "violations.json").is_file() and (worst := json.loads(path.read_text())["result"]["worst"]):
         asked = lab.asked_of_violations
         imagined, real = lab.acting(asked)["frame"], asked.frames
-        films["worst_frames"] = np.stack([(imagined[event["episode"], event["step"] - 1],
-                                           real[event["episode"], event["step"]]) for event in worst])
+        films["worst_frames"] = np.stack(
+            [(imagined[event["episode"], event["step"] - 1], real[event["episode"], event["step"]]) for event in worst]
+        )
     with atomic_file(lab.out / FILMS_FILE) as beside:
         np.savez_compressed(beside, **films)

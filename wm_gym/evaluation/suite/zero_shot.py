@@ -25,8 +25,10 @@ def direction_of(prompt: str) -> str:
     """The one direction that a prompt names; ValueError where it names none or several."""
     said = [word for word in WAYS if word in re.findall(r"\w+", prompt.lower())]
     if len(said) != 1:
-        raise ValueError(f"the prompt {prompt!r} names {said or 'no direction'}; expected one of {', '.join(WAYS)}: "
-                         "pass --direction where the sentence says it otherwise")
+        raise ValueError(
+            f"the prompt {prompt!r} names {said or 'no direction'}; expected one of {', '.join(WAYS)}: "
+            "pass --direction where the sentence says it otherwise"
+        )
     return said[0]
 
 
@@ -53,13 +55,25 @@ def moved(frames: np.ndarray, colour: tuple[int, int, int], direction: str) -> d
     far, kept = float(np.linalg.norm(way)), bool(0.5 <= area[-1] / area[0] <= 2)
     gone = not np.isfinite(far)
     obeyed = not gone and far >= LEAST and float(way @ np.array(WAYS[direction])) >= np.cos(np.pi / 4) * far
-    return {"dx": None if gone else float(way[0]), "dy": None if gone else float(way[1]),
-            "distance": None if gone else far, "kept": kept, "moved": bool(not gone and far >= LEAST),
-            "obeyed": bool(obeyed)}
+    return {
+        "dx": None if gone else float(way[0]),
+        "dy": None if gone else float(way[1]),
+        "distance": None if gone else far,
+        "kept": kept,
+        "moved": bool(not gone and far >= LEAST),
+        "obeyed": bool(obeyed),
+    }
 
 
-def generate(base: str | Path, image: np.ndarray, prompt: str, seeds: list[int], frames: int = 25, steps: int = 25,
-             device: str = "cpu") -> np.ndarray:
+def generate(
+    base: str | Path,
+    image: np.ndarray,
+    prompt: str,
+    seeds: list[int],
+    frames: int = 25,
+    steps: int = 25,
+    device: str = "cpu",
+) -> np.ndarray:
     """Videos uint8 [seeds, frames, H, W, 3] of a picture uint8 [H, W, 3]; the picture is each one's first frame.
 
     Stable Video Diffusion takes no prompt: it is asked what it does by itself.
@@ -68,13 +82,20 @@ def generate(base: str | Path, image: np.ndarray, prompt: str, seeds: list[int],
     from PIL import Image
 
     folder, (height, width) = base_folder(base), image.shape[:2]
-    asked = {"image": Image.fromarray(image), "height": height, "width": width, "num_frames": frames,
-             "num_inference_steps": steps, "output_type": "np"}
+    asked = {
+        "image": Image.fromarray(image),
+        "height": height,
+        "width": width,
+        "num_frames": frames,
+        "num_inference_steps": steps,
+        "output_type": "np",
+    }
     if family_of(folder) == "svd":
         pipeline = StableVideoDiffusionPipeline.from_pretrained(folder, use_safetensors=True)
     else:
-        pipeline = WanImageToVideoPipeline.from_pretrained(folder, use_safetensors=True, image_encoder=None,
-                                                           image_processor=None, expand_timesteps=True)
+        pipeline = WanImageToVideoPipeline.from_pretrained(
+            folder, use_safetensors=True, image_encoder=None, image_processor=None, expand_timesteps=True
+        )
         asked["prompt"] = prompt
     pipeline.to(device).set_progress_bar_config(disable=True)
     films = []
@@ -86,9 +107,18 @@ def generate(base: str | Path, image: np.ndarray, prompt: str, seeds: list[int],
     return np.stack(films)
 
 
-def probe(base: str | Path, image: np.ndarray, prompt: str, direction: str | None = None, n: int = 20,
-          colour: tuple[int, int, int] = (242, 191, 26), frames: int = 25, steps: int = 25, device: str = "cpu",
-          seed: int = 0) -> tuple[dict, np.ndarray]:
+def probe(
+    base: str | Path,
+    image: np.ndarray,
+    prompt: str,
+    direction: str | None = None,
+    n: int = 20,
+    colour: tuple[int, int, int] = (242, 191, 26),
+    frames: int = 25,
+    steps: int = 25,
+    device: str = "cpu",
+    seed: int = 0,
+) -> tuple[dict, np.ndarray]:
     """Ask a pretrained video model n times to move the block, and n times each of two controls; returns also the films.
 
     "obeyed" is the rate with its interval; "moved", "kept" likewise. Controls: "untold", the same seeds with an empty
@@ -98,16 +128,22 @@ def probe(base: str | Path, image: np.ndarray, prompt: str, direction: str | Non
     direction = direction or direction_of(prompt)
     seeds = list(range(seed, seed + n))
     turned = {"left": "right", "right": "left"}.get(direction, direction)
-    asked = {"told": (image, prompt, direction), "untold": (image, "", direction),
-             "mirrored": (image[:, ::-1].copy(), swapped(prompt), turned)}
+    asked = {
+        "told": (image, prompt, direction),
+        "untold": (image, "", direction),
+        "mirrored": (image[:, ::-1].copy(), swapped(prompt), turned),
+    }
     result: dict = {"prompt": prompt, "direction": direction, "takes_a_prompt": family_of(base_folder(base)) != "svd"}
     films = {}
     for name, (picture, said, way) in asked.items():
         films[name] = generate(base, picture, said, seeds, frames, steps, device)
         each = [moved(film, colour, way) for film in films[name]]
         far = [one["distance"] for one in each if one["distance"] is not None]
-        result[name] = {**{key: rate([one[key] for one in each]) for key in ("obeyed", "moved", "kept")},
-                        "median_distance": float(np.median(far)) if far else None, "each": each}
+        result[name] = {
+            **{key: rate([one[key] for one in each]) for key in ("obeyed", "moved", "kept")},
+            "median_distance": float(np.median(far)) if far else None,
+            "each": each,
+        }
     return result, films["told"]
 
 

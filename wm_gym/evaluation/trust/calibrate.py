@@ -47,8 +47,16 @@ class Errors:
     """[E], the largest success probability that it stated at any step."""
 
 
-def calibrate(world: str | Path, datasets: Sequence[str | Path], refit: bool = False, alpha: float = 0.1,
-              seed: int = 0, cpu: bool = False, progress: bool = True, sizes: Preset | None = None) -> Calibration:
+def calibrate(
+    world: str | Path,
+    datasets: Sequence[str | Path],
+    refit: bool = False,
+    alpha: float = 0.1,
+    seed: int = 0,
+    cpu: bool = False,
+    progress: bool = True,
+    sizes: Preset | None = None,
+) -> Calibration:
     """Measure a world's calibration on recordings that it was not trained on, and write it into the world's folder.
 
     Its success_threshold is then where as many of the episodes succeed in the world as in the recordings (it stays
@@ -59,14 +67,22 @@ def calibrate(world: str | Path, datasets: Sequence[str | Path], refit: bool = F
     `<world>.calibrating`; ValueError where that was of other recordings, weights or sizes.
     """
     folder, world = Path(world), World.from_pretrained(world)
-    clips = join_clips([open_clips(one, camera=world.spec.camera or None, size=tuple(world.spec.frame_size),
-                                   progress=progress) for one in datasets])
+    clips = join_clips(
+        [
+            open_clips(one, camera=world.spec.camera or None, size=tuple(world.spec.frame_size), progress=progress)
+            for one in datasets
+        ]
+    )
     episodes = Episodes.of(clips, min(world.spec.horizon, int(np.diff(clips.episode_offset).max()) - 1))
     if not refit:
         return _measured(folder, world, clips, episodes, alpha, seed, progress)
     beside, sizes = folder.with_name(folder.name + ".calibrating"), sizes or PRESETS["small"]
-    asked = {"dataset": clips.meta["dataset_hash"], "seed": seed, **asdict(sizes),
-             "weights": {name: digest_of(part) for name, part in world.modules().items() if name != "uncertainty"}}
+    asked = {
+        "dataset": clips.meta["dataset_hash"],
+        "seed": seed,
+        **asdict(sizes),
+        "weights": {name: digest_of(part) for name, part in world.modules().items() if name != "uncertainty"},
+    }
     with alone_in(beside):
         claim(beside, asked, again=f"repeat the old arguments to resume it, or start over: rm -r {beside}")
         train_uncertainty(begin_run(beside, sizes, seed, cpu, progress), world, clips, np.arange(0, len(clips), 2))
@@ -75,17 +91,20 @@ def calibrate(world: str | Path, datasets: Sequence[str | Path], refit: bool = F
     return made
 
 
-def _measured(folder: Path, world: World, clips: ClipData, episodes: Episodes, alpha: float, seed: int,
-              progress: bool) -> Calibration:
+def _measured(
+    folder: Path, world: World, clips: ClipData, episodes: Episodes, alpha: float, seed: int, progress: bool
+) -> Calibration:
     """Calibrate on episodes of a recording, and save the world with what was found."""
     found = errors(world.at_rest(), episodes, seed=seed, progress=progress)
     succeeded = clips.success[episodes.rows[:, 1:]].any(1)
     judges = world.spec.success_threshold <= 1  # above it: trained without success, it never calls any
     if judges and min(succeeded.sum(), (~succeeded).sum()) >= FEWEST:
         world.spec.success_threshold = unbiased_threshold(found.success, succeeded)
-    made = calibration_of(found, alpha,
-                          f"{len(episodes)} episodes of {Path(clips.meta['dataset']).name}, dataset "
-                          f"{clips.meta['dataset_hash'][:12]}")
+    made = calibration_of(
+        found,
+        alpha,
+        f"{len(episodes)} episodes of {Path(clips.meta['dataset']).name}, dataset {clips.meta['dataset_hash'][:12]}",
+    )
     replace(world, calibration=made).save_pretrained(folder)
     return made
 
@@ -94,40 +113,66 @@ def calibration_of(found: Errors, alpha: float, measured_on: str) -> Calibration
     """The numbers of a calibration; ValueError for too few episodes (9 are needed for alpha = 0.1)."""
     factor = conformal_factor(found.error, found.stated, alpha)
     highest = np.sort(found.stated.max(1))
-    return Calibration(alpha, factor, float(highest[conformal_rank(len(highest), alpha) - 1]), found.late,
-                       trust_table(found, alpha), *found.error.shape, measured_on)
+    return Calibration(
+        alpha,
+        factor,
+        float(highest[conformal_rank(len(highest), alpha) - 1]),
+        found.late,
+        trust_table(found, alpha),
+        *found.error.shape,
+        measured_on,
+    )
 
 
-def errors(world: World, episodes: Episodes, engine: Engine | None = None, seed: int = 0, batch: int = 64,
-           progress: bool = False) -> Errors:
+def errors(
+    world: World,
+    episodes: Episodes,
+    engine: Engine | None = None,
+    seed: int = 0,
+    batch: int = 64,
+    progress: bool = False,
+) -> Errors:
     """Roll-outs under the episodes' actions beside their true latents."""
     engine = engine or load_engine(world, "auto", "auto", decode=False)
     stated, error, late, success = [], [], [], []
-    for part in tqdm(np.array_split(np.arange(len(episodes)), -(-len(episodes) // batch)), desc="calibrating",
-                     disable=not progress):
+    for part in tqdm(
+        np.array_split(np.arange(len(episodes)), -(-len(episodes) // batch)), desc="calibrating", disable=not progress
+    ):
         some = episodes.select(part)
         true, made = true_latents(world, some), latent_roll(world, some, engine, seed)
         stated.append(made["uncertainty"].mean((2, 3)))
         error.append(np.abs(made["latent"] - true[:, 1:]).mean((2, 3, 4)))
         late.append(np.abs(true[:, 1:] - true[:, :-1]).mean())
         success.append(made["success"].max(1))
-    return Errors(np.maximum(np.concatenate(stated), TOLD), np.concatenate(error), float(np.mean(late)),
-                  np.concatenate(success))
+    return Errors(
+        np.maximum(np.concatenate(stated), TOLD), np.concatenate(error), float(np.mean(late)), np.concatenate(success)
+    )
 
 
 def latent_roll(world: World, episodes: Episodes, engine: Engine, seed: int = 0) -> dict[str, np.ndarray]:
     """`roll_out` from the episodes' first frames, with "latent" [E, n, C, h, w] and "doubt" [E, n, bins, h, w]."""
     starts = episodes.rows[:, :1]
-    return roll_out(world, episodes.clips.frames[starts], episodes.action, episodes.clips.proprioception[starts], seed,
-                    engine, also=("latent", "doubt"))
+    return roll_out(
+        world,
+        episodes.clips.frames[starts],
+        episodes.action,
+        episodes.clips.proprioception[starts],
+        seed,
+        engine,
+        also=("latent", "doubt"),
+    )
 
 
 @torch.inference_mode()
 def true_latents(world: World, episodes: Episodes) -> np.ndarray:
     """Of the recorded frames, float32 [E, n + 1, C, h, w]."""
     device = next(world.tokenizer.parameters()).device
-    return np.stack([world.tokenizer.encode(to_float(torch.from_numpy(frames)).to(device)).cpu().numpy()
-                     for frames in episodes.frames])
+    return np.stack(
+        [
+            world.tokenizer.encode(to_float(torch.from_numpy(frames)).to(device)).cpu().numpy()
+            for frames in episodes.frames
+        ]
+    )
 
 
 def trust_table(found: Errors, alpha: float) -> list[list[float]]:

@@ -24,13 +24,22 @@ def calibration(confidence: np.ndarray, correct: np.ndarray) -> dict:
     """
     p, y = np.asarray(confidence, float).ravel(), np.asarray(correct, bool).ravel()
     if p.shape != y.shape or not len(p) or not ((p >= 0) & (p <= 1)).all():
-        raise ValueError(f"{len(p)} confidences and {len(y)} outcomes; expected as many of both, at least one, and "
-                         "confidences in [0, 1]")
-    errors = {name: float(binary_calibration_error(torch.from_numpy(p), torch.from_numpy(y.astype(int)), BINS, norm))
-              for name, norm in (("ece", "l1"), ("mce", "max"))}
+        raise ValueError(
+            f"{len(p)} confidences and {len(y)} outcomes; expected as many of both, at least one, and "
+            "confidences in [0, 1]"
+        )
+    errors = {
+        name: float(binary_calibration_error(torch.from_numpy(p), torch.from_numpy(y.astype(int)), BINS, norm))
+        for name, norm in (("ece", "l1"), ("mce", "max"))
+    }
     brier, base = float(((p - y) ** 2).mean()), float(y.mean() * (1 - y.mean()))
-    return {"n": len(p), **errors, "brier": brier, "brier_skill": 1 - brier / base if base else None,
-            "undefined": None if base else f"all {len(y)} outcomes are {bool(y[0])}: no skill can be told"}
+    return {
+        "n": len(p),
+        **errors,
+        "brier": brier,
+        "brier_skill": 1 - brier / base if base else None,
+        "undefined": None if base else f"all {len(y)} outcomes are {bool(y[0])}: no skill can be told",
+    }
 
 
 def reliability(confidence: np.ndarray, correct: np.ndarray) -> dict[str, np.ndarray]:
@@ -49,8 +58,9 @@ def auroc(usual: np.ndarray, shifted: np.ndarray) -> float:
     return float(mannwhitneyu(shifted, usual).statistic / (len(usual) * len(shifted)))
 
 
-def ranks_errors(uncertainty: np.ndarray, errors: np.ndarray, horizons: tuple[int, ...], seed: int = 0,
-                 resamples: int = 1000) -> dict[str, dict]:
+def ranks_errors(
+    uncertainty: np.ndarray, errors: np.ndarray, horizons: tuple[int, ...], seed: int = 0, resamples: int = 1000
+) -> dict[str, dict]:
     """Does uncertainty tell where the error is larger, and more than the step counter does?
 
     uncertainty, errors [E, n] of steps 1 .. n. Per horizon h: "at": Spearman's rho over episodes at step h, where the
@@ -60,8 +70,10 @@ def ranks_errors(uncertainty: np.ndarray, errors: np.ndarray, horizons: tuple[in
     """
     u, e = np.asarray(uncertainty, float), np.asarray(errors, float)
     if u.shape != e.shape or u.ndim != 2 or not all(1 <= h <= u.shape[1] for h in horizons):
-        raise ValueError(f"uncertainty {u.shape}, errors {e.shape}, horizons {horizons}; expected [episodes, steps] "
-                         "twice and horizons within the steps")
+        raise ValueError(
+            f"uncertainty {u.shape}, errors {e.shape}, horizons {horizons}; expected [episodes, steps] "
+            "twice and horizons within the steps"
+        )
     rng, clock, result = np.random.default_rng(seed), np.broadcast_to(np.arange(u.shape[1]), u.shape), {}
     for h in horizons:
         gains = []
@@ -71,8 +83,13 @@ def ranks_errors(uncertainty: np.ndarray, errors: np.ndarray, horizons: tuple[in
             if None not in pair:
                 gains.append(pair[0] - pair[1])
         low, high = np.quantile(gains, [0.025, 0.975]) if gains else (None, None)
-        result[f"at_{h}"] = {"at": _spearman(u[:, h - 1], e[:, h - 1]), "up_to": _spearman(u[:, :h], e[:, :h]),
-                             "clock": _spearman(clock[:, :h], e[:, :h]), "gain_low": low, "gain_high": high}
+        result[f"at_{h}"] = {
+            "at": _spearman(u[:, h - 1], e[:, h - 1]),
+            "up_to": _spearman(u[:, :h], e[:, :h]),
+            "clock": _spearman(clock[:, :h], e[:, :h]),
+            "gain_low": low,
+            "gain_high": high,
+        }
     return result
 
 
@@ -95,23 +112,28 @@ def conformal_rank(n: int, alpha: float) -> int:
     """
     rank = ceil(round((n + 1) * (1 - alpha), 9))
     if rank > n:
-        raise ValueError(f"{n} episodes are too few for a {1 - alpha:.0%} bound; expected at least "
-                         f"{ceil(round((1 - alpha) / alpha, 9))}")
+        raise ValueError(
+            f"{n} episodes are too few for a {1 - alpha:.0%} bound; expected at least "
+            f"{ceil(round((1 - alpha) / alpha, 9))}"
+        )
     return rank
 
 
 def coverage(errors: np.ndarray, stated: np.ndarray, factor: float, horizons: tuple[int, ...]) -> dict[str, dict]:
     """Share of episodes [E, n] whose error stays below factor * stated at all steps up to each horizon (`rate`)."""
-    return {f"up_to_{h}": rate(_scores(np.asarray(errors)[:, :h], np.asarray(stated)[:, :h]) <= factor)
-            for h in horizons}
+    return {
+        f"up_to_{h}": rate(_scores(np.asarray(errors)[:, :h], np.asarray(stated)[:, :h]) <= factor) for h in horizons
+    }
 
 
 def _scores(errors: np.ndarray, stated: np.ndarray) -> np.ndarray:
     """max_t error_t / stated_t of each episode [E]."""
     e, s = np.asarray(errors, float), np.asarray(stated, float)
     if e.shape != s.shape or e.ndim != 2 or not e.size or not ((e >= 0).all() and (s > 0).all()):
-        raise ValueError(f"errors {e.shape} and stated errors {s.shape}; expected [episodes, steps] twice, errors >= 0 "
-                         "and stated errors > 0")
+        raise ValueError(
+            f"errors {e.shape} and stated errors {s.shape}; expected [episodes, steps] twice, errors >= 0 "
+            "and stated errors > 0"
+        )
     return (e / s).max(1)
 
 

@@ -21,11 +21,14 @@ def gating(world: np.ndarray, physics: np.ndarray, uncertainty: np.ndarray, keep
     """
     w, p, u = np.asarray(world, bool), np.asarray(physics, bool), np.asarray(uncertainty, float)
     if not w.shape == p.shape == u.shape or w.ndim != 2 or not np.isfinite(u).all() or not 0 < keep < 1:
-        raise ValueError(f"outcomes {w.shape} and {p.shape}, uncertainty {u.shape} ({int((~np.isfinite(u)).sum())} not "
-                         f"finite), keep={keep}; expected three [policies, episodes], and keep in (0, 1)")
+        raise ValueError(
+            f"outcomes {w.shape} and {p.shape}, uncertainty {u.shape} ({int((~np.isfinite(u)).sum())} not "
+            f"finite), keep={keep}; expected three [policies, episodes], and keep in (0, 1)"
+        )
     rng, wrong = np.random.default_rng(seed), w != p
-    draws = [_both(w[:, rows], p[:, rows], u[:, rows], keep) for rows in rng.integers(0, w.shape[1],
-                                                                                      (RESAMPLES, w.shape[1]))]
+    draws = [
+        _both(w[:, rows], p[:, rows], u[:, rows], keep) for rows in rng.integers(0, w.shape[1], (RESAMPLES, w.shape[1]))
+    ]
     everything, kept = _both(w, p, u, keep)
     gain = {}
     for name in everything:
@@ -35,8 +38,13 @@ def gating(world: np.ndarray, physics: np.ndarray, uncertainty: np.ndarray, keep
         each = [b[name] - a[name] for a, b in draws if None not in (a[name], b[name])]
         low, high = np.quantile(each, [0.025, 0.975])
         gain[name] = {"gain": kept[name] - everything[name], "low": float(low), "high": float(high)}
-    return {"wrong": auroc(u[~wrong], u[wrong]) if wrong.any() and not wrong.all() else None,
-            "keep": keep, "all": everything, "kept": kept, "gain": gain}
+    return {
+        "wrong": auroc(u[~wrong], u[wrong]) if wrong.any() and not wrong.all() else None,
+        "keep": keep,
+        "all": everything,
+        "kept": kept,
+        "gain": gain,
+    }
 
 
 def _both(w: np.ndarray, p: np.ndarray, u: np.ndarray, keep: float) -> tuple[dict, dict]:
@@ -51,5 +59,9 @@ def _numbers(w: np.ndarray, p: np.ndarray, chosen: np.ndarray) -> dict[str, floa
     rates, real = (w & chosen).sum(1) / chosen.sum(1), p.mean(1)
     failed = ~p & chosen
     varied = len(rates) > 2 and np.ptp(rates) > 0 and np.ptp(real) > 0
-    return {"pearson": float(np.corrcoef(rates, real)[0, 1]) if varied else None, "mmrv": mmrv(rates, real),
-            "optimism": float(w[failed].mean()) if failed.any() else None, "wrong": float((w != p)[chosen].mean())}
+    return {
+        "pearson": float(np.corrcoef(rates, real)[0, 1]) if varied else None,
+        "mmrv": mmrv(rates, real),
+        "optimism": float(w[failed].mean()) if failed.any() else None,
+        "wrong": float((w != p)[chosen].mean()),
+    }

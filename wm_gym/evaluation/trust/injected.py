@@ -53,8 +53,15 @@ class _Scene:
     def of(cls, one: Episodes, tracked: TrackedObject) -> _Scene:
         frames, states, columns = one.frames[0], one.physics_state[0], list(tracked.position)
         places = np.asarray(one.clips.physics_state)[:, columns]
-        return cls(frames, states, one.proprioception[0][:, :tracked.hand], states[:, columns],
-                   tracked.mask(frames).sum((-2, -1)), places.min(0), places.max(0))
+        return cls(
+            frames,
+            states,
+            one.proprioception[0][:, : tracked.hand],
+            states[:, columns],
+            tracked.mask(frames).sum((-2, -1)),
+            places.min(0),
+            places.max(0),
+        )
 
 
 class Injector:
@@ -80,8 +87,9 @@ class Injector:
                     drawn.append(changed[1:]), first.append(start), which.append(e)
                     break
         if not drawn:
-            raise ValueError(f"none of {len(episodes)} episodes has room for the violation {kind!r}; record more, or "
-                             "longer ones")
+            raise ValueError(
+                f"none of {len(episodes)} episodes has room for the violation {kind!r}; record more, or longer ones"
+            )
         first = np.array(first)
         return Injected(kind, np.stack(drawn), first, first + steps - 1, np.array(which))
 
@@ -90,17 +98,20 @@ class Injector:
         window, made = slice(start, start + LASTS), scene.frames.copy()
         states, hand, thing, area = scene.states, scene.hand, scene.thing, scene.area
         if kind == "off its kinematics":
-            far = [t for t in range(len(hand) - LASTS)
-                   if np.linalg.norm(hand[t:t + LASTS] - hand[window], axis=1).min() > STRAY]
+            far = [
+                t
+                for t in range(len(hand) - LASTS)
+                if np.linalg.norm(hand[t : t + LASTS] - hand[window], axis=1).min() > STRAY
+            ]
             if not far:
                 return None
             other = int(self.rng.choice(far))
             for k in range(LASTS):
                 state = states[start + k].copy()
-                state[:self.tracked.joints] = states[other + k, :self.tracked.joints]
+                state[: self.tracked.joints] = states[other + k, : self.tracked.joints]
                 made[start + k] = self._draw(state)
             return made
-        if (area[max(start - 2, 0):start + LASTS] < WHOLE * area[0]).any():
+        if (area[max(start - 2, 0) : start + LASTS] < WHOLE * area[0]).any():
             return None  # the object is hidden: nobody could tell
         angle = self.rng.uniform(0, 2 * np.pi)
         way = np.array([np.cos(angle), np.sin(angle)])
@@ -110,7 +121,7 @@ class Injector:
             return self._moved(scene, offsets, slice(start - 1, len(states)), clear=0.0)
         if kind == "motion without contact":
             offsets[window] = way * self.rng.uniform(*SLIDE) * np.arange(1, LASTS + 1)[:, None]
-            offsets[window.stop:] = offsets[window.stop - 1]
+            offsets[window.stop :] = offsets[window.stop - 1]
             return self._moved(scene, offsets, slice(start - 1, start + LASTS), clear=2 * CLEAR)
         for t in range(start, start + LASTS):
             if kind == "interpenetration":
@@ -135,8 +146,12 @@ class Injector:
         gap = np.minimum(self.tracked.gap(scene.hand, moved), self.tracked.gap(scene.hand, scene.thing))[window]
         if not inside or (gap < clear).any():
             return None
-        return np.stack([self._drawn_at(state, place) if (offset != 0).any() else frame
-                         for state, place, offset, frame in zip(scene.states, moved, offsets, scene.frames)])
+        return np.stack(
+            [
+                self._drawn_at(state, place) if (offset != 0).any() else frame
+                for state, place, offset, frame in zip(scene.states, moved, offsets, scene.frames)
+            ]
+        )
 
     def _resized(self, state, place, frame, larger: bool) -> np.ndarray:
         """The object larger or smaller by `GROWN` to each side: the union of displaced drawings, or what they share."""
@@ -188,10 +203,19 @@ def detector_quality(detector: Detector, injector: Injector, episodes: Episodes,
             found[i] |= event.first <= made.last[i] + LATE and event.last >= made.first[i]
         early = sum(event.last < made.first[event.episode] - 1 for some in told.values() for event in some)
         false = len(clean[kind])
-        result[kind] = {"recall": rate(found), "false_events": false,
-                        "precision": found.sum() / max(found.sum() + false, 1)}
+        result[kind] = {
+            "recall": rate(found),
+            "false_events": false,
+            "precision": found.sum() / max(found.sum() + false, 1),
+        }
         found_all += found.tolist()
         false_all += early
     hits = sum(found_all)
-    return {**result, "all": {"recall": rate(found_all), "false_events": int(false_all),
-                              "precision": hits / max(hits + false_all, 1)}}
+    return {
+        **result,
+        "all": {
+            "recall": rate(found_all),
+            "false_events": int(false_all),
+            "precision": hits / max(hits + false_all, 1),
+        },
+    }

@@ -32,8 +32,11 @@ def signals(env: WorldEnv, action: np.ndarray, seeds: int = 8) -> dict[str, np.n
     actions = torch.as_tensor(np.asarray(action, np.float32), device=engine.device).repeat(seeds, 1)
     noise = torch.randn(seeds, *engine.noise_shape, generator=torch.Generator().manual_seed(0)).to(engine.device)
     latents = engine.step(many, actions, noise)[1]["latent"]
-    maps = {"disagreement": latents.std(0).mean(0), "flow_instability": _instability(core.world, many, actions, noise),
-            "round_trip": _round_trip(core.world.tokenizer, state["latents"][:, -1])[0]}
+    maps = {
+        "disagreement": latents.std(0).mean(0),
+        "flow_instability": _instability(core.world, many, actions, noise),
+        "round_trip": _round_trip(core.world.tokenizer, state["latents"][:, -1])[0],
+    }
     return {name: values.float().cpu().numpy() for name, values in maps.items()}
 
 
@@ -42,8 +45,9 @@ def unrest(world: World, engine: Engine, frames: np.ndarray, proprioception: np.
 
     A world repaints what it has not learned: an object of another colour or size turns into one that it knows.
     """
-    still = np.clip(np.zeros((len(frames), steps, world.spec.action_dim)), world.spec.action_low,
-                    world.spec.action_high).astype(np.float32)
+    still = np.clip(
+        np.zeros((len(frames), steps, world.spec.action_dim)), world.spec.action_low, world.spec.action_high
+    ).astype(np.float32)
     made = roll_out(world, frames[:, None], still, proprioception[:, None], engine=engine)
     return worst_patch(made["frame"][:, -1], frames)
 
@@ -82,8 +86,9 @@ class Novelty:
 
     def score(self, frames: np.ndarray, owners: np.ndarray | None = None) -> np.ndarray:
         """Distance [E] of each frame's strangest piece; owners: for frames of the bank, which one each is [E]."""
-        return np.array([self._score(frame, None if owners is None else int(owners[i]))
-                         for i, frame in enumerate(frames)])
+        return np.array(
+            [self._score(frame, None if owners is None else int(owners[i])) for i, frame in enumerate(frames)]
+        )
 
     def _score(self, frame: np.ndarray, owner: int | None) -> float:
         pieces = self._pieces(frame) @ self.directions
@@ -121,13 +126,14 @@ class StartCheck:
 
     def score(self, frames: np.ndarray, proprioception: np.ndarray) -> dict[str, np.ndarray]:
         """Frames uint8 [E, H, W, 3], proprioception [E, P] -> "score" [E] and both signs [E] in these units."""
-        signs = {name: (values - self.middle[name]) / self.spread[name]
-                 for name, values in self._signs(frames, proprioception).items()}
+        signs = {
+            name: (values - self.middle[name]) / self.spread[name]
+            for name, values in self._signs(frames, proprioception).items()
+        }
         return {"score": np.max(list(signs.values()), axis=0), **signs}
 
     def _signs(self, frames: np.ndarray, poses: np.ndarray, owners: np.ndarray | None = None) -> dict[str, np.ndarray]:
-        return {"unrest": unrest(self.world, self.engine, frames, poses),
-                "novelty": self.novelty.score(frames, owners)}
+        return {"unrest": unrest(self.world, self.engine, frames, poses), "novelty": self.novelty.score(frames, owners)}
 
 
 def _instability(world: World, state: dict[str, Tensor], action: Tensor, noise: Tensor) -> Tensor:

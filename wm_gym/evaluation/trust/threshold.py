@@ -18,8 +18,15 @@ from wm_gym.worlds.world import World
 STRICTEST = 0.999  # a threshold beyond it would hang on rounding
 
 
-def calibrate_judge(world: str | Path, agents: Sequence[str | Path], episodes: int = 400, seed: int = 0,
-                    workers: int | None = None, progress: bool = True, **options) -> dict[str, Any]:
+def calibrate_judge(
+    world: str | Path,
+    agents: Sequence[str | Path],
+    episodes: int = 400,
+    seed: int = 0,
+    workers: int | None = None,
+    progress: bool = True,
+    **options,
+) -> dict[str, Any]:
     """Set a world's success_threshold so that these policies succeed as often in it as in its twin; writes spec.yaml.
 
     A policy that acts on an error of the world carries it on, so the threshold is found in closed loop: each agent
@@ -30,16 +37,24 @@ def calibrate_judge(world: str | Path, agents: Sequence[str | Path], episodes: i
     """
     folder, agents = Path(world), [load_agent(agent) for agent in agents]
     spec, beside = World.from_pretrained(folder).spec, folder.with_name(folder.name + ".judging")
-    jobs = [policy_job(agent, str(folder), beside, episodes, seed, options | {"terminate_on_success": False}, measure)
-            for agent in agents]
+    jobs = [
+        policy_job(agent, str(folder), beside, episodes, seed, options | {"terminate_on_success": False}, measure)
+        for agent in agents
+    ]
     rows = [row["per_episode"] for row in run_jobs(jobs, workers, None, progress)]
     told, physics = (np.concatenate([row[key] for row in rows]) for key in ("world_probability", "physics_success"))
     before, threshold = spec.success_threshold, unbiased_threshold(told, physics.astype(bool))
     spec.success_threshold = threshold
     spec.save(folder)
     shutil.rmtree(beside)
-    return {"threshold": threshold, "before": before, "policies": len(agents), "episodes": episodes,
-            "was": matched_table(told > before, physics), "now": matched_table(told > threshold, physics)}
+    return {
+        "threshold": threshold,
+        "before": before,
+        "policies": len(agents),
+        "episodes": episodes,
+        "was": matched_table(told > before, physics),
+        "now": matched_table(told > threshold, physics),
+    }
 
 
 def unbiased_threshold(probability: np.ndarray, physics: np.ndarray) -> float:
@@ -49,7 +64,9 @@ def unbiased_threshold(probability: np.ndarray, physics: np.ndarray) -> float:
     """
     successes = int(physics.sum())
     if not 0 < successes < len(physics):
-        raise ValueError(f"physics calls {successes} of {len(physics)} episodes a success; a threshold is told from "
-                         "policies that succeed at times: give worse or better ones, or more episodes")
+        raise ValueError(
+            f"physics calls {successes} of {len(physics)} episodes a success; a threshold is told from "
+            "policies that succeed at times: give worse or better ones, or more episodes"
+        )
     falling = np.sort(probability)[::-1]
-    return round(float(min(falling[successes - 1:successes + 1].mean(), STRICTEST)), 4)
+    return round(float(min(falling[successes - 1 : successes + 1].mean(), STRICTEST)), 4)

@@ -17,8 +17,15 @@ from wm_gym.worlds.world import World
 RARE = 0.02  # an epsilon that fewer patches miss, or keep, than this is left out: it has nothing to foretell
 
 
-def uncertainty(world: World, episodes: Episodes, horizons: tuple[int, ...], engine: Engine | None = None,
-                seed: int = 0, every: int = 5, batch: int = 64) -> dict:
+def uncertainty(
+    world: World,
+    episodes: Episodes,
+    horizons: tuple[int, ...],
+    engine: Engine | None = None,
+    seed: int = 0,
+    every: int = 5,
+    batch: int = 64,
+) -> dict:
     """How well a world foretells its errors under the episodes' actions, best of recordings it has never seen.
 
     Returns {"dense": {"autoregressive", "teacher_forced"}: `dense_calibration` of every so many steps, whole roll-outs
@@ -35,14 +42,20 @@ def uncertainty(world: World, episodes: Episodes, horizons: tuple[int, ...], eng
         wrong = np.abs(made["latent"] - true[:, 1:]).mean(2)
         stated.append(made["uncertainty"].mean((2, 3)))
         error.append(wrong.mean((2, 3)))
-        alone.append((made["doubt"][:, every - 1::every], wrong[:, every - 1::every]))
+        alone.append((made["doubt"][:, every - 1 :: every], wrong[:, every - 1 :: every]))
         led.append(_one_step(world, some, true, engine, seed))
     found = Errors(np.maximum(np.concatenate(stated), TOLD), np.concatenate(error), np.nan)
     edges = world.uncertainty.edges.cpu().numpy()
-    dense = {name: dense_calibration(*(np.concatenate(values) for values in zip(*pairs)), edges)
-             for name, pairs in (("autoregressive", alone), ("teacher_forced", led))}
-    return {"episodes": len(episodes), "dense": dense, "ranks": ranks_errors(found.stated, found.error, horizons, seed),
-            **kept(world, found, horizons)}
+    dense = {
+        name: dense_calibration(*(np.concatenate(values) for values in zip(*pairs)), edges)
+        for name, pairs in (("autoregressive", alone), ("teacher_forced", led))
+    }
+    return {
+        "episodes": len(episodes),
+        "dense": dense,
+        "ranks": ranks_errors(found.stated, found.error, horizons, seed),
+        **kept(world, found, horizons),
+    }
 
 
 def kept(world: World, found: Errors, horizons: tuple[int, ...]) -> dict:
@@ -59,8 +72,11 @@ def kept(world: World, found: Errors, horizons: tuple[int, ...]) -> dict:
     before = np.concatenate([np.zeros((len(wrong), 1), int), count[:, :-1]], axis=1)
     right = np.take_along_axis(count, until, 1) == before
     trust = {"moments": int(told.sum()), "kept": float(right[told].mean()) if told.any() else None}
-    return {"coverage": coverage(found.error, found.stated, promised.factor, horizons),
-            "limit": rate(found.stated.max(1) > promised.limit), "trust": trust}
+    return {
+        "coverage": coverage(found.error, found.stated, promised.factor, horizons),
+        "limit": rate(found.stated.max(1) > promised.limit),
+        "trust": trust,
+    }
 
 
 def dense_calibration(doubt: np.ndarray, error: np.ndarray, edges: np.ndarray) -> dict:
@@ -76,25 +92,41 @@ def dense_calibration(doubt: np.ndarray, error: np.ndarray, edges: np.ndarray) -
     shares = within.mean((0, 1, 3, 4))
     of_each, used = [], np.flatnonzero((shares > RARE) & (shares < 1 - RARE))
     if not len(used):
-        raise ValueError(f"no epsilon of {edges.round(3).tolist()} separates the errors of {error.size} patches; train "
-                         "the uncertainty on this world: wm-gym calibrate WORLD DATASET --refit")
+        raise ValueError(
+            f"no epsilon of {edges.round(3).tolist()} separates the errors of {error.size} patches; train "
+            "the uncertainty on this world: wm-gym calibrate WORLD DATASET --refit"
+        )
     for k in used:
         numbers = calibration(stated[:, :, k], within[:, :, k])
-        of_each.append({"epsilon": float(edges[k]), "within": float(shares[k]),
-                        **{key: numbers[key] for key in ("ece", "mce", "brier_skill")}})
+        of_each.append(
+            {
+                "epsilon": float(edges[k]),
+                "within": float(shares[k]),
+                **{key: numbers[key] for key in ("ece", "mce", "brier_skill")},
+            }
+        )
     pooled = calibration(stated[:, :, used], within[:, :, used])
     skills = [each["brier_skill"] for each in of_each]
-    return {"patches": int(error.size), "ece": pooled["ece"], "mce": pooled["mce"],
-            "brier_skill": float(np.mean(skills)), "brier_skill_least": float(np.min(skills)), "epsilons": of_each,
-            "reliability": reliability(stated[:, :, used], within[:, :, used])}
+    return {
+        "patches": int(error.size),
+        "ece": pooled["ece"],
+        "mce": pooled["mce"],
+        "brier_skill": float(np.mean(skills)),
+        "brier_skill_least": float(np.min(skills)),
+        "epsilons": of_each,
+        "reliability": reliability(stated[:, :, used], within[:, :, used]),
+    }
 
 
-def detects_shifts(check: StartCheck, usual: tuple[np.ndarray, np.ndarray],
-                   shifted: dict[str, tuple[np.ndarray, np.ndarray]]) -> dict[str, dict[str, float]]:
+def detects_shifts(
+    check: StartCheck, usual: tuple[np.ndarray, np.ndarray], shifted: dict[str, tuple[np.ndarray, np.ndarray]]
+) -> dict[str, dict[str, float]]:
     """AUROC of `StartCheck`'s score, and of each of its signs, for {shift: (frames, proprioception)} against usual."""
     known = check.score(*usual)
-    return {name: {sign: auroc(known[sign], values) for sign, values in check.score(*pictures).items()}
-            for name, pictures in shifted.items()}
+    return {
+        name: {sign: auroc(known[sign], values) for sign, values in check.score(*pictures).items()}
+        for name, pictures in shifted.items()
+    }
 
 
 def teacher_forced_errors(world: World, episodes: Episodes, engine: Engine | None = None, seed: int = 0) -> np.ndarray:
@@ -104,14 +136,22 @@ def teacher_forced_errors(world: World, episodes: Episodes, engine: Engine | Non
     return wrong.mean((1, 2, 3))
 
 
-def _one_step(world: World, episodes: Episodes, true: np.ndarray, engine: Engine, seed: int,
-              every: int = 10) -> tuple[np.ndarray, np.ndarray]:
+def _one_step(
+    world: World, episodes: Episodes, true: np.ndarray, engine: Engine, seed: int, every: int = 10
+) -> tuple[np.ndarray, np.ndarray]:
     """Doubt [E, m, bins, h, w] and error [E, m, h, w] of single steps from every so many true frames."""
     context, n, doubts, errors = world.spec.context_frames, episodes.action.shape[1], [], []
     for t in range(0, n, every):
-        rows = episodes.rows[:, max(0, t + 1 - context):t + 1]
-        made = roll_out(world, episodes.clips.frames[rows], episodes.action[:, t:t + 1],
-                        episodes.clips.proprioception[rows], seed, engine, also=("latent", "doubt"))
+        rows = episodes.rows[:, max(0, t + 1 - context) : t + 1]
+        made = roll_out(
+            world,
+            episodes.clips.frames[rows],
+            episodes.action[:, t : t + 1],
+            episodes.clips.proprioception[rows],
+            seed,
+            engine,
+            also=("latent", "doubt"),
+        )
         doubts.append(made["doubt"][:, 0])
         errors.append(np.abs(made["latent"][:, 0] - true[:, t + 1]).mean(1))
     return np.stack(doubts, 1), np.stack(errors, 1)
