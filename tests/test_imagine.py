@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+import time
+from pathlib import Path
+
 import numpy as np
 import pytest
 
@@ -130,19 +135,14 @@ def test_a_world_that_is_not_calibrated_knows_no_usual_doubt(tiny_world_folder, 
 
 
 def test_after_a_kill_nothing_is_there_and_the_same_call_works(tiny_world_folder, tmp_path):
-    import os
-    import signal
-    import time
-
-    out, child = tmp_path / "real", os.fork()
-    if child == 0:
-        imagine(tiny_world_folder, "no-op", out, 5000, keep_failures=True, progress=False, seed=3)
-        os._exit(0)
+    out = tmp_path / "real"
+    child = subprocess.Popen([sys.executable, "-m", "wm_gym", "imagine", tiny_world_folder, "--policy", "no-op",
+                              "--keep-failures", "--episodes", "5000", "--out", out], cwd=Path(__file__).parents[1])
     while not list(tmp_path.glob(".real.writing-*")):
-        assert os.waitpid(child, os.WNOHANG) == (0, 0)
+        assert child.poll() is None
         time.sleep(0.02)
-    os.kill(child, signal.SIGKILL)
-    os.waitpid(child, 0)
+    child.kill()
+    child.wait()
     assert not out.exists()
     assert imagine(tiny_world_folder, "no-op", out, 2, keep_failures=True, progress=False)[0] == 2
-    assert os.listdir(tmp_path) == ["real"]
+    assert [path.name for path in tmp_path.iterdir()] == ["real"]
