@@ -11,9 +11,9 @@ from diffusers import DiffusionPipeline
 from diffusers.utils import BaseOutput
 
 from wm_gym.models import Dynamics, Heads, Tokenizer, Uncertainty
-from wm_gym.models.sampling import denoiser, sample_euler
 from wm_gym.models.saving import read_index
 from wm_gym.models.tokenizer import to_float, to_uint8
+from wm_gym.models.transition import roll
 from wm_gym.worlds.catalogue import find_world
 
 
@@ -55,13 +55,10 @@ class WorldPipeline(DiffusionPipeline):
         pose = first.new_zeros(1, 0)
         if self.heads.pose is not None:
             pose = self.dynamics.pose_code.decode(self.heads.estimate_pose(first))
-        frames = []
-        for action in torch.as_tensor(actions, dtype=torch.float32, device=self.device)[:, None]:
-            next_pose = self.dynamics.next_pose(pose, action)
-            vector = self.dynamics.encode_condition(pose, next_pose, action)
-            noise = torch.randn(first.shape, generator=generator).to(first)
-            ask = denoiser(self.dynamics, memory, first, vector, guidance_scale)
-            latent, _ = sample_euler(ask, noise, num_inference_steps)
-            memory, pose = self.dynamics.append(memory, latent, first), next_pose
-            frames.append(to_uint8(self.tokenizer.decode(latent))[0].cpu().numpy())
+        given = torch.as_tensor(actions, dtype=torch.float32, device=self.device)[None]
+        noise = (torch.randn(first.shape, generator=generator).to(first) for _ in range(given.shape[1]))
+        steps = roll(
+            self.dynamics, memory, first, pose, given, noise, steps=num_inference_steps, guidance_scale=guidance_scale
+        )
+        frames = [to_uint8(self.tokenizer.decode(made.latent))[0].cpu().numpy() for made, _ in steps]
         return WorldPipelineOutput(frames=np.stack(frames))

@@ -11,8 +11,8 @@ import torch
 from torch import Tensor, nn
 
 from wm_gym.engine.artefacts import digest_of
-from wm_gym.models.sampling import denoiser, sample_euler
 from wm_gym.models.tokenizer import to_float, to_uint8
+from wm_gym.models.transition import transition
 
 TYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
@@ -81,11 +81,19 @@ class WorldStep(nn.Module):
         before: dict[str, Tensor],
     ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """The next latent [B, C, h, w], the features it was read from, reward [B, R] and success [B]."""
-        vector = self.dynamics.encode_condition(proprioception, next_pose, action)
-        ask = denoiser(self.dynamics, before, first, vector, self.guidance_scale)
-        latent, features = sample_euler(ask, noise, self.sampling_steps)
-        reward, success = self.heads(latent, before["latents"][:, -1], first, vector)
-        return latent, features, self.heads.reward(reward), torch.sigmoid(success.float())
+        made = transition(
+            self.dynamics,
+            before,
+            first,
+            proprioception,
+            action,
+            noise,
+            next_pose=next_pose,
+            steps=self.sampling_steps,
+            guidance_scale=self.guidance_scale,
+        )
+        reward, success = self.heads(made.latent, before["latents"][:, -1], first, made.vector)
+        return made.latent, made.features, self.heads.reward(reward), torch.sigmoid(success.float())
 
 
 def step_inputs(world, batch: int) -> tuple[Tensor, ...]:

@@ -10,6 +10,7 @@ from torch.nn import functional as F
 
 from wm_gym.models import Dynamics, Heads, Tokenizer
 from wm_gym.models.tokenizer import to_float
+from wm_gym.models.transition import condition, roll
 from wm_gym.training.critic import Critic
 
 
@@ -93,23 +94,14 @@ class DynamicsLoss(nn.Module):
         n = actions.shape[1]
         k = latents.shape[1] - n
         target, previous = latents[:, -1], latents[:, -2]
-        context, pose, memory = latents[:, :k], poses[:, 0], None
-        for i in range(n):
-            now, pose = pose, self.dynamics.next_pose(pose, actions[:, i])
-            vector = self.dynamics.encode_condition(now, pose, actions[:, i])
-            if dropped is not None:
-                vector = self.dynamics.forget(vector, dropped)
-            if i < n - 1:
-                with torch.no_grad():
-                    zero = torch.zeros_like(tau)
-                    memory = (
-                        self.dynamics.append(memory, latent, first)
-                        if memory
-                        else self.dynamics.remember(context, first)
-                    )
-                    latent, _ = self.dynamics(noise[i], zero, memory, first, vector, zero)
-                    latent = latent.to(context)
-                    context = torch.cat([context[:, 1:], latent[:, None]], dim=1)
+        context, pose = latents[:, :k], poses[:, 0]
+        if n > 1:
+            with torch.no_grad():
+                memory = self.dynamics.remember(context, first)
+                for made, _ in roll(self.dynamics, memory, first, pose, actions[:, :-1], noise, dropped=dropped):
+                    context = torch.cat([context[:, 1:], made.latent.to(context)[:, None]], dim=1)
+                pose = made.pose
+        vector, _ = condition(self.dynamics, pose, actions[:, -1], dropped=dropped)
         noisy = torch.lerp(noise[-1], target, tau[:, None, None, None])
         seen = context + level[:, None, None, None, None] * context_noise
         memory = self.dynamics.remember(seen, first, level)
@@ -158,21 +150,16 @@ class HeadsLoss(nn.Module):
         real bool [B] chooses the true last transition instead of the generated one.
         """
         n = actions.shape[1]
-        pose = poses[:, 0]
         with torch.no_grad():
-            memory, zero = self.dynamics.remember(latents[:, :-n], first), torch.zeros_like(success)
-            for i in range(n):
-                now, pose = pose, self.dynamics.next_pose(pose, actions[:, i])
-                vector = self.dynamics.encode_condition(now, pose, actions[:, i])
-                latent, _ = self.dynamics(noise[i], zero, memory, first, vector, zero)
-                before = memory["latents"][:, -1]
-                if i < n - 1:
-                    memory = self.dynamics.append(memory, latent.to(latents), first)
-            true = self.dynamics.encode_condition(poses[:, -2], poses[:, -1], actions[:, -1])
+            memory = self.dynamics.remember(latents[:, :-n], first)
+            for made, memory in roll(self.dynamics, memory, first, poses[:, 0], actions, noise):  # noqa: B020
+                pass
+            before = memory["latents"][:, -1]
+            true, _ = condition(self.dynamics, poses[:, -2], actions[:, -1], next_pose=poses[:, -1])
             pick = real[:, None, None, None]
-            next_latent = torch.where(pick, latents[:, -1], latent.float())
+            next_latent = torch.where(pick, latents[:, -1], made.latent.float())
             before = torch.where(pick, latents[:, -2], before)
-            vector = torch.where(real[:, None], true, vector)
+            vector = torch.where(real[:, None], true, made.vector)
         predicted, logit = self.heads(next_latent, before, first, vector)
         reward_loss = F.mse_loss(predicted.float(), reward)
         success_loss = (

@@ -11,8 +11,8 @@ from torch.nn import functional as F
 
 from wm_gym.data.clips import ClipData
 from wm_gym.models import Uncertainty
-from wm_gym.models.sampling import denoiser, sample_euler
 from wm_gym.models.tokenizer import to_float
+from wm_gym.models.transition import roll
 from wm_gym.training.segments import Segments, SegmentSampler
 
 
@@ -73,15 +73,11 @@ def _roll_out(world, clips: ClipData, segments: Segments, noise: torch.Generator
     pose = torch.from_numpy(clips.proprioception[moves[:, 0]]).to(device)
     memory = dynamics.remember(true[:, :-n], first)
     features, latents = [], [true[:, -n - 1]]
-    for i in range(n):
-        now, pose = pose, dynamics.next_pose(pose, actions[:, i])
-        vector = dynamics.encode_condition(now, pose, actions[:, i])
-        start = torch.randn(first.shape, generator=noise).to(device)
-        ask = denoiser(dynamics, memory, first, vector, world.spec.guidance_scale)
-        latent, feature = sample_euler(ask, start, world.spec.sampling_steps)
-        memory = dynamics.append(memory, latent, first)
-        features.append(feature)
-        latents.append(latent)
+    draws = (torch.randn(first.shape, generator=noise).to(device) for _ in range(n))
+    steps, scale = world.spec.sampling_steps, world.spec.guidance_scale
+    for made, _ in roll(dynamics, memory, first, pose, actions, draws, steps=steps, guidance_scale=scale):
+        features.append(made.features)
+        latents.append(made.latent)
     features, latents = torch.stack(features, 1), torch.stack(latents, 1)
     error = (latents[:, 1:] - true[:, -n:]).abs().mean(2)
     return RollOuts(*(x.half().cpu() for x in (features, latents, first, error)))

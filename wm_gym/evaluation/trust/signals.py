@@ -10,8 +10,8 @@ from torch.nn import functional as F
 from wm_gym.engine.base import Engine
 from wm_gym.engine.rollout import roll_out
 from wm_gym.env import WorldEnv
-from wm_gym.models.sampling import sample_euler
 from wm_gym.models.tokenizer import to_float, to_uint8
+from wm_gym.models.transition import transition
 from wm_gym.worlds.world import World
 
 PATCH = 4  # pixels a side of what a latent's cell shows
@@ -137,19 +137,14 @@ class StartCheck:
 
 
 def _instability(world: World, state: dict[str, Tensor], action: Tensor, noise: Tensor) -> Tensor:
-    """Mean |x_hat at tau = 0 - x_hat at tau = 1/2| [h, w] over the noises."""
+    """Mean |x_hat at tau = 0 - x_hat at tau = 1/2| [h, w] over the noises: of one evaluation of the flow, and of two."""
     dynamics = world.dynamics
-    pose, first = state["proprioception"], state["first"]
-    vector = dynamics.encode_condition(pose, dynamics.next_pose(pose, action), action)
     memory = {key: state[key] for key in dynamics.memory_keys}
-    foreseen = []
-
-    def denoise(x: Tensor, tau: Tensor) -> tuple[Tensor, Tensor]:
-        foreseen.append(dynamics(x, tau, memory, first, vector, torch.zeros_like(tau)))
-        return foreseen[-1]
-
-    sample_euler(denoise, noise, 2)
-    return (foreseen[0][0] - foreseen[1][0]).abs().mean((0, 1))
+    early, late = (
+        transition(dynamics, memory, state["first"], state["proprioception"], action, noise, steps=steps).latent
+        for steps in (1, 2)
+    )
+    return (early - late).abs().mean((0, 1))
 
 
 def _round_trip(tokenizer, latents: Tensor) -> Tensor:
