@@ -16,11 +16,14 @@ BIN := $(VENV)/bin
 # One stamp for each content of these two files: touching them costs nothing, changing them sets up again.
 STAMP := $(VENV)/.ready-$(shell cat setup.py constraints.txt | cksum | cut -d' ' -f1)
 
-.PHONY: help setup demo test clean
+.PHONY: help setup demo test lint format docs docs-serve clean
 
 help:
 	@echo "make demo    train in the shipped Reach world, evaluate there and in PyBullet, write a video and a report (outputs/demo)"
 	@echo "make test    run the tests (JOBS=2 processes; PYTEST_ARGS='-k name' to choose)"
+	@echo "make lint    ruff, the order of the rooms (import-linter), mypy, the size of functions"
+	@echo "make format  ruff format, and what ruff can mend"
+	@echo "make docs    build the documentation in site/ (make docs-serve to look at it while writing)"
 	@echo "make setup   only make $(VENV) (PYTHON=python3.11 to choose the interpreter)"
 	@echo "make clean   remove $(VENV)"
 
@@ -36,6 +39,24 @@ demo: setup
 # One thread a process: two processes with two threads each on two cores slow each other down.
 test: setup
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests -q -n $(JOBS) --dist worksteal $(PYTEST_ARGS)
+
+lint: setup
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/lint-imports
+	$(BIN)/python .ci/sizes.py
+	$(BIN)/mypy
+
+format: setup
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+docs: setup
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[docs]'
+	$(BIN)/mkdocs build --strict
+
+docs-serve: docs
+	$(BIN)/mkdocs serve
 
 clean:
 	rm -rf $(VENV)

@@ -58,6 +58,9 @@ JUDGES = [
 ]  # reward="text:...": MiniLM and its weights
 JUDGE_SERVER = ["httpx2>=2.16"]  # reward="vlm:server:...", a deadline over every byte of the protocol
 
+LINT = ["ruff==0.17.5", "mypy==2.4.1", "import-linter>=2.16", "types-PyYAML>=6", "types-tqdm>=4"]
+DOCS = ["mkdocs-material>=9.8", "mkdocstrings[python]>=1.0"]  # make docs
+
 EXTRAS = {
     "onnx": ONNX,
     "tensorrt": [*ONNX, "tensorrt>=10.15"],  # data-centre GPUs; its libraries are on NVIDIA's own package index
@@ -69,6 +72,7 @@ EXTRAS = {
     "judges": JUDGES,
     "judge-server": JUDGE_SERVER,
     "ray": ["ray>=2.40"],  # measurements on a cluster: wm-gym evaluate-policies --ray
+    "docs": DOCS,
     "benchmarks": ["panda-gym>=3.0.7"],
     "test": [
         *ONNX,
@@ -88,6 +92,7 @@ EXTRAS = {
         "packaging>=23",
         "setuptools>=70.1",
         "moviepy>=2",  # gymnasium's RecordVideo
+        *LINT,
     ],
 }
 

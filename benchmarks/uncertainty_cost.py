@@ -19,10 +19,10 @@ from wm_gym.models import Uncertainty
 
 
 class Silent(Uncertainty):
-    """The doubt stays what it was."""
+    """The error distribution stays what it was."""
 
-    def forward(self, doubt, features, latent, before, first):
-        return torch.log(doubt)
+    def forward(self, error_distribution, features, latent, before, first):
+        return torch.log(error_distribution)
 
 
 def stepping(world, batch: int):

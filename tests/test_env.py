@@ -192,7 +192,7 @@ PICTURE = np.zeros((64, 64, 3), np.uint8)
         ({"episode": 0, "t": 3}, r"steps \[0, 5\]"),
         ({"world_state": {}}, "lacks"),
         (
-            {"world_state": dict.fromkeys(("latents", "first", "proprioception", "doubt"), PICTURE)},
+            {"world_state": dict.fromkeys(("latents", "first", "proprioception", "error_distribution"), PICTURE)},
             "fits only the world",
         ),
         ({"world_state": 3}, "get_state"),

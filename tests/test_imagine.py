@@ -136,8 +136,23 @@ def test_a_world_that_is_not_calibrated_knows_no_usual_doubt(tiny_world_folder, 
 
 def test_after_a_kill_nothing_is_there_and_the_same_call_works(tiny_world_folder, tmp_path):
     out = tmp_path / "real"
-    child = subprocess.Popen([sys.executable, "-m", "wm_gym", "imagine", tiny_world_folder, "--policy", "no-op",
-                              "--keep-failures", "--episodes", "5000", "--out", out], cwd=Path(__file__).parents[1])
+    child = subprocess.Popen(
+        [
+            sys.executable,
+            "-m",
+            "wm_gym",
+            "imagine",
+            tiny_world_folder,
+            "--policy",
+            "no-op",
+            "--keep-failures",
+            "--episodes",
+            "5000",
+            "--out",
+            out,
+        ],
+        cwd=Path(__file__).parents[1],
+    )
     while not list(tmp_path.glob(".real.writing-*")):
         assert child.poll() is None
         time.sleep(0.02)

@@ -42,10 +42,10 @@ CALIBRATION = Calibration(
 
 def test_begins_certain_and_stays_a_distribution():
     network = Uncertainty(feature_dim=8, grid=(4, 4))
-    doubt = network.none(2)
-    assert (doubt[:, 0] == 1).all() and doubt.sum() == 2 * 16
+    error_distribution = network.none(2)
+    assert (error_distribution[:, 0] == 1).all() and error_distribution.sum() == 2 * 16
     latent = torch.randn(2, 4, 4, 4)
-    after = network(doubt, torch.randn(2, 8, 4, 4), latent, latent, latent).exp()
+    after = network(error_distribution, torch.randn(2, 8, 4, 4), latent, latent, latent).exp()
     assert after.shape == (2, *network.shape())
     torch.testing.assert_close(after.sum(1), torch.ones(2, 4, 4))
 
@@ -81,10 +81,12 @@ def test_learns_which_patches_go_wrong():
         optimizer.step()
     features, latents, first, error = made(1)
     with torch.no_grad():
-        doubt, along = network.none(len(first)), []
+        error_distribution, along = network.none(len(first)), []
         for t in range(error.shape[1]):
-            doubt = network(doubt, features[:, t], latents[:, t + 1], latents[:, t], first).exp()
-            along.append(doubt)
+            error_distribution = network(
+                error_distribution, features[:, t], latents[:, t + 1], latents[:, t], first
+            ).exp()
+            along.append(error_distribution)
     found = dense_calibration(torch.stack(along, 1).numpy(), error.numpy(), network.edges.numpy())
     assert found["ece"] < 0.03 and found["brier_skill"] > 0.15
     assert max(each["brier_skill"] for each in found["epsilons"]) > 0.5
@@ -94,10 +96,10 @@ def test_learns_which_patches_go_wrong():
 
 
 def test_an_epsilon_that_tells_nothing_is_not_counted():
-    doubt = np.zeros((2, 3, 3, 4, 4), np.float32)
-    doubt[:, :, 0] = 1
+    error_distribution = np.zeros((2, 3, 3, 4, 4), np.float32)
+    error_distribution[:, :, 0] = 1
     with pytest.raises(ValueError, match="--refit"):
-        dense_calibration(doubt, np.zeros((2, 3, 4, 4)), np.array([0.1, 1.0]))
+        dense_calibration(error_distribution, np.zeros((2, 3, 4, 4)), np.array([0.1, 1.0]))
 
 
 def test_roll_outs_are_keyed_by_their_seed(balls, tiny_world):
@@ -288,7 +290,7 @@ def test_wrong_options_are_named(wrong, words):
         gym.make("wm_gym/World-v0", world=make_world(), **wrong)
 
 
-def test_doubt_is_part_of_the_state():
+def test_the_error_distribution_is_part_of_the_state():
     env = gym.make("wm_gym/World-v0", world=make_world()).unwrapped
     env.reset(seed=0)
     for _ in range(3):
@@ -297,5 +299,8 @@ def test_doubt_is_part_of_the_state():
     env.reset(seed=5)
     env.set_state(state)
     np.testing.assert_array_equal(env.step(np.ones(3, np.float32))[-1]["uncertainty_map"], here)
-    env.set_state(state | {"doubt": state["doubt"][::-1].copy()})
+    before = {{"error_distribution": "doubt"}.get(key, key): value for key, value in state.items()}
+    env.set_state(before)  # as it was saved before 0.2
+    np.testing.assert_array_equal(env.step(np.ones(3, np.float32))[-1]["uncertainty_map"], here)
+    env.set_state(state | {"error_distribution": state["error_distribution"][::-1].copy()})
     assert not np.array_equal(env.step(np.ones(3, np.float32))[-1]["uncertainty_map"], here)

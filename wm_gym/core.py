@@ -377,7 +377,7 @@ class WorldCore:
         return {
             "first": latent,
             "proprioception": (self.spec.proprioception_dim,),
-            "doubt": self.world.uncertainty.shape(),
+            "error_distribution": self.world.uncertainty.shape(),
             **self.world.dynamics.memory_shapes(),
         }
 

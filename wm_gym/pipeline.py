@@ -13,7 +13,7 @@ from diffusers.utils import BaseOutput
 from wm_gym.models import Dynamics, Heads, Tokenizer, Uncertainty
 from wm_gym.models.saving import read_index
 from wm_gym.models.tokenizer import to_float, to_uint8
-from wm_gym.models.transition import roll
+from wm_gym.models.transition import Sampling, roll
 from wm_gym.worlds.catalogue import find_world
 
 
@@ -57,8 +57,7 @@ class WorldPipeline(DiffusionPipeline):
             pose = self.dynamics.pose_code.decode(self.heads.estimate_pose(first))
         given = torch.as_tensor(actions, dtype=torch.float32, device=self.device)[None]
         noise = (torch.randn(first.shape, generator=generator).to(first) for _ in range(given.shape[1]))
-        steps = roll(
-            self.dynamics, memory, first, pose, given, noise, steps=num_inference_steps, guidance_scale=guidance_scale
-        )
+        sampling = Sampling(num_inference_steps, guidance_scale)
+        steps = roll(self.dynamics, memory, first, pose, given, noise, sampling=sampling)
         frames = [to_uint8(self.tokenizer.decode(made.latent))[0].cpu().numpy() for made, _ in steps]
         return WorldPipelineOutput(frames=np.stack(frames))

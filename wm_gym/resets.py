@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 
 OPTIONS = {"image", "actions", "proprioception", "episode", "t", "world_state"}
 WAYS = "{'image': …}, {'episode': i, 't': k} or {'world_state': env.get_state()}"
+RENAMED = {"doubt": "error_distribution"}
+"""Keys of states that were saved before 0.2 -> what they are called now."""
 SAVED = "the dict that env.get_state() gave"
 
 
@@ -117,6 +119,7 @@ def state_of_options(
 
     Raises ValueError where a key is missing, not finite, or has another world's shape.
     """
+    state = {RENAMED.get(key, key): value for key, value in state.items()}
     if missing := sorted(set(like) - set(state)):
         raise ValueError(
             f"world_state lacks {missing}; it has {sorted(state, key=str)}; pass what env.get_state() gave"

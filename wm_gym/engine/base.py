@@ -12,16 +12,18 @@ from torch import Tensor, nn
 
 from wm_gym.engine.artefacts import digest_of
 from wm_gym.models.tokenizer import to_float, to_uint8
-from wm_gym.models.transition import transition
+from wm_gym.models.transition import Sampling, condition, transition
 
+STEP_VERSION = 2
+"""Of what `WorldStep` takes and gives, and of the names it has there; kept artefacts of another are not used."""
 TYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 class WorldStep(nn.Module):
     """The whole step as one pure function, so that a back-end can compile it whole.
 
-    (first [B, C, h, w], proprioception [B, P], doubt [B, bins, h, w], action [B, A], noise [B, C, h, w], *memory) ->
-    (proprioception', doubt', reward [B, R], success [B], uncertainty [B, h, w], *memory', frame uint8 [B, H, W, 3] if
+    (first [B, C, h, w], proprioception [B, P], error_distribution [B, bins, h, w], action [B, A], noise [B, C, h, w], *memory) ->
+    (proprioception', error_distribution', reward [B, R], success [B], uncertainty [B, h, w], *memory', frame uint8 [B, H, W, 3] if
     decode); the memory's tensors come in the order of the dynamics' `memory_keys`. precision: "fp32", or "bf16" or
     "fp16" for the convolutions and products; what goes in and out is float32 all the same, and poses are integrated in
     it.
@@ -31,7 +33,7 @@ class WorldStep(nn.Module):
         super().__init__()
         self.tokenizer, self.dynamics, self.heads = world.tokenizer, world.dynamics, world.heads
         self.uncertainty = world.uncertainty
-        self.sampling_steps, self.guidance_scale = world.spec.sampling_steps, world.spec.guidance_scale
+        self.sampling = Sampling(world.spec.sampling_steps, world.spec.guidance_scale)
         self.decode, self.dtype = decode, TYPES[precision]
 
     def forward(self, *inputs: Tensor):
@@ -41,17 +43,23 @@ class WorldStep(nn.Module):
             return self._step(*inputs)
 
     def _step(
-        self, first: Tensor, proprioception: Tensor, doubt: Tensor, action: Tensor, noise: Tensor, *memory: Tensor
+        self,
+        first: Tensor,
+        proprioception: Tensor,
+        error_distribution: Tensor,
+        action: Tensor,
+        noise: Tensor,
+        *memory: Tensor,
     ):
         next_pose = self.dynamics.next_pose(proprioception, action)
-        return self.draw(next_pose, first, proprioception, doubt, action, noise, *memory)
+        return self.draw(next_pose, first, proprioception, error_distribution, action, noise, *memory)
 
     def draw(
         self,
         next_pose: Tensor,
         first: Tensor,
         proprioception: Tensor,
-        doubt: Tensor,
+        error_distribution: Tensor,
         action: Tensor,
         noise: Tensor,
         *memory: Tensor,
@@ -59,14 +67,16 @@ class WorldStep(nn.Module):
         """The step after the pose has been integrated."""
         before = dict(zip(self.dynamics.memory_keys, memory))
         latent, features, reward, success = self.predict(next_pose, first, proprioception, action, noise, before)
-        doubt = self.uncertainty(doubt, features, latent, before["latents"][:, -1], first).exp()
+        error_distribution = self.uncertainty(
+            error_distribution, features, latent, before["latents"][:, -1], first
+        ).exp()
         after = self.dynamics.append(before, latent, first)
         outputs = (
             next_pose,
-            doubt,
+            error_distribution,
             reward,
             success,
-            self.uncertainty.expected_error(doubt),
+            self.uncertainty.expected_error(error_distribution),
             *(after[key] for key in self.dynamics.memory_keys),
         )
         return (*outputs, to_uint8(self.tokenizer.decode(latent))) if self.decode else outputs
@@ -81,18 +91,9 @@ class WorldStep(nn.Module):
         before: dict[str, Tensor],
     ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """The next latent [B, C, h, w], the features it was read from, reward [B, R] and success [B]."""
-        made = transition(
-            self.dynamics,
-            before,
-            first,
-            proprioception,
-            action,
-            noise,
-            next_pose=next_pose,
-            steps=self.sampling_steps,
-            guidance_scale=self.guidance_scale,
-        )
-        reward, success = self.heads(made.latent, before["latents"][:, -1], first, made.vector)
+        given = condition(self.dynamics, proprioception, action, next_pose)
+        made = transition(self.dynamics, before, first, given, noise, self.sampling)
+        reward, success = self.heads(made.latent, before["latents"][:, -1], first, given.vector)
         return made.latent, made.features, self.heads.reward(reward), torch.sigmoid(success.float())
 
 
@@ -154,10 +155,10 @@ class Engine:
         first, dynamics = latents[:, 0].clone(), self._here(world.dynamics)
         memories = [dynamics.remember(z[None, 1:], z[None, 0]) for z in latents]
         memory = {key: torch.cat([m[key] for m in memories]) for key in memories[0]}
-        doubt = self._here(world.uncertainty).none(len(first))
+        error_distribution = self._here(world.uncertainty).none(len(first))
         if not all(bool(values.isfinite().all()) for values in (latents, pose, *memory.values())):
             raise world.not_finite("latents or poses of a picture")
-        return {"first": first, "proprioception": pose.clone(), "doubt": doubt, **memory}
+        return {"first": first, "proprioception": pose.clone(), "error_distribution": error_distribution, **memory}
 
     @torch.inference_mode()
     def render(self, state: dict[str, Tensor]) -> Tensor:
@@ -176,9 +177,9 @@ class Engine:
         """
         keys, first = self.world.dynamics.memory_keys, state["first"]
         outputs = self._run(
-            first, state["proprioception"], state["doubt"], action, noise, *(state[key] for key in keys)
+            first, state["proprioception"], state["error_distribution"], action, noise, *(state[key] for key in keys)
         )
-        pose, doubt, reward, success, uncertainty, *rest = outputs
+        pose, error_distribution, reward, success, uncertainty, *rest = outputs
         memory = dict(zip(keys, rest))
         out = {
             "reward": reward,
@@ -189,7 +190,7 @@ class Engine:
         }
         if self.decode:
             out["frame"] = rest[len(keys)]
-        return {"first": first, "proprioception": pose, "doubt": doubt, **memory}, out
+        return {"first": first, "proprioception": pose, "error_distribution": error_distribution, **memory}, out
 
     @torch.inference_mode()
     def imagine(
@@ -229,6 +230,7 @@ class Engine:
             "batch": batch,
             "precision": self.precision,
             "torch": torch.__version__,
+            "step": STEP_VERSION,
         }
 
     def _run(self, *inputs: Tensor) -> tuple[Tensor, ...]:

@@ -24,7 +24,7 @@ def step_names(world, decode: bool) -> tuple[list[str], list[str]]:
         "uncertainty",
         *(f"next_{key}" for key in memory),
     ]
-    return ["first", "proprioception", "doubt", "action", "noise", *memory], outputs + ["frame"] * decode
+    return ["first", "proprioception", "error_distribution", "action", "noise", *memory], outputs + ["frame"] * decode
 
 
 def export_step(world, batch: int, decode: bool = True, precision: str = "fp32") -> bytes:

@@ -41,12 +41,16 @@ class OpenVINOEngine(Engine):
         """As of every engine. The stack of latents stays out of the graph, where bf16 converts it at every step."""
         if self.world.dynamics.memory_keys != ("latents",):
             return super().imagine(state, actions, noise, uncertainty)
-        first, pose, doubt, latents = (state[key] for key in ("first", "proprioception", "doubt", "latents"))
+        first, pose, error_distribution, latents = (
+            state[key] for key in ("first", "proprioception", "error_distribution", "latents")
+        )
         integrate, imagined = self._imagining(len(first), uncertainty)
         seen = []
         for action, drawn in zip(actions.unbind(1), noise.unbind(1)):
             next_pose = integrate(pose, action)
-            *out, latent, doubt = imagined(next_pose, first, pose, doubt, action, drawn, latents)
+            *out, latent, error_distribution = imagined(
+                next_pose, first, pose, error_distribution, action, drawn, latents
+            )
             latents = self.world.dynamics.append({"latents": latents}, latent, first)["latents"]
             pose = next_pose
             seen.append((latent, *out))
@@ -73,9 +77,13 @@ class OpenVINOEngine(Engine):
         draw = self._compile("draw", DrawStep(self.world, self.decode), (inputs[1], *inputs), HINTS[self.precision])
 
         def run(
-            first: torch.Tensor, pose: torch.Tensor, doubt: torch.Tensor, action: torch.Tensor, *others: torch.Tensor
+            first: torch.Tensor,
+            pose: torch.Tensor,
+            error_distribution: torch.Tensor,
+            action: torch.Tensor,
+            *others: torch.Tensor,
         ) -> tuple[torch.Tensor, ...]:
-            return draw(integrate(pose, action), first, pose, doubt, action, *others)
+            return draw(integrate(pose, action), first, pose, error_distribution, action, *others)
 
         return run
 
@@ -140,7 +148,7 @@ class DrawStep(WorldStep):
 class ImaginedStep(WorldStep):
     """`DrawStep` without a frame and with the newest latent in place of the memory.
 
-    -> (reward [B, R], success [B], uncertainty [B, h, w] if it is asked for, latent [B, C, h, w], doubt').
+    -> (reward [B, R], success [B], uncertainty [B, h, w] if it is asked for, latent [B, C, h, w], error_distribution').
     """
 
     def __init__(self, world, uncertainty: bool):
@@ -152,7 +160,7 @@ class ImaginedStep(WorldStep):
         next_pose: torch.Tensor,
         first: torch.Tensor,
         proprioception: torch.Tensor,
-        doubt: torch.Tensor,
+        error_distribution: torch.Tensor,
         action: torch.Tensor,
         noise: torch.Tensor,
         latents: torch.Tensor,
@@ -161,9 +169,9 @@ class ImaginedStep(WorldStep):
             next_pose, first, proprioception, action, noise, {"latents": latents}
         )
         if not self.uncertain:
-            return reward, success, latent, doubt
-        doubt = self.uncertainty(doubt, features, latent, latents[:, -1], first).exp()
-        return reward, success, self.uncertainty.expected_error(doubt), latent, doubt
+            return reward, success, latent, error_distribution
+        error_distribution = self.uncertainty(error_distribution, features, latent, latents[:, -1], first).exp()
+        return reward, success, self.uncertainty.expected_error(error_distribution), latent, error_distribution
 
 
 def _convert(module: nn.Module, example: tuple[torch.Tensor, ...], settings: dict) -> openvino.CompiledModel:

@@ -20,7 +20,7 @@ def roll_out(
     """Closed-loop roll-out: frames [B, T, H, W, 3] (context), actions [B, n, A] -> dict of arrays [B, n, ...].
 
     Keys: frame (where the engine decodes), reward, success, uncertainty, proprioception, and of `also` (they are large)
-    "latent" and "doubt".
+    "latent" and "error_distribution".
     """
     engine = engine or TorchEngine(world)
     pose = proprioception if proprioception.shape[-1] else None
@@ -33,6 +33,8 @@ def roll_out(
             torch.from_numpy(np.ascontiguousarray(actions[:, t])).to(engine.device),
             torch.from_numpy(draw).to(engine.device),
         )
-        out |= {"doubt": state["doubt"]}
-        steps.append({k: v.cpu().numpy() for k, v in out.items() if k not in ("latent", "doubt") or k in also})
+        out |= {"error_distribution": state["error_distribution"]}
+        steps.append(
+            {k: v.cpu().numpy() for k, v in out.items() if k not in ("latent", "error_distribution") or k in also}
+        )
     return {k: np.stack([s[k] for s in steps], axis=1) for k in steps[0]}

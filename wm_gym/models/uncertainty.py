@@ -11,8 +11,8 @@ from wm_gym.models.saving import ConfigMixin, ModelMixin, register_to_config
 class Uncertainty(ModelMixin, ConfigMixin):
     """P(|predicted - true latent| <= epsilon) of each patch of a roll-out, the true one being what really happens.
 
-    A patch's error is the mean over channels of |predicted - true|. `doubt` [B, bins, h, w] is its histogram: bin k
-    holds errors up to `edges[k]`, the last one those above all edges. The doubt of the step before is an input, so that
+    A patch's error is the mean over channels of |predicted - true|. `error_distribution` [B, bins, h, w] is its histogram: bin k
+    holds errors up to `edges[k]`, the last one those above all edges. The error_distribution of the step before is an input, so that
     an error once made is remembered; the dynamics' features and the latents say where new ones arise.
     """
 
@@ -37,30 +37,30 @@ class Uncertainty(ModelMixin, ConfigMixin):
         self.register_buffer("means", torch.logspace(-2, 0.5, bins))
 
     def shape(self) -> tuple[int, ...]:
-        """Of a doubt, without the batch axis."""
+        """Of an error distribution, without the batch axis."""
         return (self.config.bins, *self.config.grid)
 
     def none(self, batch: int) -> torch.Tensor:
-        """The doubt [batch, bins, h, w] at the start of a roll-out: every error in the lowest bin."""
-        doubt = self.means.new_zeros(batch, *self.shape())
-        doubt[:, 0] = 1
-        return doubt
+        """The error distribution [batch, bins, h, w] at the start of a roll-out: every error in the lowest bin."""
+        error_distribution = self.means.new_zeros(batch, *self.shape())
+        error_distribution[:, 0] = 1
+        return error_distribution
 
     def forward(
         self,
-        doubt: torch.Tensor,
+        error_distribution: torch.Tensor,
         features: torch.Tensor,
         latent: torch.Tensor,
         before: torch.Tensor,
         first: torch.Tensor,
     ) -> torch.Tensor:
-        """The logarithm of the doubt after a step to `latent` from `before` [B, C, h, w]; features of the dynamics."""
-        change = self.net(torch.cat([features, latent, before, first, doubt], dim=1)).float()
-        return torch.log_softmax(change + torch.log(doubt.float().clamp(min=0) + 1e-3), dim=1)
+        """The logarithm of the error distribution after a step from `before` to `latent` [B, C, h, w]."""
+        change = self.net(torch.cat([features, latent, before, first, error_distribution], dim=1)).float()
+        return torch.log_softmax(change + torch.log(error_distribution.float().clamp(min=0) + 1e-3), dim=1)
 
-    def expected_error(self, doubt: torch.Tensor) -> torch.Tensor:
+    def expected_error(self, error_distribution: torch.Tensor) -> torch.Tensor:
         """The mean [B, h, w] of the histogram, in units of a latent's standard deviation."""
-        return (doubt * self.means[:, None, None]).sum(1)
+        return (error_distribution * self.means[:, None, None]).sum(1)
 
     @torch.no_grad()
     def fit_edges(self, errors: torch.Tensor) -> None:

@@ -98,10 +98,10 @@ class DynamicsLoss(nn.Module):
         if n > 1:
             with torch.no_grad():
                 memory = self.dynamics.remember(context, first)
-                for made, _ in roll(self.dynamics, memory, first, pose, actions[:, :-1], noise, dropped=dropped):
+                for made, _ in roll(self.dynamics, memory, first, pose, actions[:, :-1], noise, dropped):
                     context = torch.cat([context[:, 1:], made.latent.to(context)[:, None]], dim=1)
-                pose = made.pose
-        vector, _ = condition(self.dynamics, pose, actions[:, -1], dropped=dropped)
+                pose = made.condition.pose
+        vector = condition(self.dynamics, pose, actions[:, -1], dropped=dropped).vector
         noisy = torch.lerp(noise[-1], target, tau[:, None, None, None])
         seen = context + level[:, None, None, None, None] * context_noise
         memory = self.dynamics.remember(seen, first, level)
@@ -155,11 +155,11 @@ class HeadsLoss(nn.Module):
             for made, memory in roll(self.dynamics, memory, first, poses[:, 0], actions, noise):  # noqa: B020
                 pass
             before = memory["latents"][:, -1]
-            true, _ = condition(self.dynamics, poses[:, -2], actions[:, -1], next_pose=poses[:, -1])
+            true = condition(self.dynamics, poses[:, -2], actions[:, -1], poses[:, -1]).vector
             pick = real[:, None, None, None]
             next_latent = torch.where(pick, latents[:, -1], made.latent.float())
             before = torch.where(pick, latents[:, -2], before)
-            vector = torch.where(real[:, None], true, made.vector)
+            vector = torch.where(real[:, None], true, made.condition.vector)
         predicted, logit = self.heads(next_latent, before, first, vector)
         reward_loss = F.mse_loss(predicted.float(), reward)
         success_loss = (

@@ -12,7 +12,7 @@ from torch.nn import functional as F
 from wm_gym.data.clips import ClipData
 from wm_gym.models import Uncertainty
 from wm_gym.models.tokenizer import to_float
-from wm_gym.models.transition import roll
+from wm_gym.models.transition import Sampling, roll
 from wm_gym.training.segments import Segments, SegmentSampler
 
 
@@ -74,8 +74,8 @@ def _roll_out(world, clips: ClipData, segments: Segments, noise: torch.Generator
     memory = dynamics.remember(true[:, :-n], first)
     features, latents = [], [true[:, -n - 1]]
     draws = (torch.randn(first.shape, generator=noise).to(device) for _ in range(n))
-    steps, scale = world.spec.sampling_steps, world.spec.guidance_scale
-    for made, _ in roll(dynamics, memory, first, pose, actions, draws, steps=steps, guidance_scale=scale):
+    sampling = Sampling(world.spec.sampling_steps, world.spec.guidance_scale)
+    for made, _ in roll(dynamics, memory, first, pose, actions, draws, sampling=sampling):
         features.append(made.features)
         latents.append(made.latent)
     features, latents = torch.stack(features, 1), torch.stack(latents, 1)
@@ -97,9 +97,9 @@ class UncertaintyLoss(nn.Module):
         self, features: Tensor, latents: Tensor, first: Tensor, error: Tensor
     ) -> tuple[Tensor, dict[str, Tensor]]:
         """As `RollOuts`, N = B."""
-        doubt, loss = self.uncertainty.none(len(first)), 0.0
+        error_distribution, loss = self.uncertainty.none(len(first)), 0.0
         wanted = torch.bucketize(error, self.uncertainty.edges)
         for i in range(features.shape[1]):
-            log = self.uncertainty(doubt, features[:, i], latents[:, i + 1], latents[:, i], first)
-            loss, doubt = loss + F.nll_loss(log, wanted[:, i]) / features.shape[1], log.exp()
+            log = self.uncertainty(error_distribution, features[:, i], latents[:, i + 1], latents[:, i], first)
+            loss, error_distribution = loss + F.nll_loss(log, wanted[:, i]) / features.shape[1], log.exp()
         return loss, {"log_score": loss}

@@ -150,7 +150,10 @@ def errors(
 
 
 def latent_roll(world: World, episodes: Episodes, engine: Engine, seed: int = 0) -> dict[str, np.ndarray]:
-    """`roll_out` from the episodes' first frames, with "latent" [E, n, C, h, w] and "doubt" [E, n, bins, h, w]."""
+    """`roll_out` from the episodes' first frames.
+
+    With "latent" [E, n, C, h, w] and "error_distribution" [E, n, bins, h, w].
+    """
     starts = episodes.rows[:, :1]
     return roll_out(
         world,
@@ -159,7 +162,7 @@ def latent_roll(world: World, episodes: Episodes, engine: Engine, seed: int = 0)
         episodes.clips.proprioception[starts],
         seed,
         engine,
-        also=("latent", "doubt"),
+        also=("latent", "error_distribution"),
     )
 
 

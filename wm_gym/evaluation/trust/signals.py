@@ -11,7 +11,7 @@ from wm_gym.engine.base import Engine
 from wm_gym.engine.rollout import roll_out
 from wm_gym.env import WorldEnv
 from wm_gym.models.tokenizer import to_float, to_uint8
-from wm_gym.models.transition import transition
+from wm_gym.models.transition import Sampling, condition, transition
 from wm_gym.worlds.world import World
 
 PATCH = 4  # pixels a side of what a latent's cell shows
@@ -140,9 +140,9 @@ def _instability(world: World, state: dict[str, Tensor], action: Tensor, noise: 
     """Mean |x_hat at tau = 0 - x_hat at tau = 1/2| [h, w] over the noises: of one evaluation of the flow, and of two."""
     dynamics = world.dynamics
     memory = {key: state[key] for key in dynamics.memory_keys}
+    given = condition(dynamics, state["proprioception"], action)
     early, late = (
-        transition(dynamics, memory, state["first"], state["proprioception"], action, noise, steps=steps).latent
-        for steps in (1, 2)
+        transition(dynamics, memory, state["first"], given, noise, Sampling(steps)).latent for steps in (1, 2)
     )
     return (early - late).abs().mean((0, 1))
 

@@ -42,7 +42,7 @@ def uncertainty(
         wrong = np.abs(made["latent"] - true[:, 1:]).mean(2)
         stated.append(made["uncertainty"].mean((2, 3)))
         error.append(wrong.mean((2, 3)))
-        alone.append((made["doubt"][:, every - 1 :: every], wrong[:, every - 1 :: every]))
+        alone.append((made["error_distribution"][:, every - 1 :: every], wrong[:, every - 1 :: every]))
         led.append(_one_step(world, some, true, engine, seed))
     found = Errors(np.maximum(np.concatenate(stated), TOLD), np.concatenate(error), np.nan)
     edges = world.uncertainty.edges.cpu().numpy()
@@ -79,15 +79,15 @@ def kept(world: World, found: Errors, horizons: tuple[int, ...]) -> dict:
     }
 
 
-def dense_calibration(doubt: np.ndarray, error: np.ndarray, edges: np.ndarray) -> dict:
+def dense_calibration(error_distribution: np.ndarray, error: np.ndarray, edges: np.ndarray) -> dict:
     """Are a patch's stated probabilities P(error <= epsilon) right, for each epsilon that is an edge of the histogram?
 
-    doubt [E, n, bins, h, w], error [E, n, h, w], edges [bins - 1]. Returns {"patches", "ece", "mce": over all epsilons
+    error_distribution [E, n, bins, h, w], error [E, n, h, w], edges [bins - 1]. Returns {"patches", "ece", "mce": over all epsilons
     together, in 20 bins; "brier_skill": the mean over epsilons of 1 - Brier / that of this epsilon's base rate, and
     "brier_skill_least"; "epsilons": for each {"epsilon", "within": the base rate, "ece", "mce", "brier_skill"};
     "reliability"}. Epsilons that less than 2 % of the patches keep, or miss, are left out.
     """
-    stated = np.clip(np.cumsum(doubt, axis=2)[:, :, :-1], 0, 1)
+    stated = np.clip(np.cumsum(error_distribution, axis=2)[:, :, :-1], 0, 1)
     within = error[:, :, None] <= edges[:, None, None]
     shares = within.mean((0, 1, 3, 4))
     of_each, used = [], np.flatnonzero((shares > RARE) & (shares < 1 - RARE))
@@ -140,7 +140,7 @@ def _one_step(
     world: World, episodes: Episodes, true: np.ndarray, engine: Engine, seed: int, every: int = 10
 ) -> tuple[np.ndarray, np.ndarray]:
     """Doubt [E, m, bins, h, w] and error [E, m, h, w] of single steps from every so many true frames."""
-    context, n, doubts, errors = world.spec.context_frames, episodes.action.shape[1], [], []
+    context, n, distributions, errors = world.spec.context_frames, episodes.action.shape[1], [], []
     for t in range(0, n, every):
         rows = episodes.rows[:, max(0, t + 1 - context) : t + 1]
         made = roll_out(
@@ -150,8 +150,8 @@ def _one_step(
             episodes.clips.proprioception[rows],
             seed,
             engine,
-            also=("latent", "doubt"),
+            also=("latent", "error_distribution"),
         )
-        doubts.append(made["doubt"][:, 0])
+        distributions.append(made["error_distribution"][:, 0])
         errors.append(np.abs(made["latent"][:, 0] - true[:, t + 1]).mean(1))
-    return np.stack(doubts, 1), np.stack(errors, 1)
+    return np.stack(distributions, 1), np.stack(errors, 1)

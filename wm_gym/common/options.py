@@ -1,0 +1,58 @@
+"""How does a function take many options and state none of them twice? As one frozen dataclass and changes to it.
+
+@dataclass(frozen=True)
+class TrainOptions:
+    preset: str = "tiny"
+    "Sizes and lengths, one of PRESETS."
+
+def train(dataset, out, options=None, **changes):
+    options = with_changes(TrainOptions, options, changes)   # train(d, o, preset="small") as ever
+"""
+
+from __future__ import annotations
+
+import ast
+import difflib
+import inspect
+import textwrap
+from collections.abc import Mapping
+from dataclasses import fields, replace
+from typing import Any, TypeVar
+
+Options = TypeVar("Options")
+
+
+def with_changes(kind: type[Options], options: Options | None, changes: Mapping[str, Any]) -> Options:
+    """Options with some of them changed.
+
+    Args:
+        kind: The frozen dataclass of the options.
+        options: Its instance to start from; None for the defaults.
+        changes: Values by the names of its fields.
+
+    Returns:
+        An instance of `kind`.
+
+    Raises:
+        TypeError: For a name that is no field, naming those that are.
+    """
+    known = [field.name for field in fields(kind)]  # type: ignore[arg-type]
+    for name in changes:
+        if name not in known:
+            close = difflib.get_close_matches(name, known, 1)
+            hint = f"did you mean {close[0]!r}? " if close else ""
+            raise TypeError(f"unknown option {name!r}; {hint}expected one of {', '.join(known)}")
+    return replace(kind() if options is None else options, **changes)  # type: ignore[type-var]
+
+
+def field_docs(kind: type) -> dict[str, str]:
+    """The docstring under each field of a dataclass, its bases' too: what a command line says of the option."""
+    docs: dict[str, str] = {}
+    for one in reversed(kind.__mro__[:-1]):
+        body = ast.parse(textwrap.dedent(inspect.getsource(one))).body[0]
+        assert isinstance(body, ast.ClassDef)
+        for field, below in zip(body.body, body.body[1:]):
+            if isinstance(field, ast.AnnAssign) and isinstance(field.target, ast.Name):
+                if isinstance(below, ast.Expr) and isinstance(below.value, ast.Constant):
+                    docs[field.target.id] = " ".join(str(below.value.value).split())
+    return docs
