@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import os
 import shutil
@@ -160,6 +161,28 @@ def push_reader(push_episodes, push_twin):
     from push_reader import fit_reader
 
     return fit_reader(push_episodes.frames, push_twin.tracked.states(push_episodes)[..., :4])
+
+
+@pytest.fixture
+def interrupted():
+    """`with interrupted(n):` the user interrupts what writes a dataset when it has written n episodes."""
+
+    @contextlib.contextmanager
+    def at(episodes: int):
+        from wm_gym.data import LeRobotWriter
+
+        add = LeRobotWriter.add_episode
+
+        def broken(self, *args):
+            if self.num_episodes == episodes:
+                raise KeyboardInterrupt
+            add(self, *args)
+
+        with pytest.MonkeyPatch.context() as patch, pytest.raises(KeyboardInterrupt):
+            patch.setattr(LeRobotWriter, "add_episode", broken)
+            yield
+
+    return at
 
 
 @pytest.fixture

@@ -19,6 +19,7 @@ from wm_gym.inverse.labeller import Rejected
 from wm_gym.judges import Judge
 from wm_gym.policies.cloning import clone_agent
 
+
 @pytest.fixture(scope="module")
 def dreams(push_like) -> list[Dream]:
     """Of which some succeed and some do not."""
@@ -125,7 +126,8 @@ def test_a_judge_decides_what_is_kept(tmp_path, push_like):
 
 def test_the_command(tmp_path, capsys, push_like):
     out, world = tmp_path / "made", str(push_like.folder)
-    assert main(["imagine", world, "--policy", str(push_like.agent), "--episodes", "6", "--certain", "--out", str(out)]) == 0
+    policy = str(push_like.agent)
+    assert main(["imagine", world, "--policy", policy, "--episodes", "6", "--certain", "--out", str(out)]) == 0
     said = capsys.readouterr().out
     assert "of 6 episodes" in said and len(open_clips(out, progress=False)) >= 1
     assert main(["imagine", world, "--policy", "random", "--out", str(out)]) == 2
