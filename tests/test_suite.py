@@ -20,7 +20,7 @@ FEW = Size(episodes=4, long_episodes=2, promised_episodes=4, reader_episodes=4, 
 @pytest.fixture(scope="module")
 def answered(push_like, tmp_path_factory):
     out = tmp_path_factory.mktemp("evaluation")
-    assert evaluate(push_like.folder, out=out, only=["films", "uncertainty"], size=FEW, workers=2) == out
+    assert evaluate(push_like.folder, out=out, only=["films", "uncertainty"], size=FEW, workers=1) == out
     return out
 
 

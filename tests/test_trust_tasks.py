@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+from functools import partial
 
 import numpy as np
 import pytest
 import torch
 
+from wm_gym.collect.record import record
 from wm_gym.evaluation.report.page import write_trust_report
 from wm_gym.evaluation.suite.context import Size
 from wm_gym.evaluation.suite.suite import evaluate
@@ -82,8 +84,9 @@ def right(name: str, found: dict) -> None:
 
 
 @pytest.fixture
-def networks(monkeypatch):
-    """The metrics' published networks with random weights: whether they are right is their own tests' question."""
+def cheap(monkeypatch):
+    """Recordings are made in this process, and the metrics' published networks have random weights: whether those are
+    right is their own tests' question."""
 
     def random(network):
         def load(*_):
@@ -93,13 +96,14 @@ def networks(monkeypatch):
 
         return load
 
+    monkeypatch.setattr("wm_gym.evaluation.suite.context.record", partial(record, workers=0, progress=False))
     monkeypatch.setattr("wm_gym.evaluation.suite.tasks.load_i3d", random(I3D))
     monkeypatch.setattr("wm_gym.evaluation.metrics.perceptual.load_st_lpips", random(STLPIPS))
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", TASKS)
-def test_a_task_is_measured(name, push_like, out, networks):
+def test_a_task_is_measured(name, push_like, out, cheap):
     world, agent = push_like.folder, push_like.agent
     evaluate(world, out=out, only=[name], agent=agent, size=FEW, workers=1, progress=False)
     found = json.loads((out / f"{name}.json").read_text())["result"]
@@ -108,7 +112,7 @@ def test_a_task_is_measured(name, push_like, out, networks):
 
 
 @pytest.mark.slow
-def test_the_report_shows_every_task(push_like, out, networks):
+def test_the_report_shows_every_task(push_like, out, cheap):
     world, agent = push_like.folder, push_like.agent
     evaluate(world, out=out, agent=agent, size=FEW, workers=1, progress=False)
     html = write_trust_report(out).read_text()
