@@ -220,7 +220,7 @@ def test_av1_is_read(tmp_path):
         writer.add_episode(columns, {CAMERA: frames}, "")
     np.save(tmp_path / "frames.npy", frames)
     video = root / "videos" / CAMERA / "chunk-000/file-000.mp4"
-    # SVT-AV1 gives root's process real-time priority for good: all that comes after would starve whatever runs beside it
+    # SVT-AV1 gives root's process real-time priority for good: all that came after would starve what runs beside it
     subprocess.run([sys.executable, "-c", AV1, str(tmp_path / "frames.npy"), str(video)], check=True)
     read = LeRobotReader(root).frames(CAMERA, 0)
     assert 10 * np.log10(255**2 / np.mean((read.astype(float) - frames) ** 2)) > 30
