@@ -123,8 +123,8 @@ def push_world(push_twin):
 
 @pytest.fixture(scope="session")
 def push_like(once):
-    """A world of Push's frames and actions, trained for seconds: it obeys a little, and its judge calls about half of the
-    policy's episodes a success. `folder`, `world`, and `agent`, the folder of a policy that was trained in it for 64 steps."""
+    """A world of Push's frames and actions that was trained for seconds; its judge calls about half of the episodes of
+    its policy a success. `folder`, `world`, and `agent`, that policy's folder (64 steps of PPO)."""
     from wm_gym.engine.shared import load_world
 
     made = once("push-like", _make_push_like)
