@@ -106,7 +106,6 @@ def test_ctrl_c_keeps_what_is_done_and_leaves_no_process(mode, tmp_path):
     script = f"""
 import signal
 from test_jobs import *
-signal.signal(signal.SIGINT, signal.default_int_handler)  # a suite in the background ignores it, and so its children
 if __name__ == "__main__":
     signal.signal(signal.SIGINT, signal.default_int_handler)  # pytest may run in the background, where it is ignored
     run_jobs([job({str(tmp_path)!r}, i, sleep, seconds=s) for i, s in enumerate([0, 100, 101])], **{mode!r})
