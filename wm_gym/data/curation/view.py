@@ -7,7 +7,7 @@ import numpy as np
 from wm_gym.common.page import axes, data_uri, legend, page, picture, text, tile
 from wm_gym.data.curation.summary import summarize
 from wm_gym.data.formats.lerobot_schema import CAMERA_PREFIX
-from wm_gym.data.formats.reader import Damaged, told
+from wm_gym.data.formats.reader import Damaged, Reader, faults
 from wm_gym.data.resize import resize_area
 
 COLUMNS, ROWS, WIDTH = 8, 8, 116  # of the contact sheet: episodes, and the width of a picture
@@ -45,7 +45,7 @@ def view_page(reader, camera=None, episodes=4):
     if reader.damaged:
         body.append(
             f"<section><h2>Damaged</h2><p class='note'>Left out here. Of the videos those shown were decoded, "
-            f"of the others the headers read.</p><pre><code>{text(told(reader, reader.damaged, chr(10)))}"
+            f"of the others the headers read.</p><pre><code>{text(faults(reader, reader.damaged, chr(10)))}"
             f"</code></pre></section>"
         )
     body += [*shown, f"<section><h2>Ranges</h2><div class='wide'>{_table(summary)}</div></section>"]
