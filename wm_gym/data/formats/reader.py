@@ -121,7 +121,7 @@ class Reader:
         return picture_size(self.features[camera])
 
     def content_hash(self, *cameras: str) -> str:
-        """A hash of what the rows and the cameras' frames are read from: the same content has the same hash anywhere."""
+        """A hash of the files that the rows and the cameras' frames are read from, the same wherever they lie."""
         digest = hashlib.blake2b(digest_size=16)
         for path in dict.fromkeys(path for camera in cameras or [None] for path in self.files(camera)):
             digest.update(str(path.relative_to(self.root)).encode())
@@ -177,7 +177,7 @@ class Reader:
         """An episode's number here, and the one that the dataset itself has for it where that is another."""
         return str(episode)
 
-    def _fault(self, episode: int, why: DatasetError | str) -> None:
+    def _fault(self, episode: int | np.integer, why: DatasetError | str) -> None:
         """Note that an episode cannot be read; `_settle` raises it where none is to be left out."""
         self.damaged.setdefault(int(episode), self._short(why))
 

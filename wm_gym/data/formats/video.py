@@ -67,7 +67,8 @@ def decode(path: str | Path, fps: float, start: int = 0, stop: int | None = None
             stream.thread_type = "NONE" if small else "AUTO"
             if start > 0:  # to the keyframe at or before it
                 file.seek(int((start - 0.25) / fps / stream.time_base), stream=stream)
-            begun, guessed = False, None  # type: bool, int | None
+            begun = False
+            guessed: int | None = None
             for frame in file.decode(stream):
                 number = round(float(frame.pts * stream.time_base) * fps)
                 if stop is not None and number >= stop:
