@@ -18,7 +18,6 @@ from wm_gym.data.formats.lerobot_schema import AGAIN, CAMERA_PREFIX, DatasetErro
 from wm_gym.data.formats.memory import check_memory
 from wm_gym.data.formats.reader import Damaged, Reader
 
-
 T = TypeVar("T")
 
 
