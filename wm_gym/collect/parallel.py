@@ -59,8 +59,8 @@ def simulate(
                 yield future.result()
     except concurrent.futures.process.BrokenProcessPool:
         raise RuntimeError(
-            f"a worker died while it simulated episodes of {spec.env_id}: out of memory, a crash in the simulator, or a "
-            f"calling script without `if __name__ == '__main__':`; the episodes before are kept, the same call goes "
+            f"a worker died while it simulated episodes of {spec.env_id}: out of memory, a crash in the simulator, or "
+            f"a calling script without `if __name__ == '__main__':`; the episodes before are kept, the same call goes "
             f"on from there (try workers=1)"
         ) from None
 

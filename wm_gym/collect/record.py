@@ -70,12 +70,9 @@ def record(
         policy: expert, noisy, random, near-miss, mix (of those the environment has: without scripted policies that is
             random alone), or agent:FOLDER, a trained agent in a physics twin: a third of the episodes each as it is,
             exploring, and with the actions that it takes where its world imagines the episode meanwhile.
-        out: The folder.
+        out: The folder, which is returned.
         options: The rest, by their defaults.
         changes: Fields of `RecordOptions`, such as seed=1.
-
-    Returns:
-        `out`.
 
     Raises:
         ValueError: For an unknown id or policy, or a folder recorded with other arguments.
@@ -86,9 +83,8 @@ def record(
         raise ValueError(f"unknown policy {policy!r}; give one of {', '.join(POLICIES)}, or {AGENT}FOLDER")
     if int(episodes) != episodes or episodes < 1:
         raise ValueError(f"episodes is {episodes!r}, expected a whole number of at least 1")
-    spec = EpisodeSpec(
-        env_id, dict(options.env_kwargs or {}), policy, int(options.seed), float(options.noise), options.size
-    )
+    kwargs = dict(options.env_kwargs or {})
+    spec = EpisodeSpec(env_id, kwargs, policy, int(options.seed), float(options.noise), options.size)
     asked = _asked(spec)
     if (out / INFO_PATH).exists():
         _check_resume(out, asked, options.resume)
@@ -103,8 +99,8 @@ def record(
         first = writer.num_episodes if writer else 0
         if first >= episodes:
             return out
-        numbers = range(first, episodes)
-        stream = stack.enter_context(contextlib.closing(simulate(spec, numbers, options.workers, interrupts)))
+        made = simulate(spec, range(first, episodes), options.workers, interrupts)
+        stream = stack.enter_context(contextlib.closing(made))
         bar = stack.enter_context(_bar(options.progress, first, episodes, env_id))
         for describe, episode in stream:
             if writer is None:

@@ -162,16 +162,26 @@ class LeRobotWriter:
         for key, video in videos.items():
             video.write(frames[key])
 
-        keys = list(self.features)
         found = {
             key: stats.image_stats(frames[key])
             if key in self.cameras
             else stats.vector_stats(checked[key].reshape(length, -1))
-            for key in keys
+            for key in self.features
         }
+        self._rows.append(self._row(length, task, found))
+        self._pending.append(found)
+        self.num_episodes += 1
+        self.num_frames += length
+        self._shard_length += length
+        self._whole = True
+        if self._shard_length >= self.shard_frames:
+            self.flush()
+
+    def _row(self, length: int, task: str, found: Mapping[str, stats.Stats]) -> dict[str, Any]:
+        """The next episode's row of meta/episodes; found: its statistics."""
         chunk, file = divmod(self._shard, FILES_PER_CHUNK)
         row: dict[str, Any] = {
-            "episode_index": episode,
+            "episode_index": self.num_episodes,
             "tasks": [task],
             "length": length,
             "data/chunk_index": chunk,
@@ -186,16 +196,8 @@ class LeRobotWriter:
                 f"videos/{key}/from_timestamp": self._shard_length / self.fps,
                 f"videos/{key}/to_timestamp": (self._shard_length + length) / self.fps,
             }
-        row |= {f"stats/{key}/{name}": value.tolist() for key in keys for name, value in found[key].items()}
-        row |= {"meta/episodes/chunk_index": chunk, "meta/episodes/file_index": file}
-        self._rows.append(row)
-        self._pending.append(found)
-        self.num_episodes += 1
-        self.num_frames += length
-        self._shard_length += length
-        self._whole = True
-        if self._shard_length >= self.shard_frames:
-            self.flush()
+        row |= {f"stats/{key}/{name}": value.tolist() for key in self.features for name, value in found[key].items()}
+        return row | {"meta/episodes/chunk_index": chunk, "meta/episodes/file_index": file}
 
     def flush(self) -> None:
         """Put the episodes added so far in place, `info.json` last; the next episode begins a new shard."""
