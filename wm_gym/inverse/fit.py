@@ -37,10 +37,10 @@ class FitOptions:
 
 
 def split_labels(clips: ClipData, labels: float = 1.0, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
-    """Episodes (taught, held out): every tenth is held out; of the others a share `labels`, at least 2, is taught."""
+    """Episodes (trained on, held out): every tenth is held out; of the others a share `labels`, at least 2, is used."""
     numbers, held = np.arange(len(clips)), every_tenth(len(clips))
-    taught = np.random.default_rng(seed).permutation(numbers[~held])
-    return np.sort(taught[: max(2, round(labels * len(taught)))]), numbers[held]
+    trained = np.random.default_rng(seed).permutation(numbers[~held])
+    return np.sort(trained[: max(2, round(labels * len(trained)))]), numbers[held]
 
 
 @flushed_denormals()

@@ -220,7 +220,7 @@ class VideoLabeller:
             assert isinstance(network, InverseDynamics)
             sizes = {network.config["action_dim"], len(about["action_low"]), len(about["action_high"])}
             if len(sizes) > 1:
-                raise ValueError(f"{path} tells of {sorted(sizes)} actions, expected as many as the network reads")
+                raise ValueError(f"{path} has {sorted(sizes)} actions, expected as many as the network reads")
         except (ValueError, OSError) as error:
             raise ValueError(
                 f"{folder} is damaged ({error}); train it again: wm-gym idm train DATASET --out {folder} --overwrite"
@@ -261,17 +261,17 @@ def train_labeller(
     if not (0 < labels <= 1 or labels == 0 and kind == "latent"):
         raise ValueError(f"labels is {labels}, expected a share above 0, at most 1 (or 0 with the kind 'latent')")
     watched, _ = split_labels(clips)
-    taught, held = split_labels(clips, labels, of.seed)
+    trained, held = split_labels(clips, labels, of.seed)
     if not labels:
         clips = _without_labels(clips)
     tokenizer = load_world(world).tokenizer if world else None
-    network = fit_inverse_dynamics(clips, taught, kind, tokenizer, watched, of)
+    network = fit_inverse_dynamics(clips, trained, kind, tokenizer, watched, of)
     if not labels:
         network = without_probe(network, clips, watched)
     about: About = {
         "recording": clips.meta["dataset"],
         "dataset_hash": clips.meta["dataset_hash"],
-        "episodes": len(taught) if labels else 0,
+        "episodes": len(trained) if labels else 0,
         "updates": of.updates,
         "seed": of.seed,
         "fps": clips.meta["fps"],
