@@ -10,14 +10,13 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypedDict
 
+import gymnasium as gym
 import numpy as np
+from gymnasium.envs.registration import EnvSpec
 
 from wm_gym.data.resize import resize_area
 
 if TYPE_CHECKING:
-    import gymnasium as gym
-    from gymnasium.envs.registration import EnvSpec
-
     from wm_gym.core import WorldCore
     from wm_gym.policies.agent import Agent
 
@@ -132,10 +131,15 @@ class EpisodeSource:
         scripted = getattr(self.env.unwrapped, "scripted_policy", None)
         if scripted is not None:
             act = scripted(kind, rng, noise=self.noise).act
-            space: Any = self.action_space  # a twin's, and so a Box
+            space = self._box()
             return lambda _: np.clip(np.asarray(act(), np.float32), space.low, space.high)
         self.action_space.seed(int(rng.integers(2**31)))
         return lambda _: self.action_space.sample()
+
+    def _box(self) -> gym.spaces.Box:
+        """The action space, where scripts or an agent act."""
+        assert isinstance(self.action_space, gym.spaces.Box)
+        return self.action_space
 
     def _actor(self, agent: Agent, rng: np.random.Generator, info: Mapping[str, Any]) -> Act:
         """The agent on what it sees, exploring, or on what its world imagines meanwhile: each in a third of episodes.
@@ -149,7 +153,7 @@ class EpisodeSource:
         torch.manual_seed(int(rng.integers(2**31)))
         core = self.imagination
         manner = rng.choice(["seen", "exploring", "imagined"] if core else ["seen", "exploring"])
-        actor = Actor(agent, self.action_space, deterministic=manner != "exploring")
+        actor = Actor(agent, self._box(), deterministic=manner != "exploring")
         if core is None or manner != "imagined":
             return lambda seen: actor.act(one_in_batch(seen))[0]
         seed = int(rng.integers(2**31))
@@ -186,7 +190,7 @@ class EpisodeSource:
         )
 
     def _frame(self, observation: Any) -> np.ndarray:
-        pixels = observation.get("pixels") if isinstance(observation, dict) else observation
+        pixels: Any = observation.get("pixels") if isinstance(observation, dict) else observation
         if self.agent is not None:  # it sees the frames through its world's tokenizer; what is recorded is the camera's
             pixels = self.env.render()
         if isinstance(pixels, dict):  # several cameras: the first
@@ -244,8 +248,6 @@ class EpisodeSource:
 
 def make_env(env_id: str, env_kwargs: Mapping[str, Any] | None = None) -> gym.Env:
     """A registered environment (`import_env`) for recording: pictures on, a horizon, twins without early end."""
-    import gymnasium as gym
-
     from wm_gym.common.registry import registered
 
     kwargs, spec = dict(env_kwargs or {}), registered(env_id, "the environment to record")
@@ -270,8 +272,6 @@ def import_env(env_id: str) -> None:
     Raises:
         ValueError: Naming the id and the next thing to try.
     """
-    import gymnasium as gym
-
     from wm_gym.common.registry import find_spec, import_typed
 
     module, _, name = env_id.rpartition(":")
@@ -325,8 +325,6 @@ def action_encoding(env: gym.Env) -> tuple[int, Callable[[Any], np.ndarray], np.
 
     Box is flattened, Discrete becomes one-hot; other spaces raise ValueError.
     """
-    import gymnasium as gym
-
     space = env.action_space
     if isinstance(space, gym.spaces.Discrete):
         n, start = int(space.n), int(space.start)
@@ -347,8 +345,6 @@ def action_encoding(env: gym.Env) -> tuple[int, Callable[[Any], np.ndarray], np.
 
 def describe(env: gym.Env, low: np.ndarray, high: np.ndarray) -> Description:
     """What info.json says of the environment; low and high bound its actions."""
-    import gymnasium as gym
-
     base, space = _base(env), env.action_space
     horizon = _spec(env).max_episode_steps or getattr(base, "horizon", None) or MAX_STEPS
     names = getattr(base, "action_names", None)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import collections
 import concurrent.futures
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 
 from wm_gym.collect.episodes import Description, EpisodeSource, EpisodeSpec, RecordedEpisode
 from wm_gym.common.processes import Interrupts, begin_worker, one_thread, spawned_pool
@@ -15,7 +15,7 @@ Simulated = tuple[Description, RecordedEpisode]
 
 def simulate(
     spec: EpisodeSpec, numbers: Sequence[int], workers: int | None, interrupts: Interrupts
-) -> Iterator[Simulated]:
+) -> Generator[Simulated, None, None]:
     """Yield (what the environment says of itself, episode) for the numbers, in order.
 
     Args:
@@ -33,10 +33,10 @@ def simulate(
     if workers == 0:
         env = EpisodeSource(spec)
         try:
-            for number in numbers:
+            for episode in numbers:
                 if interrupts.seen:
                     return
-                yield env.describe, env.rollout(number)
+                yield env.describe, env.rollout(episode)
         finally:
             env.close()
         return

@@ -315,7 +315,7 @@ def _flow_residual(grey: np.ndarray) -> np.ndarray:
     """What is left of each change of picture after the flow from one to the other is taken out -> [L - 1]."""
     import cv2
 
-    flow_of = cv2.DISOpticalFlow_create(cv2.DISOPTICAL_FLOW_PRESET_ULTRAFAST)
+    flow_of = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_ULTRAFAST)
     height, width = grey.shape[1:]
     grid = np.stack(np.meshgrid(np.arange(width), np.arange(height)), -1).astype(np.float32)
     left = []
@@ -323,7 +323,8 @@ def _flow_residual(grey: np.ndarray) -> np.ndarray:
         change = np.abs(after - before).mean()
         if change > 2:
             flow = flow_of.calc(after.astype(np.uint8), before.astype(np.uint8), None)
-            moved = cv2.remap(before, grid + flow, None, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+            places, edges = grid + flow, cv2.BORDER_REPLICATE  # pairs: no second map, which OpenCV's stubs do not know
+            moved = cv2.remap(before, places, None, cv2.INTER_LINEAR, borderMode=edges)  # type: ignore[call-overload]
             change = min(change, np.abs(after - moved).mean())
         left.append(change)
     return np.array(left)

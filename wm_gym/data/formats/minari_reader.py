@@ -42,7 +42,7 @@ class MinariReader(Reader):
         actions = dict(_flat(self._data.action_space))
         self._actions = list(actions)
         features: dict[str, Feature] = {
-            key: {"dtype": "image", "shape": list(spaces[name].shape), "names": ["height", "width", "channels"]}
+            key: {"dtype": "image", "shape": list(spaces[name].shape or ()), "names": ["height", "width", "channels"]}
             for key, name in self._pictures.items()
         }
         for key, names, of in (("action", self._actions, actions), ("observation.state", self._states, spaces)):
