@@ -322,8 +322,9 @@ def _flow_residual(grey: np.ndarray) -> np.ndarray:
     for before, after in zip(grey[:-1], grey[1:]):
         change = np.abs(after - before).mean()
         if change > 2:
-            flow = flow_of.calc(after.astype(np.uint8), before.astype(np.uint8), None)
-            places, edges = grid + flow, cv2.BORDER_REPLICATE  # pairs: no second map, which OpenCV's stubs do not know
+            # OpenCV's stubs do not know that the first flow and the second map may be None
+            flow = flow_of.calc(after.astype(np.uint8), before.astype(np.uint8), None)  # type: ignore[call-overload]
+            places, edges = grid + flow, cv2.BORDER_REPLICATE
             moved = cv2.remap(before, places, None, cv2.INTER_LINEAR, borderMode=edges)  # type: ignore[call-overload]
             change = min(change, np.abs(after - moved).mean())
         left.append(change)
