@@ -135,7 +135,7 @@ def push_like(once):
 def _make_push_like(folder: Path) -> None:
     from small_agent import train_small
 
-    from wm_gym.collect.imagine import dream
+    from wm_gym.collect.imagine import imagine_episodes
     from wm_gym.engine.torch import TorchEngine
     from wm_gym.evaluation.control_worlds import learned
     from wm_gym.training import train
@@ -156,7 +156,7 @@ def _make_push_like(folder: Path) -> None:
 
     def far_from_half(threshold: float) -> float:
         world.spec.success_threshold = float(threshold)
-        return abs(np.mean([one.success.any() for one in dream(world, agent, 12, seed=4, progress=False)]) - 0.5)
+        return abs(np.mean([one.success.any() for one in imagine_episodes(world, agent, 12, seed=4, progress=False)]) - 0.5)
 
     world.spec.success_threshold = float(min(np.quantile(likely, [0.5, 0.8, 0.9, 0.95, 0.98]), key=far_from_half))
     world.save_pretrained(folder / "PushLike-v0")
