@@ -8,7 +8,7 @@ from __future__ import annotations
 import warnings
 
 import gymnasium as gym
-from common import write_results
+from common import Bar, write_results
 from gymnasium.utils.env_checker import check_env as gymnasium_check
 from stable_baselines3 import DQN, PPO, SAC
 from stable_baselines3.common.env_checker import check_env as sb3_check
@@ -20,6 +20,21 @@ SHORT = {
     "PPO": {"n_steps": 32, "batch_size": 32, "n_epochs": 1},
     "SAC": {"buffer_size": 500, "learning_starts": 32, "batch_size": 16},
     "DQN": {"buffer_size": 500, "learning_starts": 32, "batch_size": 16},
+}
+RAN = ("gymnasium.check_env", "stable_baselines3.check_env", "PPO", "SAC", "DQN")
+BARS = {
+    "checkers": [
+        Bar(
+            "ids that lack a checker or an algorithm",
+            lambda found: sum(not row.keys() >= {*RAN} for row in ids_of(found)),
+            most=0,
+        ),
+        Bar(
+            "ids that passed both checkers without a warning and ran PPO, SAC and DQN",
+            lambda found: len(ids_of(found)),
+            least=7,
+        ),
+    ]
 }
 
 

@@ -12,12 +12,11 @@ has learned the first one's reconstructions: let them share its tokenizer.
 
 from __future__ import annotations
 
-import argparse
 from pathlib import Path
 
 import gymnasium as gym
 import numpy as np
-from common import write_results
+from common import Bar, command, write_results
 
 import wm_gym  # noqa: F401
 from wm_gym.common.registry import registered
@@ -35,6 +34,33 @@ from wm_gym.physics.tracked import displacement
 HORIZONS = (1, 10, 25, 50)
 TRACKED = PushTask.tracked
 TOUCHED, CLEAR, STILL = 0.002, 0.015, 0.005  # metres
+MET = "U-Net of 31 minutes: "
+BARS = {
+    "push_dynamics": [
+        *(
+            Bar(
+                f"{MET}block, median cm off after {n} steps over what is allowed (2 cm, or 1.5 times perturbed physics)",
+                lambda found, at=f"at_{n}": (
+                    found["world"][at]["cm_median"] / max(2.0, 1.5 * found["chaos"][at]["cm_median"])
+                ),
+                most=1,
+            )
+            for n in (10, 25, 50)
+        ),
+        *(
+            Bar(
+                f"{MET}frozen frame's block error over the world's after {n} steps",
+                lambda found, at=f"at_{n}": found["frozen"][at]["cm_median"] / found["world"][at]["cm_median"],
+                least=4,
+            )
+            for n in (10, 25, 50)
+        ),
+        Bar(f"{MET}displacement in contact, generated over true", ("world", "displacement_in_contact"), 0.8, 1.2),
+        Bar(f"{MET}motion without contact", ("world", "motion_without_contact"), most=0.02, show="{:.1%}"),
+        Bar("motion without contact, real frames", ("real frames", "motion_without_contact"), show="{:.1%}"),
+        Bar("transformer of 31 minutes: block, median cm off after 50 steps", ("dyn-dit", "at_50", "cm_median")),
+    ]
+}
 
 
 def pushes(held: ClipData, at_most: int) -> Episodes:
@@ -44,7 +70,7 @@ def pushes(held: ClipData, at_most: int) -> Episodes:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = command(__doc__, BARS)
     parser.add_argument("world")
     parser.add_argument("train")
     parser.add_argument("held_out")

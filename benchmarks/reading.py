@@ -21,8 +21,16 @@ from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
+from common import Bar, command, write_results
+
 UPDATES, READS = 30, 300
 STAGES = ("tokenizer", "dynamics", "heads")
+BARS = {
+    "reading": [
+        Bar(f"samples read in the time of one trained, {stage}", ("samples_a_second", stage, "ratio"), least=2)
+        for stage in STAGES
+    ]
+}
 
 
 @contextmanager
@@ -78,8 +86,6 @@ def inside(dataset: str, size: int | None, out: Path) -> None:
     latents = stages.encode_all(run, world.tokenizer, clips, world.spec.latent_shape)
     stages.train_dynamics(run, world, clips, latents, trained, held, background)
     stages.train_heads(run, world, clips, latents, trained)
-    from common import write_results
-
     write_results(
         "reading",
         {
@@ -93,7 +99,7 @@ def inside(dataset: str, size: int | None, out: Path) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = command(__doc__, BARS)
     parser.add_argument("dataset")
     parser.add_argument("--size", type=int, help="resize the frames to this square (default: as they are)")
     parser.add_argument("--gigabytes", type=float, default=1.2, help="of memory for the process (default: 1.2)")

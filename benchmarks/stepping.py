@@ -8,12 +8,12 @@ turns, round by round; the share of peak is of a matrix product timed in between
 
 from __future__ import annotations
 
-import argparse
 import time
+from collections.abc import Callable
 
 import numpy as np
 import torch
-from common import write_results
+from common import Bar, command, write_results
 from timing import alternate, gemm_flops
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -21,6 +21,22 @@ from wm_gym.core import WorldCore
 from wm_gym.engine import KNOWN
 from wm_gym.engine.base import TYPES, WorldStep, step_inputs
 from wm_gym.engine.shared import load_world
+
+
+def best(key: str, batch: int, pick=max) -> Callable[[dict], float]:
+    """The best back-end's number at a batch size."""
+    return lambda found: pick(row[key] for row in found["steps"] if row["batch"] == batch)
+
+
+BARS = {
+    "stepping_Push-v0_cpu": [
+        Bar("batch 1, best back-end, median ms a step", best("ms", 1, min), most=5),
+        *(
+            Bar(f"batch {n}, best back-end, frames/s", best("frames_per_second", n), show="{:,.0f}")
+            for n in (1, 8, 32, 128)
+        ),
+    ]
+}
 
 
 def flops_per_frame(world) -> int:
@@ -66,7 +82,7 @@ def times(core: WorldCore, seconds: float) -> list[float]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = command(__doc__, BARS)
     parser.add_argument("world", nargs="?", default="Push-v0")
     parser.add_argument("--batch", type=int, nargs="+", default=[1, 8, 32, 128])
     parser.add_argument("--device", default="auto")

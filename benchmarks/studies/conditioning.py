@@ -10,21 +10,60 @@ taken from --out. Tokenizer, latents and pose network are the same for all cells
 
 from __future__ import annotations
 
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 import argparse
 import json
 import os
 import shutil
+from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass
 from multiprocessing import get_context
 from pathlib import Path
 
 import numpy as np
+from common import Bar, command, write_results
 
 WAYS = ("film+map", "film", "cross", "token", "concat", "map")
 DROPOUTS = (0.0, 0.1, 0.2)
 SCALES = (0.0, 1.0, 1.5, 2.0, 3.0, 4.0)
 LONG = 25  # steps
+
+
+def of_cells(stage: str, way: str, key: str) -> Callable[[dict], float]:
+    """The mean over the cells of a way without dropout, unguided."""
+
+    def read(found: dict) -> float:
+        cells = [one["scales"]["1.0"] for one in found[stage] if is_plain(one["cell"], way)]
+        return float(np.mean([one[key]["mean"] if isinstance(one[key], dict) else one[key] for one in cells]))
+
+    return read
+
+
+def is_plain(cell: dict, way: str) -> bool:
+    return cell["conditioning"] == way and cell["dropout"] == 0
+
+
+BARS = {
+    "conditioning": [
+        *(
+            Bar(f"PSNR after 4 steps, screened, {way}, dB", of_cells("screened", way, "psnr_4"), show="{:.1f}")
+            for way in CONDITIONINGS
+        ),
+        *(
+            Bar(f"PSNR after {LONG} steps, confirmed, {way}, dB", of_cells("confirmed", way, "psnr_25"), show="{:.2f}")
+            for way in ("film+map", "map", "cross")
+        ),
+        Bar(
+            "seeds of each that is confirmed",
+            lambda found: min(Counter(one["cell"]["conditioning"] for one in found["confirmed"]).values()),
+            least=3,
+        ),
+    ]
+}
 
 
 @dataclass(frozen=True)
@@ -188,7 +227,7 @@ def run_cells(cells: list[Cell], args: argparse.Namespace) -> list[dict]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = command(__doc__, BARS)
     parser.add_argument("dataset")
     parser.add_argument("held", help="recorded with another seed")
     parser.add_argument("--out", type=Path, required=True)
@@ -206,8 +245,6 @@ def main() -> None:
     confirmed = run_cells(
         [Cell(way, dropout, seed, args.more_updates) for seed in (1, 2, 3) for way, dropout in chosen], args
     )
-    from common import write_results
-
     plot(screened, write_results("conditioning", {"screened": screened, "confirmed": confirmed}).with_suffix(".png"))
 
 

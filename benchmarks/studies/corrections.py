@@ -9,12 +9,17 @@ lag.
 
 from __future__ import annotations
 
-import argparse
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 import json
 import os
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
 from pathlib import Path
+
+from common import Bar, command, write_results
 
 VARIANTS = {"as found": 0, "one frame later": 1, "one frame earlier": -1, "not wrapped": 0}
 SIZES = {
@@ -29,6 +34,21 @@ SIZES = {
 FIRST = {"tokenizer_updates": 1500, "dynamics_updates": 0}
 FRAME_SIZE = (64, 96)
 HORIZONS = (1, 4, 10)
+BARS = {
+    "corrections": [
+        Bar(
+            f"what true actions give after 4 steps, {variant}, seed {seed}, dB",
+            lambda found, variant=variant, seed=seed: next(
+                one["4"]["shuffled"]["mean"]
+                for one in found["worlds"]
+                if (one["variant"], one["seed"]) == (variant, seed)
+            ),
+            show="{:.2f}",
+        )
+        for variant in VARIANTS
+        for seed in (0, 1)
+    ]
+}
 
 
 def one(variant: str, seed: int, dataset: str, out: Path) -> dict:
@@ -77,7 +97,7 @@ def one(variant: str, seed: int, dataset: str, out: Path) -> dict:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = command(__doc__, BARS)
     parser.add_argument("dataset")
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--seeds", type=int, default=2)
@@ -96,8 +116,6 @@ def main() -> None:
             for variant in VARIANTS
         ]
         results = [each.result() for each in waiting]
-    from common import write_results
-
     write_results("corrections", {"worlds": results})
 
 

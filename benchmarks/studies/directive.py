@@ -15,14 +15,32 @@ the block goes left under a command drawn from the four directions.
 
 from __future__ import annotations
 
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 import argparse
 
 import gymnasium as gym
 import numpy as np
-from common import write_results
+from common import Bar, command, write_results
 
 STEPS, SPEED = 10, 0.005
 WAYS = {"left": -1, "right": 1}
+BARS = {
+    "directive": [
+        *(
+            Bar(f"{world}: goes {side} when told to", (world, side, "obeyed", "rate"), show="{:.1%}")
+            for world in ("no-left", "all-ways", "Push-v0")
+            for side in SIDES
+        ),
+        Bar("all-ways: goes left by chance", ("all-ways", "left", "chance", "rate"), show="{:.1%}"),
+        Bar(
+            "all-ways: goes left when told to go right", ("all-ways", "left", "mirrored command", "rate"), show="{:.1%}"
+        ),
+        Bar("starts", ("n",), least=200),
+    ]
+}
 
 
 def sideways(positions: np.ndarray) -> np.ndarray:
@@ -156,7 +174,7 @@ def reader(frames: np.ndarray, positions: np.ndarray, tracked):
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = command(__doc__, BARS)
     commands = parser.add_subparsers(required=True)
     one = commands.add_parser("filter")
     one.add_argument("dataset")

@@ -12,11 +12,14 @@ The state oracle is the twin itself: the same training with --env wm_gym/ReachPy
 
 from __future__ import annotations
 
-import argparse
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 import json
 from pathlib import Path
 
-from common import write_results
+from common import Bar, command, write_results
 
 KEPT = (
     "agent",
@@ -31,10 +34,22 @@ KEPT = (
     "optimism",
     "pessimism",
 )
+BARS = {
+    "judged_training": [
+        Bar(
+            "success in physics of an agent trained by text alone over the learned reward's",
+            ("share_of_learned", "reach-text"),
+            least=0.8,
+            show="{:.1%}",
+        ),
+        Bar("the same by one goal picture", ("share_of_learned", "reach-goal"), show="{:.1%}"),
+        Bar("the same in the twin itself", ("share_of_learned", "reach-oracle"), show="{:.1%}"),
+    ]
+}
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = command(__doc__, BARS)
     parser.add_argument("results", nargs="+", type=Path, help="what wm-gym agent evaluate --json wrote, learned first")
     found = [json.loads(file.read_text()) for file in parser.parse_args().results]
     learned, *others = (each.get("physics", each.get("success"))["rate"] for each in found)

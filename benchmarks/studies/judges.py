@@ -12,8 +12,13 @@ off the frames with a network trained on physics' and applies the task's own rul
 
 from __future__ import annotations
 
-import argparse
+import sys
 from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+from pathlib import Path
+
+from common import Bar, command, write_results
 
 PROMPTS = {
     "push": "the yellow block is on the blue disc",
@@ -26,6 +31,13 @@ RULES = {
     "reach": ("hand at ball", [21, 22, 23]),
 }
 STEPS = 50
+BARS = {
+    "judges": [
+        Bar(f"{task}, right about episodes, {judge}", (task, "judges", judge, "episodes", "accuracy"), show="{:.1%}")
+        for task in PROMPTS
+        for judge in ("learned", "text", "state oracle", "goal picture")
+    ]
+}
 
 
 def study(task: str, folder: Path, out: Path, updates: int, seed: int = 0) -> dict:
@@ -106,15 +118,13 @@ def _row(score, says, truth, confusion) -> dict:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = command(__doc__, BARS)
     parser.add_argument("data", type=Path, help="the folder of the recordings TASK-mix and TASK-held")
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--tasks", nargs="+", default=list(PROMPTS), choices=list(PROMPTS))
     parser.add_argument("--reader-updates", type=int, default=2000, help="of the oracle's network (default: 2000)")
     args = parser.parse_args()
     args.out.mkdir(parents=True, exist_ok=True)
-    from common import write_results
-
     write_results("judges", {task: study(task, args.data, args.out, args.reader_updates) for task in args.tasks})
 
 

@@ -10,6 +10,10 @@ on from that world, which has watched all episodes without their actions.
 
 from __future__ import annotations
 
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 import argparse
 import json
 import os
@@ -18,6 +22,7 @@ from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
 from pathlib import Path
 
+from common import Bar, command, write_results
 from conditioning import ask, fit_reader
 
 FRACTIONS = (0.01, 0.1, 1.0)
@@ -30,6 +35,21 @@ SIZES = {
     "report_every": 10**9,
     "tokenizer_updates": 1200,
     "pose_updates": 1500,
+}
+BARS = {
+    "labels": [
+        Bar(
+            f"what true actions give after 4 steps, {fraction:.0%} of the labels, {way}, dB",
+            lambda found, fraction=fraction, way=way: next(
+                one["delta_psnr_shuffled"]["mean"]
+                for one in found["worlds"]
+                if (one["fraction"], one["way"]) == (fraction, way)
+            ),
+            show="{:.1f}",
+        )
+        for fraction in FRACTIONS
+        for way in STARTS
+    ]
 }
 
 
@@ -95,7 +115,7 @@ def watch(args: argparse.Namespace) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = command(__doc__, BARS)
     parser.add_argument("dataset")
     parser.add_argument("held")
     parser.add_argument("--out", type=Path, required=True)
@@ -115,8 +135,6 @@ def main() -> None:
             for way in WAYS
         ]
         results = [each.result() for each in waiting]
-    from common import write_results
-
     write_results("labels", {"updates": args.updates, "watch_updates": args.watch_updates, "worlds": results})
 
 

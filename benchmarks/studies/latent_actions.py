@@ -11,18 +11,38 @@ same sizes that was trained with the real actions. Beside each the gain over ano
 
 from __future__ import annotations
 
-import argparse
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 import json
 from pathlib import Path
 
+from common import Bar, command, write_results
 from labels import SIZES
 
 SHARES = (0.01, 0.1, 1.0)
 STEPS = (1, 4, 10)
+BARS = {
+    "latent_actions": [
+        *(
+            Bar(f"probe's R2, {n} labelled episodes", ("gain", f"mapped, {n} labelled episodes", "probe_r2"))
+            for n in (9, 90, 900)
+        ),
+        *(
+            Bar(
+                f"gain over another episode's actions after 4 steps, {name}, dB",
+                ("gain", name, "at_4", "gain", "mean"),
+                show="{:.1f}",
+            )
+            for name in ("own", "mapped, 9 labelled episodes", "mapped, 900 labelled episodes")
+        ),
+    ]
+}
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = command(__doc__, BARS)
     parser.add_argument("dataset")
     parser.add_argument("held")
     parser.add_argument("--out", type=Path, required=True)
@@ -33,7 +53,6 @@ def main() -> None:
     args = parser.parse_args()
     args.out.mkdir(parents=True, exist_ok=True)
     import numpy as np
-    from common import write_results
 
     from wm_gym.data import open_clips
     from wm_gym.evaluation.episodes import Episodes

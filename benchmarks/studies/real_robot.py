@@ -5,12 +5,15 @@ python benchmarks/real_robot.py WORLD DATASET --name droid
 
 from __future__ import annotations
 
-import argparse
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import gymnasium as gym
 import imageio.v3 as iio
 import numpy as np
-from common import write_results
+from common import Bar, command, write_results
 
 from wm_gym.data import open_clips
 from wm_gym.data.curation.selection import Selection, select
@@ -21,9 +24,21 @@ from wm_gym.evaluation.metrics.control import delta_psnr
 from wm_gym.training.segments import split_episodes
 from wm_gym.worlds.world import World
 
+BARS = {
+    "real_robot_droid": [
+        Bar(
+            f"what true actions give on training scenes after {n} steps, dB, lower end",
+            (f"training scenes, {n} steps", "world", "shuffled", "low"),
+            least=0,
+            show="{:.2f}",
+        )
+        for n in (1, 4, 10)
+    ]
+}
+
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = command(__doc__, BARS)
     parser.add_argument("world")
     parser.add_argument("dataset")
     parser.add_argument("--name", required=True, help="of the file in benchmarks/results")

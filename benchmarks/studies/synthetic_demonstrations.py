@@ -14,6 +14,10 @@ that the policy took. 100 starts in physics, the same for all.
 
 from __future__ import annotations
 
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 import argparse
 import json
 import os
@@ -22,8 +26,25 @@ from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
 from pathlib import Path
 
+from common import Bar, command, write_results
+
 WORLD, TWIN = "Push-v0", "wm_gym/PushPyBullet-v0"
 ARMS = ("real", "unfiltered", "judged", "certain", "believed", "taken")
+BARS = {
+    "synthetic_demonstrations": [
+        Bar(
+            "success over 10 real demonstrations', lower end",
+            ("arms", "believed", "more_than_real", "low"),
+            least=0.15,
+            show="{:.1%}",
+        ),
+        Bar("seeds", lambda found: len(found["arms"]["believed"]["seeds"]), least=5),
+        *(
+            Bar(f"success in physics, {arm}", ("arms", arm, "mean"), show="{:.1%}")
+            for arm in ("real", "unfiltered", "believed")
+        ),
+    ]
+}
 
 
 def one(seed: int, demos: Path, args: argparse.Namespace) -> dict:
@@ -92,7 +113,7 @@ def one(seed: int, demos: Path, args: argparse.Namespace) -> dict:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = command(__doc__, BARS)
     parser.add_argument("demos", nargs="+", type=Path, help="a recording of 10 episodes for each seed")
     parser.add_argument("--idm", type=Path, required=True)
     parser.add_argument("--out", type=Path, required=True)
@@ -110,7 +131,6 @@ def main() -> None:
         waiting = [pool.submit(one, seed, demos, args) for seed, demos in enumerate(args.demos)]
         results = [each.result() for each in waiting]
     import numpy as np
-    from common import write_results
 
     from wm_gym.common.statistics import mean
 

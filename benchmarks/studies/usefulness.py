@@ -15,7 +15,10 @@ noise on its weights. Kept in WORK, a folder a world, so that the same command g
 
 from __future__ import annotations
 
-import argparse
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 import json
 from dataclasses import dataclass, replace
 from functools import cache
@@ -23,7 +26,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from common import write_results
+from common import Bar, command, write_results
 
 from wm_gym.common.files import write_json
 from wm_gym.data import ClipData, open_clips
@@ -75,6 +78,13 @@ METRICS = {
 }
 """1 where more is better, -1 where less is."""
 USES = {"pearson": 1, "mmrv": -1, "outcomes_wrong": -1, "transfer": 1}
+BARS = {
+    "usefulness_Push-v0": [
+        Bar(f"Spearman's rho of {name} with {use}", ("spearman", name, use, "rho"), show="{:.2f}")
+        for use in ("pearson", "transfer")
+        for name in METRICS
+    ]
+}
 
 
 @dataclass(frozen=True)
@@ -279,7 +289,7 @@ def table(work: Path) -> dict:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = command(__doc__, BARS)
     parser.add_argument("work", type=Path)
     parser.add_argument("--data", type=Path)
     parser.add_argument("--judged", type=Path)

@@ -10,13 +10,16 @@ diffusers' U-Net it has 3.3 M parameters instead of 4.4 M, for its blocks are mo
 
 from __future__ import annotations
 
-import argparse
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 import time
 from pathlib import Path
 
 import numpy as np
 import torch
-from common import write_results
+from common import Bar, command, write_results
 from diffusers import UNet2DModel
 from push import HORIZONS, TRACKED, pushes
 from timing import alternate, ratio
@@ -34,6 +37,19 @@ from wm_gym.worlds.world import World
 FRAMES = 4  # that condition the next one
 SIGMA_DATA, OFFSET, LOG_MEAN, LOG_STD = 0.5, 0.3, -0.4, 1.2
 SIGMA_MIN, SIGMA_MAX, RHO, STEPS = 2e-3, 5.0, 7, 3
+BARS = {
+    "versus_unet_Push-unet": [
+        Bar("times as fast as a pixel U-Net of DIAMOND's size", ("times_faster", "median"), least=50),
+        Bar(
+            "block error after 50 steps over the pixel U-Net's",
+            lambda found: (
+                found["block_error"]["world"]["at_50"]["cm_median"]
+                / found["block_error"]["pixel U-Net"]["at_50"]["cm_median"]
+            ),
+            most=1,
+        ),
+    ]
+}
 
 
 class PixelWorld(nn.Module):
@@ -145,7 +161,7 @@ def rival_roll_out(rival: PixelWorld, frames: np.ndarray, actions: np.ndarray, b
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = command(__doc__, BARS)
     parser.add_argument("world")
     parser.add_argument("train")
     parser.add_argument("held_out")
