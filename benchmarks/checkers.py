@@ -21,12 +21,19 @@ SHORT = {
     "SAC": {"buffer_size": 500, "learning_starts": 32, "batch_size": 16},
     "DQN": {"buffer_size": 500, "learning_starts": 32, "batch_size": 16},
 }
-RAN = ("gymnasium.check_env", "stable_baselines3.check_env", "PPO", "SAC", "DQN")
+CHECKS = ("gymnasium.check_env", "stable_baselines3.check_env", "PPO", "SAC", "DQN")
+
+
+def ids_of(found: dict) -> list[dict]:
+    """A row an environment's id."""
+    return [row for name, row in found.items() if name.startswith("wm_gym/")]
+
+
 BARS = {
     "checkers": [
         Bar(
             "ids that lack a checker or an algorithm",
-            lambda found: sum(not row.keys() >= {*RAN} for row in ids_of(found)),
+            lambda found: sum(not row.keys() >= {*CHECKS} for row in ids_of(found)),
             most=0,
         ),
         Bar(

@@ -36,25 +36,34 @@ class Bar:
     name: str
     read: tuple[str | int, ...] | Callable[[Any], Any]
     "The keys that lead to the number in the results, or a function of the results; None is no number."
-    least: float | None = None
-    most: float | None = None
+    least: float | Callable[[Any], float] | None = None
+    most: float | Callable[[Any], float] | None = None
+    "A limit, or how it follows from the same results (a floor that was measured beside the number)."
     show: str = "{:.3g}"
     "How the number is written, and its bar."
 
     def line(self, results: Any) -> Line:
         """What these results have to say; None for results that are not there."""
+        value, least, most = (_value(how, results) for how in (self.read, self.least, self.most))
+        limits = ((">=", self.least, least), ("<=", self.most, most))
         bar = " and ".join(
-            f"{sign} {self.show.format(limit)}"
-            for sign, limit in ((">=", self.least), ("<=", self.most))
-            if limit is not None
+            f"{sign} {'what the results say' if limit is None else self.show.format(limit)}"
+            for sign, stated, limit in limits
+            if stated is not None
         )
-        value = None
-        if results is not None:
-            value = self.read(results) if callable(self.read) else follow(results, self.read)
         if value is None:
             return Line(self.name, "not measured", bar, False if bar else None)
-        met = (self.least is None or value >= self.least) and (self.most is None or value <= self.most)
+        met = (least is None or value >= least) and (most is None or value <= most)
         return Line(self.name, self.show.format(value), bar, met if bar else None)
+
+
+def _value(how: Any, results: Any) -> Any:
+    """A number as it stands, or read off results by keys or a function; None where there are no results."""
+    if not isinstance(how, tuple) and not callable(how):
+        return how
+    if results is None:
+        return None
+    return how(results) if callable(how) else follow(results, how)
 
 
 Bars = Mapping[str, Sequence[Bar]]

@@ -1,6 +1,6 @@
 """Is training in the world worth it? Agents trained inside it against agents trained in PyBullet from the same pixels.
 
-    python benchmarks/against_physics.py WORLD --inside AGENT... --physics AGENT... \\
+    python benchmarks/studies/against_physics.py WORLD --inside AGENT... --physics AGENT... \\
         --recorded-steps N --recording-seconds S --world-seconds S
 
 Both were trained with the recipes' physics checks (AGENT.training/checks.csv): success in physics of the deterministic
@@ -14,9 +14,9 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
+from statistics import median
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-from pathlib import Path
 
 import numpy as np
 from common import RESULTS, Bar, command, write_results
@@ -27,6 +27,14 @@ from wm_gym.evaluation.ranking.policies import evaluate_policies
 from wm_gym.policies.loaders import load_agent
 from wm_gym.rl.callbacks import CURVE_FILE, read_curve
 from wm_gym.rl.physics_check import CHECKS_FILE, read_checks
+
+SIDES = {"inside": "the world", "physics": "physics"}
+
+
+def middle(found: dict, side: str) -> float:
+    """The median seed's success in physics."""
+    return median(agent["physics"]["rate"] for agent in found[side])
+
 
 BARS = {
     "against_physics_Push-v0": [

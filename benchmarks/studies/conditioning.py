@@ -2,7 +2,7 @@
 
     wm-gym record wm_gym/DrawerPyBullet-v0 --episodes 1000 --seed 100 --out data/drawer-mix
     wm-gym record wm_gym/DrawerPyBullet-v0 --episodes 200 --seed 900 --out data/drawer-held
-    python benchmarks/conditioning.py data/drawer-mix data/drawer-held --out runs/conditioning
+    python benchmarks/studies/conditioning.py data/drawer-mix data/drawer-held --out runs/conditioning
 
 Screens every cell with one seed, then trains the best two ways and the default longer, with three. What is finished is
 taken from --out. Tokenizer, latents and pose network are the same for all cells.
@@ -10,24 +10,24 @@ taken from --out. Tokenizer, latents and pose network are the same for all cells
 
 from __future__ import annotations
 
-import sys
-from pathlib import Path
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 import argparse
 import json
 import os
 import shutil
+import sys
+from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass
 from multiprocessing import get_context
 from pathlib import Path
 
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
 import numpy as np
 from common import Bar, command, write_results
 
-WAYS = ("film+map", "film", "cross", "token", "concat", "map")
+CONDITIONINGS = ("film+map", "film", "cross", "token", "concat", "map")
 DROPOUTS = (0.0, 0.1, 0.2)
 SCALES = (0.0, 1.0, 1.5, 2.0, 3.0, 4.0)
 LONG = 25  # steps
@@ -190,16 +190,16 @@ def ask(world, held: str, out: Path, scale: float) -> dict:
     from wm_gym.physics.tracked import tracked_by
 
     world.spec.guidance_scale = scale
-    roller, clips = learned(world, TorchEngine(world)), open_clips(held)
+    rollout, clips = learned(world, TorchEngine(world)), open_clips(held)
     env = gym.make(registered(clips.meta["env_id"], "env_id"), render_mode="rgb_array")
     tracked, weights = tracked_by(env), load_file(out / "reader.safetensors")
     reader = StateDecoder(clips.frames.shape[1:3], len(weights["mean"]))
     reader.load_state_dict(weights)
     reader.eval()
     short, long = Episodes.of(clips, 4, every=50), Episodes.of(clips, LONG).select(np.arange(100))
-    told = delta_psnr({"w": roller}, short, world.spec)["w"]
-    sent = directions({"w": roller}, Episodes.of(clips, 5, every=50), world.spec, reader.read, twin=physics(env))
-    made = roller(long)["frame"]
+    told = delta_psnr({"w": rollout}, short, world.spec)["w"]
+    sent = directions({"w": rollout}, Episodes.of(clips, 5, every=50), world.spec, reader.read, twin=physics(env))
+    made = rollout(long)["frame"]
     states = tracked.states(clips)[long.rows[:, -1], : tracked.read]
 
     def apart(frames):
@@ -238,10 +238,12 @@ def main() -> None:
     args.out.mkdir(parents=True, exist_ok=True)
     if not (args.out / "shared" / "ready").is_file():
         prepare(args.dataset, args.held, args.out)
-    screened = run_cells([Cell(way, dropout, 0, args.updates) for dropout in DROPOUTS for way in WAYS], args)
+    screened = run_cells([Cell(way, dropout, 0, args.updates) for dropout in DROPOUTS for way in CONDITIONINGS], args)
     order = sorted(screened, key=lambda r: -r["scales"]["1.0"]["psnr_4"]["mean"])
-    best = [r["cell"] for r in order if (r["cell"]["conditioning"], r["cell"]["dropout"]) != (WAYS[0], 0.0)][:2]
-    chosen = [(WAYS[0], 0.0), *((cell["conditioning"], cell["dropout"]) for cell in best)]
+    best = [r["cell"] for r in order if (r["cell"]["conditioning"], r["cell"]["dropout"]) != (CONDITIONINGS[0], 0.0)][
+        :2
+    ]
+    chosen = [(CONDITIONINGS[0], 0.0), *((cell["conditioning"], cell["dropout"]) for cell in best)]
     confirmed = run_cells(
         [Cell(way, dropout, seed, args.more_updates) for seed in (1, 2, 3) for way, dropout in chosen], args
     )
@@ -272,7 +274,7 @@ def plot(cells: list[dict], path: Path) -> None:
                 x,
                 y,
                 style,
-                color=f"C{WAYS.index(told['conditioning'])}",
+                color=f"C{CONDITIONINGS.index(told['conditioning'])}",
                 markersize=4,
                 label=f"{told['conditioning']}, {told['dropout']:.0%}",
             )

@@ -1,23 +1,22 @@
 """Do the corrections of real data matter: the lag between actions and video, and angles that wrap? On DROID episodes.
 
-    python benchmarks/corrections.py ../shared/data/droid_lerobot --out runs/corrections
+    python benchmarks/studies/corrections.py ../shared/data/droid_lerobot --out runs/corrections
 
 Four worlds a seed, on one tokenizer: as `wm-gym data curate` finds the data ("as found"), each action moved by a frame
-either way, and angles taken for plain numbers ("not wrapped"). All are asked on their training scenes, each with its own
-lag.
+either way, and angles taken for plain numbers ("not wrapped"). All are asked on their training scenes, each with
+its own lag.
 """
 
 from __future__ import annotations
 
-import sys
-from pathlib import Path
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 import json
 import os
+import sys
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
 from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from common import Bar, command, write_results
 

@@ -10,18 +10,18 @@
     wm-gym idm benchmark data/push-held idm/transformer idm/pair idm/flow idm/video idm/masked --world Push-v0 \
         --episodes 40 --out runs/held.json
     wm-gym idm benchmark data/push-long idm/transformer --world Push-v0 --episodes 30 --out runs/long.json
-    python benchmarks/inverse_dynamics.py runs/held.json runs/long.json --labels data/push-held idm/transformer-0.*
+    python benchmarks/studies/inverse_dynamics.py runs/held.json runs/long.json \
+        --labels data/push-held idm/transformer-0.*
 """
 
 from __future__ import annotations
 
+import json
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-import json
-from collections.abc import Callable
-from pathlib import Path
 
 from common import Bar, command, follow, write_results
 

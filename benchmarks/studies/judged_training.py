@@ -5,19 +5,18 @@
         --env-kwargs '{"reward": "text:the gripper is at the green ball"}'
     for agent in learned text; do wm-gym agent evaluate runs/$agent --env wm_gym/ReachPyBullet-v0 --episodes 200 \
         --json runs/$agent.json; done
-    python benchmarks/judged_training.py runs/learned.json runs/text.json
+    python benchmarks/studies/judged_training.py runs/learned.json runs/text.json
 
 The state oracle is the twin itself: the same training with --env wm_gym/ReachPyBullet-v0, in 4 processes of 256 steps.
 """
 
 from __future__ import annotations
 
+import json
 import sys
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-import json
-from pathlib import Path
 
 from common import Bar, command, write_results
 

@@ -3,7 +3,7 @@
     for task in Push Drawer Reach; do
         wm-gym record wm_gym/${task}PyBullet-v0 --episodes 300 --seed 100 --out data/${task,,}-mix
         wm-gym record wm_gym/${task}PyBullet-v0 --episodes 100 --seed 900 --out data/${task,,}-held; done
-    python benchmarks/judges.py data --out runs/judges
+    python benchmarks/studies/judges.py data --out runs/judges
 
 Each shipped world imagines what the held-out recordings' actions do; a judge says success if it does at any step. Truth
 is what physics said of the same actions. The goal picture is the last frame of one success; the oracle reads positions
@@ -16,7 +16,6 @@ import sys
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-from pathlib import Path
 
 from common import Bar, command, write_results
 

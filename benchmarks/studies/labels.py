@@ -2,7 +2,7 @@
 
     wm-gym record wm_gym/DrawerPyBullet-v0 --episodes 1000 --seed 100 --out data/drawer-mix
     wm-gym record wm_gym/DrawerPyBullet-v0 --episodes 200 --seed 900 --out data/drawer-held
-    python benchmarks/labels.py data/drawer-mix data/drawer-held --out runs/labels
+    python benchmarks/studies/labels.py data/drawer-mix data/drawer-held --out runs/labels
 
 "scratch" sees the labelled episodes only; "tokenizer" also has the tokenizer of the pretrained world; "pretrained" goes
 on from that world, which has watched all episodes without their actions.
@@ -10,23 +10,22 @@ on from that world, which has watched all episodes without their actions.
 
 from __future__ import annotations
 
-import sys
-from pathlib import Path
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 import argparse
 import json
 import os
 import shutil
+import sys
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
 from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from common import Bar, command, write_results
 from conditioning import ask, fit_reader
 
 FRACTIONS = (0.01, 0.1, 1.0)
-WAYS = ("scratch", "tokenizer", "pretrained")
+STARTS = ("scratch", "tokenizer", "pretrained")
 SIZES = {
     "dynamics_batch": 32,
     "rollout_lengths": (2, 4, 8),
@@ -132,7 +131,7 @@ def main() -> None:
             pool.submit(one, way, fraction, seed, args)
             for seed in range(args.seeds)
             for fraction in FRACTIONS
-            for way in WAYS
+            for way in STARTS
         ]
         results = [each.result() for each in waiting]
     write_results("labels", {"updates": args.updates, "watch_updates": args.watch_updates, "worlds": results})

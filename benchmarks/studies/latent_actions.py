@@ -2,7 +2,7 @@
 
     wm-gym record wm_gym/PushPyBullet-v0 --episodes 1000 --seed 100 --out data/push-mix
     wm-gym record wm_gym/PushPyBullet-v0 --episodes 200 --seed 900 --out data/push-held
-    python benchmarks/latent_actions.py data/push-mix data/push-held --out runs/latent
+    python benchmarks/studies/latent_actions.py data/push-mix data/push-held --out runs/latent
 
 The latent action model and the world see the video of push-mix and nothing else. "own": the held-out video's own latent
 actions; "mapped": its real actions through a linear map fitted on a share of push-mix's labels; "acts": a world of the
@@ -11,12 +11,11 @@ same sizes that was trained with the real actions. Beside each the gain over ano
 
 from __future__ import annotations
 
+import json
 import sys
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-import json
-from pathlib import Path
 
 from common import Bar, command, write_results
 from labels import SIZES

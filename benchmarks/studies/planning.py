@@ -1,7 +1,7 @@
 """Does planning in the world alone succeed in physics, and how fast is a decision? Beside the simulator as the model.
 
     wm-gym agent plan Push-v0 --out runs/planner
-    python benchmarks/planning.py runs/planner --against ppo-Push-v0 --episodes 100
+    python benchmarks/studies/planning.py runs/planner --against ppo-Push-v0 --episodes 100
 
 The planner and a trained policy run in physics from the same starts, planned in the world from rendered pictures alone.
 Decisions a second: the search in the world, in turns with the same search with the rendered PyBullet twin as its model,
@@ -11,10 +11,10 @@ which is set to the true state, steps and draws every sequence of actions, and s
 from __future__ import annotations
 
 import sys
+import time
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-import time
 
 import gymnasium as gym
 import numpy as np

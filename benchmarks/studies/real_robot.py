@@ -1,6 +1,6 @@
 """Does a world trained on real robot video listen to its actions? True against another episode's, on its own scenes.
 
-python benchmarks/real_robot.py WORLD DATASET --name droid
+python benchmarks/studies/real_robot.py WORLD DATASET --name droid
 """
 
 from __future__ import annotations

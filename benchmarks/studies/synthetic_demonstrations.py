@@ -4,7 +4,7 @@
         wm-gym record wm_gym/PushPyBullet-v0 --episodes 10 --policy expert --seed 30$s --out data/demo-$s; done
     wm-gym record wm_gym/PushPyBullet-v0 --episodes 1000 --seed 100 --out data/push-mix
     wm-gym idm train data/push-mix --world Push-v0 --out data/idm
-    python benchmarks/synthetic_demonstrations.py data/demo-? --idm data/idm --out runs/synthetic
+    python benchmarks/studies/synthetic_demonstrations.py data/demo-? --idm data/idm --out runs/synthetic
 
 Each seed has demonstrations, dreams and cloning of its own. "unfiltered": every dream, with the actions that were read
 off it; "judged": those that the world's judge calls a success; "certain": of these, without those in much doubt;
@@ -14,17 +14,16 @@ that the policy took. 100 starts in physics, the same for all.
 
 from __future__ import annotations
 
-import sys
-from pathlib import Path
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 import argparse
 import json
 import os
 import shutil
+import sys
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
 from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from common import Bar, command, write_results
 

@@ -4,8 +4,8 @@
         wm-gym record wm_gym/${task}PyBullet-v0 --episodes N --seed 100 --out data/${task,,}-mix     # 1,000, 500, 300
         wm-gym record wm_gym/${task}PyBullet-v0 --episodes M --seed 900 --out data/${task,,}-held    # 200, 100, 100
     done
-    python benchmarks/text_judge.py data                      # the shipped weights
-    python benchmarks/text_judge.py data --train runs/text    # train others, then ask them
+    python benchmarks/studies/text_judge.py data                      # the shipped weights
+    python benchmarks/studies/text_judge.py data --train runs/text    # train others, then ask them
 
 The AUROC and the share of right answers of up to 40 sentences a relation, on 1,500 held-out frames a task. Relations in
 `HELD_OUT` were never taught.
@@ -17,7 +17,6 @@ import sys
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-from pathlib import Path
 
 import numpy as np
 import torch

@@ -1,7 +1,7 @@
 """Which cheap metric predicts whether a world is useful? Push worlds of different quality, measured and used.
 
-    python benchmarks/usefulness.py WORK --data DATASET --judged POLICIES --starter AGENT [--worlds NAME ...]
-    python benchmarks/usefulness.py WORK --table
+    python benchmarks/studies/usefulness.py WORK --data DATASET --judged POLICIES --starter AGENT [--worlds NAME ...]
+    python benchmarks/studies/usefulness.py WORK --table
 
 Every world has the shipped one's tokenizer, pose and heads; what draws the next frame is trained anew, for longer or
 shorter, on more or fewer episodes, narrower, without its own roll-outs or on wrong actions, or is the shipped one with
@@ -15,14 +15,13 @@ noise on its weights. Kept in WORK, a folder a world, so that the same command g
 
 from __future__ import annotations
 
-import sys
-from pathlib import Path
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 import json
+import sys
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import numpy as np
 import torch
@@ -303,13 +302,13 @@ def main() -> None:
     for name in args.worlds:
         folder, file = make(name, args.work, args.data), args.work / name / "measured.json"
         found = json.loads(file.read_text()) if file.is_file() else {}
-        for what, measure in (
-            ("metrics", lambda: metrics(folder, args.work)),
-            ("judge", lambda: judged(folder, args.judged)),
-            ("transfer", lambda: learned_in(folder, args.starter, args.work / name / "agent")),
+        for what, measure, *given in (
+            ("metrics", metrics, folder, args.work),
+            ("judge", judged, folder, args.judged),
+            ("transfer", learned_in, folder, args.starter, args.work / name / "agent"),
         ):
             if what not in found:
-                found[what] = measure()
+                found[what] = measure(*given)
                 write_json(file, found, indent=1)
                 print(name, what, found[what], flush=True)
 
