@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import sys
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
@@ -52,9 +53,6 @@ BARS = {
 
 def one(variant: str, seed: int, dataset: str, out: Path) -> dict:
     """Train a variant and ask it."""
-    import wm_gym.training.build
-    import wm_gym.training.trainer
-    import wm_gym.worlds.world
     from wm_gym.data import open_clips
     from wm_gym.data.curation.selection import Selection, select
     from wm_gym.engine.torch import TorchEngine
@@ -62,17 +60,18 @@ def one(variant: str, seed: int, dataset: str, out: Path) -> dict:
     from wm_gym.evaluation.episodes import Episodes
     from wm_gym.evaluation.metrics.control import delta_psnr
     from wm_gym.training.segments import split_episodes
+    from wm_gym.training.trainer import train
+    from wm_gym.worlds.world import World
 
     file = out / f"{variant.replace(' ', '-')}-{seed}.json"
     if file.is_file():
         return json.loads(file.read_text())
-    if variant == "not wrapped":  # this process makes no other world
-        for module in (wm_gym.worlds.world, wm_gym.training.trainer, wm_gym.training.build):
-            module.is_angle = lambda name: False
+    if variant == "not wrapped":
+        dataset = without_angles(Path(dataset), out / f"numbers-{seed}")
     plain = open_clips(dataset, size=FRAME_SIZE, progress=False)
     chosen = Selection(plain.meta["dataset_hash"], action_lag=VARIANTS[variant])
     chosen.save(file.with_suffix(".filter"))
-    folder = wm_gym.training.trainer.train(
+    folder = train(
         dataset,
         file.with_suffix(""),
         size=FRAME_SIZE,
@@ -84,15 +83,26 @@ def one(variant: str, seed: int, dataset: str, out: Path) -> dict:
         cpu=True,
         overwrite=True,
     )
-    world, clips = wm_gym.worlds.world.World.from_pretrained(folder), select(plain, chosen)
+    world, clips = World.from_pretrained(folder), select(plain, chosen)
     _, held = split_episodes(clips)
     scenes = select(clips, Selection(clips.meta["dataset_hash"], {int(e): ["held out"] for e in held}))
-    roller, result = learned(world, TorchEngine(world)), {"variant": variant, "seed": seed}
+    result: dict = {"variant": variant, "seed": seed}
     for steps in HORIZONS:
-        told = delta_psnr({"w": roller}, Episodes.of(scenes, steps, every=max(2, steps // 2)), world.spec, steps)["w"]
-        result[str(steps)] = {"psnr_true_db": told["psnr_true_db"], "shuffled": told["shuffled"]}
+        pieces = Episodes.of(scenes, steps, every=max(2, steps // 2))
+        found = delta_psnr({"w": learned(world, TorchEngine(world))}, pieces, world.spec, steps)["w"]
+        result[str(steps)] = {key: found[key] for key in ("psnr_true_db", "shuffled")}
     file.write_text(json.dumps(result))
     return result
+
+
+def without_angles(dataset: Path, copy: Path) -> str:
+    """A copy of a LeRobot dataset in which no component's name says that it is an angle."""
+    shutil.copytree(dataset, copy, dirs_exist_ok=True)
+    info = json.loads((copy / "meta" / "info.json").read_text())
+    for key in ("action", "observation.state"):
+        info["features"][key]["names"] = [f"{name}_number" for name in info["features"][key]["names"]]
+    (copy / "meta" / "info.json").write_text(json.dumps(info))
+    return str(copy)
 
 
 def main() -> None:

@@ -2,7 +2,7 @@
 
     wm-gym evaluate-policies AGENT ... --out runs/policies
     python benchmarks/studies/drawing.py policies runs/policies "9 clones of a camera's pictures" NAME ...
-    python benchmarks/studies/drawing.py decoder data/push-111 Push-v0 runs/deeper
+    python benchmarks/studies/drawing.py decoder data/push-111 shipped=Push-v0 "depth 2=runs/deeper"
 
 `policies` tells, of some policies that were measured there, the outcomes that differ from physics': in the world, in
 physics seen as the world draws it, and in physics whose object starts 2 mm and 3 degrees off. `decoder` tells the PSNR
@@ -73,7 +73,7 @@ def of_policies(work: Path, names: list[str]) -> dict:
     return found
 
 
-def of_decoders(dataset: str, worlds: list[str]) -> dict:
+def of_decoders(dataset: str, worlds: dict[str, str]) -> dict:
     """Mean PSNR in dB of each world's round trip of the same frames."""
     import numpy as np
 
@@ -84,7 +84,7 @@ def of_decoders(dataset: str, worlds: list[str]) -> dict:
     frames = open_clips(dataset).frames
     some = np.array(frames[np.linspace(0, len(frames) - 1, FRAMES).astype(int)])
     return {
-        Path(world).name: float(psnr(load_world(world).tokenizer.round_trip(some), some).mean()) for world in worlds
+        name: float(psnr(load_world(world).tokenizer.round_trip(some), some).mean()) for name, world in worlds.items()
     }
 
 
@@ -97,13 +97,15 @@ def main() -> None:
     policies.add_argument("names", nargs="+")
     decoder = parts.add_parser("decoder", help="PSNR of worlds' round trips")
     decoder.add_argument("dataset")
-    decoder.add_argument("worlds", nargs="+")
+    decoder.add_argument("worlds", nargs="+", metavar="NAME=WORLD")
     args = parser.parse_args()
     found = read_results(NAME) or {}
     if args.part == "policies":
         found["policies"] = found.get("policies", {}) | {args.group: of_policies(args.work, args.names)}
     else:
-        found["psnr"] = found.get("psnr", {}) | of_decoders(args.dataset, args.worlds)
+        found["psnr"] = found.get("psnr", {}) | of_decoders(
+            args.dataset, dict(one.split("=", 1) for one in args.worlds)
+        )
     write_results(NAME, found)
 
 
