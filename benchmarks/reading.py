@@ -108,11 +108,11 @@ def main() -> None:
         return inside(args.dataset, args.size, args.inside)
     memory = int(args.gigabytes * 1e9)
     with limited(memory) as group, tempfile.TemporaryDirectory() as scratch:
-        command = [sys.executable, __file__, args.dataset, "--inside", f"{scratch}/run"]
-        command += ["--size", str(args.size)] if args.size else []
+        limited_run = [sys.executable, __file__, args.dataset, "--inside", f"{scratch}/run"]
+        limited_run += ["--size", str(args.size)] if args.size else []
         environment = os.environ | {"WM_GYM_CACHE": f"{scratch}/cache", "WM_GYM_MEMORY_LIMIT": str(memory)}
         subprocess.run(
-            command,
+            limited_run,
             check=True,
             env=environment,
             preexec_fn=lambda: (group / "cgroup.procs").write_text(str(os.getpid())),

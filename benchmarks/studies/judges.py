@@ -32,7 +32,7 @@ RULES = {
 STEPS = 50
 BARS = {
     "judges": [
-        Bar(f"{task}, right about episodes, {judge}", (task, "judges", judge, "episodes", "accuracy"), show="{:.1%}")
+        Bar(f"{task}, right about episodes, {judge}", (task, "judges", judge, "episodes", "accuracy", "rate"), show="{:.1%}")
         for task in PROMPTS
         for judge in ("learned", "text", "state oracle", "goal picture")
     ]
@@ -56,9 +56,9 @@ def study(task: str, folder: Path, out: Path, updates: int, seed: int = 0) -> di
 
     world = load_world(f"{task.title()}-v0")
     taught, held = (open_clips(folder / f"{task}-{name}") for name in ("mix", "held"))
-    asked = Episodes.of(held, min(STEPS, int(np.diff(held.episode_offset).min()) - 1))
-    made = learned(world)(asked)
-    truth = held.success[asked.rows[:, 1:]]
+    recorded = Episodes.of(held, min(STEPS, int(np.diff(held.episode_offset).min()) - 1))
+    made = learned(world)(recorded)
+    truth = held.success[recorded.rows[:, 1:]]
     relation, columns = RULES[task]
     hand = taught.proprioception.shape[1]
     states = [
@@ -97,15 +97,15 @@ def study(task: str, folder: Path, out: Path, updates: int, seed: int = 0) -> di
     result = {"learned": _row(made["success"], made["success"] > world.spec.success_threshold, truth, confusion)}
     frames = made["frame"].reshape(-1, *made["frame"].shape[2:])
     for name, judge in judges.items():
-        verdict = judge(frames, np.repeat(asked.frames[:, 0], truth.shape[1], axis=0))
+        verdict = judge(frames, np.repeat(recorded.frames[:, 0], truth.shape[1], axis=0))
         result[name] = _row(verdict.score.reshape(truth.shape), verdict.success.reshape(truth.shape), truth, confusion)
     return {
-        "episodes": len(asked),
+        "episodes": len(recorded),
         "steps": int(truth.shape[1]),
         "succeed": float(truth.any(1).mean()),
         "oracle_error": fitted.median_error,
         "judges": result,
-        "doubt": median(made["uncertainty"].mean((1, 2, 3))),
+        "uncertainty": median(made["uncertainty"].mean((1, 2, 3))),
     }
 
 
