@@ -193,7 +193,11 @@ def main() -> None:
     out = args.out or (REHEARSAL if args.device == "cpu" else RESULTS / "gpu.json")
     out.parent.mkdir(parents=True, exist_ok=True)
     card = torch.cuda.get_device_name() if args.device == "cuda" else None
-    results = {**about(), "gpu": card, "device": args.device, "preset": args.preset, "world": args.world}
+    asked = {"gpu": card, "device": args.device, "preset": args.preset, "world": args.world}
+    results = about() | asked
+    before = json.loads(out.read_text()) if out.is_file() else {}
+    if all(before.get(key) == results[key] for key in ("commit", *asked)):
+        results = before | results  # the other parts of the same code stand
     failed = []
     for part in args.parts:
         results[part] = {}

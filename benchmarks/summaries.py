@@ -16,7 +16,7 @@ HERE = Path(__file__).resolve().parent
 def scripts() -> list[str]:
     """Names of all that know `--summary`, studies last."""
     files = [*sorted(HERE.glob("*.py")), *sorted((HERE / "studies").glob("*.py"))]
-    known = [file for file in files if file.name != "common.py" and "command(__doc__, " in file.read_text("utf-8")]
+    known = [file for file in files if "parser = command(__doc__, " in file.read_text(encoding="utf-8")]
     return [file.relative_to(HERE).with_suffix("").as_posix() for file in known]
 
 

@@ -32,7 +32,11 @@ RULES = {
 STEPS = 50
 BARS = {
     "judges": [
-        Bar(f"{task}, right about episodes, {judge}", (task, "judges", judge, "episodes", "accuracy", "rate"), show="{:.1%}")
+        Bar(
+            f"{task}, right about episodes, {judge}",
+            (task, "judges", judge, "episodes", "accuracy", "rate"),
+            show="{:.1%}",
+        )
         for task in PROMPTS
         for judge in ("learned", "text", "state oracle", "goal picture")
     ]
