@@ -52,6 +52,7 @@ def make(env_id: str, **kwargs) -> gym.Env:
 
 
 def main() -> None:
+    command(__doc__, BARS).parse_args()
     numbers = {}
     for env_id in env_ids():
         row = numbers[env_id] = {}

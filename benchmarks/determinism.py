@@ -72,7 +72,9 @@ def main() -> None:
         world, engine = sys.argv[2:]
         print(digest(roll_out(world, 1, [SEED], engine)[0]))
         return
-    world = sys.argv[1] if len(sys.argv) > 1 else "wm_gym/Reach-v0"
+    parser = command(__doc__, BARS)
+    parser.add_argument("world", nargs="?", default="wm_gym/Reach-v0")
+    world = parser.parse_args().world
     numbers = {}
     alone = {}
     for engine in ENGINES:

@@ -11,12 +11,15 @@ import sys
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
+HELPERS = ("common", "timing", "summaries")
 
 
 def scripts() -> list[str]:
     """Names of all that know `--summary`, studies last."""
     files = [*sorted(HERE.glob("*.py")), *sorted((HERE / "studies").glob("*.py"))]
-    known = [file for file in files if "parser = command(__doc__, " in file.read_text(encoding="utf-8")]
+    known = [
+        file for file in files if file.stem not in HELPERS and "command(__doc__, " in file.read_text(encoding="utf-8")
+    ]
     return [file.relative_to(HERE).with_suffix("").as_posix() for file in known]
 
 

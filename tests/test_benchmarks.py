@@ -32,8 +32,9 @@ def scripts(benchmarks):
     return [file for file in files if file.stem not in helpers and not file.stem.startswith("attack_")]
 
 
-def test_every_script_tells_its_summary(benchmarks):
-    """All in one process, for each imports torch; a traceback ends it."""
+@pytest.fixture(scope="module")
+def told(benchmarks) -> dict[str, list[str]]:
+    """The lines of each summary; all in one process, for each imports torch. A traceback fails."""
     done = subprocess.run(
         [sys.executable, benchmarks / "summaries.py"],
         capture_output=True,
@@ -42,15 +43,30 @@ def test_every_script_tells_its_summary(benchmarks):
         cwd=benchmarks.parent,
     )
     assert done.returncode in (0, 1) and "Traceback" not in done.stderr, done.stderr[-3000:]
-    told = {}
+    found: dict[str, list[str]] = {}
     for line in done.stdout.splitlines():
         if line.startswith("== "):
-            lines = told.setdefault(line.removeprefix("== "), [])
-        elif line[:5] in ("ok   ", "SHORT", "     ") and ": " in line:
-            lines.append(line)
+            lines = found.setdefault(line.removeprefix("== "), [])
+        elif line[:6] in ("ok    ", "SHORT ", "      ") and ": " in line:
+            lines.append(line[6:])
+            assert done.returncode == 1 or not line.startswith("SHORT")
+    return found
+
+
+def test_every_script_tells_its_summary(benchmarks, told):
     expected = {file.relative_to(benchmarks).with_suffix("").as_posix() for file in scripts(benchmarks)}
-    assert set(told) == expected and all(told.values()), {name for name in expected if not told.get(name)}
-    assert done.returncode == any(line.startswith("SHORT") for lines in told.values() for line in lines)
+    assert set(told) == expected and all(told.values()), [name for name in expected if not told.get(name)]
+
+
+def test_every_result_has_a_script_that_tells_it(benchmarks, told):
+    named = {line.split(": ")[0] for lines in told.values() for line in lines}
+    for file in scripts(benchmarks):  # and those that no line begins with, by their whole names
+        nodes = ast.walk(ast.parse(file.read_text(encoding="utf-8")))
+        named |= {node.value for node in nodes if isinstance(node, ast.Constant) and isinstance(node.value, str)}
+    results = benchmarks / "results"
+    files = [path.relative_to(results) for path in results.rglob("*") if path.is_file()]
+    unnamed = [str(file) for file in files if not named & {str(file), str(file.with_suffix(""))}]
+    assert files and not unnamed, f"no benchmark writes {unnamed}"
 
 
 def test_a_summary_is_a_command_of_its_own(benchmarks):
@@ -61,19 +77,6 @@ def test_a_summary_is_a_command_of_its_own(benchmarks):
         check=False,
     )
     assert done.returncode == 0 and "improve_Drawer-v0: rounds: 6" in done.stdout, done.stderr
-
-
-def test_every_result_is_named_by_a_script(benchmarks):
-    texts = "".join(
-        node.value
-        for file in scripts(benchmarks)
-        for node in ast.walk(ast.parse(file.read_text(encoding="utf-8")))
-        if isinstance(node, ast.Constant) and isinstance(node.value, str)
-    )
-    results = [path for path in (benchmarks / "results").rglob("*") if path.is_file()]
-    parts = {part for path in results for part in (path.stem, path.parent.name)} - {"results"}
-    unnamed = [name for name in parts if name not in texts and name.rpartition("_")[2] not in texts]
-    assert results and not unnamed, f"no benchmark writes {unnamed}"
 
 
 def test_pictures_and_json_are_small(benchmarks):
