@@ -8,7 +8,7 @@ from __future__ import annotations
 import warnings
 
 import gymnasium as gym
-from common import Bar, write_results
+from common import Bar, command, write_results
 from gymnasium.utils.env_checker import check_env as gymnasium_check
 from stable_baselines3 import DQN, PPO, SAC
 from stable_baselines3.common.env_checker import check_env as sb3_check

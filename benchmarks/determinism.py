@@ -11,7 +11,7 @@ import sys
 
 import gymnasium as gym
 import numpy as np
-from common import Bar, write_results
+from common import Bar, command, write_results
 
 import wm_gym  # noqa: F401
 
