@@ -356,14 +356,14 @@ def _whole(command: Command, folder: Path, expected: set[str]) -> str:
 
     read, write = os.pipe()
 
-    def told() -> None:
+    def attempt() -> None:
         try:
             look()
         except BaseException as error:
             os.write(write, f"{type(error).__name__}: {error}".encode()[:2000])
             raise
 
-    status, _ = in_child(told)
+    status, _ = in_child(attempt)
     os.close(write)
     with os.fdopen(read, "rb") as pipe:
         found = pipe.read().decode(errors="replace")

@@ -1,4 +1,4 @@
-"""What do all benchmarks share? The files of their results, and summaries: a line a bar, told from those files.
+"""What do all benchmarks share? The files of their results, and summaries: a line a bar, read off those files.
 
 Each benchmark states its bars as data: `BARS = {"name of a result file": [Bar(...), ...]}`. `command` gives its parser
 `--summary`, which reads the committed results, prints a line a bar and ends with exit status 1 where one falls short.
@@ -31,7 +31,7 @@ class Line(NamedTuple):
 
 @dataclass(frozen=True)
 class Bar:
-    """A number of some results and what it has to be; without `least` and `most` it is told for information."""
+    """A number of some results and what it has to be; without `least` and `most` it is information."""
 
     name: str
     read: tuple[str | int, ...] | Callable[[Any], Any]
@@ -109,8 +109,8 @@ def command(doc: str | None, lines: Bars | Callable[[], Iterable[Line]]) -> argp
             parser.exit(show(lines() if callable(lines) else lines_of(lines)))
 
     parser = argparse.ArgumentParser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
-    told = "print a line a bar from the committed results; exit status 1 where one falls short"
-    parser.add_argument("--summary", action=Summary, nargs=0, help=told)
+    words = "print a line a bar from the committed results; exit status 1 where one falls short"
+    parser.add_argument("--summary", action=Summary, nargs=0, help=words)
     return parser
 
 

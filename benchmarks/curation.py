@@ -21,7 +21,7 @@ BARS = {
         *(Bar(f"{kind}, recall", (kind, "recall"), show="{:.0%}") for kind in KINDS),
         *(Bar(f"{kind}, precision", (kind, "precision"), show="{:.0%}") for kind in KINDS),
         Bar(
-            "lags told wrong",
+            "lags estimated wrong",
             lambda found: sum(int(lag) != row["estimated"] for lag, row in found["lag"].items()),
             show="{:d} of 4",
         ),
@@ -100,8 +100,8 @@ def main() -> None:
         late = clips.action.copy()
         for start, end in zip(offset[:-1], offset[1:]):  # the video follows its actions by so many frames more
             late[start:end] = clips.action[np.clip(np.arange(start, end) + lag, start, end - 1)]
-        told = curate(replace(clips, action=late)).lag
-        result["lag"][lag] = {"estimated": told["lag"], "share": told["share"]}
+        estimate = curate(replace(clips, action=late)).lag
+        result["lag"][lag] = {"estimated": estimate["lag"], "share": estimate["share"]}
     write_results(f"curation_{result['recording']}", result)
 
 

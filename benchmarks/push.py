@@ -4,8 +4,8 @@
 
 Held-out episodes in which physics moves the block >= 5 cm, same starts and actions. `state model`: an MLP on simulator
 states, trained on the same transitions (ceiling). `chaos`: PyBullet against itself, its block put 2 mm and 3 degrees
-off at the start (floor). `frozen` repeats the first frame, `deaf` is the world given zero actions, `real frames` are
-physics' own, read as the generated ones are. Motion without contact is told from the median of three readings, where
+off at the start (floor). `frozen` repeats the first frame, `deaf` the world given zero actions, `real frames` are
+physics' own, read as the generated ones are. Motion without contact is judged from the median of three readings, where
 the block is found; where it is not, it counts as lost. Worlds beside the first are read by the same network, which
 has learned the first one's reconstructions: let them share its tokenizer.
 """
@@ -80,19 +80,19 @@ def main() -> None:
     args = parser.parse_args()
     world, clips, held = load_world(args.world), open_clips(args.train), open_clips(args.held_out)
 
-    known, told = TRACKED.states(clips), TRACKED.states(held)
+    known, held_states = TRACKED.states(clips), TRACKED.states(held)
     report = fit_state_decoder(
         clips.frames,
         known[:, :4],
         held.frames[::7],
-        told[::7, :4],
+        held_states[::7, :4],
         views=world.tokenizer.round_trip,
         updates=args.updates,
     )
-    error = np.linalg.norm(report.decoder.read(held.frames[::7])[:, 2:] - told[::7, 2:4], axis=1)
+    error = np.linalg.norm(report.decoder.read(held.frames[::7])[:, 2:] - held_states[::7, 2:4], axis=1)
 
     episodes, acting, rng = pushes(held, args.episodes), learned(world), np.random.default_rng(0)
-    rollers = {
+    rollouts = {
         "world": acting,
         **{Path(w).name: learned(load_world(w)) for w in args.beside},
         "deaf": deaf(acting, world.spec),
@@ -100,8 +100,8 @@ def main() -> None:
         "real frames": recorded,
     }
     found, lost = {}, {}
-    for name, roller in rollers.items():
-        found[name], lost[name] = TRACKED.followed(report.decoder.read, roller(episodes)["frame"], episodes)
+    for name, rollout in rollouts.items():
+        found[name], lost[name] = TRACKED.followed(report.decoder.read, rollout(episodes)["frame"], episodes)
     truth = TRACKED.states(episodes)
     nothing = np.zeros(truth.shape[:2], bool)
     model = fit_state_model(known, clips.action, clips.episode_offset, args.model_updates)

@@ -111,8 +111,8 @@ def fit_reader(clips, held: str, tokenizer, out: Path) -> None:
         return
     tracked = tracked_by(gym.make(registered(clips.meta["env_id"], "env_id"), render_mode="rgb_array"))
     apart = open_clips(held)
-    told, seen = (tracked.states(some)[:, : tracked.read] for some in (clips, apart))
-    made = fit_state_decoder(clips.frames, told, apart.frames[::50], seen[::50], views=tokenizer.round_trip)
+    truth, seen = (tracked.states(some)[:, : tracked.read] for some in (clips, apart))
+    made = fit_state_decoder(clips.frames, truth, apart.frames[::50], seen[::50], views=tokenizer.round_trip)
     print(f"reader: median error {100 * made.median_error:.2f} cm")
     save_file({k: v.contiguous() for k, v in made.decoder.state_dict().items()}, out / "reader.safetensors")
 
@@ -197,7 +197,7 @@ def ask(world, held: str, out: Path, scale: float) -> dict:
     reader.load_state_dict(weights)
     reader.eval()
     short, long = Episodes.of(clips, 4, every=50), Episodes.of(clips, LONG).select(np.arange(100))
-    told = delta_psnr({"w": rollout}, short, world.spec)["w"]
+    gained = delta_psnr({"w": rollout}, short, world.spec)["w"]
     sent = directions({"w": rollout}, Episodes.of(clips, 5, every=50), world.spec, reader.read, twin=physics(env))
     made = rollout(long)["frame"]
     states = tracked.states(clips)[long.rows[:, -1], : tracked.read]
@@ -210,8 +210,8 @@ def ask(world, held: str, out: Path, scale: float) -> dict:
     return {
         "within_45": sent["w"]["frames"]["within_45"],
         "along_cm": sent["w"]["frames"]["along_cm"],
-        "delta_psnr_shuffled": told["shuffled"],
-        "psnr_4": told["psnr_true_db"],
+        "delta_psnr_shuffled": gained["shuffled"],
+        "psnr_4": gained["psnr_true_db"],
         "psnr_25": float(psnr(made[:, -1], long.frames[:, -1]).mean()),
         "drift_25": apart(made[:, -1]),
         "reader": apart(long.frames[:, -1]),
@@ -266,17 +266,17 @@ def plot(cells: list[dict], path: Path) -> None:
     }
     for axis, (title, value) in zip(axes, read.items()):
         for cell in cells:
-            told = cell["cell"]
+            sizes = cell["cell"]
             x = [float(s) for s in cell["scales"]]
             y = [value(r) for r in cell["scales"].values()]
-            style = {0.0: "o", 0.1: "-", 0.2: "--"}[told["dropout"]]
+            style = {0.0: "o", 0.1: "-", 0.2: "--"}[sizes["dropout"]]
             axis.plot(
                 x,
                 y,
                 style,
-                color=f"C{CONDITIONINGS.index(told['conditioning'])}",
+                color=f"C{CONDITIONINGS.index(sizes['conditioning'])}",
                 markersize=4,
-                label=f"{told['conditioning']}, {told['dropout']:.0%}",
+                label=f"{sizes['conditioning']}, {sizes['dropout']:.0%}",
             )
         axis.set(title=title, xlabel="guidance scale")
     figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=6, fontsize=8)

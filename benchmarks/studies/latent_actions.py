@@ -79,10 +79,10 @@ def main() -> None:
     for share in SHARES:
         episodes, _ = split_labels(clips, share)
         maps[share] = np.array(fit_real_actions(model, clips, episodes)["matrix"], np.float32)
-        told = np.concatenate([asked.action, np.ones((*asked.action.shape[:2], 1), np.float32)], axis=-1)
-        result[f"mapped, {len(episodes)} labelled episodes"] = gain(latent, asked, (told @ maps[share]).clip(-1, 1)) | {
-            "probe_r2": probe(model, clips, episodes, asked, own)
-        }
+        given = np.concatenate([asked.action, np.ones((*asked.action.shape[:2], 1), np.float32)], axis=-1)
+        result[f"mapped, {len(episodes)} labelled episodes"] = gain(
+            latent, asked, (given @ maps[share]).clip(-1, 1)
+        ) | {"probe_r2": probe(model, clips, episodes, asked, own)}
     if not args.without_acts:
         result["acts"] = gain(World.from_pretrained(args.out / "acts"), asked, asked.action)
     write_results(
@@ -128,12 +128,12 @@ def gain(world, asked, actions) -> dict:
 
         clips = replace(asked.clips, proprioception=np.zeros((len(asked.clips.frames), 0), np.float32))
         some = Episodes(clips, asked.rows, actions)
-    roller = learned(world)
+    rollout = learned(world)
     truth = asked.frames[:, 1:]
-    told = psnr(roller(some)["frame"], truth)
-    other = psnr(roller(Episodes(some.clips, some.rows, actions[asked.others()]))["frame"], truth)
+    own = psnr(rollout(some)["frame"], truth)
+    other = psnr(rollout(Episodes(some.clips, some.rows, actions[asked.others()]))["frame"], truth)
     return {
-        f"at_{t}": {"psnr": mean(asked.means(told[:, t - 1])), "gain": mean(asked.means((told - other)[:, t - 1]))}
+        f"at_{t}": {"psnr": mean(asked.means(own[:, t - 1])), "gain": mean(asked.means((own - other)[:, t - 1]))}
         for t in STEPS
     }
 

@@ -49,14 +49,17 @@ def main() -> None:
     clips = open_clips(args.dataset, camera=world.spec.camera, size=tuple(world.spec.frame_size))
     if args.filter:
         clips = select(clips, Selection.load(args.filter))
-    roller, result = learned(world, TorchEngine(world)), {"world": world.spec.name, "trained_on": world.spec.trained_on}
+    rollout, result = (
+        learned(world, TorchEngine(world)),
+        {"world": world.spec.name, "trained_on": world.spec.trained_on},
+    )
     trained, held = split_episodes(clips)
     for scenes, left_out in (("training scenes", held), ("held-out scene", trained)):
         some = select(clips, Selection(clips.meta["dataset_hash"], {int(e): ["split"] for e in left_out}))
         for horizon in (1, 4, 10):
             try:
                 pieces = Episodes.of(some, horizon, every=max(2, horizon // 2))
-                measured = delta_psnr({"world": roller, "frozen": frozen}, pieces, world.spec, horizon)
+                measured = delta_psnr({"world": rollout, "frozen": frozen}, pieces, world.spec, horizon)
             except ValueError as error:
                 measured = {"undefined": str(error)}
             result[f"{scenes}, {horizon} steps"] = {"pieces": len(pieces), "episodes": len(some), **measured}
@@ -68,7 +71,7 @@ def main() -> None:
     if args.film:
         pieces = Episodes.of(clips, 10, every=30)
         chosen = pieces.select(np.linspace(0, len(pieces) - 1, 5).astype(int))
-        made = roller(chosen)["frame"]
+        made = rollout(chosen)["frame"]
         rows = [
             np.concatenate([x[i][t] for t in (0, 2, 4, 6, 8, 9)], 1)
             for i in range(len(chosen))

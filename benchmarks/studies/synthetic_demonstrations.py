@@ -6,10 +6,10 @@
     wm-gym idm train data/push-mix --world Push-v0 --out data/idm
     python benchmarks/studies/synthetic_demonstrations.py data/demo-? --idm data/idm --out runs/synthetic
 
-Each seed has demonstrations, dreams and cloning of its own. "unfiltered": every dream, with the actions that were read
-off it; "judged": those that the world's judge calls a success; "certain": of these, without those in much doubt;
-"believed": of these, without those that the inverse dynamics refuse; "taken": the same as "believed" with the actions
-that the policy took. 100 starts in physics, the same for all.
+Each seed has demonstrations, imagined episodes and cloning of its own. "unfiltered": every imagined episode, with the
+actions that were read off it; "judged": those that the world's judge calls a success; "certain": of these, without
+those of much uncertainty; "accepted": of these, without those that the inverse dynamics refuse; "taken": the same as
+"accepted" with the actions that the policy took. 100 starts in physics, the same for all.
 """
 
 from __future__ import annotations
@@ -28,26 +28,26 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from common import Bar, command, write_results
 
 WORLD, TWIN = "Push-v0", "wm_gym/PushPyBullet-v0"
-ARMS = ("real", "unfiltered", "judged", "certain", "believed", "taken")
+ARMS = ("real", "unfiltered", "judged", "certain", "accepted", "taken")
 BARS = {
     "synthetic_demonstrations": [
         Bar(
             "success over 10 real demonstrations', lower end",
-            ("arms", "believed", "more_than_real", "low"),
+            ("arms", "accepted", "more_than_real", "low"),
             least=0.15,
             show="{:.1%}",
         ),
-        Bar("seeds", lambda found: len(found["arms"]["believed"]["seeds"]), least=5),
+        Bar("seeds", lambda found: len(found["arms"]["accepted"]["seeds"]), least=5),
         *(
             Bar(f"success in physics, {arm}", ("arms", arm, "mean"), show="{:.1%}")
-            for arm in ("real", "unfiltered", "believed")
+            for arm in ("real", "unfiltered", "accepted")
         ),
     ]
 }
 
 
 def one(seed: int, demos: Path, args: argparse.Namespace) -> dict:
-    """One seed's dreams, and a clone for each way to choose among them."""
+    """One seed's imagined episodes, and a clone for each way to choose among them."""
     import numpy as np
     import torch
 
@@ -71,21 +71,21 @@ def one(seed: int, demos: Path, args: argparse.Namespace) -> dict:
         "unfiltered": Filter(False, np.inf, unlimited),
         "judged": Filter(True, np.inf, unlimited),
         "certain": Filter(True, limit, unlimited),
-        "believed": Filter(True, limit, labeller),
+        "accepted": Filter(True, limit, labeller),
         "taken": Filter(True, limit, labeller),
     }
-    dreams, out = None, {}
+    imagined, out = None, {}
     for arm in args.arms:
         if arm in result["success"]:
             continue
         data, agent = args.out / f"{arm}-{seed}", args.out / f"clone-{arm}-{seed}"
         if arm != "real":
-            dreams = dreams or list(dream(world, args.policy, args.dreams, 1000 + seed, progress=False))
+            imagined = imagined or list(dream(world, args.policy, args.imagined, 1000 + seed, progress=False))
             shutil.rmtree(data, ignore_errors=True)
-            result["kept"][arm], why = write_dreams(dreams, world, data, filters[arm])
+            result["kept"][arm], why = write_dreams(imagined, world, data, filters[arm])
             if arm == "taken":
                 shutil.rmtree(data)
-                write_dreams([each for i, each in enumerate(dreams) if i not in why], world, data, Filter(False))
+                write_dreams([each for i, each in enumerate(imagined) if i not in why], world, data, Filter(False))
             elif same := [other for other, left in out.items() if left == why.keys()]:  # the same clone comes of it
                 result["success"][arm] = result["success"][same[0]]
                 continue
@@ -118,10 +118,12 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--policy", default="ppo-Push-v0")
     parser.add_argument("--arms", nargs="+", choices=ARMS, default=list(ARMS))
-    parser.add_argument("--dreams", type=int, default=300)
+    parser.add_argument("--imagined", type=int, default=300)
     parser.add_argument("--updates", type=int, default=1500)
     parser.add_argument("--episodes", type=int, default=100)
-    parser.add_argument("--blind", action="store_true", help="do not ask the world whether a dream surprises it")
+    parser.add_argument(
+        "--blind", action="store_true", help="do not ask the world whether an imagined episode surprises it"
+    )
     parser.add_argument("--workers", type=int, default=2)
     args = parser.parse_args()
     args.out.mkdir(parents=True, exist_ok=True)
@@ -150,7 +152,7 @@ def main() -> None:
         {
             "world": WORLD,
             "policy": args.policy,
-            "dreams": args.dreams,
+            "imagined": args.imagined,
             "updates": args.updates,
             "starts": args.episodes,
             "kept": [each["kept"] for each in results],

@@ -93,7 +93,7 @@ class Variant:
     preset: Preset | None = SHORT
     episodes: int = 1000
     wrong_actions: float = 0.0
-    """Share of the episodes that are told another's actions."""
+    """Share of the episodes that are given another's actions."""
     weight_noise: float = 0.0
     """Standard deviation, of each tensor's own."""
 
@@ -223,10 +223,10 @@ def judged(folder: Path, policies: Path) -> dict:
         kept = json.loads(file.read_text())
         if kept["result"]["twin_id"] != TWIN:
             continue
-        agent, told = load_agent(kept["arguments"]["agent"]), kept["result"]["per_episode"]
-        starts = starts_of_seeds(tuple(told["seed"][:STARTS]))
+        agent, outcomes = load_agent(kept["arguments"]["agent"]), kept["result"]["per_episode"]
+        starts = starts_of_seeds(tuple(outcomes["seed"][:STARTS]))
         rows.append([o.success for o in run_world(agent, world, starts, kept["result"]["horizon"])])
-        real.append(told["physics_success"][:STARTS])
+        real.append(outcomes["physics_success"][:STARTS])
     found = agreement(np.array(rows), np.array(real))
     return {
         "policies": len(rows),

@@ -171,9 +171,9 @@ def main() -> None:
     world, clips, held = World.from_pretrained(args.world), open_clips(args.train), open_clips(args.held_out)
     rival, done = train_rival(clips, 60 * args.minutes, Path(args.checkpoint))
 
-    known, told = TRACKED.states(clips), TRACKED.states(held)
+    known, held_states = TRACKED.states(clips), TRACKED.states(held)
     report = fit_state_decoder(
-        clips.frames, known[:, :4], held.frames[::7], told[::7, :4], views=world.tokenizer.round_trip
+        clips.frames, known[:, :4], held.frames[::7], held_states[::7, :4], views=world.tokenizer.round_trip
     )
     episodes = pushes(held, args.episodes)
     truth = TRACKED.states(episodes)
