@@ -259,7 +259,7 @@ def test_maps_of_real_actions_are_refused_where_they_do_not_fit(latent, clips, p
 
 @pytest.mark.parametrize("updates", [1, 2, 19, 20, 21, 40])
 def test_any_number_of_updates_has_a_schedule(updates):
-    from wm_gym.training.schedule import one_cycle
+    from wm_gym.training.supervised import one_cycle
 
     parameter = torch.nn.Parameter(torch.zeros(1))
     optimizer = torch.optim.SGD([parameter], 0.1)

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 import torch
-from tqdm import tqdm
 
 from wm_gym.data.clips import ClipData
 from wm_gym.models.inverse_dynamics import InverseDynamics, flushed_denormals
 from wm_gym.models.tokenizer import Tokenizer, redrawn, to_float
-from wm_gym.training.schedule import one_cycle
 from wm_gym.training.segments import every_tenth
+from wm_gym.training.supervised import fit_supervised
 
 RATES = {"transformer": 3e-3, "flow": 3e-3}  # the others: 1e-2
 
@@ -62,20 +61,16 @@ def fit_inverse_dynamics(
     for name, values in (("action", clips.action[rows]), ("pose", poses[rows])):
         getattr(model, f"{name}_mean").copy_(torch.from_numpy(values.mean(0)))
         getattr(model, f"{name}_std").copy_(torch.from_numpy(values.std(0).clip(1e-4)))
-    rate = RATES.get(kind, 1e-2)
-    optimizer = torch.optim.AdamW(model.parameters(), lr=rate, weight_decay=1e-4)
-    schedule = one_cycle(optimizer, rate, updates)
-    for _ in tqdm(range(updates), desc=f"inverse dynamics ({kind})", mininterval=2.0, disable=not progress):
+
+    def loss(update: int) -> torch.Tensor:
         seen = np.sort(rng.choice(starts, batch))[:, None] + np.arange(window)
         frames = to_float(torch.from_numpy(clips.frames[seen]))
         if tokenizer is not None:
             frames[batch // 2 :] = redrawn(tokenizer, frames[batch // 2 :])
-        loss = model.loss(frames, *map(torch.from_numpy, (clips.action[seen[:, :-1]], poses[seen])))
-        optimizer.zero_grad()
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        optimizer.step()
-        schedule.step()
+        return model.loss(frames, *map(torch.from_numpy, (clips.action[seen[:, :-1]], poses[seen])))
+
+    name = f"inverse dynamics ({kind})"
+    fit_supervised(model, loss, updates, RATES.get(kind, 1e-2), largest_gradient=1.0, name=name, progress=progress)
     model.eval().requires_grad_(False)
     if latent:
         told = torch.from_numpy(clips.action[rows])
