@@ -95,7 +95,7 @@ def with_actions(world: World, spec: WorldSpec, seed: int = 0) -> World:
 
 @torch.no_grad()
 def keep(old: nn.Module, new: nn.Module) -> None:
-    """Copy into a network the weights of an old one that have the same place: tensors, and the inputs of wider layers."""
+    """Copy an old network's weights into a new one: tensors of the same place, and the inputs of wider layers."""
     before = old.state_dict()
     for name, value in new.state_dict().items():
         if name in ZERO:

@@ -19,7 +19,16 @@ def write_card(
     episodes: int,
     seconds: dict[str, float],
 ) -> None:
-    """Write README.md in the Hub's card format (seconds: of each stage); an earlier one becomes README.old.md."""
+    """Write README.md in the Hub's card format; an earlier one becomes README.old.md.
+
+    Args:
+        folder: The world's.
+        spec: Its contract.
+        settings: Of the training.
+        numbers: Of its last report.
+        episodes: How many it was trained on.
+        seconds: That each stage took.
+    """
     rows = "\n".join(f"| {name} | {value:.2f} |" for name, value in numbers.items())
     few = (
         ""
