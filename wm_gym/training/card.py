@@ -21,21 +21,15 @@ def write_card(
 ) -> None:
     """Write README.md in the Hub's card format; an earlier one becomes README.old.md.
 
-    Args:
-        folder: The world's.
-        spec: Its contract.
-        settings: Of the training.
-        numbers: Of its last report.
-        episodes: How many it was trained on.
-        seconds: That each stage took.
+    numbers: of the training's last report; episodes: how many it saw; seconds: that each stage took.
     """
     rows = "\n".join(f"| {name} | {value:.2f} |" for name, value in numbers.items())
     few = (
         ""
         if episodes >= FEW_EPISODES
         else (
-            f"\n> Trained on only {episodes} episodes: this shows that the path from such data to an environment works, "
-            "not that the world generalises.\n"
+            f"\n> Trained on only {episodes} episodes: this shows that the path from such data to an environment "
+            "works, not that the world generalises.\n"
         )
     )
     took = ", ".join(f"{stage} {spent / 60:.1f}" for stage, spent in seconds.items())

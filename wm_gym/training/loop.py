@@ -61,6 +61,12 @@ class Run:
         if self.accelerator.is_main_process:
             self.accelerator.log({f"{stage}/{k}": float(v) for k, v in values.items()}, step=update)
 
+    def average(self, trained: list[nn.Parameter]) -> EMAModel:
+        """The EMA of a stage's parameters, checkpointed from now on."""
+        self.averages.now = EMAModel(trained, decay=self.preset.ema_decay, use_ema_warmup=True, power=0.75)
+        self.averages.now.to(self.accelerator.device)
+        return self.averages.now
+
     def seconds(self) -> dict[str, float]:
         """The seconds that each stage took up to its last checkpoint, pauses and lost updates left out."""
         path = self.folder / SECONDS_FILE
@@ -91,6 +97,7 @@ def fit(
 
     A checkpoint every `checkpoint_every` updates goes to `folder/checkpoints`; a killed run continues from the newest
     one, bit for bit, because everything random in an update is keyed by (seed, stage, update, rank).
+    FloatingPointError where the loss is not finite.
 
     Args:
         run: What the stages share.
@@ -100,18 +107,13 @@ def fit(
         batch: Of each update.
         report: Called with the number of updates done every `report_every`, while the module holds the EMA weights.
         rate: The highest learning rate; the preset's if None.
-
-    Raises:
-        FloatingPointError: Where the loss is not finite.
     """
     preset, accelerator, rate = run.preset, run.accelerator, rate or run.preset.learning_rate
     trained = [p for p in module.parameters() if p.requires_grad]
     accelerator.free_memory()  # one stage at a time is checkpointed
     optimizer = torch.optim.AdamW(trained, lr=rate, weight_decay=1e-3, betas=(0.9, 0.99))
     model, optimizer = accelerator.prepare(module, optimizer)
-    ema = EMAModel(trained, decay=preset.ema_decay, use_ema_warmup=True, power=0.75)
-    ema.to(accelerator.device)
-    run.averages.now = ema
+    ema = run.average(trained)
     done = _restore(accelerator, run.folder / "checkpoints", stage)
     shown = run.progress and accelerator.is_main_process
     bar = tqdm(range(done, updates), stage, initial=done, total=updates, mininterval=1.0, disable=not shown)
@@ -136,11 +138,14 @@ def fit(
             clock = time.monotonic()
         if report and (step % preset.report_every == 0 or step == updates) and accelerator.is_main_process:
             ema.store(trained)
-            ema.copy_to(trained)
-            module.eval()
+            _finish(module, ema, trained)
             report(step)
             module.train()
             ema.restore(trained)
+    _finish(module, ema, trained)
+
+
+def _finish(module: nn.Module, ema: EMAModel, trained: list[nn.Parameter]) -> None:
     ema.copy_to(trained)
     module.eval()
 
