@@ -88,7 +88,7 @@ def _plain_figure() -> type[Figure]:
     class PlainFigure(Figure):
         def draw(self, renderer: Any) -> None:
             for one in self.findobj(Text):
-                one.set_parse_math(False)  # type: ignore[attr-defined]  # findobj gives the class that it is asked for
+                one.set_parse_math(False)
             with rc_context({"text.parse_math": False}):  # those that drawing makes
                 super().draw(renderer)
 

@@ -9,7 +9,8 @@ import os
 import signal
 import threading
 from collections.abc import Callable, Iterator
-from typing import Self
+from multiprocessing.context import SpawnContext, SpawnProcess
+from typing import Any, Self
 
 
 @contextlib.contextmanager
@@ -18,22 +19,38 @@ def spawned_pool(
 ) -> Iterator[concurrent.futures.ProcessPoolExecutor]:
     """Give a pool of spawned processes (fork and simulators' or torch's threads do not mix).
 
-    begin: what each runs first, `begin_worker` by default, called with `arguments`; it knows the environments that are
-    registered here. An interrupted pool ends its processes at once; any other ends when they have done what they began.
+    The processes know the environments that are registered here. An interrupted pool ends them at once; any other ends
+    when they have done what they began.
+
+    Args:
+        workers: How many.
+        interrupts: Says whether there was a Ctrl-C.
+        begin: What each process runs first.
+        arguments: Of `begin`.
     """
     from wm_gym.common.registry import carried
 
-    context = multiprocessing.get_context("spawn")
+    context = _Recording()
     begins = (carried(), begin or begin_worker, arguments)
     pool = concurrent.futures.ProcessPoolExecutor(workers, context, _begin, begins)
     try:
         yield pool
     finally:
-        children = list(pool._processes.values()) if interrupts.seen and pool._processes else []
         pool.shutdown(wait=False, cancel_futures=True)
-        for child in children:  # interrupted: do not wait for what nobody will keep
+        for child in context.started if interrupts.seen else ():  # do not wait for what nobody will keep
             child.terminate()
         pool.shutdown(wait=True)
+
+
+class _Recording(SpawnContext):
+    """Spawns processes and knows which."""
+
+    def __init__(self) -> None:
+        self.started: list[SpawnProcess] = []
+
+    def Process(self, *args: Any, **kwargs: Any) -> SpawnProcess:  # type: ignore[override]  # a class in its place
+        self.started.append(SpawnProcess(*args, **kwargs))
+        return self.started[-1]
 
 
 def _begin(known: tuple[list[str], list[bytes]], begin: Callable[..., None], arguments: tuple) -> None:
@@ -44,7 +61,7 @@ def _begin(known: tuple[list[str], list[bytes]], begin: Callable[..., None], arg
 
 
 def begin_worker() -> None:
-    """Leave Ctrl-C to the parent, and end with it."""
+    """Let this worker process leave Ctrl-C to its parent, and end with it."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     die_with_parent()
 

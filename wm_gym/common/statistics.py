@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from math import sqrt
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 from scipy.stats import binomtest, quantile_test, sem, t
 
-Booleans, Numbers = Sequence[bool] | np.ndarray, Sequence[float] | np.ndarray
+Booleans: TypeAlias = Sequence[bool] | np.ndarray
+Numbers: TypeAlias = Sequence[float] | np.ndarray
 CONFIDENCE = 0.95
 PAIRED_METHOD = "Newcombe 1998, method 10 (square-and-add, paired)"
 

@@ -158,7 +158,7 @@ class DiTDynamics(Conditioned):
         first [B, C, h, w]; vector [B, V] from `encode_condition`; context_noise [B], the level added to the context.
         """
         x = self._tokens(noisy, first)
-        if self.drawn:
+        if self.embed_pose is not None:
             x = x + self.embed_pose(torch.cat(self.draw(vector), dim=1)).flatten(2).transpose(1, 2)
         condition = self.modulate(vector, tau, context_noise)
         window = self.config.context_frames

@@ -12,7 +12,7 @@ from wm_gym.common.accepted import shown
 from wm_gym.common.reading import FLAG, Rule, check, many, one_of, read_mapping, read_tensors, text, whole
 from wm_gym.models.inverse_dynamics import KINDS
 from wm_gym.models.pretrained import OnBase
-from wm_gym.models.saving import Network
+from wm_gym.models.saving import Network, made_from
 
 CONFIG_FILE, WEIGHTS_FILE = "config.json", "diffusion_pytorch_model.safetensors"
 PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle")
@@ -77,14 +77,15 @@ def load_model(folder: Path, kinds: tuple[type[Network], ...], whose: str = "wor
             )
         raise FileNotFoundError(f"{weights} is missing; the {whose} folder is incomplete: download or train it again")
     kind, settings = read_config(config, kinds)
+    module: Network
     try:
         if issubclass(kind, OnBase):  # its frozen part is another folder's
-            module = kind.from_config(settings)
+            module = made_from(kind, settings)
         else:
             with torch.device("meta"):
-                shapes = {name: tuple(value.shape) for name, value in kind.from_config(settings).state_dict().items()}
+                shapes = {name: tuple(value.shape) for name, value in made_from(kind, settings).state_dict().items()}
             tensors = read_tensors(weights, shapes, config)
-            module = kind.from_config(settings)
+            module = made_from(kind, settings)
     except FileNotFoundError:
         raise
     except (ValueError, TypeError, RuntimeError, IndexError, ZeroDivisionError, KeyError, AttributeError) as error:

@@ -10,7 +10,7 @@ from torch import nn
 
 from wm_gym.common.reading import read_mapping
 from wm_gym.models.conditioning import Conditioned
-from wm_gym.models.saving import Network, read_index, register_to_config
+from wm_gym.models.saving import Network, made_from, read_index, register_to_config
 from wm_gym.models.tokenizer import Tokenizer
 
 WEIGHTS_FILE = "diffusion_pytorch_model.safetensors"
@@ -103,18 +103,20 @@ class OnBase(Network):
         self.pretrained.eval()
         return self
 
-    def to(self, *args: Any, memory_format: torch.memory_format | None = None, **kwargs: Any) -> Self:
+    def to(  # type: ignore[override]  # one signature for its overloads
+        self, *args: Any, memory_format: torch.memory_format | None = None, **kwargs: Any
+    ) -> Self:
         """As nn.Module's; video models have five-dimensional weights, which keep torch's own memory layout."""
         return super().to(*args, **kwargs)
 
-    def state_dict(self, *args: Any, **kwargs: Any) -> dict[str, Any]:
+    def state_dict(self, *args: Any, **kwargs: Any) -> dict[str, Any]:  # type: ignore[override]  # likewise
         """As nn.Module's, of what was added alone."""
         state = super().state_dict(*args, **kwargs)
         for key in [key for key in state if self._of_base(f".{key}")]:
             del state[key]
         return state
 
-    def save_pretrained(self, folder: str | Path, **kwargs: Any) -> None:
+    def save_pretrained(self, folder: str | Path, **kwargs: Any) -> None:  # type: ignore[override]  # fewer options
         """Write the configuration and what was added, as safetensors."""
         from safetensors.torch import save_file
 
@@ -124,11 +126,11 @@ class OnBase(Network):
         )
 
     @classmethod
-    def from_pretrained(cls, folder: str | Path, **kwargs: Any) -> Self:
+    def from_pretrained(cls, folder: str | Path, **kwargs: Any) -> Self:  # type: ignore[override]  # fewer options
         """Read what `save_pretrained` wrote, and the base from where the configuration says."""
         from safetensors.torch import load_file
 
-        module = cls.from_config(cls.load_config(folder))
+        module = made_from(cls, cls.load_config(folder))
         module.load_state_dict(load_file(Path(folder, WEIGHTS_FILE)))
         return module
 
@@ -172,7 +174,7 @@ class VideoTokenizer(OnBase):
     round_trip = Tokenizer.round_trip
 
 
-class VideoDynamics(OnBase, Conditioned):
+class VideoDynamics(OnBase, Conditioned):  # type: ignore[misc]  # as of `Network`
     """The interface of `UNetDynamics` on a pretrained video model that sees the last frames clean and draws the next.
 
     The coded action and pose, and what is left to denoise, become an embedding that is added to the base's own

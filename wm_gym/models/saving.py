@@ -48,7 +48,7 @@ except ImportError:  # another package that diffusers found here cannot do witho
     from diffusers.configuration_utils import ConfigMixin, register_to_config
     from diffusers.models.modeling_utils import ModelMixin
 
-__all__ = ["ConfigMixin", "ModelMixin", "Network", "read_index", "register_to_config", "resized"]
+__all__ = ["ConfigMixin", "ModelMixin", "Network", "made_from", "read_index", "register_to_config", "resized"]
 
 
 class Network(ModelMixin, ConfigMixin):  # type: ignore[misc]  # its two bases disagree on the type of config_name
@@ -76,6 +76,12 @@ def read_index(folder: Path, known: tuple[str, ...]) -> dict[str, Any]:
                 "is not imported: do not trust this folder"
             )
     return index
+
+
+def made_from(kind: type[N], settings: Any) -> N:
+    """A network of a class with the settings of a config.json, its weights drawn at random."""
+    made: Any = kind.from_config(settings)
+    return made
 
 
 def resized(model: N, **sizes: Any) -> N:

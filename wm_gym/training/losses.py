@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from wm_gym.models import Dynamics, Heads, Tokenizer
+from wm_gym.models import Dynamics, Heads, Tokenizer, VideoTokenizer
 from wm_gym.models.tokenizer import to_float
 from wm_gym.models.transition import condition, roll
 from wm_gym.training.critic import Critic
@@ -80,7 +80,7 @@ class DynamicsLoss(nn.Module):
     def __init__(
         self,
         dynamics: Dynamics,
-        tokenizer: Tokenizer,
+        tokenizer: Tokenizer | VideoTokenizer,
         moved_weight: float,
         pixel_weight: float,
         critic_weight: float = 0.0,

@@ -9,7 +9,7 @@ import torch
 
 from wm_gym.common.files import atomic_file, atomic_folder, reserve
 from wm_gym.data.clips import ClipData
-from wm_gym.models import Tokenizer
+from wm_gym.models import Tokenizer, VideoTokenizer
 from wm_gym.models.saving import Network
 from wm_gym.models.tokenizer import to_float
 from wm_gym.training.loop import Run, fit
@@ -25,7 +25,8 @@ UNCERTAINTY_RATE = 3e-3  # its network is tiny
 def train_tokenizer(run: Run, world: World, clips: ClipData, background: np.ndarray) -> None:
     """Train the networks that turn frames into latents and back; background: uint8 [H, W, 3]."""
     tokenizer, sizes = world.tokenizer, run.preset
-    if _load_stage(run, "tokenizer", tokenizer, sizes.tokenizer_updates):
+    done = _load_stage(run, "tokenizer", tokenizer, sizes.tokenizer_updates)
+    if done or not isinstance(tokenizer, Tokenizer):  # a pretrained one is not trained further
         return
     tokenizer.requires_grad_(True)
     tokenizer.encoder.requires_grad_(not sizes.decoder_only)
@@ -57,7 +58,7 @@ def _normalise(run: Run, tokenizer: Tokenizer, clips: ClipData) -> None:
 
 
 @torch.inference_mode()
-def encode_all(run: Run, tokenizer: Tokenizer, clips: ClipData, grid: list[int]) -> np.ndarray:
+def encode_all(run: Run, tokenizer: Tokenizer | VideoTokenizer, clips: ClipData, grid: list[int]) -> np.ndarray:
     """Latents of every frame, float16 memory map [N, C, h, w] in the run's folder (made once)."""
     path, device = run.folder / "latents.npy", run.accelerator.device
     if run.accelerator.is_main_process and not path.exists():

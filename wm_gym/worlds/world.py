@@ -68,6 +68,7 @@ class World:
 
     def at_rest(self) -> World:
         """Itself, every network on the CPU in torch's own memory layout, as it is saved."""
+        module: Any
         for module in self.modules().values():
             module.to("cpu", memory_format=torch.contiguous_format)
         return self
