@@ -30,7 +30,7 @@ TABLE = {
 
 
 class BadSeed(ValueError, GymnasiumError):
-    """No seed: Gymnasium's `Env.reset` raises its own Error here, NumPy a ValueError."""
+    """Not a seed. Both a ValueError, as NumPy's, and Gymnasium's Error, as of its `Env.reset`."""
 
 
 def seed(value: Any, name: str = "seed") -> int | None:

@@ -31,7 +31,7 @@ def cache_folder() -> Path:
 
 
 def kept(write: Callable[[Path], T]) -> T | None:
-    """What `write(cache folder)` gives; None, and one warning, where nothing can be written there."""
+    """The result of `write(cache folder)`; None, and one warning, where nothing can be written there."""
     try:
         return write(cache_folder())
     except OSError as error:
@@ -40,8 +40,13 @@ def kept(write: Callable[[Path], T]) -> T | None:
 
 
 def kept_or_scratch(write: Callable[[Path], T]) -> T:
-    """What `write(cache folder)` gives, for what must lie on a disk: where it cannot be the cache, one warning, and a
-    folder of this process alone, removed at its end. OSError where that cannot be written to either."""
+    """The result of `write(cache folder)`, for what must lie on a disk.
+
+    Where it cannot be the cache there is one warning, and a folder of this process alone, removed at its end.
+
+    Raises:
+        OSError: Where that cannot be written to either.
+    """
     try:
         return write(cache_folder())
     except OSError as error:

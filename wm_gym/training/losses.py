@@ -72,9 +72,9 @@ class PoseLoss(nn.Module):
 class DynamicsLoss(nn.Module):
     """Weighted x-space error of the next latent, teacher-forced or at the end of an own roll-out.
 
-    With a critic_weight, what a critic tells from true latents costs so much more; it is taught by the same updates.
-    lost_above: a roll-out whose last frame is farther than this from the truth (squared error summed over the latent's
-    cells) is judged by the critic alone, because chaos is no target.
+    With a critic_weight, latents that a critic discerns from true ones cost so much more; the same updates train it. A
+    roll-out whose last frame is farther than lost_above from the truth (squared error summed over the latent's cells)
+    is judged by the critic alone, because chaos is no target.
     """
 
     def __init__(

@@ -48,7 +48,7 @@ class Preset:
     decoder_only: bool = False  # tokenizer: with --init, its encoder stays, and latents mean what they meant
     moved_weight: float = 5.0  # dynamics: extra weight of patches that moved
     pixel_weight: float = 0.1  # dynamics: decoded L1, on a quarter of the batch
-    critic_weight: float = 0.0  # dynamics: of a critic that tells its latents from true ones (0: none)
+    critic_weight: float = 0.0  # dynamics: of a critic that discerns its latents from true ones (0: none)
     lost_above: float = math.inf  # dynamics: roll-outs with a larger error of the latent are no target
     context_noise: float = 0.3  # dynamics: largest noise level put on the context
     latest_share: float = 0.0  # part of each batch from the last of several datasets (0: all rows alike)

@@ -207,7 +207,15 @@ def continued(
 ) -> tuple[World, bool]:
     """The networks of a trained world with a new spec and starts, and whether they were widened for its first actions.
 
-    Its decoder gets decoder_depth blocks where it has fewer. ValueError where they do not fit the data.
+    Args:
+        init: The trained world.
+        spec: Of the new one; what the networks decide is set in it.
+        starts: Of the new one.
+        seed: Of weights that are new.
+        decoder_depth: Blocks that the decoder gets where it has fewer.
+
+    Raises:
+        ValueError: Where they do not fit the data.
     """
     world = World.from_pretrained(init)
     widened = spec.action_dim > 0 == world.spec.action_dim
@@ -301,7 +309,17 @@ def claim(
     overwrite: bool = False,
     again: str = "choose another --out, repeat the old arguments to resume it, or pass --overwrite to start over",
 ) -> None:
-    """Begin a run in its folder (held by `alone_in`), or check that the one there belongs to the same arguments."""
+    """Begin a run in its folder (held by `alone_in`), or check that the one there belongs to the same arguments.
+
+    Args:
+        folder: The run's.
+        asked: What its result depends on.
+        overwrite: Whether one that is there is removed.
+        again: What to do where its arguments differ, for the error.
+
+    Raises:
+        ValueError: Where they differ.
+    """
     if get_int_from_env(RANKS, 0):
         return
     if overwrite or not (folder / NOTE).is_file():

@@ -192,7 +192,7 @@ def is_angle(name: str) -> bool:
 
 
 def digest_of_world(path_or_id: str | Path) -> str:
-    """A digest that tells a world's weights, starts and spec from others of the same name."""
+    """The digest of a world's weights, starts and spec."""
     folder = find_world(path_or_id)
     return digest(
         [
