@@ -8,7 +8,7 @@ from torch.nn import functional as F
 
 from wm_gym.models.blocks import Attention, ResBlock, group_norm
 from wm_gym.models.conditioning import Conditioned, ways_of
-from wm_gym.models.saving import register_to_config
+from wm_gym.models.saving import ModelMixin, register_to_config  # noqa: F401  see Network
 
 
 class UNetDynamics(Conditioned):

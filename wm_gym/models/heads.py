@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from wm_gym.models.saving import Network, register_to_config
+from wm_gym.models.saving import ModelMixin, Network, register_to_config  # noqa: F401  see Network
 
 
 def _trunk(in_channels: int, width: int, grid: tuple[int, int]) -> nn.Sequential:

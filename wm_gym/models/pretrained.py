@@ -10,7 +10,7 @@ from torch import nn
 
 from wm_gym.common.reading import read_mapping
 from wm_gym.models.conditioning import Conditioned
-from wm_gym.models.saving import Network, made_from, read_index, register_to_config
+from wm_gym.models.saving import ModelMixin, Network, made_from, read_index, register_to_config  # noqa: F401  see Network
 from wm_gym.models.tokenizer import Tokenizer
 
 WEIGHTS_FILE = "diffusion_pytorch_model.safetensors"

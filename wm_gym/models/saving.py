@@ -52,7 +52,10 @@ __all__ = ["ConfigMixin", "ModelMixin", "Network", "made_from", "read_index", "r
 
 
 class Network(ModelMixin, ConfigMixin):  # type: ignore[misc]  # its two bases disagree on the type of config_name
-    """A network whose constructor's arguments are its config.json and its attribute `config`."""
+    """A network whose constructor's arguments are its config.json and its attribute `config`.
+
+    A module that defines one for a world imports ModelMixin, too: diffusers' pipelines look for it beside the class.
+    """
 
     if TYPE_CHECKING:
         config: Any

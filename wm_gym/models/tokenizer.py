@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from wm_gym.models.blocks import ResBlock
-from wm_gym.models.saving import Network, register_to_config, resized
+from wm_gym.models.saving import ModelMixin, Network, register_to_config, resized  # noqa: F401  see Network
 
 
 class Tokenizer(Network):
