@@ -7,7 +7,7 @@ import torch
 
 from wm_gym.data.clips import ClipData
 from wm_gym.models.inverse_dynamics import InverseDynamics, flushed_denormals
-from wm_gym.models.tokenizer import Tokenizer, redrawn, to_float
+from wm_gym.models.tokenizer import Codec, redrawn, to_float
 from wm_gym.training.segments import every_tenth
 from wm_gym.training.supervised import fit_supervised
 
@@ -26,7 +26,7 @@ def fit_inverse_dynamics(
     clips: ClipData,
     episodes: np.ndarray,
     kind: str = "transformer",
-    tokenizer: Tokenizer | None = None,
+    tokenizer: Codec | None = None,
     updates: int = 2000,
     window: int = 9,
     batch: int = 16,

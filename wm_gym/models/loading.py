@@ -12,7 +12,7 @@ from wm_gym.common.accepted import shown
 from wm_gym.common.reading import FLAG, Rule, check, many, one_of, read_mapping, read_tensors, text, whole
 from wm_gym.models.inverse_dynamics import KINDS
 from wm_gym.models.pretrained import OnBase
-from wm_gym.models.saving import Network, made_from
+from wm_gym.models.saving import N, made_from
 
 CONFIG_FILE, WEIGHTS_FILE = "config.json", "diffusion_pytorch_model.safetensors"
 PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle")
@@ -59,7 +59,7 @@ SIZES: dict[str, Rule] = {
 """The ranges of every key of a network's config.json."""
 
 
-def load_model(folder: Path, kinds: tuple[type[Network], ...], whose: str = "world") -> Network:
+def load_model(folder: Path, kinds: tuple[type[N], ...], whose: str = "world") -> N:
     """The network of a folder, one of these classes, as its config.json says, in float32.
 
     Nothing larger than its weights is allocated.
@@ -85,7 +85,7 @@ def load_model(folder: Path, kinds: tuple[type[Network], ...], whose: str = "wor
             )
         raise FileNotFoundError(f"{weights} is missing; the {whose} folder is incomplete: download or train it again")
     kind, settings = read_config(config, kinds)
-    module: Network
+    module: N
     try:
         if issubclass(kind, OnBase):  # its frozen part is another folder's
             module = made_from(kind, settings)
@@ -106,7 +106,7 @@ def load_model(folder: Path, kinds: tuple[type[Network], ...], whose: str = "wor
     return module.float()
 
 
-def read_config(path: Path, kinds: tuple[type[Network], ...]) -> tuple[type[Network], dict[str, Any]]:
+def read_config(path: Path, kinds: tuple[type[N], ...]) -> tuple[type[N], dict[str, Any]]:
     """Class and settings of a network's config.json, every key in its range."""
     settings = read_mapping(path)
     names = {kind.__name__: kind for kind in kinds}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -10,6 +11,16 @@ from torch import nn
 
 from wm_gym.models.blocks import ResBlock
 from wm_gym.models.saving import ModelMixin, Network, register_to_config, resized  # noqa: F401  see Network
+
+
+class Codec(Protocol):
+    """Any tokenizer: this module's, or that of a pretrained video model."""
+
+    def encode(self, frames: torch.Tensor) -> torch.Tensor:
+        """Normalised latents [B, C, h, w] of frames [B, 3, H, W] in [-1, 1]."""
+
+    def decode(self, latents: torch.Tensor) -> torch.Tensor:
+        """Frames [B, 3, H, W] of normalised latents [B, C, h, w]."""
 
 
 class Tokenizer(Network):
@@ -78,7 +89,7 @@ class Tokenizer(Network):
 
 
 @torch.inference_mode()
-def redrawn(tokenizer: Tokenizer, frames: torch.Tensor) -> torch.Tensor:
+def redrawn(tokenizer: Codec, frames: torch.Tensor) -> torch.Tensor:
     """Frames [..., 3, H, W] in [-1, 1] through the tokenizer and back, in grey levels as a world shows them.
 
     In bf16, which is off by two levels at most and four times as fast.
