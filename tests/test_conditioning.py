@@ -11,9 +11,9 @@ from tiny_world import make_world
 from wm_gym.engine import make_engine
 from wm_gym.engine.base import step_inputs
 from wm_gym.models import dit
-from wm_gym.models.conditioning import WAYS, ways_of
+from wm_gym.models.conditioning import CONDITIONINGS, ways_of
 from wm_gym.models.sampling import denoiser
-from wm_gym.training.losses import DynamicsLoss
+from wm_gym.training.losses import Corruption, DynamicsLoss
 from wm_gym.training.presets import PRESETS
 from wm_gym.worlds.world import World
 
@@ -38,7 +38,8 @@ def asked(world: World, vector: torch.Tensor) -> torch.Tensor:
 
 @pytest.mark.parametrize(
     "dynamics, way",
-    [("unet", way) for way in (*WAYS, "film+map", "film+cross+concat")] + [("dit", way) for way in dit.WAYS],
+    [("unet", way) for way in (*CONDITIONINGS, "film+map", "film+cross+concat")]
+    + [("dit", way) for way in dit.CONDITIONINGS],
 )
 def test_every_way_reaches_the_picture(dynamics, way):
     world = world_of(dynamics=dynamics, conditioning=way)
@@ -50,35 +51,40 @@ def test_every_way_reaches_the_picture(dynamics, way):
 
 
 @pytest.mark.parametrize(
-    "text, known", [("flim", tuple(WAYS)), ("film+film", tuple(WAYS)), ("", tuple(WAYS)), ("cross", dit.WAYS)]
+    "text, known",
+    [
+        ("flim", tuple(CONDITIONINGS)),
+        ("film+film", tuple(CONDITIONINGS)),
+        ("", tuple(CONDITIONINGS)),
+        ("cross", dit.CONDITIONINGS),
+    ],
 )
 def test_unknown_ways_are_named(text, known):
     with pytest.raises(ValueError, match="expected one or several of"):
         ways_of(text, known)
 
 
-def test_dropped_clips_are_told_nothing():
+def test_dropped_clips_have_no_condition():
     world = world_of(condition_dropout=0.5)
     dynamics, spec = world.dynamics.requires_grad_(True), world.spec
     loss = DynamicsLoss(dynamics, world.tokenizer, 5.0, 0.1)
     torch.manual_seed(2)
     k, (c, h, w) = spec.context_frames, spec.latent_shape
-    inputs = dict(
-        latents=torch.randn(2, k + 2, c, h, w),
-        first=torch.randn(2, c, h, w),
-        poses=torch.randn(2, 3, spec.proprioception_dim),
-        tau=torch.zeros(2),
-        noise=torch.randn(2, 2, c, h, w),
-        context_noise=torch.zeros(2, k, c, h, w),
-        level=torch.zeros(2),
-    )
+    inputs = {
+        "latents": torch.randn(2, k + 2, c, h, w),
+        "first": torch.randn(2, c, h, w),
+        "poses": torch.randn(2, 3, spec.proprioception_dim),
+        "noise": torch.randn(2, 2, c, h, w),
+    }
+    corruption = Corruption(torch.zeros(2), torch.zeros(2), torch.zeros(2, k, c, h, w))
     actions = torch.randn(2, 2, 2, spec.action_dim)
-    told, untold = (
-        [loss(actions=a, dropped=torch.full((2,), dropped), **inputs)[0] for a in actions] for dropped in (False, True)
+    kept, dropped = (
+        [loss(actions=a, corruption=corruption._replace(dropped=torch.full((2,), which)), **inputs)[0] for a in actions]
+        for which in (False, True)
     )
-    assert told[0] != told[1]
-    assert untold[0] == untold[1]
-    untold[0].backward()
+    assert kept[0] != kept[1]
+    assert dropped[0] == dropped[1]
+    dropped[0].backward()
     assert dynamics.null.grad.abs().sum() > 0
 
 

@@ -7,7 +7,7 @@ from tiny_world import make_world
 from torch import nn
 
 from wm_gym.training.critic import Critic
-from wm_gym.training.losses import DynamicsLoss
+from wm_gym.training.losses import Corruption, DynamicsLoss
 
 
 def squares(n: int, generator: torch.Generator) -> torch.Tensor:
@@ -73,9 +73,7 @@ def test_a_lost_roll_out_is_no_target():
             torch.randn(2, *spec.latent_shape),
             torch.randn(2, steps, spec.action_dim),
             torch.randn(2, steps + 1, spec.proprioception_dim),
-            torch.zeros(2),
             torch.randn(steps, 2, *spec.latent_shape),
-            torch.zeros(2, k, *spec.latent_shape),
-            torch.zeros(2),
+            Corruption(torch.zeros(2), torch.zeros(2), torch.zeros(2, k, *spec.latent_shape)),
         )[0]
         assert (told == 0) == lost

@@ -261,20 +261,3 @@ def test_maps_of_real_actions_are_refused_where_they_do_not_fit(latent, clips, p
         RealActions(gym.make("wm_gym/Push-v0"), tmp_path / "none.json")
     with pytest.raises(ValueError, match="0 with the kind 'latent'"):
         train_labeller(clips, tmp_path / "x", "pair", labels=0, progress=False)
-
-
-@pytest.mark.parametrize("updates", [1, 2, 19, 20, 21, 40])
-def test_any_number_of_updates_has_a_schedule(updates):
-    from wm_gym.training.schedule import one_cycle
-
-    parameter = torch.nn.Parameter(torch.zeros(1))
-    optimizer = torch.optim.SGD([parameter], 0.1)
-    schedule, rates = one_cycle(optimizer, 0.1, updates), []
-    for i in range(updates):
-        optimizer.step()
-        rates.append(schedule.get_last_lr()[0])
-        if i < updates - 1:
-            schedule.step()
-    assert all(0 < rate <= 0.1 for rate in rates) and rates[-1] < 0.01
-    with pytest.raises(ValueError, match="updates is 0, expected at least 1"):
-        one_cycle(optimizer, 0.1, 0)

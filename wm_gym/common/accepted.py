@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 from gymnasium.error import Error as GymnasiumError
+from numpy.typing import DTypeLike
 
 MOST = 2**32 - 1
 """Of an episode's or a step's number: one word of the noise's counter."""
@@ -29,7 +30,7 @@ TABLE = {
 
 
 class BadSeed(ValueError, GymnasiumError):
-    """No seed: Gymnasium's `Env.reset` raises its own Error here, NumPy a ValueError."""
+    """Not a seed. Both a ValueError, as NumPy's, and Gymnasium's Error, as of its `Env.reset`."""
 
 
 def seed(value: Any, name: str = "seed") -> int | None:
@@ -110,7 +111,7 @@ def real(name: str, values: Any, expected: str = TABLE["numbers"]) -> np.ndarray
     return array
 
 
-def single(array: np.ndarray, dtype=np.float32) -> np.ndarray:
+def single(array: np.ndarray, dtype: DTypeLike = np.float32) -> np.ndarray:
     """A copy in a float dtype; what is too large for it becomes infinite, for the check that follows."""
     if array.dtype == dtype:
         return array.copy()
@@ -118,7 +119,9 @@ def single(array: np.ndarray, dtype=np.float32) -> np.ndarray:
         return np.array(array, dtype)
 
 
-def numbers(name: str, values: Any, shape: tuple[int, ...], dtype=np.float32, expected: str = "") -> np.ndarray:
+def numbers(
+    name: str, values: Any, shape: tuple[int, ...], dtype: DTypeLike = np.float32, expected: str = ""
+) -> np.ndarray:
     """A copy of finite real numbers of exactly a shape."""
     expected = expected or f"{TABLE['numbers']} {list(shape)}"
     array = real(name, values, expected)

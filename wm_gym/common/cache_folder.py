@@ -1,4 +1,4 @@
-"""Where does lie between processes what can be made again: decoded frames, compiled steps, measuring networks, robots?
+"""Where is kept, between processes, what can be made again: decoded frames, compiled steps, measuring networks, robots?
 
 In the user's cache, `$WM_GYM_CACHE` (a leading ~ is the home folder), by default ~/.cache/wm_gym; an empty variable
 means the default. Where that cannot be written to (a read-only home, a user without one, a full disk) there is one
@@ -31,7 +31,7 @@ def cache_folder() -> Path:
 
 
 def kept(write: Callable[[Path], T]) -> T | None:
-    """What `write(cache folder)` gives; None, and one warning, where nothing can be written there."""
+    """The result of `write(cache folder)`; None, and one warning, where nothing can be written there."""
     try:
         return write(cache_folder())
     except OSError as error:
@@ -40,8 +40,13 @@ def kept(write: Callable[[Path], T]) -> T | None:
 
 
 def kept_or_scratch(write: Callable[[Path], T]) -> T:
-    """What `write(cache folder)` gives, for what must lie on a disk: where it cannot be the cache, one warning, and a
-    folder of this process alone, removed at its end. OSError where that cannot be written to either."""
+    """The result of `write(cache folder)`, for what must lie on a disk.
+
+    Where it cannot be the cache there is one warning, and a folder of this process alone, removed at its end.
+
+    Raises:
+        OSError: Where that cannot be written to either.
+    """
     try:
         return write(cache_folder())
     except OSError as error:
@@ -70,5 +75,10 @@ def _warn(error: OSError) -> None:
 def _scratch(pid: int) -> Path:
     """A folder of the process `pid`, owner-only."""
     folder = Path(tempfile.mkdtemp(prefix="wm_gym-"))
-    atexit.register(lambda: os.getpid() == pid and shutil.rmtree(folder, ignore_errors=True))
+
+    def remove() -> None:
+        if os.getpid() == pid:
+            shutil.rmtree(folder, ignore_errors=True)
+
+    atexit.register(remove)
     return folder

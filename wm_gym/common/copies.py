@@ -1,15 +1,15 @@
-"""How does an object become two that go on by themselves?"""
+"""How is an object copied that shares some of its parts?"""
 
 from __future__ import annotations
 
 import copy
-from typing import Any
+from typing import Any, Self
 
 
 class CopiesWhole:
     """An environment whose `copy.copy` is a deep one: a shallow one's steps would move the original."""
 
-    def __copy__(self):
+    def __copy__(self) -> Self:
         return copy.deepcopy(self)
 
 

@@ -83,7 +83,7 @@ def recover(path: str | Path) -> Path:
 
 
 def unchanged(folder: Path, load: Callable[[Path], T]) -> T:
-    """What `load` makes of a folder, never half of one and half of another that takes its place meanwhile."""
+    """The result of `load` on a folder, never of half of it and half of another that takes its place meanwhile."""
     while True:
         with _held(folder) as is_there:
             try:
@@ -131,14 +131,14 @@ def clear(folder: Path) -> None:
 
 
 def reserve(path: Path) -> None:
-    """Take the room of a file that is all holes: a full disk is an error now, and not a bus error in a memory map."""
+    """Allocate a file that is all holes, so that a full disk is an error now, and not a bus error in a memory map."""
     with path.open("r+b") as file:
         if hasattr(os, "posix_fallocate"):
             os.posix_fallocate(file.fileno(), 0, path.stat().st_size)
 
 
 def digest(files: Iterable[Path]) -> str:
-    """What tells the content of files from others of the same names."""
+    """A digest of the content of files, 16 hexadecimal digits."""
     made = hashlib.sha256()
     for file in files:
         made.update(file.read_bytes())
@@ -146,10 +146,16 @@ def digest(files: Iterable[Path]) -> str:
 
 
 def check_same(note: Path, asked: dict[str, Any], again: str, since: Collection[str] = ()) -> None:
-    """Write down what is asked, or refuse to go on with what was made for another question.
+    """Write down the arguments of a run, or refuse to go on with what was made for others.
 
-    note: the JSON file that keeps it. Raises ValueError that names what differs, and `again`, what to do. since: keys
-    that older versions did not write down, and are taken to be the same then.
+    Args:
+        note: The JSON file that keeps them.
+        asked: The arguments.
+        again: What to do where they differ, for the error.
+        since: Keys that older versions did not write down; they are taken to be the same then.
+
+    Raises:
+        ValueError: Where they differ; it names how.
     """
     asked = json.loads(json_text(asked))
     if note.is_file():
@@ -172,7 +178,7 @@ def _short(value: Any) -> str:
 
 
 def copy_beside(source: Path, target: Path) -> None:
-    """Have a file or folder, which nobody will write into, at `target` too: as a second name where that is possible."""
+    """Copy a file or folder that nobody will write into, as a second name where that is possible."""
     if source.is_dir() and not source.is_symlink():
         shutil.copytree(source, target, symlinks=True, copy_function=_link)
     else:
@@ -280,7 +286,8 @@ def _in_use(scrap: Path) -> bool:
     if lock is None:
         return True
     os.close(lock)
-    pid = int(re.search(r"(\d+)(?:-\d+)?$", scrap.name)[1])
+    numbers = re.findall(r"\d+", scrap.name.rpartition(".")[2])  # PID or PID-N
+    pid = int(numbers[0])
     try:
         os.kill(pid, 0)
     except (ProcessLookupError, OverflowError):

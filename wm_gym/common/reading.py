@@ -13,6 +13,7 @@ import struct
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -32,9 +33,16 @@ AGAIN = "copy the file back, download it or write it again"
 
 
 def read_json(path: str | Path, most: int = MOST_JSON, finite: bool = True) -> Any:
-    """The value of a JSON file; FileNotFoundError without it, ValueError for anything else, both naming it.
+    """The value of a JSON file.
 
-    finite: no NaN and no infinity.
+    Args:
+        path: The file.
+        most: Its largest size in bytes.
+        finite: Whether NaN and infinity are refused.
+
+    Raises:
+        FileNotFoundError: Without the file.
+        ValueError: For a larger one, and for anything but plain JSON; both errors name the file.
     """
     text = read_text(path, most)
     if (lists := text.count("[") + text.count("{")) > MOST_LISTS:
@@ -47,7 +55,7 @@ def read_json(path: str | Path, most: int = MOST_JSON, finite: bool = True) -> A
 
 
 def read_yaml(path: str | Path, most: int = MOST_YAML, finite: bool = True) -> Any:
-    """The same of a YAML file, without anchors, aliases and tags."""
+    """The value of a YAML file without anchors, aliases and tags; else as `read_json`."""
     import yaml
 
     text = read_text(path, most)
@@ -100,7 +108,7 @@ def _pairs(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return found
 
 
-def _check_events(yaml, text: str) -> None:
+def _check_events(yaml: ModuleType, text: str) -> None:
     """Before anything is built of it: an alias may stand for a billion of values, a tag for another type."""
     depth = 0
     for event in yaml.parse(text, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader)):
@@ -119,8 +127,10 @@ def _yaml_loader() -> type:
     """YAML's safe loader, which refuses a key that is there twice."""
     import yaml
 
-    class Loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):
-        def construct_mapping(self, node, deep=False):
+    base: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+
+    class Loader(base):
+        def construct_mapping(self, node: Any, deep: bool = False) -> dict:
             keys = [key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode)]
             if len(set(keys)) < len(keys):
                 twice = next(key for key in keys if keys.count(key) > 1)
@@ -132,7 +142,7 @@ def _yaml_loader() -> type:
 
 def _plain(path: str | Path, value: Any, finite: bool) -> Any:
     """The value; ValueError where some of it is no plain value, nested too deep, or not finite."""
-    todo = [((), value)]
+    todo: list[tuple[tuple[Any, ...], Any]] = [((), value)]
     while todo:
         way, one = todo.pop()
         if type(one) in (str, bool, int):
@@ -186,8 +196,8 @@ def whole(low: int, high: int, step: int = 1) -> Rule:
         lambda value: (
             isinstance(value, (int, np.integer))
             and not isinstance(value, bool)
-            and low <= value <= high
-            and value % step == 0
+            and low <= int(value) <= high
+            and int(value) % step == 0
         ),
     )
 
@@ -199,17 +209,18 @@ def real(low: float, high: float, above: bool = False) -> Rule:
         lambda value: (
             isinstance(value, (int, float, np.number))
             and not isinstance(value, bool)
-            and (low < value if above else low <= value)
-            and value <= high
+            and bool((low < value if above else low <= value) and value <= high)
         ),
     )
 
 
 def text(most: int = 1000) -> Rule:
+    """Text of at most so many characters."""
     return Rule(f"text of at most {most:,} characters", lambda value: isinstance(value, str) and len(value) <= most)
 
 
 def one_of(*values: Any) -> Rule:
+    """One of these values, and of its type."""
     return Rule(
         f"one of {', '.join(map(repr, values))}",
         lambda value: any(value == known and type(value) is type(known) for known in values),
@@ -228,11 +239,12 @@ def many(rule: Rule, least: int = 0, most: int = 1024) -> Rule:
 
 
 def maybe(rule: Rule) -> Rule:
-    """The same, or nothing."""
+    """A value under a rule, or null."""
     return Rule(f"{rule.expected}, or null", lambda value: value is None or rule.holds(value))
 
 
 def mapping(most: int = 1000) -> Rule:
+    """A mapping of at most so many keys."""
     return Rule(f"a mapping of at most {most:,} keys", lambda value: isinstance(value, Mapping) and len(value) <= most)
 
 
@@ -241,9 +253,17 @@ Table = Mapping[str, "Rule | Table"]
 
 
 def check(path: str | Path, values: Any, table: Table, needed: tuple[str, ...] = (), where: str = "") -> dict:
-    """The values of a file, each of which holds to its rule in a table; ValueError names file, key, value and range.
+    """The values of a file, each of which holds to its rule in a table.
 
-    A rule that is a table itself is for a mapping inside. needed: keys that must be there.
+    Args:
+        path: The file, for errors.
+        values: What it holds.
+        table: A rule for each key; a rule that is a table itself is for a mapping inside.
+        needed: Keys that must be there.
+        where: The keys that lead to the values.
+
+    Raises:
+        ValueError: For anything else; it names file, key, value and range.
     """
     if not isinstance(values, Mapping):
         raise ValueError(
@@ -271,9 +291,11 @@ SIZES = {"F64": 8, "F32": 4, "F16": 2, "BF16": 2, "I64": 8, "I32": 4, "I16": 2, 
 
 
 def tensor_heads(path: str | Path) -> dict[str, tuple[str, tuple[int, ...]]]:
-    """Name -> (dtype, shape) of each tensor of a safetensors file, from its head alone.
+    """The (dtype, shape) of each tensor of a safetensors file by name, from its head alone.
 
-    FileNotFoundError without it, ValueError where it is damaged: the sizes in the head are those of the file.
+    Raises:
+        FileNotFoundError: Without the file.
+        ValueError: Where it is damaged: the sizes in the head are those of the file.
     """
     path = Path(path)
     if not path.is_file():
@@ -318,7 +340,16 @@ def tensor_heads(path: str | Path) -> dict[str, tuple[str, tuple[int, ...]]]:
 def read_tensors(path: str | Path, expected: Mapping[str, tuple[int, ...]], of: str | Path) -> dict[str, torch.Tensor]:
     """The tensors of a safetensors file, of exactly these names and shapes: numbers of a float type, and finite.
 
-    of: the file that says so, for the error. Nothing is read where the head of the file says otherwise.
+    Nothing is read where the head of the file says otherwise.
+
+    Args:
+        path: The file.
+        expected: The shape of each tensor by its name.
+        of: The file that says so, for the error.
+
+    Raises:
+        FileNotFoundError: Without the file.
+        ValueError: For other tensors, or a damaged file.
     """
     from safetensors import SafetensorError
     from safetensors.torch import load_file

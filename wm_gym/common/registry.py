@@ -26,7 +26,10 @@ def env_ids() -> list[str]:
 def find_spec(env_id: str) -> EnvSpec:
     """The EnvSpec of an id that somebody typed; `module:namespace/Name-v0` imports the module if it is not registered.
 
-    What a file says goes to `registered` instead. Raises gymnasium.error.UnregisteredEnv that lists the ids there are.
+    What a file says goes to `registered` instead.
+
+    Raises:
+        gymnasium.error.UnregisteredEnv: Where there is none; it lists the ids that there are.
     """
     module, _, name = env_id.rpartition(":")
     if module and name not in gym.registry:
@@ -44,7 +47,12 @@ def find_spec(env_id: str) -> EnvSpec:
 def registered(env_id: Any, origin: str) -> EnvSpec:
     """The EnvSpec of an id that a file gave. Nothing is ever imported for it: a file must not choose what code runs.
 
-    origin: which file and key, for the ValueError where it is not registered already, which says what to type.
+    Args:
+        env_id: The id.
+        origin: Which file and key, for the error.
+
+    Raises:
+        ValueError: Where it is not registered already; it says what to type.
     """
     if not isinstance(env_id, str):
         raise ValueError(f"{origin} is {env_id!r}, expected the id of an environment, e.g. wm_gym/PushPyBullet-v0")
@@ -69,7 +77,7 @@ def import_typed(module: str) -> None:
 
 
 def carried() -> tuple[list[str], list[bytes]]:
-    """What a worker process is told so that it knows the ids that are known here: modules, and pickled EnvSpecs."""
+    """What a worker process needs to know the ids that are known here: modules, and pickled EnvSpecs."""
     specs = []
     for spec in gym.registry.values():
         if isinstance(spec.entry_point, str) and not spec.id.startswith(f"{NAMESPACE}/"):
@@ -79,9 +87,9 @@ def carried() -> tuple[list[str], list[bytes]]:
 
 
 def adopt(modules: list[str], specs: list[bytes]) -> None:
-    """In a worker process: know what `carried` tells."""
+    """Register in a worker process what `carried` gave."""
     for module in modules:
-        with contextlib.suppress(ImportError):  # whoever asks for its ids is told that they are not registered
+        with contextlib.suppress(ImportError):  # asking for its ids says that they are not registered
             import_typed(module)
     for spec in map(pickle.loads, specs):
         gym.registry.setdefault(spec.id, spec)

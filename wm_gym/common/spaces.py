@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from gymnasium import spaces
+from numpy.typing import ArrayLike
 
 from wm_gym.common import accepted
 
@@ -28,23 +31,30 @@ def pixels_and_state_space(height: int, width: int, proprioception_dim: int) -> 
     return spaces.Dict({"agent_pos": vector_space(proprioception_dim), "pixels": pixels_space(height, width)})
 
 
-def action_space(low, high) -> spaces.Box:
+def action_space(low: ArrayLike, high: ArrayLike) -> spaces.Box:
     """float32 [A] between two vectors."""
     return spaces.Box(np.asarray(low, np.float32), np.asarray(high, np.float32), dtype=np.float32)
 
 
-def check_action(action, space: spaces.Box) -> np.ndarray:
+def check_action(action: Any, space: spaces.Box) -> np.ndarray:
     """One environment's action as float32 [A]; like `check_actions`."""
     return check_actions(accepted.real("action", action, f"float32 {list(space.shape)}")[None], space, 1)[0]
 
 
 def check_actions(
-    actions, space: spaces.Box, num_envs: int, active: np.ndarray | None = None, row: str = "environment"
+    actions: Any, space: spaces.Box, num_envs: int, active: np.ndarray | None = None, row: str = "environment"
 ) -> np.ndarray:
     """Actions as float32 [B, A], clipped to the box by no more than a tolerance of 1e-6.
 
-    Rows outside `active` (bool [B]) are not looked at and come back as zeros. Raises ValueError naming the shape,
-    the value and the box. row: what a row is, where it is not an environment's.
+    Args:
+        actions: Anything that is real numbers [B, A].
+        space: The box of one action.
+        num_envs: B.
+        active: Bool [B]; the other rows are not looked at and come back as zeros.
+        row: The word for a row in errors.
+
+    Raises:
+        ValueError: For another shape or a number outside the box; it names them.
     """
     shape = (num_envs, *space.shape)
     array = accepted.real("action", actions, f"float32 {list(shape)}")

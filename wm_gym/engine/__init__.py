@@ -17,13 +17,16 @@ LOG = logging.getLogger("wm_gym")
 
 @dataclass(frozen=True)
 class Backend:
-    """What a back-end is and needs: its engine's class, where it runs ("cpu", "cuda" or "any"), its packages (any one
-    of them), what pip installs, and its precisions."""
+    """What a back-end is and needs."""
 
     engine: str
+    """The class of its engine, as `module:Class` of this package."""
     runs_on: str
+    """"cpu", "cuda" or "any"."""
     packages: tuple[str, ...]
+    """Any one of them must be installed."""
     install: str
+    """What pip installs for it."""
     precisions: tuple[str, ...]
 
 
@@ -44,11 +47,18 @@ def make_engine(
 ) -> Engine:
     """An engine for a loaded World.
 
-    backend: "auto" or one of `BACKENDS`. "auto" takes torch-cuda on a GPU and OpenVINO on a CPU (torch where OpenVINO
-    is not installed), and logs which and why. device: "auto", "cpu" or a torch CUDA device. precision: "auto" (bf16 on
-    a GPU, and with OpenVINO where the CPU computes in it; else fp32), "fp32", "bf16" or "fp16". decode=False skips the
-    frame in `step`. Raises ValueError for what is unknown or does not go together, ImportError where the back-end's
-    package is not installed.
+    Args:
+        world: Which.
+        backend: One of `BACKENDS`, or "auto": torch-cuda on a GPU, OpenVINO on a CPU (torch where OpenVINO is not
+            installed); it logs which and why.
+        device: "auto", "cpu" or a torch CUDA device.
+        decode: Whether `step` makes the frame.
+        precision: "fp32", "bf16", "fp16" or "auto": bf16 on a GPU, and with OpenVINO where the CPU computes in it;
+            else fp32.
+
+    Raises:
+        ValueError: For what is unknown or does not go together.
+        ImportError: Where the back-end's package is not installed.
     """
     import torch
 

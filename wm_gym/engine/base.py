@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Hashable
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -13,30 +13,34 @@ from torch import Tensor, nn
 from wm_gym.engine.artefacts import digest_of
 from wm_gym.models.tokenizer import to_float, to_uint8
 from wm_gym.models.transition import Sampling, condition, transition
+from wm_gym.worlds.starts import StartBank
+from wm_gym.worlds.world import World
 
-STEP_VERSION = 2
+STEP_VERSION = 3
 """Of what `WorldStep` takes and gives, and of the names it has there; kept artefacts of another are not used."""
+M = TypeVar("M", bound=nn.Module)
 TYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 class WorldStep(nn.Module):
     """The whole step as one pure function, so that a back-end can compile it whole.
 
-    (first [B, C, h, w], proprioception [B, P], error_distribution [B, bins, h, w], action [B, A], noise [B, C, h, w], *memory) ->
-    (proprioception', error_distribution', reward [B, R], success [B], uncertainty [B, h, w], *memory', frame uint8 [B, H, W, 3] if
-    decode); the memory's tensors come in the order of the dynamics' `memory_keys`. precision: "fp32", or "bf16" or
-    "fp16" for the convolutions and products; what goes in and out is float32 all the same, and poses are integrated in
-    it.
+    (first [B, C, h, w], proprioception [B, P], error_distribution [B, bins, h, w], action [B, A], noise [B, C, h, w],
+    *memory) -> (proprioception', error_distribution', reward [B, R], success [B], uncertainty [B, h, w], *memory',
+    frame uint8 [B, H, W, 3] if decode); the memory's tensors come in the order of the dynamics' `memory_keys`.
+    precision: "fp32", or "bf16" or "fp16" for the convolutions and products; what goes in and out is float32 all the
+    same, and poses are integrated in it.
     """
 
-    def __init__(self, world, decode: bool = True, precision: str = "fp32"):
+    def __init__(self, world: World, decode: bool = True, precision: str = "fp32"):
         super().__init__()
         self.tokenizer, self.dynamics, self.heads = world.tokenizer, world.dynamics, world.heads
         self.uncertainty = world.uncertainty
         self.sampling = Sampling(world.spec.sampling_steps, world.spec.guidance_scale)
         self.decode, self.dtype = decode, TYPES[precision]
 
-    def forward(self, *inputs: Tensor):
+    def forward(self, *inputs: Tensor) -> tuple[Tensor, ...]:
+        """The step."""
         if self.dtype == torch.float32:
             return self._step(*inputs)
         with torch.autocast(inputs[0].device.type, self.dtype):
@@ -50,7 +54,7 @@ class WorldStep(nn.Module):
         action: Tensor,
         noise: Tensor,
         *memory: Tensor,
-    ):
+    ) -> tuple[Tensor, ...]:
         next_pose = self.dynamics.next_pose(proprioception, action)
         return self.draw(next_pose, first, proprioception, error_distribution, action, noise, *memory)
 
@@ -63,7 +67,7 @@ class WorldStep(nn.Module):
         action: Tensor,
         noise: Tensor,
         *memory: Tensor,
-    ):
+    ) -> tuple[Tensor, ...]:
         """The step after the pose has been integrated."""
         before = dict(zip(self.dynamics.memory_keys, memory))
         latent, features, reward, success = self.predict(next_pose, first, proprioception, action, noise, before)
@@ -97,7 +101,7 @@ class WorldStep(nn.Module):
         return made.latent, made.features, self.heads.reward(reward), torch.sigmoid(success.float())
 
 
-def step_inputs(world, batch: int) -> tuple[Tensor, ...]:
+def step_inputs(world: World, batch: int) -> tuple[Tensor, ...]:
     """Zeros in the shapes that `WorldStep` takes, for a batch size."""
     spec = world.spec
     latent, memory = tuple(spec.latent_shape), world.dynamics.memory_shapes().values()
@@ -110,33 +114,41 @@ class Engine:
 
     Environments of several threads may share one: each call's results are its own.
 
-    State: "first" [B, C, h, w], "proprioception" [B, P] and the dynamics' memory, in it "latents" [B, K, C, h, w],
+    A state: "first" [B, C, h, w], "proprioception" [B, P] and the dynamics' memory, in it "latents" [B, K, C, h, w],
     newest last.
     """
 
     name = "base"
 
-    def __init__(self, world, device: str, decode: bool, precision: str = "fp32"):
+    def __init__(self, world: World, device: str, decode: bool, precision: str = "fp32"):
         self.world, self.device, self.decode, self.precision = world, torch.device(device), decode, precision
         self.noise_shape = tuple(world.spec.latent_shape)
+        self.encoded: tuple[StartBank | None, dict[int, Any]] = (None, {})
+        """A bank of starts, and what `wm_gym.engine.shared` keeps of it by row."""
         self._made: dict[Hashable, Any] = {}
         self._making = threading.Lock()
 
     @staticmethod
     def best_precision() -> str:
-        """What "auto" takes."""
+        """The precision that "auto" takes."""
         return "fp32"
 
-    def _here(self, module: nn.Module) -> nn.Module:
+    def _here(self, module: M) -> M:
         """The module on this device; diffusers' own `to` imports half of torch.compile to find that it is there."""
         return module if next(module.parameters()).device == self.device else module.to(self.device)
 
     @torch.inference_mode()
     def encode(self, frames: np.ndarray, proprioception: np.ndarray | None = None) -> dict[str, Tensor]:
-        """World state at the end of clips: frames uint8 [B, T, H, W, 3], proprioception [B, T, P] or None.
+        """The world state at the end of clips.
 
-        A clip shorter than the context is padded with its first frame; without proprioception the pose is read from
-        the last picture. The clip's first frame is pinned.
+        A clip shorter than the context is padded with its first frame, which is pinned.
+
+        Args:
+            frames: uint8 [B, T, H, W, 3].
+            proprioception: [B, T, P]; read from the last picture if None.
+
+        Raises:
+            ValueError: Where the world gives numbers that are not finite.
         """
         world, k = self.world, self.world.spec.context_frames
         clip = torch.from_numpy(np.array(frames)).to(self.device)  # a copy: the bank of starts is read-only
@@ -162,18 +174,26 @@ class Engine:
 
     @torch.inference_mode()
     def render(self, state: dict[str, Tensor]) -> Tensor:
-        """Frames uint8 [B, H, W, 3] of the current state: the tokenizer's reconstruction. ValueError for NaN."""
+        """The frames uint8 [B, H, W, 3] of a state, as the tokenizer reconstructs them; ValueError for NaN."""
         tokenizer = self._here(self.world.tokenizer)
         drawn = torch.cat([tokenizer.decode(z[-1:]) for z in state["latents"]])
         if not bool(drawn.isfinite().all()):
             raise self.world.not_finite("pictures")
         return to_uint8(drawn)
 
-    def step(self, state: dict[str, Tensor], action: Tensor, noise: Tensor) -> tuple[dict, dict]:
-        """One step: action float32 [B, A], noise float32 [B, C, h, w] -> (state', outputs).
+    def step(
+        self, state: dict[str, Tensor], action: Tensor, noise: Tensor
+    ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+        """One step of the world.
 
-        outputs: "frame" uint8 [B, H, W, 3] (absent with decode=False), "reward" [B, R], "success" [B] in [0, 1],
-        "uncertainty" [B, h, w], "proprioception" [B, P], "latent" [B, C, h, w].
+        Args:
+            state: Of `encode` or of the step before.
+            action: float32 [B, A].
+            noise: Standard normal float32 [B, C, h, w].
+
+        Returns:
+            The next state, and "frame" uint8 [B, H, W, 3] (absent with decode=False), "reward" [B, R], "success" [B]
+            in [0, 1], "uncertainty" [B, h, w], "proprioception" [B, P], "latent" [B, C, h, w].
         """
         keys, first = self.world.dynamics.memory_keys, state["first"]
         outputs = self._run(
@@ -196,10 +216,11 @@ class Engine:
     def imagine(
         self, state: dict[str, Tensor], actions: Tensor, noise: Tensor, uncertainty: bool = True
     ) -> dict[str, Tensor]:
-        """What sequences of actions float32 [B, T, A] lead to under noise [B, T, C, h, w], without pictures.
+        """The outcome of sequences of actions float32 [B, T, A] under noise [B, T, C, h, w], without pictures.
 
-        "reward" [B, T, R], "success" [B, T] in [0, 1], "latent" [B, T, C, h, w], and, if it is asked for,
-        "uncertainty" [B, T, h, w]: those of `step`, T times.
+        Returns:
+            "reward" [B, T, R], "success" [B, T] in [0, 1], "latent" [B, T, C, h, w], and, if it is asked for,
+            "uncertainty" [B, T, h, w]: those of `step`, T times.
         """
         seen = []
         for t in range(actions.shape[1]):
@@ -220,8 +241,8 @@ class Engine:
                     self._made[key] = build()
         return self._made[key]
 
-    def made_from(self, batch: int) -> dict:
-        """What a compiled step of a batch size depends on, beside the back-end and its version."""
+    def made_from(self, batch: int) -> dict[str, Any]:
+        """All that a compiled step of a batch size depends on, beside the back-end and its version."""
         return {
             "weights": {name: digest_of(module) for name, module in self.world.modules().items()},
             "sampling_steps": self.world.spec.sampling_steps,

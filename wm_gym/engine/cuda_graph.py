@@ -33,6 +33,7 @@ class CudaGraph:
 
     @torch.inference_mode()
     def __call__(self, *inputs: Tensor) -> tuple[Tensor, ...]:
+        """Copies of the function's outputs."""
         with self._alone:  # the buffers are shared by the environments of several threads, and streams
             self._read.wait()
             for mine, given in zip(self.inputs, inputs):

@@ -2,23 +2,23 @@
 
 from __future__ import annotations
 
-import io
 import logging
 import warnings
 
 import torch
 
 from wm_gym.engine.base import WorldStep, step_inputs
+from wm_gym.worlds.world import World
 
 OPSET = 24
 
 
-def step_names(world, decode: bool) -> tuple[list[str], list[str]]:
+def step_names(world: World, decode: bool) -> tuple[list[str], list[str]]:
     """Names of the graph's inputs and outputs, in the order of `WorldStep`."""
     memory = world.dynamics.memory_keys
     outputs = [
         "next_proprioception",
-        "next_doubt",
+        "next_error_distribution",
         "reward",
         "success",
         "uncertainty",
@@ -27,10 +27,10 @@ def step_names(world, decode: bool) -> tuple[list[str], list[str]]:
     return ["first", "proprioception", "error_distribution", "action", "noise", *memory], outputs + ["frame"] * decode
 
 
-def export_step(world, batch: int, decode: bool = True, precision: str = "fp32") -> bytes:
+def export_step(world: World, batch: int, decode: bool = True, precision: str = "fp32") -> bytes:
     """The step as a serialized ONNX model (opset 24), its weights inside."""
     inputs, outputs = step_names(world, decode)
-    buffer, logger = io.BytesIO(), logging.getLogger("torch.onnx")
+    logger = logging.getLogger("torch.onnx")
     level = logger.level
     logger.setLevel(logging.ERROR)  # it counts the torchvision operators that it does without
     try:
@@ -47,5 +47,5 @@ def export_step(world, batch: int, decode: bool = True, precision: str = "fp32")
             )
     finally:
         logger.setLevel(level)
-    program.save(buffer)
-    return buffer.getvalue()
+    assert program is not None  # with dynamo=True there is one
+    return program.model_proto.SerializeToString()

@@ -6,6 +6,7 @@ import os
 import threading
 import warnings
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import torch
@@ -14,6 +15,7 @@ from torch import nn
 from wm_gym.engine.artefacts import artefact
 from wm_gym.engine.base import Engine, WorldStep, step_inputs
 from wm_gym.models import Dynamics
+from wm_gym.worlds.world import World
 
 if os.path.expanduser("~") == "~":  # a user whom the system does not know: openvino's import would fail
     os.environ["HOME"] = os.devnull
@@ -32,6 +34,7 @@ class OpenVINOEngine(Engine):
 
     @staticmethod
     def best_precision() -> str:
+        """bf16 where the CPU computes in it."""
         return "bf16" if "BF16" in openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES") else "fp32"
 
     @torch.inference_mode()
@@ -57,7 +60,7 @@ class OpenVINOEngine(Engine):
         return dict(zip(("latent", "reward", "success", "uncertainty"), (torch.stack(x, dim=1) for x in zip(*seen))))
 
     def _imagining(self, batch: int, uncertainty: bool) -> tuple[Callable, Callable]:
-        """(the next pose, `ImaginedStep`) for a batch size."""
+        """The functions that integrate the pose and that run `ImaginedStep`, for a batch size."""
 
         def build() -> tuple[Callable, Callable]:
             inputs = step_inputs(self.world, batch)
@@ -135,6 +138,7 @@ class PoseStep(nn.Module):
         self.dynamics = dynamics
 
     def forward(self, proprioception: torch.Tensor, action: torch.Tensor) -> torch.Tensor:
+        """The next pose."""
         return self.dynamics.next_pose(proprioception, action)
 
 
@@ -142,6 +146,7 @@ class DrawStep(WorldStep):
     """`WorldStep` with the next pose as its first input."""
 
     def forward(self, *inputs: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        """The step, for inputs of `draw`."""
         return self.draw(*inputs)
 
 
@@ -151,11 +156,11 @@ class ImaginedStep(WorldStep):
     -> (reward [B, R], success [B], uncertainty [B, h, w] if it is asked for, latent [B, C, h, w], error_distribution').
     """
 
-    def __init__(self, world, uncertainty: bool):
+    def __init__(self, world: World, uncertainty: bool):
         super().__init__(world, decode=False)
         self.uncertain = uncertainty
 
-    def forward(
+    def forward(  # type: ignore[override]  # the tracer names the graph's inputs after these
         self,
         next_pose: torch.Tensor,
         first: torch.Tensor,
@@ -165,6 +170,7 @@ class ImaginedStep(WorldStep):
         noise: torch.Tensor,
         latents: torch.Tensor,
     ) -> tuple[torch.Tensor, ...]:
+        """The step, with the latents before it."""
         latent, features, reward, success = self.predict(
             next_pose, first, proprioception, action, noise, {"latents": latents}
         )
@@ -174,7 +180,7 @@ class ImaginedStep(WorldStep):
         return reward, success, self.uncertainty.expected_error(error_distribution), latent, error_distribution
 
 
-def _convert(module: nn.Module, example: tuple[torch.Tensor, ...], settings: dict) -> openvino.CompiledModel:
+def _convert(module: nn.Module, example: tuple[torch.Tensor, ...], settings: dict[str, Any]) -> openvino.CompiledModel:
     with torch.inference_mode(False), torch.no_grad(), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # the tracer's, about constants that are meant to be constant
         graph = openvino.convert_model(module.eval(), example_input=example, input=[tuple(x.shape) for x in example])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -23,20 +23,31 @@ class PackedEngine:
     world: World | str
     digest: str
     asked: tuple[str, str, bool, str]
-    """What `load_engine` was asked for: back-end, device, decode, precision; "auto" may mean something else here."""
+    """The arguments of `load_engine`: back-end, device, decode, precision; "auto" may mean something else here."""
     got: tuple[str, str, bool, str]
-    """What it gave."""
+    """Those of the engine that it gave."""
 
     @classmethod
     def of(cls, engine: Engine, source: World | str | Path, asked: tuple[str, str, bool, str]) -> PackedEngine:
-        """source: the world, folder or name that the engine's world was asked by."""
+        """Pack an engine.
+
+        Args:
+            engine: Which.
+            source: The world, folder or name that its world was asked by.
+            asked: As the field.
+        """
         if isinstance(source, (str, Path)):
             source = str(Path(source).resolve()) if Path(source).is_dir() else str(source)
             return cls(source, world_digest(engine.world), asked, _facts(engine))
         return cls(engine.world, "", asked, _facts(engine))
 
     def unpack(self) -> Engine:
-        """The same engine here. FileNotFoundError or ValueError where its world or its back-end is not here."""
+        """The same engine in this process.
+
+        Raises:
+            FileNotFoundError: Where its world is not here.
+            ValueError: Where its world has changed, or its back-end does not run here.
+        """
         from wm_gym.engine.shared import load_engine, load_world
 
         world = load_world(self.world)
@@ -51,13 +62,14 @@ class PackedEngine:
 
 
 def world_digest(world: World) -> str:
-    """Hash of all that an episode in a world depends on."""
+    """The hash of all that an episode in a world depends on."""
     from wm_gym.engine.artefacts import digest_of
 
     digest = hashlib.sha256(repr((world.spec, world.calibration)).encode())
     for module in world.modules().values():
         digest.update(digest_of(module).encode())
-    for name, values in sorted(vars(world.starts).items()):
+    for name in sorted(field.name for field in fields(world.starts)):
+        values = getattr(world.starts, name)
         digest.update(name.encode() + (b"" if values is None else values.tobytes()))
     return digest.hexdigest()
 

@@ -5,22 +5,34 @@ from __future__ import annotations
 import numpy as np
 import torch
 
+from wm_gym.engine.base import Engine
 from wm_gym.engine.torch import TorchEngine
+from wm_gym.worlds.world import World
 
 
 def roll_out(
-    world,
+    world: World,
     frames: np.ndarray,
     actions: np.ndarray,
     proprioception: np.ndarray,
     seed: int = 0,
-    engine=None,
+    engine: Engine | None = None,
     also: tuple[str, ...] = (),
 ) -> dict[str, np.ndarray]:
-    """Closed-loop roll-out: frames [B, T, H, W, 3] (context), actions [B, n, A] -> dict of arrays [B, n, ...].
+    """A closed-loop roll-out of a world.
 
-    Keys: frame (where the engine decodes), reward, success, uncertainty, proprioception, and of `also` (they are large)
-    "latent" and "error_distribution".
+    Args:
+        world: Which.
+        frames: The context, uint8 [B, T, H, W, 3].
+        actions: What follows, float32 [B, n, A].
+        proprioception: Of the context, [B, T, P].
+        seed: Of the noise.
+        engine: What runs it; eager torch on the CPU by default.
+        also: "latent" or "error_distribution", which are large.
+
+    Returns:
+        Arrays [B, n, ...]: "frame" (where the engine decodes), "reward", "success", "uncertainty", "proprioception",
+        and those of `also`.
     """
     engine = engine or TorchEngine(world)
     pose = proprioception if proprioception.shape[-1] else None

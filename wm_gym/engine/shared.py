@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import threading
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -20,7 +21,9 @@ _LOADING = threading.RLock()  # two threads that make the same environment load 
 def load_world(world: World | str | Path | None) -> World:
     """The World of a folder, catalogue name or Hub id; read again only when a file of the folder has changed.
 
-    Raises FileNotFoundError for what is not found and ValueError for None, naming the worlds there are.
+    Raises:
+        FileNotFoundError: For what is not found.
+        ValueError: For None; it names the worlds that there are.
     """
     if isinstance(world, World):
         return world
@@ -51,18 +54,18 @@ def load_engine(world: World, backend: str, device: str, decode: bool, precision
     """The engine of a World, made once for its arguments; engines keep no state, so environments share them."""
     key = backend, device, decode, precision
     with _LOADING:
-        engines = vars(world).setdefault("_engines", {})
-        if key not in engines:
-            engines[key] = make_engine(world, *key)
-        return engines[key]
+        if key not in world.engines:
+            world.engines[key] = make_engine(world, *key)
+        return world.engines[key]
 
 
-def encoded_starts(engine: Engine) -> dict[int, tuple]:
+def encoded_starts(engine: Engine) -> dict[int, Any]:
     """Row of the world's start bank -> (world state, frame), as far as they have been encoded in this process."""
     with _LOADING:
-        if vars(engine).get("_encoded_bank") is not engine.world.starts:
-            engine._encoded_bank, engine._encoded_starts = engine.world.starts, {}
-        return engine._encoded_starts
+        bank, encoded = engine.encoded
+        if bank is not engine.world.starts:
+            engine.encoded = engine.world.starts, (encoded := {})
+        return encoded
 
 
 _STARTED: set[str] = set()  # back-ends that have run in this process

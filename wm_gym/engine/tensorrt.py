@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import importlib.util
 from types import ModuleType
+from typing import Any
 
 import torch
 
@@ -13,6 +14,7 @@ from wm_gym.engine.artefacts import artefact
 from wm_gym.engine.base import Engine, step_inputs
 from wm_gym.engine.cuda_graph import CudaGraph
 from wm_gym.engine.onnx import OPSET, export_step, step_names
+from wm_gym.worlds.world import World
 
 PACKAGES = KNOWN["tensorrt"].packages
 """One API in two packages: for data-centre GPUs (preferred) and for RTX GPUs."""
@@ -29,7 +31,7 @@ def import_tensorrt() -> ModuleType:
     )
 
 
-def parse_network(graph: bytes) -> tuple:
+def parse_network(graph: bytes) -> tuple[Any, Any, Any]:
     """(builder, network, parser) of a serialized ONNX model; ValueError with the parser's words where it is refused.
 
     The network lives as long as its builder and parser do.
@@ -61,13 +63,14 @@ class TensorRTEngine(Engine):
 
     name = "tensorrt"
 
-    def __init__(self, world, device: str = "cuda", decode: bool = True, precision: str = "bf16"):
+    def __init__(self, world: World, device: str = "cuda", decode: bool = True, precision: str = "bf16"):
         super().__init__(world, device, decode, precision)
         self._trt = import_tensorrt()
         self._runtime = self._trt.Runtime(self._trt.Logger(self._trt.Logger.ERROR))
 
     @staticmethod
     def best_precision() -> str:
+        """bf16: a GPU computes in it."""
         return "bf16"
 
     def _engine(self, batch: int) -> bytes:
@@ -92,10 +95,11 @@ class TensorRTEngine(Engine):
         names, results = step_names(self.world, self.decode)
         buffers = dict(zip(names, (x.to(self.device) for x in step_inputs(self.world, batch))))
         for name in results:
-            ring = buffers.get(name.removeprefix("next_"))
-            in_place = name.startswith(("next_keys_", "next_values_"))
-            shape, kind = tuple(engine.get_tensor_shape(name)), torch.uint8 if name == "frame" else torch.float32
-            buffers[name] = ring if in_place else torch.empty(shape, dtype=kind, device=self.device)
+            if name.startswith(("next_keys_", "next_values_")):  # a ring, in place
+                buffers[name] = buffers[name.removeprefix("next_")]
+            else:
+                shape, kind = tuple(engine.get_tensor_shape(name)), torch.uint8 if name == "frame" else torch.float32
+                buffers[name] = torch.empty(shape, dtype=kind, device=self.device)
         for name, buffer in buffers.items():
             context.set_tensor_address(name, buffer.data_ptr())
 

@@ -8,6 +8,7 @@ import torch
 from torch.nn.functional import pad
 
 from wm_gym.engine.base import Engine, WorldStep
+from wm_gym.worlds.world import World
 
 ROWS = 8
 
@@ -21,7 +22,7 @@ class TorchEngine(Engine):
 
     name = "torch"
 
-    def __init__(self, world, device: str = "cpu", decode: bool = True, precision: str = "fp32"):
+    def __init__(self, world: World, device: str = "cpu", decode: bool = True, precision: str = "fp32"):
         super().__init__(world, device, decode, precision)
         self._step = WorldStep(world, decode, precision).to(self.device).eval()
 

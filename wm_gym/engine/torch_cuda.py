@@ -6,6 +6,7 @@ import torch
 
 from wm_gym.engine.base import Engine, WorldStep, step_inputs
 from wm_gym.engine.cuda_graph import CudaGraph
+from wm_gym.worlds.world import World
 
 
 class TorchCudaEngine(Engine):
@@ -13,12 +14,13 @@ class TorchCudaEngine(Engine):
 
     name = "torch-cuda"
 
-    def __init__(self, world, device: str = "cuda", decode: bool = True, precision: str = "bf16"):
+    def __init__(self, world: World, device: str = "cuda", decode: bool = True, precision: str = "bf16"):
         super().__init__(world, device, decode, precision)
         self._step = torch.compile(WorldStep(world, decode, precision).to(self.device).eval(), dynamic=False)
 
     @staticmethod
     def best_precision() -> str:
+        """bf16: a GPU computes in it."""
         return "bf16"
 
     def _build(self, batch: int) -> CudaGraph:

@@ -8,14 +8,13 @@ from typing import Any
 
 import numpy as np
 import torch
-from tqdm import tqdm
 
 from wm_gym.common.options import with_changes
 from wm_gym.data.clips import ClipData
 from wm_gym.models.inverse_dynamics import InverseDynamics, Latent, flushed_denormals
-from wm_gym.models.tokenizer import Tokenizer, redrawn, to_float
-from wm_gym.training.schedule import one_cycle
+from wm_gym.models.tokenizer import Codec, redrawn, to_float
 from wm_gym.training.segments import every_tenth
+from wm_gym.training.supervised import fit_supervised
 
 RATES = {"transformer": 3e-3, "flow": 3e-3}  # the others: 1e-2
 
@@ -48,7 +47,7 @@ def fit_inverse_dynamics(
     clips: ClipData,
     episodes: np.ndarray,
     kind: str = "transformer",
-    tokenizer: Tokenizer | None = None,
+    tokenizer: Codec | None = None,
     watched: np.ndarray | None = None,
     options: FitOptions | None = None,
     **changes: Any,
@@ -104,24 +103,21 @@ def _new(clips: ClipData, rows: np.ndarray, kind: str, window: int) -> InverseDy
 
 
 def _train(
-    model: InverseDynamics, clips: ClipData, starts: np.ndarray, tokenizer: Tokenizer | None, of: FitOptions
+    model: InverseDynamics, clips: ClipData, starts: np.ndarray, tokenizer: Codec | None, of: FitOptions
 ) -> None:
     rng = np.random.default_rng([of.seed, 4])
-    kind, poses = model.config["kind"], clips.proprioception[:, : model.config["pose_dim"]]
-    rate = RATES.get(kind, 1e-2)
-    optimizer = torch.optim.AdamW(model.parameters(), lr=rate, weight_decay=1e-4)
-    schedule = one_cycle(optimizer, rate, of.updates)
-    for _ in tqdm(range(of.updates), desc=f"inverse dynamics ({kind})", mininterval=2.0, disable=not of.progress):
+    kind, poses = model.config.kind, clips.proprioception[:, : model.config.pose_dim]
+
+    def loss(update: int) -> torch.Tensor:
         seen = np.sort(rng.choice(starts, of.batch))[:, None] + np.arange(of.window)
         frames = to_float(torch.from_numpy(clips.frames[seen]))
         if tokenizer is not None:
             frames[of.batch // 2 :] = redrawn(tokenizer, frames[of.batch // 2 :])
-        loss = model.loss(frames, *map(torch.from_numpy, (clips.action[seen[:, :-1]], poses[seen])))
-        optimizer.zero_grad()
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        optimizer.step()
-        schedule.step()
+        return model.loss(frames, *map(torch.from_numpy, (clips.action[seen[:, :-1]], poses[seen])))
+
+    rate = RATES.get(kind, 1e-2)
+    name = f"inverse dynamics ({kind})"
+    fit_supervised(model, loss, of.updates, rate, largest_gradient=1.0, name=name, progress=of.progress)
     model.eval().requires_grad_(False)
 
 

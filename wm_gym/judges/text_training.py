@@ -8,7 +8,6 @@ import gymnasium as gym
 import numpy as np
 import torch
 from torch.nn import functional as F
-from tqdm import tqdm
 
 from wm_gym.data.clips import ClipData
 from wm_gym.data.frames import Frames
@@ -17,7 +16,7 @@ from wm_gym.judges.text_model import TextMargin, embed
 from wm_gym.judges.wordings import sentences
 from wm_gym.models.inverse_dynamics import flushed_denormals
 from wm_gym.models.tokenizer import Tokenizer, redrawn, to_float
-from wm_gym.training.schedule import one_cycle
+from wm_gym.training.supervised import fit_supervised
 
 LOWEST, HIGHEST = -8.0, 2.0  # margins are told apart between these: 24 cm on this side, 6 cm beyond
 ELSEWHERE = -4.0  # of a sentence about another task's scene
@@ -85,9 +84,8 @@ def fit_text_margin(
     book = {name: embed(sentences(name)) for task in RELATIONS for name in RELATIONS[task] if name not in HELD_OUT}
     size = list(scenes[0].frames.shape[1:3])
     model = (init or TextMargin(size)).train().requires_grad_(True)
-    optimizer = torch.optim.AdamW(model.parameters(), lr=rate, weight_decay=1e-3)
-    schedule = one_cycle(optimizer, rate, updates)
-    for update in tqdm(range(updates), desc="text judge", mininterval=2.0, disable=not progress):
+
+    def loss(update: int) -> torch.Tensor:
         scene = scenes[update % len(scenes)]
         own = [name for name in scene.margins if name in book]
         others = [name for name in book if name not in scene.margins]
@@ -105,15 +103,14 @@ def fit_text_margin(
             pictures[frames // 2 :] = redrawn(scene.tokenizer, pictures[frames // 2 :])
         found = model(pictures, torch.from_numpy(told))
         sure = truth.abs().clamp(max=1)  # at the line neither answer is wrong
-        loss = (
+        return (
             F.smooth_l1_loss(found, truth, beta=0.2)
             + 0.5 * (sure * F.binary_cross_entropy_with_logits(2 * found, (truth > 0).float(), reduction="none")).mean()
         )
-        optimizer.zero_grad()
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        optimizer.step()
-        schedule.step()
+
+    fit_supervised(
+        model, loss, updates, rate, weight_decay=1e-3, largest_gradient=1.0, name="text judge", progress=progress
+    )
     return model.eval().requires_grad_(False)
 
 

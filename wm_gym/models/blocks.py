@@ -11,6 +11,7 @@ class GroupNorm(nn.GroupNorm):
     """GroupNorm whose weights follow its input's type under autocast; TensorRT refuses mixed ones."""
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """As nn.GroupNorm's."""
         return F.group_norm(x, self.num_groups, self.weight.to(x.dtype), self.bias.to(x.dtype), self.eps)
 
 
@@ -18,10 +19,12 @@ class LayerNorm(nn.LayerNorm):
     """LayerNorm whose weights follow its input's type under autocast, as `GroupNorm`'s do."""
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """As nn.LayerNorm's."""
         return F.layer_norm(x, self.normalized_shape, self.weight.to(x.dtype), self.bias.to(x.dtype), self.eps)
 
 
 def group_norm(channels: int) -> GroupNorm:
+    """A GroupNorm with 16 channels a group, or one group of fewer."""
     return GroupNorm(max(1, channels // 16), channels)
 
 
@@ -38,9 +41,11 @@ class ResBlock(nn.Module):
         self.film = nn.Linear(condition_dim, 2 * out_channels) if condition_dim else None
         self.skip = nn.Conv2d(in_channels, out_channels, 1) if in_channels != out_channels else nn.Identity()
         nn.init.zeros_(self.conv2.weight)
-        nn.init.zeros_(self.conv2.bias)
+        if self.conv2.bias is not None:
+            nn.init.zeros_(self.conv2.bias)
 
     def forward(self, x: torch.Tensor, condition: torch.Tensor | None = None) -> torch.Tensor:
+        """Maps [B, out_channels, h, w] of maps [B, in_channels, h, w] and a condition [B, c]."""
         h = self.norm2(self.conv1(F.silu(self.norm1(x))))
         if self.film is not None:
             scale, shift = self.film(condition).chunk(2, dim=1)  # flat: OpenVINO 2026.4 crashes on [B, 2C, 1, 1]
@@ -51,8 +56,8 @@ class ResBlock(nn.Module):
 class Attention(nn.Module):
     """Residual attention of a picture's cells to a condition vector: h + project(attention(norm(h) + position, ...)).
 
-    way: "cross", keys and values are a token for each number of the vector, its value times a learned embedding plus
-    another; or "token", they are the cells themselves and one token, a projection of the vector.
+    way: "cross" (keys and values are a token for each number of the vector, its value times a learned embedding plus
+    another) or "token" (they are the cells themselves and one token, a projection of the vector).
     """
 
     def __init__(self, width: int, cells: tuple[int, int], vector_dim: int, way: str, heads: int = 4):
@@ -72,7 +77,7 @@ class Attention(nn.Module):
             self.token = nn.Linear(vector_dim, width)
 
     def forward(self, h: torch.Tensor, vector: torch.Tensor) -> torch.Tensor:
-        """h [B, C, h, w], vector [B, V] -> [B, C, h, w]."""
+        """Maps [B, C, h, w] of maps h [B, C, h, w] that have attended to a vector [B, V]."""
         x = self.norm(h).flatten(2).transpose(1, 2) + self.position.to(h.dtype)
         if self.way == "cross":
             seen = vector[:, :, None] * self.scale + self.shift
@@ -87,7 +92,7 @@ class Attention(nn.Module):
 
 
 def full_precision(x: torch.Tensor) -> torch.autocast:
-    """Context in which autocast is off: poses are millimetres, which bf16 would round away."""
+    """A context in which autocast is off: poses are millimetres, which bf16 would round away."""
     return torch.autocast(x.device.type, enabled=False)
 
 
@@ -98,6 +103,8 @@ class PoseMaps(nn.Module):
     and a learned width, both functions of the pose.
     """
 
+    grid: torch.Tensor
+
     def __init__(self, pose_dim: int, maps: int, grid: tuple[int, int], hidden: int = 64):
         super().__init__()
         self.net = nn.Sequential(nn.Linear(pose_dim, hidden), nn.SiLU(), nn.Linear(hidden, 3 * maps))
@@ -106,6 +113,7 @@ class PoseMaps(nn.Module):
         self.register_buffer("grid", places, persistent=False)
 
     def forward(self, pose: torch.Tensor) -> torch.Tensor:
+        """The maps of poses."""
         with full_precision(pose):
             u, v, log_width = self.net(pose)[:, :, None, None].chunk(3, dim=1)
             distance = (self.grid[0] - 1.5 * torch.tanh(u)) ** 2 + (self.grid[1] - 1.5 * torch.tanh(v)) ** 2

@@ -1,13 +1,16 @@
-"""How do action and pose reach the dynamics? Coded as vectors; the pose is integrated first; then in several ways."""
+"""How do action and pose reach the dynamics? Coded as one vector, the pose integrated first, in one of several ways."""
 
 from __future__ import annotations
+
+from collections.abc import Sequence
 
 import torch
 from torch import nn
 
 from wm_gym.models.blocks import PoseMaps, full_precision
+from wm_gym.models.saving import Network
 
-WAYS = {
+CONDITIONINGS = {
     "film": "scale and shift after each norm (FiLM, AdaLN)",
     "map": "the pose drawn as blobs on the latent grid; the action only by what it does to the pose",
     "concat": "the vector projected to planes, constant over the picture, beside the latents",
@@ -17,7 +20,7 @@ WAYS = {
 """The ways in which `conditioning`, joined by "+", lets action and pose reach a network."""
 
 
-def ways_of(conditioning: str, known: tuple[str, ...] = tuple(WAYS)) -> tuple[str, ...]:
+def ways_of(conditioning: str, known: tuple[str, ...] = tuple(CONDITIONINGS)) -> tuple[str, ...]:
     """The ways that "film+map" names; ValueError for others than the known ones."""
     ways = tuple(conditioning.split("+"))
     if not set(ways) <= set(known) or len(set(ways)) < len(ways):
@@ -28,7 +31,10 @@ def ways_of(conditioning: str, known: tuple[str, ...] = tuple(WAYS)) -> tuple[st
 class VectorCode(nn.Module):
     """Normalise a vector and write its angles as (sin, cos): [B, D] -> [B, D + number of angles]."""
 
-    def __init__(self, dim: int, angle_dims: list[int]):
+    mean: torch.Tensor
+    std: torch.Tensor
+
+    def __init__(self, dim: int, angle_dims: Sequence[int]):
         super().__init__()
         self.angles = list(angle_dims)
         self.lines = [d for d in range(dim) if d not in self.angles]
@@ -37,6 +43,7 @@ class VectorCode(nn.Module):
         self.register_buffer("std", torch.ones(dim))
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """The code [B, D + angles] of vectors [B, D]."""
         lines = ((x - self.mean) / self.std)[:, self.lines]
         if not self.angles:
             return lines
@@ -44,20 +51,20 @@ class VectorCode(nn.Module):
         return torch.cat([lines, angles.sin(), angles.cos()], dim=1)
 
     def decode(self, code: torch.Tensor) -> torch.Tensor:
-        """[B, D + angles] -> [B, D], angles in (-pi, pi]."""
+        """The vectors [B, D] of codes [B, D + angles], angles in (-pi, pi]."""
         n, k = len(self.lines), len(self.angles)
         if not k:
             return code * self.std + self.mean
-        columns = [None] * self.dim
+        columns: dict[int, torch.Tensor] = {}
         for i, d in enumerate(self.lines):
             columns[d] = code[:, i] * self.std[d] + self.mean[d]
         for i, d in enumerate(self.angles):
             columns[d] = torch.atan2(code[:, n + i], code[:, n + k + i])
-        return torch.stack(columns, dim=1)
+        return torch.stack([columns[d] for d in range(self.dim)], dim=1)
 
 
-class Conditioned:
-    """A mixin of every dynamics network: codes of action and pose, and the pose integrator p' = p + f(p, a).
+class Conditioned(Network):
+    """What every dynamics network has: codes of action and pose, the pose integrator p' = p + f(p, a), a memory.
 
     `condition` takes [B, V + 2]: the vector of `encode_condition`, tau and the context's noise level.
     """
@@ -65,59 +72,76 @@ class Conditioned:
     exports = True
     """False where the step is no graph that another back-end can compile."""
 
-    def build_conditioning(
-        self,
-        action_dim: int,
-        proprioception_dim: int,
-        action_angles,
-        proprioception_angles,
-        condition_dim: int,
-        pose_maps: int,
-        grid: tuple[int, int],
-        pose_width: int,
-        pose_activation: str,
-        ways: tuple[str, ...],
-        nullable: bool,
-    ) -> None:
-        """Make the sub-modules; a world without proprioception has neither pose_net nor pose_projection.
+    def build_conditioning(self, ways: tuple[str, ...], pose_maps: int = 8, nullable: bool = False) -> None:
+        """Make the sub-modules for what the config says of action and proprioception.
 
-        pose_activation: "relu", because where robots clip actions and workspace the pose has kinks; or "silu". ways:
-        of `WAYS`. nullable: learn a vector that says nothing, for guidance.
+        A world without proprioception has neither pose_net nor pose_projection. The pose_activation is "relu" in new
+        worlds, because the pose has kinks where robots clip actions and workspace.
+
+        Args:
+            ways: Of `CONDITIONINGS`.
+            pose_maps: How many maps the pose, and the planes, are drawn as.
+            nullable: Whether to learn a null condition, for guidance.
         """
-        p = proprioception_dim
-        for what, angles, dim in (("action", action_angles, action_dim), ("proprioception", proprioception_angles, p)):
+        c = self.config
+        for what in ("action", "proprioception"):
+            angles, dim = c[f"{what}_angles"], c[f"{what}_dim"]
             if not set(angles) <= set(range(dim)) or len(set(angles)) < len(angles):
                 raise ValueError(f"{what}_angles is {list(angles)}, expected different places in 0..{dim - 1}")
-        self.action_code = VectorCode(action_dim, action_angles)
-        self.pose_code = VectorCode(p, proprioception_angles)
+        self.action_code = VectorCode(c.action_dim, c.action_angles)
+        self.pose_code = VectorCode(c.proprioception_dim, c.proprioception_angles)
         pose_dim = self.pose_code.out_dim
-        bend = {"relu": nn.ReLU, "silu": nn.SiLU}[pose_activation]
-        self.pose_net = (
-            nn.Sequential(
-                nn.Linear(pose_dim + self.action_code.out_dim, pose_width),
-                bend(),
-                nn.Linear(pose_width, pose_width),
-                bend(),
-                nn.Linear(pose_width, pose_dim),
-            )
-            if p
-            else None
-        )
-        if p:
-            nn.init.zeros_(self.pose_net[-1].weight)
-            nn.init.zeros_(self.pose_net[-1].bias)
-        self.ways, self.grid = ways, grid
+        self.pose_net = self._pose_net() if c.proprioception_dim else None
+        self.ways, self.grid = ways, c.grid
         self.vector_dim = self.action_code.out_dim + 2 * pose_dim
-        self.pose_projection = PoseMaps(2 * pose_dim, pose_maps, grid) if p and "map" in ways else None
+        drawn = bool(c.proprioception_dim) and "map" in ways
+        self.pose_projection = PoseMaps(2 * pose_dim, pose_maps, c.grid) if drawn else None
         self.planes = nn.Linear(self.vector_dim, pose_maps) if "concat" in ways else None
         self.null = nn.Parameter(torch.zeros(self.vector_dim)) if nullable else None
         self.condition = nn.Sequential(
-            nn.Linear((self.vector_dim if "film" in ways else 0) + 2, condition_dim),
+            nn.Linear((self.vector_dim if "film" in ways else 0) + 2, c.condition_dim),
             nn.SiLU(),
-            nn.Linear(condition_dim, condition_dim),
+            nn.Linear(c.condition_dim, c.condition_dim),
             nn.SiLU(),
         )
         self.drawn = pose_maps * ((self.pose_projection is not None) + (self.planes is not None))
+
+    def _pose_net(self) -> nn.Sequential:
+        width, pose_dim = self.config.pose_width, self.pose_code.out_dim
+        bend = {"relu": nn.ReLU, "silu": nn.SiLU}[self.config.pose_activation]
+        sizes = [(pose_dim + self.action_code.out_dim, width), (width, width), (width, pose_dim)]
+        first, middle, last = (nn.Linear(*size) for size in sizes)
+        nn.init.zeros_(last.weight)
+        nn.init.zeros_(last.bias)
+        return nn.Sequential(first, bend(), middle, bend(), last)
+
+    @property
+    def feature_dim(self) -> int:
+        """Channels of the features that `forward` returns."""
+        raise NotImplementedError
+
+    def memory_shapes(self) -> dict[str, tuple[int, ...]]:
+        """Shape of each tensor of the memory, without the batch axis."""
+        c = self.config
+        return {"latents": (c.context_frames, c.latent_channels, *c.grid)}
+
+    def remember(
+        self, latents: torch.Tensor, first: torch.Tensor, level: torch.Tensor | None = None
+    ) -> dict[str, torch.Tensor]:
+        """The memory of the last `context_frames` latents [B, K, C, h, w], newest last.
+
+        Args:
+            latents: Those latents.
+            first: The pinned first latent [B, C, h, w].
+            level: The standard deviation of the noise on the latents [B]; none by default.
+        """
+        return {"latents": latents}
+
+    def append(
+        self, memory: dict[str, torch.Tensor], latent: torch.Tensor, first: torch.Tensor
+    ) -> dict[str, torch.Tensor]:
+        """The memory one frame later, latent [B, C, h, w]."""
+        return {"latents": torch.cat([memory["latents"][:, 1:], latent[:, None]], dim=1)}
 
     @property
     def memory_keys(self) -> tuple[str, ...]:
@@ -141,9 +165,10 @@ class Conditioned:
         )
 
     def forget(self, vector: torch.Tensor, which: torch.Tensor | None = None) -> torch.Tensor:
-        """A vector [B, V] that says nothing, in the rows of bool [B] (default: all); the learned null condition.
+        """A vector [B, V] whose rows in `which` bool [B] (default: all) are the learned null condition.
 
-        ValueError where the network was trained without one.
+        Raises:
+            ValueError: Where the network was trained without one.
         """
         if self.null is None:
             raise ValueError(
@@ -154,8 +179,8 @@ class Conditioned:
 
     def modulate(self, vector: torch.Tensor, tau: torch.Tensor, level: torch.Tensor) -> torch.Tensor:
         """The condition [B, c] of scales and shifts: vector [B, V] where it goes that way, tau and level [B]."""
-        told = [vector] if "film" in self.ways else []
-        return self.condition(torch.cat([*told, tau[:, None], level[:, None]], dim=1))
+        film = [vector] if "film" in self.ways else []
+        return self.condition(torch.cat([*film, tau[:, None], level[:, None]], dim=1))
 
     def draw(self, vector: torch.Tensor) -> list[torch.Tensor]:
         """What a vector [B, V] draws beside the latents: none to two of [B, maps, h, w]."""

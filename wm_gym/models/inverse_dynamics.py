@@ -5,14 +5,14 @@ video        a 3-D CNN that looks backwards and forwards in time (Baker et al. 2
 transformer  attention in both directions over one token a frame
 flow         flow matching of the whole chunk of actions (Jang et al. 2025, "DreamGen")
 masked       a CNN on two frames, of which it first learns what to look at (Feng et al. 2025, "Vidar")
-latent       what a frame lacks to tell the next one, learned from video alone, and a linear probe of it (Bruce et
+latent       what a frame lacks to predict the next, learned from video alone, and a linear probe of it (Bruce et
              al. 2024, "Genie"; Ye et al. 2025, "LAPA")
 """
 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 import torch
 from torch import nn
@@ -20,7 +20,7 @@ from torch.nn import functional as F
 
 from wm_gym.models.blocks import ResBlock
 from wm_gym.models.sampling import sample_euler
-from wm_gym.models.saving import ConfigMixin, ModelMixin, register_to_config
+from wm_gym.models.saving import Network, register_to_config
 
 SHARPNESS = 10.0  # of the softmax that turns a map into a point, and the scale of how far points have moved
 
@@ -42,27 +42,31 @@ class Points(nn.Module):
     Visuomotor Policies", sec. 5.1): a few hundred pairs teach it which, where a plain network learns them by heart.
     """
 
-    def __init__(self, frame_size: tuple[int, int], points: int = 16):
+    def __init__(self, frame_size: Sequence[int], points: int = 16):
         super().__init__()
         self.eyes = nn.Sequential(
             nn.Conv2d(3, points, 5, stride=2, padding=2), nn.SiLU(), nn.Conv2d(points, points, 3, padding=1)
         )
-        self.read = SoftArgmax(tuple((side + 1) // 2 for side in frame_size))
+        self.read = SoftArgmax([(side + 1) // 2 for side in frame_size])
 
     def forward(self, frames: torch.Tensor) -> torch.Tensor:
+        """The places of features in frames."""
         return self.read(self.eyes(frames))
 
 
 class SoftArgmax(nn.Module):
     """Maps [B, K, h, w] -> the mean place under each one's softmax, [B, 2 * K] in [-1, 1]."""
 
-    def __init__(self, grid: tuple[int, int]):
+    places: torch.Tensor
+
+    def __init__(self, grid: Sequence[int]):
         super().__init__()
         axes = [torch.linspace(-1, 1, side) for side in grid]
         places = torch.stack(torch.meshgrid(*axes, indexing="ij"), dim=-1).reshape(-1, 2)
         self.register_buffer("places", places, persistent=False)
 
     def forward(self, maps: torch.Tensor) -> torch.Tensor:
+        """The places of maps."""
         return ((SHARPNESS * maps.flatten(2)).softmax(-1) @ self.places).flatten(1)
 
 
@@ -72,35 +76,41 @@ def moves(points: torch.Tensor) -> torch.Tensor:
 
 
 class Reader(nn.Module):
-    """A network that reads actions [B, T-1, A], standardised, off frames [B, T, 3, H, W]; and how it is taught."""
+    """A network that reads actions [B, T-1, A], standardised, off frames [B, T, 3, H, W]; and its loss."""
+
+    def forward(self, frames: torch.Tensor) -> torch.Tensor:
+        """The actions between frames."""
+        raise NotImplementedError
 
     def loss(self, frames: torch.Tensor, actions: torch.Tensor) -> torch.Tensor:
+        """How wrong it is about actions."""
         return F.smooth_l1_loss(self(frames), actions, beta=0.1)
 
 
 class Pair(Reader):
-    """How far do the points that it watches move from one frame to the next?"""
+    """Reads an action off how far the points that it watches move from one frame to the next."""
 
-    def __init__(self, frame_size: tuple[int, int], action_dim: int, window: int = 9, width: int = 16):
+    def __init__(self, frame_size: Sequence[int], action_dim: int, window: int = 9, width: int = 16):
         super().__init__()
         self.points = Points(frame_size, width)
         self.head = nn.Sequential(nn.Linear(4 * width, 64), nn.SiLU(), nn.Linear(64, action_dim))
 
     def forward(self, frames: torch.Tensor) -> torch.Tensor:
+        """The actions between frames."""
         return self.head(moves(self.points(frames.flatten(0, 1)).unflatten(0, frames.shape[:2])))
 
 
 class Video(Reader):
     """The same with convolutions over space and time, so that a frame is seen beside those before and after it."""
 
-    def __init__(self, frame_size: tuple[int, int], action_dim: int, window: int = 9, width: int = 16):
+    def __init__(self, frame_size: Sequence[int], action_dim: int, window: int = 9, width: int = 16):
         super().__init__()
         self.eyes = nn.Sequential(
             nn.Conv3d(3, width, (3, 5, 5), stride=(1, 2, 2), padding=(1, 2, 2)),
             nn.SiLU(),
             nn.Conv3d(width, width, 3, padding=1),
         )
-        self.read = SoftArgmax(tuple((side + 1) // 2 for side in frame_size))
+        self.read = SoftArgmax([(side + 1) // 2 for side in frame_size])
         self.head = nn.Sequential(
             nn.Conv1d(4 * width, 64, 3, padding=1),
             nn.SiLU(),
@@ -110,21 +120,23 @@ class Video(Reader):
         )
 
     def forward(self, frames: torch.Tensor) -> torch.Tensor:
+        """The actions between frames."""
         maps = self.eyes(frames.transpose(1, 2)).transpose(1, 2)
         points = self.read(maps.flatten(0, 1)).unflatten(0, frames.shape[:2])
         return self.head(moves(points).transpose(1, 2)).transpose(1, 2)
 
 
 class Tokens(nn.Module):
-    """A clip's frames [B, T, 3, H, W] -> a token of each two neighbours, [B, T-1, D], told by attention of all."""
+    """A clip's frames [B, T, 3, H, W] -> a token of each two neighbours, [B, T-1, D], which has attended to all."""
 
-    def __init__(self, frame_size: tuple[int, int], window: int, width: int, dim: int = 64, layers: int = 2):
+    def __init__(self, frame_size: Sequence[int], window: int, width: int, dim: int = 64, layers: int = 2):
         super().__init__()
         self.points, self.token = Points(frame_size, width), nn.Linear(4 * width, dim)
         self.place = nn.Parameter(0.02 * torch.randn(1, window - 1, dim))
         self.attention = attention(dim, layers)
 
     def forward(self, frames: torch.Tensor) -> torch.Tensor:
+        """The tokens of clips."""
         tokens = self.token(moves(self.points(frames.flatten(0, 1)).unflatten(0, frames.shape[:2])))
         return self.attention(tokens + self.place[:, : tokens.shape[1]])
 
@@ -140,11 +152,12 @@ def attention(dim: int, layers: int) -> nn.Module:
 class Transformer(Reader):
     """Each action from the frames of the whole clip."""
 
-    def __init__(self, frame_size: tuple[int, int], action_dim: int, window: int = 9, width: int = 16, dim: int = 64):
+    def __init__(self, frame_size: Sequence[int], action_dim: int, window: int = 9, width: int = 16, dim: int = 64):
         super().__init__()
         self.tokens, self.head = Tokens(frame_size, window, width, dim), nn.Linear(dim, action_dim)
 
     def forward(self, frames: torch.Tensor) -> torch.Tensor:
+        """The actions between frames."""
         return self.head(self.tokens(frames))
 
 
@@ -157,7 +170,7 @@ class Flow(Reader):
 
     def __init__(
         self,
-        frame_size: tuple[int, int],
+        frame_size: Sequence[int],
         action_dim: int,
         window: int = 9,
         width: int = 16,
@@ -175,13 +188,16 @@ class Flow(Reader):
         return self.head(self.denoise(self.enter(torch.cat([noisy, level], dim=-1)) + tokens))
 
     def forward(self, frames: torch.Tensor) -> torch.Tensor:
+        """The actions between frames."""
         tokens = self.tokens(frames)
         noise = tokens.new_zeros(*tokens.shape[:2], self.head.out_features, 1)  # four axes, as `sample_euler` has it
-        return sample_euler(lambda x, tau: (self.predict(x[..., 0], tau, tokens)[..., None], None), noise, self.steps)[
-            0
-        ][..., 0]
+        chunk, _ = sample_euler(
+            lambda x, tau: (self.predict(x[..., 0], tau, tokens)[..., None], None), noise, self.steps
+        )
+        return chunk[..., 0]
 
     def loss(self, frames: torch.Tensor, actions: torch.Tensor) -> torch.Tensor:
+        """How wrong it is about actions."""
         tau = torch.rand(len(actions), device=actions.device)
         noisy = torch.lerp(torch.randn_like(actions), actions, tau[:, None, None])
         return F.smooth_l1_loss(self.predict(noisy, tau, self.tokens(frames)), actions, beta=0.1)
@@ -192,7 +208,7 @@ class Masked(Reader):
 
     sparsity = 3e-3
 
-    def __init__(self, frame_size: tuple[int, int], action_dim: int, window: int = 9, width: int = 16):
+    def __init__(self, frame_size: Sequence[int], action_dim: int, window: int = 9, width: int = 16):
         super().__init__()
         self.mask = nn.Sequential(
             nn.Conv2d(3, width, 5, stride=2, padding=2),
@@ -206,9 +222,11 @@ class Masked(Reader):
         self.reader = Pair(frame_size, action_dim, window, width)
 
     def forward(self, frames: torch.Tensor) -> torch.Tensor:
+        """The actions between frames."""
         return self._read(frames)[0]
 
     def loss(self, frames: torch.Tensor, actions: torch.Tensor) -> torch.Tensor:
+        """How wrong it is about actions."""
         found, mask = self._read(frames)
         return F.smooth_l1_loss(found, actions, beta=0.1) + self.sparsity * mask.mean()
 
@@ -218,15 +236,16 @@ class Masked(Reader):
 
 
 class Latent(Reader):
-    """Latent actions z [B, T-1, Z]: the little that a decoder has to be told to make the next frame of a frame.
+    """Latent actions z [B, T-1, Z]: the little that a decoder needs, beside a frame, to make the next one.
 
     z = tanh(f(how far points moved)), with noise of 0.1 on it in training, so that it has room for little; the
-    decoder is convolutional and told z by FiLM, so that z means the same everywhere. `probe` makes actions of z.
+    decoder is convolutional and conditioned on z by FiLM, so that z means the same everywhere. `probe` makes actions
+    of z.
     """
 
     size, patch, hidden = 2, 4, 48
 
-    def __init__(self, frame_size: tuple[int, int], action_dim: int, window: int = 9, width: int = 16):
+    def __init__(self, frame_size: Sequence[int], action_dim: int, window: int = 9, width: int = 16):
         super().__init__()
         self.points = Points(frame_size, width)
         self.head = nn.Sequential(nn.Linear(2 * width, 64), nn.SiLU(), nn.Linear(64, self.size))
@@ -237,11 +256,12 @@ class Latent(Reader):
         self.probe = nn.Linear(self.size, action_dim)
 
     def latent(self, frames: torch.Tensor) -> torch.Tensor:
-        """Frames [B, T, 3, H, W] -> z [B, T-1, Z] in (-1, 1)."""
+        """z [B, T-1, Z] in (-1, 1) of frames [B, T, 3, H, W]."""
         points = self.points(frames.flatten(0, 1)).unflatten(0, frames.shape[:2])
         return torch.tanh(self.head(SHARPNESS * (points[:, 1:] - points[:, :-1])))
 
     def forward(self, frames: torch.Tensor) -> torch.Tensor:
+        """The actions between frames."""
         return self.probe(self.latent(frames))
 
     def loss(self, frames: torch.Tensor, actions: torch.Tensor) -> torch.Tensor:
@@ -259,13 +279,13 @@ class Latent(Reader):
     @torch.no_grad()
     def fit_probe(self, latents: torch.Tensor, actions: torch.Tensor) -> None:
         """Least squares of standardised actions [N, A] on latents [N, Z]."""
-        told = torch.cat([latents, torch.ones(len(latents), 1)], dim=1)
-        found = torch.linalg.lstsq(told, actions).solution
+        inputs = torch.cat([latents, torch.ones(len(latents), 1)], dim=1)
+        found = torch.linalg.lstsq(inputs, actions).solution
         self.probe.weight.copy_(found[:-1].T)
         self.probe.bias.copy_(found[-1])
 
 
-KINDS: dict[str, type[Reader]] = {
+KINDS: dict[str, Callable[[Sequence[int], int, int, int], Reader]] = {
     "pair": Pair,
     "video": Video,
     "transformer": Transformer,
@@ -275,13 +295,30 @@ KINDS: dict[str, type[Reader]] = {
 }
 
 
-class InverseDynamics(ModelMixin, ConfigMixin):
+class InverseDynamics(Network):
     """Frames [B, T, 3, H, W] in [-1, 1] -> the actions between them [B, T-1, A], in the recording's units.
 
-    kind: one of `KINDS`; window: the T that it is taught and asked with. Where the recording tells the robot's pose
-    (pose_dim > 0) another small network reads it off single frames, and `motion` says what an action does to it.
-    ValueError for an unknown kind, and for frames whose sides are odd.
+    Where the recording holds the robot's pose (pose_dim > 0), another small network reads it off single frames, and
+    `motion` says what an action does to it.
+
+    Args:
+        kind: One of `KINDS`.
+        frame_size: (H, W), even numbers.
+        action_dim: A.
+        pose_dim: P; 0 for none.
+        window: The T that it is trained and asked with.
+        width: Of its features.
+
+    Raises:
+        ValueError: For an unknown kind, and for frames whose sides are odd.
     """
+
+    action_mean: torch.Tensor
+    action_std: torch.Tensor
+    pose_mean: torch.Tensor
+    pose_std: torch.Tensor
+    motion: torch.Tensor
+    reader: Reader
 
     @register_to_config
     def __init__(
@@ -298,11 +335,9 @@ class InverseDynamics(ModelMixin, ConfigMixin):
             raise ValueError(f"inverse dynamics of the kind {kind!r} are unknown; choose one of {', '.join(KINDS)}")
         if any(side % 2 for side in frame_size):
             raise ValueError(f"frames are {frame_size[0]} x {frame_size[1]}, expected even sides: resize them")
-        self.reader = KINDS[kind](tuple(frame_size), action_dim, window, width)
+        self.reader = KINDS[kind](frame_size, action_dim, window, width)
         self.where = (
-            nn.Sequential(
-                Points(tuple(frame_size), width), nn.Linear(2 * width, 64), nn.SiLU(), nn.Linear(64, pose_dim)
-            )
+            nn.Sequential(Points(frame_size, width), nn.Linear(2 * width, 64), nn.SiLU(), nn.Linear(64, pose_dim))
             if pose_dim
             else None
         )
@@ -312,15 +347,18 @@ class InverseDynamics(ModelMixin, ConfigMixin):
         self.register_buffer("motion", torch.zeros(action_dim + 1, pose_dim))
 
     def forward(self, frames: torch.Tensor) -> torch.Tensor:
+        """The actions between frames."""
         return self.reader(frames) * self.action_std + self.action_mean
 
     def pose(self, frames: torch.Tensor) -> torch.Tensor:
-        """The robot's pose [B, T, P] in frames [B, T, 3, H, W]."""
+        """The robot's pose [B, T, P] in frames [B, T, 3, H, W]; ValueError where the recording had none."""
+        if self.where is None:
+            raise ValueError("these inverse dynamics read no pose: their recording had none")
         found = self.where(frames.flatten(0, 1)).unflatten(0, frames.shape[:2])
         return found * self.pose_std + self.pose_mean
 
     def moved(self, actions: torch.Tensor) -> torch.Tensor:
-        """How actions [..., A] change the pose, [..., P]: a linear map, fitted where the robot did as it was told."""
+        """The change of pose [..., P] by actions [..., A]: a linear map, fitted where the robot did what they say."""
         return actions @ self.motion[:-1] + self.motion[-1]
 
     def loss(self, frames: torch.Tensor, actions: torch.Tensor, poses: torch.Tensor) -> torch.Tensor:

@@ -7,12 +7,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
 
 from wm_gym.common.accepted import shown
 from wm_gym.common.reading import FLAG, Rule, check, many, one_of, read_mapping, read_tensors, text, whole
 from wm_gym.models.inverse_dynamics import KINDS
 from wm_gym.models.pretrained import OnBase
+from wm_gym.models.saving import N, made_from
 
 CONFIG_FILE, WEIGHTS_FILE = "config.json", "diffusion_pytorch_model.safetensors"
 PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle")
@@ -59,11 +59,19 @@ SIZES: dict[str, Rule] = {
 """The ranges of every key of a network's config.json."""
 
 
-def load_model(folder: Path, kinds: tuple[type, ...], whose: str = "world") -> nn.Module:
+def load_model(folder: Path, kinds: tuple[type[N], ...], whose: str = "world") -> N:
     """The network of a folder, one of these classes, as its config.json says, in float32.
 
-    Nothing larger than its weights is allocated. FileNotFoundError where a file is missing, ValueError where one is
-    damaged, holds a pickle, or does not fit the other.
+    Nothing larger than its weights is allocated.
+
+    Args:
+        folder: Where.
+        kinds: The classes that it may be of; the first where config.json names none.
+        whose: The word for the folder around it in errors.
+
+    Raises:
+        FileNotFoundError: Where a file is missing.
+        ValueError: Where one is damaged, holds a pickle, or does not fit the other.
     """
     config, weights = folder / CONFIG_FILE, folder / WEIGHTS_FILE
     if not config.is_file():
@@ -77,14 +85,15 @@ def load_model(folder: Path, kinds: tuple[type, ...], whose: str = "world") -> n
             )
         raise FileNotFoundError(f"{weights} is missing; the {whose} folder is incomplete: download or train it again")
     kind, settings = read_config(config, kinds)
+    module: N
     try:
         if issubclass(kind, OnBase):  # its frozen part is another folder's
-            module = kind.from_config(settings)
+            module = made_from(kind, settings)
         else:
             with torch.device("meta"):
-                shapes = {name: tuple(value.shape) for name, value in kind.from_config(settings).state_dict().items()}
+                shapes = {name: tuple(value.shape) for name, value in made_from(kind, settings).state_dict().items()}
             tensors = read_tensors(weights, shapes, config)
-            module = kind.from_config(settings)
+            module = made_from(kind, settings)
     except FileNotFoundError:
         raise
     except (ValueError, TypeError, RuntimeError, IndexError, ZeroDivisionError, KeyError, AttributeError) as error:
@@ -97,14 +106,14 @@ def load_model(folder: Path, kinds: tuple[type, ...], whose: str = "world") -> n
     return module.float()
 
 
-def read_config(path: Path, kinds: tuple[type, ...]) -> tuple[type, dict[str, Any]]:
+def read_config(path: Path, kinds: tuple[type[N], ...]) -> tuple[type[N], dict[str, Any]]:
     """Class and settings of a network's config.json, every key in its range."""
     settings = read_mapping(path)
     names = {kind.__name__: kind for kind in kinds}
     name = settings.get("_class_name", kinds[0].__name__)
     if not isinstance(name, str) or name not in names:
         raise ValueError(f"{path} is no configuration of {' or '.join(names)}: _class_name is {shown(name)}")
-    keys = [key for key in inspect.signature(names[name].__init__).parameters if key not in ("self", "kwargs", "args")]
+    keys = [key for key in inspect.signature(names[name]).parameters if key not in ("kwargs", "args")]
     check(
         path,
         {key: value for key, value in settings.items() if not key.startswith("_")},

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any, Self
 
 import torch
 from torch import nn
 
 from wm_gym.common.reading import read_mapping
 from wm_gym.models.conditioning import Conditioned
-from wm_gym.models.saving import ConfigMixin, ModelMixin, read_index, register_to_config
+from wm_gym.models.saving import ModelMixin, Network, made_from, read_index, register_to_config  # noqa: F401  see Network
 from wm_gym.models.tokenizer import Tokenizer
 
 WEIGHTS_FILE = "diffusion_pytorch_model.safetensors"
@@ -52,7 +53,7 @@ def base_folder(base: str | Path) -> Path:
 
 
 def family_of(folder: Path) -> str:
-    """ "svd" or "wan"; ValueError for a pipeline that cannot become a world."""
+    """The family of a pipeline, "svd" or "wan"; ValueError for one that cannot become a world."""
     index = read_index(folder, ("diffusers", "transformers"))
     name = index.get("_class_name")
     if not isinstance(name, str) or name not in PIPELINES:
@@ -65,11 +66,14 @@ def family_of(folder: Path) -> str:
     return PIPELINES[name]
 
 
-class OnBase:
-    """A mixin of modules around a frozen part `pretrained` of a pipeline, which is read from there and never written.
+class OnBase(Network):
+    """A network around a frozen part `pretrained` of a pipeline, which is read from there and never written.
 
     Only what was added to it is trained, saved and hashed.
     """
+
+    pretrained: Any
+    """A diffusers model, of a class that the pipeline's folder names."""
 
     def _keep_base_out(self) -> None:
         self.pretrained.requires_grad_(False)
@@ -87,27 +91,32 @@ class OnBase:
         """The parameters that are not the base's."""
         return [p for name, p in self.named_parameters() if not self._of_base(f".{name}")]
 
-    def requires_grad_(self, requires_grad: bool = True):
+    def requires_grad_(self, requires_grad: bool = True) -> Self:
+        """As nn.Module's, of what was added alone."""
         for parameter in self.added():
             parameter.requires_grad_(requires_grad)
         return self
 
-    def train(self, mode: bool = True):
+    def train(self, mode: bool = True) -> Self:
+        """As nn.Module's; the base stays as it is used."""
         super().train(mode)
         self.pretrained.eval()
         return self
 
-    def to(self, *args, memory_format=None, **kwargs):
+    def to(  # type: ignore[override]  # one signature for its overloads
+        self, *args: Any, memory_format: torch.memory_format | None = None, **kwargs: Any
+    ) -> Self:
         """As nn.Module's; video models have five-dimensional weights, which keep torch's own memory layout."""
         return super().to(*args, **kwargs)
 
-    def state_dict(self, *args, **kwargs):
+    def state_dict(self, *args: Any, **kwargs: Any) -> dict[str, Any]:  # type: ignore[override]  # likewise
+        """As nn.Module's, of what was added alone."""
         state = super().state_dict(*args, **kwargs)
         for key in [key for key in state if self._of_base(f".{key}")]:
             del state[key]
         return state
 
-    def save_pretrained(self, folder, **kwargs) -> None:
+    def save_pretrained(self, folder: str | Path, **kwargs: Any) -> None:  # type: ignore[override]  # fewer options
         """Write the configuration and what was added, as safetensors."""
         from safetensors.torch import save_file
 
@@ -117,19 +126,21 @@ class OnBase:
         )
 
     @classmethod
-    def from_pretrained(cls, folder, **kwargs):
+    def from_pretrained(cls, folder: str | Path, **kwargs: Any) -> Self:  # type: ignore[override]  # fewer options
         """Read what `save_pretrained` wrote, and the base from where the configuration says."""
         from safetensors.torch import load_file
 
-        module = cls.from_config(cls.load_config(folder))
+        module = made_from(cls, cls.load_config(folder))
         module.load_state_dict(load_file(Path(folder, WEIGHTS_FILE)))
         return module
 
 
-class VideoTokenizer(OnBase, ModelMixin, ConfigMixin):
+class VideoTokenizer(OnBase):
     """The interface of `Tokenizer` on a pretrained video autoencoder, each frame by itself; not trained further."""
 
     frames_at_once = 16
+    latent_mean: torch.Tensor
+    latent_std: torch.Tensor
 
     @register_to_config
     def __init__(self, base: str, latent_channels: int = 4):
@@ -147,14 +158,14 @@ class VideoTokenizer(OnBase, ModelMixin, ConfigMixin):
         self.register_buffer("latent_std", torch.as_tensor(std).expand(latent_channels).clone())
 
     def encode(self, frames: torch.Tensor) -> torch.Tensor:
-        """[B, 3, H, W] in [-1, 1] -> normalised latent [B, C, h, w], the mean of the autoencoder's distribution."""
+        """Normalised latents [B, C, h, w] of frames [B, 3, H, W] in [-1, 1], the means of the autoencoder."""
         frames = frames.unsqueeze(2) if self.family == "wan" else frames
         latent = self.pretrained.encode(frames).latent_dist.mode()
         latent = latent.squeeze(2) if self.family == "wan" else latent
         return (latent - self.latent_mean[:, None, None]) / self.latent_std[:, None, None]
 
     def decode(self, latents: torch.Tensor) -> torch.Tensor:
-        """Normalised latent [B, C, h, w] -> frames [B, 3, H, W], about [-1, 1]."""
+        """Frames [B, 3, H, W], about [-1, 1], of normalised latents [B, C, h, w]."""
         latents = latents * self.latent_std[:, None, None] + self.latent_mean[:, None, None]
         if self.family == "wan":
             return self.pretrained.decode(latents.unsqueeze(2)).sample.squeeze(2)
@@ -163,11 +174,11 @@ class VideoTokenizer(OnBase, ModelMixin, ConfigMixin):
     round_trip = Tokenizer.round_trip
 
 
-class VideoDynamics(OnBase, ModelMixin, ConfigMixin, Conditioned):
+class VideoDynamics(OnBase, Conditioned):  # type: ignore[misc]  # as of `Network`
     """The interface of `UNetDynamics` on a pretrained video model that sees the last frames clean and draws the next.
 
     The coded action and pose, and what is left to denoise, become an embedding that is added to the base's own
-    embedding of time in the frame that is drawn (AdaLN), from a layer that begins at zero; attention gets a LoRA
+    embedding of time in the frame that is drawn (AdaLN), by a layer that begins at zero; attention gets a LoRA
     (Hu et al. 2021). Its memory is the stack of the last `context_frames` latents. Wan 2.2 predicts noise - x at the
     times 1 - tau of that frame's tokens and 0 of the others'. Stable Video Diffusion predicts v at the noise level
     sigma = (1 - tau) / tau (Karras et al. 2022, table 1, of the same flow in other coordinates), the other frames
@@ -175,6 +186,7 @@ class VideoDynamics(OnBase, ModelMixin, ConfigMixin, Conditioned):
     """
 
     exports = False
+    prompt: torch.Tensor
 
     @register_to_config
     def __init__(
@@ -194,19 +206,7 @@ class VideoDynamics(OnBase, ModelMixin, ConfigMixin, Conditioned):
         words: int = 0,
     ):
         super().__init__()
-        self.build_conditioning(
-            action_dim,
-            proprioception_dim,
-            action_angles,
-            proprioception_angles,
-            condition_dim,
-            8,
-            grid,
-            pose_width,
-            pose_activation,
-            ("film",),
-            False,
-        )
+        self.build_conditioning(("film",))
         folder = base_folder(base)
         self.family = family_of(folder)
         self.pretrained = _part(folder, "unet" if self.family == "svd" else "transformer")
@@ -216,38 +216,21 @@ class VideoDynamics(OnBase, ModelMixin, ConfigMixin, Conditioned):
             width = 4 * config.block_out_channels[0]
             self.scaling = read_mapping(folder / "vae" / "config.json").get("scaling_factor", 0.18215)
             for block in (*self.pretrained.down_blocks, self.pretrained.mid_block, *self.pretrained.up_blocks):
-                block.register_forward_pre_hook(self._tell_svd, with_kwargs=True)
+                block.register_forward_pre_hook(self._condition_svd, with_kwargs=True)
         else:
             width = 6 * config.num_attention_heads * config.attention_head_dim
-            self.pretrained.condition_embedder.register_forward_hook(self._tell_wan)
+            self.pretrained.condition_embedder.register_forward_hook(self._condition_wan)
             self.register_buffer("prompt", torch.zeros(words, config.text_dim))
-        self.tell = nn.Linear(condition_dim, width)
+        self.tell = nn.Linear(condition_dim, width)  # saved weights have its name
         nn.init.zeros_(self.tell.weight)
         nn.init.zeros_(self.tell.bias)
         self._keep_base_out()
-        self._told = None
+        self._added: torch.Tensor
 
     @property
     def feature_dim(self) -> int:
         """Channels of the features that `forward` returns."""
         return self.config.latent_channels
-
-    def memory_shapes(self) -> dict[str, tuple[int, ...]]:
-        """Shape of each tensor of the memory, without the batch axis."""
-        c = self.config
-        return {"latents": (c.context_frames, c.latent_channels, *c.grid)}
-
-    def remember(
-        self, latents: torch.Tensor, first: torch.Tensor, level: torch.Tensor | None = None
-    ) -> dict[str, torch.Tensor]:
-        """The memory of the last `context_frames` latents [B, K, C, h, w], newest last (level [B]: of their noise)."""
-        return {"latents": latents}
-
-    def append(
-        self, memory: dict[str, torch.Tensor], latent: torch.Tensor, first: torch.Tensor
-    ) -> dict[str, torch.Tensor]:
-        """The memory one frame later, latent [B, C, h, w]."""
-        return {"latents": torch.cat([memory["latents"][:, 1:], latent[:, None]], dim=1)}
 
     def forward(
         self,
@@ -265,11 +248,11 @@ class VideoDynamics(OnBase, ModelMixin, ConfigMixin, Conditioned):
         context_noise [B], the level added to the context.
         """
         context = torch.cat([first[:, None], memory["latents"]], dim=1)
-        told = self.tell(self.modulate(vector, tau, context_noise))
-        x = self._svd(noisy, tau, context, told) if self.family == "svd" else self._wan(noisy, tau, context, told)
+        draw = self._svd if self.family == "svd" else self._wan
+        x = draw(noisy, tau, context, self.tell(self.modulate(vector, tau, context_noise)))
         return x, x - context[:, -1]
 
-    def _svd(self, noisy: torch.Tensor, tau: torch.Tensor, context: torch.Tensor, told: torch.Tensor) -> torch.Tensor:
+    def _svd(self, noisy: torch.Tensor, tau: torch.Tensor, context: torch.Tensor, added: torch.Tensor) -> torch.Tensor:
         tau = tau.clamp(min=1 / (1 + LARGEST_SIGMA))[:, None, None, None]
         sigma = (1 - tau) / tau
         norm = (sigma**2 + 1).rsqrt()
@@ -277,31 +260,31 @@ class VideoDynamics(OnBase, ModelMixin, ConfigMixin, Conditioned):
         pictures = torch.cat([context, context[:, -1:]], dim=1) / self.scaling  # the slot for a picture is unscaled
         sample = torch.cat([context, (norm * x_sigma)[:, None]], dim=1)
         frames = sample.shape[1]
-        self._told = torch.cat([told.new_zeros(len(told), frames - 1, told.shape[1]), told[:, None]], 1).flatten(0, 1)
+        others = added.new_zeros(len(added), frames - 1, added.shape[1])
+        self._added = torch.cat([others, added[:, None]], 1).flatten(0, 1)
         nothing = noisy.new_zeros(len(noisy), 1, self.pretrained.config.cross_attention_dim)
         times = noisy.new_tensor([6.0, 127.0, 0.02]).expand(len(noisy), -1)  # frames a second - 1, motion, added noise
         sample, level = torch.cat([sample, pictures], dim=2), 0.25 * sigma.flatten().log()
         v = self.pretrained(sample, level, nothing, times).sample[:, -1]
         return norm**2 * x_sigma - sigma * norm * v
 
-    def _wan(self, noisy: torch.Tensor, tau: torch.Tensor, context: torch.Tensor, told: torch.Tensor) -> torch.Tensor:
+    def _wan(self, noisy: torch.Tensor, tau: torch.Tensor, context: torch.Tensor, added: torch.Tensor) -> torch.Tensor:
         sample = torch.cat([context, noisy[:, None]], dim=1).transpose(1, 2)  # [B, C, frames, h, w]
         _, rows, columns = self.pretrained.config.patch_size
         cells, seen = (sample.shape[3] // rows) * (sample.shape[4] // columns), context.shape[1]
         time = torch.cat([tau.new_zeros(len(tau), seen * cells), (1000 * (1 - tau))[:, None].expand(-1, cells)], 1)
-        self._told = torch.cat(
-            [told.new_zeros(len(told), seen * cells, told.shape[1]), told[:, None].expand(-1, cells, -1)], 1
-        )
+        others = added.new_zeros(len(added), seen * cells, added.shape[1])
+        self._added = torch.cat([others, added[:, None].expand(-1, cells, -1)], 1)
         words = torch.cat([self.prompt, self.prompt.new_zeros(WORDS - len(self.prompt), self.prompt.shape[1])])
         velocity = self.pretrained(sample, time, words.expand(len(noisy), -1, -1)).sample[:, :, -1]
         return noisy - (1 - tau)[:, None, None, None] * velocity
 
-    def _tell_svd(self, block, args: tuple, kwargs: dict):
-        return args, kwargs | {"temb": kwargs["temb"] + self._told.to(kwargs["temb"])}
+    def _condition_svd(self, block: nn.Module, args: tuple, kwargs: dict[str, Any]) -> tuple[tuple, dict[str, Any]]:
+        return args, kwargs | {"temb": kwargs["temb"] + self._added.to(kwargs["temb"])}
 
-    def _tell_wan(self, embedder, args: tuple, output: tuple):
+    def _condition_wan(self, embedder: nn.Module, args: tuple, output: tuple) -> tuple:
         time, scales, *others = output
-        return time, scales + self._told.to(scales), *others
+        return time, scales + self._added.to(scales), *others
 
 
 def inject(base: nn.Module, rank: int) -> None:
@@ -314,7 +297,7 @@ def inject(base: nn.Module, rank: int) -> None:
 
 
 def prompt_embedding(folder: Path, prompt: str) -> torch.Tensor:
-    """What Wan's text encoder makes of a prompt: [words, D], padding left out."""
+    """The embedding [words, D] of a prompt by Wan's text encoder, padding left out."""
     from transformers import AutoTokenizer, UMT5EncoderModel
 
     words = AutoTokenizer.from_pretrained(folder / "tokenizer", trust_remote_code=False)(
@@ -325,10 +308,16 @@ def prompt_embedding(folder: Path, prompt: str) -> torch.Tensor:
         return encoder(words.input_ids, words.attention_mask).last_hidden_state[0].float().clone()
 
 
-def on_base(base: str | Path, prompt: str = "", **sizes) -> tuple[VideoTokenizer, VideoDynamics]:
-    """Tokenizer and dynamics on a pretrained pipeline, the adapters not yet trained; sizes: of `VideoDynamics`.
+def on_base(base: str | Path, prompt: str = "", **sizes: Any) -> tuple[VideoTokenizer, VideoDynamics]:
+    """Tokenizer and dynamics on a pretrained pipeline, the adapters not yet trained.
 
-    frame_size (H, W) in place of latent_channels and grid. ValueError where the base cannot draw frames of that size.
+    Args:
+        base: The pipeline's folder or Hub id.
+        prompt: The text that Wan is given with every frame.
+        **sizes: Of `VideoDynamics`, with frame_size (H, W) in place of latent_channels and grid.
+
+    Raises:
+        ValueError: Where the base cannot draw frames of that size.
     """
     folder, (height, width) = base_folder(base), sizes.pop("frame_size")
     family, vae = family_of(folder), read_mapping(folder / "vae" / "config.json")
@@ -344,20 +333,20 @@ def on_base(base: str | Path, prompt: str = "", **sizes) -> tuple[VideoTokenizer
             f"frames are {height} x {width}, and {base} draws multiples of {step}; pass --size "
             f"{max(1, round(height / step)) * step}x{max(1, round(width / step)) * step}"
         )
-    said = prompt_embedding(folder, prompt) if family == "wan" else None
+    embedding = prompt_embedding(folder, prompt) if family == "wan" else None
     dynamics = VideoDynamics(
         str(base),
         channels,
         (height // tokenizer.factor, width // tokenizer.factor),
-        words=0 if said is None else len(said),
+        words=0 if embedding is None else len(embedding),
         **sizes,
     )
-    if said is not None:
-        dynamics.prompt.copy_(said)
+    if embedding is not None:
+        dynamics.prompt.copy_(embedding)
     return tokenizer, dynamics
 
 
-def _part(folder: Path, name: str) -> nn.Module:
+def _part(folder: Path, name: str) -> Any:
     """A component of a pipeline, of the diffusers class that it names, from safetensors only."""
     import diffusers
 

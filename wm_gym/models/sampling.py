@@ -2,36 +2,69 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import TYPE_CHECKING, TypeVar
+
 import torch
 
+if TYPE_CHECKING:
+    from wm_gym.models import Dynamics
 
-def denoiser(dynamics, memory: dict, first: torch.Tensor, vector: torch.Tensor, guidance_scale: float = 1.0):
-    """What `sample_euler` asks: dynamics told a vector [B, V], with a clean context, guided by the scale s.
+Features = TypeVar("Features")
+Denoise = Callable[[torch.Tensor, torch.Tensor], tuple[torch.Tensor, Features]]
+"""(x, tau [B]) -> (the clean x that is predicted, features that it was read from)."""
 
-    x_hat = x_null + s * (x_told - x_null): classifier-free guidance (Ho and Salimans 2022) in x-prediction; s = 1 asks
-    the network once, any other twice. ValueError where the dynamics have no null condition.
+
+def denoiser(
+    dynamics: Dynamics,
+    memory: dict[str, torch.Tensor],
+    first: torch.Tensor,
+    vector: torch.Tensor,
+    guidance_scale: float = 1.0,
+) -> Denoise[torch.Tensor]:
+    """The dynamics under a condition, with a clean context, as `sample_euler` asks them.
+
+    x_hat = x_null + s * (x_given - x_null): classifier-free guidance (Ho and Salimans 2022) in x-prediction; s = 1 asks
+    the network once, any other twice.
+
+    Args:
+        dynamics: A dynamics network.
+        memory: Its memory of the frames so far.
+        first: The pinned first latent [B, C, h, w].
+        vector: The condition [B, V].
+        guidance_scale: The scale s.
+
+    Raises:
+        ValueError: Where s is not 1 and the dynamics have no null condition.
     """
     clean = torch.zeros_like(first[:, 0, 0, 0])
 
-    def told(x: torch.Tensor, tau: torch.Tensor):
+    def given(x: torch.Tensor, tau: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         return dynamics(x, tau, memory, first, vector, clean)
 
     if guidance_scale == 1:
-        return told
+        return given
     null = dynamics.forget(vector)
 
-    def guided(x: torch.Tensor, tau: torch.Tensor):
-        (x_told, features), (x_null, _) = told(x, tau), dynamics(x, tau, memory, first, null, clean)
-        return x_null + guidance_scale * (x_told - x_null), features
+    def guided(x: torch.Tensor, tau: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        (x_given, features), (x_null, _) = given(x, tau), dynamics(x, tau, memory, first, null, clean)
+        return x_null + guidance_scale * (x_given - x_null), features
 
     return guided
 
 
-def sample_euler(denoise, noise: torch.Tensor, steps: int):
-    """Integrate dx/dtau = (x_hat - x) / (1 - tau) from noise (tau = 0) to data (tau = 1).
+def sample_euler(denoise: Denoise[Features], noise: torch.Tensor, steps: int) -> tuple[torch.Tensor, Features]:
+    """Integrate dx/dtau = (x_hat - x) / (1 - tau) from noise (tau = 0) to data (tau = 1) in Euler steps.
 
-    `denoise(x, tau [B]) -> (x_hat, features)`; one step returns x_hat at tau = 0. Returns (x, features of the
-    last evaluation). Flow matching with x-prediction (Lipman et al. 2023; Dreamer 4, eq. 4).
+    Flow matching with x-prediction (Lipman et al. 2023; Dreamer 4, eq. 4).
+
+    Args:
+        denoise: Predicts x_hat; asked once a step.
+        noise: Standard normal noise [B, ., ., .].
+        steps: At least 1; one step returns x_hat at tau = 0.
+
+    Returns:
+        The data, and the features of the last evaluation.
     """
     x = noise
     for i in range(steps):

@@ -1,32 +1,43 @@
-"""Where do the networks get from_pretrained, save_pretrained and their config? diffusers, imported in half the time.
+"""Where do the networks get from_pretrained, save_pretrained and config? From diffusers, imported in half the time.
 
-diffusers decorates with torch._dynamo where it can be imported and does without where it cannot. Its import takes as
-long as all the rest, and only torch.compile needs it, which imports it itself.
+diffusers uses torch._dynamo where it can be imported and does without where it cannot. That import takes as long as all
+the rest, and only torch.compile needs it, which makes it itself.
 """
 
 from __future__ import annotations
 
 import contextlib
 import sys
-from collections.abc import Iterator
+import threading
+from collections.abc import Iterator, Sequence
+from importlib.abc import MetaPathFinder
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from wm_gym.common.reading import read_mapping
 
 DYNAMO = "torch._dynamo"
 
 
+class _NotHere(MetaPathFinder):
+    """Refuses an import to the thread that made it."""
+
+    def __init__(self) -> None:
+        self.thread = threading.get_ident()
+
+    def find_spec(self, fullname: str, path: Sequence[str] | None, target: Any = None) -> None:
+        if fullname == DYNAMO and threading.get_ident() == self.thread:
+            raise ModuleNotFoundError(f"{DYNAMO} is not needed here", name=DYNAMO)
+
+
 @contextlib.contextmanager
 def _without_dynamo() -> Iterator[None]:
-    if DYNAMO in sys.modules:
-        yield
-        return
-    sys.modules[DYNAMO] = None  # whoever imports it is told that it is not there
+    finder = _NotHere()
+    sys.meta_path.insert(0, finder)
     try:
         yield
     finally:
-        del sys.modules[DYNAMO]
+        sys.meta_path.remove(finder)
 
 
 try:
@@ -37,7 +48,20 @@ except ImportError:  # another package that diffusers found here cannot do witho
     from diffusers.configuration_utils import ConfigMixin, register_to_config
     from diffusers.models.modeling_utils import ModelMixin
 
-__all__ = ["ConfigMixin", "ModelMixin", "read_index", "register_to_config", "resized"]
+__all__ = ["ConfigMixin", "ModelMixin", "Network", "made_from", "read_index", "register_to_config", "resized"]
+
+
+class Network(ModelMixin, ConfigMixin):  # type: ignore[misc]  # its two bases disagree on the type of config_name
+    """A network whose constructor's arguments are its config.json and its attribute `config`.
+
+    A module that defines one for a world imports ModelMixin, too: diffusers' pipelines look for it beside the class.
+    """
+
+    if TYPE_CHECKING:
+        config: Any
+
+
+N = TypeVar("N", bound=Network)
 
 
 def read_index(folder: Path, known: tuple[str, ...]) -> dict[str, Any]:
@@ -57,7 +81,13 @@ def read_index(folder: Path, known: tuple[str, ...]) -> dict[str, Any]:
     return index
 
 
-def resized(model: ModelMixin, **sizes) -> ModelMixin:
+def made_from(kind: type[N], settings: Any) -> N:
+    """A network of a class with the settings of a config.json, its weights drawn at random."""
+    made: Any = kind.from_config(settings)
+    return made
+
+
+def resized(model: N, **sizes: Any) -> N:
     """A new model with another one's configuration but for these sizes, with weights of its own.
 
     `from_config` would keep what the other one, read from an older folder, has by default.

@@ -29,7 +29,10 @@ class STLPIPS(nn.Module):
     Pictures float32 [B, 3, H, W] in [-1, 1], sides >= 21, twice -> [B], >= 0. Inference only.
     """
 
-    def __init__(self):
+    shift: torch.Tensor
+    scale: torch.Tensor
+
+    def __init__(self) -> None:
         super().__init__()
         self.convolutions = nn.ModuleList(
             nn.Conv2d(c_in, c_out, kernel, padding=padding)
@@ -41,16 +44,18 @@ class STLPIPS(nn.Module):
         self.requires_grad_(False).eval()
 
     def forward(self, a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
+        """The distances [B] of pictures; ValueError for others than are expected."""
         if a.shape != b.shape or a.ndim != 4 or a.shape[1] != 3 or min(a.shape[2:]) < SMALLEST_SIDE:
             raise ValueError(
                 f"pictures are {list(a.shape)} and {list(b.shape)}; expected [B, 3, H, W] twice, of one "
                 f"shape, with sides of at least {SMALLEST_SIDE}"
             )
         pairs = zip(self.heads, self.activations(a), self.activations(b))
-        return sum((head * (x - y) ** 2).sum(1).mean((1, 2)) for head, x, y in pairs)
+        layers = [(head * (x - y) ** 2).sum(1).mean((1, 2)) for head, x, y in pairs]
+        return sum(layers[1:], start=layers[0])
 
     def activations(self, x: torch.Tensor) -> list[torch.Tensor]:
-        """Each layer's, divided by their length over channels."""
+        """The activations of each layer, divided by their length over channels."""
         x, found = (x - self.shift) / self.scale, []
         for layer, convolution in enumerate(self.convolutions):
             if layer in (1, 2):
@@ -69,7 +74,7 @@ def blurred_half(x: torch.Tensor) -> torch.Tensor:
 
 
 def load_st_lpips(source: str | Path | None = None, download: bool = False) -> STLPIPS:
-    """The network with its published weights, from the cache, `source` or pip; errors as in `weights.load`."""
+    """The network with its published weights, from the cache, `source` or pip; errors as of `published.load`."""
     network = STLPIPS()
     network.load_state_dict(load(WEIGHTS, source, download))
     return network
@@ -78,7 +83,7 @@ def load_st_lpips(source: str | Path | None = None, download: bool = False) -> S
 def from_checkpoint(content: bytes) -> dict[str, torch.Tensor]:
     """stlpips-pytorch's checkpoint -> state dict of `STLPIPS`; convolutions come in the order of their layers."""
     published = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
-    tensors = {}
+    tensors: dict[str, torch.Tensor] = {}
     for key in ("weight", "bias"):
         layers = [value for name, value in published.items() if name.startswith("net.") and name.endswith(f".{key}")]
         tensors |= {f"convolutions.{i}.{key}": value for i, value in enumerate(layers)}

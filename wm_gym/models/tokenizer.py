@@ -3,22 +3,35 @@
 from __future__ import annotations
 
 from collections import OrderedDict
+from typing import Protocol
 
 import numpy as np
 import torch
 from torch import nn
 
 from wm_gym.models.blocks import ResBlock
-from wm_gym.models.saving import ConfigMixin, ModelMixin, register_to_config, resized
+from wm_gym.models.saving import ModelMixin, Network, register_to_config, resized  # noqa: F401  see Network
 
 
-class Tokenizer(ModelMixin, ConfigMixin):
+class Codec(Protocol):
+    """Any tokenizer: this module's, or that of a pretrained video model."""
+
+    def encode(self, frames: torch.Tensor) -> torch.Tensor:
+        """Normalised latents [B, C, h, w] of frames [B, 3, H, W] in [-1, 1]."""
+
+    def decode(self, latents: torch.Tensor) -> torch.Tensor:
+        """Frames [B, 3, H, W] of normalised latents [B, C, h, w]."""
+
+
+class Tokenizer(Network):
     """Frames [B, 3, H, W] in [-1, 1] <-> latents [B, C, H/4, W/4], normalised to unit variance a channel.
 
     decoder_depth: residual blocks of the decoder at each of its two resolutions.
     """
 
     factor, frames_at_once = 4, 512
+    latent_mean: torch.Tensor
+    latent_std: torch.Tensor
 
     @register_to_config
     def __init__(
@@ -62,11 +75,11 @@ class Tokenizer(ModelMixin, ConfigMixin):
         return deeper.eval()
 
     def encode(self, frames: torch.Tensor) -> torch.Tensor:
-        """[B, 3, H, W] in [-1, 1] -> normalised latent [B, C, H/4, W/4]."""
+        """Normalised latents [B, C, H/4, W/4] of frames [B, 3, H, W] in [-1, 1]."""
         return (self.encoder(frames) - self.latent_mean[:, None, None]) / self.latent_std[:, None, None]
 
     def decode(self, latents: torch.Tensor) -> torch.Tensor:
-        """Normalised latent [B, C, h, w] -> frames [B, 3, 4h, 4w], about [-1, 1] (not clipped)."""
+        """Frames [B, 3, 4h, 4w], about [-1, 1] (not clipped), of normalised latents [B, C, h, w]."""
         return self.decoder(latents * self.latent_std[:, None, None] + self.latent_mean[:, None, None])
 
     @torch.inference_mode()
@@ -76,7 +89,7 @@ class Tokenizer(ModelMixin, ConfigMixin):
 
 
 @torch.inference_mode()
-def redrawn(tokenizer: Tokenizer, frames: torch.Tensor) -> torch.Tensor:
+def redrawn(tokenizer: Codec, frames: torch.Tensor) -> torch.Tensor:
     """Frames [..., 3, H, W] in [-1, 1] through the tokenizer and back, in grey levels as a world shows them.
 
     In bf16, which is off by two levels at most and four times as fast.
@@ -88,10 +101,10 @@ def redrawn(tokenizer: Tokenizer, frames: torch.Tensor) -> torch.Tensor:
 
 
 def to_float(frames: torch.Tensor) -> torch.Tensor:
-    """uint8 [..., H, W, 3] -> float32 [..., 3, H, W] in [-1, 1]."""
+    """Frames uint8 [..., H, W, 3] as float32 [..., 3, H, W] in [-1, 1]."""
     return frames.movedim(-1, -3).float() / 127.5 - 1.0
 
 
 def to_uint8(frames: torch.Tensor) -> torch.Tensor:
-    """float [..., 3, H, W] in [-1, 1] -> uint8 [..., H, W, 3], rounded and clipped."""
+    """Frames float [..., 3, H, W] in [-1, 1] as uint8 [..., H, W, 3], rounded and clipped."""
     return ((frames + 1.0) * 127.5).round().clamp(0, 255).movedim(-3, -1).to(torch.uint8)  # uint8 last: TensorRT

@@ -22,6 +22,9 @@ class Sampling(NamedTuple):
     """Of classifier-free guidance over the actions; 1 for none (`denoiser`)."""
 
 
+ONE_STEP = Sampling()
+
+
 class Condition(NamedTuple):
     """What a step is drawn under, for a batch of B."""
 
@@ -64,7 +67,7 @@ def transition(
     first: Tensor,
     given: Condition,
     noise: Tensor,
-    sampling: Sampling = Sampling(),
+    sampling: Sampling = ONE_STEP,
 ) -> Transition:
     """One step of the dynamics: the next latent, denoised under a condition.
 
@@ -89,7 +92,7 @@ def roll(
     actions: Tensor,
     noise: Iterable[Tensor],
     dropped: Tensor | None = None,
-    sampling: Sampling = Sampling(),
+    sampling: Sampling = ONE_STEP,
 ) -> Iterator[tuple[Transition, dict[str, Tensor]]]:
     """A closed loop of transitions, each from what the one before drew.
 

@@ -5,16 +5,19 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from wm_gym.models.saving import ConfigMixin, ModelMixin, register_to_config
+from wm_gym.models.saving import ModelMixin, Network, register_to_config  # noqa: F401  see Network
 
 
-class Uncertainty(ModelMixin, ConfigMixin):
+class Uncertainty(Network):
     """P(|predicted - true latent| <= epsilon) of each patch of a roll-out, the true one being what really happens.
 
-    A patch's error is the mean over channels of |predicted - true|. `error_distribution` [B, bins, h, w] is its histogram: bin k
-    holds errors up to `edges[k]`, the last one those above all edges. The error_distribution of the step before is an input, so that
-    an error once made is remembered; the dynamics' features and the latents say where new ones arise.
+    A patch's error is the mean over channels of |predicted - true|. `error_distribution` [B, bins, h, w] is its
+    histogram: bin k holds errors up to `edges[k]`, the last one those above all edges. That of the step before is an
+    input, so that an error once made is remembered; the dynamics' features and the latents say where new ones arise.
     """
+
+    edges: torch.Tensor
+    means: torch.Tensor
 
     @register_to_config
     def __init__(
@@ -37,7 +40,7 @@ class Uncertainty(ModelMixin, ConfigMixin):
         self.register_buffer("means", torch.logspace(-2, 0.5, bins))
 
     def shape(self) -> tuple[int, ...]:
-        """Of an error distribution, without the batch axis."""
+        """The shape of an error distribution, without the batch axis."""
         return (self.config.bins, *self.config.grid)
 
     def none(self, batch: int) -> torch.Tensor:

@@ -12,7 +12,6 @@ import gymnasium as gym
 import numpy as np
 import torch
 from stable_baselines3.common.preprocessing import is_image_space
-from tqdm import tqdm
 
 from wm_gym.common.registry import find_spec
 from wm_gym.data import ClipData, join_clips, open_clips
@@ -23,8 +22,8 @@ from wm_gym.policies.folder import save_agent
 from wm_gym.policies.recipe import algorithm, load_recipe, sb3_arguments
 from wm_gym.registration import is_learned
 from wm_gym.sb3 import make_sb3_env
-from wm_gym.training.schedule import one_cycle
 from wm_gym.training.segments import every_tenth
+from wm_gym.training.supervised import fit_supervised
 from wm_gym.worlds.world import World
 
 ALGO = "ppo"  # whose policy it is: `wm-gym agent train ppo --init CLONE` goes on from it
@@ -167,20 +166,17 @@ def _fit(
     world: World | None,
 ) -> None:
     rng = np.random.default_rng(seed)
-    optimizer = torch.optim.AdamW(policy.parameters(), lr=learning_rate, weight_decay=1e-3)
-    schedule = one_cycle(optimizer, learning_rate, updates)
-    policy.set_training_mode(True)
-    for _ in tqdm(range(updates), desc="cloning", mininterval=1.0, disable=not progress):
+
+    def loss(update: int) -> torch.Tensor:
         chosen = np.sort(rng.choice(rows, batch))
         frames, wanted = clips.frames[chosen], torch.from_numpy(clips.action[chosen]).to(policy.device)
         if world:
             drawn = rng.permutation(batch) < batch // 2
             frames[drawn] = to_uint8(redrawn(world.tokenizer, to_float(torch.from_numpy(frames[drawn])))).numpy()
-        loss = (_means(policy, frames) - wanted).square().mean()
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
-        schedule.step()
+        return (_means(policy, frames) - wanted).square().mean()
+
+    policy.set_training_mode(True)
+    fit_supervised(policy, loss, updates, learning_rate, weight_decay=1e-3, name="cloning", progress=progress)
     policy.set_training_mode(False)
 
 

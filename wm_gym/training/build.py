@@ -1,4 +1,4 @@
-"""How does a new world come about? With random weights, on a pretrained video model, or of one that has only watched."""
+"""How is a new world made? With random weights, on a pretrained video model, or of one trained on video alone."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from wm_gym.models import DiTDynamics, Dynamics, Heads, Tokenizer, Uncertainty, UNetDynamics
+from wm_gym.models import DiTDynamics, Dynamics, Heads, Tokenizer, Uncertainty, UNetDynamics, VideoTokenizer
 from wm_gym.models.pretrained import on_base
 from wm_gym.models.saving import resized
 from wm_gym.training.presets import PRESETS, Preset
@@ -19,16 +19,20 @@ from wm_gym.worlds.starts import StartBank
 from wm_gym.worlds.world import World, is_angle
 
 ZERO = ("stem.weight", "condition.0.weight", "embed_pose.weight", "embed_pose.bias")
-"""Where what is new comes in, with weights of zero."""
+"""The layers through which new inputs come in, with weights of zero."""
 
 
 def new_world(spec: WorldSpec, preset: str | Preset = "tiny", seed: int = 0, starts: StartBank | None = None) -> World:
     """A world with random weights in a preset's size, for tests and as the start of training.
 
-    Without `starts`, the bank is 8 pictures of noise.
+    Args:
+        spec: Its contract; latent_shape and context_frames are set.
+        preset: One of `PRESETS`, or sizes of its own.
+        seed: Of the weights.
+        starts: Its bank of starts; 8 pictures of noise by default.
     """
     sizes = PRESETS[preset] if isinstance(preset, str) else preset
-    common = dict(
+    common: dict[str, Any] = dict(
         latent_channels=sizes.latent_channels,
         grid=tuple(s // Tokenizer.factor for s in spec.frame_size),
         context_frames=max(sizes.lags) if sizes.dynamics == "unet" else sizes.context_frames,
@@ -52,7 +56,9 @@ def world_on_base(
 ) -> World:
     """A world on a pretrained video pipeline (`wm_gym.models.pretrained`), its adapter not yet trained.
 
-    FileNotFoundError where there is no such pipeline, ValueError where it cannot become a world of this spec.
+    Raises:
+        FileNotFoundError: Where there is no such pipeline.
+        ValueError: Where it cannot become a world of this spec.
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
@@ -89,7 +95,7 @@ def with_actions(world: World, spec: WorldSpec, seed: int = 0) -> World:
 
 @torch.no_grad()
 def keep(old: nn.Module, new: nn.Module) -> None:
-    """Copy what has the same place: whole tensors, and the inputs of wider layers that the old ones had."""
+    """Copy an old network's weights into a new one: tensors of the same place, and the inputs of wider layers."""
     before = old.state_dict()
     for name, value in new.state_dict().items():
         if name in ZERO:
@@ -106,7 +112,7 @@ def keep(old: nn.Module, new: nn.Module) -> None:
 
 
 def _inputs(spec: WorldSpec) -> dict[str, Any]:
-    """What the networks must know of actions and proprioception: their sizes, and which numbers are angles."""
+    """The networks' arguments about actions and proprioception: their sizes, and which numbers are angles."""
     angles = {
         f"{what}_angles": tuple(i for i, name in enumerate(names) if is_angle(name))
         for what, names in (("action", spec.action_names), ("proprioception", spec.proprioception_names))
@@ -123,7 +129,12 @@ def _conditions(spec: WorldSpec, sizes: Preset) -> dict[str, Any]:
 
 
 def _with_heads(
-    tokenizer: nn.Module, dynamics: Dynamics, spec: WorldSpec, sizes: Preset, seed: int, starts: StartBank | None
+    tokenizer: Tokenizer | VideoTokenizer,
+    dynamics: Dynamics,
+    spec: WorldSpec,
+    sizes: Preset,
+    seed: int,
+    starts: StartBank | None,
 ) -> World:
     """A world of tokenizer and dynamics, with new heads and uncertainty."""
     c = dynamics.config

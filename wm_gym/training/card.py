@@ -1,8 +1,9 @@
-"""What should a reader of a world folder know first? Its card (README.md), written from measured numbers."""
+"""What should a reader of a world folder know first? Its card, written from measured numbers."""
 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 from wm_gym.common.files import write_text
 from wm_gym.worlds.spec import WorldSpec
@@ -11,16 +12,24 @@ FEW_EPISODES = 100
 
 
 def write_card(
-    folder: Path, spec: WorldSpec, settings: dict, numbers: dict[str, float], episodes: int, seconds: dict[str, float]
+    folder: Path,
+    spec: WorldSpec,
+    settings: dict[str, Any],
+    numbers: dict[str, float],
+    episodes: int,
+    seconds: dict[str, float],
 ) -> None:
-    """Write README.md in the Hub's card format (seconds: of each stage); an earlier one becomes README.old.md."""
+    """Write README.md in the Hub's card format; an earlier one becomes README.old.md.
+
+    numbers: of the training's last report; episodes: how many it saw; seconds: that each stage took.
+    """
     rows = "\n".join(f"| {name} | {value:.2f} |" for name, value in numbers.items())
     few = (
         ""
         if episodes >= FEW_EPISODES
         else (
-            f"\n> Trained on only {episodes} episodes: this shows that the path from such data to an environment works, "
-            "not that the world generalises.\n"
+            f"\n> Trained on only {episodes} episodes: this shows that the path from such data to an environment "
+            "works, not that the world generalises.\n"
         )
     )
     took = ", ".join(f"{stage} {spent / 60:.1f}" for stage, spent in seconds.items())
@@ -53,7 +62,7 @@ generated / true (1 is right; area < 0.8: objects fade).
 |---|---|
 {rows}
 
-What its uncertainty promises is in `calibration.json`, once `wm-gym calibrate` has measured it.
+What its uncertainty guarantees is in `calibration.json`, once `wm-gym calibrate` has measured it.
 """
     path = folder / "README.md"
     if path.exists() and path.read_text() != card:  # its numbers are of the weights that were here before

@@ -11,7 +11,7 @@ class Critic(nn.Module):
     """A spectrally normalised patch critic [B, C, h, w] -> [B, 1, h/2, w/2]; each score sees 10 x 10 latent cells.
 
     Squared errors are least for the mean of all frames that may come next, which blurs an object whose turn is hard to
-    foresee; a critic tells such a mean from a frame (Miyato et al. 2018, arXiv 1802.05957: hinge loss).
+    predict; a critic discerns such a mean from a frame (Miyato et al. 2018, arXiv 1802.05957: hinge loss).
     """
 
     def __init__(self, channels: int, width: int = 64):
@@ -27,14 +27,15 @@ class Critic(nn.Module):
         )
 
     def forward(self, latent: Tensor) -> Tensor:
+        """Scores [B, 1, h/2, w/2] of latents [B, C, h, w], high where they look true."""
         return self.layers(latent)
 
     def losses(self, made: Tensor, true: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
-        """What the dynamics minimises and what the critic does; weight [B, h, w] of the latent's cells."""
+        """The loss of the dynamics and that of the critic; weight [B, h, w] of the latent's cells."""
         weight = F.avg_pool2d(weight[:, None], 2)
         weight = weight / weight.mean()
-        told = (weight * (F.relu(1 - self(true)) + F.relu(1 + self(made.detach())))).mean()
-        self.requires_grad_(False)  # what follows teaches the dynamics alone
+        critic_loss = (weight * (F.relu(1 - self(true)) + F.relu(1 + self(made.detach())))).mean()
+        self.requires_grad_(False)  # what follows trains the dynamics alone
         fooled = -(weight * self(made)).mean()
         self.requires_grad_(True)
-        return fooled, told
+        return fooled, critic_loss

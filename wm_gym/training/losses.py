@@ -3,19 +3,36 @@
 from __future__ import annotations
 
 import math
+from collections import deque
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from wm_gym.models import Dynamics, Heads, Tokenizer
+from wm_gym.models import Dynamics, Heads, Tokenizer, VideoTokenizer
 from wm_gym.models.tokenizer import to_float
 from wm_gym.models.transition import condition, roll
 from wm_gym.training.critic import Critic
 
 
+class Corruption(NamedTuple):
+    """What the clips of a batch of B are corrupted with before a step is learned from them."""
+
+    tau: Tensor
+    """How much of the target is left, [B] in [0, 1); 0 is pure noise."""
+    level: Tensor
+    """The standard deviation of the noise on the context [B]."""
+    context_noise: Tensor
+    """Standard normal noise on the context [B, K, C, h, w]."""
+    dropped: Tensor | None = None
+    """Bool [B], the clips without a condition (`transition.condition`)."""
+
+
 class TokenizerLoss(nn.Module):
     """L1 between frame and reconstruction, foreground pixels weighted, noise on the latents."""
+
+    background: Tensor
 
     def __init__(self, tokenizer: Tokenizer, background: Tensor, foreground_weight: float, latent_noise: float):
         super().__init__()
@@ -23,7 +40,7 @@ class TokenizerLoss(nn.Module):
         self.register_buffer("background", background, persistent=False)
 
     def forward(self, frames: Tensor, noise: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
-        """frames uint8 [B, H, W, 3], noise [B, C, h, w]."""
+        """The loss of frames uint8 [B, H, W, 3] under noise [B, C, h, w], and its parts."""
         target = to_float(frames)
         latent = self.tokenizer.encode(target)
         spread = latent.detach().float().std(dim=(0, 2, 3), keepdim=True)
@@ -43,7 +60,7 @@ class PoseLoss(nn.Module):
         self.dynamics = dynamics
 
     def forward(self, actions: Tensor, poses: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
-        """actions [B, n, A], poses [B, n+1, P]."""
+        """The loss of actions [B, n, A] between poses [B, n+1, P], and its parts."""
         n, pose, code = actions.shape[1], poses[:, 0], self.dynamics.pose_code
         loss = poses.new_zeros(())
         for i in range(n):
@@ -55,15 +72,15 @@ class PoseLoss(nn.Module):
 class DynamicsLoss(nn.Module):
     """Weighted x-space error of the next latent, teacher-forced or at the end of an own roll-out.
 
-    With a critic_weight, what a critic tells from true latents costs so much more; it is taught by the same updates.
-    lost_above: a roll-out whose last frame is farther than this from the truth (squared error summed over the latent's
-    cells) is judged by the critic alone, because chaos is no target.
+    With a critic_weight, latents that a critic discerns from true ones cost so much more; the same updates train it. A
+    roll-out whose last frame is farther than lost_above from the truth (squared error summed over the latent's cells)
+    is judged by the critic alone, because chaos is no target.
     """
 
     def __init__(
         self,
         dynamics: Dynamics,
-        tokenizer: Tokenizer,
+        tokenizer: Tokenizer | VideoTokenizer,
         moved_weight: float,
         pixel_weight: float,
         critic_weight: float = 0.0,
@@ -76,21 +93,19 @@ class DynamicsLoss(nn.Module):
         self.critic = Critic(dynamics.config.latent_channels) if critic_weight else None
 
     def forward(
-        self,
-        latents: Tensor,
-        first: Tensor,
-        actions: Tensor,
-        poses: Tensor,
-        tau: Tensor,
-        noise: Tensor,
-        context_noise: Tensor,
-        level: Tensor,
-        dropped: Tensor | None = None,
+        self, latents: Tensor, first: Tensor, actions: Tensor, poses: Tensor, noise: Tensor, corruption: Corruption
     ) -> tuple[Tensor, dict[str, Tensor]]:
-        """latents [B, K+n, C, h, w], first [B, C, h, w], actions [B, n, A], poses [B, n+1, P], tau [B];
+        """The loss of the last of n transitions, and its parts.
 
-        noise [n, B, C, h, w], context_noise [B, K, C, h, w], level [B], dropped bool [B]: clips told nothing.
+        Args:
+            latents: Of the context and what follows, [B, K+n, C, h, w].
+            first: The pinned first latents [B, C, h, w].
+            actions: [B, n, A].
+            poses: [B, n+1, P].
+            noise: Standard normal noise of each transition [n, B, C, h, w].
+            corruption: Of the last one.
         """
+        tau, level, context_noise, dropped = corruption
         n = actions.shape[1]
         k = latents.shape[1] - n
         target, previous = latents[:, -1], latents[:, -2]
@@ -113,9 +128,9 @@ class DynamicsLoss(nn.Module):
         loss = (error * (1 + self.moved_weight * moved) * ramp[:, None, None] * kept).mean()
         metrics = {"latent_mse": error.mean()}
         if self.critic:
-            fooled, told = self.critic.losses(predicted.float(), target, 1 + self.moved_weight * moved)
-            loss = loss + self.critic_weight * (fooled + told)
-            metrics |= {"critic": told, "fooled": fooled}
+            fooled, critic_loss = self.critic.losses(predicted.float(), target, 1 + self.moved_weight * moved)
+            loss = loss + self.critic_weight * (fooled + critic_loss)
+            metrics |= {"critic": critic_loss, "fooled": fooled}
         if not self.pixel_weight:
             return loss, metrics
         part = max(1, len(target) // 4)
@@ -145,15 +160,18 @@ class HeadsLoss(nn.Module):
         success: Tensor,
         real: Tensor,
     ) -> tuple[Tensor, dict[str, Tensor]]:
-        """As DynamicsLoss, with reward [B, R] (standardised) and success [B] of the last transition;
+        """The loss of the last transition, and its parts.
 
-        real bool [B] chooses the true last transition instead of the generated one.
+        Args:
+            latents: As of `DynamicsLoss`, like `first`, `actions`, `poses` and `noise`.
+            reward: The last transition's standardised reward terms [B, R].
+            success: Whether it ends in success, 0 or 1 [B].
+            real: Bool [B], where the true last transition is read instead of the generated one.
         """
         n = actions.shape[1]
         with torch.no_grad():
             memory = self.dynamics.remember(latents[:, :-n], first)
-            for made, memory in roll(self.dynamics, memory, first, poses[:, 0], actions, noise):  # noqa: B020
-                pass
+            [(made, memory)] = deque(roll(self.dynamics, memory, first, poses[:, 0], actions, noise), maxlen=1)
             before = memory["latents"][:, -1]
             true = condition(self.dynamics, poses[:, -2], actions[:, -1], poses[:, -1]).vector
             pick = real[:, None, None, None]

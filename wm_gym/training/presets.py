@@ -22,7 +22,7 @@ class Preset:
     dit_width: int = 128
     dit_layers: int = 6
     dit_heads: int = 4
-    conditioning: str = "film+map"  # how action and pose reach the dynamics, of `WAYS`
+    conditioning: str = "film+map"  # how action and pose reach the dynamics, of `CONDITIONINGS`
     condition_dim: int = 128
     pose_width: int = 256
     head_width: int = 32
@@ -48,11 +48,11 @@ class Preset:
     decoder_only: bool = False  # tokenizer: with --init, its encoder stays, and latents mean what they meant
     moved_weight: float = 5.0  # dynamics: extra weight of patches that moved
     pixel_weight: float = 0.1  # dynamics: decoded L1, on a quarter of the batch
-    critic_weight: float = 0.0  # dynamics: of a critic that tells its latents from true ones (0: none)
+    critic_weight: float = 0.0  # dynamics: of a critic that discerns its latents from true ones (0: none)
     lost_above: float = math.inf  # dynamics: roll-outs with a larger error of the latent are no target
     context_noise: float = 0.3  # dynamics: largest noise level put on the context
     latest_share: float = 0.0  # part of each batch from the last of several datasets (0: all rows alike)
-    condition_dropout: float = 0.0  # dynamics: share of clips told nothing of action and pose, for guidance
+    condition_dropout: float = 0.0  # dynamics: share of clips without action and pose, for guidance
     partial_share: float = 0.25  # dynamics: share of clips from a noise level between; the others from pure noise
     rollout_share: float = 0.33  # dynamics: share of updates on the model's own roll-outs
     rollout_lengths: tuple[int, ...] = (2, 4, 8, 16)  # curriculum, equal parts of the training
@@ -65,7 +65,7 @@ class Preset:
     checkpoint_every: int = 500
     report_every: int = 500
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         if self.dynamics not in ("unet", "dit"):
             raise ValueError(f"dynamics={self.dynamics!r} is unknown; choose 'unet' or 'dit'")
         if not 0 <= self.condition_dropout < 1:

@@ -8,10 +8,12 @@ import numpy as np
 
 from wm_gym.common.files import atomic_file
 from wm_gym.common.metrics import psnr
+from wm_gym.data.clips import ClipData
 from wm_gym.engine.rollout import roll_out
 from wm_gym.engine.torch import TorchEngine
 from wm_gym.training.segments import Segments
 from wm_gym.worlds.spec import WorldSpec
+from wm_gym.worlds.world import World
 
 
 def mirrored(actions: np.ndarray, spec: WorldSpec) -> np.ndarray:
@@ -19,7 +21,9 @@ def mirrored(actions: np.ndarray, spec: WorldSpec) -> np.ndarray:
     return (np.add(spec.action_low, spec.action_high) - actions).astype(np.float32)
 
 
-def early_report(world, clips, segments: Segments, background: np.ndarray, picture: Path | None = None) -> dict:
+def early_report(
+    world: World, clips: ClipData, segments: Segments, background: np.ndarray, picture: Path | None = None
+) -> dict[str, float]:
     """Numbers that show failure early, on held-out segments; writes a truth / world strip to `picture`.
 
     psnr@t, frozen@t (the first frame repeated), ceiling (tokenizer round trip), mirrored@t (PSNR lost with mirrored
@@ -29,9 +33,9 @@ def early_report(world, clips, segments: Segments, background: np.ndarray, pictu
     n, context = segments.steps, world.spec.context_frames
     frames, actions = clips.frames[segments.rows], clips.action[segments.rows[:, -n - 1 : -1]]
     poses, truth = clips.proprioception[segments.rows[:, :context]], frames[:, context:]
-    engine = TorchEngine(world, next(world.dynamics.parameters()).device)
+    engine = TorchEngine(world, str(next(world.dynamics.parameters()).device))
     made = roll_out(world, frames[:, :context], actions, poses, engine=engine)["frame"]
-    turned = roll_out(world, frames[:, :context], mirrored(actions, world.spec), poses, engine=engine)["frame"]
+    mirror = roll_out(world, frames[:, :context], mirrored(actions, world.spec), poses, engine=engine)["frame"]
     present = frames[:, context - 1 : context]
     numbers = {"ceiling": float(psnr(engine.render(engine.encode(truth[:, -1:])).cpu().numpy(), truth[:, -1]).mean())}
     foreground = lambda x: (np.abs(x.astype(np.int16) - background).max(-1) > 20).sum((-2, -1))
@@ -40,7 +44,7 @@ def early_report(world, clips, segments: Segments, background: np.ndarray, pictu
         world_t, true_t = made[:, t - 1], truth[:, t - 1]
         numbers[f"psnr@{t}"] = float(psnr(world_t, true_t).mean())
         numbers[f"frozen@{t}"] = float(psnr(present[:, 0], true_t).mean())
-        numbers[f"mirrored@{t}"] = numbers[f"psnr@{t}"] - float(psnr(turned[:, t - 1], true_t).mean())
+        numbers[f"mirrored@{t}"] = numbers[f"psnr@{t}"] - float(psnr(mirror[:, t - 1], true_t).mean())
         numbers[f"area@{t}"] = float(np.median(foreground(world_t) / np.maximum(foreground(true_t), 1)))
         numbers[f"motion@{t}"] = float(np.median(motion(world_t) / np.maximum(motion(true_t), 0.1)))
     if picture is not None:

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import torch
 
 from wm_gym.common.files import atomic_file, atomic_folder, reserve
 from wm_gym.data.clips import ClipData
-from wm_gym.models import Tokenizer
+from wm_gym.models import Tokenizer, VideoTokenizer
+from wm_gym.models.saving import Network
 from wm_gym.models.tokenizer import to_float
 from wm_gym.training.loop import Run, fit
-from wm_gym.training.losses import DynamicsLoss, HeadsLoss, PoseLoss, TokenizerLoss
+from wm_gym.training.losses import Corruption, DynamicsLoss, HeadsLoss, PoseLoss, TokenizerLoss
 from wm_gym.training.report import early_report
 from wm_gym.training.segments import Segments, SegmentSampler
 from wm_gym.training.uncertainty import UncertaintyLoss, own_roll_outs
@@ -20,15 +23,17 @@ UNCERTAINTY_RATE = 3e-3  # its network is tiny
 
 
 def train_tokenizer(run: Run, world: World, clips: ClipData, background: np.ndarray) -> None:
+    """Train the networks that turn frames into latents and back; background: uint8 [H, W, 3]."""
     tokenizer, sizes = world.tokenizer, run.preset
-    if _load_stage(run, "tokenizer", tokenizer, sizes.tokenizer_updates):
+    done = _load_stage(run, "tokenizer", tokenizer, sizes.tokenizer_updates)
+    if done or not isinstance(tokenizer, Tokenizer):  # a pretrained one is not trained further
         return
     tokenizer.requires_grad_(True)
     tokenizer.encoder.requires_grad_(not sizes.decoder_only)
     loss = TokenizerLoss(tokenizer, to_float(torch.from_numpy(background)), sizes.foreground_weight, sizes.latent_noise)
     grid = world.spec.latent_shape
 
-    def batch(rng, torch_rng, update):
+    def batch(rng: np.random.Generator, torch_rng: torch.Generator, update: int) -> dict[str, Any]:
         rows = np.sort(rng.integers(0, len(clips.frames), sizes.tokenizer_batch))
         return {
             "frames": torch.from_numpy(clips.frames[rows]),
@@ -53,7 +58,7 @@ def _normalise(run: Run, tokenizer: Tokenizer, clips: ClipData) -> None:
 
 
 @torch.inference_mode()
-def encode_all(run: Run, tokenizer: Tokenizer, clips: ClipData, grid: list[int]) -> np.ndarray:
+def encode_all(run: Run, tokenizer: Tokenizer | VideoTokenizer, clips: ClipData, grid: list[int]) -> np.ndarray:
     """Latents of every frame, float16 memory map [N, C, h, w] in the run's folder (made once)."""
     path, device = run.folder / "latents.npy", run.accelerator.device
     if run.accelerator.is_main_process and not path.exists():
@@ -69,14 +74,14 @@ def encode_all(run: Run, tokenizer: Tokenizer, clips: ClipData, grid: list[int])
 
 
 def train_pose(run: Run, world: World, clips: ClipData, trained: np.ndarray) -> None:
-    """The network that integrates the pose, before the one that draws it; on ever longer roll-outs."""
+    """Train the network that integrates the pose, before the one that draws it, on ever longer roll-outs."""
     dynamics, sizes = world.dynamics, run.preset
     if dynamics.pose_net is None or _load_stage(run, "pose", dynamics, sizes.pose_updates):
         return
     dynamics.pose_net.requires_grad_(True)
     sampler = SegmentSampler(clips, 1, trained, sizes.latest_share)
 
-    def batch(rng, torch_rng, update):
+    def batch(rng: np.random.Generator, torch_rng: torch.Generator, update: int) -> dict[str, Any]:
         steps = of_curriculum(sizes.pose_rollout_lengths, update, sizes.pose_updates)
         moves = sampler.draw(rng, sizes.pose_batch, steps).moves
         return {
@@ -103,6 +108,7 @@ def train_dynamics(
     held: np.ndarray,
     background: np.ndarray,
 ) -> None:
+    """Train the network that draws the next latent, with early reports on held-out episodes."""
     dynamics, sizes = world.dynamics, run.preset
     if _load_stage(run, "dynamics", dynamics, sizes.dynamics_updates):
         return
@@ -115,7 +121,7 @@ def train_dynamics(
     sampler = SegmentSampler(clips, world.spec.context_frames, trained, sizes.latest_share)
     shown = held_out_segments(clips, held, world.spec.context_frames, run.seed)
 
-    def batch(rng, torch_rng, update):
+    def batch(rng: np.random.Generator, torch_rng: torch.Generator, update: int) -> dict[str, Any]:
         steps = 1
         if rng.random() < sizes.rollout_share:
             steps = of_curriculum(sizes.rollout_lengths, update, sizes.dynamics_updates)
@@ -126,12 +132,13 @@ def train_dynamics(
             sizes.context_noise * torch.rand(size, generator=torch_rng) * (torch.rand(size, generator=torch_rng) < 0.5)
         )
         context = inputs["latents"][:, : world.spec.context_frames]
-        noises = {"tau": tau, "level": level, "context_noise": torch.randn(context.shape, generator=torch_rng)}
+        corruption = Corruption(tau, level, torch.randn(context.shape, generator=torch_rng))
         if dynamics.null is not None:
-            noises["dropped"] = torch.rand(size, generator=torch_rng) < sizes.condition_dropout
-        return inputs | noises
+            dropped = torch.rand(size, generator=torch_rng) < sizes.condition_dropout
+            corruption = corruption._replace(dropped=dropped)
+        return {**inputs, "corruption": corruption}
 
-    def report(update):
+    def report(update: int) -> None:
         numbers = early_report(world, clips, shown, background, run.folder / "dynamics.png")
         run.log("report", update, numbers)
         _log_picture(run, update)
@@ -144,6 +151,7 @@ def train_dynamics(
 
 
 def train_heads(run: Run, world: World, clips: ClipData, latents: np.ndarray, trained: np.ndarray) -> None:
+    """Train what is read off a transition: reward, success and pose."""
     heads, sizes = world.heads, run.preset
     if _load_stage(run, "heads", heads, sizes.heads_updates):
         return
@@ -153,7 +161,7 @@ def train_heads(run: Run, world: World, clips: ClipData, latents: np.ndarray, tr
     reward = (torch.from_numpy(np.asarray(clips.reward)) - heads.reward_mean.cpu()) / heads.reward_std.cpu()
     success = torch.from_numpy(np.asarray(clips.success, np.float32))
 
-    def batch(rng, torch_rng, update):
+    def batch(rng: np.random.Generator, torch_rng: torch.Generator, update: int) -> dict[str, Any]:
         segments = sampler.draw(rng, sizes.dynamics_batch, int(rng.integers(1, sizes.rollout_lengths[-1] + 1)))
         inputs = _segment_inputs(segments, clips, latents, torch_rng)
         return {
@@ -169,7 +177,7 @@ def train_heads(run: Run, world: World, clips: ClipData, latents: np.ndarray, tr
 
 
 def train_uncertainty(run: Run, world: World, clips: ClipData, episodes: np.ndarray) -> None:
-    """The last stage, for it looks at all others' work, on episodes that they were not trained on."""
+    """Train the uncertainty: last, for it looks at all others' work, on episodes that they were not trained on."""
     uncertainty, sizes = world.uncertainty, run.preset
     if _load_stage(run, "uncertainty", uncertainty, sizes.uncertainty_updates):
         return
@@ -179,7 +187,7 @@ def train_uncertainty(run: Run, world: World, clips: ClipData, episodes: np.ndar
         made = [own_roll_outs(world, clips, episodes, count, steps, run.seed) for steps in (horizon, -(-horizon // 2))]
     uncertainty.fit_edges(torch.cat([part.error.flatten() for part in made]))
 
-    def batch(rng, torch_rng, update):
+    def batch(rng: np.random.Generator, torch_rng: torch.Generator, update: int) -> dict[str, Any]:
         part = made[rng.integers(len(made))]
         rows = torch.from_numpy(rng.integers(0, len(part), sizes.uncertainty_batch))
         return {name: values[rows].float() for name, values in vars(part).items()}
@@ -194,7 +202,9 @@ def held_out_segments(clips: ClipData, held: np.ndarray, context: int, seed: int
     return SegmentSampler(clips, context, held).draw(np.random.default_rng([seed, 4]), 32, 25)
 
 
-def _segment_inputs(segments, clips: ClipData, latents: np.ndarray, torch_rng: torch.Generator) -> dict:
+def _segment_inputs(
+    segments: Segments, clips: ClipData, latents: np.ndarray, torch_rng: torch.Generator
+) -> dict[str, torch.Tensor]:
     """Tensors of one batch of segments, as the losses name them."""
     moves = segments.moves
     z = torch.from_numpy(latents[segments.rows].astype(np.float32))
@@ -207,7 +217,7 @@ def _segment_inputs(segments, clips: ClipData, latents: np.ndarray, torch_rng: t
     }
 
 
-def _load_stage(run: Run, stage: str, module, updates: int) -> bool:
+def _load_stage(run: Run, stage: str, module: Network, updates: int) -> bool:
     """Load a stage that is already finished; True for one without updates too."""
     done = (run.folder / stage / "config.json").is_file()
     if done:
@@ -216,7 +226,7 @@ def _load_stage(run: Run, stage: str, module, updates: int) -> bool:
     return done or not updates
 
 
-def _save_stage(run: Run, stage: str, module) -> None:
+def _save_stage(run: Run, stage: str, module: Network) -> None:
     if run.accelerator.is_main_process:
         with atomic_folder(run.folder / stage) as beside:
             module.save_pretrained(beside)

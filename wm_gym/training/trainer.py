@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import contextlib
-import functools
 import shutil
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -16,12 +16,15 @@ from accelerate.utils import ProjectConfiguration, set_seed
 from accelerate.utils.environment import get_int_from_env
 
 from wm_gym.common.files import check_same, clear, locked
+from wm_gym.common.options import with_changes
 from wm_gym.data.clips import ClipData, join_clips, open_clips
 from wm_gym.data.curation.selection import Selection, select, without_actions
 from wm_gym.models import Tokenizer
+from wm_gym.models.conditioning import VectorCode
 from wm_gym.training.build import new_world, with_actions, world_on_base
 from wm_gym.training.card import write_card
 from wm_gym.training.loop import Run
+from wm_gym.training.options import TrainOptions
 from wm_gym.training.presets import PRESETS, Preset
 from wm_gym.training.report import early_report
 from wm_gym.training.segments import split_episodes
@@ -49,140 +52,132 @@ def alone_in(folder: Path) -> Iterator[None]:
         yield
 
 
-def _alone(train: Callable[..., Path]) -> Callable[..., Path]:
-    """Let one training at a time run into `<out>.training`."""
-
-    @functools.wraps(train)
-    def held(dataset, out: str | Path, *args, **kwargs) -> Path:
-        with alone_in(_run_folder(Path(out))):
-            return train(dataset, out, *args, **kwargs)
-
-    return held
-
-
-@_alone
 def train(
-    dataset: str | Path | Sequence[str | Path],
-    out: str | Path,
-    preset: str = "small",
-    seed: int = 0,
-    camera: str | None = None,
-    size: tuple[int, int] | None = None,
-    overrides: dict | None = None,
-    name: str | None = None,
-    init: str | Path | None = None,
-    overwrite: bool = False,
-    progress: bool = True,
-    cpu: bool = False,
-    filters: Sequence[str | Path] = (),
-    action_free: bool = False,
-    base: str | Path | None = None,
-    prompt: str = "",
-    skip_damaged: bool = False,
+    dataset: str | Path | Sequence[str | Path], out: str | Path, options: TrainOptions | None = None, **changes: Any
 ) -> Path:
-    """Train a world on one or several datasets of one environment; returns the world folder.
-
-    init: a world to go on from (with preset "finetune"), which keeps its networks' sizes and normalisation; a stage
-    with 0 updates keeps its weights. One that was trained on video alone learns to follow actions from then on.
-    base: a pretrained video pipeline, a folder or a Hub id, on which the world is an adapter (with preset "adapter");
-    prompt: what its text encoder is told, where it has one. action_free: leave out action and proprioception, and
-    train on the video alone. filters: files that `wm-gym data curate` wrote, one for each dataset that has any.
-    skip_damaged: leave episodes out that cannot be read, with a warning that names them.
+    """Train a world on one or several datasets of one environment.
 
     Checkpoints, TensorBoard logs and pictures lie in `<out>.training` (in `<out>.log` once it is done); a killed run
-    started again with the same arguments continues there and ends with the uninterrupted run's weights. `overrides`
-    replaces preset fields.
-    Raises ValueError for an unknown preset, a finished `out` without `overwrite`, or a `<out>.training` that belongs
-    to other arguments.
+    started again with the same arguments continues there and ends with the uninterrupted run's weights.
+
+    Args:
+        dataset: A dataset's folder, or several.
+        out: The world folder to write.
+        options: How; the defaults if None.
+        **changes: Fields of `TrainOptions`, as in `train(dataset, out, preset="tiny")`.
+
+    Returns:
+        The world folder.
+
+    Raises:
+        ValueError: For an unknown preset, a finished `out` without `overwrite`, or an `<out>.training` that belongs to
+            other arguments or to a training that is running.
+        TypeError: For an unknown option.
     """
-    if preset not in PRESETS:
-        raise ValueError(f"preset {preset!r} is unknown; choose one of {sorted(PRESETS)}")
-    sizes = replace(PRESETS[preset], **(overrides or {}))
-    if sizes.decoder_only and not init:
+    options, out = with_changes(TrainOptions, options, changes), Path(out)
+    with alone_in(_run_folder(out)):
+        sizes = _sizes(options)
+        folder = _run_folder(out)
+        if (out / "spec.yaml").is_file() and not (folder / NOTE).is_file() and not options.overwrite:
+            raise ValueError(f"{out} already holds a finished world; choose another --out, or pass --overwrite")
+        clips = _clips([dataset] if isinstance(dataset, (str, Path)) else list(dataset), options)
+        claim(folder, _asked(clips, sizes, options), options.overwrite)
+        run = begin_run(folder, sizes, options.seed, options.cpu, options.progress)
+        world = _untrained(clips, sizes, options, options.name or out.name)
+        held, background = split_episodes(clips)[1], median_frame(clips, options.seed)
+        _train_stages(run, world, clips, background)
+        run.accelerator.wait_for_everyone()
+        if run.accelerator.is_main_process:
+            run.accelerator.end_training()
+            world.at_rest()
+            shown = held_out_segments(clips, held, world.spec.context_frames, options.seed)
+            numbers = early_report(world, clips, shown, background)
+            settings = {"preset": options.preset, "seed": options.seed}
+            world.save_pretrained(
+                out, also=lambda beside: write_card(beside, world.spec, settings, numbers, len(clips), run.seconds())
+            )
+            (folder / "latents.npy").unlink(missing_ok=True)
+            shutil.rmtree(folder / "checkpoints", ignore_errors=True)
+            folder.rename(_free_name(out.with_name(out.name + ".log")))
+    return out
+
+
+def _sizes(options: TrainOptions) -> Preset:
+    """The preset with its changes; ValueError where it does not go with the other options."""
+    if options.preset not in PRESETS:
+        raise ValueError(f"preset {options.preset!r} is unknown; choose one of {sorted(PRESETS)}")
+    sizes = replace(PRESETS[options.preset], **(options.overrides or {}))
+    if sizes.decoder_only and not options.init:
         raise ValueError("decoder_only keeps the encoder of a trained world, and there is none; pass --init WORLD")
-    if not (init or base) and not sizes.tokenizer_updates:
+    if not (options.init or options.base) and not sizes.tokenizer_updates:
         raise ValueError(
-            f"preset {preset!r} keeps the tokenizer of another model; pass --init WORLD, choose another "
+            f"preset {options.preset!r} keeps the tokenizer of another model; pass --init WORLD, choose another "
             "preset, or see: wm-gym finetune --help"
         )
-    out = Path(out)
-    folder = _run_folder(out)
-    if (out / "spec.yaml").is_file() and not (folder / NOTE).is_file() and not overwrite:
-        raise ValueError(f"{out} already holds a finished world; choose another --out, or pass --overwrite")
-    datasets = [dataset] if isinstance(dataset, (str, Path)) else list(dataset)
-    clips = join_clips(_open(datasets, camera, size, [Selection.load(path) for path in filters], skip_damaged))
-    if action_free:
-        clips = without_actions(clips)
-    elif not clips.action.shape[1] and not init:
+    return sizes
+
+
+def _clips(datasets: list[str | Path], options: TrainOptions) -> ClipData:
+    """What is trained on; ValueError where it has no actions and nobody said that it may have none."""
+    clips = join_clips(_open(datasets, options))
+    if options.action_free:
+        return without_actions(clips)
+    if not clips.action.shape[1] and not options.init:
         raise ValueError(
             f"{datasets[0]} has no actions; pass --action-free to train on the video alone, then --init "
             "the world on episodes that have some"
         )
-    claim(
-        folder,
-        {
-            "dataset": clips.meta["dataset_hash"],
-            "camera": clips.meta["camera"],
-            "init": str(init or ""),
-            "init_weights": digest_of_world(init) if init else "",
-            "frame_size": list(clips.frames.shape[1:3]),
-            "seed": seed,
-            **asdict(sizes),
-            **({"base": str(base), "prompt": prompt} if base else {}),
-        },
-        overwrite,
-    )
-    run = begin_run(folder, sizes, seed, cpu, progress)
-    accelerator = run.accelerator
-    spec = spec_of(clips, name or out.name)
+    return clips
+
+
+def _asked(clips: ClipData, sizes: Preset, options: TrainOptions) -> dict[str, Any]:
+    """What the weights of a run depend on."""
+    return {
+        "dataset": clips.meta["dataset_hash"],
+        "camera": clips.meta["camera"],
+        "init": str(options.init or ""),
+        "init_weights": digest_of_world(options.init) if options.init else "",
+        "frame_size": list(clips.frames.shape[1:3]),
+        "seed": options.seed,
+        **asdict(sizes),
+        **({"base": str(options.base), "prompt": options.prompt} if options.base else {}),
+    }
+
+
+def _untrained(clips: ClipData, sizes: Preset, options: TrainOptions, name: str) -> World:
+    """The world that the stages begin with."""
+    spec, seed, widened = spec_of(clips, name), options.seed, True
     starts = make_starts(clips, sizes, seed)
-    if base:
-        world = world_on_base(base, spec, sizes, prompt, seed, starts)
-        spec.trained_on += f", on the pretrained video model {base}"
-        fit_statistics(world, clips)
-    elif init:
-        world, widened = continued(init, spec, starts, seed, sizes.decoder_depth)
-        if widened:
-            fit_statistics(world, clips)
+    if options.base:
+        world = world_on_base(options.base, spec, sizes, options.prompt, seed, starts)
+        spec.trained_on += f", on the pretrained video model {options.base}"
+    elif options.init:
+        world, widened = continued(options.init, spec, starts, seed, sizes.decoder_depth)
     else:
         world = new_world(spec, sizes, seed, starts=starts)
+    if widened:
         fit_statistics(world, clips)
     spec.sampling_steps = sizes.sampling_steps or spec.sampling_steps
     spec.check()  # now, not when hours of training are to be saved
+    return world
+
+
+def _train_stages(run: Run, world: World, clips: ClipData, background: np.ndarray) -> None:
     trained, held = split_episodes(clips)
-    background = median_frame(clips, seed)
     train_tokenizer(run, world, clips, background)
-    latents = encode_all(run, world.tokenizer, clips, spec.latent_shape)
+    latents = encode_all(run, world.tokenizer, clips, world.spec.latent_shape)
     train_pose(run, world, clips, trained)
     train_dynamics(run, world, clips, latents, trained, held, background)
     train_heads(run, world, clips, latents, trained)
     train_uncertainty(run, world, clips, held)
-    accelerator.wait_for_everyone()
-    if accelerator.is_main_process:
-        accelerator.end_training()
-        world.at_rest()
-        numbers = early_report(world, clips, held_out_segments(clips, held, spec.context_frames, seed), background)
-        world.save_pretrained(
-            out,
-            also=lambda beside: write_card(
-                beside, spec, {"preset": preset, "seed": seed}, numbers, len(clips), run.seconds()
-            ),
-        )
-        (folder / "latents.npy").unlink(missing_ok=True)
-        shutil.rmtree(folder / "checkpoints", ignore_errors=True)
-        folder.rename(_free_name(out.with_name(out.name + ".log")))
-    return out
 
 
-def _open(
-    datasets: list,
-    camera: str | None,
-    size: tuple[int, int] | None,
-    filters: list[Selection],
-    skip_damaged: bool = False,
-) -> list[ClipData]:
+def _open(datasets: list[str | Path], options: TrainOptions) -> list[ClipData]:
     """Open each dataset with the filter list that was made for it; ValueError where one was made for none of them."""
-    plain = [open_clips(one, camera=camera, size=size, skip_damaged=skip_damaged) for one in datasets]
+    filters = [Selection.load(path) for path in options.filters]
+    plain = [
+        open_clips(one, camera=options.camera, size=options.size, skip_damaged=options.skip_damaged) for one in datasets
+    ]
     known = [clips.meta["dataset_hash"] for clips in plain]
     for one in filters:
         if one.dataset not in known:
@@ -212,7 +207,15 @@ def continued(
 ) -> tuple[World, bool]:
     """The networks of a trained world with a new spec and starts, and whether they were widened for its first actions.
 
-    Its decoder gets decoder_depth blocks where it has fewer. ValueError where they do not fit the data.
+    Args:
+        init: The trained world.
+        spec: Of the new one; what the networks decide is set in it.
+        starts: Of the new one.
+        seed: Of weights that are new.
+        decoder_depth: Blocks that the decoder gets where it has fewer.
+
+    Raises:
+        ValueError: Where they do not fit the data.
     """
     world = World.from_pretrained(init)
     widened = spec.action_dim > 0 == world.spec.action_dim
@@ -261,7 +264,7 @@ def spec_of(clips: ClipData, name: str) -> WorldSpec:
 def fit_statistics(world: World, clips: ClipData) -> None:
     """Set the normalisation buffers from the data; angles keep mean 0 and standard deviation 1."""
 
-    def normalise(code, values, names):
+    def normalise(code: VectorCode, values: np.ndarray, names: list[str]) -> None:
         for i in range(values.shape[1]):
             if not is_angle(names[i]):
                 code.mean[i], code.std[i] = float(values[:, i].mean()), max(float(values[:, i].std()), 1e-4)
@@ -302,11 +305,21 @@ def median_frame(clips: ClipData, seed: int) -> np.ndarray:
 
 def claim(
     folder: Path,
-    asked: dict,
+    asked: dict[str, Any],
     overwrite: bool = False,
     again: str = "choose another --out, repeat the old arguments to resume it, or pass --overwrite to start over",
 ) -> None:
-    """Begin a run in its folder (held by `alone_in`), or check that the one there belongs to the same arguments."""
+    """Begin a run in its folder (held by `alone_in`), or check that the one there belongs to the same arguments.
+
+    Args:
+        folder: The run's.
+        asked: What its result depends on.
+        overwrite: Whether one that is there is removed.
+        again: What to do where its arguments differ, for the error.
+
+    Raises:
+        ValueError: Where they differ.
+    """
     if get_int_from_env(RANKS, 0):
         return
     if overwrite or not (folder / NOTE).is_file():

@@ -14,11 +14,12 @@ from wm_gym.models import Uncertainty
 from wm_gym.models.tokenizer import to_float
 from wm_gym.models.transition import Sampling, roll
 from wm_gym.training.segments import Segments, SegmentSampler
+from wm_gym.worlds.world import World
 
 
 @dataclass
 class RollOuts:
-    """N roll-outs of n steps, float16: what the uncertainty reads, and the errors that it is to foretell."""
+    """N roll-outs of n steps, float16: what the uncertainty reads, and the errors that it learns to predict."""
 
     features: Tensor
     """[N, n, F, h, w], of the dynamics."""
@@ -34,12 +35,18 @@ class RollOuts:
 
 
 def own_roll_outs(
-    world, clips: ClipData, episodes: np.ndarray, count: int, steps: int, seed: int = 0, batch: int = 32
+    world: World, clips: ClipData, episodes: np.ndarray, count: int, steps: int, seed: int = 0, batch: int = 32
 ) -> RollOuts:
     """Roll-outs of a world under recorded actions, from anywhere in an episode that leaves so many steps.
 
-    episodes: which of the recording, best none that the world was trained on. count: how many, drawn with replacement.
-    steps: of each, at most the longest episode's.
+    Args:
+        world: Whose.
+        clips: The recording.
+        episodes: Which of its episodes, best none that the world was trained on.
+        count: How many roll-outs, drawn with replacement.
+        steps: The length of each, at most the longest episode's.
+        seed: Of the draws and the noise.
+        batch: How many at once.
     """
     sampler, rng = SegmentSampler(clips, world.spec.context_frames, episodes), np.random.default_rng([seed, 5])
     noise = torch.Generator().manual_seed(seed)
@@ -56,7 +63,7 @@ def own_roll_outs(
 
 
 @torch.inference_mode()
-def _roll_out(world, clips: ClipData, segments: Segments, noise: torch.Generator) -> RollOuts:
+def _roll_out(world: World, clips: ClipData, segments: Segments, noise: torch.Generator) -> RollOuts:
     dynamics, moves, n = world.dynamics, segments.moves, segments.steps
     device = next(dynamics.parameters()).device
 
@@ -72,13 +79,13 @@ def _roll_out(world, clips: ClipData, segments: Segments, noise: torch.Generator
     actions = torch.from_numpy(clips.action[moves[:, :-1]]).to(device)
     pose = torch.from_numpy(clips.proprioception[moves[:, 0]]).to(device)
     memory = dynamics.remember(true[:, :-n], first)
-    features, latents = [], [true[:, -n - 1]]
+    seen, drawn = [], [true[:, -n - 1]]
     draws = (torch.randn(first.shape, generator=noise).to(device) for _ in range(n))
     sampling = Sampling(world.spec.sampling_steps, world.spec.guidance_scale)
     for made, _ in roll(dynamics, memory, first, pose, actions, draws, sampling=sampling):
-        features.append(made.features)
-        latents.append(made.latent)
-    features, latents = torch.stack(features, 1), torch.stack(latents, 1)
+        seen.append(made.features)
+        drawn.append(made.latent)
+    features, latents = torch.stack(seen, 1), torch.stack(drawn, 1)
     error = (latents[:, 1:] - true[:, -n:]).abs().mean(2)
     return RollOuts(*(x.half().cpu() for x in (features, latents, first, error)))
 
@@ -96,8 +103,8 @@ class UncertaintyLoss(nn.Module):
     def forward(
         self, features: Tensor, latents: Tensor, first: Tensor, error: Tensor
     ) -> tuple[Tensor, dict[str, Tensor]]:
-        """As `RollOuts`, N = B."""
-        error_distribution, loss = self.uncertainty.none(len(first)), 0.0
+        """The loss of roll-outs, as of `RollOuts` with N = B, and its parts."""
+        error_distribution, loss = self.uncertainty.none(len(first)), torch.zeros((), device=first.device)
         wanted = torch.bucketize(error, self.uncertainty.edges)
         for i in range(features.shape[1]):
             log = self.uncertainty(error_distribution, features[:, i], latents[:, i + 1], latents[:, i], first)

@@ -43,11 +43,11 @@ class Calibration:
     """
 
     alpha: float
-    """What is promised holds in 1 - alpha of such episodes."""
+    """What is said below holds in 1 - alpha of such episodes."""
     factor: float
     """error <= factor * uncertainty at every step of an episode, in 1 - alpha of them (split conformal)."""
     limit: float
-    """The uncertainty that 1 - alpha of the episodes never pass: beyond it the world is in doubt."""
+    """The uncertainty that 1 - alpha of the episodes never pass: beyond it the world is not to be trusted."""
     tolerance: float
     """The error of a picture that is one step late; a larger one counts as wrong."""
     trust: list[list[float]]
@@ -57,7 +57,7 @@ class Calibration:
     measured_on: str
     """Which recording, and which policy acted in it."""
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         table = np.asarray(self.trust, float)
         if not 0 < self.alpha < 1 or table.ndim != 2 or table.shape[1] != 2 or (np.diff(table[:, 0]) <= 0).any():
             raise ValueError(
@@ -67,7 +67,7 @@ class Calibration:
             )
 
     def trust_horizon(self, uncertainty: np.ndarray) -> np.ndarray:
-        """Further steps that may be believed [B] at uncertainties [B]: of the last row that is not above them."""
+        """Further steps that may be trusted, int64 [B], at uncertainties [B]: those of the last row not above them."""
         uncertainties, steps = np.asarray(self.trust, float).T
         return steps[np.maximum(np.searchsorted(uncertainties, uncertainty, side="right") - 1, 0)].astype(np.int64)
 

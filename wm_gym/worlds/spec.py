@@ -1,9 +1,10 @@
-"""What does a world promise: its spaces, units, control rate and horizon (`spec.yaml`)."""
+"""What is a world's contract? Its spaces, units, control rate and horizon (`spec.yaml`)."""
 
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Any
 
 import yaml
 
@@ -76,7 +77,7 @@ class WorldSpec:
     trained_on: str = ""
     format_version: int = FORMAT_VERSION
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         _check_version("this world", self.format_version)
         if len(self.action_low) != len(self.action_high):
             raise ValueError(
@@ -95,10 +96,12 @@ class WorldSpec:
 
     @property
     def action_dim(self) -> int:
+        """The number of actions."""
         return len(self.action_low)
 
     @property
     def proprioception_dim(self) -> int:
+        """The number of proprioceptive values."""
         return len(self.proprioception_names)
 
     def check(self, whose: str | Path = "the spec") -> None:
@@ -106,7 +109,7 @@ class WorldSpec:
         check(whose, asdict(self), RANGES)
 
     def save(self, folder: str | Path) -> None:
-        """Write `spec.yaml` into a folder; ValueError for what could not be loaded again."""
+        """Write `spec.yaml` into a folder; ValueError for a spec that could not be loaded again."""
         self.check(Path(folder, SPEC_FILE))
         write_text(Path(folder, SPEC_FILE), yaml.safe_dump(asdict(self), sort_keys=False))
 
@@ -114,7 +117,9 @@ class WorldSpec:
     def load(cls, folder: str | Path) -> WorldSpec:
         """Read `spec.yaml` from a world folder.
 
-        Raises FileNotFoundError without the file and ValueError where it is no valid spec.
+        Raises:
+            FileNotFoundError: Without the file.
+            ValueError: Where it is no valid spec.
         """
         path = Path(folder, SPEC_FILE)
         if not path.is_file():
@@ -131,7 +136,7 @@ class WorldSpec:
             raise ValueError(f"{path}: {error}") from error
 
 
-def _check_version(whose: str | Path, version) -> None:
+def _check_version(whose: str | Path, version: Any) -> None:
     if version != FORMAT_VERSION:
         raise ValueError(
             f"{whose}: the world's format_version is {version!r}, this wm-gym reads {FORMAT_VERSION}; "

@@ -47,7 +47,7 @@ class StartBank:
         return len(self.episode)
 
     def index(self, episode: int, t: int) -> int:
-        """Position of the clip that ends at step t of an episode; ValueError if the bank holds none."""
+        """The position of the clip that ends at step t of an episode; ValueError if the bank holds none."""
         found = np.flatnonzero((self.episode == episode) & (self.t == t))
         if not len(found):
             steps = self.t[self.episode == episode]
@@ -91,7 +91,7 @@ class StartBank:
 
     @classmethod
     def load(cls, folder: str | Path) -> StartBank:
-        """Read `starts.safetensors`; raises FileNotFoundError or ValueError naming the file."""
+        """Read `starts.safetensors`; FileNotFoundError or ValueError names the file."""
         from safetensors import SafetensorError, safe_open
 
         path = Path(folder, STARTS_FILE)
@@ -129,7 +129,7 @@ class StartBank:
         return bank
 
     def check(self, path: str | Path = "the bank of starts") -> None:
-        """ValueError where a number of the bank is none that a start can have."""
+        """Raise ValueError where a number of the bank is none that a start can have."""
         for name in ("actions", "proprioception", "physics_state"):
             values = getattr(self, name)
             if values is not None and not np.isfinite(values).all():
@@ -196,7 +196,7 @@ def _frames(path: Path, strips: list[np.ndarray], shape: tuple[int, ...]) -> np.
             f"{path}: {sum(map(len, strips)):,} bytes of PNG cannot hold the {n * t * h * w:,} pixels "
             f"that frames_shape says; {AGAIN}"
         )
-    at, rows = 0, None
+    at, rows = 0, np.empty(0, np.uint8)
     for strip in strips:
         try:
             picture = PngImageFile(io.BytesIO(strip.tobytes()))
@@ -204,7 +204,7 @@ def _frames(path: Path, strips: list[np.ndarray], shape: tuple[int, ...]) -> np.
             if picture.mode != "RGB" or width != w or at + height > n * t * h:
                 raise ValueError(f"picture strip is {picture.mode} {picture.size}, expected RGB {(w, n * t * h - at)}")
             picture.load()
-            rows = np.empty((n * t * h, w, 3), np.uint8) if rows is None else rows
+            rows = rows if len(rows) else np.empty((n * t * h, w, 3), np.uint8)
             step = max(1, STRIP // w)
             for top in range(0, height, step):
                 end = min(top + step, height)

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
-from dataclasses import dataclass, fields
+from collections.abc import Callable, Hashable
+from dataclasses import dataclass, field, fields
 from pathlib import Path
+from typing import Any
 
 import torch
-from torch import nn
 
 from wm_gym.common.files import atomic_folder, copy_beside, digest, is_scrap, unchanged
 from wm_gym.models import (
@@ -22,12 +22,13 @@ from wm_gym.models import (
     VideoTokenizer,
 )
 from wm_gym.models.loading import CONFIG_FILE, WEIGHTS_FILE, load_model
+from wm_gym.models.saving import Network
 from wm_gym.worlds.calibration import CALIBRATION_FILE, Calibration
 from wm_gym.worlds.catalogue import find_world
 from wm_gym.worlds.spec import SPEC_FILE, WorldSpec
 from wm_gym.worlds.starts import STARTS_FILE, StartBank
 
-COMPONENTS = {
+COMPONENTS: dict[str, tuple[type[Network], ...]] = {
     "tokenizer": (Tokenizer, VideoTokenizer),
     "dynamics": (UNetDynamics, DiTDynamics, VideoDynamics),
     "heads": (Heads,),
@@ -41,7 +42,7 @@ class World:
     """A video world model: spec, tokenizer, dynamics, heads, uncertainty and the bank of starts."""
 
     spec: WorldSpec
-    tokenizer: Tokenizer
+    tokenizer: Tokenizer | VideoTokenizer
     dynamics: Dynamics
     heads: Heads
     uncertainty: Uncertainty
@@ -50,20 +51,24 @@ class World:
     """None until `wm-gym calibrate` has measured these weights."""
     origin: Path | None = None
     """The folder that it was read from."""
+    engines: dict[Hashable, Any] = field(default_factory=dict, init=False, repr=False, compare=False)
+    """The engines that `wm_gym.engine.shared` keeps of it in this process."""
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         for module in self.modules().values():
             module.eval().requires_grad_(False)
 
     def __getstate__(self) -> dict:
-        """What a copy or a pickle carries: not the engines that `wm_gym.engine.shared` keeps beside it."""
-        return {field.name: getattr(self, field.name) for field in fields(self)}
+        """What a copy or a pickle carries: all but the engines."""
+        return {field.name: getattr(self, field.name) for field in fields(self)} | {"engines": {}}
 
-    def modules(self) -> dict[str, nn.Module]:
+    def modules(self) -> dict[str, Network]:
+        """Its networks by their sub-folders' names."""
         return {name: getattr(self, name) for name in COMPONENTS}
 
     def at_rest(self) -> World:
         """Itself, every network on the CPU in torch's own memory layout, as it is saved."""
+        module: Any
         for module in self.modules().values():
             module.to("cpu", memory_format=torch.contiguous_format)
         return self
@@ -72,15 +77,16 @@ class World:
     def from_pretrained(cls, path_or_id: str | Path) -> World:
         """Load a world from a folder, a catalogue name (`Reach-v0`) or a Hub id (`user/repository`).
 
-        Raises FileNotFoundError where nothing is found or a file is missing, ValueError where a file is damaged,
-        holds a pickle or disagrees with `spec.yaml`.
+        Raises:
+            FileNotFoundError: Where nothing is found or a file is missing.
+            ValueError: Where a file is damaged, holds a pickle or disagrees with `spec.yaml`.
         """
         return unchanged(find_world(path_or_id), cls._load)
 
     @classmethod
     def _load(cls, folder: Path) -> World:
         spec = WorldSpec.load(folder)
-        parts = {name: load_model(folder / name, kinds) for name, kinds in COMPONENTS.items()}
+        parts: dict[str, Any] = {name: load_model(folder / name, kinds) for name, kinds in COMPONENTS.items()}
         world = cls(
             spec=spec, starts=StartBank.load(folder), calibration=Calibration.load(folder), origin=folder, **parts
         )
@@ -132,9 +138,14 @@ class World:
         )
 
     def save_pretrained(self, folder: str | Path, also: Callable[[Path], None] | None = None) -> Path:
-        """Write the world folder (`atomic_folder`); returns its path.
+        """Write the world folder (`atomic_folder`); what a user put beside the weights (a card, a GIF) stays.
 
-        What a user put beside the weights (a card, a GIF) stays. also: writes more into it before it is in its place.
+        Args:
+            folder: Where.
+            also: Writes more into the folder that it is given, before that is in its place.
+
+        Returns:
+            The folder's path.
         """
         folder = Path(folder)
         with atomic_folder(folder) as beside:
@@ -181,7 +192,7 @@ def is_angle(name: str) -> bool:
 
 
 def digest_of_world(path_or_id: str | Path) -> str:
-    """What tells a world's weights, starts and spec from others of the same name."""
+    """The digest of a world's weights, starts and spec."""
     folder = find_world(path_or_id)
     return digest(
         [
@@ -192,9 +203,10 @@ def digest_of_world(path_or_id: str | Path) -> str:
 
 
 def world_files(folder: Path) -> list[Path]:
-    """Where the files of a world are, in order, whether they are there or not; no other file is looked at.
+    """The paths of a world's files, in order, whether they are there or not; no other file is looked at.
 
-    FileNotFoundError where the folder is no world's.
+    Raises:
+        FileNotFoundError: Where the folder is no world's.
     """
     if not (folder / SPEC_FILE).is_file():
         raise FileNotFoundError(

@@ -8,11 +8,10 @@ import numpy as np
 import torch
 from torch import nn
 from torch.nn import functional as F
-from tqdm import tqdm
 
 from wm_gym.data.frames import Frames
 from wm_gym.models.tokenizer import to_float
-from wm_gym.training.schedule import one_cycle
+from wm_gym.training.supervised import fit_supervised
 
 
 class StateDecoder(nn.Module):
@@ -82,23 +81,20 @@ def fit_state_decoder(
     decoder.mean.copy_(torch.from_numpy(states.mean(0)))
     decoder.std.copy_(torch.from_numpy(states.std(0).clip(1e-4)))
     decoder = decoder.to(memory_format=torch.channels_last)
-    optimizer = torch.optim.AdamW(decoder.parameters(), lr=rate, weight_decay=1e-4)
-    schedule = one_cycle(optimizer, rate, updates)
-    for _ in tqdm(range(updates), desc="state decoder", mininterval=2.0):
+
+    def loss(update: int) -> torch.Tensor:
         rows = np.sort(rng.integers(0, len(frames), batch))
         pictures = frames[rows]
         if views is not None:
             pictures = np.concatenate([pictures[: batch // 2], views(pictures[batch // 2 :])])
         predicted = decoder(torch.from_numpy(pictures))
-        loss = F.smooth_l1_loss(
+        return F.smooth_l1_loss(
             (predicted - decoder.mean) / decoder.std,
             (torch.from_numpy(states[rows]) - decoder.mean) / decoder.std,
             beta=0.1,
         )
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
-        schedule.step()
+
+    fit_supervised(decoder, loss, updates, rate, name="state decoder")
     decoder.eval().requires_grad_(False)
     error = np.linalg.norm(decoder.read(held_frames) - held_states, axis=1)
     return DecoderReport(decoder, float(np.median(error)), float(np.quantile(error, 0.95)))

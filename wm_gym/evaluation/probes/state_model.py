@@ -7,7 +7,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from wm_gym.training.schedule import one_cycle
+from wm_gym.training.supervised import fit_supervised
 
 
 class StateModel(nn.Module):
@@ -60,20 +60,18 @@ def fit_state_model(
     model = StateModel(states.shape[1], actions.shape[1])
     model.mean.copy_(torch.from_numpy(states.mean(0)))
     model.std.copy_(torch.from_numpy(states.std(0).clip(1e-4)))
-    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3, weight_decay=1e-4)
-    schedule = one_cycle(optimizer, 2e-3, updates)
     end = np.repeat(offset[1:], np.diff(offset))
     rows = np.arange(len(states))
     values, commands = (torch.from_numpy(np.asarray(x, np.float32)) for x in (states, actions))
-    for update in range(updates):
+
+    def loss(update: int) -> torch.Tensor:
         n = 1 + update * steps // updates
         at = rng.choice(np.flatnonzero(rows + n < end), batch)
-        state, loss = values[at], 0.0
+        state, total = values[at], torch.zeros(())
         for i in range(n):
             state = model(state, commands[at + i])
-            loss = loss + F.smooth_l1_loss(state / model.std, values[at + i + 1] / model.std, beta=0.02) / n
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
-        schedule.step()
+            total = total + F.smooth_l1_loss(state / model.std, values[at + i + 1] / model.std, beta=0.02) / n
+        return total
+
+    fit_supervised(model, loss, updates, rate=2e-3, progress=False)
     return model.eval().requires_grad_(False)
