@@ -128,7 +128,9 @@ class WorldVecEnv(CopiesWhole, VecEnv):
         slots = self._slots(indices)
         set_attributes(attr_name, slots, [value] * len(slots))
 
-    def env_method(self, method_name: str, *method_args: Any, indices: Indices = None, **method_kwargs: Any) -> list[Any]:
+    def env_method(
+        self, method_name: str, *method_args: Any, indices: Indices = None, **method_kwargs: Any
+    ) -> list[Any]:
         """What a method of each of some environments returns."""
         return [getattr(slot, method_name)(*method_args, **method_kwargs) for slot in self._slots(indices)]
 
