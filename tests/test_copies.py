@@ -136,7 +136,7 @@ def test_a_batch(folder, copied, mode):
         same(third.step(actions)[:4], expected)
     env.close()
     third.step(np.zeros((3, 3)))
-    with pytest.raises(ClosedEnvironmentError):
+    with pytest.raises(gym.error.ClosedEnvironmentError):
         _ = copied(env).core
 
 

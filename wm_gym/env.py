@@ -128,8 +128,8 @@ class WorldEnv(CopiesWhole, gym.Env):
             raise ValueError(f"a chunk has shape {list(actions.shape)}, expected [T, A] with T >= 1")
         actions = spaces.check_actions(actions, self.core.single_action_space, len(actions), row="step")
         total = 0.0
-        for steps, action in enumerate(actions, 1):
-            observation, reward, terminated, truncated, info = self.step(action)
+        for steps in range(1, len(actions) + 1):
+            observation, reward, terminated, truncated, info = self.step(actions[steps - 1])
             total += reward
             if terminated or truncated:
                 break

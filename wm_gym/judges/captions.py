@@ -1,4 +1,4 @@
-"""What is true in a frame of a physics twin? Relations of its state, each a margin that is 0 where it begins to hold."""
+"""What is true in a frame of a physics twin? Relations of its state, each with a margin, 0 where it begins to hold."""
 
 from __future__ import annotations
 

@@ -25,6 +25,7 @@ LOWER = [-2.8, -1.7, -2.8, -3.0, -2.8, -0.01, -2.8, 0.0, 0.0]
 UPPER = [2.8, 1.7, 2.8, -0.07, 2.8, 3.7, 2.8, 0.04, 0.04]
 DOWN = (1.0, 0.0, 0.0, 0.0)  # quaternion of a gripper that points down
 
+UNSHIFTED = Shift()
 Vector = Sequence[float] | np.ndarray
 
 
@@ -48,7 +49,7 @@ class PandaScene:
         size: int = 64,
         renderer: str = "auto",
         tool: urdf.Tool | None = None,
-        shift: Shift = Shift(),
+        shift: Shift = UNSHIFTED,
     ):
         self.client, self.shift = _Client(), shift
         self.size, self.renderer = size, _renderer(self.client, renderer)
@@ -175,7 +176,7 @@ class PandaScene:
                 DOWN,
                 lowerLimits=LOWER,
                 upperLimits=UPPER,
-                jointRanges=[u - l for l, u in zip(LOWER, UPPER)],
+                jointRanges=[high - low for low, high in zip(LOWER, UPPER)],
                 restPoses=REST,
                 maxNumIterations=100,
                 residualThreshold=1e-6,

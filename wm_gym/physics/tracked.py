@@ -99,7 +99,7 @@ class TrackedObject:
         return off
 
     def in_sight(self, episodes: Any) -> np.ndarray:
-        """Where physics shows at least 0.3 of the object's pixels at the start, so that it can be read: bool [E, n+1]."""
+        """Where physics shows 0.3 of the pixels that it showed at the start, so that it can be read: bool [E, n+1]."""
         area = self.mask(episodes.frames).sum((-2, -1))
         return area >= np.maximum(SEEN * area[:, :1], 1)
 
