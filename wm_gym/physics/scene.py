@@ -195,7 +195,7 @@ class PandaScene:
     def move(self, position: Vector) -> None:
         """Drive the gripper towards a position for one control step (0.1 s)."""
         self.target = np.array(position, np.float64)
-        goal = self._joints_for(position)[:7] + [0.0, 0.0]
+        goal = [*self._joints_for(position)[:7], 0.0, 0.0]
         self.client.setJointMotorControlArray(
             self.robot,
             ARM,
