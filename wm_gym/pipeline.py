@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from diffusers import DiffusionPipeline
+from diffusers.pipelines.pipeline_utils import DiffusionPipeline
 from diffusers.utils import BaseOutput
 
 from wm_gym.models import Dynamics, Heads, Tokenizer, Uncertainty
@@ -27,6 +27,10 @@ class WorldPipelineOutput(BaseOutput):
 
 class WorldPipeline(DiffusionPipeline):
     """A world folder as a diffusers pipeline: `WorldPipeline.from_pretrained(folder)`, to Hub and back as usual."""
+
+    tokenizer: Tokenizer
+    dynamics: Dynamics
+    heads: Heads
 
     def __init__(
         self, tokenizer: Tokenizer, dynamics: Dynamics, heads: Heads, uncertainty: Uncertainty, scheduler: Any

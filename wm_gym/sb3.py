@@ -87,7 +87,7 @@ class WorldVecEnv(CopiesWhole, VecEnv):
         self._reset_seeds()
         self._reset_options()
         self.reset_infos = self._infos()
-        return core.observation()
+        return self._observation()
 
     def step_async(self, actions: np.ndarray) -> None:
         """Keep the actions float32 [B, A] of the next step."""
@@ -97,13 +97,13 @@ class WorldVecEnv(CopiesWhole, VecEnv):
         """Step with the kept actions: observations, rewards float32 [B], done bool [B] and infos."""
         core = self._open("step")
         reward, terminated, truncated = core.step(self.actions)
-        done, infos, observation = terminated | truncated, self._infos(), core.observation()
+        done, infos, observation = terminated | truncated, self._infos(), self._observation()
         limited = (truncated & ~terminated).tolist()
         for info, cut in zip(infos, limited):
             info["TimeLimit.truncated"] = cut
         if done.any():
             core.reset(done)
-            fresh, batch = core.observation(), core.info()
+            fresh, batch = self._observation(), core.info()
             for i in np.flatnonzero(done).tolist():
                 infos[i]["terminal_observation"] = slot_observation(observation, i)
                 self.reset_infos[i] = slot_info(batch, i)
@@ -140,6 +140,9 @@ class WorldVecEnv(CopiesWhole, VecEnv):
 
     def _slots(self, indices: Indices) -> list[Slot]:
         return [self.envs[i] for i in self._get_indices(indices)]
+
+    def _observation(self) -> np.ndarray | dict[str, np.ndarray]:
+        return self.core.observation()  # type: ignore[return-value]  # arrays: the core's output is "numpy"
 
     def _infos(self) -> list[dict[str, Any]]:
         columns = {k: v.tolist() if v.ndim == 1 else v for k, v in self.core.info().items()}

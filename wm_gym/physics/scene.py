@@ -265,7 +265,7 @@ class PandaScene:
 class _Client:
     """PyBullet's functions bound to one simulation (bullet_client.BulletClient also prints to stdout)."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         self._process, self._id = os.getpid(), pybullet.connect(pybullet.DIRECT)
 
     def disconnect(self) -> None:

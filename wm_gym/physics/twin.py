@@ -243,6 +243,7 @@ class PandaTwin(CopiesWhole, gym.Env):
         if "episode" not in options:
             return options.get("physics_state")
         bank = self._bank()
+        assert bank.physics_state is not None  # `_bank` refuses one without
         return bank.physics_state[bank.index(*bank_place(options, bank))]
 
     def _draw_start(self) -> None:
@@ -273,6 +274,8 @@ class PandaTwin(CopiesWhole, gym.Env):
 
     def _stand_stranger(self) -> None:
         """Put the stranger where it has come to."""
+        if self._stranger is None:
+            return
         angle = self._angle + TURN * self._steps_wandered
         way = np.array([np.cos(angle) - np.cos(self._angle), np.sin(angle) - np.sin(self._angle)])
         self.scene.place(self._stranger, [*(self._stranger_at + ORBIT * way), 0.03])
@@ -333,7 +336,8 @@ class ScriptedPolicy:
         self.noise = noise if kind != "noisy" else noise * rng.uniform(1, 5)
         self.drift = np.zeros(env.task.action_dim)
         self.aim = env.task.near_miss(rng) if kind == "near-miss" else env.task.expert
-        self.wanders, self.place, self.steps_left = kind == "random" and rng.uniform() < WANDERING, None, 0
+        self.wanders = kind == "random" and rng.uniform() < WANDERING
+        self.place, self.steps_left = np.zeros_like(self.drift), 0
 
     def __reduce_ex__(self, protocol: Any) -> Any:
         raise TypeError(
