@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -41,14 +41,14 @@ class WorldPipeline(DiffusionPipeline):
         )
 
     @classmethod
-    def from_pretrained(cls, path_or_id: str | Path, **kwargs: Any) -> WorldPipeline:
+    def from_pretrained(cls, path_or_id: str | os.PathLike[str], **kwargs: Any) -> WorldPipeline:
         """The pipeline of a world's folder, name or Hub id; the other arguments are diffusers'.
 
         Raises:
             FileNotFoundError: Where the world is not found.
             ValueError: Where its index names classes of other packages.
         """
-        folder = find_world(path_or_id)
+        folder = find_world(os.fspath(path_or_id))
         read_index(folder, ("wm_gym.models", "diffusers"))
         return super().from_pretrained(folder, **kwargs)
 
@@ -74,7 +74,8 @@ class WorldPipeline(DiffusionPipeline):
             frames uint8 [T, H, W, 3].
         """
         first = self.tokenizer.encode(to_float(torch.from_numpy(np.array(image))[None]).to(self.device))
-        memory = self.dynamics.remember(first[:, None].repeat(1, self.dynamics.config.context_frames, 1, 1, 1), first)
+        context = self.dynamics.config["context_frames"]
+        memory = self.dynamics.remember(first[:, None].repeat(1, context, 1, 1, 1), first)
         pose = first.new_zeros(1, 0)
         if self.heads.pose is not None:
             pose = self.dynamics.pose_code.decode(self.heads.estimate_pose(first))

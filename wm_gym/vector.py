@@ -224,9 +224,9 @@ def as_autoreset_mode(mode: AutoresetMode | str) -> AutoresetMode:
     raise ValueError(f"autoreset_mode={mode!r} is unknown; choose one of {[m.value for m in AutoresetMode]}")
 
 
-def slot_observation(observation: Observation, slot: int) -> Observation:
+def slot_observation(observation: Array | Mapping[str, Array], slot: int) -> Observation:
     """A copy of one slot's observation."""
-    if isinstance(observation, dict):
+    if isinstance(observation, Mapping):
         return {key: _row(values, slot) for key, values in observation.items()}
     return _row(observation, slot)
 
