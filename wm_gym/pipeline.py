@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import torch
@@ -41,14 +41,14 @@ class WorldPipeline(DiffusionPipeline):
         )
 
     @classmethod
-    def from_pretrained(cls, path_or_id: str | os.PathLike[str], **kwargs: Any) -> WorldPipeline:
+    def from_pretrained(cls, pretrained_model_name_or_path: str | os.PathLike, **kwargs: Any) -> Self:
         """The pipeline of a world's folder, name or Hub id; the other arguments are diffusers'.
 
         Raises:
             FileNotFoundError: Where the world is not found.
             ValueError: Where its index names classes of other packages.
         """
-        folder = find_world(os.fspath(path_or_id))
+        folder = find_world(os.fspath(pretrained_model_name_or_path))
         read_index(folder, ("wm_gym.models", "diffusers"))
         return super().from_pretrained(folder, **kwargs)
 
