@@ -124,7 +124,7 @@ def test_a_turn_counts_up_to_symmetry(push_world):
 
     error = tracked.yaw_error(states(np.array([0, 10, 5, 44, 100.0])), states(np.array([3, -10, 95, 1, 55.0])))
     assert error == pytest.approx([3, 20, 0, 43, 45])
-    with pytest.raises(ValueError, match="states have 4 and 6 columns .*train the reader on all columns"):
+    with pytest.raises(ValueError, match="states have 4 and 6 columns .*train the decoder on all columns"):
         tracked.yaw_error(states(np.zeros(1))[:, :4], states(np.zeros(1)))
 
 
