@@ -107,7 +107,7 @@ def main() -> None:
     model = fit_state_model(known, clips.action, clips.episode_offset, args.model_updates)
     found["state model"] = model.roll_out(truth[:, 0], episodes.action)[..., :4]
     env = gym.make(registered(world.spec.twin, "twin"), render_mode="rgb_array")
-    starts = iter(off := np.stack([TRACKED.nudged(state, rng) for state in episodes.physics_state[:, 0]]))
+    starts = iter(off := np.stack([TRACKED.perturbed(state, rng) for state in episodes.physics_state[:, 0]]))
     chaos = np.concatenate([off[:, None], physics(env, lambda _: next(starts))(episodes)["physics_state"]], axis=1)
     found["chaos"] = np.concatenate([truth[..., :2], chaos[..., list(TRACKED.position)]], axis=-1)
     env.close()

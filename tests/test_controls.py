@@ -158,7 +158,7 @@ def test_controls_do_what_they_are_called(push_episodes, push_twin):
 
 def test_a_nudged_start_is_another_roll_out(push_episodes, push_twin):
     rng, few = np.random.default_rng(0), push_episodes.select(np.arange(2))
-    made = physics(push_twin.twin, lambda state: push_twin.tracked.nudged(state, rng))(few)["physics_state"]
+    made = physics(push_twin.twin, lambda state: push_twin.tracked.perturbed(state, rng))(few)["physics_state"]
     off = np.linalg.norm(made[..., 23:25] - few.physics_state[:, 1:, 23:25], axis=-1)
     assert (off[:, 0] > 0.001).all() and (off < 0.05).all()
 

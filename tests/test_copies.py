@@ -136,7 +136,8 @@ def test_a_batch(folder, copied, mode):
         same(third.step(actions)[:4], expected)
     env.close()
     third.step(np.zeros((3, 3)))
-    assert copied(env).core is None
+    with pytest.raises(gym.error.ClosedEnvironmentError):
+        _ = copied(env).core
 
 
 @ways

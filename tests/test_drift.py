@@ -124,7 +124,7 @@ def test_a_turn_counts_up_to_symmetry(push_twin):
 
     error = tracked.yaw_error(states(np.array([0, 10, 5, 44, 100.0])), states(np.array([3, -10, 95, 1, 55.0])))
     assert error == pytest.approx([3, 20, 0, 43, 45])
-    with pytest.raises(ValueError, match="states have 4 and 6 columns .*train the reader on all columns"):
+    with pytest.raises(ValueError, match="states have 4 and 6 columns .*train the decoder on all columns"):
         tracked.yaw_error(states(np.zeros(1))[:, :4], states(np.zeros(1)))
 
 
@@ -164,7 +164,7 @@ def test_a_push_is_described_by_its_task(push_twin, push_episodes):
     push_twin.twin.reset(options={"physics_state": state})
     block = push_twin.twin.task.object_poses()["block"]
     assert np.allclose(known[0, 0, 2:4], block[:2], atol=1e-6)
-    off = tracked.nudged(state, np.random.default_rng(0))
+    off = tracked.perturbed(state, np.random.default_rng(0))
     assert np.linalg.norm((off - state)[23:25]) == pytest.approx(0.002)
     yaw = [2 * np.arctan2(s[28], s[29]) for s in (state, off)]
     assert abs(yaw[1] - yaw[0]) == pytest.approx(np.radians(3)) and (off == state).sum() == len(state) - 4
@@ -174,7 +174,7 @@ def test_a_drawer_is_described_by_its_task_and_reach_moves_nothing():
     drawer = make(DRAWER)
     drawer.reset(seed=0)
     tracked, state = tracked_by(drawer), drawer.get_physics_state()
-    off = tracked.nudged(state, np.random.default_rng(0))
+    off = tracked.perturbed(state, np.random.default_rng(0))
     drawer.reset(options={"physics_state": off})
     assert drawer.task.scene.slid(drawer.task.drawer)[0] == pytest.approx(0.002)
     assert tracked.mask(drawer.scene.render()).sum() > 20 and tracked.width == 0.14

@@ -1,6 +1,8 @@
 """Does a learned environment keep Gymnasium's contract, and say clearly what is wrong with bad input?"""
 
+import inspect
 import warnings
+from dataclasses import fields
 
 import gymnasium as gym
 import numpy as np
@@ -13,8 +15,12 @@ from stable_baselines3.common.env_checker import check_env as sb3_check_env
 from tiny_world import make_world
 
 from wm_gym.common.registry import env_ids
+from wm_gym.core import WorldCore
 from wm_gym.env import WorldEnv
+from wm_gym.options import EnvOptions
 from wm_gym.registration import is_learned
+from wm_gym.sb3 import WorldVecEnv, make_sb3_env
+from wm_gym.vector import WorldVectorEnv
 
 ACTION = np.zeros(3, np.float32)
 
@@ -264,6 +270,30 @@ def test_step_before_reset_and_after_close(world):
 def test_wrong_arguments_are_named(world, arguments, words):
     with pytest.raises(ValueError, match=words):
         WorldEnv(world, **arguments)
+
+
+def test_every_face_takes_the_same_options_and_names_the_wrong_one(folder):
+    known = [field.name for field in fields(EnvOptions)]
+    learned = {"world": folder, "backend": "torch"}
+    for make in (
+        lambda **options: WorldEnv(folder, **options),
+        lambda **options: WorldVectorEnv(2, world=folder, **options),
+        lambda **options: WorldVecEnv(2, world=folder, **options),
+        lambda **options: WorldCore(folder, 2, **options),
+        lambda **options: gym.make("wm_gym/World-v0", **learned, **options),
+        lambda **options: gym.make_vec("wm_gym/World-v0", 2, **learned, **options),
+        lambda **options: make_sb3_env("wm_gym/World-v0", 2, **learned, **options),
+    ):
+        with pytest.raises(TypeError, match="unknown option 'precisoin'; did you mean 'precision'"):
+            make(precisoin="bf16")
+    for face in (WorldEnv, WorldVectorEnv, WorldVecEnv, WorldCore):
+        assert set(known) <= set(inspect.signature(face).parameters)
+    asked = EnvOptions(observation="latent", backend="torch", starts="any")
+    env = WorldEnv(folder, options=asked, starts="first")  # what is given one by one comes on top
+    alone = WorldEnv(folder, observation="latent", backend="torch")
+    np.testing.assert_array_equal(env.reset(seed=3)[0], alone.reset(seed=3)[0])
+    with pytest.raises(ValueError, match="starts='middle' is unknown; choose 'first' or 'any'"):
+        EnvOptions(starts="middle")
 
 
 def test_wrong_seeds_are_named(env):

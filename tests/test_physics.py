@@ -210,7 +210,7 @@ def test_step_before_reset_and_after_close():
 
 
 def test_an_arm_that_is_too_short_says_so():
-    from wm_gym.physics.glide import arm_angles
+    from wm_gym.physics.planar_ik import arm_angles
 
     with pytest.raises(ValueError, match="x=1.200"):
         arm_angles(1.2, 0.0, 0.1)

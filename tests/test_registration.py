@@ -60,6 +60,19 @@ def test_a_folder_called_envs_that_is_not_ours_is_left_alone(tmp_path, monkeypat
     assert catalogue_folders() == {}
 
 
+def test_what_users_reach_for_is_loaded_when_it_is_asked_for():
+    code = (
+        "import sys, wm_gym; assert 'torch' not in sys.modules and 'stable_baselines3' not in sys.modules;"
+        "wm_gym.EnvOptions; assert 'torch' not in sys.modules;"
+        "print(all(callable(getattr(wm_gym, name)) for name in wm_gym.__all__))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0 and done.stdout.strip() == "True", done.stderr + done.stdout
+    assert set(wm_gym.__all__) <= set(dir(wm_gym))
+    with pytest.raises(AttributeError, match="no attribute 'teach'; it has EnvOptions"):
+        wm_gym.teach  # noqa: B018
+
+
 def test_an_unknown_id_and_an_unknown_world_name_what_there_is():
     with pytest.raises(gym.error.UnregisteredEnv, match="wm_gym/World-v0"):
         find_spec("wm_gym/Nothing-v0")

@@ -2,116 +2,135 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
+from gymnasium import Space
 from gymnasium.error import ResetNeeded
+from torch import Tensor
 
 from wm_gym import resets
 from wm_gym.common import accepted, spaces
 from wm_gym.common.copies import deepcopy_sharing
+from wm_gym.common.options import takes, with_changes
 from wm_gym.engine.packed import PackedEngine
 from wm_gym.engine.shared import encoded_starts, load_engine, load_world, start_engine
-from wm_gym.judges import Judge, make_judge
+from wm_gym.judges import make_judge
 from wm_gym.judges.reward import SEEN, STATE, TERMS, JudgedReward
+from wm_gym.options import EnvOptions
 from wm_gym.seeding import as_seed, start_draw, step_noise
 from wm_gym.worlds.world import World
 
 NO_LIMIT = np.iinfo(np.int64).max
+OUTPUTS = ("numpy", "torch")
+Array = np.ndarray | Tensor
+Observation = Array | dict[str, Array]
+"""With a leading batch axis; a dict for observation="pixels+state"."""
 
 
 class WorldCore:
     """A batch of independent episodes ("slots") in one world.
 
-    world: a World, a folder, a catalogue name or a Hub id. observation: "pixels" uint8 [H, W, 3]; "pixels+state"
-    {"pixels", "agent_pos" float32 [P]}; "latent" float32 [C*h*w], which skips the decoder. max_episode_steps: None
-    for the world's horizon, -1 for none. starts: "first" draws from the bank's first frames of episodes, "any" from
-    all of it, in the middle of episodes too. Success is a learned probability above success_threshold (None for the
-    world's); it ends an episode (unless terminate_on_success is False), and so does the horizon. uncertainty_penalty:
-    reward - penalty * uncertainty, as in MOPO (Yu et al. 2020, eq. 4). truncate_on_uncertainty: an episode is truncated
-    where the uncertainty passes the calibration's limit. reward: "learned", the world's heads, or another judge of its
-    frames (`wm_gym.judges`) with its reward_kwargs, whose reward and success take the place of the learned ones; a step
-    or reset whose judge fails (JudgeError) changes nothing. Everything that goes out is a copy.
-
     Frames follow from the seeds, the back-end with its number of threads, and the batch size, bit for bit; not from
-    the slot, its neighbours, the process or a global generator.
+    the slot, its neighbours, the process or a global generator. Everything that goes out is a copy.
+
+    Success is a learned probability above the success threshold; it ends an episode, and so does the horizon. With
+    another judge than the learned one the reward and the success are that judge's, and a step or reset whose judge
+    fails (JudgeError) changes nothing.
+
+    Args:
+        world: A World, a folder, a catalogue name or a Hub id.
+        num_envs: Number of slots B.
+        output: "numpy", or "torch" for observations as tensors on the engine's device.
+        options: See `EnvOptions`; its fields can also be given one by one.
+
+    Raises:
+        ValueError: For an option that is wrong, or that this world does not have.
+        TypeError: For an option of another name.
+        FileNotFoundError: Where the world is not found.
     """
 
+    @takes(EnvOptions)
     def __init__(
         self,
         world: World | str | Path | None,
         num_envs: int = 1,
         *,
-        observation: str = "pixels",
-        backend: str = "auto",
-        device: str = "auto",
-        precision: str = "auto",
-        max_episode_steps: int | None = None,
-        terminate_on_success: bool = True,
-        starts: str = "first",
-        success_threshold: float | None = None,
-        uncertainty_penalty: float = 0.0,
-        truncate_on_uncertainty: bool = False,
         output: str = "numpy",
-        reward: str | Judge | Sequence[str | Judge] = "learned",
-        reward_kwargs: dict | None = None,
+        options: EnvOptions | None = None,
+        **changes: Any,
     ):
-        if observation not in spaces.OBSERVATIONS:
-            raise ValueError(f"observation={observation!r} is unknown; choose one of {spaces.OBSERVATIONS}")
-        if starts not in ("first", "any"):
-            raise ValueError(f"starts={starts!r} is unknown; choose 'first' or 'any'")
-        if output not in ("numpy", "torch"):
+        options = with_changes(EnvOptions, options, changes)
+        if output not in OUTPUTS:
             raise ValueError(f"output={output!r} is unknown; choose 'numpy' or 'torch'")
         if accepted.count("num_envs", num_envs) < 1:
             raise ValueError(f"num_envs is {num_envs}, expected at least 1")
-        if success_threshold is not None and not 0 <= accepted.number("success_threshold", success_threshold) <= 1:
-            raise ValueError(f"success_threshold is {success_threshold}, expected a probability in [0, 1]")
-        if accepted.number("uncertainty_penalty", uncertainty_penalty) < 0:
-            raise ValueError(f"uncertainty_penalty is {uncertainty_penalty}, expected a finite number >= 0")
-        self._source, self.world = world, load_world(world)
-        self.spec, self.num_envs, self.observation_mode, self.output = self.world.spec, num_envs, observation, output
-        if observation == "pixels+state" and not self.spec.proprioception_dim:
+        self.world = load_world(world)
+        self._source = self.world if world is None else world
+        self.spec, self.calibration = self.world.spec, self.world.calibration
+        self.frame_size = (self.spec.frame_size[0], self.spec.frame_size[1])
+        self.num_envs, self.output, self.observation_mode = num_envs, output, options.observation
+        if options.observation == "pixels+state" and not self.spec.proprioception_dim:
             raise ValueError(
                 f"the world {self.spec.name!r} was recorded without proprioception; use observation='pixels'"
             )
-        self.success_threshold = self.spec.success_threshold if success_threshold is None else success_threshold
-        self.uncertainty_penalty, self.calibration = uncertainty_penalty, self.world.calibration
-        if truncate_on_uncertainty and self.calibration is None:
-            raise ValueError(
-                f"truncate_on_uncertainty needs a calibrated world, and {self.spec.name!r} is not: "
-                "wm-gym calibrate WORLD DATASET"
-            )
-        self.doubt_limit = self.calibration.limit if truncate_on_uncertainty else np.inf
-        bank = self.world.starts
-        self._start_rows = np.flatnonzero(bank.t == 0 if starts == "first" and (bank.t == 0).any() else bank.t >= 0)
-        judge = make_judge(
-            reward, self.world, self.spec.task_description, **accepted.options("reward_kwargs", reward_kwargs)
-        )
-        if judge and success_threshold is not None:
-            raise ValueError(
-                f"success_threshold={success_threshold} is the learned judge's, and reward={reward!r}; "
-                "pass reward_kwargs={'threshold': ...}"
-            )
-        self.judged = JudgedReward(judge, num_envs, self.spec.frame_size) if judge else None
-        self.decode, self.terminate_on_success = observation != "latent" or judge is not None, terminate_on_success
-        self._asked = backend, device, self.decode, precision
+        self.terminate_on_success = options.terminate_on_success
+        self.success_threshold = options.success_threshold
+        if self.success_threshold is None:
+            self.success_threshold = self.spec.success_threshold
+        self.uncertainty_penalty = options.uncertainty_penalty
+        self.uncertainty_limit = self._limit(options.truncate_on_uncertainty)
+        self._start_rows = self._rows_of_starts(options.starts)
+        self.judged = self._judge(options)
+        self.decode = options.observation != "latent" or self.judged is not None
+        self._asked = options.backend, options.device, self.decode, options.precision
         self.engine = load_engine(self.world, *self._asked)
         self.single_observation_space = self._observation_space()
         self.single_action_space = spaces.action_space(self.spec.action_low, self.spec.action_high)
         self.horizons = np.full(num_envs, self.spec.horizon, np.int64)
-        self.set_horizon(max_episode_steps)
+        self.set_horizon(options.max_episode_steps)
 
         self.seeds = np.zeros(num_envs, np.uint64)
         self.episodes = np.full(num_envs, -1, np.int64)  # -1: never reset
         self.steps = np.zeros(num_envs, np.int64)
         self.ended = np.ones(num_envs, bool)
-        self._state: dict[str, torch.Tensor] | None = None
-        self._frames = torch.zeros(num_envs, *self.spec.frame_size, 3, dtype=torch.uint8, device=self.engine.device)
+        self._state: dict[str, Tensor] | None = None
+        self._frames = torch.zeros(num_envs, *self.frame_size, 3, dtype=torch.uint8, device=self.engine.device)
         self._info = self._empty_info()
 
-    def set_horizon(self, max_episode_steps: int | None, slots=slice(None)) -> None:
+    def _limit(self, truncate_on_uncertainty: bool) -> float:
+        """The uncertainty beyond which an episode is truncated."""
+        if not truncate_on_uncertainty:
+            return np.inf
+        if self.calibration is None:
+            raise ValueError(
+                f"truncate_on_uncertainty needs a calibrated world, and {self.spec.name!r} is not: "
+                "wm-gym calibrate WORLD DATASET"
+            )
+        return self.calibration.limit
+
+    def _rows_of_starts(self, starts: str) -> np.ndarray:
+        """The rows of the bank of starts that episodes begin at."""
+        first = self.world.starts.t == 0
+        return np.flatnonzero(first if starts == "first" and first.any() else np.ones_like(first))
+
+    def _judge(self, options: EnvOptions) -> JudgedReward | None:
+        """The judge that takes the place of the learned heads."""
+        kwargs = accepted.options("reward_kwargs", options.reward_kwargs)
+        judge = make_judge(options.reward, self.world, self.spec.task_description, **kwargs)
+        if judge is None:
+            return None
+        if options.success_threshold is not None:
+            raise ValueError(
+                f"success_threshold={options.success_threshold} is the learned judge's, and reward={options.reward!r}; "
+                "pass reward_kwargs={'threshold': ...}"
+            )
+        return JudgedReward(judge, self.num_envs, self.frame_size)
+
+    def set_horizon(self, max_episode_steps: int | None, slots: int | slice = slice(None)) -> None:
         """Steps after which episodes are truncated: None for the world's horizon, -1 for never."""
         max_episode_steps = accepted.limit("max_episode_steps", max_episode_steps)
         if max_episode_steps is None:
@@ -120,42 +139,60 @@ class WorldCore:
 
     # --- reset -------------------------------------------------------------------------------------------------------
 
-    def reset(self, mask: np.ndarray | None = None, seeds: list | None = None, options: list | None = None) -> None:
-        """Begin an episode in the slots of `mask` (bool [B], default all).
+    def reset(
+        self,
+        mask: np.ndarray | None = None,
+        seeds: Sequence[int | None] | None = None,
+        options: Sequence[Mapping[str, Any] | None] | None = None,
+    ) -> None:
+        """Begin an episode in some or all slots.
 
-        seeds: an int a slot restarts its streams at episode 0; None goes on to the slot's next episode.
-        options: a dict a slot, see `wm_gym.resets`. Nothing changes if any of them is wrong.
+        Args:
+            mask: bool [B], where; None for everywhere.
+            seeds: One a slot. An int restarts the slot's streams at episode 0, None goes on to its next episode.
+            options: Reset options, a dict a slot, see `wm_gym.resets`.
+
+        Raises:
+            ResetNeeded: Where the first reset is not of all slots.
+            ValueError: For seeds or options that are wrong; then nothing has changed.
         """
         start_engine(self.engine)
-        slots = range(self.num_envs) if mask is None else np.flatnonzero(mask)
+        slots = list(range(self.num_envs)) if mask is None else np.flatnonzero(mask).tolist()
         if self._state is None and len(slots) < self.num_envs:
             raise ResetNeeded("the first reset must be of all environments: call reset() without a reset_mask")
-        seeds, options = (given or [None] * self.num_envs for given in (seeds, options))
-        for name, given in (("seeds", seeds), ("options", options)):
-            if len(given) != self.num_envs:
-                raise ValueError(
-                    f"{name} has {len(given)} entries, expected one for each of the {self.num_envs} environments"
-                )
+        seeds = self._one_each("seeds", seeds)
+        options = self._one_each("options", options)
         begun = []
         for i in slots:
             fresh = seeds[i] is not None or self.episodes[i] < 0
             seed = as_seed(seeds[i]) if fresh else int(self.seeds[i])
             episode = 0 if fresh else int(self.episodes[i]) + 1
             begun.append((i, seed, episode, self._begin(resets.check_options(options[i]), seed, episode)))
-        frames = [frame.cpu().numpy() for *_, (_, frame) in begun] if self.judged else []
-        judged = self.judged.begin(np.array(slots), np.stack(frames)) if self.judged else {}
+        judged: dict[str, np.ndarray] = {}
+        if self.judged:
+            frames = [frame.cpu().numpy() for *_, (_, frame) in begun if frame is not None]
+            judged = self.judged.begin(np.array(slots), np.stack(frames))
         for i, seed, episode, (state, frame) in begun:
             self._write(i, state, frame)
             self.seeds[i], self.episodes[i], self.steps[i], self.ended[i] = seed, episode, 0, False
-            for key, values in self._info.items():
+            for values in self._info.values():
                 values[i] = 0
             self._info["proprioception"][i] = state["proprioception"][0].cpu().numpy()
             if self.calibration:
-                self._info["trust_horizon"][i] = self.calibration.trust_horizon(0.0)
+                self._info["trust_horizon"][i] = self.calibration.trust_horizon(np.zeros(()))
         for key, values in judged.items():
             self._info[key][np.array(slots)] = values
 
-    def _begin(self, options: dict, seed: int, episode: int) -> tuple[dict, torch.Tensor | None]:
+    def _one_each(self, name: str, values: Sequence[Any] | None) -> Sequence[Any]:
+        if values is None:
+            return [None] * self.num_envs
+        if len(values) != self.num_envs:
+            raise ValueError(
+                f"{name} has {len(values)} entries, expected one for each of the {self.num_envs} environments"
+            )
+        return values
+
+    def _begin(self, options: dict[str, Any], seed: int, episode: int) -> tuple[dict[str, Tensor], Tensor | None]:
         """World state (leading axis of 1) and frame of one start; those of the bank are kept for the process."""
         bank = encoded_starts(self.engine)
         row = resets.start_index(self.world, options, self._start_rows, start_draw(seed, episode))
@@ -176,15 +213,24 @@ class WorldCore:
 
     # --- step --------------------------------------------------------------------------------------------------------
 
-    def step(self, actions, active: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """One step of the slots of `active` (bool [B], default all); the others keep their state.
+    def step(
+        self, actions: np.ndarray | Sequence[Any], active: np.ndarray | None = None
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """One step of some or all slots; the others keep their state.
 
-        actions float32 [B, A] -> reward float64 [B], terminated bool [B], truncated bool [B]. The observation and
-        the info are read with `observation()` and `info()`. Raises ResetNeeded where an episode has ended, and
-        ValueError for an action of the wrong shape, not finite or outside the box, and where the world gives NaN.
+        Args:
+            actions: float32 [B, A], in the world's box.
+            active: bool [B], where; None for everywhere.
+
+        Returns:
+            reward float64 [B], terminated bool [B], truncated bool [B]; `observation` and `info` give the rest.
+
+        Raises:
+            ResetNeeded: Where an episode has ended.
+            ValueError: For an action of the wrong shape, not finite or outside the box, and where the world gives NaN.
         """
         active = np.ones(self.num_envs, bool) if active is None else active
-        self.require_reset("step")
+        before = self.require_reset("step")
         start_engine(self.engine)
         if (self.ended & active).any():
             raise ResetNeeded(
@@ -194,17 +240,26 @@ class WorldCore:
         actions = spaces.check_actions(actions, self.single_action_space, self.num_envs, active)
         device = self.engine.device
         noise = step_noise(self.seeds, self.episodes, self.steps, self.engine.noise_shape, device)
-        state, out = self.engine.step(self._state, torch.from_numpy(actions).to(device), noise)
-        frames = out.pop("frame", None)
-        del out["latent"]
-        out = {key: value.cpu().numpy() for key, value in out.items()}
+        state, made = self.engine.step(before, torch.from_numpy(actions).to(device), noise)
+        frames = made.pop("frame", None)
+        del made["latent"]
+        out = {key: value.cpu().numpy() for key, value in made.items()}
         uncertainty = out["uncertainty"].reshape(self.num_envs, -1).mean(axis=1).astype(np.float64)
         total = uncertainty + out["success"] + out["reward"].sum(1) + out["proprioception"].sum(1)
         if not (finite := np.isfinite(total)).all() and not finite[active].all():
             raise self.world.not_finite("rewards, poses or uncertainties")
         judged = self.judged.step(frames.cpu().numpy(), active) if self.judged else None
         self._keep(state, frames, active)
+        return self._score(out, uncertainty, judged, active)
 
+    def _score(
+        self,
+        out: dict[str, np.ndarray],
+        uncertainty: np.ndarray,
+        judged: tuple[dict[str, np.ndarray], np.ndarray, dict[str, np.ndarray]] | None,
+        active: np.ndarray,
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Reward and ends of a step that was made; writes the info."""
         if judged:
             terms, success, seen = judged
         else:
@@ -214,7 +269,7 @@ class WorldCore:
         reward = sum(terms.values(), np.zeros(self.num_envs)) - penalty
         self.steps[active] += 1
         terminated = success & active if self.terminate_on_success else np.zeros(self.num_envs, bool)
-        truncated = ((self.steps >= self.horizons) | (uncertainty > self.doubt_limit)) & active
+        truncated = ((self.steps >= self.horizons) | (uncertainty > self.uncertainty_limit)) & active
         self.ended[active] = (terminated | truncated)[active]
         news = {
             "success": success,
@@ -235,28 +290,28 @@ class WorldCore:
             self._info[key][active] = values[active]
         return np.where(active, reward, 0.0), terminated, truncated
 
-    def _keep(self, state: dict, frames: torch.Tensor | None, active: np.ndarray) -> None:
+    def _keep(self, state: dict[str, Tensor], frames: Tensor | None, active: np.ndarray) -> None:
         if active.all():
-            self._state, self._frames = state, frames
+            self._state = state
+            if frames is not None:
+                self._frames = frames
             return
-        for i in np.flatnonzero(active):
-            frame = frames[i] if self.decode else None
+        for i in np.flatnonzero(active).tolist():
+            frame = None if frames is None else frames[i]
             self._write(i, {key: value[i : i + 1] for key, value in state.items()}, frame)
 
     # --- what goes out -----------------------------------------------------------------------------------------------
 
-    def observation(self):
-        """A copy of the current observations with a leading batch axis (a dict of them for "pixels+state").
-
-        NumPy arrays, or tensors on the engine's device with output="torch".
-        """
+    def observation(self) -> Observation:
+        """A copy of the current observations: NumPy arrays, or tensors on the engine's device with output="torch"."""
+        state = self.require_reset("observation")
         if self.observation_mode == "latent":
-            return self._copy(self._state["latents"][:, -1].flatten(1))
+            return self._copy(state["latents"][:, -1].flatten(1))
         if self.observation_mode == "pixels":
             return self._copy(self._frames)
-        return {"agent_pos": self._copy(self._state["proprioception"]), "pixels": self._copy(self._frames)}
+        return {"agent_pos": self._copy(state["proprioception"]), "pixels": self._copy(self._frames)}
 
-    def _copy(self, values: torch.Tensor) -> torch.Tensor | np.ndarray:
+    def _copy(self, values: Tensor) -> Array:
         return values.clone() if self.output == "torch" else values.cpu().numpy().copy()
 
     def info(self) -> dict[str, np.ndarray]:
@@ -265,31 +320,31 @@ class WorldCore:
 
     def render(self, slot: int) -> np.ndarray:
         """The frame uint8 [H, W, 3] of a slot."""
-        self.require_reset("render")
+        state = self.require_reset("render")
         if self.decode:
             return self._frames[slot].cpu().numpy().copy()
-        return self.engine.render({k: v[slot : slot + 1] for k, v in self._state.items()})[0].cpu().numpy().copy()
+        return self.engine.render({k: v[slot : slot + 1] for k, v in state.items()})[0].cpu().numpy().copy()
 
     # --- state -------------------------------------------------------------------------------------------------------
 
     def get_state(self, slot: int) -> dict[str, np.ndarray]:
         """Everything a slot's future depends on, as plain arrays: `np.savez(path, **state)` saves it."""
-        self.require_reset("get_state")
-        state = {key: value[slot].cpu().numpy().copy() for key, value in self._state.items()}
+        state = {key: v[slot].cpu().numpy().copy() for key, v in self.require_reset("get_state").items()}
         if self.decode:
             state["frame"] = self._frames[slot].cpu().numpy().copy()
         state |= self.judged.get_state(slot) if self.judged else {}
         counters = {"seed": self.seeds, "episode": self.episodes, "step": self.steps, "ended": self.ended}
         return state | {key: np.array(values[slot]) for key, values in counters.items()}
 
-    def set_state(self, slot: int, state: dict[str, np.ndarray]) -> None:
+    def set_state(self, slot: int, state: Mapping[str, Any]) -> None:
         """Put a slot where `get_state` was taken: the same actions then give the same frames, bit for bit.
 
-        Raises ValueError where a key is missing, out of its range (`accepted`) or has another world's shape.
+        Raises:
+            ValueError: Where a key is missing, out of its range (`accepted`) or has another world's shape.
         """
         self.set_states([slot], [state])
 
-    def set_states(self, slots: Sequence[int], states: Sequence[dict[str, np.ndarray]]) -> None:
+    def set_states(self, slots: Sequence[int], states: Sequence[Mapping[str, Any]]) -> None:
         """`set_state` of several slots. Nothing changes if one of the states is wrong."""
         for slot, (counters, (state, frame), judged) in zip(slots, [self._checked(state) for state in states]):
             self._write(slot, state, frame)
@@ -298,7 +353,9 @@ class WorldCore:
             if self.judged:
                 self.judged.set_state(slot, judged)
 
-    def _checked(self, state: dict) -> tuple[tuple, tuple[dict, torch.Tensor | None], dict]:
+    def _checked(
+        self, state: Mapping[str, Any]
+    ) -> tuple[tuple[int, int, int, bool], tuple[dict[str, Tensor], Tensor | None], dict[str, np.ndarray]]:
         """A saved state's counters, world state with its frame, and the judge's part; ValueError for what is wrong."""
         state = accepted.mapping("world_state", state, resets.SAVED)
         saved = self._saved(state)
@@ -310,15 +367,15 @@ class WorldCore:
         counters = seed, episode, step, accepted.flag("world_state['ended']", state["ended"])
         return counters, saved, self.judged.check_state(state) if self.judged else {}
 
-    def _saved(self, state: dict) -> tuple[dict, torch.Tensor | None]:
+    def _saved(self, state: dict[str, Any]) -> tuple[dict[str, Tensor], Tensor | None]:
         """World state (leading axis of 1) and frame of a saved one."""
-        arrays, frame = resets.state_of_options(state, self._state_shapes(), self.spec.frame_size)
+        arrays, frame = resets.state_of_options(state, self._state_shapes(), self.frame_size)
         tensors = self._to_torch({key: value[None] for key, value in arrays.items()})
         if not self.decode:
             return tensors, None
         return tensors, self.engine.render(tensors)[0] if frame is None else torch.from_numpy(frame)
 
-    def branch(self, source: int, targets: Sequence[int], seeds: Sequence[int] | None = None) -> None:
+    def branch(self, source: int, targets: int | Iterable[int], seeds: int | Iterable[int] | None = None) -> None:
         """Fork a slot into others; with `seeds` (one a target) each goes on with noise of its own."""
         source, targets = self._slot("source", source), [self._slot("targets", one) for one in _listed(targets)]
         seeds = None if seeds is None else _listed(seeds)
@@ -333,43 +390,44 @@ class WorldCore:
 
     # --- copies ------------------------------------------------------------------------------------------------------
 
-    def __deepcopy__(self, memo: dict) -> WorldCore:
+    def __deepcopy__(self, memo: dict[int, Any]) -> WorldCore:
         return deepcopy_sharing(self, memo, self.world, self.engine, self.spec, self.calibration)
 
-    def __getstate__(self) -> dict:
+    def __getstate__(self) -> dict[str, Any]:
         """The slots by value, the engine packed; its world brings spec and calibration."""
         host = None if self._state is None else {key: value.cpu().numpy() for key, value in self._state.items()}
         packed = PackedEngine.of(self.engine, self._source, self._asked)
-        frames = None if self._frames is None else self._frames.cpu().numpy()
         left_out = dict.fromkeys(("world", "spec", "calibration", "_source"))
-        return vars(self) | left_out | {"engine": packed, "_state": host, "_frames": frames}
+        return vars(self) | left_out | {"engine": packed, "_state": host, "_frames": self._frames.cpu().numpy()}
 
-    def __setstate__(self, state: dict) -> None:
-        packed = state["engine"]
-        vars(self).update(state, engine=packed.unpack())
-        self.world = self.engine.world
-        self._source, self.spec, self.calibration = packed.world, self.world.spec, self.world.calibration
-        self._state = None if self._state is None else self._to_torch(self._state)
-        self._frames = None if self._frames is None else torch.from_numpy(self._frames).to(self.engine.device)
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        packed, host, frames = state["engine"], state["_state"], state["_frames"]
+        engine = packed.unpack()
+        vars(self).update(state, engine=engine)
+        self.world, self._source = engine.world, packed.world
+        self.spec, self.calibration = self.world.spec, self.world.calibration
+        self._state = None if host is None else self._to_torch(host)
+        self._frames = torch.from_numpy(frames).to(engine.device)
 
     # --- small things ------------------------------------------------------------------------------------------------
 
-    def require_reset(self, what: str) -> None:
-        """Raise ResetNeeded where there has been no reset yet."""
+    def require_reset(self, what: str) -> dict[str, Tensor]:
+        """The world state of all slots; ResetNeeded where there has been no reset yet."""
         if self._state is None:
             raise ResetNeeded(f"{what} was called before reset; call reset() first")
+        return self._state
 
     @torch.inference_mode()
-    def _write(self, slot: int, state: dict[str, torch.Tensor], frame: torch.Tensor | None) -> None:
+    def _write(self, slot: int, state: dict[str, Tensor], frame: Tensor | None) -> None:
         """Copy one world state (leading axis of 1) into a slot, and its frame where frames are decoded."""
         if self._state is None:
             self._state = {k: v.new_zeros((self.num_envs, *v.shape[1:])) for k, v in state.items()}
         for key, value in state.items():
             self._state[key][slot] = value[0]
-        if self.decode:
+        if frame is not None:
             self._frames[slot] = frame
 
-    def _slot(self, name: str, value) -> int:
+    def _slot(self, name: str, value: Any) -> int:
         return accepted.count(name, value, self.num_envs - 1)
 
     def _state_shapes(self) -> dict[str, tuple[int, ...]]:
@@ -381,15 +439,15 @@ class WorldCore:
             **self.world.dynamics.memory_shapes(),
         }
 
-    def _to_torch(self, arrays: dict[str, np.ndarray]) -> dict[str, torch.Tensor]:
+    def _to_torch(self, arrays: dict[str, np.ndarray]) -> dict[str, Tensor]:
         return {key: torch.from_numpy(value).to(self.engine.device) for key, value in arrays.items()}
 
-    def _observation_space(self):
+    def _observation_space(self) -> Space:
         if self.observation_mode == "latent":
             return spaces.vector_space(int(np.prod(self.spec.latent_shape)))
         if self.observation_mode == "pixels":
-            return spaces.pixels_space(*self.spec.frame_size)
-        return spaces.pixels_and_state_space(*self.spec.frame_size, self.spec.proprioception_dim)
+            return spaces.pixels_space(*self.frame_size)
+        return spaces.pixels_and_state_space(*self.frame_size, self.spec.proprioception_dim)
 
     def _empty_info(self) -> dict[str, np.ndarray]:
         n, (_, h, w) = self.num_envs, self.spec.latent_shape
@@ -407,5 +465,5 @@ class WorldCore:
         }
 
 
-def _listed(values) -> list:
+def _listed(values: Any) -> list:
     return list(values) if isinstance(values, (list, tuple, range)) or np.ndim(values) else [values]

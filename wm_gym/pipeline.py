@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
-from pathlib import Path
+from typing import Any, Self
 
 import numpy as np
 import torch
-from diffusers import DiffusionPipeline
+from diffusers.pipelines.pipeline_utils import DiffusionPipeline
 from diffusers.utils import BaseOutput
 
 from wm_gym.models import Dynamics, Heads, Tokenizer, Uncertainty
@@ -27,16 +28,27 @@ class WorldPipelineOutput(BaseOutput):
 class WorldPipeline(DiffusionPipeline):
     """A world folder as a diffusers pipeline: `WorldPipeline.from_pretrained(folder)`, to Hub and back as usual."""
 
-    def __init__(self, tokenizer: Tokenizer, dynamics: Dynamics, heads: Heads, uncertainty: Uncertainty, scheduler):
+    tokenizer: Tokenizer
+    dynamics: Dynamics
+    heads: Heads
+
+    def __init__(
+        self, tokenizer: Tokenizer, dynamics: Dynamics, heads: Heads, uncertainty: Uncertainty, scheduler: Any
+    ):
         super().__init__()
         self.register_modules(
             tokenizer=tokenizer, dynamics=dynamics, heads=heads, uncertainty=uncertainty, scheduler=scheduler
         )
 
     @classmethod
-    def from_pretrained(cls, path_or_id: str | Path, **kwargs) -> WorldPipeline:
-        """As diffusers', of a world's folder, name or Hub id; ValueError where it names classes of other packages."""
-        folder = find_world(path_or_id)
+    def from_pretrained(cls, pretrained_model_name_or_path: str | os.PathLike, **kwargs: Any) -> Self:
+        """The pipeline of a world's folder, name or Hub id; the other arguments are diffusers'.
+
+        Raises:
+            FileNotFoundError: Where the world is not found.
+            ValueError: Where its index names classes of other packages.
+        """
+        folder = find_world(os.fspath(pretrained_model_name_or_path))
         read_index(folder, ("wm_gym.models", "diffusers"))
         return super().from_pretrained(folder, **kwargs)
 
@@ -49,9 +61,21 @@ class WorldPipeline(DiffusionPipeline):
         guidance_scale: float = 1.0,
         generator: torch.Generator | None = None,
     ) -> WorldPipelineOutput:
-        """image uint8 [H, W, 3], actions float [T, A] -> frames uint8 [T, H, W, 3]; the pose is read from the image."""
+        """The video that actions make from a picture; the pose is read from the picture.
+
+        Args:
+            image: uint8 [H, W, 3].
+            actions: float [T, A].
+            num_inference_steps: Steps of the sampler for each frame.
+            guidance_scale: Of the guidance by the actions; 1 for none.
+            generator: Of the noise; None for torch's global one.
+
+        Returns:
+            frames uint8 [T, H, W, 3].
+        """
         first = self.tokenizer.encode(to_float(torch.from_numpy(np.array(image))[None]).to(self.device))
-        memory = self.dynamics.remember(first[:, None].repeat(1, self.dynamics.config.context_frames, 1, 1, 1), first)
+        context = self.dynamics.config["context_frames"]
+        memory = self.dynamics.remember(first[:, None].repeat(1, context, 1, 1, 1), first)
         pose = first.new_zeros(1, 0)
         if self.heads.pose is not None:
             pose = self.dynamics.pose_code.decode(self.heads.estimate_pose(first))

@@ -32,12 +32,24 @@ def make_env(n_envs: int = 1, use_async_envs: bool = False) -> gym.vector.Vector
 
 
 def push(folder: str | Path, to: str, private: bool = False) -> str:
-    """Upload a world's or an agent's folder to the Hub repository `to` ("user/repo"), or copy it to a local folder.
+    """Upload a world's or an agent's folder to the Hub, or copy it to a local folder.
 
-    A `to` that begins with "." or "/" is a folder, which must be new or empty and is there whole or not at all. Worlds
-    get an env.py for LeRobot's EnvHub. Nothing but the KINDS of files goes along; a folder with a pickle in it is
-    refused, since its users would have to trust it, and one with a symbolic link, which may lead to what is not meant
-    to be published. Returns where it is. Raises ValueError, FileNotFoundError.
+    Worlds get an env.py for LeRobot's EnvHub. Nothing but the `KINDS` of files goes along. A folder with a pickle in it
+    is refused, since its users would have to trust it, and one with a symbolic link, which may lead to what is not
+    meant to be published.
+
+    Args:
+        folder: The folder, or the name of a shipped world or agent.
+        to: A repository "user/repo"; or a folder that begins with "." or "/", which must be new or empty and is there
+            whole or not at all.
+        private: Make a new repository private.
+
+    Returns:
+        Where it is now.
+
+    Raises:
+        FileNotFoundError: Where there is no such world or agent.
+        ValueError: Where it cannot be published, or `to` is neither.
     """
     folder = _find(folder)
     paths = sorted(folder.rglob("*"))

@@ -43,13 +43,13 @@ def register_envs() -> None:
         _register(task.env_id, TWIN_ENTRY_POINT, max_episode_steps=task.max_episode_steps, kwargs=dict(task.kwargs))
 
 
-def _register(env_id: str, entry_point: str, vector_entry_point: str | None = None, **registration) -> None:
+def _register(env_id: str, entry_point: str, vector_entry_point: str | None = None, **registration: Any) -> None:
     if env_id not in gym.registry:
         gym.register(env_id, entry_point=entry_point, vector_entry_point=vector_entry_point, **registration)
 
 
 def is_twin(env_id: str | None) -> bool:
-    """Whether an id is a physics twin of this package: one that starts where it is told and gives its state away."""
+    """Whether an id is a physics twin of this package: its physics state can be read and set."""
     spec = gym.registry.get(env_id.rpartition(":")[2]) if isinstance(env_id, str) else None
     return spec is not None and spec.entry_point == TWIN_ENTRY_POINT
 
@@ -60,7 +60,7 @@ def physics_twin(spec: WorldSpec) -> str | None:
 
 
 def recorded_twin(meta: Mapping[str, Any]) -> gym.Env:
-    """The physics twin that a recording says it is of (`ClipData.meta`); ValueError where it cannot be made."""
+    """The physics twin that a recording was made in (`ClipData.meta`); ValueError where it cannot be made."""
     origin, kwargs = f"{meta['dataset']}: wm_gym", meta["env_kwargs"]
     spec = registered(meta["env_id"], f"{origin}.env_id")
     try:

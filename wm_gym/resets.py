@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -13,33 +14,36 @@ if TYPE_CHECKING:
     from wm_gym.worlds.world import World
 
 OPTIONS = {"image", "actions", "proprioception", "episode", "t", "world_state"}
-WAYS = "{'image': …}, {'episode': i, 't': k} or {'world_state': env.get_state()}"
+ACCEPTED = "{'image': …}, {'episode': i, 't': k} or {'world_state': env.get_state()}"
 RENAMED = {"doubt": "error_distribution"}
 """Keys of states that were saved before 0.2 -> what they are called now."""
 SAVED = "the dict that env.get_state() gave"
 
 
-def check_options(options: dict | None) -> dict:
-    """One slot's reset options; raises ValueError for unknown keys and for two ways to begin at once."""
+def check_options(options: Mapping[str, Any] | None) -> dict[str, Any]:
+    """One slot's reset options; ValueError for unknown keys and for two ways to begin at once."""
     options = accepted.options("reset options", options)
     if unknown := sorted(set(options) - OPTIONS, key=str):
         twin = "; a physics_state belongs to the twin's reset" if "physics_state" in unknown else ""
-        raise ValueError(f"reset options {unknown} are unknown, a world takes {WAYS}{twin}")
+        raise ValueError(f"reset options {unknown} are unknown, a world takes {ACCEPTED}{twin}")
     ways = [key for key in ("image", "episode", "world_state") if key in options]
     if len(ways) > 1:
-        raise ValueError(f"reset options {ways} are different ways to begin an episode; give one of {WAYS}")
+        raise ValueError(f"reset options {ways} are different ways to begin an episode; give one of {ACCEPTED}")
     for key, needs in (("actions", "image"), ("proprioception", "image"), ("t", "episode")):
         if key in options and needs not in options:
-            raise ValueError(f"reset option {key!r} needs {needs!r} beside it; give one of {WAYS}")
+            raise ValueError(f"reset option {key!r} needs {needs!r} beside it; give one of {ACCEPTED}")
     return options
 
 
-def split_options(options: dict | None, num_envs: int) -> list[dict]:
+def split_options(options: Mapping[str, Any] | None, num_envs: int) -> list[dict[str, Any]]:
     """A vector environment's options, every array with a leading batch axis, as one dict a slot.
 
-    "episode" and "t" may also be one integer for all. Raises ValueError naming the key with the wrong length.
+    "episode" and "t" may also be one integer for all.
+
+    Raises:
+        ValueError: For a key with another number of rows.
     """
-    slots: list[dict] = [{} for _ in range(num_envs)]
+    slots: list[dict[str, Any]] = [{} for _ in range(num_envs)]
     for key, value in accepted.options("reset options", options).items():
         if key == "world_state":
             rows = split_state(value, num_envs)
@@ -52,28 +56,39 @@ def split_options(options: dict | None, num_envs: int) -> list[dict]:
     return slots
 
 
-def split_state(state: dict, num_envs: int) -> list[dict]:
-    """A batch's saved state, every array with a leading batch axis, as one dict a slot; ValueError as above."""
+def split_state(state: Mapping[str, Any], num_envs: int) -> list[dict[str, Any]]:
+    """A batch's saved state, every array with a leading batch axis, as one dict a slot.
+
+    Raises:
+        ValueError: For a key with another number of rows.
+    """
     state = accepted.mapping("world_state", state, SAVED)
     rows = {key: _rows(f"world_state[{key!r}]", value, num_envs) for key, value in state.items()}
     return [{key: values[i] for key, values in rows.items()} for i in range(num_envs)]
 
 
-def _has_rows(value) -> bool:
+def _has_rows(value: Any) -> bool:
     return isinstance(value, (list, tuple)) or np.ndim(value) > 0
 
 
-def _rows(name: str, value, num_envs: int) -> list:
+def _rows(name: str, value: Any, num_envs: int) -> list[Any]:
     if not _has_rows(value) or len(value) != num_envs:
         found = f"has {len(value)} rows" if _has_rows(value) else f"is {accepted.shown(value)}"
         raise ValueError(f"{name} {found}, expected one for each of the {num_envs} environments (a leading batch axis)")
     return list(value)
 
 
-def start_index(world: World, options: dict, rows: np.ndarray, draw: int) -> int | None:
-    """Row of the start bank that the options ask for (one of `rows` if not), None if they bring their own start.
+def start_index(world: World, options: dict[str, Any], rows: np.ndarray, draw: int) -> int | None:
+    """The row of the start bank that an episode begins at, None where the options bring a start of their own.
 
-    draw: any integer >= 0, taken modulo the number of `rows`.
+    Args:
+        world: The world with the bank.
+        options: The slot's reset options.
+        rows: Rows to draw from where the options name none.
+        draw: An integer >= 0; modulo the number of `rows` it chooses one.
+
+    Raises:
+        ValueError: Where the bank has no such start.
     """
     if "image" in options or "world_state" in options:
         return None
@@ -85,10 +100,11 @@ def start_index(world: World, options: dict, rows: np.ndarray, draw: int) -> int
     return int(rows[draw % len(rows)])
 
 
-def clip_of_options(world: World, options: dict) -> tuple[np.ndarray, np.ndarray | None]:
+def clip_of_options(world: World, options: dict[str, Any]) -> tuple[np.ndarray, np.ndarray | None]:
     """The given pictures as a clip uint8 [1, T, H, W, 3] and their proprioception float32 [1, T, P] or None.
 
-    Raises ValueError where a shape or dtype is not the world's.
+    Raises:
+        ValueError: Where a shape or dtype is not the world's.
     """
     size = tuple(world.spec.frame_size)
     frames = accepted.real("reset option 'image'", options["image"], f"uint8 {[*size, 3]}")
@@ -113,11 +129,17 @@ def clip_of_options(world: World, options: dict) -> tuple[np.ndarray, np.ndarray
 
 
 def state_of_options(
-    state: dict, like: dict[str, tuple], frame_size: tuple[int, int]
+    state: Mapping[str, Any], like: Mapping[str, tuple[int, ...]], frame_size: tuple[int, int]
 ) -> tuple[dict[str, np.ndarray], np.ndarray | None]:
-    """Of a saved world state the arrays that the model reads, `like` giving the shape of each, and its frame.
+    """The arrays of a saved world state that the model reads, and its frame where it has one.
 
-    Raises ValueError where a key is missing, not finite, or has another world's shape.
+    Args:
+        state: What `get_state` gave.
+        like: The names of the arrays and the shape of each.
+        frame_size: Height and width of a frame.
+
+    Raises:
+        ValueError: Where a key is missing, not finite, or has another world's shape.
     """
     state = {RENAMED.get(key, key): value for key, value in state.items()}
     if missing := sorted(set(like) - set(state)):
@@ -139,7 +161,7 @@ def state_of_options(
     return arrays, accepted.frame("world_state['frame']", state["frame"], (*frame_size, 3))
 
 
-def _vectors(values, shape: tuple[int, ...], name: str, meaning: str) -> np.ndarray:
+def _vectors(values: Any, shape: tuple[int, ...], name: str, meaning: str) -> np.ndarray:
     return accepted.numbers(
         f"reset option {name!r}", values, shape, np.float32, f"finite float32 {list(shape)} ({meaning})"
     )

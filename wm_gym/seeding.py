@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -12,13 +13,12 @@ from wm_gym.common import accepted
 START = 1
 """Last word of the counter for the draw of an episode's start; 0 is for the noise of the steps."""
 LOW = 0xFFFFFFFF
+Words = TypeVar("Words", np.ndarray, torch.Tensor)
+"""32-bit words, NumPy uint64 or torch int64."""
 
 
-def philox(counter: tuple, key: tuple) -> tuple:
-    """Philox 4x32-10 (Salmon et al. 2011, "Parallel random numbers: as easy as 1, 2, 3") on arrays of 32-bit words.
-
-    counter (4 arrays), key (2 arrays): NumPy uint64 or torch int64 that broadcast; returns 4 of them.
-    """
+def philox(counter: tuple[Words, Words, Words, Words], key: tuple[Words, Words]) -> tuple[Words, Words, Words, Words]:
+    """Philox 4x32-10 (Salmon et al. 2011, "Parallel random numbers: as easy as 1, 2, 3") on arrays that broadcast."""
     x0, x1, x2, x3 = counter
     k0, k1 = key
     for _ in range(10):
@@ -35,18 +35,22 @@ def step_noise(
     shape: tuple[int, ...],
     device: torch.device | str = "cpu",
 ) -> torch.Tensor:
-    """Standard normal numbers float32 [B, *shape], those of row i a function of (seeds, episodes, steps)[i] alone.
+    """Standard normal numbers, those of row i a function of (seeds, episodes, steps)[i] alone.
 
-    seeds uint64 [B], episodes and steps int [B] below 2^32. Made on the device: of NumPy on a CPU and torch elsewhere,
-    which differ in the last bits.
+    Args:
+        seeds: uint64 [B].
+        episodes: int [B], below 2^32.
+        steps: int [B], below 2^32.
+        shape: Of the numbers of one row.
+        device: Where they are made: by NumPy on a CPU, by torch elsewhere, which differ in the last bits.
+
+    Returns:
+        float32 [B, *shape].
     """
     count = math.prod(shape)
-    block, words = np.arange(-(-count // 4)), [seeds.astype(np.uint64)[:, None], steps[:, None], episodes[:, None]]
-    if torch.device(device).type == "cpu":
-        xp, (block, seed, step, episode) = np, (x.astype(np.uint64) for x in (block, *words))
-    else:
-        xp = torch
-        block, seed, step, episode = (torch.from_numpy(x.astype(np.int64)).to(device) for x in (block, *words))
+    blocks, words = np.arange(-(-count // 4)), [seeds.astype(np.uint64)[:, None], steps[:, None], episodes[:, None]]
+    xp: Any = np if torch.device(device).type == "cpu" else torch
+    block, seed, step, episode = (_words(x, xp, device) for x in (blocks, *words))
     a, b, c, d = philox((block, step, episode, episode & 0), (seed & LOW, (seed >> 32) & LOW))
     radius, angle = (xp.stack(pair, -1) for pair in ((a, b), (c, d)))
     radius = xp.sqrt(-2 * xp.log(_unit(radius)))  # Box and Muller 1958
@@ -56,7 +60,11 @@ def step_noise(
     return torch.from_numpy(noise) if xp is np else noise
 
 
-def _unit(words):
+def _words(values: np.ndarray, xp: Any, device: torch.device | str) -> Any:
+    return values.astype(np.uint64) if xp is np else torch.from_numpy(values.astype(np.int64)).to(device)
+
+
+def _unit(words: Words) -> Words:
     """32-bit words as float32 in (0, 1]."""
     halves = words.astype(np.float32) if isinstance(words, np.ndarray) else words.float()
     return (halves + 0.5) * 2.0**-32
@@ -67,8 +75,7 @@ def start_draw(seed: int, episode: int) -> int:
     return int(np.random.Philox(key=np.array([seed, episode], np.uint64), counter=[0, 0, 0, START]).random_raw())
 
 
-def as_seed(seed) -> int:
+def as_seed(seed: Any) -> int:
     """A seed as uint64; None draws one from the operating system. ValueError for what is no seed (`accepted`)."""
-    if seed is None:
-        return int(np.random.SeedSequence().generate_state(1, np.uint64)[0])
-    return accepted.seed(seed) % 2**64
+    found = accepted.seed(seed)
+    return int(np.random.SeedSequence().generate_state(1, np.uint64)[0]) if found is None else found % 2**64

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
+from gymnasium.envs.registration import EnvSpec
 
 from wm_gym.common import accepted
+
+if TYPE_CHECKING:
+    from wm_gym.core import WorldCore
 
 
 def set_attributes(name: str, slots: Sequence[Slot], values: Sequence[Any]) -> None:
@@ -18,13 +22,25 @@ def set_attributes(name: str, slots: Sequence[Slot], values: Sequence[Any]) -> N
         setattr(slot, name, value)
 
 
+class Batch(Protocol):
+    """What a slot needs of the environment that it belongs to."""
+
+    spec: EnvSpec | None
+    render_mode: str | None
+    metadata: dict[str, Any]
+
+    @property
+    def core(self) -> WorldCore:
+        """What steps the world."""
+
+
 class Slot:
     """One environment of a WorldVectorEnv or WorldVecEnv, with the attributes of a WorldEnv.
 
     Attributes that are not the world's can be set freely (`set_attr`). It cannot be stepped alone.
     """
 
-    def __init__(self, batch, index: int):
+    def __init__(self, batch: Batch, index: int):
         self._batch, self._index = batch, index
         core = batch.core
         self.render_mode, self.metadata = batch.render_mode, batch.metadata
@@ -33,10 +49,12 @@ class Slot:
 
     @property
     def unwrapped(self) -> Slot:
+        """Itself."""
         return self
 
     @property
-    def spec(self):
+    def spec(self) -> EnvSpec | None:
+        """The batch's."""
         return self._batch.spec
 
     @property
@@ -52,10 +70,12 @@ class Slot:
 
     @property
     def np_random_seed(self) -> int:
+        """The seed of its streams."""
         return int(self._batch.core.seeds[self._index])
 
     @property
     def elapsed_steps(self) -> int:
+        """Steps since the last reset."""
         return int(self._batch.core.steps[self._index])
 
     def render(self) -> np.ndarray | None:
@@ -63,16 +83,21 @@ class Slot:
         return self._batch.core.render(self._index) if self.render_mode == "rgb_array" else None
 
     def get_state(self) -> dict[str, np.ndarray]:
+        """`WorldEnv.get_state` of this environment."""
         return self._batch.core.get_state(self._index)
 
     def set_state(self, state: dict[str, np.ndarray]) -> None:
+        """`WorldEnv.set_state` of this environment."""
         self._batch.core.set_state(self._index, state)
 
     def has_wrapper_attr(self, name: str) -> bool:
+        """Whether there is such an attribute."""
         return hasattr(self, name)
 
     def get_wrapper_attr(self, name: str) -> Any:
+        """An attribute."""
         return getattr(self, name)
 
     def set_wrapper_attr(self, name: str, value: Any) -> None:
+        """Set an attribute."""
         setattr(self, name, value)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +15,10 @@ from gymnasium.vector.utils import batch_space
 from wm_gym import resets
 from wm_gym.common import accepted
 from wm_gym.common.copies import CopiesWhole
-from wm_gym.core import WorldCore
+from wm_gym.common.options import takes
+from wm_gym.core import Array, Observation, WorldCore
 from wm_gym.env import check_render_mode
-from wm_gym.judges import Judge
+from wm_gym.options import EnvOptions
 from wm_gym.slots import Slot, set_attributes
 from wm_gym.worlds.world import World
 
@@ -25,53 +26,41 @@ from wm_gym.worlds.world import World
 class WorldVectorEnv(CopiesWhole, VectorEnv):
     """A batch of episodes in a learned world, stepped by one call of the engine.
 
-    The arguments are `WorldEnv`'s, with num_envs, autoreset_mode ("NextStep", "SameStep" or "Disabled") and output:
-    "torch" gives observations, rewards and ends as tensors on the engine's device, so that a policy there takes them
-    without a trip through the host; infos are NumPy's all the same. Actions may be tensors in either case.
+    Observations, actions and infos are `WorldEnv`'s with a leading batch axis B. Actions may be tensors.
+
+    Args:
+        num_envs: Number of environments B.
+        world: A World, a folder, a catalogue name or a Hub id.
+        render_mode: "rgb_array" or None.
+        autoreset_mode: What happens where an episode has ended: "NextStep" resets it with the next step, "SameStep" at
+            once, "Disabled" leaves it to `reset(options={"reset_mask": ...})`.
+        output: "numpy", or "torch" for observations, rewards and ends as tensors on the engine's device, so that a
+            policy there takes them without a trip through the host; infos are NumPy's all the same.
+        options: See `EnvOptions`; its fields can also be given one by one.
+
+    Raises:
+        ValueError: For an option that is wrong, or that this world does not have.
+        TypeError: For an option of another name.
+        FileNotFoundError: Where the world is not found.
     """
 
     metadata = {"render_modes": ["rgb_array"], "render_fps": 10, "autoreset_mode": AutoresetMode.NEXT_STEP}
 
+    @takes(EnvOptions)
     def __init__(
         self,
         num_envs: int = 1,
         *,
         world: World | str | Path | None = None,
         render_mode: str | None = None,
-        observation: str = "pixels",
-        backend: str = "auto",
-        device: str = "auto",
-        precision: str = "auto",
-        max_episode_steps: int | None = None,
-        terminate_on_success: bool = True,
-        starts: str = "first",
-        success_threshold: float | None = None,
-        uncertainty_penalty: float = 0.0,
-        truncate_on_uncertainty: bool = False,
-        reward: str | Judge | Sequence[str | Judge] = "learned",
-        reward_kwargs: dict | None = None,
         autoreset_mode: AutoresetMode | str = AutoresetMode.NEXT_STEP,
         output: str = "numpy",
+        options: EnvOptions | None = None,
+        **changes: Any,
     ):
         check_render_mode(render_mode, self.metadata)
         self.autoreset_mode = as_autoreset_mode(autoreset_mode)
-        self.core = WorldCore(
-            world,
-            num_envs,
-            observation=observation,
-            backend=backend,
-            device=device,
-            precision=precision,
-            max_episode_steps=max_episode_steps,
-            terminate_on_success=terminate_on_success,
-            starts=starts,
-            success_threshold=success_threshold,
-            uncertainty_penalty=uncertainty_penalty,
-            truncate_on_uncertainty=truncate_on_uncertainty,
-            output=output,
-            reward=reward,
-            reward_kwargs=reward_kwargs,
-        )
+        self._core: WorldCore | None = WorldCore(world, num_envs, output=output, options=options, **changes)
         self.num_envs, self.render_mode = num_envs, render_mode
         self.metadata = {**self.metadata, "render_fps": self.core.spec.fps, "autoreset_mode": self.autoreset_mode}
         self.single_observation_space = self.core.single_observation_space
@@ -80,27 +69,51 @@ class WorldVectorEnv(CopiesWhole, VectorEnv):
         self.action_space = batch_space(self.single_action_space, num_envs)
         self.envs = tuple(Slot(self, i) for i in range(num_envs))
 
-    def reset(self, *, seed: int | list[int | None] | None = None, options: dict[str, Any] | None = None):
-        """Begin an episode everywhere, or where `options["reset_mask"]` (bool [B]) says.
+    @property
+    def core(self) -> WorldCore:
+        """What steps the world; ClosedEnvironmentError after `close`."""
+        return self._open("core")
 
-        seed: an int gives slot i the seed + i, a list one a slot, None the next episode of each stream. The other
-        options are `WorldEnv.reset`'s with a leading batch axis.
+    def reset(
+        self, *, seed: int | list[int | None] | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[Observation, dict[str, Any]]:
+        """Begin an episode everywhere, or in some of the environments.
+
+        Args:
+            seed: An int gives environment i the seed + i, a list one each, None the next episode of each stream.
+            options: "reset_mask" (bool [B]) says where; the others are `WorldEnv.reset`'s with a leading batch axis.
+
+        Returns:
+            The observations and the infos.
+
+        Raises:
+            ValueError: For seeds or options that are wrong; then nothing has changed.
         """
-        self._check_open("reset")
+        core = self._open("reset")
         seeds = accepted.seeds(seed, self.num_envs)
         options = accepted.options("reset options", options)
         mask = None
         if "reset_mask" in options:
             mask = accepted.flags("options['reset_mask']", options.pop("reset_mask"), self.num_envs)
-        self.core.reset(mask, seeds, resets.split_options(options, self.num_envs))
-        super().reset(seed=None if isinstance(seed, (list, tuple)) or np.ndim(seed) else accepted.seed(seed))
+        core.reset(mask, seeds, resets.split_options(options, self.num_envs))
+        super().reset(seed=None if np.asarray(seed).ndim else accepted.seed(seed))
         everywhere = np.ones(self.num_envs, bool)
-        return self.core.observation(), masked(self.core.info(), everywhere if mask is None else mask)
+        return core.observation(), masked(core.info(), everywhere if mask is None else mask)
 
-    def step(self, actions):
-        """One control step everywhere; what happens where an episode has ended is the autoreset mode's matter."""
-        self._check_open("step")
-        core, mode = self.core, self.autoreset_mode
+    def step(self, actions: Any) -> tuple[Observation, Array, Array, Array, dict[str, Any]]:
+        """One control step everywhere; the autoreset mode says what happens where an episode has ended.
+
+        Args:
+            actions: float32 [B, A], an array or a tensor.
+
+        Returns:
+            The observations, rewards float64 [B], terminated bool [B], truncated bool [B] and the infos.
+
+        Raises:
+            ResetNeeded: Where there was no reset, or with "Disabled" where an episode has ended.
+            ValueError: For actions of another shape, not finite or outside the space.
+        """
+        core, mode = self._open("step"), self.autoreset_mode
         core.require_reset("step")
         over = core.ended.copy() if mode == AutoresetMode.NEXT_STEP else np.zeros(self.num_envs, bool)
         if over.all():
@@ -115,15 +128,15 @@ class WorldVectorEnv(CopiesWhole, VectorEnv):
             extra = self._final(done)
             core.reset(done)
         info = masked(core.info(), np.ones(self.num_envs, bool))
-        ends = reward, terminated, truncated
         if core.output == "torch":
-            ends = tuple(torch.from_numpy(x).to(core.engine.device) for x in ends)
-        return core.observation(), *ends, info | extra
+            ends = [torch.from_numpy(x).to(core.engine.device) for x in (reward, terminated, truncated)]
+            return core.observation(), ends[0], ends[1], ends[2], info | extra
+        return core.observation(), reward, terminated, truncated, info | extra
 
     def _final(self, done: np.ndarray) -> dict[str, Any]:
         """The last observation and info of the episodes that ended in this step, before they are reset."""
         observation, last = self.core.observation(), np.full(self.num_envs, None, object)
-        for i in np.flatnonzero(done):
+        for i in np.flatnonzero(done).tolist():
             last[i] = slot_observation(observation, i)
         return {
             "final_obs": last,
@@ -134,21 +147,23 @@ class WorldVectorEnv(CopiesWhole, VectorEnv):
 
     def render(self) -> tuple[np.ndarray, ...] | None:
         """One frame uint8 [H, W, 3] an environment; None without render_mode="rgb_array"."""
-        self._check_open("render")
-        return tuple(slot.render() for slot in self.envs) if self.render_mode == "rgb_array" else None
+        core = self._open("render")
+        return tuple(map(core.render, range(self.num_envs))) if self.render_mode == "rgb_array" else None
 
     def close_extras(self, **kwargs: Any) -> None:
-        self.core = None
+        """Let go of the world; everything but another `close` is a ClosedEnvironmentError from here on."""
+        self._core = None
 
     # --- one environment of the batch --------------------------------------------------------------------------------
 
     def call(self, name: str, *args: Any, **kwargs: Any) -> tuple[Any, ...]:
         """Call a method of every environment, or read an attribute of it; a value an environment."""
-        self._check_open(name)
+        self._open(name)
         values = [getattr(slot, name) for slot in self.envs]
         return tuple(value(*args, **kwargs) if callable(value) else value for value in values)
 
     def get_attr(self, name: str) -> tuple[Any, ...]:
+        """An attribute of every environment; a value an environment."""
         return self.call(name)
 
     def set_attr(self, name: str, values: list[Any] | tuple[Any, ...] | Any) -> None:
@@ -169,23 +184,36 @@ class WorldVectorEnv(CopiesWhole, VectorEnv):
         states = self.call("get_state")
         return {key: np.stack([state[key] for state in states]) for key in states[0]}
 
-    def set_state(self, state: dict[str, np.ndarray]):
-        """Go on from a `get_state`, bit for bit; returns the observations there."""
-        self._check_open("set_state")
-        self.core.set_states(range(self.num_envs), resets.split_state(state, self.num_envs))
-        return self.core.observation()
+    def set_state(self, state: Mapping[str, Any]) -> Observation:
+        """Go on from a `get_state`, bit for bit; returns the observations there.
 
-    def branch(self, source: int, targets: list[int], seeds: list[int] | None = None):
-        """Fork one environment into others (with noise of their own where `seeds` are given); returns observations."""
-        self._check_open("branch")
-        self.core.branch(source, targets, seeds)
-        return self.core.observation()
+        Raises:
+            ValueError: For a state that is incomplete, out of range or of another world; then nothing has changed.
+        """
+        core = self._open("set_state")
+        core.set_states(range(self.num_envs), resets.split_state(state, self.num_envs))
+        return core.observation()
+
+    def branch(
+        self, source: int, targets: int | Iterable[int], seeds: int | Iterable[int] | None = None
+    ) -> Observation:
+        """Fork one environment into others; returns the observations.
+
+        Args:
+            source: The number of the environment that is copied.
+            targets: Those that go on from its state.
+            seeds: One a target, for noise of its own; None for the noise of the source.
+        """
+        core = self._open("branch")
+        core.branch(source, targets, seeds)
+        return core.observation()
 
     # --- small things ------------------------------------------------------------------------------------------------
 
-    def _check_open(self, what: str) -> None:
-        if self.core is None:
+    def _open(self, what: str) -> WorldCore:
+        if self._core is None:
             raise ClosedEnvironmentError(f"{what} was called after close; make a new environment with gym.make_vec")
+        return self._core
 
 
 def as_autoreset_mode(mode: AutoresetMode | str) -> AutoresetMode:
@@ -196,11 +224,15 @@ def as_autoreset_mode(mode: AutoresetMode | str) -> AutoresetMode:
     raise ValueError(f"autoreset_mode={mode!r} is unknown; choose one of {[m.value for m in AutoresetMode]}")
 
 
-def slot_observation(observation, slot: int):
+def slot_observation(observation: Array | Mapping[str, Array], slot: int) -> Observation:
     """A copy of one slot's observation."""
-    if isinstance(observation, dict):
-        return {key: slot_observation(values, slot) for key, values in observation.items()}
-    return observation[slot].clone() if isinstance(observation, torch.Tensor) else observation[slot].copy()
+    if isinstance(observation, Mapping):
+        return {key: _row(values, slot) for key, values in observation.items()}
+    return _row(observation, slot)
+
+
+def _row(values: Array, slot: int) -> Array:
+    return values[slot].clone() if isinstance(values, torch.Tensor) else values[slot].copy()
 
 
 def masked(info: dict[str, np.ndarray], mask: np.ndarray) -> dict[str, np.ndarray]:

@@ -15,11 +15,12 @@ import ast
 import difflib
 import inspect
 import textwrap
-from collections.abc import Mapping
-from dataclasses import fields, replace
+from collections.abc import Callable, Mapping
+from dataclasses import MISSING, fields, replace
 from typing import Any, TypeVar
 
 Options = TypeVar("Options")
+Function = TypeVar("Function", bound=Callable[..., Any])
 
 
 def with_changes(kind: type[Options], options: Options | None, changes: Mapping[str, Any]) -> Options:
@@ -56,3 +57,25 @@ def field_docs(kind: type) -> dict[str, str]:
                 if isinstance(below, ast.Expr) and isinstance(below.value, ast.Constant):
                     docs[field.target.id] = " ".join(str(below.value.value).split())
     return docs
+
+
+def takes(kind: type) -> Callable[[Function], Function]:
+    """A decorator: `help` and `inspect.signature` of a function show the fields of `kind` in place of `**changes`."""
+
+    def decorate(function: Function) -> Function:
+        own = [p for p in inspect.signature(function).parameters.values() if p.kind is not p.VAR_KEYWORD]
+        names = {parameter.name for parameter in own}
+        shown = [
+            inspect.Parameter(
+                field.name,
+                inspect.Parameter.KEYWORD_ONLY,
+                default=inspect.Parameter.empty if field.default is MISSING else field.default,
+                annotation=field.type,
+            )
+            for field in fields(kind)
+            if field.name not in names
+        ]
+        function.__signature__ = inspect.Signature([*own, *shown])  # type: ignore[attr-defined]  # PEP 362's name
+        return function
+
+    return decorate

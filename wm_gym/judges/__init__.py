@@ -1,22 +1,18 @@
-"""Which judges are there, and which does `reward=...` mean?
-
-"learned" (the world's own heads), "goal:IMAGE", "text:PROMPT", "clip:PROMPT", "vlm:MODEL", a `Judge`, or a list of
-these.
-"""
+"""Which judges are there, and which does `reward=...` mean?"""
 
 from __future__ import annotations
 
 import importlib
 import inspect
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
-from wm_gym.judges.base import AllOf, Judge, JudgeError, Verdict
+from wm_gym.judges.base import AllOf, Judge, JudgeError, Scores
 
 if TYPE_CHECKING:
     from wm_gym.worlds.world import World
 
-__all__ = ["JUDGES", "AllOf", "Judge", "JudgeError", "Verdict", "make_judge"]
+__all__ = ["JUDGES", "AllOf", "Judge", "JudgeError", "Scores", "make_judge"]
 
 LEARNED = "learned"
 
@@ -33,10 +29,22 @@ takes them, `world` and `task` (the world's, or the environment's description), 
 def make_judge(
     reward: str | Judge | Sequence[str | Judge], world: World | None = None, task: str = "", **kwargs: Any
 ) -> Judge | None:
-    """The judge that `reward` names; None for "learned", the heads of a world.
+    """The judge that `reward` names.
 
-    kwargs (reward_kwargs) go to the judge's class; of a list, to each that takes them. Raises ValueError naming what
-    is known for an unknown judge or argument, FileNotFoundError or ImportError for what a judge needs and lacks.
+    Args:
+        reward: "learned" (the world's own heads), "goal:IMAGE", "text:PROMPT", "clip:PROMPT", "vlm:MODEL", a `Judge`,
+            or a list of these without "learned".
+        world: The world whose frames are judged, for judges that need one.
+        task: What is to be done, for judges that need to know.
+        **kwargs: The judge's own options (reward_kwargs); of a list, each judge gets those that it takes.
+
+    Returns:
+        The judge, `AllOf` for a list, None for "learned".
+
+    Raises:
+        ValueError: For an unknown judge or option, naming what is known.
+        FileNotFoundError: For a file or model that the judge needs.
+        ImportError: For a package that the judge needs.
     """
     if isinstance(reward, (list, tuple)):
         if LEARNED in reward:
@@ -47,18 +55,17 @@ def make_judge(
         accepted = [_accepted(_kind(one)[0]) if isinstance(one, str) else [] for one in reward]
         if unknown := sorted(set(kwargs).difference(*accepted)):
             raise ValueError(f"reward_kwargs {unknown} are unknown to every judge of {list(reward)!r}")
-        return AllOf(
-            [
-                make_judge(one, world, task, **{key: kwargs[key] for key in kwargs if key in takes})
-                for one, takes in zip(reward, accepted)
-            ]
-        )
+        made = [
+            make_judge(one, world, task, **{key: kwargs[key] for key in kwargs if key in takes})
+            for one, takes in zip(reward, accepted)
+        ]
+        return AllOf([judge for judge in made if judge is not None])
     if isinstance(reward, str) and reward != LEARNED:
         kind, argument = _kind(reward)
-        accepted = _accepted(kind)
-        if unknown := sorted(set(kwargs) - set(accepted)):
-            raise ValueError(f"reward_kwargs {unknown} are unknown to reward={reward!r}, which takes {accepted}")
-        given = {key: value for key, value in {"world": world, "task": task}.items() if key in accepted}
+        takes = _accepted(kind)
+        if unknown := sorted(set(kwargs) - set(takes)):
+            raise ValueError(f"reward_kwargs {unknown} are unknown to reward={reward!r}, which takes {takes}")
+        given = {key: value for key, value in {"world": world, "task": task}.items() if key in takes}
         return kind(argument, **{**given, **kwargs})
     if kwargs:
         raise ValueError(
@@ -72,7 +79,7 @@ def make_judge(
     return reward
 
 
-def _kind(reward: str) -> tuple[type[Judge], str]:
+def _kind(reward: str) -> tuple[Callable[..., Judge], str]:
     word, colon, argument = reward.partition(":")
     if word not in JUDGES:
         raise ValueError(f"reward={reward!r} names no judge; choose {_known()}")
@@ -82,7 +89,7 @@ def _kind(reward: str) -> tuple[type[Judge], str]:
     return getattr(importlib.import_module(module), name), argument
 
 
-def _accepted(kind: type[Judge]) -> list[str]:
+def _accepted(kind: Callable[..., Judge]) -> list[str]:
     return list(inspect.signature(kind).parameters)[1:]
 
 

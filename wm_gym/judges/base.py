@@ -6,6 +6,7 @@ from abc import ABC, abstractmethod
 from collections import OrderedDict
 from dataclasses import dataclass
 from hashlib import blake2b
+from typing import Any
 
 import numpy as np
 
@@ -15,7 +16,7 @@ class JudgeError(RuntimeError):
 
 
 @dataclass(frozen=True)
-class Verdict:
+class Scores:
     """What a judge says of N frames."""
 
     score: np.ndarray
@@ -27,35 +28,54 @@ class Verdict:
 
 
 class Judge(ABC):
-    """Scores frames of the running episodes; called with a batch it asks only about frames that it has not seen.
+    """Scores frames of the running episodes, each different frame once.
 
-    A subclass says `name`, `threshold` (success is a score above it), whether it `needs_start` (the frame that each
-    episode began with), and writes `look`. The last `remember` different frames are answered from memory.
+    A subclass sets the class attributes and writes `look`.
     """
 
     name = "judge"
-    threshold = 0.5
+    """What it is called in messages."""
+    threshold: float = 0.5
+    """Success is a score above it."""
     needs_start = False
+    """Whether `look` needs the frame that each episode began with."""
     remember = 100_000
+    """The scores of so many different frames are kept."""
 
-    def __deepcopy__(self, memo: dict) -> Judge:
-        """Itself: its answers follow from the frames alone, so copies of an environment ask the same judge."""
+    def __deepcopy__(self, memo: dict[int, Any]) -> Judge:
+        """Itself: its scores follow from the frames alone, so copies of an environment share it."""
         return self
 
     @abstractmethod
     def look(self, frames: np.ndarray, starts: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:
-        """Raw scores [N] and progress [N] of frames uint8 [N, H, W, 3]; starts like frames, None unless needs_start.
+        """The raw scores and the progress of frames.
 
-        Raises JudgeError where it cannot tell.
+        Args:
+            frames: uint8 [N, H, W, 3].
+            starts: The frame that each episode began with, like frames; None unless `needs_start`.
+
+        Returns:
+            Scores [N], more is better, and progress [N] in [0, 1].
+
+        Raises:
+            JudgeError: Where the judge fails.
         """
 
-    def __call__(self, frames: np.ndarray, starts: np.ndarray | None = None) -> Verdict:
-        """The verdict on frames uint8 [N, H, W, 3], each with the frame that its episode began with.
+    def __call__(self, frames: np.ndarray, starts: np.ndarray | None = None) -> Scores:
+        """The scores of frames; those that were scored before are not looked at again.
 
-        Raises ValueError for other shapes or a start that is needed and missing, JudgeError where the judge fails.
+        Args:
+            frames: uint8 [N, H, W, 3].
+            starts: The frame that each episode began with, like frames; needed where `needs_start`.
+
+        Raises:
+            ValueError: For other shapes, and for starts that are needed and missing.
+            JudgeError: Where the judge fails.
         """
         frames = check_frames(frames, "frames")
-        if self.needs_start:
+        if not self.needs_start:
+            starts = None
+        else:
             if starts is None:
                 raise ValueError(f"the judge {self.name!r} compares with the start: pass starts, uint8 like the frames")
             starts = check_frames(starts, "starts")
@@ -63,20 +83,20 @@ class Judge(ABC):
                 raise ValueError(
                     f"starts are {list(starts.shape)}, expected one for each of the frames {list(frames.shape)}"
                 )
-        keys = [_key(frame, starts[i] if self.needs_start else None) for i, frame in enumerate(frames)]
-        known = vars(self).setdefault("_known", OrderedDict())
+        keys = [_key(frame, None if starts is None else starts[i]) for i, frame in enumerate(frames)]
+        known: OrderedDict[bytes, tuple[float, float]] = vars(self).setdefault("_known", OrderedDict())
         fresh = {key: i for i, key in enumerate(keys) if key not in known}
         if fresh:
             rows = list(fresh.values())
-            known.update(zip(fresh, self._ask(frames[rows], starts[rows] if self.needs_start else None)))
+            known.update(zip(fresh, self._look(frames[rows], None if starts is None else starts[rows])))
         score, progress = np.array([known[key] for key in keys]).reshape(-1, 2).T
         for key in keys:
             known.move_to_end(key)
         while len(known) > self.remember:
             known.popitem(last=False)
-        return Verdict(score.copy(), progress.copy(), score > self.threshold)
+        return Scores(score.copy(), progress.copy(), score > self.threshold)
 
-    def _ask(self, frames: np.ndarray, starts: np.ndarray | None) -> list[tuple[float, float]]:
+    def _look(self, frames: np.ndarray, starts: np.ndarray | None) -> list[tuple[float, float]]:
         score, progress = (np.asarray(x, np.float64) for x in self.look(frames, starts))
         if score.shape != (len(frames),) or progress.shape != (len(frames),):
             raise JudgeError(
@@ -89,7 +109,7 @@ class Judge(ABC):
 
 
 class AllOf(Judge):
-    """Several judges at once: success where all agree, progress their mean, the score how many of them say yes."""
+    """Several judges at once: success where all agree, progress their mean, the score how many of them say success."""
 
     def __init__(self, judges: list[Judge]):
         if not judges:
@@ -98,8 +118,9 @@ class AllOf(Judge):
         self.needs_start, self.remember = any(j.needs_start for j in judges), 0  # each has a memory of its own
 
     def look(self, frames: np.ndarray, starts: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:
-        verdicts = [judge(frames, starts) for judge in self.judges]
-        return sum(v.success.astype(float) for v in verdicts), np.mean([v.progress for v in verdicts], axis=0)
+        """The number of judges that say success, and the mean of their progress."""
+        scores = [judge(frames, starts) for judge in self.judges]
+        return np.sum([s.success for s in scores], axis=0, dtype=float), np.mean([s.progress for s in scores], axis=0)
 
 
 def check_frames(frames: np.ndarray, what: str) -> np.ndarray:
@@ -111,7 +132,7 @@ def check_frames(frames: np.ndarray, what: str) -> np.ndarray:
 
 
 def _key(frame: np.ndarray, start: np.ndarray | None) -> bytes:
-    digest = blake2b(np.ascontiguousarray(frame), digest_size=16)
+    digest = blake2b(np.ascontiguousarray(frame).data, digest_size=16)
     if start is not None:
-        digest.update(np.ascontiguousarray(start))
+        digest.update(np.ascontiguousarray(start).data)
     return digest.digest()

@@ -1,5 +1,4 @@
-"""What is true in a frame of a physics twin, and by how much? Relations of its state, each a margin that is 0 where
-it begins to be true."""
+"""What is true in a frame of a physics twin? Relations of its state, each with a margin, 0 where it begins to hold."""
 
 from __future__ import annotations
 
@@ -78,9 +77,18 @@ HELD_OUT = ("hand right of block", "block below goal", "hand right of handle", "
 
 
 def margins(task: str, states: np.ndarray, hands: np.ndarray) -> dict[str, np.ndarray]:
-    """Each relation's margin [N] in frames of a task with physics states [N, S] and end-effector positions [N, 3].
+    """The margin of each of a task's relations.
 
-    ValueError for a task without relations.
+    Args:
+        task: "push", "drawer" or "reach".
+        states: Physics states [N, S].
+        hands: End-effector positions [N, 3], metres.
+
+    Returns:
+        Margins [N] by the relations' names.
+
+    Raises:
+        ValueError: For a task without relations.
     """
     if task not in RELATIONS:
         raise ValueError(f"the task {task!r} has no captions; those of {', '.join(RELATIONS)} have")

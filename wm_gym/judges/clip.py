@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import torch
 import torch.nn.functional as F
@@ -13,16 +15,29 @@ BASELINE = "a robot arm at a table"
 
 
 class ClipJudge(Judge):
-    """clip:PROMPT. The reward of VLM-RM (Rocamonde et al. 2023, eq. 5), from unit embeddings of a frame s, prompt g
-    and baseline b, a sentence for any frame of this scene:
+    """reward="clip:PROMPT": how like the prompt a frame is, by CLIP or SigLIP.
+
+    The score is that of VLM-RM (Rocamonde et al. 2023, eq. 5), from unit embeddings of a frame s, the prompt g and the
+    baseline b:
 
         score = 1 - |alpha proj_L(s) + (1 - alpha) s - g|^2 / 2,   L the line through b and g,
 
-    which for alpha = 0 is the cosine of s and g. progress is the probability that the prompt describes the frame rather
-    than the baseline does (a softmax of the model's scaled cosines). threshold: a score that only the judged task can
-    give (`wm-gym judge measure` proposes one); by default there is no success, as no score is above 1.
+    which for alpha = 0 is the cosine of s and g. The progress is the probability that the prompt describes the frame
+    rather than the baseline does (a softmax of the model's scaled cosines).
 
-    model: a folder or Hub id of a CLIP or SigLIP. Raises ValueError for an empty or too long prompt.
+    Args:
+        prompt: A sentence that is true of a frame at the goal.
+        model: A folder or Hub id of a CLIP or SigLIP.
+        baseline: A sentence that is true of any frame of the scene.
+        alpha: How much of what is off the line is projected out, in [0, 1].
+        threshold: The score above which it is a success (`wm-gym judge measure` proposes one); with 1 there is none.
+        device: "auto", "cpu" or a CUDA device.
+        batch: Frames at once.
+
+    Raises:
+        ValueError: For a prompt or baseline that is empty or too long.
+        ImportError: Without wm-gym[judges].
+        FileNotFoundError: Where the model is not found.
     """
 
     def __init__(
@@ -60,7 +75,8 @@ class ClipJudge(Judge):
             )
 
     @torch.inference_mode()
-    def look(self, frames: np.ndarray, starts: None) -> tuple[np.ndarray, np.ndarray]:
+    def look(self, frames: np.ndarray, starts: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:
+        """Scores [N] and progress [N] of frames uint8 [N, H, W, 3]."""
         parts = [self._embed(frames[i : i + self.batch]) for i in range(0, len(frames), self.batch)]
         seen = torch.cat(parts).double()
         goal, base = self.goal.double(), self.base.double()
@@ -90,6 +106,6 @@ class ClipJudge(Judge):
         return F.normalize(_pooled(self.model.get_text_features(**inputs)), dim=-1)
 
 
-def _pooled(features) -> torch.Tensor:
+def _pooled(features: Any) -> torch.Tensor:
     """transformers 5 wraps what transformers 4 returned."""
     return features if isinstance(features, torch.Tensor) else features.pooler_output

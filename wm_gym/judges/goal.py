@@ -23,13 +23,22 @@ BATCH = 64
 
 
 class GoalJudge(Judge):
-    """goal:IMAGE. The score is the share of the start's distance to the goal that is behind: 1 - d(frame) / d(start).
+    """reward="goal:IMAGE": the share of the start's distance to a picture of the goal that is behind.
 
-    d is the mean absolute difference of the features of a frame and of the goal: the world's tokenizer's latents
-    (default where there is a world), ST-LPIPS ("perceptual", whose weights must be in the cache) or "pixels". The
-    score is 1 at the goal, 0 at the start, negative further away. threshold: above it, success.
+    The score is 1 - d(frame) / d(start): 1 at the goal, 0 at the start, negative further away. The distance d is the
+    mean absolute difference of the features of a frame and of the goal.
 
-    Raises FileNotFoundError or ValueError for a picture that cannot be read or is not of the frames' size.
+    Args:
+        image: A picture of the frames' size: a file, or uint8 [H, W, 3].
+        world: The world with the tokenizer.
+        features: "tokenizer" (the world's latents; the default where there is a world), "perceptual" (ST-LPIPS, whose
+            weights must be in the cache) or "pixels".
+        threshold: The score above which it is a success, less than 1.
+        device: Where ST-LPIPS runs.
+
+    Raises:
+        FileNotFoundError: Where the picture is missing.
+        ValueError: Where it cannot be read or is not of the frames' size.
     """
 
     needs_start = True
@@ -65,7 +74,9 @@ class GoalJudge(Judge):
 
             self.network = load_st_lpips().to(device)
 
-    def look(self, frames: np.ndarray, starts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    def look(self, frames: np.ndarray, starts: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:
+        """Scores [N] of frames uint8 [N, H, W, 3], and the same as progress."""
+        assert starts is not None  # needs_start
         self._check_size(frames.shape[1:])
         unique, back = np.unique(starts, axis=0, return_inverse=True)
         way = np.maximum(self.distance(unique), NEAR)[back.reshape(-1)]
@@ -73,7 +84,7 @@ class GoalJudge(Judge):
         return score, score
 
     def distance(self, frames: np.ndarray) -> np.ndarray:
-        """float64 [N], of frames uint8 [N, H, W, 3] to the goal."""
+        """The distances float64 [N] of frames uint8 [N, H, W, 3] to the goal."""
         return np.concatenate([self._distance(frames[i : i + BATCH]) for i in range(0, len(frames), BATCH)])
 
     def _distance(self, frames: np.ndarray) -> np.ndarray:
@@ -105,7 +116,7 @@ class GoalJudge(Judge):
 
 
 def read_picture(path: str | Path) -> np.ndarray:
-    """uint8 [H, W, 3]; FileNotFoundError without the file, ValueError where it is no picture."""
+    """A picture uint8 [H, W, 3]; FileNotFoundError without the file, ValueError where it is none."""
     from PIL import Image
 
     path = Path(path)

@@ -39,7 +39,8 @@ def _masked(text: str, secret: str) -> str:
     """Every run of the secret is found, and what they cover together becomes one mark."""
     runs = _runs(secret, min(RUN, len(secret)))
     found = re.compile(f"(?=({'|'.join(map(re.escape, runs))}))", re.I)
-    parts, end = [], 0
+    parts: list[str] = []
+    end = 0
     for start, stop in [match.span(1) for match in found.finditer(text)]:
         if start > end or not parts:
             parts += [text[end:start], "[key]"]

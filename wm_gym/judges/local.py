@@ -12,10 +12,20 @@ EXTRA = "this judge needs transformers: pip install 'wm-gym[judges]'"
 
 @lru_cache(maxsize=4)
 def load_pretrained(kind: str, model: str, device: str) -> tuple[Any, Any]:
-    """The model, of an Auto class of transformers by its name, in eval mode on the device; and its processor.
+    """A model of transformers and its processor.
 
-    Raises ImportError naming the extra, FileNotFoundError where the model cannot be had, ValueError where it is none of
-    that kind.
+    Args:
+        kind: The name of an Auto class.
+        model: A folder or Hub id.
+        device: Where it runs.
+
+    Returns:
+        The model in eval mode on the device, and its processor.
+
+    Raises:
+        ImportError: Without transformers, naming the extra.
+        FileNotFoundError: Where the model is not found.
+        ValueError: Where it is none of that kind.
     """
     try:
         import transformers

@@ -25,33 +25,56 @@ class JudgedReward:
         self.progress = np.zeros(num_envs)
 
     def begin(self, slots: np.ndarray, frames: np.ndarray) -> dict[str, np.ndarray]:
-        """Episodes begin at frames uint8 [n, H, W, 3] in slots int [n]; what `info` says of them, each [n]."""
-        verdict = self.judge(frames, frames)
-        self.starts[slots], self.progress[slots] = frames, verdict.progress
-        return {"judge/score": verdict.score, "judge/progress": verdict.progress}
+        """Begin episodes.
 
-    def step(self, frames: np.ndarray, active: np.ndarray) -> tuple[dict, np.ndarray, dict]:
-        """One step led to frames uint8 [B, H, W, 3] in the slots of bool [B]; zeros elsewhere.
+        Args:
+            slots: int [n], where.
+            frames: uint8 [n, H, W, 3], their first frames.
 
-        Returns the reward's terms {"progress", "success"} float64 [B], success bool [B], and what `info` says.
+        Returns:
+            What `info` says of them, each [n].
+
+        Raises:
+            JudgeError: Where the judge fails; then nothing has changed.
+        """
+        scores = self.judge(frames, frames)
+        self.starts[slots], self.progress[slots] = frames, scores.progress
+        return {"judge/score": scores.score, "judge/progress": scores.progress}
+
+    def step(
+        self, frames: np.ndarray, active: np.ndarray
+    ) -> tuple[dict[str, np.ndarray], np.ndarray, dict[str, np.ndarray]]:
+        """Judge one step.
+
+        Args:
+            frames: uint8 [B, H, W, 3], where it led.
+            active: bool [B], the slots that made it.
+
+        Returns:
+            The reward's terms {"progress", "success"} float64 [B], success bool [B], and what `info` says; zeros where
+            no step was made.
+
+        Raises:
+            JudgeError: Where the judge fails; then nothing has changed.
         """
         score, progress, success = np.zeros(len(active)), self.progress.copy(), np.zeros(len(active), bool)
         if active.any():
-            verdict = self.judge(frames[active], self.starts[active])
-            score[active], progress[active], success[active] = verdict.score, verdict.progress, verdict.success
+            found = self.judge(frames[active], self.starts[active])
+            score[active], progress[active], success[active] = found.score, found.progress, found.success
         terms = {"progress": progress - self.progress, "success": success.astype(np.float64)}
         self.progress = progress
         return terms, success, {"judge/score": score, "judge/progress": progress.copy()}
 
     def get_state(self, slot: int) -> dict[str, np.ndarray]:
+        """A slot's part of a saved state."""
         return {"judge/start": self.starts[slot].copy(), "judge/progress": np.array(self.progress[slot])}
 
     def check_state(self, state: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-        """Its part of a saved state; ValueError naming the key that is wrong."""
+        """The part of a saved state that `get_state` wrote; ValueError naming the key that is wrong."""
         start = accepted.frame("world_state['judge/start']", state["judge/start"], self.starts.shape[1:])
         return {
             "judge/start": start,
-            "judge/progress": accepted.number("world_state['judge/progress']", state["judge/progress"]),
+            "judge/progress": np.array(accepted.number("world_state['judge/progress']", state["judge/progress"])),
         }
 
     def set_state(self, slot: int, state: dict[str, np.ndarray]) -> None:

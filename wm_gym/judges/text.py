@@ -18,10 +18,18 @@ WEIGHTS = Path(__file__).parent / "weights" / "text"
 class TextJudge(Judge):
     """reward="text:the block is on the blue disc": how far a sentence is true of a frame, by `TextMargin`.
 
-    score: the margin, 0 where the sentence begins to be true, 1 more for each 3 cm; progress: the margin from -8 (24 cm
-    away) to the threshold as 0 to 1. Trained on frames of Push, Drawer and Reach with captions of what is where; of
-    other scenes it knows nothing. folder: another `TextMargin`, as diffusers saves it. ImportError without
-    wm-gym[judges], ValueError for frames of another size.
+    The score is the margin: 0 where the sentence begins to be true, 1 more for each 3 cm. The progress is the margin
+    from -8 (24 cm away) to the threshold as 0 to 1. The shipped model was trained on frames of Push, Drawer and Reach
+    with captions of what is where; of other scenes it knows nothing.
+
+    Args:
+        prompt: The sentence.
+        threshold: The margin above which it is a success.
+        folder: Another `TextMargin`, as diffusers saves it.
+
+    Raises:
+        ImportError: Without wm-gym[judges].
+        ValueError: For frames of another size than the model's.
     """
 
     def __init__(self, prompt: str, threshold: float = 0.0, folder: str | Path = WEIGHTS):
@@ -35,7 +43,8 @@ class TextJudge(Judge):
             self.weights, self.bias = self.model.ask(torch.from_numpy(embed([prompt])))
 
     @torch.inference_mode()
-    def look(self, frames: np.ndarray, starts: None) -> tuple[np.ndarray, np.ndarray]:
+    def look(self, frames: np.ndarray, starts: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:
+        """Margins [N] of frames uint8 [N, H, W, 3], and progress [N]."""
         size = tuple(self.model.config.frame_size)
         if frames.shape[1:3] != size:
             raise ValueError(

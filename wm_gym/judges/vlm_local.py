@@ -11,7 +11,13 @@ from wm_gym.judges.local import judge_device, load_pretrained
 class LocalChat:
     """A chat model that sees, on this machine; deterministic. Implements `wm_gym.judges.vlm.Chat`.
 
-    Raises as `load_pretrained`, and ValueError for a model without a chat template.
+    Args:
+        model: A folder or Hub id of transformers.
+        device: "auto", "cpu" or a CUDA device.
+        batch: Frames at once.
+
+    Raises:
+        ValueError: For a model without a chat template; else as `load_pretrained`.
     """
 
     def __init__(self, model: str, device: str = "auto", batch: int = 8):
@@ -33,15 +39,16 @@ class LocalChat:
     def choose(
         self, pictures: list[tuple[np.ndarray, np.ndarray]], question: str, choices: tuple[str, ...]
     ) -> np.ndarray:
-        """Probabilities [N, choices], of every token that spells a choice, as a share of those of all choices.
+        """The probabilities [N, choices] of all tokens that spell a choice, as shares of those of all choices.
 
-        Raises ValueError where no token of the model spells a choice.
+        Raises:
+            ValueError: Where no token of the model spells a choice.
         """
         if missing := [choice for choice in choices if choice not in self.words]:
             raise ValueError(f"the judge's model has no tokens for the answers {missing}; take another model")
         content = [{"type": "image"}, {"type": "image"}, {"type": "text", "text": question}]
         prompt = self.processor.apply_chat_template([{"role": "user", "content": content}], add_generation_prompt=True)
-        told = []
+        logits = []
         for i in range(0, len(pictures), self.batch):
             some = [list(pair) for pair in pictures[i : i + self.batch]]  # all of one length: no padding comes in
             inputs = self.processor(text=[prompt] * len(some), images=some, return_tensors="pt")
@@ -49,7 +56,7 @@ class LocalChat:
             out = self.model.generate(
                 **inputs, max_new_tokens=1, do_sample=False, return_dict_in_generate=True, output_logits=True
             )
-            told.append(out.logits[0].double().log_softmax(-1).cpu())
-        likely = torch.cat(told)
+            logits.append(out.logits[0].double().log_softmax(-1).cpu())
+        likely = torch.cat(logits)
         shares = torch.stack([likely[:, self.words[choice]].logsumexp(-1) for choice in choices], -1)
         return shares.softmax(-1).numpy()

@@ -165,7 +165,7 @@ class ServerChat:
                     self.url,
                     headers=headers,
                     content=body,
-                    # a TLS handshake that httpx2 gives up is closed, one that is cancelled is left to the garbage collector
+                    # a TLS handshake that httpx2 gives up is closed, a cancelled one is left to the garbage collector
                     extensions={"timeout": {"connect": 0.9 * self.timeout}},
                 )
             )

@@ -232,16 +232,18 @@ SIDES = {
         ["{a} is nearer to the viewer than {b}", "{a} is further down than {b}"],
     ),
 }
-"""Which of two things is where is told by their order alone, which sentence embeddings hardly tell: no phrase here is
-another's with its things exchanged."""
+"""Only their order says which of two things is where, and sentence embeddings hardly hold it: so no phrase here is
+another one with its things exchanged."""
 
 NAMES = {"goal": "disc"}  # a relation's word -> the noun's key
 
 
 def sentences(relation: str, taught: bool = True) -> list[str]:
-    """Every way that is taught, or is not, of saying a relation, "the" before its nouns.
+    """The sentences that say a relation.
 
-    What is not taught are other phrases with all nouns, taught ones and others.
+    Args:
+        relation: One of `wm_gym.judges.captions.RELATIONS`.
+        taught: Those to teach; else those kept back: other phrases with all nouns, taught ones and others.
     """
     phrases = _phrases(relation)[0 if taught else 1]
     made = []
@@ -257,4 +259,5 @@ def _phrases(relation: str) -> tuple[list[str], list[str]]:
         return PHRASES[relation]
     first, side, *_, second = relation.split()
     slots = {key: "{" + NAMES.get(word, word) + "}" for key, word in (("a", first), ("b", second))}
-    return tuple([phrase.format(**slots) for phrase in some] for some in SIDES[side])
+    taught, others = ([phrase.format(**slots) for phrase in some] for some in SIDES[side])
+    return taught, others

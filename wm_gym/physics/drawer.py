@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 
-from wm_gym.physics.glide import GlidingScene
+from wm_gym.physics.planar_ik import PlanarScene
 from wm_gym.physics.scene import STEP, Camera
 from wm_gym.physics.task import Task
 from wm_gym.physics.tracked import TrackedObject, yellow
@@ -22,7 +24,7 @@ INSIDE = BAR / 4 + 0.004  # from the neck to where a peg pulls
 class DrawerTask(Task):
     """Planar: actions move the peg in x and y. The drawer slides along x, towards the robot to open."""
 
-    scene_class = GlidingScene
+    scene_class = PlanarScene
     tool = Tool(width=PEG, height=0.03, length=0.28)
     camera = Camera(target=(0.485, 0.0, 0.03), distance=1.6, yaw=90, pitch=-50, fov=16.5)
     description = "Pull the drawer open by its handle."
@@ -35,7 +37,7 @@ class DrawerTask(Task):
     noise_scale = 0.5
     tracked = TrackedObject(position=(23,), mask=yellow, width=TRAVEL)  # how far it is out, after 21 joints and a place
 
-    def __init__(self, scene: GlidingScene):
+    def __init__(self, scene: PlanarScene):
         super().__init__(scene)
         yellow, green = [0.95, 0.75, 0.1, 1], [0.2, 0.45, 0.2, 1]
         self.drawer = scene.slider(
@@ -70,6 +72,7 @@ class DrawerTask(Task):
         return np.array([*self.front, *self.scene.slid(self.drawer)])
 
     def set_state(self, state: np.ndarray) -> None:
+        """Put the drawer where `state` said it was."""
         self.front = np.array(state[:2], np.float64)
         self.scene.place(self.drawer, [*self.front, 0])
         self.scene.place(self.cabinet, [self.front[0] + 0.04 + TRAY / 2, self.front[1], 0.045])
@@ -88,13 +91,15 @@ class DrawerTask(Task):
         }
 
     def object_poses(self) -> dict[str, np.ndarray]:
+        """The handle's, float32 [7]."""
         bar = self._bar()
         return {"handle": np.array([*bar, 0.016, 0, 0, 0, 1], np.float32)}
 
     def expert(self) -> np.ndarray:
+        """The next action of pulling the drawer open."""
         return self._pull_to(self.open_by + 0.01)
 
-    def near_miss(self, rng: np.random.Generator):
+    def near_miss(self, rng: np.random.Generator) -> Callable[[], np.ndarray]:
         """A policy that pulls the drawer out most of the way only."""
         short = rng.uniform(0.55, 0.9) * (self.open_by - self.radius)
         return lambda: self._pull_to(short)

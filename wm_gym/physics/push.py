@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 
-from wm_gym.physics.glide import GlidingScene
+from wm_gym.physics.planar_ik import PlanarScene
 from wm_gym.physics.scene import STEP, Camera
 from wm_gym.physics.task import Task
 from wm_gym.physics.tracked import TrackedObject, yellow
 from wm_gym.physics.urdf import Tool
 
-FOOT, BLOCK = 0.07, 0.06  # widths, metres
-BESIDE = (FOOT + BLOCK) / 2  # between the centres when foot and block touch face to face
+FOOT_WIDTH, BLOCK_WIDTH = 0.07, 0.06  # metres
+BESIDE = (FOOT_WIDTH + BLOCK_WIDTH) / 2  # between the centres when foot and block touch face to face
 CLEAR = BESIDE + 0.01  # per axis, where a foot can pass a block that is turned a little
 AROUND = 0.075  # radius of the way round the block that the reward counts
 
@@ -24,8 +26,8 @@ def apart(foot: np.ndarray, block: np.ndarray) -> np.ndarray:
 class PushTask(Task):
     """Planar: actions move the foot in x and y. What it cannot reach it cannot push, so nothing leaves the picture."""
 
-    scene_class = GlidingScene
-    tool = Tool(width=FOOT, height=0.03, length=0.28)
+    scene_class = PlanarScene
+    tool = Tool(width=FOOT_WIDTH, height=0.03, length=0.28)
     camera = Camera(target=(0.485, 0.0, 0.03), distance=1.6, yaw=90, pitch=-50, fov=16.5)
     description = "Push the yellow block onto the blue disc."
     low, high = np.array([0.31, -0.135]), np.array([0.64, 0.135])
@@ -45,10 +47,15 @@ class PushTask(Task):
         width=float(np.linalg.norm(high - low)),
     )
 
-    def __init__(self, scene: GlidingScene):
+    def __init__(self, scene: PlanarScene):
         super().__init__(scene)
         self.block = scene.box(
-            [0.5, 0, 0.02], [BLOCK / 2, BLOCK / 2, 0.02], [0.95, 0.75, 0.1, 1], mass=0.3, solid=True, friction=1.6
+            [0.5, 0, 0.02],
+            [BLOCK_WIDTH / 2, BLOCK_WIDTH / 2, 0.02],
+            [0.95, 0.75, 0.1, 1],
+            mass=0.3,
+            solid=True,
+            friction=1.6,
         )
         self.disc = scene.cylinder(0.055, 0.002, [0.1, 0.3, 0.9, 1])
         self.must_see = [self.block, self.disc]
@@ -77,6 +84,7 @@ class PushTask(Task):
         return np.array([*self.goal, *self.scene.motion(self.block)])
 
     def set_state(self, state: np.ndarray) -> None:
+        """Put goal and block where `state` said they were."""
         self.goal = np.array(state[:2], np.float64)
         self.scene.place(self.disc, [*self.goal, 0.001])
         self.scene.set_motion(self.block, state[2:])
@@ -93,18 +101,21 @@ class PushTask(Task):
         }
 
     def distance(self) -> float:
+        """From the block to the goal, metres."""
         return float(np.linalg.norm(self.goal - self._block()))
 
     def object_poses(self) -> dict[str, np.ndarray]:
+        """The block's and the goal's, float32 [7]."""
         return {
             "block": self.scene.pose(self.block).astype(np.float32),
             "goal": np.array([*self.goal, 0, 0, 0, 0, 1], np.float32),
         }
 
     def expert(self) -> np.ndarray:
+        """The next action of pushing the block to the goal."""
         return self._push_to(self.goal)
 
-    def near_miss(self, rng: np.random.Generator):
+    def near_miss(self, rng: np.random.Generator) -> Callable[[], np.ndarray]:
         """A policy that pushes the block to a place just outside the goal, short of it or beside it."""
         direction = rng.normal(size=2)
         direction *= np.sign(direction @ (self._block() - self.goal))
@@ -150,7 +161,7 @@ class PushTask(Task):
         ]
         ways = [[end], *([c, end] for c in corners), *([c, d, end] for c in corners for d in corners if d is not c)]
 
-        def length(way):
+        def length(way: list[np.ndarray]) -> float:
             return sum(_length_clear_of(block, a, b) for a, b in zip([foot, *way], way))
 
         return min(ways, key=length)[0]

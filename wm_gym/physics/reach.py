@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 
 from wm_gym.physics.scene import STEP, Camera, PandaScene
@@ -38,6 +40,7 @@ class ReachTask(Task):
         return self.goal.copy()
 
     def set_state(self, state: np.ndarray) -> None:
+        """Put the goal where `state` said it was."""
         self.goal = np.array(state, np.float64)
         x, y, z = self.goal
         self.scene.place(self.ball, self.goal)
@@ -45,16 +48,18 @@ class ReachTask(Task):
         self.scene.place(self.post, [x, y, z - 0.2])  # its lower end is under the table
 
     def distance(self) -> float:
+        """From the fingertips to the goal, metres."""
         return float(np.linalg.norm(self.scene.end_effector() - self.goal))
 
     def object_poses(self) -> dict[str, np.ndarray]:
+        """The goal's, float32 [7]."""
         return {"goal": np.array([*self.goal, 0, 0, 0, 1], np.float32)}
 
     def expert(self) -> np.ndarray:
         """Straight to the goal, slowing down over the last step."""
         return (self.goal - self.scene.end_effector()) / STEP
 
-    def near_miss(self, rng: np.random.Generator):
+    def near_miss(self, rng: np.random.Generator) -> Callable[[], np.ndarray]:
         """A policy that heads for a point just outside the success radius, on this side of it, and hovers there."""
         while True:
             direction = rng.normal(size=3)

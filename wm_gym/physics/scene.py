@@ -7,6 +7,7 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pybullet
@@ -17,12 +18,15 @@ from wm_gym.physics.shift import OF_LOOSE_OBJECTS, Shift, changed
 STEP = 0.02  # metres, the longest displacement of one control step
 SUBSTEPS = 24  # of 1/240 s: 10 Hz control
 ARM = [0, 1, 2, 3, 4, 5, 6, 9, 10]  # seven joints and two fingers
-GRASP = 11  # the point between the fingertips
-FOOT = 13  # of the tool that the gripper holds
+GRASP_LINK = 11  # the point between the fingertips
+FOOT_LINK = 13  # the foot of the tool that the gripper holds
 REST = [0.0, -0.2, 0.0, -2.2, 0.0, 2.0, 0.785, 0.0, 0.0]
 LOWER = [-2.8, -1.7, -2.8, -3.0, -2.8, -0.01, -2.8, 0.0, 0.0]
 UPPER = [2.8, 1.7, 2.8, -0.07, 2.8, 3.7, 2.8, 0.04, 0.04]
 DOWN = (1.0, 0.0, 0.0, 0.0)  # quaternion of a gripper that points down
+
+UNSHIFTED = Shift()
+Vector = Sequence[float] | np.ndarray
 
 
 @dataclass(frozen=True)
@@ -45,7 +49,7 @@ class PandaScene:
         size: int = 64,
         renderer: str = "auto",
         tool: urdf.Tool | None = None,
-        shift: Shift = Shift(),
+        shift: Shift = UNSHIFTED,
     ):
         self.client, self.shift = _Client(), shift
         self.size, self.renderer = size, _renderer(self.client, renderer)
@@ -64,8 +68,28 @@ class PandaScene:
         self.target = np.zeros(3)
 
     # bodies
-    def box(self, position, half_extents, colour, mass: float = 0.0, solid: bool = False, friction: float = 0.5) -> int:
-        """Add a box; a solid one collides, one with a mass is loose. Returns the body's number."""
+    def box(
+        self,
+        position: Vector,
+        half_extents: Sequence[float],
+        colour: Sequence[float],
+        mass: float = 0.0,
+        solid: bool = False,
+        friction: float = 0.5,
+    ) -> int:
+        """Add a box.
+
+        Args:
+            position: Of its middle, metres.
+            half_extents: Half its width, depth and height, metres.
+            colour: RGBA in [0, 1].
+            mass: Kilograms; 0 for what does not move.
+            solid: Whether it collides.
+            friction: The coefficient of a solid one.
+
+        Returns:
+            The body's number.
+        """
         c, shift = self.client, self.shift
         if mass:
             mass, friction = mass * shift.mass, friction * shift.friction
@@ -83,13 +107,13 @@ class PandaScene:
             self.movable.append(body)
         return body
 
-    def ball(self, radius: float, colour) -> int:
+    def ball(self, radius: float, colour: Sequence[float]) -> int:
         """Add a ball that is only drawn."""
         return self.client.createMultiBody(
             0, -1, self.client.createVisualShape(self.client.GEOM_SPHERE, radius=radius, rgbaColor=colour)
         )
 
-    def cylinder(self, radius: float, length: float, colour) -> int:
+    def cylinder(self, radius: float, length: float, colour: Sequence[float]) -> int:
         """Add an upright cylinder that is only drawn."""
         return self.client.createMultiBody(
             0,
@@ -111,11 +135,12 @@ class PandaScene:
         """How far a slider is out, metres, and its speed: float64 [2]."""
         return np.array(self.client.getJointState(body, 0)[:2])
 
-    def slide(self, body: int, state) -> None:
+    def slide(self, body: int, state: Vector) -> None:
         """Put a slider where `slid` said it was."""
         self.client.resetJointState(body, 0, *state)
 
-    def place(self, body: int, position, orientation=(0, 0, 0, 1)) -> None:
+    def place(self, body: int, position: Vector, orientation: Vector = (0, 0, 0, 1)) -> None:
+        """Put a body somewhere: metres, and a quaternion."""
         self.client.resetBasePositionAndOrientation(body, position, orientation)
 
     def pose(self, body: int) -> np.ndarray:
@@ -136,29 +161,29 @@ class PandaScene:
     # robot
     def end_effector(self) -> np.ndarray:
         """Measured position between the fingertips, metres, float64 [3]."""
-        return np.array(self.client.getLinkState(self.robot, GRASP, computeForwardKinematics=True)[4])
+        return np.array(self.client.getLinkState(self.robot, GRASP_LINK, computeForwardKinematics=True)[4])
 
     def foot(self) -> np.ndarray:
         """Measured position of the middle of the tool's foot, metres, float64 [3]."""
-        return np.array(self.client.getLinkState(self.robot, FOOT, computeForwardKinematics=True)[4])
+        return np.array(self.client.getLinkState(self.robot, FOOT_LINK, computeForwardKinematics=True)[4])
 
-    def _joints_for(self, position) -> list[float]:
+    def _joints_for(self, position: Vector) -> list[float]:
         return list(
             self.client.calculateInverseKinematics(
                 self.robot,
-                GRASP,
+                GRASP_LINK,
                 position,
                 DOWN,
                 lowerLimits=LOWER,
                 upperLimits=UPPER,
-                jointRanges=[u - l for l, u in zip(LOWER, UPPER)],
+                jointRanges=[high - low for low, high in zip(LOWER, UPPER)],
                 restPoses=REST,
                 maxNumIterations=100,
                 residualThreshold=1e-6,
             )
         )
 
-    def teleport(self, position) -> None:
+    def teleport(self, position: Vector) -> None:
         """Put the gripper at a position, at rest."""
         for joint, angle in zip(ARM, REST):
             self.client.resetJointState(self.robot, joint, angle)
@@ -167,10 +192,10 @@ class PandaScene:
                 self.client.resetJointState(self.robot, joint, angle)
         self.target = np.array(position, np.float64)
 
-    def move(self, position) -> None:
+    def move(self, position: Vector) -> None:
         """Drive the gripper towards a position for one control step (0.1 s)."""
         self.target = np.array(position, np.float64)
-        goal = self._joints_for(position)[:7] + [0.0, 0.0]
+        goal = [*self._joints_for(position)[:7], 0.0, 0.0]
         self.client.setJointMotorControlArray(
             self.robot,
             ARM,
@@ -189,6 +214,7 @@ class PandaScene:
         return np.array([s[0] for s in states] + [s[1] for s in states] + self.target.tolist())
 
     def set_joints(self, state: np.ndarray) -> None:
+        """Put the robot where `joints` said it was."""
         for joint, angle, velocity in zip(ARM, state[:9], state[9:18]):
             self.client.resetJointState(self.robot, joint, angle, velocity)
         self.target = np.array(state[18:21])
@@ -232,13 +258,14 @@ class PandaScene:
         return [float((body_of == body).sum()) * (64 / self.size) ** 2 for body in bodies]
 
     def close(self) -> None:
+        """End the simulation."""
         self.client.disconnect()
 
 
 class _Client:
     """PyBullet's functions bound to one simulation (bullet_client.BulletClient also prints to stdout)."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         self._process, self._id = os.getpid(), pybullet.connect(pybullet.DIRECT)
 
     def disconnect(self) -> None:
@@ -249,13 +276,13 @@ class _Client:
 
     __del__ = disconnect
 
-    def __reduce_ex__(self, protocol):
+    def __reduce_ex__(self, protocol: Any) -> Any:
         raise TypeError(
             "a PyBullet simulation cannot be copied or pickled by itself; copy the environment that it "
             "belongs to: copy.deepcopy(env)"
         )
 
-    def __getattr__(self, name: str):
+    def __getattr__(self, name: str) -> Any:
         value = getattr(pybullet, name)
         return functools.partial(value, physicsClientId=self._id) if callable(value) else value
 

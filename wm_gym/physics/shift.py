@@ -1,9 +1,10 @@
-"""What if the world out there is not the one that was recorded? Changes of a twin's looks and physics, by name."""
+"""How can a twin differ from the one that was recorded? Changes of its looks and physics, by name."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
+from typing import Any
 
 
 @dataclass(frozen=True)
@@ -48,8 +49,15 @@ SHIFTS = {**VISIBLE, **HIDDEN, **MOVING}
 OF_LOOSE_OBJECTS = ("size", "colour", "mass", "friction")
 
 
-def as_shift(shift: Shift | Mapping | str | None) -> Shift:
-    """A Shift from itself, one of the names in `SHIFTS`, its fields, or None; ValueError for anything else."""
+def as_shift(shift: Shift | Mapping[str, Any] | str | None) -> Shift:
+    """The Shift that is meant.
+
+    Args:
+        shift: A Shift, one of the names in `SHIFTS`, some fields of `Shift`, or None for no shift.
+
+    Raises:
+        ValueError: For another name or field.
+    """
     if shift is None or isinstance(shift, Shift):
         return shift or Shift()
     if isinstance(shift, str):

@@ -1,4 +1,4 @@
-"""What does a task tell its twin? A subclass of Task in a file of its own, named in `TASKS`, is an environment."""
+"""What makes a task of a twin? A subclass of Task in a file of its own, named in `TASKS`, is an environment."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class Task(ABC):
     radius: float
     """Success is a `distance()` of no more than this."""
     scene_class: type[PandaScene] = PandaScene
-    """GlidingScene where the gripper touches things."""
+    """PlanarScene where the gripper touches things."""
     tool: Tool | None = None
     """What the closed gripper holds."""
     noise_scale: float = 1.0
@@ -81,12 +81,13 @@ class Task(ABC):
         return {"progress": -10.0 * self.distance()}
 
     def success(self) -> bool:
+        """Whether the distance is within the radius."""
         return self.distance() <= self.radius
 
     def command(self, action: np.ndarray) -> np.ndarray:
         """Where an action [action_dim] sends the gripper, at most 2 cm from where it was sent last: float64 [3]."""
         move = STEP * np.array([*action, *[0.0] * (3 - len(action))])
-        return self.constrain(self.scene.target + move / max(1.0, np.linalg.norm(move) / STEP))
+        return self.constrain(self.scene.target + move / max(1.0, float(np.linalg.norm(move)) / STEP))
 
     def constrain(self, target: np.ndarray) -> np.ndarray:
         """The nearest place in the workspace, float64 [3]."""

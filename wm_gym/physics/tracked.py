@@ -4,20 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
+import gymnasium as gym
 import numpy as np
 
 SEEN = 0.3  # of the pixels that physics shows: with fewer the object is lost; and of those at the start: out of sight
-OFF, TURNED = 0.002, np.radians(3)  # metres and radians of a nudge
+OFF, TURNED = 0.002, np.radians(3)  # metres and radians of a perturbation
 
 
 class Lacking(ValueError):
-    """A twin lacks what a question needs; the question is undefined for it."""
+    """A twin lacks what a measurement needs; it is undefined for this twin."""
 
 
 @dataclass(frozen=True)
 class TrackedObject:
-    """Where an object's pose is in the physics state, and how it is told in a picture.
+    """Where an object's pose is in the physics state, and how it is found in a picture.
 
     A twin says so with an attribute `tracked`; everything in `wm_gym.evaluation` that asks for an object takes it.
     """
@@ -45,8 +47,15 @@ class TrackedObject:
         """How many leading columns of `states` a state decoder is to read: end-effector and object position."""
         return self.hand + len(self.position)
 
-    def states(self, source) -> np.ndarray:
-        """float32 [..., D] of a recording or of Episodes: end-effector, object, and sin, cos of symmetry x yaw."""
+    def states(self, source: Any) -> np.ndarray:
+        """The states of a recording or of Episodes.
+
+        Args:
+            source: Has `physics_state` [..., S] and `proprioception` [..., P].
+
+        Returns:
+            float32 [..., D]: end-effector, object, and sin, cos of symmetry x yaw of an object that turns.
+        """
         state, hand = np.asarray(source.physics_state), source.proprioception[..., : self.hand]
         parts = [hand, state[..., list(self.position)]]
         if self.turn:
@@ -55,17 +64,28 @@ class TrackedObject:
         return np.concatenate(parts, axis=-1).astype(np.float32)
 
     def yaw_error(self, found: np.ndarray, true: np.ndarray) -> np.ndarray:
-        """Degrees [...] between the turns of two `states` [..., D], 0 to 180 / symmetry; ValueError without a turn."""
+        """The angle between the turns of two `states`.
+
+        Args:
+            found: `states` [..., D].
+            true: `states` [..., D].
+
+        Returns:
+            Degrees [...], 0 to 180 / symmetry.
+
+        Raises:
+            ValueError: Where the object does not turn or the states lack the turn.
+        """
         if self.turn is None or min(found.shape[-1], true.shape[-1]) < self.read + 2:
             raise ValueError(
                 f"states have {found.shape[-1]} and {true.shape[-1]} columns and turn is {self.turn}; "
-                f"expected {self.read + 2} columns of an object that turns: train the reader on all "
+                f"expected {self.read + 2} columns of an object that turns: train the decoder on all "
                 "columns of TrackedObject.states"
             )
         yaw, true_yaw = (np.arctan2(x[..., self.read], x[..., self.read + 1]) for x in (found, true))
         return np.degrees(np.abs(np.angle(np.exp(1j * (yaw - true_yaw))))) / self.symmetry
 
-    def nudged(self, state: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    def perturbed(self, state: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         """A physics state [S] with the object 2 mm off in a random direction and turned by 3 degrees, either way.
 
         What has one coordinate goes forward: a shut drawer cannot be more shut.
@@ -78,27 +98,33 @@ class TrackedObject:
             off[list(self.turn)] = np.sin(turn), np.cos(turn)
         return off
 
-    def in_sight(self, episodes) -> np.ndarray:
-        """bool [E, n+1]: where physics shows 0.3 of the pixels that it showed at the start, so that it can be read."""
+    def in_sight(self, episodes: Any) -> np.ndarray:
+        """Where physics shows 0.3 of the pixels that it showed at the start, so that it can be read: bool [E, n+1]."""
         area = self.mask(episodes.frames).sum((-2, -1))
         return area >= np.maximum(SEEN * area[:, :1], 1)
 
     def followed(
-        self, reader: Callable[[np.ndarray], np.ndarray], made: np.ndarray, episodes
+        self, decoder: Callable[[np.ndarray], np.ndarray], made: np.ndarray, episodes: Any
     ) -> tuple[np.ndarray, np.ndarray]:
-        """End-effector and object [E, n+1, D] read off made frames [E, n, H, W, 3], row 0 true, and where it is lost.
+        """Where end-effector and object are in made frames.
 
-        reader: frames -> [..., D], as `fit_state_decoder` learns the first `read` columns of `states`, or all of them.
-        lost bool [E, n+1]: less than 0.3 of the pixels that physics shows (never where physics shows none).
+        Args:
+            decoder: Frames -> [..., D], as `fit_state_decoder` learns the first `read` columns of `states`, or all.
+            made: Frames uint8 [E, n, H, W, 3].
+            episodes: The Episodes of physics that they are of.
+
+        Returns:
+            `states` [E, n+1, D], row 0 those of physics; and lost bool [E, n+1]: less than 0.3 of the object's pixels
+            that physics shows (never where physics shows none).
         """
         lost = self.mask(made).sum((-2, -1)) < SEEN * self.mask(episodes.frames[:, 1:]).sum((-2, -1))
-        found = reader(made)
+        found = decoder(made)
         found = np.concatenate([self.states(episodes)[:, :1, : found.shape[-1]], found], axis=1)
         return found, np.concatenate([np.zeros((len(made), 1), bool), lost], axis=1)
 
 
-def tracked_by(env) -> TrackedObject:
-    """What a twin says of the object that its task moves; Lacking (a ValueError) where it says nothing."""
+def tracked_by(env: gym.Env) -> TrackedObject:
+    """The object that a twin's task moves; Lacking (a ValueError) where the twin names none."""
     found = getattr(env.unwrapped, "tracked", None)
     if found is None:
         name = env.spec.id if env.spec else type(env.unwrapped).__name__
@@ -109,8 +135,8 @@ def tracked_by(env) -> TrackedObject:
     return found
 
 
-def displacement(episodes, tracked: TrackedObject) -> np.ndarray:
-    """How far physics has moved the object from its start: metres [E, n+1]."""
+def displacement(episodes: Any, tracked: TrackedObject) -> np.ndarray:
+    """The object's distance from its start in physics, metres [E, n+1]."""
     position = episodes.physics_state[..., list(tracked.position)]
     return np.linalg.norm(position - position[:, :1], axis=-1)
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import importlib
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
 
 import gymnasium as gym
 import numpy as np
@@ -12,11 +14,15 @@ from wm_gym.common import accepted, spaces
 from wm_gym.common.copies import CopiesWhole
 from wm_gym.physics import SCRIPTED_KINDS, TASKS
 from wm_gym.physics.scene import STEP
-from wm_gym.physics.shift import as_shift
+from wm_gym.physics.shift import Shift, as_shift
 from wm_gym.worlds.starts import bank_place
 
+if TYPE_CHECKING:
+    from wm_gym.physics.task import Task
+    from wm_gym.worlds.starts import StartBank
+
 MIN_PIXELS = 8  # of 64 x 64, that a body must show when an episode starts
-WAYS = "{'physics_state': vector} or {'episode': i, 't': k} (of the start bank)"
+ACCEPTED = "{'physics_state': vector} or {'episode': i, 't': k} (of the start bank)"
 WANDERING = 0.6  # share of the random episodes
 ORBIT, TURN = 0.04, 0.15  # metres and radians a step: the circle of a wanderer, 6 mm a step
 JOINTS = 21  # leading entries of a physics state that belong to the robot
@@ -24,11 +30,25 @@ FAR = 1e6  # no entry of a physics state is larger: beyond, Bullet takes bodies 
 
 
 class PandaTwin(CopiesWhole, gym.Env):
-    """A Panda task in PyBullet: uint8 frames [64, 64, 3], end-effector displacements in [-1, 1] (2 cm), 10 Hz.
+    """A Panda task in PyBullet at 10 Hz; actions are end-effector displacements in [-1, 1], times 2 cm.
 
-    observation="pixels" gives frames, "pixels+state" a Dict of "pixels" and "agent_pos" float32 [3] (end-effector
-    x, y, z in metres). `starts` is a world folder whose start bank serves reset(options={"episode", "t"}). shift: the
-    name of one of `wm_gym.physics.shift.SHIFTS` or some of `Shift`'s fields, a twin that recordings do not show.
+    `info` holds success and is_success (bool), proprioception float32 [3] (the end-effector, metres), object_poses (a
+    position and a quaternion float32 [7] each) and, of a step, reward/<term>.
+
+    Args:
+        task: One of `wm_gym.physics.TASKS`.
+        render_mode: "rgb_array" or None.
+        observation: "pixels" for frames uint8 [H, W, 3], "pixels+state" for {"pixels", "agent_pos" float32 [3]} with
+            the end-effector's x, y, z in metres.
+        size: Height and width of a frame.
+        terminate_on_success: Success ends the episode.
+        starts: A world folder whose start bank serves reset(options={"episode", "t"}).
+        renderer: "auto", "tiny" or "egl".
+        shift: One of `wm_gym.physics.shift.SHIFTS`, or some of `Shift`'s fields: how it differs from what recordings
+            show.
+
+    Raises:
+        ValueError: For an option that is none of these.
     """
 
     metadata = {"render_modes": ["rgb_array"], "render_fps": 10}
@@ -42,7 +62,7 @@ class PandaTwin(CopiesWhole, gym.Env):
         terminate_on_success: bool = True,
         starts: str | None = None,
         renderer: str = "auto",
-        shift: dict | str | None = None,
+        shift: Shift | Mapping[str, Any] | str | None = None,
     ):
         self._made_with = {
             "task": task,
@@ -61,7 +81,7 @@ class PandaTwin(CopiesWhole, gym.Env):
         if observation not in ("pixels", "pixels+state"):
             raise ValueError(f"observation={observation!r} is unknown; choose 'pixels' or 'pixels+state'")
         module, name = TASKS[task].entry_point.split(":")
-        kind = getattr(importlib.import_module(module), name)
+        kind: type[Task] = getattr(importlib.import_module(module), name)
         self.render_mode, self.observation, self.starts = render_mode, observation, starts
         self.terminate_on_success = terminate_on_success
         self.horizon, self.task_description = TASKS[task].max_episode_steps, kind.description
@@ -74,7 +94,7 @@ class PandaTwin(CopiesWhole, gym.Env):
         self.action_names = ["dx", "dy", "dz"][: kind.action_dim]
         self.proprioception_names = ["end_effector.x", "end_effector.y", "end_effector.z"]
         self.action_unit, self.proprioception_unit = "2 cm, the displacement's norm at most 1", "m"
-        self.action_space = spaces.action_space([-1.0] * kind.action_dim, [1.0] * kind.action_dim)
+        self._box = self.action_space = spaces.action_space([-1.0] * kind.action_dim, [1.0] * kind.action_dim)
         self.observation_space = (
             spaces.pixels_space(size, size)
             if observation == "pixels"
@@ -83,8 +103,19 @@ class PandaTwin(CopiesWhole, gym.Env):
         self._frame: np.ndarray | None = None
         self._closed = False
 
-    def reset(self, *, seed: int | None = None, options: dict | None = None):
-        """Start an episode; options: {"physics_state": float64 [S]} or {"episode": i, "t": k} of the start bank."""
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
+        """Begin an episode.
+
+        Args:
+            seed: Of the starts that are drawn; None goes on with the same stream.
+            options: {"physics_state": float64 [S]} or {"episode": i, "t": k} of the start bank; None draws a start.
+
+        Returns:
+            The observation and the info.
+
+        Raises:
+            ValueError: For options that are none of these.
+        """
         self._check_open()
         seed, state = accepted.seed(seed), self._asked_state(accepted.options("reset options", options))
         if state is not None:
@@ -94,15 +125,23 @@ class PandaTwin(CopiesWhole, gym.Env):
             self._draw_start()
         return self._observation(), self._info({})
 
-    def step(self, action):
-        """Command one displacement; returns (observation, reward, terminated, False, info).
+    def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
+        """Command one displacement.
 
-        Raises ValueError for an action of another shape, NaN or outside the box, ResetNeeded, ClosedEnvironmentError.
+        Args:
+            action: float32 [A] in [-1, 1].
+
+        Returns:
+            The observation, the reward, terminated, False and the info.
+
+        Raises:
+            ResetNeeded: Where there was no reset.
+            ValueError: For an action of another shape, not finite or outside the space.
         """
         self._check_open()
         if self._frame is None:
             raise ResetNeeded("step() before reset(): call env.reset() first")
-        action = spaces.check_action(action, self.action_space)
+        action = spaces.check_action(action, self._box)
         before = self.task.potentials()
         self.scene.move(self.task.command(action.astype(np.float64)))
         self._wander()
@@ -124,6 +163,7 @@ class PandaTwin(CopiesWhole, gym.Env):
         return None if self.render_mode is None or self._frame is None else self._frame.copy()
 
     def close(self) -> None:
+        """End the simulation; stepping raises ClosedEnvironmentError from here on."""
         if not self._closed:
             self._closed = True
             self.scene.close()
@@ -133,8 +173,12 @@ class PandaTwin(CopiesWhole, gym.Env):
         self._check_open()
         return np.concatenate([self.scene.joints(), self.task.state()])
 
-    def set_physics_state(self, state) -> None:
-        """Continue from a state of `get_physics_state`; ValueError where it can be none, and nothing has changed."""
+    def set_physics_state(self, state: Any) -> None:
+        """Go on from a state of `get_physics_state`.
+
+        Raises:
+            ValueError: Where it can be no such state; then nothing has changed.
+        """
         before = self.get_physics_state()
         expected = (
             f"[{len(before)}] for {self._id}, finite numbers within +-{FAR:g}: give what get_physics_state() "
@@ -154,7 +198,7 @@ class PandaTwin(CopiesWhole, gym.Env):
         self.scene.set_joints(state[:JOINTS])
         self.task.set_state(state[JOINTS:])
 
-    def __getstate__(self) -> dict:
+    def __getstate__(self) -> dict[str, Any]:
         """What a copy or a pickle carries: how it was made, its physics state, and all else but the simulator.
 
         It goes on bit for bit; between a reset and the first step, where Bullet still holds contacts of the episode
@@ -163,7 +207,7 @@ class PandaTwin(CopiesWhole, gym.Env):
         kept = {key: value for key, value in vars(self).items() if key not in ("scene", "task")}
         return kept | {"_physics": None if self._closed else self.get_physics_state()}
 
-    def __setstate__(self, state: dict) -> None:
+    def __setstate__(self, state: dict[str, Any]) -> None:
         """Go on in a simulator of its own."""
         state = dict(state)
         physics = state.pop("_physics")
@@ -177,22 +221,29 @@ class PandaTwin(CopiesWhole, gym.Env):
             self._stand_stranger()
 
     def scripted_policy(self, kind: str, rng: np.random.Generator, noise: float = 0.3) -> ScriptedPolicy:
-        """A scripted policy for this episode; kind is one of SCRIPTED_KINDS."""
+        """A scripted policy for this episode.
+
+        Args:
+            kind: One of `wm_gym.physics.SCRIPTED_KINDS`.
+            rng: Of its noise and choices.
+            noise: How much of it, as a share of the full action.
+        """
         return ScriptedPolicy(self, kind, rng, noise)
 
-    def _asked_state(self, options: dict) -> np.ndarray | None:
+    def _asked_state(self, options: dict[str, Any]) -> Any:
         """The physics state that reset's options ask for, None where they ask for nothing."""
         if unknown := sorted(set(options) - {"physics_state", "episode", "t"}, key=str):
-            raise ValueError(f"reset options {unknown} are unknown; a twin takes {WAYS}")
+            raise ValueError(f"reset options {unknown} are unknown; a twin takes {ACCEPTED}")
         if set(options) not in (set(), {"physics_state"}, {"episode"}, {"episode", "t"}):
-            raise ValueError(f"reset options {sorted(options)} are no way to begin an episode; give one of {WAYS}")
+            raise ValueError(f"reset options {sorted(options)} are no way to begin an episode; give one of {ACCEPTED}")
         if "physics_state" in options and options["physics_state"] is None:
             raise ValueError(
-                f"physics_state is None, expected a vector; without options a start is drawn, or give {WAYS}"
+                f"physics_state is None, expected a vector; without options a start is drawn, or give {ACCEPTED}"
             )
         if "episode" not in options:
             return options.get("physics_state")
         bank = self._bank()
+        assert bank.physics_state is not None  # `_bank` refuses one without
         return bank.physics_state[bank.index(*bank_place(options, bank))]
 
     def _draw_start(self) -> None:
@@ -223,16 +274,19 @@ class PandaTwin(CopiesWhole, gym.Env):
 
     def _stand_stranger(self) -> None:
         """Put the stranger where it has come to."""
+        if self._stranger is None:
+            return
         angle = self._angle + TURN * self._steps_wandered
         way = np.array([np.cos(angle) - np.cos(self._angle), np.sin(angle) - np.sin(self._angle)])
         self.scene.place(self._stranger, [*(self._stranger_at + ORBIT * way), 0.03])
 
-    def _observation(self):
+    def _observation(self) -> Any:
+        assert self._frame is not None  # drawn by reset and step
         if self.observation == "pixels":
             return self._frame.copy()
         return {"pixels": self._frame.copy(), "agent_pos": self.scene.end_effector().astype(np.float32)}
 
-    def _info(self, terms: dict[str, float]) -> dict:
+    def _info(self, terms: dict[str, float]) -> dict[str, Any]:
         success = self.task.success()
         return {
             "success": success,
@@ -242,7 +296,7 @@ class PandaTwin(CopiesWhole, gym.Env):
             **{f"reward/{k}": v for k, v in terms.items()},
         }
 
-    def _bank(self):
+    def _bank(self) -> StartBank:
         from wm_gym.worlds.catalogue import catalogue_folders
         from wm_gym.worlds.spec import WorldSpec
         from wm_gym.worlds.starts import StartBank
@@ -280,11 +334,12 @@ class ScriptedPolicy:
         self.env, self.kind, self.rng = env, kind, rng
         noise *= env.task.noise_scale
         self.noise = noise if kind != "noisy" else noise * rng.uniform(1, 5)
-        self.drift = np.zeros(env.action_space.shape)
+        self.drift = np.zeros(env.task.action_dim)
         self.aim = env.task.near_miss(rng) if kind == "near-miss" else env.task.expert
-        self.wanders, self.place, self.steps_left = kind == "random" and rng.uniform() < WANDERING, None, 0
+        self.wanders = kind == "random" and rng.uniform() < WANDERING
+        self.place, self.steps_left = np.zeros_like(self.drift), 0
 
-    def __reduce_ex__(self, protocol):
+    def __reduce_ex__(self, protocol: Any) -> Any:
         raise TypeError(
             "a scripted policy looks at its own twin and cannot be copied or pickled; ask the copied twin "
             "for one: twin.scripted_policy(kind, rng)"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -72,7 +72,7 @@ def _tool(tool: Tool) -> str:
     )
 
 
-def _link(name: str, boxes: Sequence[Box], mass: float, inertia: float, centre=(0, 0, 0)) -> str:
+def _link(name: str, boxes: Sequence[Box], mass: float, inertia: float, centre: Sequence[float] = (0, 0, 0)) -> str:
     shapes = "".join(
         f'\n    <{kind}><origin xyz="{_numbers(box.at)}"/>'
         f'<geometry><box size="{_numbers(2 * h for h in box.half)}"/></geometry>'
@@ -88,7 +88,7 @@ def _link(name: str, boxes: Sequence[Box], mass: float, inertia: float, centre=(
   </link>"""
 
 
-def _numbers(values) -> str:
+def _numbers(values: Iterable[float]) -> str:
     return " ".join(map(str, values))
 
 

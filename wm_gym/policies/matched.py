@@ -294,8 +294,6 @@ def _work(seeds: list[int], deterministic: bool) -> tuple[list[Outcome], list[St
     if "env" not in _worker:  # made here, not in the initializer, so that its error reaches the caller
         import torch
 
-        import wm_gym  # noqa: F401  registers the ids
-
         torch.set_num_threads(1)
         known, name, source, twin_id, horizon = _worker["arguments"]
         adopt(*known)

@@ -156,7 +156,7 @@ def run_twin(
         actor = Actor(policy, env.action_space, deterministic, seed)
         start, observation = draw_start(env, seed)
         if tracked:
-            off = tracked.nudged(start.physics_state, np.random.default_rng([seed, 2]))
+            off = tracked.perturbed(start.physics_state, np.random.default_rng([seed, 2]))
             observation, _ = env.reset(options={"physics_state": off})
         steps, total, success, over = 0, 0.0, False, False
         while not over:

@@ -12,7 +12,7 @@ from wm_gym.data.clips import ClipData
 from wm_gym.engine.rollout import roll_out
 from wm_gym.engine.shared import load_engine
 from wm_gym.evaluation.trust.coverage import auroc
-from wm_gym.judges import Judge, Verdict
+from wm_gym.judges import Judge, Scores
 from wm_gym.registration import is_twin, recorded_twin
 from wm_gym.worlds.world import World
 
@@ -93,7 +93,7 @@ def proposal(best: np.ndarray, done: np.ndarray) -> dict[str, Any] | None:
     return {"threshold": threshold} | confusion(best[held] > threshold, done[held], best[held])
 
 
-def learned_verdict(world: World, clips: ClipData, rows: np.ndarray) -> Verdict:
+def learned_verdict(world: World, clips: ClipData, rows: np.ndarray) -> Scores:
     """What the world's head says after single steps to rows [n] of one episode from the true frames before them.
 
     Its score is the probability of success, which stands for progress, too.
@@ -108,7 +108,7 @@ def learned_verdict(world: World, clips: ClipData, rows: np.ndarray) -> Verdict:
         score[context == length] = roll_out(
             world, clips.frames[before], clips.action[mine - 1][:, None], clips.proprioception[before], engine=engine
         )["success"][:, 0]
-    return Verdict(score, score, score > world.spec.success_threshold)
+    return Scores(score, score, score > world.spec.success_threshold)
 
 
 def physics_success(clips: ClipData, episodes: list[tuple[int, int]]) -> np.ndarray:

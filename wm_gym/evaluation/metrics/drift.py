@@ -47,7 +47,7 @@ def drift(
     "displacement" (`median` of the object's way from its start, made / true), "mask_iou" (`mean`; made mask against
     true), "colour_distance" (`mean`; CIELAB Delta E 1976 of the masks' mean colours, 100 where it is lost) and
     "psnr_db" (`mean`). Beside the world put `recorded` (the reader's floor), `through(recorded, tokenizer)` (what the
-    tokenizer can draw), `physics` with `tracked.nudged` (the chaos floor) and the controls. ValueError where the
+    tokenizer can draw), `physics` with `tracked.perturbed` (the chaos floor) and the controls. ValueError where the
     episodes are shorter than a horizon or none of them counts at one.
     """
     steps = {f"at_{s:g}s": round(s * fps) for s in seconds}

@@ -93,7 +93,7 @@ def _drift(lab: Lab, episodes: Episodes) -> dict[str, Any]:
 def _nudged(lab: Lab) -> Roller:
     """Physics whose object starts 2 mm and 3 degrees off."""
     rng = np.random.default_rng(lab.seed)
-    return physics(lab.env, lambda state: lab.tracked.nudged(state, rng))
+    return physics(lab.env, lambda state: lab.tracked.perturbed(state, rng))
 
 
 def ask_control(lab: Lab) -> dict[str, Any]:

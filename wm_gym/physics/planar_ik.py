@@ -1,12 +1,13 @@
-"""How does the gripper push without hitting? Exact joint angles for a position, and a path from rest to rest."""
+"""How does the gripper push without hitting? Planar inverse kinematics, and a path from rest to rest."""
 
 from __future__ import annotations
 
 from math import acos, atan2, hypot, pi
+from typing import Any
 
 import numpy as np
 
-from wm_gym.physics.scene import ARM, SUBSTEPS, PandaScene
+from wm_gym.physics.scene import ARM, SUBSTEPS, PandaScene, Vector
 
 # The Panda's links, metres: shoulder above the table; shoulder to elbow and elbow to wrist, both with a 8.25 cm offset
 # at the elbow; wrist to the gripper's axis; wrist to fingertips.
@@ -14,17 +15,17 @@ SHOULDER, UPPER_ARM, FOREARM, ELBOW, WRIST_OFFSET, HAND = 0.333, 0.316, 0.384, 0
 SHARE = [3 * (k / SUBSTEPS) ** 2 - 2 * (k / SUBSTEPS) ** 3 for k in range(1, SUBSTEPS + 1)]  # smoothstep
 
 
-class GlidingScene(PandaScene):
+class PlanarScene(PandaScene):
     """A PandaScene whose arm stays in the upright plane through its base, so the joints follow from the position."""
 
-    def __init__(self, *args, **kwargs):
+    def __init__(self, *args: Any, **kwargs: Any):
         super().__init__(*args, **kwargs)
         self.client.setPhysicsEngineParameter(deterministicOverlappingPairs=1)
 
-    def _joints_for(self, position) -> list[float]:
+    def _joints_for(self, position: Vector) -> list[float]:
         return arm_angles(*position)
 
-    def move(self, position) -> None:
+    def move(self, position: Vector) -> None:
         """Move the gripper to a position within one control step (0.1 s), starting and ending at rest."""
         self._forget_contacts()
         self.target = np.array(position, np.float64)
@@ -62,10 +63,18 @@ class GlidingScene(PandaScene):
 
 
 def arm_angles(x: float, y: float, z: float, turn: float = pi / 2) -> list[float]:
-    """The seven joint angles that put the fingertips at (x, y, z) metres, pointing down and turned by `turn` radians.
+    """The seven joint angles that put the fingertips at a position, pointing down.
 
     The forearm does not twist, so the arm is two links in an upright plane and the law of cosines solves it.
-    ValueError where the arm is too short or would fold too far.
+
+    Args:
+        x: Metres from the base.
+        y: Metres from the base.
+        z: Metres above the table.
+        turn: Radians that the gripper is turned about the vertical.
+
+    Raises:
+        ValueError: Where the arm is too short or would fold too far.
     """
     out, up = hypot(x, y) - WRIST_OFFSET, z + HAND - SHOULDER  # the wrist seen from the shoulder
     upper, fore, reach = hypot(UPPER_ARM, ELBOW), hypot(FOREARM, ELBOW), hypot(out, up)
