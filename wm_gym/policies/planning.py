@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 
+from wm_gym.common.options import Count
 from wm_gym.common.reading import Table, one_of, real, whole
 
 METHODS = ("cem", "mppi")
@@ -28,26 +30,32 @@ Score = Callable[[np.ndarray], np.ndarray]
 
 @dataclass(frozen=True)
 class Search:
-    """How sequences of actions are searched.
+    """How sequences of actions are searched; ValueError for what cannot be.
 
-    method: "cem", the cross-entropy method with kept elites and a shifted start (iCEM, Pinneri et al. 2020), or "mppi",
-    which weighs the elites by exp((score - best) / temperature) (Williams et al. 2017, as in TD-MPC, Hansen et al.
-    2022). Each of `candidates` sequences is as long as `horizon` steps and changes every `hold` steps; `iterations`
-    times they are drawn, clipped to the action space, scored, and the distribution is moved to the best `elites`.
-    spread: the first standard deviation, in half widths of the action space.
-    ValueError for what cannot be searched.
+    Each iteration draws sequences around the mean, clips them to the action space, scores them, and moves mean and
+    spread to the best.
     """
 
-    method: str = "cem"
-    horizon: int = 12
-    candidates: int = 64
-    iterations: int = 2
-    elites: int = 8
-    hold: int = 3
+    method: Literal["cem", "mppi"] = "cem"
+    """The search: cem, the cross-entropy method with kept elites and a shifted start (iCEM, Pinneri et al. 2020), or
+    mppi, which weighs the elites by exp((score - best) / temperature) (Williams et al. 2017, as in TD-MPC, Hansen et
+    al. 2022)."""
+    horizon: Count = 12
+    "Steps that are looked ahead."
+    candidates: Count = 64
+    "Sequences of actions that are tried at a time."
+    iterations: Count = 2
+    "Times that they are tried."
+    elites: Count = 8
+    "The best sequences, which the next iteration is drawn around: 2 to `candidates`."
+    hold: Count = 3
+    "Steps that an action of a sequence is held."
     temperature: float = 0.1
+    "Of mppi's weights, in units of the score."
     spread: float = 0.7
+    "The first standard deviation, in half widths of the action space."
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         if self.method not in METHODS:
             raise ValueError(f"method is {self.method!r}, expected one of {METHODS}")
         for name in ("horizon", "iterations", "hold"):
