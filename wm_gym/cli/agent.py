@@ -6,15 +6,7 @@ import argparse
 import os
 import sys
 
-from wm_gym.cli.command import (
-    ENV_ID_HELP,
-    Command,
-    add_options,
-    add_spreading,
-    json_object,
-    options_of,
-    positive_int,
-)
+from wm_gym.cli.command import ENV_ID_HELP, Command, add_options, add_spreading, json_object, options_of, positive_int
 from wm_gym.policies.options import CloneOptions, PlannerOptions
 from wm_gym.policies.planning import Search
 from wm_gym.rl.options import AgentOptions, DemoOptions

@@ -30,9 +30,7 @@ class Command:
     run: Callable[[argparse.Namespace], None]
 
 
-def add_options(
-    parser: argparse.ArgumentParser, kind: type, leave_out: Collection[str] = (), **names: str
-) -> None:
+def add_options(parser: argparse.ArgumentParser, kind: type, leave_out: Collection[str] = (), **names: str) -> None:
     """A flag for each field of an option dataclass, so that an option stands once.
 
     The field's docstring is the help, its type says how a value is written (`wm_gym.common.options`), and its default
@@ -55,7 +53,9 @@ def add_options(
             how = {"action": f"store_{str(not field.default).lower()}"}
             flag, doc = (f"no-{flag}", f"switch off: {doc}") if field.default else (flag, doc)
         elif "(default" not in doc and field.default not in (None, "", ()):
-            doc += f" (default: {field.default:g})" if isinstance(field.default, float) else f" (default: {field.default})"
+            doc += (
+                f" (default: {field.default:g})" if isinstance(field.default, float) else f" (default: {field.default})"
+            )
         parser.add_argument(f"--{flag}", dest=field.name, default=argparse.SUPPRESS, help=doc, **how)
 
 

@@ -20,7 +20,7 @@ class CloneOptions:
     """How a policy is cloned from recordings (`clone_agent`)."""
 
     env_kwargs: Json | None = None
-    "Keyword arguments for the environment, e.g. '{\"world\": \"my-world\"}'."
+    'Keyword arguments for the environment, e.g. \'{"world": "my-world"}\'.'
     episodes: Count | None = None
     "Only the first so many (default: all; every tenth is held out)."
     updates: Count = 3000
@@ -45,15 +45,17 @@ class CloneOptions:
 
 @dataclass(frozen=True)
 class PlannerOptions:
-    """How a planner uses what it searches (`WorldPlanner`); its config.yml holds these by name."""
+    """How a planner uses what it searches (`WorldPlanner`); its config.yml holds these by name.
+
+    One evaluation of the dynamics a step gives the mean of what may come, which is enough to compare actions.
+    """
 
     uncertainty_penalty: Annotated[float, "L"] = 0.0
     "Taken off the reward per unit of the world's uncertainty."
     replan_every: Count = 3
     "Steps that are taken before the next search."
     sampling_steps: Count | None = 1
-    """Evaluations of the dynamics a step that is looked ahead. One gives the mean of what may come, which is enough to
-    compare actions; in Python None for as many as the world takes."""
+    "Evaluations of the dynamics a step that is looked ahead; in Python None for as many as the world takes."
     seed: int = 0
     "Actions follow from the frames and this seed alone."
 

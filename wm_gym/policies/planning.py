@@ -32,14 +32,13 @@ Score = Callable[[np.ndarray], np.ndarray]
 class Search:
     """How sequences of actions are searched; ValueError for what cannot be.
 
-    Each iteration draws sequences around the mean, clips them to the action space, scores them, and moves mean and
-    spread to the best.
+    Each iteration draws sequences around a mean, clips them to the action space, scores them, and moves mean and spread
+    to the best. "cem" keeps elites and shifts the start (iCEM, Pinneri et al. 2020); "mppi" weighs the elites by
+    exp((score - best) / temperature) (Williams et al. 2017, as in TD-MPC, Hansen et al. 2022).
     """
 
     method: Literal["cem", "mppi"] = "cem"
-    """The search: cem, the cross-entropy method with kept elites and a shifted start (iCEM, Pinneri et al. 2020), or
-    mppi, which weighs the elites by exp((score - best) / temperature) (Williams et al. 2017, as in TD-MPC, Hansen et
-    al. 2022)."""
+    "The cross-entropy method, or model-predictive path integrals."
     horizon: Count = 12
     "Steps that are looked ahead."
     candidates: Count = 64

@@ -24,7 +24,7 @@ class AgentOptions:
     seed: int = 0
     "Of the first weights, the environments and the exploration."
     env_kwargs: Json | None = None
-    "Keyword arguments for the environment, e.g. '{\"world\": \"my-world\"}'."
+    'Keyword arguments for the environment, e.g. \'{"world": "my-world"}\'.'
     recipe_file: File | None = None
     "YAML in rl_zoo3's keys (default: wm_gym/policies/recipes/ALGO.yml)."
     init: Annotated[str | Path, "AGENT"] | None = None
