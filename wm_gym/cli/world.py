@@ -180,7 +180,7 @@ def add_finetune(parser: argparse.ArgumentParser) -> None:
         metavar="PATH_OR_HUB_ID",
         help="a diffusers pipeline: Stable Video Diffusion, or Wan 2.2 TI2V",
     )
-    parser.add_argument("--prompt", default="", help="what Wan's text encoder is told of every frame")
+    parser.add_argument("--prompt", default="", help="the text that Wan's text encoder gets with every frame")
     parser.add_argument("--out", required=True, metavar="WORLD", help="the world folder to write: the adapter alone")
     add_training(parser)
 
@@ -241,7 +241,7 @@ def add_calibrate(parser: argparse.ArgumentParser) -> None:
         metavar="DATASET",
         nargs="*",
         help="recordings that the world was not trained on, as its users will act in it; 1,000 "
-        "episodes make the promised 90 %% good to 2 points",
+        "episodes make the guaranteed 90 %% exact to 2 points",
     )
     parser.add_argument(
         "--policies",
@@ -260,12 +260,16 @@ def add_calibrate(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--refit", action="store_true", help="first train the world's uncertainty anew on half of the episodes"
     )
-    parser.add_argument("--alpha", type=float, default=0.1, help="what is promised holds in 1 - ALPHA (default: 0.1)")
+    parser.add_argument(
+        "--alpha", type=float, default=0.1, help="the guarantee holds in 1 - ALPHA of episodes (default: 0.1)"
+    )
     parser.add_argument("--seed", type=int, default=0, help="(default: 0)")
     parser.add_argument("--cpu", action="store_true", help="leave the GPUs alone")
 
 
 def run_calibrate(args: argparse.Namespace) -> None:
+    import numpy as np
+
     from wm_gym.evaluation.trust.calibrate import calibrate
     from wm_gym.evaluation.trust.threshold import calibrate_judge
     from wm_gym.worlds.spec import WorldSpec
@@ -277,8 +281,8 @@ def run_calibrate(args: argparse.Namespace) -> None:
         made = calibrate(args.world, args.dataset, args.refit, args.alpha, args.seed, args.cpu)
         print(
             f"calibrated on {made.measured_on}: the error stays below {made.factor:.2f} x the uncertainty in "
-            f"{1 - made.alpha:.0%} of episodes; trust_horizon at a start {made.trust_horizon(0.0)} of {made.steps} "
-            f"steps; success_threshold {before} -> {WorldSpec.load(args.world).success_threshold}"
+            f"{1 - made.alpha:.0%} of episodes; trust_horizon at a start {made.trust_horizon(np.array(0.0))} of "
+            f"{made.steps} steps; success_threshold {before} -> {WorldSpec.load(args.world).success_threshold}"
         )
     if args.policies:
         found = calibrate_judge(args.world, args.policies, args.episodes, args.seed)
@@ -368,7 +372,7 @@ COMMANDS = (
     ),
     Command(
         "calibrate",
-        "measure how wrong a world is when it says how sure it is",
+        "measure how wrong a world is at each uncertainty",
         "wm-gym calibrate my-world held-out-data",
         add_calibrate,
         run_calibrate,

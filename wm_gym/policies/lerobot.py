@@ -84,7 +84,7 @@ class LeRobotPolicy(ExternalPolicy):
         return reply
 
     def _started(self) -> subprocess.Popen[bytes]:
-        self._errors = tempfile.TemporaryFile("w+", errors="replace")
+        self._errors = tempfile.TemporaryFile("w+", errors="replace")  # noqa: SIM115  as long as the process
         # -I and -c: neither our modules nor the working directory are on its path
         process = subprocess.Popen(
             [lerobot_python(), "-I", "-c", WORKER.read_text(), str(self.folder.resolve()), self.device],

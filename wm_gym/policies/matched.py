@@ -122,16 +122,14 @@ def evaluate_matched(
     Raises:
         ValueError: Where the world names no twin and none is given.
     """
-    own = {field.name for field in fields(MatchedOptions)}
-    options = with_changes(MatchedOptions, options, {key: changes.pop(key) for key in own & changes.keys()})
+    own = {field.name for field in fields(MatchedOptions)} & changes.keys()
+    options = with_changes(MatchedOptions, options, {name: changes.pop(name) for name in own})
     source = world if isinstance(world, World) else str(world)
     agent, world = load_agent(agent), load_world(world)
     twin_id = twin_id or physics_twin(world.spec)
     if not twin_id:
-        raise ValueError(
-            f"the world {world.spec.name!r} names no physics twin (but {world.spec.twin!r}); "
-            "pass twin_id, or evaluate_alone(...)"
-        )
+        named = f"the world {world.spec.name!r} names no physics twin (but {world.spec.twin!r})"
+        raise ValueError(f"{named}; pass twin_id, or evaluate_alone(...)")
     twin = _Twin(twin_id, source, find_spec(twin_id).max_episode_steps or world.spec.horizon, options)
     seeds, few = start_seeds(episodes, seed), start_seeds(options.baseline_episodes or episodes, seed)
     started = time.monotonic()
@@ -149,8 +147,7 @@ def evaluate_matched(
         "horizon": twin.horizon,
         "deterministic": options.deterministic,
         **matched_table([o.success for o in in_world], [o.success for o in outcomes]),
-        "world_steps": _steps(in_world),
-        "physics_steps": _steps(outcomes),
+        **{f"{side}_steps": _steps(made) for side, made in (("world", in_world), ("physics", outcomes))},
         "baselines": {name: rate([o.success for o in made]) for name, made in chance.items()},
         "seconds": round(time.monotonic() - started, 1),
         "per_episode": {"seed": seeds, **_per_episode(in_world, outcomes)},

@@ -86,7 +86,7 @@ class Search:
         half, middle = (high - low) / 2, (high + low) / 2
         mean = np.tile(middle, (self.knots, 1)) if guess is None else guess[:: self.hold]
         std = np.tile(self.spread * half, (self.knots, 1))
-        kept, best, best_value = mean[None], None, -np.inf
+        kept, best, best_value = mean[None], np.empty(0, np.float32), -np.inf
         for _ in range(self.iterations):
             drawn = rng.normal(mean, std, (self.candidates - len(kept), *mean.shape))
             knots = np.concatenate([kept, np.clip(drawn, low, high)])

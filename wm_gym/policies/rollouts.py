@@ -87,7 +87,7 @@ class Actor:
             return observation
         if isinstance(observation, dict):
             raise ValueError("frame_stack > 1 is supported for image observations only; set frame_stack: 1")
-        self.stack = (self.stack or [np.zeros_like(observation)] * n)[1:] + [observation]
+        self.stack = [*(self.stack or [np.zeros_like(observation)] * n)[1:], observation]
         return np.concatenate(self.stack, axis=-1)
 
 

@@ -70,7 +70,7 @@ class PhysicsCheck(BaseCallback):
         agent = Agent(self.model.policy, self.config)
         seed = self.model.seed or 0
         if agent.world is None:
-            alone = evaluate_alone(agent, agent.env_id, self.episodes, seed)
+            alone = evaluate_alone(agent, self.config["env_id"], self.episodes, seed)
             rates, steps = (float("nan"), alone["success"]["rate"]), round(alone["steps"]["mean"] * self.episodes)
         else:
             both = evaluate_matched(agent, agent.world, episodes=self.episodes, seed=seed, baselines=(), progress=False)
