@@ -109,15 +109,15 @@ def test_two_rounds_and_what_is_there_is_kept(reach_data, tmp_path):
     world = train(reach_data, tmp_path / "world", preset="tiny", overrides=SHORT, progress=False)
     recipe = tmp_path / "recipe.yml"
     recipe.write_text(json.dumps({"default": {"policy": "CnnPolicy", "n_timesteps": 32, **RECIPE}}))
-    call = dict(
-        rounds=2,
-        episodes=2,
-        evaluations=2,
-        preset="tiny",
-        recipe_file=recipe,
-        progress=False,
-        overrides=SHORT | {"tokenizer_updates": 0, "pose_updates": 0},
-    )
+    call = {
+        "rounds": 2,
+        "episodes": 2,
+        "evaluations": 2,
+        "preset": "tiny",
+        "recipe_file": recipe,
+        "progress": False,
+        "overrides": SHORT | {"tokenizer_updates": 0, "pose_updates": 0},
+    }
     out = improve(world, [reach_data], tmp_path / "out", **call)
     notes = json.loads((out / NOTES_FILE).read_text())
     assert [n["physics_steps"] for n in notes] == [150, 250] and notes[1]["world_folder"].endswith("world-2")
@@ -138,7 +138,7 @@ def test_a_world_without_a_twin_is_refused(tmp_path):
 
 def test_a_training_goes_on_from_an_agent(tmp_path):
     world = str(make_world(horizon=5).save_pretrained(tmp_path / "world"))
-    call = dict(env_kwargs={"world": world}, progress=False)
+    call = {"env_kwargs": {"world": world}, "progress": False}
     first = train_agent("ppo", "wm_gym/World-v0", tmp_path / "first", timesteps=16, recipe=RECIPE, **call)
     still = RECIPE | {"learning_rate": 0.0}
     second = train_agent("ppo", "wm_gym/World-v0", tmp_path / "second", timesteps=16, recipe=still, init=first, **call)

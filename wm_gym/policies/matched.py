@@ -124,14 +124,13 @@ def evaluate_matched(
     """
     own = {field.name for field in fields(MatchedOptions)} & changes.keys()
     options = with_changes(MatchedOptions, options, {name: changes.pop(name) for name in own})
-    source = world if isinstance(world, World) else str(world)
-    agent, world = load_agent(agent), load_world(world)
+    agent, source, world = load_agent(agent), world if isinstance(world, World) else str(world), load_world(world)
     twin_id = twin_id or physics_twin(world.spec)
     if not twin_id:
         named = f"the world {world.spec.name!r} names no physics twin (but {world.spec.twin!r})"
         raise ValueError(f"{named}; pass twin_id, or evaluate_alone(...)")
     twin = _Twin(twin_id, source, find_spec(twin_id).max_episode_steps or world.spec.horizon, options)
-    seeds, few = start_seeds(episodes, seed), start_seeds(options.baseline_episodes or episodes, seed)
+    seeds, few = (start_seeds(n, seed) for n in (episodes, options.baseline_episodes or episodes))
     started = time.monotonic()
     with _Bar(options.progress) as bar:
         outcomes, starts = twin.run(agent, seeds, bar.begin("physics, agent", len(seeds)))

@@ -73,8 +73,8 @@ happened inside the learned world.</p>
 <section><h2>All numbers</h2>
 <table>{"".join(f"<tr><td>{text(w)}</td><td>{text(n)}</td></tr>" for w, n in matched_rows(results))}</table>
 <p class="note" style="margin-top:12px">In brackets: 95 % intervals. Rates: Wilson. Difference:
-{text(results["world_minus_physics"]["method"])}. Optimism is the share of physics failures that the world takes for successes, pessimism
-the reverse. At most {results["horizon"]} steps an episode,
+{text(results["world_minus_physics"]["method"])}. Optimism is the share of physics failures that the world
+takes for successes, pessimism the reverse. At most {results["horizon"]} steps an episode,
 {"deterministic" if results["deterministic"] else "stochastic"} actions, seed {results["seed"]}.</p></section>
 <section><h2>Read this with care</h2>
 <p>Physics here is a simulator, not a robot: nothing on this page says that the policy works on real hardware. The
