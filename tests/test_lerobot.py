@@ -184,7 +184,7 @@ def test_real_recording_of_lerobot(droid_dataset):
     ((path, episodes),) = reader.video_files("observation.images.wrist_left").items()
     assert [first for _, first in episodes] == reader.offset[:-1].tolist()
     one = reader.frames("observation.images.wrist_left", 9)  # by seeking
-    rows = {row: frame for row, frame in reader.iter_frames("observation.images.wrist_left")}  # from the start
+    rows = dict(reader.iter_frames("observation.images.wrist_left"))  # from the start
     assert len(rows) == 854 and one.shape == (41, 192, 320, 3)
     assert np.array_equal(one, np.stack([rows[int(reader.offset[9]) + t] for t in range(41)]))
 

@@ -177,7 +177,17 @@ def evaluate_alone(
     deterministic: bool = True,
     n_envs: int | None = None,
 ) -> dict[str, Any]:
-    """An agent in one environment: success rate where its info has `is_success`, rewards and lengths."""
+    """An agent in one environment: success rate where its info has `is_success`, rewards and lengths.
+
+    Args:
+        agent: An agent, its folder, or what else `load_agent` takes.
+        env_id: The id of a registered environment.
+        episodes: How many.
+        seed: Of the environments.
+        env_kwargs: Keyword arguments for the environment.
+        deterministic: Take the policy's most likely action instead of drawing one.
+        n_envs: Environments at once (default: 50 learned ones, 2 others, 1 of a policy that was made elsewhere).
+    """
     agent = load_agent(agent)
     kwargs = {**agent.kwargs_for(env_id), **(env_kwargs or {})}
     at_once = 1 if isinstance(agent, ExternalAgent) else 50 if is_learned(find_spec(env_id)) else 2

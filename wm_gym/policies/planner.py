@@ -96,10 +96,17 @@ class WorldPlanner:
         deterministic: bool = True,
         active: np.ndarray | None = None,
     ) -> tuple[np.ndarray, tuple]:
-        """Actions float32 [B, A] for frames uint8 [B, H, W, 3], and the state to pass with the next frames.
+        """Actions for frames; deterministic, whatever is asked.
 
-        episode_start: bool [B], whose frame is the first of an episode; no state: all of them. active: bool [B], the
-        others are not planned for and get the middle of the action space. It is deterministic, whatever is asked.
+        Args:
+            observation: Frames uint8 [B, H, W, 3].
+            state: What the last call returned; None where all episodes begin.
+            episode_start: bool [B], whose frame is the first of an episode.
+            deterministic: Not looked at.
+            active: bool [B], for whom to plan; the others get the middle of the action space.
+
+        Returns:
+            Actions float32 [B, A], and the state to pass with the next frames.
         """
         n, nothing = len(observation), ((), None, 0)
         memories = list(state) if state is not None else [nothing] * n

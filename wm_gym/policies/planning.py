@@ -79,9 +79,20 @@ class Search:
     def best(
         self, score: Score, low: np.ndarray, high: np.ndarray, rng: np.random.Generator, guess: np.ndarray | None = None
     ) -> np.ndarray:
-        """The best sequence found, float32 [H, A], in a box low .. high [A]; guess [H, A] is where the search begins.
+        """The best sequence of actions that was found: of cem the best of all, of mppi the last iteration's mean.
 
-        cem: the best candidate of all; mppi: the mean of the last iteration. ValueError for a score that is not finite.
+        Args:
+            score: What sequences are worth.
+            low: The least action [A].
+            high: The largest action [A].
+            rng: What sequences are drawn with.
+            guess: Where the search begins [H, A]; None for the middle of the box.
+
+        Returns:
+            Actions float32 [H, A].
+
+        Raises:
+            ValueError: For a score that is not finite.
         """
         half, middle = (high - low) / 2, (high + low) / 2
         mean = np.tile(middle, (self.knots, 1)) if guess is None else guess[:: self.hold]

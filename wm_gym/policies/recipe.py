@@ -48,9 +48,16 @@ def algorithm(name: str) -> type[BaseAlgorithm]:
 
 
 def load_recipe(algo: str, env_id: str, path: str | Path | None = None) -> dict[str, Any]:
-    """The entry of an environment id in recipes/<algo>.yml (or a file of your own), else its `default`.
+    """The hyperparameters of an algorithm in an environment: the entry of its id, else the file's `default`.
 
-    Raises FileNotFoundError where there is no such file, ValueError where it has neither.
+    Args:
+        algo: "ppo", "sac" or "dqn".
+        env_id: Whose entry.
+        path: A YAML file in rl_zoo3's keys; None for recipes/<algo>.yml.
+
+    Raises:
+        FileNotFoundError: Where there is no such file.
+        ValueError: Where it has neither entry.
     """
     algorithm(algo)
     path = Path(path or Path(__file__).parent / "recipes" / f"{algo}.yml")

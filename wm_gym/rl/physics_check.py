@@ -26,7 +26,14 @@ class PhysicsCheck(BaseCallback):
 
     The training ends once the last two checks together say that success imagined exceeds success in physics by more
     than `max_gap`. `take_best` puts the policy back to the check that was best in physics: what is learned after it
-    may be of use in imagination only. physics_steps: what the checks have cost so far.
+    may be of use in imagination only.
+
+    Args:
+        run: The folder of checks.csv and of the checked weights.
+        config: Of the agent that is trained.
+        every: Environment steps between two checks.
+        episodes: Of each check.
+        max_gap: Success imagined minus success in physics that is accepted.
     """
 
     def __init__(

@@ -196,7 +196,7 @@ def _prepare(out: Path, run: Path, resume: bool, overwrite: bool) -> None:
 
 
 def _world_weights(env_id: str, env_kwargs: dict[str, Any]) -> str | None:
-    """What tells the world that is trained in from others in the same place; None for other environments."""
+    """The digest of the learned world that is trained in; None for other environments."""
     spec = find_spec(env_id)
     world = env_kwargs.get("world", spec.kwargs.get("world"))
     return digest_of_world(world) if is_learned(spec) and isinstance(world, (str, Path)) else None
