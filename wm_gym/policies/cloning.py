@@ -12,7 +12,7 @@ import gymnasium as gym
 import numpy as np
 import torch
 from stable_baselines3.common.base_class import BaseAlgorithm
-from stable_baselines3.common.policies import BasePolicy
+from stable_baselines3.common.policies import ActorCriticPolicy
 from stable_baselines3.common.preprocessing import is_image_space
 from tqdm import tqdm
 
@@ -77,7 +77,9 @@ def clone_agent(
     if count < 2:
         raise ValueError(f"{named}: {count} episode to learn from; expected at least 2, one of them held out")
     world = _drawing_world(options, clips)
-    model, policy = _new_model(env_id, clips, options)
+    model, policy_name = _new_model(env_id, clips, options)
+    policy = model.policy
+    assert isinstance(policy, ActorCriticPolicy)  # PPO's
     held = every_tenth(count)
     rows, shown = (clips.transitions(np.flatnonzero(which)) for which in (~held, held))
     started = time.monotonic()
@@ -88,9 +90,9 @@ def clone_agent(
         "episodes": int((~held).sum()),
         "updates": options.updates,
         **({"views": world.spec.name} if world else {}),
-        "held_out_squared_error": round(_error(model.policy, clips, shown), 5),
+        "held_out_squared_error": round(_error(policy, clips, shown), 5),
     }
-    return save_agent(model, out, _identity(env_id, policy, made, time.monotonic() - started, options))
+    return save_agent(model, out, _identity(env_id, policy_name, made, time.monotonic() - started, options))
 
 
 def _drawing_world(options: CloneOptions, clips: ClipData) -> World | None:
@@ -168,7 +170,7 @@ def _check_spaces(observation: gym.Space, action: gym.Space, clips: ClipData, en
         )
 
 
-def _means(policy: BasePolicy, frames: np.ndarray) -> torch.Tensor:
+def _means(policy: ActorCriticPolicy, frames: np.ndarray) -> torch.Tensor:
     """The mean action [B, A] of frames uint8 [B, H, W, 3]."""
     pictures = torch.from_numpy(np.ascontiguousarray(frames.transpose(0, 3, 1, 2))).to(policy.device)
     return policy.get_distribution(pictures).distribution.mean
@@ -204,7 +206,7 @@ def _fit(
 
 
 @torch.inference_mode()
-def _error(policy: BasePolicy, clips: ClipData, rows: np.ndarray) -> float:
+def _error(policy: ActorCriticPolicy, clips: ClipData, rows: np.ndarray) -> float:
     pieces = np.array_split(rows, -(-len(rows) // 512))
     return float(
         sum(

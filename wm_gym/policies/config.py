@@ -125,9 +125,9 @@ def read_config(folder: Path) -> dict[str, Any] | None:
     if not path.is_file():
         return None
     config = read_mapping(path, finite=False)
-    table, needed = RANGES, ("algo", "policy", "policy_kwargs", "observation_space", "action_space")
-    if config.get("algo") == PLANNER:
-        table, needed = PLANNER_RANGES, ("env_id", *PLANNER_OPTIONS, "search")
+    plans = config.get("algo") == PLANNER
+    own = ("algo", "policy", "policy_kwargs", "observation_space", "action_space")
+    table, needed = (PLANNER_RANGES, ("env_id", *PLANNER_OPTIONS, "search")) if plans else (RANGES, own)
     check(path, {key: value for key, value in config.items() if key in table}, table, needed)
     for key, value in (config.get("hyperparameters") or {}).items():
         if not HYPERPARAMETER.holds(value):
@@ -150,7 +150,7 @@ def _number(said: str) -> bool:
 
 # --- spaces -----------------------------------------------------------------------------------------------------------
 
-DTYPES: tuple[str, ...] = ("uint8", "int8", "int16", "int32", "int64", "float16", "float32", "float64")
+DTYPES = ("uint8", "int8", "int16", "int32", "int64", "float16", "float32", "float64")
 BOUNDS = Rule(
     "a list of numbers",
     lambda value: (

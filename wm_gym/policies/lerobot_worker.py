@@ -10,7 +10,7 @@ import os
 import sys
 import traceback
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO
+from typing import IO, TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 LENGTH = 8  # bytes, big-endian
 
 
-def send(pipe: BinaryIO, **arrays: np.ndarray) -> None:
+def send(pipe: IO[bytes], **arrays: Any) -> None:
     """Write a message."""
     body = io.BytesIO()
     np.savez(body, **arrays)
@@ -28,7 +28,7 @@ def send(pipe: BinaryIO, **arrays: np.ndarray) -> None:
     pipe.flush()
 
 
-def receive(pipe: BinaryIO) -> dict[str, np.ndarray] | None:
+def receive(pipe: IO[bytes]) -> dict[str, np.ndarray] | None:
     """A message as a dict of arrays; None at the end."""
     size = pipe.read(LENGTH)
     if len(size) < LENGTH:

@@ -195,8 +195,6 @@ def evaluate_alone(
     env: VecEnv = make_sb3_env(env_id, n_envs, seed, wrapper_class=agent.env_wrapper, **kwargs)
     if agent.frame_stack > 1:
         env = VecFrameStack(env, agent.frame_stack)
-    if isinstance(agent, ExternalAgent):
-        agent.policy.action_space = env.action_space
     successes: list[bool | None] = []
 
     def note(local: dict, _: dict) -> None:
@@ -205,6 +203,10 @@ def evaluate_alone(
 
     started = time.monotonic()
     try:
+        if isinstance(agent, ExternalAgent):
+            if not isinstance(env.action_space, gym.spaces.Box):
+                raise ValueError(f"{agent.name} gives actions of numbers, {env_id} takes {env.action_space}")
+            agent.policy.action_space = env.action_space
         rewards, lengths = evaluate_policy(
             agent.policy, env, episodes, deterministic, callback=note, return_episode_rewards=True
         )

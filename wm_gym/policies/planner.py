@@ -5,13 +5,14 @@ from __future__ import annotations
 import os
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import gymnasium as gym
 import numpy as np
 import torch
 import yaml
 from PIL import Image
+from stable_baselines3.common.vec_env import VecEnv
 
 from wm_gym.common import spaces
 from wm_gym.common.files import atomic_folder, write_text
@@ -19,7 +20,7 @@ from wm_gym.common.options import with_changes
 from wm_gym.common.registry import NAMESPACE
 from wm_gym.engine.shared import load_engine, load_world
 from wm_gym.judges.goal import read_picture
-from wm_gym.policies.agent import Agent
+from wm_gym.policies.agent import Agent, Observation
 from wm_gym.policies.card import write_card
 from wm_gym.policies.config import CONFIG_FILE, FORMAT_VERSION, PLANNER, PLANNER_OPTIONS
 from wm_gym.policies.options import PlannerOptions
@@ -90,7 +91,7 @@ class WorldPlanner:
 
     def predict(
         self,
-        observation: np.ndarray,
+        observation: Observation,
         state: tuple | None = None,
         episode_start: np.ndarray | None = None,
         deterministic: bool = True,
@@ -108,11 +109,14 @@ class WorldPlanner:
         Returns:
             Actions float32 [B, A], and the state to pass with the next frames.
         """
+        assert isinstance(observation, np.ndarray)
         n, nothing = len(observation), ((), None, 0)
-        memories = list(state) if state is not None else [nothing] * n
+        memories: list[Any] = list(state) if state is not None else [nothing] * n
         actions = np.tile((self.action_space.low + self.action_space.high) / 2, (n, 1))
         for i in range(n) if active is None else np.flatnonzero(active):
-            frames, plan, left = nothing if episode_start is not None and episode_start[i] else memories[i]
+            if episode_start is not None and episode_start[i]:
+                memories[i] = nothing
+            frames, plan, left = memories[i]
             frames = (*frames[:1], *frames[1:][-self.world.spec.context_frames :], observation[i])
             if not left:
                 plan, left = self.plan(np.stack(frames), plan), self.replan_every
@@ -165,11 +169,13 @@ class PlannerAgent(Agent):
 
     policy: WorldPlanner
 
-    def predict(self, observation, state=None, deterministic: bool = True, active: np.ndarray | None = None):
+    def predict(
+        self, observation: Observation, state: Any = None, deterministic: bool = True, active: np.ndarray | None = None
+    ) -> tuple[np.ndarray, Any]:
         """As `Agent.predict`; slots that are not active are not planned for."""
         return self.policy.predict(observation, state, deterministic=deterministic, active=active)
 
-    def to_sb3(self, env):
+    def to_sb3(self, env: gym.Env | VecEnv) -> NoReturn:
         """ValueError: there are no weights to train on."""
         raise ValueError(
             f"{self.name} plans and has no weights; train a policy with wm-gym agent train ppo --env {self.env_id}"
@@ -231,7 +237,8 @@ def save_planner(
 
 def load_planner(folder: Path, config: dict[str, Any], device: str = "auto") -> PlannerAgent:
     """The agent of a folder that `save_planner` wrote; ValueError where its config is damaged."""
-    agent, goal, path = PlannerAgent(None, config, folder), folder / GOAL_FILE, folder / CONFIG_FILE
+    agent = PlannerAgent(None, config, folder)  # type: ignore[arg-type]  # its world is looked up first
+    goal, path = folder / GOAL_FILE, folder / CONFIG_FILE
     picture = read_picture(goal) if os.path.lexists(goal) else None
     try:
         search, options = Search(**config["search"]), {key: config[key] for key in PLANNER_OPTIONS}
