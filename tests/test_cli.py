@@ -8,6 +8,8 @@ import os
 import shlex
 import subprocess
 import sys
+from dataclasses import dataclass
+from typing import Annotated
 
 import pytest
 
@@ -105,6 +107,12 @@ def test_an_option_dataclass_makes_the_flags_of_its_command():
         add_options(argparse.ArgumentParser(), AgentOptions)
 
 
+@dataclass(frozen=True)
+class Several:
+    agents: Annotated[tuple[str, ...], "AGENT"] = ()
+    "Agents to measure."
+
+
 def test_overrides_choices_and_repeated_flags_are_read():
     parser = argparse.ArgumentParser()
     add_options(parser, ImproveOptions, overrides="set")
@@ -113,6 +121,8 @@ def test_overrides_choices_and_repeated_flags_are_read():
     add_options(parser, MatchedOptions, ("progress",))
     args = parser.parse_args(["--baselines", "random", "--baselines", "no-op", "--no-deterministic"])
     assert options_of(MatchedOptions, args, workers=0) == MatchedOptions(deterministic=False, workers=0)
+    add_options(parser, Several)
+    assert options_of(Several, parser.parse_args(["--agents", "a", "b"])) == Several(("a", "b"))
     add_options(parser, Search, ("horizon",))
     assert options_of(Search, parser.parse_args(["--method", "mppi"])) == Search("mppi")
 

@@ -34,7 +34,8 @@ def add_options(parser: argparse.ArgumentParser, kind: type, leave_out: Collecti
     """A flag for each field of an option dataclass, so that an option stands once.
 
     The field's docstring is the help, its type says how a value is written (`wm_gym.common.options`), and its default
-    holds where nothing is typed: `options_of` gives the dataclass then. A switch that is on has a flag --no-NAME.
+    holds where nothing is typed: `options_of` gives the dataclass then. A switch that is on has a flag --no-NAME. The
+    flag of a tuple[str, ...] may be repeated; that of an Annotated[tuple[str, ...], "NAME"] takes several values.
 
     Args:
         parser: What gets the flags.
@@ -96,13 +97,14 @@ def _one(hint: Any) -> Any:
 def _spelled(hint: Any) -> dict[str, Any]:
     """What argparse needs to know of a type; TypeError for one that cannot be typed."""
     hint = _one(hint)
-    if get_origin(hint) is tuple and get_args(hint)[-1] is Ellipsis:
-        return {"action": "append", **_spelled(get_args(hint)[0])}
-    if get_origin(hint) is Literal:
-        return {"choices": get_args(hint)}
     reader, metavar = READERS.get(hint), None
     if get_origin(hint) is Annotated:
         hint, metavar = hint.__origin__, hint.__metadata__[0]
+    if get_origin(hint) is tuple and get_args(hint)[-1] is Ellipsis:
+        each = _spelled(get_args(hint)[0])
+        return each | ({"nargs": "+", "metavar": metavar} if metavar else {"action": "append"})
+    if get_origin(hint) is Literal:
+        return {"choices": get_args(hint)}
     reader = reader or {int: int, float: float, bool: bool, str: str}.get(_one(hint))
     if reader is None:
         raise TypeError(f"{hint} cannot be typed on a command line; leave the field out")
