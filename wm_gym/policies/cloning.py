@@ -173,7 +173,9 @@ def _check_spaces(observation: gym.Space, action: gym.Space, clips: ClipData, en
 def _means(policy: ActorCriticPolicy, frames: np.ndarray) -> torch.Tensor:
     """The mean action [B, A] of frames uint8 [B, H, W, 3]."""
     pictures = torch.from_numpy(np.ascontiguousarray(frames.transpose(0, 3, 1, 2))).to(policy.device)
-    return policy.get_distribution(pictures).distribution.mean
+    distribution = policy.get_distribution(pictures).distribution
+    assert not isinstance(distribution, list)  # that of a MultiDiscrete
+    return distribution.mean
 
 
 def _fit(
