@@ -191,7 +191,7 @@ def commands(made: Sources) -> dict[str, Command]:
                 "ppo",
                 "wm_gym/World-v0",
                 f,
-                32,
+                timesteps=32,
                 env_kwargs={"world": str(made.world), "backend": "torch"},
                 recipe={"policy": "MlpPolicy", "n_envs": 1, "n_steps": 8, "batch_size": 8, "n_epochs": 1},
                 checkpoint_every=8,

@@ -17,7 +17,7 @@ def train_small(out, world_folder, more: dict | None = None, **kwargs) -> Path:
         "ppo",
         "wm_gym/World-v0",
         out,
-        64,
+        timesteps=64,
         env_kwargs=env_kwargs,
         recipe=SMALL,
         checkpoint_every=16,

@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 import os
 import shlex
 import subprocess
 import sys
+from dataclasses import dataclass
+from typing import Annotated
 
 import pytest
 
 from wm_gym.cli import COMMANDS, build_parser, main, mendable
+from wm_gym.cli.command import add_options, options_of
+from wm_gym.policies.options import MatchedOptions
+from wm_gym.policies.planning import Search
+from wm_gym.rl.options import AgentOptions, ImproveOptions
 
 
 def outcome(capsys, *words: str) -> tuple[int, str, str]:
@@ -84,6 +91,40 @@ def test_sizes_fields_and_keyword_arguments_are_read():
     assert parse(["train", "data", "--out", "w", "--size", "96x160"]).size == (96, 160)
     args = parse(["record", "some/Env-v0", "--out", "d", "--episodes", "1_000", "--env-kwargs", '{"size": 96}'])
     assert args.episodes == 1000 and args.env_kwargs == {"size": 96}
+
+
+def test_an_option_dataclass_makes_the_flags_of_its_command():
+    parser, leave_out = argparse.ArgumentParser(), ("recipe", "callback")
+    add_options(parser, AgentOptions, leave_out, recipe_file="recipe")
+    said = " ".join(parser.format_help().split())
+    assert "--timesteps N environment steps in all (default: the recipe's)" in said
+    assert "--device DEVICE where the policy learns: auto, cpu or cuda (default: auto)" in said
+    assert options_of(AgentOptions, parser.parse_args([])) == AgentOptions()
+    typed = ["--timesteps", "1_000", "--env-kwargs", '{"size": 96}', "--recipe", "my.yml", "--resume", "--no-progress"]
+    wanted = AgentOptions(timesteps=1000, env_kwargs={"size": 96}, recipe_file="my.yml", resume=True, progress=False)
+    assert options_of(AgentOptions, parser.parse_args(typed)) == wanted
+    with pytest.raises(TypeError, match="leave the field out"):
+        add_options(argparse.ArgumentParser(), AgentOptions)
+
+
+@dataclass(frozen=True)
+class Several:
+    agents: Annotated[tuple[str, ...], "AGENT"] = ()
+    "Agents to measure."
+
+
+def test_overrides_choices_and_repeated_flags_are_read():
+    parser = argparse.ArgumentParser()
+    add_options(parser, ImproveOptions, overrides="set")
+    args = parser.parse_args(["--set", "starts=7", "--set", "rollout_lengths=[2,4]"])
+    assert options_of(ImproveOptions, args).overrides == {"starts": 7, "rollout_lengths": (2, 4)}
+    add_options(parser, MatchedOptions, ("progress",))
+    args = parser.parse_args(["--baselines", "random", "--baselines", "no-op", "--no-deterministic"])
+    assert options_of(MatchedOptions, args, workers=0) == MatchedOptions(deterministic=False, workers=0)
+    add_options(parser, Several)
+    assert options_of(Several, parser.parse_args(["--agents", "a", "b"])) == Several(("a", "b"))
+    add_options(parser, Search, ("horizon",))
+    assert options_of(Search, parser.parse_args(["--method", "mppi"])) == Search("mppi")
 
 
 # ---------------------------------------------------------------- errors

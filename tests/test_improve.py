@@ -40,7 +40,7 @@ def test_an_agent_can_be_recorded_in_the_twin(tmp_path):
         "ppo",
         "wm_gym/World-v0",
         tmp_path / "agent",
-        16,
+        timesteps=16,
         recipe=RECIPE,
         progress=False,
         env_kwargs={"world": str(world)},
@@ -86,7 +86,7 @@ def test_a_third_of_the_episodes_does_in_physics_what_the_agent_did_in_imaginati
         "ppo",
         "wm_gym/World-v0",
         tmp_path / "agent",
-        16,
+        timesteps=16,
         recipe=RECIPE,
         progress=False,
         env_kwargs={"world": str(world)},
@@ -109,15 +109,15 @@ def test_two_rounds_and_what_is_there_is_kept(reach_data, tmp_path):
     world = train(reach_data, tmp_path / "world", preset="tiny", overrides=SHORT, progress=False)
     recipe = tmp_path / "recipe.yml"
     recipe.write_text(json.dumps({"default": {"policy": "CnnPolicy", "n_timesteps": 32, **RECIPE}}))
-    call = dict(
-        rounds=2,
-        episodes=2,
-        evaluations=2,
-        preset="tiny",
-        recipe_file=recipe,
-        progress=False,
-        overrides=SHORT | {"tokenizer_updates": 0, "pose_updates": 0},
-    )
+    call = {
+        "rounds": 2,
+        "episodes": 2,
+        "evaluations": 2,
+        "preset": "tiny",
+        "recipe_file": recipe,
+        "progress": False,
+        "overrides": SHORT | {"tokenizer_updates": 0, "pose_updates": 0},
+    }
     out = improve(world, [reach_data], tmp_path / "out", **call)
     notes = json.loads((out / NOTES_FILE).read_text())
     assert [n["physics_steps"] for n in notes] == [150, 250] and notes[1]["world_folder"].endswith("world-2")
@@ -138,10 +138,10 @@ def test_a_world_without_a_twin_is_refused(tmp_path):
 
 def test_a_training_goes_on_from_an_agent(tmp_path):
     world = str(make_world(horizon=5).save_pretrained(tmp_path / "world"))
-    call = dict(env_kwargs={"world": world}, progress=False)
-    first = train_agent("ppo", "wm_gym/World-v0", tmp_path / "first", 16, recipe=RECIPE, **call)
+    call = {"env_kwargs": {"world": world}, "progress": False}
+    first = train_agent("ppo", "wm_gym/World-v0", tmp_path / "first", timesteps=16, recipe=RECIPE, **call)
     still = RECIPE | {"learning_rate": 0.0}
-    second = train_agent("ppo", "wm_gym/World-v0", tmp_path / "second", 16, recipe=still, init=first, **call)
+    second = train_agent("ppo", "wm_gym/World-v0", tmp_path / "second", timesteps=16, recipe=still, init=first, **call)
     assert load_agent(second).config["n_timesteps_before"] == 16
     assert f"going on from `{first}` (16 steps)" in (second / "README.md").read_text()
     weights = [load_agent(agent).policy.state_dict() for agent in (first, second)]
@@ -151,10 +151,10 @@ def test_a_training_goes_on_from_an_agent(tmp_path):
             "ppo",
             "wm_gym/World-v0",
             tmp_path / "wide",
-            16,
+            timesteps=16,
             init=first,
             **call,
             recipe=RECIPE | {"policy_kwargs": {"net_arch": [16]}},
         )
     with pytest.raises(ValueError, match="init"):
-        train_agent("ppo", "wm_gym/World-v0", tmp_path / "second", 32, recipe=still, resume=True, **call)
+        train_agent("ppo", "wm_gym/World-v0", tmp_path / "second", timesteps=32, recipe=still, resume=True, **call)

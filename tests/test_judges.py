@@ -292,11 +292,11 @@ def test_an_off_policy_training_goes_on_where_its_judge_failed(tmp_path, world_f
     }
     (tmp_path / "away").touch()
     with pytest.raises(JudgeError, match="--resume"):
-        train_agent("sac", "wm_gym/World-v0", tmp_path / "agent", 24, **kwargs)
+        train_agent("sac", "wm_gym/World-v0", tmp_path / "agent", timesteps=24, **kwargs)
     (kept,) = (tmp_path / "agent.training").glob("checkpoint-*")
     assert 14 <= int(kept.name.split("-")[1]) <= 20
     (tmp_path / "away").unlink()
-    out = train_agent("sac", "wm_gym/World-v0", tmp_path / "agent", 24, resume=True, **kwargs)
+    out = train_agent("sac", "wm_gym/World-v0", tmp_path / "agent", timesteps=24, resume=True, **kwargs)
     assert yaml.safe_load((out / CONFIG_FILE).read_text())["n_timesteps"] == 24
 
 
@@ -309,6 +309,8 @@ def test_a_training_on_a_twin_goes_on_where_its_judge_failed(tmp_path):
     }
     (tmp_path / "away").touch()
     with pytest.raises(JudgeError, match="checkpoint-000000016;"):
-        train_agent("ppo", "wm_gym/ReachPyBullet-v0", tmp_path / "agent", 32, **kwargs)
+        train_agent("ppo", "wm_gym/ReachPyBullet-v0", tmp_path / "agent", timesteps=32, **kwargs)
     (tmp_path / "away").unlink()
-    assert (train_agent("ppo", "wm_gym/ReachPyBullet-v0", tmp_path / "agent", 32, resume=True, **kwargs)).is_dir()
+    assert (
+        train_agent("ppo", "wm_gym/ReachPyBullet-v0", tmp_path / "agent", timesteps=32, resume=True, **kwargs)
+    ).is_dir()

@@ -22,7 +22,7 @@ TWIN = "wm_gym/ReachPyBullet-v0"
 def test_matched_evaluation_of_a_world_and_its_twin(tmp_path, world_folder):
     """Counts add up, the same seed gives the same lists, baselines run, and everything lands in files."""
     agent = train_small(tmp_path / "agent", world_folder)
-    options = dict(workers=0, backend="torch", progress=False, baseline_episodes=1)
+    options = {"workers": 0, "backend": "torch", "progress": False, "baseline_episodes": 1}
     results = evaluate_matched(agent, world_folder, None, 3, 5, **options)
     assert sum(results["table"].values()) == 3
     assert results["physics"]["successes"] == sum(results["per_episode"]["physics_success"])

@@ -24,7 +24,9 @@ RECIPE = {
 
 def train_in(tmp_path, world, name="agent", steps=48, **options):
     options = {"recipe": RECIPE, "progress": False, "checkpoint_every": 16, **options}
-    return train_agent("ppo", "wm_gym/World-v0", tmp_path / name, steps, env_kwargs={"world": str(world)}, **options)
+    return train_agent(
+        "ppo", "wm_gym/World-v0", tmp_path / name, timesteps=steps, env_kwargs={"world": str(world)}, **options
+    )
 
 
 @pytest.fixture
@@ -77,7 +79,7 @@ def test_an_agent_that_trains_in_physics_is_checked_there(tmp_path):
         "ppo",
         "wm_gym/ReachPyBullet-v0",
         tmp_path / "agent",
-        24,
+        timesteps=24,
         recipe=recipe,
         progress=False,
         env_kwargs={"max_episode_steps": 5},

@@ -167,7 +167,7 @@ def test_nudged_physics_is_the_same_start_with_its_object_a_little_off():
     env = make_twin("wm_gym/PushPyBullet-v0", None, "no-op", 3)
     seeds = start_seeds(2, 0)
     _, starts = run_twin("no-op", env, seeds)
-    _, again = run_twin("no-op", env, seeds, nudged=True)
+    _, again = run_twin("no-op", env, seeds, perturbed=True)
     where = list(env.unwrapped.tracked.position)
     now = env.unwrapped.get_physics_state()[where]  # nothing pushes it
     env.close()
@@ -175,7 +175,7 @@ def test_nudged_physics_is_the_same_start_with_its_object_a_little_off():
     np.testing.assert_array_equal(starts[1].physics_state, again[1].physics_state)
     assert 0.001 < np.linalg.norm(now - starts[1].physics_state[where]) < 0.003
     with pytest.raises(ValueError, match="names no object"):
-        run_twin("no-op", make_twin(TWIN, None, "no-op", 3), seeds, nudged=True)
+        run_twin("no-op", make_twin(TWIN, None, "no-op", 3), seeds, perturbed=True)
 
 
 @pytest.mark.release

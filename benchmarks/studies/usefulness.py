@@ -254,7 +254,7 @@ def learned_in(folder: Path, starter: str, out: Path) -> dict:
         "ppo",
         "wm_gym/World-v0",
         out,
-        TIMESTEPS,
+        timesteps=TIMESTEPS,
         env_kwargs={"world": str(folder)},
         recipe_id="wm_gym/Push-v0",
         recipe={"physics_check": None},

@@ -6,7 +6,10 @@ import argparse
 import os
 import sys
 
-from wm_gym.cli.command import ENV_ID_HELP, Command, add_spreading, json_object, positive_int
+from wm_gym.cli.command import ENV_ID_HELP, Command, add_options, add_spreading, json_object, options_of, positive_int
+from wm_gym.policies.options import CloneOptions, PlannerOptions
+from wm_gym.policies.planning import Search
+from wm_gym.rl.options import AgentOptions, DemoOptions
 
 ENV_KWARGS_HELP = 'keyword arguments for the environment, e.g. \'{"world": "my-world"}\''
 
@@ -20,22 +23,8 @@ def add_agent_train(parser: argparse.ArgumentParser) -> None:
         metavar="DIR",
         help="the agent folder to write; checkpoints, curves and logs lie in DIR.training",
     )
-    parser.add_argument(
-        "--timesteps", type=positive_int, default=None, metavar="N", help="environment steps (default: the recipe's)"
-    )
-    parser.add_argument("--max-minutes", type=float, default=None, metavar="M", help="end the training by then")
-    parser.add_argument("--seed", type=int, default=0, help="(default: 0)")
-    parser.add_argument("--env-kwargs", type=json_object, default=None, metavar="JSON", help=ENV_KWARGS_HELP)
-    parser.add_argument(
-        "--recipe",
-        default=None,
-        metavar="FILE",
-        help="YAML in rl_zoo3's keys (default: wm_gym/policies/recipes/ALGO.yml)",
-    )
-    parser.add_argument("--init", default=None, metavar="AGENT", help="go on from the policy of this agent")
-    parser.add_argument("--device", default="auto", help="where the policy learns: auto, cpu, cuda (default: auto)")
-    parser.add_argument("--resume", action="store_true", help="go on from DIR's last checkpoint")
-    parser.add_argument("--overwrite", action="store_true", help="start anew where DIR or its training is there")
+    leave_out = ("recipe", "recipe_id", "checkpoint_every", "callback", "progress")
+    add_options(parser, AgentOptions, leave_out, recipe_file="recipe")
 
 
 def run_agent_train(args: argparse.Namespace) -> None:
@@ -45,20 +34,7 @@ def run_agent_train(args: argparse.Namespace) -> None:
     from wm_gym.rl.train import train_agent
 
     try:
-        out = train_agent(
-            args.algo,
-            args.env,
-            args.out,
-            timesteps=args.timesteps,
-            seed=args.seed,
-            resume=args.resume,
-            env_kwargs=args.env_kwargs,
-            recipe_file=args.recipe,
-            init=args.init,
-            max_minutes=args.max_minutes,
-            device=args.device,
-            overwrite=args.overwrite,
-        )
+        out = train_agent(args.algo, args.env, args.out, options_of(AgentOptions, args))
     except KeyboardInterrupt:
         print("the same command with --resume goes on from there", file=sys.stderr)
         raise
@@ -75,106 +51,39 @@ def add_agent_clone(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--env", required=True, metavar="ENV_ID", help="whose pixels and actions these are; " + ENV_ID_HELP
     )
-    parser.add_argument("--env-kwargs", type=json_object, default=None, metavar="JSON", help=ENV_KWARGS_HELP)
     parser.add_argument("--out", required=True, metavar="DIR", help="the agent folder to write")
-    parser.add_argument(
-        "--episodes",
-        type=positive_int,
-        default=None,
-        metavar="N",
-        help="only the first so many (default: all; every tenth is held out)",
-    )
-    parser.add_argument("--updates", type=positive_int, default=3000, metavar="N", help="(default: 3000)")
-    parser.add_argument("--seed", type=int, default=0, help="(default: 0)")
-    parser.add_argument(
-        "--recipe",
-        default=None,
-        metavar="FILE",
-        help="YAML whose ppo policy it is (default: wm_gym/policies/recipes/ppo.yml)",
-    )
-    parser.add_argument(
-        "--views",
-        default=None,
-        metavar="WORLD",
-        help="show half of the frames as this world draws them, for a policy that it will judge",
-    )
-    parser.add_argument("--device", default="auto", help="auto, cpu, cuda (default: auto)")
-    parser.add_argument("--overwrite", action="store_true", help="replace an agent that is there")
+    add_options(parser, CloneOptions, ("batch", "learning_rate", "progress"), recipe_file="recipe")
 
 
 def run_agent_clone(args: argparse.Namespace) -> None:
     from wm_gym.policies.cloning import clone_agent
 
-    out = clone_agent(
-        args.datasets,
-        args.env,
-        args.out,
-        updates=args.updates,
-        episodes=args.episodes,
-        seed=args.seed,
-        env_kwargs=args.env_kwargs,
-        recipe_file=args.recipe,
-        views=args.views,
-        device=args.device,
-        overwrite=args.overwrite,
-    )
+    out = clone_agent(args.datasets, args.env, args.out, options_of(CloneOptions, args))
     print(f"cloned: {out}\nnext: wm-gym agent evaluate {out} --env {args.env} --episodes 100")
 
 
 def add_agent_plan(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("world", metavar="WORLD", help="a world folder, a Hub id, or the name of a shipped one")
     parser.add_argument("--out", required=True, metavar="DIR", help="the agent folder to write")
-    parser.add_argument("--method", choices=("cem", "mppi"), default="cem", help="(default: cem)")
-    for name, default, what in (
-        ("horizon", 12, "steps that are looked ahead"),
-        ("candidates", 64, "sequences of actions that are tried at a time"),
-        ("iterations", 2, "times that they are tried"),
-        ("hold", 3, "steps that an action of a sequence is held"),
-        ("replan-every", 3, "steps that are taken before the next search"),
-    ):
-        parser.add_argument(
-            f"--{name}", type=positive_int, default=default, metavar="N", help=f"{what} (default: {default})"
-        )
-    parser.add_argument(
-        "--sampling-steps",
-        type=positive_int,
-        default=1,
-        metavar="N",
-        help="evaluations of the dynamics a step that is looked ahead (default: 1)",
-    )
-    parser.add_argument(
-        "--uncertainty-penalty",
-        type=float,
-        default=0.0,
-        metavar="L",
-        help="taken off the reward per unit of the world's uncertainty (default: 0)",
-    )
+    add_options(parser, Search, ("elites", "temperature", "spread"))
     parser.add_argument(
         "--goal",
         default=None,
         metavar="IMAGE",
         help="a picture of the world's size to come near to, instead of the world's reward",
     )
-    parser.add_argument("--seed", type=int, default=0, help="(default: 0)")
+    add_options(parser, PlannerOptions)
 
 
 def run_agent_plan(args: argparse.Namespace) -> None:
     from wm_gym.policies.config import read_config
     from wm_gym.policies.planner import save_planner
-    from wm_gym.policies.planning import Search
 
-    search = Search(args.method, args.horizon, args.candidates, args.iterations, min(8, args.candidates), args.hold)
-    out = save_planner(
-        args.world,
-        args.out,
-        search,
-        uncertainty_penalty=args.uncertainty_penalty,
-        goal=args.goal,
-        replan_every=args.replan_every,
-        sampling_steps=args.sampling_steps,
-        seed=args.seed,
-    )
-    print(f"written: {out}\nnext: wm-gym agent evaluate {out} --env {read_config(out)['env_id']} --episodes 20")
+    few = min(Search.elites, getattr(args, "candidates", Search.candidates))
+    search = options_of(Search, args, elites=few)
+    out = save_planner(args.world, args.out, search, options_of(PlannerOptions, args), goal=args.goal)
+    config = read_config(out) or {}
+    print(f"written: {out}\nnext: wm-gym agent evaluate {out} --env {config['env_id']} --episodes 20")
 
 
 def add_agent_evaluate(parser: argparse.ArgumentParser) -> None:
@@ -288,7 +197,7 @@ def add_imagine(parser: argparse.ArgumentParser) -> None:
         default=None,
         metavar="IDM",
         help="inverse dynamics (wm-gym idm train) that read the actions off the video and leave out "
-        "what they cannot believe (default: the actions that the policy took)",
+        "episodes whose actions are unsure (default: the actions that the policy took)",
     )
     parser.add_argument("--reward", default="learned", metavar="JUDGE", help="who says success (default: learned)")
     parser.add_argument("--reward-kwargs", type=json_object, default=None, metavar="JSON", help="options of the judge")
@@ -296,7 +205,7 @@ def add_imagine(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--certain",
         action="store_true",
-        help="leave out episodes in more doubt than 9 of 10 of the world's calibration were",
+        help="leave out episodes more uncertain than 9 of 10 of the world's calibration were",
     )
     parser.add_argument("--seed", type=int, default=0, help="(default: 0)")
 
@@ -334,30 +243,14 @@ def run_imagine(args: argparse.Namespace) -> None:
 
 
 def add_demo(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--env",
-        default="wm_gym/Reach-v0",
-        metavar="ENV_ID",
-        help="a shipped world with a physics twin (default: wm_gym/Reach-v0)",
-    )
     parser.add_argument("--out", default="outputs/demo", metavar="DIR", help="(default: outputs/demo)")
-    parser.add_argument(
-        "--minutes", type=float, default=6.0, metavar="M", help="the training ends by then (default: 6)"
-    )
-    parser.add_argument(
-        "--episodes",
-        type=positive_int,
-        default=100,
-        metavar="N",
-        help="matched starts of the evaluation (default: 100)",
-    )
-    parser.add_argument("--seed", type=int, default=0, help="(default: 0)")
+    add_options(parser, DemoOptions, ("algo", "timesteps"), env_id="env")
 
 
 def run_demo(args: argparse.Namespace) -> None:
     from wm_gym.rl.demo import demo
 
-    demo(args.out, args.minutes, args.seed, env_id=args.env, episodes=args.episodes)
+    demo(args.out, options_of(DemoOptions, args))
 
 
 COMMANDS = (

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import argparse
+from typing import TYPE_CHECKING
 
 from wm_gym.cli.command import Command, positive_int
 from wm_gym.data.formats.registry import FORMATS
+
+if TYPE_CHECKING:
+    from wm_gym.data.formats.reader import Reader
 
 
 def add_dataset(parser: argparse.ArgumentParser) -> None:
@@ -42,7 +46,7 @@ def run_info(args: argparse.Namespace) -> None:
     print(json_text(summary, indent=1) if args.json else summary_text(summary))
 
 
-def open_dataset(args: argparse.Namespace):
+def open_dataset(args: argparse.Namespace) -> Reader:
     """The dataset to look at; damaged episodes are named and left out."""
     from wm_gym.data.formats.registry import open_reader
 

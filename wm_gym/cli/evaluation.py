@@ -1,4 +1,4 @@
-"""Which commands tell how far a world can be believed?"""
+"""Which commands measure how far a world can be trusted?"""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ def add_evaluate(parser: argparse.ArgumentParser) -> None:
         "--only",
         nargs="+",
         default=None,
-        metavar="QUESTION",
+        metavar="TASK",
         help="of fidelity, drift, agent_drift, control, inverse, judge, physics_iq, violations, "
         "uncertainty, shifts, films (default: all, agent_drift with --agent)",
     )
@@ -31,9 +31,9 @@ def add_evaluate(parser: argparse.ArgumentParser) -> None:
         type=positive_int,
         default=1000,
         metavar="N",
-        help="that the calibration's promises are held against (default: 1000)",
+        help="that the calibration's guarantee is tested on (default: 1000)",
     )
-    add_spreading(parser, "questions")
+    add_spreading(parser, "tasks")
 
 
 def run_evaluate(args: argparse.Namespace) -> None:

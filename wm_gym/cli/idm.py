@@ -1,4 +1,4 @@
-"""Which commands make actions of video, and say how well?"""
+"""Which commands read actions off video, and measure how well?"""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def add_train(parser: argparse.ArgumentParser) -> None:
         type=float,
         default=1.0,
         metavar="SHARE",
-        help="of the episodes whose actions it is told (default: 1; 0: none, and it makes up latent "
+        help="of the episodes whose actions it is given (default: 1; 0: none, and it makes up latent "
         "actions, with --kind latent)",
     )
     parser.add_argument(
@@ -105,7 +105,7 @@ def run_map(args: argparse.Namespace) -> None:
 
 
 def add_benchmark(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("dataset", metavar="DATASET", help="a recording that none of them was taught on")
+    parser.add_argument("dataset", metavar="DATASET", help="a recording that none of them was trained on")
     parser.add_argument("idm", nargs="+", metavar="IDM", help=IDM_HELP)
     parser.add_argument(
         "--world",

@@ -1,4 +1,4 @@
-"""Which command tells how far a judge can be believed?"""
+"""Which command says how often a judge is right?"""
 
 from __future__ import annotations
 
@@ -8,7 +8,9 @@ from wm_gym.cli.command import Command, json_object, positive_int
 
 
 def add_measure(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("dataset", metavar="DATASET", help="a recording whose success physics told, e.g. of a twin")
+    parser.add_argument(
+        "dataset", metavar="DATASET", help="a recording that holds success as physics has it, e.g. of a twin"
+    )
     parser.add_argument(
         "--reward",
         required=True,
@@ -50,7 +52,9 @@ def run_measure(args: argparse.Namespace) -> None:
     of_world = {} if world is None else {"camera": world.spec.camera or None, "size": tuple(world.spec.frame_size)}
     clips = open_clips(args.dataset, **of_world)
     judge = make_judge(args.reward, world, clips.meta["task_description"], **(args.reward_kwargs or {}))
-    found = measure_judge(judge or world, clips, args.episodes, args.every, progress=True)
+    by = judge or world
+    assert by is not None  # `learned` has a world
+    found = measure_judge(by, clips, args.episodes, args.every, progress=True)
     if args.out:
         write_json(args.out, found, indent=1)
     print(summary(found))

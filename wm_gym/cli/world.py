@@ -3,10 +3,21 @@
 from __future__ import annotations
 
 import argparse
+from dataclasses import replace
 
-from wm_gym.cli.command import ENV_ID_HELP, Command, frame_size, json_object, positive_int, preset_field
+from wm_gym.cli.command import (
+    ENV_ID_HELP,
+    Command,
+    add_options,
+    frame_size,
+    json_object,
+    options_of,
+    positive_int,
+    preset_field,
+)
 from wm_gym.collect.episodes import POLICIES
 from wm_gym.engine import BACKENDS, PRECISIONS
+from wm_gym.rl.options import ImproveOptions
 from wm_gym.training.presets import PRESETS
 
 SIZE_HELP = "resize the frames, e.g. 64 or 96x160 (default: as they are)"
@@ -169,7 +180,7 @@ def add_finetune(parser: argparse.ArgumentParser) -> None:
         metavar="PATH_OR_HUB_ID",
         help="a diffusers pipeline: Stable Video Diffusion, or Wan 2.2 TI2V",
     )
-    parser.add_argument("--prompt", default="", help="what Wan's text encoder is told of every frame")
+    parser.add_argument("--prompt", default="", help="the text that Wan's text encoder gets with every frame")
     parser.add_argument("--out", required=True, metavar="WORLD", help="the world folder to write: the adapter alone")
     add_training(parser)
 
@@ -211,74 +222,15 @@ def add_improve(parser: argparse.ArgumentParser) -> None:
         metavar="DIR",
         help="agents, recordings, worlds, improve.json and improve.png; the same command goes on there",
     )
-    parser.add_argument(
-        "--rounds",
-        type=positive_int,
-        default=2,
-        metavar="N",
-        help="agents trained; the world is finetuned between them (default: 2)",
-    )
-    parser.add_argument("--twin", default=None, metavar="ENV_ID", help="(default: the twin that the world names)")
-    parser.add_argument("--algo", default="ppo", help="ppo, sac or dqn (default: ppo)")
-    parser.add_argument(
-        "--timesteps",
-        type=positive_int,
-        default=None,
-        metavar="N",
-        help="environment steps of the first agent (default: the recipe's)",
-    )
-    parser.add_argument(
-        "--more-timesteps",
-        type=positive_int,
-        default=None,
-        metavar="N",
-        help="of the later ones, which go on from the one before (default: as many)",
-    )
-    parser.add_argument(
-        "--recipe",
-        default=None,
-        metavar="FILE",
-        help="YAML in rl_zoo3's keys (default: wm_gym/policies/recipes/ALGO.yml)",
-    )
-    parser.add_argument(
-        "--episodes", type=positive_int, default=200, metavar="N", help="recorded in the twin each round (default: 200)"
-    )
-    parser.add_argument(
-        "--evaluations",
-        type=positive_int,
-        default=100,
-        metavar="N",
-        help="matched starts of each round's measurement (default: 100)",
-    )
-    parser.add_argument(
-        "--set",
-        type=preset_field,
-        action="append",
-        default=[],
-        metavar="FIELD=VALUE",
-        help="change one number of the finetune preset, e.g. dynamics_updates=2000; may be repeated",
-    )
-    parser.add_argument("--seed", type=int, default=0, help="(default: 0)")
+    add_options(parser, ImproveOptions, ("preset", "progress"), twin_id="twin", recipe_file="recipe", overrides="set")
 
 
 def run_improve(args: argparse.Namespace) -> None:
     from wm_gym.rl.improve import NOTES_FILE, PLOT_FILE, improve
 
-    out = improve(
-        args.world,
-        args.dataset,
-        args.out,
-        args.rounds,
-        twin_id=args.twin,
-        algo=args.algo,
-        timesteps=args.timesteps,
-        more_timesteps=args.more_timesteps,
-        recipe_file=args.recipe,
-        episodes=args.episodes,
-        evaluations=args.evaluations,
-        seed=args.seed,
-        overrides=dict(args.set),
-    )
+    options = options_of(ImproveOptions, args)
+    options = replace(options, overrides=options.overrides or {})  # as the notes of earlier runs have it
+    out = improve(args.world, args.dataset, args.out, options)
     print(f"improved: {out / NOTES_FILE} and {out / PLOT_FILE}")
 
 
@@ -289,7 +241,7 @@ def add_calibrate(parser: argparse.ArgumentParser) -> None:
         metavar="DATASET",
         nargs="*",
         help="recordings that the world was not trained on, as its users will act in it; 1,000 "
-        "episodes make the promised 90 %% good to 2 points",
+        "episodes make the guaranteed 90 %% exact to 2 points",
     )
     parser.add_argument(
         "--policies",
@@ -308,12 +260,16 @@ def add_calibrate(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--refit", action="store_true", help="first train the world's uncertainty anew on half of the episodes"
     )
-    parser.add_argument("--alpha", type=float, default=0.1, help="what is promised holds in 1 - ALPHA (default: 0.1)")
+    parser.add_argument(
+        "--alpha", type=float, default=0.1, help="the guarantee holds in 1 - ALPHA of episodes (default: 0.1)"
+    )
     parser.add_argument("--seed", type=int, default=0, help="(default: 0)")
     parser.add_argument("--cpu", action="store_true", help="leave the GPUs alone")
 
 
 def run_calibrate(args: argparse.Namespace) -> None:
+    import numpy as np
+
     from wm_gym.evaluation.trust.calibrate import calibrate
     from wm_gym.evaluation.trust.threshold import calibrate_judge
     from wm_gym.worlds.spec import WorldSpec
@@ -325,8 +281,8 @@ def run_calibrate(args: argparse.Namespace) -> None:
         made = calibrate(args.world, args.dataset, args.refit, args.alpha, args.seed, args.cpu)
         print(
             f"calibrated on {made.measured_on}: the error stays below {made.factor:.2f} x the uncertainty in "
-            f"{1 - made.alpha:.0%} of episodes; trust_horizon at a start {made.trust_horizon(0.0)} of {made.steps} "
-            f"steps; success_threshold {before} -> {WorldSpec.load(args.world).success_threshold}"
+            f"{1 - made.alpha:.0%} of episodes; trust_horizon at a start {made.trust_horizon(np.array(0.0))} of "
+            f"{made.steps} steps; success_threshold {before} -> {WorldSpec.load(args.world).success_threshold}"
         )
     if args.policies:
         found = calibrate_judge(args.world, args.policies, args.episodes, args.seed)
@@ -416,7 +372,7 @@ COMMANDS = (
     ),
     Command(
         "calibrate",
-        "measure how wrong a world is when it says how sure it is",
+        "measure how wrong a world is at each uncertainty",
         "wm-gym calibrate my-world held-out-data",
         add_calibrate,
         run_calibrate,

@@ -17,10 +17,22 @@ import inspect
 import textwrap
 from collections.abc import Callable, Mapping
 from dataclasses import MISSING, fields, replace
-from typing import Any, TypeVar
+from pathlib import Path
+from typing import Annotated, Any, TypeVar
 
 Options = TypeVar("Options")
 Function = TypeVar("Function", bound=Callable[..., Any])
+
+# Types of fields, with what the help of the command line calls a value (`wm_gym.cli.command.add_options`).
+Count = Annotated[int, "N"]
+"""A whole number, at least 1."""
+Json = Annotated[dict[str, Any], "JSON"]
+"""Keyword arguments; on a command line a JSON object."""
+File = Annotated[str | Path, "FILE"]
+FrameSize = Annotated[tuple[int, int], "HxW"]
+"""Height and width in pixels; on a command line 64 or 96x160."""
+Overrides = Annotated[dict[str, Any], "FIELD=VALUE"]
+"""Fields of a preset with other values; on a command line one a flag, which may be repeated."""
 
 
 def with_changes(kind: type[Options], options: Options | None, changes: Mapping[str, Any]) -> Options:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
+import gymnasium as gym
 import numpy as np
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.policies import BasePolicy
+from stable_baselines3.common.vec_env import VecEnv
 
 from wm_gym.common.registry import registered
 from wm_gym.policies.config import CONFIG_FILE
@@ -19,13 +22,36 @@ NOT_THE_ENVIRONMENTS = ("id", "env_id", "n_envs", "num_envs", "seed", "wrapper_c
 """Keyword arguments of who makes an environment, which no file sets: some say where to write."""
 
 
+Observation = np.ndarray | dict[str, np.ndarray]
+"""What policies see, with a leading batch axis."""
+
+
+class Policy(Protocol):
+    """What acts: a policy of Stable-Baselines3, or anything with its `predict`."""
+
+    @property
+    def action_space(self) -> gym.Space | None:
+        """Where its actions lie; None where it takes whatever environment it is put into."""
+
+    def predict(
+        self,
+        observation: Observation,
+        state: Any = None,
+        episode_start: np.ndarray | None = None,
+        deterministic: bool = False,
+    ) -> tuple[np.ndarray, Any]:
+        """Actions [B, A] for observations [B, ...], and the state to pass with the next ones."""
+
+
 @dataclass
 class Agent:
-    """A trained policy and what is known about it."""
+    """A policy and what is known about it."""
 
-    policy: BasePolicy
+    policy: Policy
     config: dict[str, Any]
+    """What its config.yml says, or would say."""
     folder: Path | None = None
+    """Where it lies, if anywhere."""
 
     @property
     def name(self) -> str:
@@ -34,6 +60,7 @@ class Agent:
 
     @property
     def algo(self) -> str:
+        """Its algorithm: "ppo", "sac", "dqn", "planner", "callable" or "lerobot"."""
         return self.config["algo"]
 
     def origin(self, key: str) -> str:
@@ -70,18 +97,32 @@ class Agent:
 
     @property
     def frame_stack(self) -> int:
+        """How many observations it sees at once."""
         return int(self.config.get("frame_stack") or 1)
 
     @property
-    def env_wrapper(self):
+    def env_wrapper(self) -> Callable[[gym.Env], gym.Env] | None:
         """The gymnasium.Wrapper class that its environment needs (DiscreteActions for DQN), or None."""
         return env_wrapper(self.config.get("env_wrapper"))
 
-    def act(self, observation, deterministic: bool = True) -> np.ndarray:
-        """Actions [B, A] (or [B]) for observations with a leading batch axis; clipped to the action space."""
+    def act(self, observation: Observation, deterministic: bool = True) -> np.ndarray:
+        """Actions for a batch of observations, clipped to the action space.
+
+        Args:
+            observation: With a leading batch axis [B, ...], or a dict of such arrays.
+            deterministic: Take the most likely action instead of drawing one.
+
+        Returns:
+            Actions [B, A], or [B] of a discrete space.
+
+        Raises:
+            ValueError: Where they are not finite: the weights are damaged.
+        """
         return self.predict(observation, deterministic=deterministic)[0]
 
-    def predict(self, observation, state=None, deterministic: bool = True, active: np.ndarray | None = None) -> tuple:
+    def predict(
+        self, observation: Observation, state: Any = None, deterministic: bool = True, active: np.ndarray | None = None
+    ) -> tuple[np.ndarray, Any]:
         """The same, and the state to pass with the next observations; active bool [B]: whose actions are of use."""
         try:
             actions, state = self.policy.predict(observation, state=state, deterministic=deterministic)
@@ -97,8 +138,9 @@ class Agent:
             )
         return actions, state
 
-    def to_sb3(self, env) -> BaseAlgorithm:
-        """The Stable-Baselines3 model with these weights on an environment: train on, or export: `.save("x.zip")`."""
+    def to_sb3(self, env: gym.Env | VecEnv) -> BaseAlgorithm:
+        """The Stable-Baselines3 model with these weights on an environment, to train on or export: `.save("x.zip")`."""
+        assert isinstance(self.policy, BasePolicy)  # other kinds of agent say that they have none
         kind = algorithm(self.algo)
         model = kind(
             self.config["policy"],

@@ -1,4 +1,4 @@
-"""How does a policy that wm-gym did not make act in its environments? Any `module:name` with a predict."""
+"""How does a policy that was made elsewhere act in our environments? As `module:name` of what has a predict."""
 
 from __future__ import annotations
 
@@ -7,19 +7,20 @@ import importlib
 import os
 import sys
 from abc import ABC, abstractmethod
-from typing import Any
+from typing import Any, NoReturn
 
 import gymnasium as gym
 import numpy as np
+from stable_baselines3.common.vec_env import VecEnv
 
 from wm_gym.common.spaces import OBSERVATIONS
-from wm_gym.policies.agent import Agent
+from wm_gym.policies.agent import Agent, Observation
 
 
-class OthersPolicy(ABC):
-    """A policy with Stable-Baselines3's `predict`, whose actions are checked and clipped to `action_space`.
+class ExternalPolicy(ABC):
+    """A policy that was not made here, with Stable-Baselines3's `predict`; its actions are checked and clipped.
 
-    action_space is that of the environment that it is put into, None before.
+    `action_space` is that of the environment that it is put into, None before.
     """
 
     def __init__(self, name: str):
@@ -27,12 +28,25 @@ class OthersPolicy(ABC):
         self.action_space: gym.spaces.Box | None = None
 
     def predict(
-        self, observation, state: Any = None, episode_start: np.ndarray | None = None, deterministic: bool = True
+        self,
+        observation: Observation,
+        state: Any = None,
+        episode_start: np.ndarray | None = None,
+        deterministic: bool = True,
     ) -> tuple[np.ndarray, Any]:
-        """Actions float32 [B, A] for observations [B, ...] (a dict of them), and the state to pass with the next.
+        """Actions for a batch of observations.
 
-        episode_start: bool [B], whose observation is the first of an episode; no state: all of them. ValueError for
-        actions that do not fit the environment.
+        Args:
+            observation: [B, ...], or a dict of such arrays.
+            state: What the last call returned; None where all episodes begin.
+            episode_start: bool [B], whose observation is the first of an episode.
+            deterministic: Not looked at.
+
+        Returns:
+            Actions float32 [B, A], and the state to pass with the next observations.
+
+        Raises:
+            ValueError: For actions that do not fit the environment.
         """
         n = len(next(iter(observation.values())) if isinstance(observation, dict) else observation)
         begins = np.full(n, state is None) if state is None or episode_start is None else np.array(episode_start, bool)
@@ -52,20 +66,21 @@ class OthersPolicy(ABC):
         return np.clip(actions, self.action_space.low, self.action_space.high), state
 
     @abstractmethod
-    def act(self, observation, state: Any, begins: np.ndarray) -> tuple[Any, Any]:
+    def act(self, observation: Observation, state: Any, begins: np.ndarray) -> tuple[Any, Any]:
         """Actions [B, A] and the next state; begins bool [B]: whose episode begins here."""
 
 
-class OthersAgent(Agent):
+class ExternalAgent(Agent):
     """An agent that is evaluated, and neither trained nor saved here."""
 
-    policy: OthersPolicy
+    policy: ExternalPolicy
 
     @property
     def name(self) -> str:
+        """Where it came from, as it was typed."""
         return self.policy.name
 
-    def to_sb3(self, env):
+    def to_sb3(self, env: gym.Env | VecEnv) -> NoReturn:
         """ValueError: it is no policy of Stable-Baselines3."""
         raise ValueError(
             f"{self.name} is no policy of Stable-Baselines3 and cannot be trained on here; train one with "
@@ -73,7 +88,7 @@ class OthersAgent(Agent):
         )
 
 
-class CallablePolicy(OthersPolicy):
+class CallablePolicy(ExternalPolicy):
     """An object with `predict(observation)`, or a function of an observation, one environment at a time.
 
     It is given uint8 [H, W, 3] (or a dict) and returns an action [A], or (action, anything) as in
@@ -85,9 +100,10 @@ class CallablePolicy(OthersPolicy):
         super().__init__(name)
         self.target = target
 
-    def act(self, observation, state, begins):
+    def act(self, observation: Observation, state: Any, begins: np.ndarray) -> tuple[np.ndarray, Any]:
+        """Each environment's action is asked for by itself; the state is a tuple of who acts where."""
         n = len(begins)
-        owners = list(state) if state is not None else [None] * n
+        owners: list[Any] = list(state) if state is not None else [None] * n
         actions = []
         for i in range(n):
             if begins[i]:
@@ -110,11 +126,15 @@ class CallablePolicy(OthersPolicy):
         return owner
 
 
-def load_callable(source: str) -> OthersAgent:
+def load_callable(source: str) -> ExternalAgent:
     """The agent that a `module:name` is, imported from here or from the working directory: its code runs.
 
-    name: a class or an object with `predict`, or a function; its attribute `observation` says what it looks at
-    ("pixels", "pixels+state" or "latent"; default "pixels"). ValueError where there is no such thing.
+    Args:
+        source: Names a class or an object with `predict`, or a function. Its attribute `observation` says what it looks
+            at: "pixels" (the default), "pixels+state" or "latent".
+
+    Raises:
+        ValueError: Where there is no such thing.
     """
     module, _, name = source.partition(":")
     sys.path.insert(0, os.getcwd())
@@ -134,11 +154,11 @@ def load_callable(source: str) -> OthersAgent:
             f"{source!r} is a {type(target).__name__} without predict(observation); give a class or an "
             "object with it, or a function"
         )
-    config = others_config("callable", getattr(target, "observation", "pixels"))
-    return OthersAgent(CallablePolicy(source, target), config)
+    config = external_config("callable", getattr(target, "observation", "pixels"))
+    return ExternalAgent(CallablePolicy(source, target), config)
 
 
-def others_config(algo: str, observation: str) -> dict[str, Any]:
+def external_config(algo: str, observation: str) -> dict[str, Any]:
     """The config of an agent that looks at "pixels", "pixels+state" or "latent"; ValueError for anything else."""
     if observation not in OBSERVATIONS:
         raise ValueError(f"the policy looks at {observation!r}, expected one of {OBSERVATIONS}")

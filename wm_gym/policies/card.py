@@ -33,30 +33,11 @@ def card_text(name: str, config: dict[str, Any], results: dict[str, Any] | None)
         return _planner_text(name, config, results)
     front = yaml.safe_dump(_metadata(config, results), sort_keys=False).strip()
     env_id, algo = config["env_id"], config["algo"].upper()
-    where = "the learned world" if config.get("learned") else "the environment"
-    reached = config.get("training_success_rate")
-    seconds, updates = config.get("training_seconds"), config.get("update_seconds")
-    steps = f"{config['n_timesteps']:,} steps" if "n_timesteps" in config else "a number of steps that it does not say"
-    trained = steps + (f" in {seconds / 60:.1f} minutes" if seconds else "")
-    trained += f" ({updates / 60:.1f} of them {algo}'s updates)" if updates else ""
-    if config.get("init"):
-        trained += f", going on from `{one_line(config['init'])}` ({config['n_timesteps_before']:,} steps)"
     versions = ", ".join(f"{k.replace('_', '-')} {v}" for k, v in config["trained_with"].items() if k != "date")
-    how = f"trained in {where} `{env_id}`: {trained}{_reached(reached)}"
-    if step := config.get("kept_step"):
-        how += f"; kept is the policy of step {step:,}, the best in physics"
-    command = f"train {config['algo']}"
-    at_a_time = f"; {config['n_envs']} environments at a time" if "n_envs" in config else ""
+    cloned = config.get("cloned_from")
+    how, command, length = _cloned(config, cloned) if cloned else _trained(config)
+    at_a_time = f"; {config['n_envs']} environments at a time" if "n_envs" in config and not cloned else ""
     seed = f" --seed {config['seed']}" if "seed" in config else ""
-    length = f" --timesteps {asked}" if (asked := config.get("total_timesteps")) else ""
-    if cloned := config.get("cloned_from"):
-        how = (
-            f"cloned for `{env_id}` from {cloned['episodes']:,} episodes of `{cloned['dataset']}`: "
-            f"{cloned['updates']:,} updates, squared error of held-out actions {cloned['held_out_squared_error']}"
-        )
-        seen = f" --views {quote(cloned['views'])}" if "views" in cloned else ""
-        named = " ".join(map(quote, cloned["dataset"].split(" + ")))
-        command, at_a_time, length = f"clone {named}{seen}", "", f" --updates {cloned['updates']}"
     batched = "          # a dict of arrays with a leading batch axis" if _is_dict(config) else ""
     hyperparameters = yaml.safe_dump(
         {**config.get("hyperparameters", {}), "policy": config["policy"], "policy_kwargs": config["policy_kwargs"]},
@@ -101,6 +82,33 @@ Trained {config["trained_with"].get("date", "")} with {versions}{at_a_time}.
 """
 
 
+def _trained(config: dict[str, Any]) -> tuple[str, str, str]:
+    """How a policy was trained, the command's words for it, and the flag of its length."""
+    where = "the learned world" if config.get("learned") else "the environment"
+    seconds, updates = config.get("training_seconds"), config.get("update_seconds")
+    steps = f"{config['n_timesteps']:,} steps" if "n_timesteps" in config else "a number of steps that it does not say"
+    steps += f" in {seconds / 60:.1f} minutes" if seconds else ""
+    steps += f" ({updates / 60:.1f} of them {config['algo'].upper()}'s updates)" if updates else ""
+    if config.get("init"):
+        steps += f", going on from `{one_line(config['init'])}` ({config['n_timesteps_before']:,} steps)"
+    how = f"trained in {where} `{config['env_id']}`: {steps}{_reached(config.get('training_success_rate'))}"
+    if step := config.get("kept_step"):
+        how += f"; kept is the policy of step {step:,}, the best in physics"
+    asked = config.get("total_timesteps")
+    return how, f"train {config['algo']}", f" --timesteps {asked}" if asked else ""
+
+
+def _cloned(config: dict[str, Any], made: dict[str, Any]) -> tuple[str, str, str]:
+    """The same of a policy that was cloned."""
+    how = (
+        f"cloned for `{config['env_id']}` from {made['episodes']:,} episodes of `{made['dataset']}`: "
+        f"{made['updates']:,} updates, squared error of held-out actions {made['held_out_squared_error']}"
+    )
+    seen = f" --views {quote(made['views'])}" if "views" in made else ""
+    named = " ".join(map(quote, made["dataset"].split(" + ")))
+    return how, f"clone {named}{seen}", f" --updates {made['updates']}"
+
+
 def one_line(name: str) -> str:
     """A name as a heading: whatever is in it, it ends with its line."""
     return " ".join(name.split())
@@ -130,7 +138,9 @@ own.
 """
 
 
-def _metadata(config: dict, results: dict | None, library: str = "stable-baselines3") -> dict:
+def _metadata(
+    config: dict[str, Any], results: dict[str, Any] | None, library: str = "stable-baselines3"
+) -> dict[str, Any]:
     """Front matter as the Hub reads it for models of a library, first of all Stable-Baselines3."""
     tags = [
         config["env_id"],
@@ -168,7 +178,7 @@ def _metadata(config: dict, results: dict | None, library: str = "stable-baselin
     return metadata
 
 
-def _measured(results: dict | None, name: str, env_id: str) -> str:
+def _measured(results: dict[str, Any] | None, name: str, env_id: str) -> str:
     if results is None:
         return f"Not measured. `wm-gym agent evaluate {quote(name)} --env {quote(env_id)} --episodes 400` does it."
     if "table" not in results:
@@ -230,18 +240,18 @@ def _reached(rate: float | None) -> str:
     return f", success there at the end {rate:.0%} (exploring, last 100 episodes)" if known else ""
 
 
-def _env_kwargs(config: dict) -> str:
+def _env_kwargs(config: dict[str, Any]) -> str:
     kwargs = without_episode_shape(config.get("env_kwargs") or {})
     return f" --env-kwargs {quote(json.dumps(kwargs))}" if kwargs else ""
 
 
-def _init(config: dict) -> str:
+def _init(config: dict[str, Any]) -> str:
     return f" --init {quote(config['init'])}" if config.get("init") else ""
 
 
-def _kwargs(config: dict) -> str:
+def _kwargs(config: dict[str, Any]) -> str:
     return "".join(f", {k}={v!r}" for k, v in without_episode_shape(config.get("env_kwargs") or {}).items())
 
 
-def _is_dict(config: dict) -> bool:
+def _is_dict(config: dict[str, Any]) -> bool:
     return config["observation_space"]["type"] == "Dict"

@@ -10,7 +10,14 @@ from wm_gym.policies.config import CONFIG_FILE
 
 
 def find_agent(source: str | Path) -> Path:
-    """The folder (or file) of an agent: a path, a name in the catalogue, or a Hub id (downloaded, no pickles)."""
+    """The folder or file of an agent.
+
+    Args:
+        source: A path, a name in the catalogue, or a Hub id, whose files are downloaded (no pickles).
+
+    Raises:
+        FileNotFoundError: Where there is none, naming the catalogue.
+    """
     if recover(source).exists():
         return Path(source)
     shipped = catalogue()
@@ -31,7 +38,7 @@ def find_agent(source: str | Path) -> Path:
 
 
 def digest_of_agent(source: str | Path) -> str:
-    """What tells an agent from others in the same place: its tensors, or a planner's config; "" for no folder."""
+    """A digest of an agent's tensors, or of a planner's config; "" where it has no folder."""
     folder = Path(source) if ":" in str(source) and not Path(source).exists() else find_agent(source)
     files = [folder / name for name in (TENSORS_FILE, CONFIG_FILE)] + sorted(folder.glob("*.safetensors"))
     return digest(next(([file] for file in files if file.is_file()), [folder] if folder.is_file() else []))

@@ -11,14 +11,18 @@ from typing import Any
 import gymnasium as gym
 import numpy as np
 import torch
+from stable_baselines3.common.base_class import BaseAlgorithm
+from stable_baselines3.common.policies import ActorCriticPolicy
 from stable_baselines3.common.preprocessing import is_image_space
 
+from wm_gym.common.options import with_changes
 from wm_gym.common.registry import find_spec
 from wm_gym.data import ClipData, join_clips, open_clips
 from wm_gym.engine.shared import load_world
 from wm_gym.models.tokenizer import redrawn, to_float, to_uint8
 from wm_gym.policies.config import CONFIG_FILE
 from wm_gym.policies.folder import save_agent
+from wm_gym.policies.options import CloneOptions
 from wm_gym.policies.recipe import algorithm, load_recipe, sb3_arguments
 from wm_gym.registration import is_learned
 from wm_gym.sb3 import make_sb3_env
@@ -33,89 +37,105 @@ def clone_agent(
     datasets: str | Path | Sequence[str | Path],
     env_id: str,
     out: str | Path,
-    updates: int = 3000,
-    episodes: int | None = None,
-    seed: int = 0,
-    *,
-    env_kwargs: dict[str, Any] | None = None,
-    recipe_file: str | Path | None = None,
-    batch: int = 128,
-    learning_rate: float = 1e-3,
-    views: World | str | Path | None = None,
-    device: str = "auto",
-    progress: bool = True,
-    overwrite: bool = False,
+    options: CloneOptions | None = None,
+    **changes: Any,
 ) -> Path:
-    """Train PPO's policy to repeat the actions of datasets from their frames; returns the agent folder `out`.
+    """Train PPO's policy to repeat the actions of datasets from their frames.
 
-    The squared error of the policy's mean action, on frames of the first `episodes` episodes (default: all; every tenth
-    is held out, its error goes to config.yml). Of several datasets, recorded or imagined, frames and actions have to be
-    of the same shape, nothing else. env_id: whose observation and action space the policy has, and whose
-    recipe shapes it. views: half of each batch is shown as this world draws it, so that the policy acts alike on a
-    camera's pictures and on the world's, which judges it then. Raises FileExistsError where `out` is there, ValueError
-    where the environment is not seen in pixels of the dataset's size, its actions or the world's pictures are others,
-    and for fewer than 2 episodes.
+    The loss is the squared error of the policy's mean action. With `views` half of each batch is shown as that world
+    draws it, so that the policy acts alike on a camera's pictures and on the world's, which judges it then.
+
+    Args:
+        datasets: One or several, recorded or imagined, whose frames and actions are of the same shape. Every tenth
+            episode is held out; its error goes to config.yml.
+        env_id: Whose observation and action space the policy has, and whose recipe shapes it.
+        out: The agent folder to write.
+        options: `CloneOptions`; None for the defaults.
+        **changes: Some of its fields, e.g. updates=1000.
+
+    Returns:
+        The agent folder.
+
+    Raises:
+        FileExistsError: Where `out` is there.
+        ValueError: Where the environment is not seen in pixels of the dataset's size, its actions or the world's
+            pictures are others, and for fewer than 2 episodes.
     """
+    options = with_changes(CloneOptions, options, changes)
     find_spec(env_id)
     out, is_agent = Path(out), (Path(out) / CONFIG_FILE).is_file()
-    if out.exists() and not (overwrite and is_agent):
+    if out.exists() and not (options.overwrite and is_agent):
         raise FileExistsError(
             f"{out} is there; choose another --out"
             + (", or pass --overwrite" if is_agent else ": it is no agent folder")
         )
     datasets = [datasets] if isinstance(datasets, (str, Path)) else list(datasets)
-    clips = join_clips([_shown(open_clips(dataset, progress=progress)) for dataset in datasets])
+    clips = join_clips([_shown(open_clips(dataset, progress=options.progress)) for dataset in datasets])
     named = " + ".join(Path(dataset).name for dataset in datasets)
-    count = min(episodes or len(clips), len(clips))
+    count = min(options.episodes or len(clips), len(clips))
     if count < 2:
         raise ValueError(f"{named}: {count} episode to learn from; expected at least 2, one of them held out")
-    world = load_world(views) if views else None
+    world = _drawing_world(options, clips)
+    model, policy_name = _new_model(env_id, clips, options)
+    policy = model.policy
+    assert isinstance(policy, ActorCriticPolicy)  # PPO's
+    held = every_tenth(count)
+    rows, shown = (clips.transitions(np.flatnonzero(which)) for which in (~held, held))
+    started = time.monotonic()
+    _fit(policy, clips, rows, options, world)
+    made = {
+        "dataset": named,
+        "episodes": int((~held).sum()),
+        "updates": options.updates,
+        **({"views": world.spec.name} if world else {}),
+        "held_out_squared_error": round(_error(policy, clips, shown), 5),
+    }
+    return save_agent(model, out, _identity(env_id, policy_name, made, time.monotonic() - started, options))
+
+
+def _drawing_world(options: CloneOptions, clips: ClipData) -> World | None:
+    """The world that draws half of the frames; ValueError where it draws another size."""
+    world = load_world(options.views) if options.views else None
     if world and list(clips.frames.shape[1:3]) != list(world.spec.frame_size):
         raise ValueError(
             f"the world {world.spec.name!r} draws {world.spec.frame_size} pixels, the dataset shows "
             f"{list(clips.frames.shape[1:3])}; pass views of a world that was trained on such pictures"
         )
-    recipe = load_recipe(ALGO, env_id, recipe_file)
-    env = make_sb3_env(env_id, 1, seed, **(env_kwargs or {}))
+    return world
+
+
+def _new_model(env_id: str, clips: ClipData, options: CloneOptions) -> tuple[BaseAlgorithm, str]:
+    """The untrained model for an environment's spaces, and its policy's name."""
+    recipe = load_recipe(ALGO, env_id, options.recipe_file)
+    env = make_sb3_env(env_id, 1, options.seed, **(options.env_kwargs or {}))
     try:
         _check_spaces(env.observation_space, env.action_space, clips, env_id)
         arguments = sb3_arguments(ALGO, recipe, env.observation_space)
-        model = algorithm(ALGO)(
-            arguments["policy"], env, policy_kwargs=arguments["policy_kwargs"], seed=seed, device=device
-        )
+        shape = {key: arguments[key] for key in ("policy", "policy_kwargs")}
+        return algorithm(ALGO)(env=env, seed=options.seed, device=options.device, **shape), arguments["policy"]
     finally:
         env.close()
-    held = every_tenth(count)
-    rows, shown = (clips.transitions(np.flatnonzero(which)) for which in (~held, held))
-    started = time.monotonic()
-    _fit(model.policy, clips, rows, updates, batch, learning_rate, seed, progress, world)
-    return save_agent(
-        model,
-        out,
-        {
-            "algo": ALGO,
-            "policy": arguments["policy"],
-            "env_id": env_id,
-            "env_kwargs": dict(env_kwargs or {}),
-            "learned": is_learned(find_spec(env_id)),
-            "env_wrapper": None,
-            "frame_stack": 1,
-            "seed": seed,
-            "init": None,
-            "cloned_from": {
-                "dataset": named,
-                "episodes": int((~held).sum()),
-                "updates": updates,
-                **({"views": world.spec.name} if world else {}),
-                "held_out_squared_error": round(_error(model.policy, clips, shown), 5),
-            },
-            "n_timesteps_before": 0,
-            "n_timesteps": 0,
-            "training_seconds": round(time.monotonic() - started, 1),
-            "hyperparameters": {"learning_rate": learning_rate},
-            "n_envs": 1,
-        },
-    )
+
+
+def _identity(env_id: str, policy: str, made: dict[str, Any], seconds: float, options: CloneOptions) -> dict[str, Any]:
+    """What config.yml says of a clone."""
+    return {
+        "algo": ALGO,
+        "policy": policy,
+        "env_id": env_id,
+        "env_kwargs": dict(options.env_kwargs or {}),
+        "learned": is_learned(find_spec(env_id)),
+        "env_wrapper": None,
+        "frame_stack": 1,
+        "seed": options.seed,
+        "init": None,
+        "cloned_from": made,
+        "n_timesteps_before": 0,
+        "n_timesteps": 0,
+        "training_seconds": round(seconds, 1),
+        "hyperparameters": {"learning_rate": options.learning_rate},
+        "n_envs": 1,
+    }
 
 
 def _shown(clips: ClipData) -> ClipData:
@@ -148,24 +168,18 @@ def _check_spaces(observation: gym.Space, action: gym.Space, clips: ClipData, en
         )
 
 
-def _means(policy, frames: np.ndarray) -> torch.Tensor:
+def _means(policy: ActorCriticPolicy, frames: np.ndarray) -> torch.Tensor:
     """The mean action [B, A] of frames uint8 [B, H, W, 3]."""
     pictures = torch.from_numpy(np.ascontiguousarray(frames.transpose(0, 3, 1, 2))).to(policy.device)
-    return policy.get_distribution(pictures).distribution.mean
+    distribution = policy.get_distribution(pictures).distribution
+    assert not isinstance(distribution, list)  # that of a MultiDiscrete
+    return distribution.mean
 
 
 def _fit(
-    policy,
-    clips: ClipData,
-    rows: np.ndarray,
-    updates: int,
-    batch: int,
-    learning_rate: float,
-    seed: int,
-    progress: bool,
-    world: World | None,
+    policy: ActorCriticPolicy, clips: ClipData, rows: np.ndarray, options: CloneOptions, world: World | None
 ) -> None:
-    rng = np.random.default_rng(seed)
+    rng, batch = np.random.default_rng(options.seed), options.batch
 
     def loss(update: int) -> torch.Tensor:
         chosen = np.sort(rng.choice(rows, batch))
@@ -176,12 +190,13 @@ def _fit(
         return (_means(policy, frames) - wanted).square().mean()
 
     policy.set_training_mode(True)
-    fit_supervised(policy, loss, updates, learning_rate, weight_decay=1e-3, name="cloning", progress=progress)
+    rate, updates, progress = options.learning_rate, options.updates, options.progress
+    fit_supervised(policy, loss, updates, rate, weight_decay=1e-3, name="cloning", progress=progress)
     policy.set_training_mode(False)
 
 
 @torch.inference_mode()
-def _error(policy, clips: ClipData, rows: np.ndarray) -> float:
+def _error(policy: ActorCriticPolicy, clips: ClipData, rows: np.ndarray) -> float:
     pieces = np.array_split(rows, -(-len(rows) // 512))
     return float(
         sum(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -72,7 +73,7 @@ POLICY_KWARGS: Table = {
         FLAG,
     ),
 }
-"""What Stable-Baselines3's policies may be told."""
+"""What Stable-Baselines3's policies may be made with."""
 
 RANGES: Table = {
     "format_version": one_of(FORMAT_VERSION),
@@ -90,7 +91,7 @@ RANGES: Table = {
     "observation_space": mapping(),
     "action_space": mapping(),
 }
-"""What of an agent's config.yml is acted on; the rest is told on its card."""
+"""What of an agent's config.yml is acted on; the rest is only shown on its card."""
 
 PLANNER_OPTIONS: Table = {
     "uncertainty_penalty": real(0, 1e9),
@@ -98,14 +99,14 @@ PLANNER_OPTIONS: Table = {
     "sampling_steps": maybe(whole(1, 100)),
     "seed": SEED,
 }
-PLANNER_RANGES: Table = (
-    {key: RANGES[key] for key in ("format_version", "algo", "env_id", "env_kwargs", "learned")}
-    | PLANNER_OPTIONS
-    | {"search": SEARCH}
-)
+PLANNER_RANGES: Table = {
+    **{key: RANGES[key] for key in ("format_version", "algo", "env_id", "env_kwargs", "learned")},
+    **PLANNER_OPTIONS,
+    "search": SEARCH,
+}
 """The same of an agent that plans."""
 
-HYPERPARAMETER = Rule(
+HYPERPARAMETER: Rule = Rule(
     "true, false, a finite number, text such as lin_3e-4, or a list or mapping of these",
     lambda value: (
         value is None
@@ -124,9 +125,9 @@ def read_config(folder: Path) -> dict[str, Any] | None:
     if not path.is_file():
         return None
     config = read_mapping(path, finite=False)
-    table, needed = RANGES, ("algo", "policy", "policy_kwargs", "observation_space", "action_space")
-    if config.get("algo") == PLANNER:
-        table, needed = PLANNER_RANGES, ("env_id", *PLANNER_OPTIONS, "search")
+    plans = config.get("algo") == PLANNER
+    own = ("algo", "policy", "policy_kwargs", "observation_space", "action_space")
+    table, needed = (PLANNER_RANGES, ("env_id", *PLANNER_OPTIONS, "search")) if plans else (RANGES, own)
     check(path, {key: value for key, value in config.items() if key in table}, table, needed)
     for key, value in (config.get("hyperparameters") or {}).items():
         if not HYPERPARAMETER.holds(value):
@@ -136,7 +137,7 @@ def read_config(folder: Path) -> dict[str, Any] | None:
     return config
 
 
-def _inside(value: list | dict) -> list:
+def _inside(value: list[Any] | dict[str, Any]) -> list[Any]:
     return list(value.values()) if isinstance(value, dict) else value
 
 
@@ -171,7 +172,7 @@ DICT: Table = {"type": one_of("Dict"), "spaces": mapping(64)}
 def decode_space(config: dict[str, Any], path: str | Path = CONFIG_FILE, where: str = "space") -> gym.Space:
     """The space of `encode_space`; ValueError names what of it cannot be."""
     kind = config.get("type") if isinstance(config, dict) else None
-    table = {"Box": BOX, "Discrete": DISCRETE, "Dict": DICT}.get(kind if isinstance(kind, str) else None)
+    table = {"Box": BOX, "Discrete": DISCRETE, "Dict": DICT}.get(kind) if isinstance(kind, str) else None
     if table is None or where.count(".") > 4:
         raise ValueError(f"{path}: {where} is {shown(config)}, expected a Box, a Discrete or a Dict space; {AGAIN}")
     check(path, config, table, needed=tuple(table), where=where)
@@ -206,16 +207,19 @@ def decode_space(config: dict[str, Any], path: str | Path = CONFIG_FILE, where: 
 class Unallocated(TorchFunctionMode):
     """In this block networks are built without memory, and stay so where their maker moves them to a device."""
 
-    def __enter__(self):
+    def __enter__(self) -> Unallocated:
         self._meta = torch.device("meta")
         self._meta.__enter__()
-        return super().__enter__()
+        super().__enter__()
+        return self
 
-    def __exit__(self, *error):
+    def __exit__(self, *error: Any) -> None:
         super().__exit__(*error)
         self._meta.__exit__(*error)
 
-    def __torch_function__(self, function, types, args=(), kwargs=None):
+    def __torch_function__(
+        self, function: Callable[..., Any], types: Any, args: Sequence[Any] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
         if function in (torch.Tensor.to, torch.Tensor.cpu, torch.Tensor.cuda) and args[0].is_meta:
             return args[0]
         return function(*args, **(kwargs or {}))

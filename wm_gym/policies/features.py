@@ -12,6 +12,7 @@ NatureCNN's parameters. Use it as any Stable-Baselines3 features extractor:
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import gymnasium as gym
 import torch
@@ -30,9 +31,11 @@ class SpatialSoftmax(nn.Module):
         super().__init__()
         self.log_scale = nn.Parameter(torch.full((channels, 1), -float(torch.tensor(temperature, device="cpu").log())))
         y, x = torch.meshgrid(torch.linspace(-1, 1, height), torch.linspace(-1, 1, width), indexing="ij")
+        self.grid: torch.Tensor
         self.register_buffer("grid", torch.stack([x.flatten(), y.flatten()], dim=1), persistent=False)  # [h*w, 2]
 
     def forward(self, activation: torch.Tensor) -> torch.Tensor:
+        """The coordinates of each map."""
         attention = torch.softmax(activation.flatten(2) * self.log_scale.exp(), dim=-1)  # [B, C, h*w]
         return (attention @ self.grid).transpose(1, 2).flatten(1)
 
@@ -73,7 +76,8 @@ class SpatialSoftmaxCNN(BaseFeaturesExtractor):
         )
         self.out = nn.Sequential(nn.Linear(total, features_dim), nn.ReLU()) if features_dim else nn.Identity()
 
-    def forward(self, observation) -> torch.Tensor:
+    def forward(self, observation: Any) -> torch.Tensor:
+        """Features [B, F] of images in [0, 1], channels first, and vectors."""
         if not self.is_dict:
             return self.out(self.cnn["pixels"](observation))
         features = [cnn(observation[key]) for key, cnn in self.cnn.items()]
@@ -81,8 +85,9 @@ class SpatialSoftmaxCNN(BaseFeaturesExtractor):
         return self.out(torch.cat(features, dim=1))
 
 
-def _keypoint_cnn(space: gym.spaces.Box, channels: Sequence[int], temperature: float) -> nn.Sequential:
+def _keypoint_cnn(space: gym.Space, channels: Sequence[int], temperature: float) -> nn.Sequential:
     """Convolutions at stride 4 in all (5x5/2, 3x3/2, 3x3/1), then the spatial softmax."""
+    assert isinstance(space, gym.spaces.Box)  # an image
     planes, height, width = space.shape if is_image_space_channels_first(space) else (space.shape[2], *space.shape[:2])
     c1, c2, c3 = channels
     return nn.Sequential(

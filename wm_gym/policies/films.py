@@ -13,6 +13,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from wm_gym.common.files import atomic_file
 from wm_gym.common.registry import find_spec
+from wm_gym.core import WorldCore
 from wm_gym.engine.shared import load_world
 from wm_gym.policies.agent import Agent
 from wm_gym.policies.loaders import load_agent
@@ -20,6 +21,7 @@ from wm_gym.policies.rollouts import (
     Actor,
     draw_start,
     endless_core,
+    frame_of,
     make_twin,
     one_in_batch,
     start_seeds,
@@ -56,42 +58,53 @@ def matched_clips(
     driver: str = "world",
     *,
     deterministic: bool = True,
-    **engine: str,
+    **engine: Any,
 ) -> list[Clip]:
-    """Roll the policy out on one side ("world" or "physics") and apply its actions to both from the same start.
+    """Roll the policy out on one side and apply its actions to both from the same start.
 
-    An episode ends when the driving side succeeds or at the twin's horizon. engine: backend, device and precision of
-    `make_engine`.
+    An episode ends when the driving side succeeds or at the twin's horizon.
+
+    Args:
+        agent: An agent, its folder, or what else `load_agent` takes.
+        world: A World, a folder, a catalogue name or a Hub id.
+        twin_id: The id of the twin; None for the one that the world names.
+        episodes: How many.
+        seed: Of the starts.
+        driver: Whose frames the policy sees, "world" or "physics".
+        deterministic: Take the policy's most likely action instead of drawing one.
+        **engine: backend, device and precision of `make_engine`.
+
+    Raises:
+        ValueError: For another driver, and where the world names no twin and none is given.
     """
     if driver not in ("world", "physics"):
         raise ValueError(f"driver={driver!r} is unknown; choose 'world' (the policy sees imagined frames) or 'physics'")
     agent, source, world = load_agent(agent), world, load_world(world)
     twin_id = twin_id or physics_twin(world.spec)
+    if not twin_id:
+        raise ValueError(f"the world {world.spec.name!r} names no physics twin; pass twin_id")
     horizon = find_spec(twin_id).max_episode_steps or world.spec.horizon
     twin = make_twin(twin_id, source, agent, horizon, terminate_on_success=False)
     core = endless_core(world, agent, **engine)
     try:
-        return [_clip(agent, world, core, twin, s, horizon, driver, deterministic) for s in start_seeds(episodes, seed)]
+        return [
+            _clip(Actor(agent, twin.action_space, deterministic, s), core, twin, s, horizon, driver)
+            for s in start_seeds(episodes, seed)
+        ]
     finally:
         twin.close()
 
 
-def _clip(agent, world, core, twin, seed, horizon, driver, deterministic) -> Clip:
+def _clip(actor: Actor, core: WorldCore, twin: gym.Env, seed: int, horizon: int, driver: str) -> Clip:
     start, seen = draw_start(twin, seed)
-    core.reset(seeds=[seed], options=[world_options(world, start)])
-    actor = Actor(agent, twin.action_space, deterministic, seed)
+    core.reset(seeds=[seed], options=[world_options(core.world, start)])
     frames, flags = ([core.render(0)], [start.frame]), ([False], [False])
     for _ in range(horizon):
-        batch = (
-            core.observation()
-            if driver == "world"
-            else ({k: v[None] for k, v in seen.items()} if isinstance(seen, dict) else seen[None])
-        )
-        action = actor.act(batch)
+        action = actor.act(core.observation() if driver == "world" else one_in_batch(seen))
         core.step(action)
         seen, *_, info = twin.step(action[0])
         frames[0].append(core.render(0))
-        frames[1].append(twin.render())
+        frames[1].append(frame_of(twin))
         flags[0].append(flags[0][-1] or bool(core.info()["success"][0]))
         flags[1].append(flags[1][-1] or bool(info["success"]))
         if flags[driver == "physics"][-1]:
@@ -117,7 +130,7 @@ def film_matched(
     episodes: int = 4,
     seed: int = 0,
     driver: str = "world",
-    **options,
+    **options: Any,
 ) -> Path:
     """Write an mp4 or GIF of some episodes, world beside physics under the same actions."""
     clips = matched_clips(agent, world, twin_id, episodes, seed, driver, **options)
@@ -142,11 +155,11 @@ def film_alone(
         for s in start_seeds(episodes, seed):
             observation, _ = env.reset(seed=s)
             done = success = False
-            pictures.append(_row([_panel(env.render(), env_id, False)]))
+            pictures.append(_row([_panel(frame_of(env), env_id, False)]))
             while not done:
                 observation, _, terminated, truncated, info = env.step(agent.act(one_in_batch(observation))[0])
                 done, success = terminated or truncated, success or bool(info.get("is_success", False))
-                pictures.append(_row([_panel(env.render(), env_id, success)]))
+                pictures.append(_row([_panel(frame_of(env), env_id, success)]))
             pictures += [pictures[-1]] * HOLD
     finally:
         env.close()
@@ -168,7 +181,7 @@ def write_video(path: str | Path, frames: np.ndarray, fps: float) -> Path:
         if path.suffix == ".gif":
             _write_gif(beside, frames, fps)
         else:
-            imageio.mimwrite(beside, frames, fps=fps, codec="libx264", quality=8, macro_block_size=16)
+            imageio.mimwrite(beside, list(frames), fps=fps, codec="libx264", quality=8, macro_block_size=16)
     return path
 
 

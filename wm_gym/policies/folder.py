@@ -34,10 +34,20 @@ from wm_gym.policies.recipe import algorithm, decode_policy_kwargs, encode_polic
 
 
 def save_agent(model: BaseAlgorithm, folder: str | Path, meta: dict[str, Any]) -> Path:
-    """Write a model's policy and its card as an agent folder (`atomic_folder`); replaces an agent folder that is there.
+    """Write a model's policy and its card as an agent folder, in the place of one that is there.
 
-    meta: algo, policy (SB3's name of it), env_id, and what else the card shall know (env_kwargs, env_wrapper,
-    frame_stack, n_timesteps, seed, hyperparameters ...): plain values.
+    Args:
+        model: A model of Stable-Baselines3.
+        folder: Where to write.
+        meta: Plain values for config.yml: algo, policy (SB3's name of it), env_id, and what else the card shall know
+            (env_kwargs, env_wrapper, frame_stack, n_timesteps, seed, hyperparameters ...).
+
+    Returns:
+        The folder.
+
+    Raises:
+        FileExistsError: Where something else lies there.
+        ValueError: For a policy that the folder cannot hold.
     """
     folder = Path(folder)
     if folder.exists() and not (folder / CONFIG_FILE).is_file() and any(folder.iterdir()):
@@ -86,7 +96,7 @@ def _damaged(folder: Path, error: Exception) -> ValueError:
 
 
 def build_policy(config: dict[str, Any], path: str | Path = CONFIG_FILE) -> BasePolicy:
-    """The untrained Stable-Baselines3 policy that a config describes; only classes named in `wm_gym.policies.recipe`."""
+    """The untrained policy that a config describes; only classes named in `wm_gym.policies.recipe`."""
     aliases = algorithm(config["algo"]).policy_aliases
     if config["policy"] not in aliases:
         raise ValueError(f"policy {config['policy']!r} is unknown to {config['algo']}; choose one of {sorted(aliases)}")

@@ -16,7 +16,8 @@ import numpy as np
 
 from wm_gym.common.accepted import shown
 from wm_gym.common.reading import read_mapping
-from wm_gym.policies.callable import OthersAgent, OthersPolicy, others_config
+from wm_gym.policies.agent import Observation
+from wm_gym.policies.callable import ExternalAgent, ExternalPolicy, external_config
 from wm_gym.policies.lerobot_worker import receive, send
 
 LEROBOT_CONFIG = "config.json"
@@ -27,7 +28,7 @@ WORKER = Path(__file__).with_name("lerobot_worker.py")
 INSTALL = "python -m venv ~/lerobot && ~/lerobot/bin/pip install lerobot"
 
 
-class LeRobotPolicy(OthersPolicy):
+class LeRobotPolicy(ExternalPolicy):
     """The policy of a folder that lerobot saved; its process starts at the first action.
 
     It looks at one camera, and at the proprioception where it has `observation.state`. Pictures of another size than
@@ -38,9 +39,10 @@ class LeRobotPolicy(OthersPolicy):
     def __init__(self, folder: Path, config: dict[str, Any], device: str = "cpu"):
         super().__init__(folder.name)
         self.folder, self.device, self.camera, self.state_dim = folder, device, *_inputs(folder, config)
-        self._process: subprocess.Popen | None = None
+        self._process: subprocess.Popen[bytes] | None = None
 
-    def act(self, observation, state, begins):
+    def act(self, observation: Observation, state: Any, begins: np.ndarray) -> tuple[np.ndarray, Any]:
+        """The process's actions; ValueError for episodes that begin at different times, and for another pose."""
         if begins.any() and not begins.all():
             raise ValueError(
                 f"{self.name}: a lerobot policy cannot begin an episode in some environments of a batch "
@@ -59,43 +61,48 @@ class LeRobotPolicy(OthersPolicy):
             request["observation.state"] = pose
         return self._ask(request), True
 
-    def _ask(self, request: dict[str, np.ndarray] | None) -> np.ndarray | None:
-        """The process's answer to a request; None: to its start."""
+    def _ask(self, request: dict[str, np.ndarray]) -> np.ndarray:
+        """The process's action; it is started where it does not run."""
         if self._process is None:
-            self._start()
+            self._process = self._started()
+            self._reply(self._process, {})  # to its start
+        return self._reply(self._process, request)["action"]
+
+    def _reply(self, process: subprocess.Popen[bytes], request: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+        assert process.stdin and process.stdout
         try:
-            if request is not None:
-                send(self._process.stdin, **request)
-            answer = receive(self._process.stdout)
+            if request:
+                send(process.stdin, **request)
+            reply = receive(process.stdout)
         except BrokenPipeError:
-            answer = None
-        if answer is None or "error" in answer:
+            reply = None
+        if reply is None or "error" in reply:
             self._errors.seek(0)
-            said = str(answer["error"]) if answer else f"it ended: {self._errors.read()[-1500:].strip()}"
+            said = str(reply["error"]) if reply else f"it ended: {self._errors.read()[-1500:].strip()}"
             self._stop()
             raise RuntimeError(f"{self.name} in lerobot's environment: {said}")
-        return answer.get("action")
+        return reply
 
-    def _start(self) -> None:
-        self._errors = tempfile.TemporaryFile("w+", errors="replace")
+    def _started(self) -> subprocess.Popen[bytes]:
+        self._errors = tempfile.TemporaryFile("w+", errors="replace")  # noqa: SIM115  as long as the process
         # -I and -c: neither our modules nor the working directory are on its path
-        self._process = subprocess.Popen(
+        process = subprocess.Popen(
             [lerobot_python(), "-I", "-c", WORKER.read_text(), str(self.folder.resolve()), self.device],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self._errors,
         )
-        self._stop = weakref.finalize(self, _end, self._process)
-        self._ask(None)
+        self._stop = weakref.finalize(self, _end, process)
+        return process
 
 
-def load_lerobot(folder: Path, device: str = "cpu") -> OthersAgent:
+def load_lerobot(folder: Path, device: str = "cpu") -> ExternalAgent:
     """The agent of a folder with lerobot's config.json and model.safetensors; ValueError where it cannot act here."""
     for path in sorted(folder.glob("*.json")):
         _check_steps(path)
     policy = LeRobotPolicy(folder, read_mapping(folder / FILES[0], finite=False), "cpu" if device == "auto" else device)
-    config = others_config("lerobot", "pixels+state" if policy.state_dim else "pixels")
-    return OthersAgent(policy, config, folder)
+    config = external_config("lerobot", "pixels+state" if policy.state_dim else "pixels")
+    return ExternalAgent(policy, config, folder)
 
 
 def _check_steps(path: Path) -> None:
@@ -158,7 +165,8 @@ def _inputs(folder: Path, config: dict[str, Any]) -> tuple[str, int]:
     return cameras[0], sum(features[states[0]]["shape"][:1]) if states else 0
 
 
-def _end(process: subprocess.Popen) -> None:
+def _end(process: subprocess.Popen[bytes]) -> None:
+    assert process.stdin and process.stdout
     process.stdin.close()
     process.stdout.close()
     process.terminate()

@@ -1,7 +1,7 @@
 """What runs a policy of lerobot? This script, in lerobot's own environment: requests on stdin, actions on stdout.
 
 Each message is 8 bytes of length and an npz without pickles. A request is `reset` (bool) and an array a feature:
-pictures uint8 [B, H, W, 3], others float32 [B, ...]; an answer is `action` float32 [B, A] or `error`. It imports
+pictures uint8 [B, H, W, 3], others float32 [B, ...]; a reply is `action` float32 [B, A] or `error`. It imports
 nothing of wm_gym, and ends with its input.
 """
 
@@ -10,20 +10,25 @@ import os
 import sys
 import traceback
 from pathlib import Path
+from typing import IO, TYPE_CHECKING, Any
 
 import numpy as np
+
+if TYPE_CHECKING:
+    import torch
 
 LENGTH = 8  # bytes, big-endian
 
 
-def send(pipe, **arrays):
+def send(pipe: IO[bytes], **arrays: Any) -> None:
+    """Write a message."""
     body = io.BytesIO()
     np.savez(body, **arrays)
     pipe.write(len(body.getvalue()).to_bytes(LENGTH, "big") + body.getvalue())
     pipe.flush()
 
 
-def receive(pipe):
+def receive(pipe: IO[bytes]) -> dict[str, np.ndarray] | None:
     """A message as a dict of arrays; None at the end."""
     size = pipe.read(LENGTH)
     if len(size) < LENGTH:
@@ -35,7 +40,7 @@ def receive(pipe):
 class Policy:
     """A pretrained policy with what comes before and after it (within it, up to lerobot 0.3)."""
 
-    def __init__(self, folder, device):
+    def __init__(self, folder: str, device: str):
         from lerobot.configs.policies import PreTrainedConfig
         from lerobot.policies import factory
 
@@ -50,7 +55,8 @@ class Policy:
                 config, pretrained_path=folder, preprocessor_overrides={"device_processor": {"device": device}}
             )
 
-    def act(self, reset, **arrays):
+    def act(self, reset: bool, **arrays: np.ndarray) -> np.ndarray:
+        """Actions float32 [B, A] for features by name; reset: their episodes begin here."""
         import torch
 
         if reset:
@@ -60,7 +66,7 @@ class Policy:
             action = self.after(self.policy.select_action(self.before(seen)))
         return action.float().cpu().numpy()
 
-    def tensor(self, name, values):
+    def tensor(self, name: str, values: np.ndarray) -> "torch.Tensor":
         """Pictures as float [B, 3, H, W] in [0, 1] of the policy's size, others as they are."""
         import torch
 
@@ -73,17 +79,18 @@ class Policy:
         return tensor
 
 
-def main(folder, device):
-    answers = os.fdopen(os.dup(1), "wb")
+def main(folder: str, device: str) -> None:
+    """Act until the input ends."""
+    replies = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)  # what libraries print goes to stderr
     try:
         policy = Policy(folder, device)
-        send(answers)
+        send(replies)
         while (request := receive(sys.stdin.buffer)) is not None:
-            send(answers, action=policy.act(bool(request.pop("reset")), **request))
+            send(replies, action=policy.act(bool(request.pop("reset")), **request))
     except Exception as error:
         traceback.print_exc()
-        send(answers, error=np.array(f"{type(error).__name__}: {error}"))
+        send(replies, error=np.array(f"{type(error).__name__}: {error}"))
 
 
 if __name__ == "__main__":

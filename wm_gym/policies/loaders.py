@@ -17,12 +17,18 @@ PICKLES = (".zip", ".pkl", ".pickle", ".pt", ".pth", ".bin", ".ckpt")
 
 
 def load_agent(source: str | Path | Agent, device: str = "cpu", allow_pickle: bool = False) -> Agent:
-    """An agent from a folder, the name of a shipped one (`ppo-Reach-v0`) or a Hub id (`user/repository`).
+    """The agent that is somewhere.
 
-    A folder may also be a policy that lerobot saved, and `module:name` a class, object or function with
-    `predict(observation)` (see `wm_gym.policies.callable`), whose module is imported.
-    Raises FileNotFoundError where there is none, ValueError for a damaged one, and for a zip or another pickle unless
-    allow_pickle=True: a pickle runs the code of whoever wrote it.
+    Args:
+        source: A folder, which may also be a policy that lerobot saved; the name of a shipped agent (`ppo-Reach-v0`); a
+            Hub id (`user/repository`); or `module:name` of a class, object or function with `predict(observation)`,
+            whose module is imported (see `wm_gym.policies.callable`). An Agent is returned as it is.
+        device: Where its policy computes: "cpu", "cuda" or "auto".
+        allow_pickle: Load a Stable-Baselines3 zip too: a pickle runs the code of whoever wrote it.
+
+    Raises:
+        FileNotFoundError: Where there is none.
+        ValueError: For a damaged one, and for a zip or another pickle without allow_pickle=True.
     """
     if isinstance(source, Agent):
         return source
@@ -67,6 +73,7 @@ def _load_pickle(path: Path, device: str, allow_pickle: bool) -> Agent:
     from stable_baselines3.common.save_util import load_from_zip_file
 
     data, parameters, _ = load_from_zip_file(path, device=device)
+    assert data is not None  # as load_data=True
     policy = data["policy_class"](
         data["observation_space"], data["action_space"], lambda _: 0.0, **data["policy_kwargs"]
     )

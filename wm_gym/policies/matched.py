@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 import time
+from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor, as_completed
+from dataclasses import dataclass, fields
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
@@ -12,19 +14,21 @@ from typing import Any
 import gymnasium as gym
 import numpy as np
 from stable_baselines3.common.evaluation import evaluate_policy
-from stable_baselines3.common.vec_env import VecFrameStack
+from stable_baselines3.common.vec_env import VecEnv, VecFrameStack
 from tqdm import tqdm
 
 from wm_gym.common.files import write_json
+from wm_gym.common.options import with_changes
 from wm_gym.common.processes import die_with_parent
 from wm_gym.common.registry import adopt, carried, find_spec
 from wm_gym.common.statistics import matched_table, rate
 from wm_gym.engine.shared import load_world
 from wm_gym.policies.agent import Agent
-from wm_gym.policies.callable import OthersAgent
+from wm_gym.policies.callable import ExternalAgent
 from wm_gym.policies.card import RESULTS_FILE, matched_rows, percent, write_card
 from wm_gym.policies.loaders import load_agent
-from wm_gym.policies.rollouts import BASELINES, Outcome, Start, make_twin, run_twin, run_world, start_seeds
+from wm_gym.policies.options import BASELINES, MatchedOptions
+from wm_gym.policies.rollouts import Outcome, Start, make_twin, run_twin, run_world, start_seeds
 from wm_gym.registration import is_learned, physics_twin
 from wm_gym.sb3 import make_sb3_env
 from wm_gym.worlds.world import World
@@ -41,14 +45,26 @@ def evaluate_agent(
     env_kwargs: dict[str, Any] | None = None,
     video: str | Path | None = None,
     save: bool = False,
-    **options,
+    **options: Any,
 ) -> dict[str, Any]:
     """Measure an agent in any registered environment.
 
-    env_id a learned world that has a physics twin, or the twin of the world that the agent was trained in: the same
-    policy in both from matched starts, see `evaluate_matched`. Any other id: in that environment alone. video: an mp4
-    or GIF of some episodes (ValueError for another suffix). save: keep the results in the agent's folder (results.json
-    and the card).
+    Args:
+        agent: An agent, its folder, or what else `load_agent` takes.
+        env_id: A learned world that has a physics twin, or the twin of the world that the agent was trained in: the
+            same policy in both from matched starts, see `evaluate_matched`. Any other id: in that environment alone.
+        episodes: How many.
+        seed: Of the starts.
+        env_kwargs: Keyword arguments for the environment.
+        video: An mp4 or GIF of some episodes to write.
+        save: Keep the results in the agent's folder (results.json and the card).
+        **options: Of `evaluate_matched` or `evaluate_alone`.
+
+    Returns:
+        What `evaluate_matched` or `evaluate_alone` returns.
+
+    Raises:
+        ValueError: For a video of another suffix, and for a film of an agent that cannot be filmed.
     """
     agent, spec = load_agent(agent), find_spec(env_id)
     world, twin_id = _world_and_twin(agent, spec, env_kwargs or {})
@@ -65,20 +81,13 @@ def evaluate_agent(
         results = evaluate_matched(agent, world, twin_id, episodes, seed, **options)
     else:
         results = evaluate_alone(agent, env_id, episodes, seed, env_kwargs=env_kwargs, **options)
-    if save and agent.folder and not isinstance(agent, OthersAgent):  # before the film, which may fail
+    if save and agent.folder and not isinstance(agent, ExternalAgent):  # before the film, which may fail
         save_results(agent.folder, results)
-    if video:
-        if twin_id:
-            film_matched(
-                agent,
-                world,
-                twin_id,
-                video,
-                seed=seed,
-                **{k: options[k] for k in ("backend", "device", "precision", "deterministic") if k in options},
-            )
-        else:
-            film_alone(agent, env_id, video, seed=seed, env_kwargs=env_kwargs)
+    if video and twin_id:
+        engine = {k: options[k] for k in ("backend", "device", "precision", "deterministic") if k in options}
+        film_matched(agent, world, twin_id, video, seed=seed, **engine)
+    elif video:
+        film_alone(agent, env_id, video, seed=seed, env_kwargs=env_kwargs)
     return results
 
 
@@ -88,13 +97,8 @@ def evaluate_matched(
     twin_id: str | None = None,
     episodes: int = 400,
     seed: int = 0,
-    *,
-    deterministic: bool = True,
-    baselines: tuple[str, ...] = BASELINES,
-    baseline_episodes: int | None = None,
-    workers: int | None = None,
-    progress: bool = True,
-    **engine,
+    options: MatchedOptions | None = None,
+    **changes: Any,
 ) -> dict[str, Any]:
     """The same policy from the same starts in a learned world and in its physics twin.
 
@@ -102,59 +106,64 @@ def evaluate_matched(
     proprioception. An agent trained in a learned world sees the twin through that world's tokenizer. An episode
     succeeds if its environment says so (the world's learned head, the twin's distance) within the twin's horizon.
 
-    baselines: "random" and "no-op", in the twin from the same starts (baseline_episodes of them, default all).
-    workers: processes for the twin (0: this one). engine: of `run_world`. Returns
-    success rates with Wilson's 95 % intervals, their paired difference, the 2x2 table, optimism and pessimism, and
-    lists an episode each.
+    Args:
+        agent: An agent, its folder, or what else `load_agent` takes.
+        world: A World, a folder, a catalogue name or a Hub id.
+        twin_id: The id of the twin; None for the one that the world names.
+        episodes: How many.
+        seed: Of the starts.
+        options: `MatchedOptions`; None for the defaults.
+        **changes: Some of its fields, and the engine's options, as of `run_world`.
+
+    Returns:
+        Success rates with Wilson's 95 % intervals, their paired difference, the 2x2 table, optimism and pessimism, and
+        lists with an entry an episode.
+
+    Raises:
+        ValueError: Where the world names no twin and none is given.
     """
-    source = world if isinstance(world, World) else str(world)
-    agent, world = load_agent(agent), load_world(world)
+    own = {field.name for field in fields(MatchedOptions)} & changes.keys()
+    options = with_changes(MatchedOptions, options, {name: changes.pop(name) for name in own})
+    agent, source, world = load_agent(agent), world if isinstance(world, World) else str(world), load_world(world)
     twin_id = twin_id or physics_twin(world.spec)
     if not twin_id:
-        raise ValueError(
-            f"the world {world.spec.name!r} names no physics twin (but {world.spec.twin!r}); "
-            "pass twin_id, or evaluate_alone(...)"
-        )
-    horizon = find_spec(twin_id).max_episode_steps or world.spec.horizon
-    seeds, few = start_seeds(episodes, seed), start_seeds(baseline_episodes or episodes, seed)
+        named = f"the world {world.spec.name!r} names no physics twin (but {world.spec.twin!r})"
+        raise ValueError(f"{named}; pass twin_id, or evaluate_alone(...)")
+    twin = _Twin(twin_id, source, find_spec(twin_id).max_episode_steps or world.spec.horizon, options)
+    seeds, few = (start_seeds(n, seed) for n in (episodes, options.baseline_episodes or episodes))
     started = time.monotonic()
-    with _Bar(progress) as bar:
-        jobs = {"agent": (agent, seeds), **{name: (name, few) for name in baselines}}
-        physics = {}
-        for name, (policy, some) in jobs.items():
-            count = bar.begin(f"physics, {name}", len(some))
-            if _parallel(policy, source, some, workers):
-                physics[name] = _in_processes(policy, source, twin_id, horizon, some, deterministic, workers, count)
-            else:
-                physics[name] = _in_process(policy, source, twin_id, horizon, some, deterministic, count)
-        outcomes, starts = physics["agent"]
-        imagined = run_world(
-            agent, world, starts, horizon, deterministic, bar.begin("learned world", episodes), **engine
-        )
+    with _Bar(options.progress) as bar:
+        outcomes, starts = twin.run(agent, seeds, bar.begin("physics, agent", len(seeds)))
+        chance = {name: twin.run(name, few, bar.begin(f"physics, {name}", len(few)))[0] for name in options.baselines}
+        count = bar.begin("learned world", episodes)
+        in_world = run_world(agent, world, starts, twin.horizon, options.deterministic, count, **changes)
     return {
         "agent": agent.name,
         "world_name": world.spec.name,
         "twin_id": twin_id,
         "episodes": episodes,
         "seed": seed,
-        "horizon": horizon,
-        "deterministic": deterministic,
-        **matched_table([o.success for o in imagined], [o.success for o in outcomes]),
-        "world_steps": _steps(imagined),
-        "physics_steps": _steps(outcomes),
-        "baselines": {name: rate([o.success for o in physics[name][0]]) for name in baselines},
+        "horizon": twin.horizon,
+        "deterministic": options.deterministic,
+        **matched_table([o.success for o in in_world], [o.success for o in outcomes]),
+        **{f"{side}_steps": _steps(made) for side, made in (("world", in_world), ("physics", outcomes))},
+        "baselines": {name: rate([o.success for o in made]) for name, made in chance.items()},
         "seconds": round(time.monotonic() - started, 1),
-        "per_episode": {
-            "seed": seeds,
-            "world_success": [o.success for o in imagined],
-            "physics_success": [o.success for o in outcomes],
-            "world_steps": [o.steps for o in imagined],
-            "physics_steps": [o.steps for o in outcomes],
-            "world_reward": [round(o.reward, 4) for o in imagined],
-            "physics_reward": [round(o.reward, 4) for o in outcomes],
-            "world_uncertainty": [round(o.uncertainty, 5) for o in imagined],
-            "world_probability": [o.probability for o in imagined],
-        },
+        "per_episode": {"seed": seeds, **_per_episode(in_world, outcomes)},
+    }
+
+
+def _per_episode(world: list[Outcome], physics: list[Outcome]) -> dict[str, list]:
+    """Lists with an entry an episode."""
+    return {
+        "world_success": [o.success for o in world],
+        "physics_success": [o.success for o in physics],
+        "world_steps": [o.steps for o in world],
+        "physics_steps": [o.steps for o in physics],
+        "world_reward": [round(o.reward, 4) for o in world],
+        "physics_reward": [round(o.reward, 4) for o in physics],
+        "world_uncertainty": [round(o.uncertainty, 5) for o in world],
+        "world_probability": [o.probability for o in world],
     }
 
 
@@ -168,16 +177,24 @@ def evaluate_alone(
     deterministic: bool = True,
     n_envs: int | None = None,
 ) -> dict[str, Any]:
-    """An agent in one environment: success rate where its info has `is_success`, rewards and lengths."""
+    """An agent in one environment: success rate where its info has `is_success`, rewards and lengths.
+
+    Args:
+        agent: An agent, its folder, or what else `load_agent` takes.
+        env_id: The id of a registered environment.
+        episodes: How many.
+        seed: Of the environments.
+        env_kwargs: Keyword arguments for the environment.
+        deterministic: Take the policy's most likely action instead of drawing one.
+        n_envs: Environments at once (default: 50 learned ones, 2 others, 1 of a policy that was made elsewhere).
+    """
     agent = load_agent(agent)
     kwargs = {**agent.kwargs_for(env_id), **(env_kwargs or {})}
-    others = isinstance(agent, OthersAgent)
-    n_envs = min(episodes, n_envs or (1 if others else 50 if is_learned(find_spec(env_id)) else 2))
-    env = make_sb3_env(env_id, n_envs, seed, wrapper_class=agent.env_wrapper, **kwargs)
+    at_once = 1 if isinstance(agent, ExternalAgent) else 50 if is_learned(find_spec(env_id)) else 2
+    n_envs = min(episodes, n_envs or at_once)
+    env: VecEnv = make_sb3_env(env_id, n_envs, seed, wrapper_class=agent.env_wrapper, **kwargs)
     if agent.frame_stack > 1:
         env = VecFrameStack(env, agent.frame_stack)
-    if others:
-        agent.policy.action_space = env.action_space
     successes: list[bool | None] = []
 
     def note(local: dict, _: dict) -> None:
@@ -186,6 +203,10 @@ def evaluate_alone(
 
     started = time.monotonic()
     try:
+        if isinstance(agent, ExternalAgent):
+            if not isinstance(env.action_space, gym.spaces.Box):
+                raise ValueError(f"{agent.name} gives actions of numbers, {env_id} takes {env.action_space}")
+            agent.policy.action_space = env.action_space
         rewards, lengths = evaluate_policy(
             agent.policy, env, episodes, deterministic, callback=note, return_episode_rewards=True
         )
@@ -244,48 +265,62 @@ def _world_and_twin(agent: Agent, spec: gym.envs.registration.EnvSpec, env_kwarg
 # ---------------------------------------------------------------- physics in worker processes
 
 
-def _parallel(policy: Agent | str, source: World | str, seeds: list[int], workers: int | None) -> bool:
-    """Whether processes pay: there are several, enough to do, and both policy and world can be loaded by name."""
-    nameable = isinstance(policy, str) or (
-        policy.folder is not None and policy.folder.is_dir() and isinstance(source, str)
-    )
-    return nameable and len(seeds) > 4 * PART and (os.cpu_count() if workers is None else workers) > 1
+@dataclass(frozen=True)
+class _Twin:
+    """Where policies are run in physics, and how."""
 
+    id: str
+    source: World | str
+    """The world whose tokenizer an agent trained in it sees the twin through."""
+    horizon: int
+    options: MatchedOptions
 
-def _in_process(policy, source, twin_id, horizon, seeds, deterministic, progress) -> tuple[list[Outcome], list[Start]]:
-    env = make_twin(twin_id, source, policy, horizon)
-    try:
-        return run_twin(policy, env, seeds, deterministic, progress)
-    finally:
-        env.close()
+    def run(
+        self, policy: Agent | str, seeds: list[int], progress: Callable[..., object]
+    ) -> tuple[list[Outcome], list[Start]]:
+        """One episode a seed, in this process or in several, as pays."""
+        if self._pays(policy, seeds):
+            return self._in_processes(policy, seeds, progress)
+        env = make_twin(self.id, self.source, policy, self.horizon)
+        try:
+            return run_twin(policy, env, seeds, self.options.deterministic, progress)
+        finally:
+            env.close()
 
+    def _pays(self, policy: Agent | str, seeds: list[int]) -> bool:
+        """Whether processes pay: there are several, enough to do, and policy and world can be loaded by name."""
+        if not isinstance(policy, str):
+            if policy.folder is None or not policy.folder.is_dir() or not isinstance(self.source, str):
+                return False
+        workers = self.options.workers
+        return len(seeds) > 4 * PART and ((os.cpu_count() or 1) if workers is None else workers) > 1
 
-def _in_processes(
-    policy, source, twin_id, horizon, seeds, deterministic, workers, progress
-) -> tuple[list[Outcome], list[Start]]:
-    """Spawned, as forking after torch or OpenVINO has threads hangs; outcomes in the order of the seeds."""
-    workers = workers or min(os.cpu_count() or 1, 8)
-    agent = isinstance(policy, Agent)
-    arguments = (carried(), str(policy.folder) if agent else policy, source if agent else None, twin_id, horizon)
-    parts = [seeds[i : i + PART] for i in range(0, len(seeds), PART)]
-    done: dict[int, tuple[list[Outcome], list[Start]]] = {}
-    pool = ProcessPoolExecutor(workers, get_context("spawn"), _begin_worker, arguments)
-    try:
-        futures = {pool.submit(_work, part, deterministic): k for k, part in enumerate(parts)}
-        for future in as_completed(futures):
-            k = futures[future]
-            done[k] = future.result()
-            progress(len(parts[k]))
-    finally:
-        pool.shutdown(cancel_futures=True)  # after an error or Ctrl-C nobody waits for the parts not begun
-    ordered = [done[k] for k in range(len(parts))]
-    return [o for outcomes, _ in ordered for o in outcomes], [s for _, starts in ordered for s in starts]
+    def _in_processes(
+        self, policy: Agent | str, seeds: list[int], progress: Callable[..., object]
+    ) -> tuple[list[Outcome], list[Start]]:
+        """Spawned, as forking after torch or OpenVINO has threads hangs; outcomes in the order of the seeds."""
+        workers = self.options.workers or min(os.cpu_count() or 1, 8)
+        named = (policy, None) if isinstance(policy, str) else (str(policy.folder), self.source)
+        parts = [seeds[i : i + PART] for i in range(0, len(seeds), PART)]
+        done: dict[int, tuple[list[Outcome], list[Start]]] = {}
+        arguments = (carried(), *named, self.id, self.horizon)
+        pool = ProcessPoolExecutor(workers, get_context("spawn"), _begin_worker, arguments)
+        try:
+            futures = {pool.submit(_work, part, self.options.deterministic): k for k, part in enumerate(parts)}
+            for future in as_completed(futures):
+                k = futures[future]
+                done[k] = future.result()
+                progress(len(parts[k]))
+        finally:
+            pool.shutdown(cancel_futures=True)  # after an error or Ctrl-C nobody waits for the parts not begun
+        ordered = [done[k] for k in range(len(parts))]
+        return [o for outcomes, _ in ordered for o in outcomes], [s for _, starts in ordered for s in starts]
 
 
 _worker: dict[str, Any] = {}
 
 
-def _begin_worker(*arguments) -> None:
+def _begin_worker(*arguments: Any) -> None:
     die_with_parent()
     _worker["arguments"] = arguments
 
@@ -306,16 +341,17 @@ class _Bar:
     """A tqdm bar a phase; `begin` gives the function that advances it."""
 
     def __init__(self, show: bool):
-        self.show, self.bar = show, None
+        self.show = show
+        self.bar: tqdm | None = None
 
     def __enter__(self) -> _Bar:
         return self
 
-    def begin(self, what: str, total: int):
+    def begin(self, what: str, total: int) -> Callable[..., object]:
         self.__exit__()
         self.bar = tqdm(total=total, desc=what, unit="episode", disable=not self.show)
         return self.bar.update
 
-    def __exit__(self, *_) -> None:
+    def __exit__(self, *_: object) -> None:
         if self.bar is not None:
             self.bar.close()

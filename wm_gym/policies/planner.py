@@ -5,22 +5,25 @@ from __future__ import annotations
 import os
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import gymnasium as gym
 import numpy as np
 import torch
 import yaml
 from PIL import Image
+from stable_baselines3.common.vec_env import VecEnv
 
 from wm_gym.common import spaces
 from wm_gym.common.files import atomic_folder, write_text
+from wm_gym.common.options import with_changes
 from wm_gym.common.registry import NAMESPACE
 from wm_gym.engine.shared import load_engine, load_world
 from wm_gym.judges.goal import read_picture
-from wm_gym.policies.agent import Agent
+from wm_gym.policies.agent import Agent, Observation
 from wm_gym.policies.card import write_card
 from wm_gym.policies.config import CONFIG_FILE, FORMAT_VERSION, PLANNER, PLANNER_OPTIONS
+from wm_gym.policies.options import PlannerOptions
 from wm_gym.policies.planning import Search
 from wm_gym.worlds.catalogue import catalogue_folders, find_world
 from wm_gym.worlds.world import World
@@ -34,39 +37,50 @@ class WorldPlanner:
 
     It sees frames uint8 [H, W, 3], keeps as many as the world remembers, and scores a sequence of actions by what the
     world predicts from there: the discounted sum of reward - uncertainty_penalty * uncertainty until success, or, with
-    `goal` (a picture uint8 [H, W, 3]), minus the distance of the latents to the picture's (root mean square). The first
-    `replan_every` actions of the best sequence are taken, the rest is where the next search begins (receding horizon).
-    Actions follow from the frames and `seed` alone. sampling_steps: evaluations of the dynamics a step, None for as
-    many as the world takes; one is the mean of what may come, and enough to compare actions. backend, device,
-    precision: the engine's. ValueError for what cannot be and for a picture of another size.
+    a goal, minus the distance of the latents to the goal's (root mean square). The first `replan_every` actions of the
+    best sequence are taken, the rest is where the next search begins (receding horizon). Actions follow from the frames
+    and `seed` alone.
+
+    Args:
+        world: A World, a folder, a catalogue name or a Hub id.
+        search: How sequences are searched; None for `Search()`.
+        options: `PlannerOptions`; None for the defaults.
+        goal: A picture to come near to, uint8 [H, W, 3] of the world's size.
+        backend: The engine's, as its `device` and `precision`: see `make_engine`.
+        device: "auto", "cpu" or a CUDA device.
+        precision: "auto", "fp32" and so on.
+        **changes: Some fields of the options, e.g. replan_every=1.
+
+    Raises:
+        ValueError: For options that cannot be, and for a picture of another size.
     """
 
     def __init__(
         self,
         world: World | str | Path,
         search: Search | None = None,
+        options: PlannerOptions | None = None,
         *,
-        uncertainty_penalty: float = 0.0,
         goal: np.ndarray | None = None,
-        replan_every: int = 3,
-        sampling_steps: int | None = 1,
-        seed: int = 0,
         backend: str = "auto",
         device: str = "auto",
         precision: str = "auto",
+        **changes: Any,
     ):
+        options = with_changes(PlannerOptions, options, changes)
         self.world, self.search = load_world(world), search or Search()
-        if sampling_steps is not None:
-            self.world = _sampled_in(self.world, sampling_steps)
-        if not 1 <= replan_every <= self.search.horizon:
-            raise ValueError(f"replan_every is {replan_every}, expected 1 to horizon = {self.search.horizon}")
-        self.replan_every, spec = replan_every, self.world.spec
+        if options.sampling_steps is not None:
+            self.world = _sampled_in(self.world, options.sampling_steps)
+        if not 1 <= options.replan_every <= self.search.horizon:
+            raise ValueError(f"replan_every is {options.replan_every}, expected 1 to horizon = {self.search.horizon}")
+        self.replan_every, self.seed, spec = options.replan_every, options.seed, self.world.spec
         self.engine = load_engine(self.world, backend, device, False, precision)
         self.observation_space = spaces.pixels_space(*spec.frame_size)
         self.action_space = spaces.action_space(spec.action_low, spec.action_high)
-        if not 0 <= uncertainty_penalty < np.inf:
-            raise ValueError(f"uncertainty_penalty is {uncertainty_penalty}, expected a finite number >= 0")
-        self.uncertainty_penalty, self.seed, self.goal = uncertainty_penalty, seed, None
+        self.uncertainty_penalty = options.uncertainty_penalty
+        if not 0 <= self.uncertainty_penalty < np.inf:
+            raise ValueError(f"uncertainty_penalty is {self.uncertainty_penalty}, expected a finite number >= 0")
+        self.goal: torch.Tensor | None = None
         if goal is not None:
             if goal.shape != self.observation_space.shape or goal.dtype != np.uint8:
                 raise ValueError(
@@ -77,22 +91,32 @@ class WorldPlanner:
 
     def predict(
         self,
-        observation: np.ndarray,
+        observation: Observation,
         state: tuple | None = None,
         episode_start: np.ndarray | None = None,
         deterministic: bool = True,
         active: np.ndarray | None = None,
     ) -> tuple[np.ndarray, tuple]:
-        """Actions float32 [B, A] for frames uint8 [B, H, W, 3], and the state to pass with the next frames.
+        """Actions for frames; deterministic, whatever is asked.
 
-        episode_start: bool [B], whose frame is the first of an episode; no state: all of them. active: bool [B], the
-        others are not planned for and get the middle of the action space. It is deterministic, whatever is asked.
+        Args:
+            observation: Frames uint8 [B, H, W, 3].
+            state: What the last call returned; None where all episodes begin.
+            episode_start: bool [B], whose frame is the first of an episode.
+            deterministic: Not looked at.
+            active: bool [B], for whom to plan; the others get the middle of the action space.
+
+        Returns:
+            Actions float32 [B, A], and the state to pass with the next frames.
         """
+        assert isinstance(observation, np.ndarray)
         n, nothing = len(observation), ((), None, 0)
-        memories = list(state) if state is not None else [nothing] * n
+        memories: list[Any] = list(state) if state is not None else [nothing] * n
         actions = np.tile((self.action_space.low + self.action_space.high) / 2, (n, 1))
         for i in range(n) if active is None else np.flatnonzero(active):
-            frames, plan, left = nothing if episode_start is not None and episode_start[i] else memories[i]
+            if episode_start is not None and episode_start[i]:
+                memories[i] = nothing
+            frames, plan, left = memories[i]
             frames = (*frames[:1], *frames[1:][-self.world.spec.context_frames :], observation[i])
             if not left:
                 plan, left = self.plan(np.stack(frames), plan), self.replan_every
@@ -145,11 +169,13 @@ class PlannerAgent(Agent):
 
     policy: WorldPlanner
 
-    def predict(self, observation, state=None, deterministic: bool = True, active: np.ndarray | None = None):
+    def predict(
+        self, observation: Observation, state: Any = None, deterministic: bool = True, active: np.ndarray | None = None
+    ) -> tuple[np.ndarray, Any]:
         """As `Agent.predict`; slots that are not active are not planned for."""
         return self.policy.predict(observation, state, deterministic=deterministic, active=active)
 
-    def to_sb3(self, env):
+    def to_sb3(self, env: gym.Env | VecEnv) -> NoReturn:
         """ValueError: there are no weights to train on."""
         raise ValueError(
             f"{self.name} plans and has no weights; train a policy with wm-gym agent train ppo --env {self.env_id}"
@@ -160,43 +186,45 @@ def save_planner(
     world: str | Path,
     out: str | Path,
     search: Search | None = None,
+    options: PlannerOptions | None = None,
     *,
-    uncertainty_penalty: float = 0.0,
     goal: str | Path | None = None,
-    replan_every: int = 3,
-    sampling_steps: int | None = 1,
-    seed: int = 0,
+    **changes: Any,
 ) -> Path:
-    """Write an agent folder that plans in a world; returns it.
+    """Write an agent folder that plans in a world.
 
-    world: a catalogue name, folder or Hub id; goal: a picture file. Raises FileExistsError where `out` is there,
-    ValueError and FileNotFoundError for what `WorldPlanner` could not be made of.
+    Args:
+        world: A catalogue name, a folder or a Hub id.
+        out: The agent folder to write.
+        search: How sequences of actions are searched; None for `Search()`.
+        options: `PlannerOptions`; None for the defaults.
+        goal: A picture file of what to come near to.
+        **changes: Some fields of the options, e.g. replan_every=1.
+
+    Returns:
+        The agent folder.
+
+    Raises:
+        FileExistsError: Where `out` is there.
+        ValueError: For what `WorldPlanner` could not be made of, as FileNotFoundError.
     """
-    out = Path(out)
+    out, options = Path(out), with_changes(PlannerOptions, options, changes)
     if out.exists():
         raise FileExistsError(f"{out} is there; choose another --out")
     picture = None if goal is None else read_picture(goal)
-    planner = WorldPlanner(
-        world,
-        search,
-        uncertainty_penalty=uncertainty_penalty,
-        goal=picture,
-        replan_every=replan_every,
-        sampling_steps=sampling_steps,
-        seed=seed,
-    )
+    planner = WorldPlanner(world, search, options, goal=picture)
     shipped = catalogue_folders().get(planner.world.spec.name)
     own = shipped is not None and find_world(world).resolve() == shipped.resolve()
     config = {
         "format_version": FORMAT_VERSION,
         "algo": PLANNER,
         "learned": True,
-        "seed": seed,
+        "seed": options.seed,
         "env_id": f"{NAMESPACE}/{planner.world.spec.name if own else 'World-v0'}",
         "env_kwargs": {} if own else {"world": str(world)},
-        "uncertainty_penalty": uncertainty_penalty,
-        "replan_every": replan_every,
-        "sampling_steps": sampling_steps,
+        "uncertainty_penalty": options.uncertainty_penalty,
+        "replan_every": options.replan_every,
+        "sampling_steps": options.sampling_steps,
         "search": asdict(planner.search),
     }
     with atomic_folder(out) as beside:
@@ -209,7 +237,8 @@ def save_planner(
 
 def load_planner(folder: Path, config: dict[str, Any], device: str = "auto") -> PlannerAgent:
     """The agent of a folder that `save_planner` wrote; ValueError where its config is damaged."""
-    agent, goal, path = PlannerAgent(None, config, folder), folder / GOAL_FILE, folder / CONFIG_FILE
+    agent = PlannerAgent(None, config, folder)  # type: ignore[arg-type]  # its world is looked up first
+    goal, path = folder / GOAL_FILE, folder / CONFIG_FILE
     picture = read_picture(goal) if os.path.lexists(goal) else None
     try:
         search, options = Search(**config["search"]), {key: config[key] for key in PLANNER_OPTIONS}

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 
+from wm_gym.common.options import Count
 from wm_gym.common.reading import Table, one_of, real, whole
 
 METHODS = ("cem", "mppi")
@@ -28,26 +30,31 @@ Score = Callable[[np.ndarray], np.ndarray]
 
 @dataclass(frozen=True)
 class Search:
-    """How sequences of actions are searched.
+    """How sequences of actions are searched; ValueError for what cannot be.
 
-    method: "cem", the cross-entropy method with kept elites and a shifted start (iCEM, Pinneri et al. 2020), or "mppi",
-    which weighs the elites by exp((score - best) / temperature) (Williams et al. 2017, as in TD-MPC, Hansen et al.
-    2022). Each of `candidates` sequences is as long as `horizon` steps and changes every `hold` steps; `iterations`
-    times they are drawn, clipped to the action space, scored, and the distribution is moved to the best `elites`.
-    spread: the first standard deviation, in half widths of the action space.
-    ValueError for what cannot be searched.
+    Each iteration draws sequences around a mean, clips them to the action space, scores them, and moves mean and spread
+    to the best. "cem" keeps elites and shifts the start (iCEM, Pinneri et al. 2020); "mppi" weighs the elites by
+    exp((score - best) / temperature) (Williams et al. 2017, as in TD-MPC, Hansen et al. 2022).
     """
 
-    method: str = "cem"
-    horizon: int = 12
-    candidates: int = 64
-    iterations: int = 2
-    elites: int = 8
-    hold: int = 3
+    method: Literal["cem", "mppi"] = "cem"
+    "The cross-entropy method, or model-predictive path integrals."
+    horizon: Count = 12
+    "Steps that are looked ahead."
+    candidates: Count = 64
+    "Sequences of actions that are tried at a time."
+    iterations: Count = 2
+    "Times that they are tried."
+    elites: Count = 8
+    "The best sequences, which the next iteration is drawn around: 2 to `candidates`."
+    hold: Count = 3
+    "Steps that an action of a sequence is held."
     temperature: float = 0.1
+    "Of mppi's weights, in units of the score."
     spread: float = 0.7
+    "The first standard deviation, in half widths of the action space."
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         if self.method not in METHODS:
             raise ValueError(f"method is {self.method!r}, expected one of {METHODS}")
         for name in ("horizon", "iterations", "hold"):
@@ -72,14 +79,25 @@ class Search:
     def best(
         self, score: Score, low: np.ndarray, high: np.ndarray, rng: np.random.Generator, guess: np.ndarray | None = None
     ) -> np.ndarray:
-        """The best sequence found, float32 [H, A], in a box low .. high [A]; guess [H, A] is where the search begins.
+        """The best sequence of actions that was found: of cem the best of all, of mppi the last iteration's mean.
 
-        cem: the best candidate of all; mppi: the mean of the last iteration. ValueError for a score that is not finite.
+        Args:
+            score: What sequences are worth.
+            low: The least action [A].
+            high: The largest action [A].
+            rng: What sequences are drawn with.
+            guess: Where the search begins [H, A]; None for the middle of the box.
+
+        Returns:
+            Actions float32 [H, A].
+
+        Raises:
+            ValueError: For a score that is not finite.
         """
         half, middle = (high - low) / 2, (high + low) / 2
         mean = np.tile(middle, (self.knots, 1)) if guess is None else guess[:: self.hold]
         std = np.tile(self.spread * half, (self.knots, 1))
-        kept, best, best_value = mean[None], None, -np.inf
+        kept, best, best_value = mean[None], np.empty(0, np.float32), -np.inf
         for _ in range(self.iterations):
             drawn = rng.normal(mean, std, (self.candidates - len(kept), *mean.shape))
             knots = np.concatenate([kept, np.clip(drawn, low, high)])

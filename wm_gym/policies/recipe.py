@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,7 @@ from wm_gym.policies.features import SpatialSoftmaxCNN
 ALGORITHMS: dict[str, type[BaseAlgorithm]] = {"ppo": PPO, "sac": SAC, "dqn": DQN}
 EXTRACTORS = {c.__name__: c for c in (SpatialSoftmaxCNN, NatureCNN, CombinedExtractor, FlattenExtractor)}
 ACTIVATIONS = {c.__name__: c for c in (nn.ReLU, nn.Tanh, nn.ELU, nn.SiLU, nn.GELU, nn.LeakyReLU)}
-CLASSES = {"features_extractor_class": EXTRACTORS, "activation_fn": ACTIVATIONS}
+CLASSES: dict[str, Mapping[str, type]] = {"features_extractor_class": EXTRACTORS, "activation_fn": ACTIVATIONS}
 """Names that a recipe or a downloaded agent may use for classes: nothing else is ever imported for them."""
 
 WRAPPERS = ("wm_gym.wrappers", "gymnasium.wrappers")
@@ -48,9 +48,16 @@ def algorithm(name: str) -> type[BaseAlgorithm]:
 
 
 def load_recipe(algo: str, env_id: str, path: str | Path | None = None) -> dict[str, Any]:
-    """The entry of an environment id in recipes/<algo>.yml (or a file of your own), else its `default`.
+    """The hyperparameters of an algorithm in an environment: the entry of its id, else the file's `default`.
 
-    Raises FileNotFoundError where there is no such file, ValueError where it has neither.
+    Args:
+        algo: "ppo", "sac" or "dqn".
+        env_id: Whose entry.
+        path: A YAML file in rl_zoo3's keys; None for recipes/<algo>.yml.
+
+    Raises:
+        FileNotFoundError: Where there is no such file.
+        ValueError: Where it has neither entry.
     """
     algorithm(algo)
     path = Path(path or Path(__file__).parent / "recipes" / f"{algo}.yml")
@@ -119,7 +126,7 @@ def encode_policy_kwargs(policy_kwargs: dict[str, Any]) -> dict[str, Any]:
     return encoded
 
 
-def env_wrapper(path: str | None) -> Callable | None:
+def env_wrapper(path: str | None) -> Callable[[gym.Env], gym.Env] | None:
     """The wrapper class of a dotted path in `WRAPPERS`, None for None; ValueError for any other."""
     if not path:
         return None

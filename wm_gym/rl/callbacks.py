@@ -6,6 +6,7 @@ import csv
 import io
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from stable_baselines3.common.base_class import BaseAlgorithm
@@ -23,8 +24,8 @@ CURVE_COLUMNS = ("steps", "seconds", "update_seconds", "success_rate", "episode_
 class Progress(BaseCallback):
     """A tqdm bar, and a row of `curve.csv` every `every` steps: the mean over the last 100 episodes.
 
-    seconds: training time, without what was lost between a kill and the resumption; update_seconds: those of them that
-    the algorithm's own updates took, which no faster environment makes shorter.
+    The column seconds is training time, without what was lost between a kill and the resumption; update_seconds those
+    of them that the algorithm's own updates took, which no faster environment makes shorter.
     """
 
     def __init__(self, run: Path, total: int, every: int = 1000, bar: bool = True):
@@ -86,7 +87,8 @@ class Checkpoints(BaseCallback):
 
     def __init__(self, run: Path, every: int):
         super().__init__()
-        self.run, self.every, self.begun = run, every, None
+        self.run, self.every = run, every
+        self.begun: dict[str, Any] | None = None
 
     def _on_training_start(self) -> None:
         self.next = self.model.num_timesteps + self.every
@@ -138,6 +140,7 @@ def read_curve(path: Path) -> list[dict[str, float]]:
 
 
 def write_curve(path: Path, rows: list[dict[str, float]]) -> None:
+    """Write a `curve.csv` of such rows."""
     table = io.StringIO(newline="")
     writer = csv.writer(table)
     writer.writerow(CURVE_COLUMNS)

@@ -37,7 +37,8 @@ def save_checkpoint(model: BaseAlgorithm, run: Path) -> Path:
     final = run / f"checkpoint-{model.num_timesteps:09d}"
     with atomic_folder(final) as beside:
         model.save(beside / "model.zip")
-        np.savez(beside / "state.npz", **_random_state(), **_env_state(model.env))
+        state: dict[str, Any] = {**_random_state(), **_env_state(env_of(model))}
+        np.savez(beside / "state.npz", **state)
         if isinstance(model, OffPolicyAlgorithm):
             model.save_replay_buffer(beside / "replay_buffer.pkl")
         if normalize := model.get_vec_normalize_env():
@@ -48,13 +49,19 @@ def save_checkpoint(model: BaseAlgorithm, run: Path) -> Path:
     return final
 
 
+def env_of(model: BaseAlgorithm) -> VecEnv:
+    """The environments that a model trains in."""
+    assert model.env is not None
+    return model.env
+
+
 def moment(model: BaseAlgorithm) -> dict[str, Any]:
     """What collecting steps changes, as it is now: `rewind` takes the model back here, as long as nothing was learned.
 
     A normalisation's statistics go on.
     """
     held = {key: copy.deepcopy(vars(model)[key]) for key in COLLECTED if key in vars(model)}
-    return {"model": held, "state": {**_random_state(), **_env_state(model.env)}}
+    return {"model": held, "state": {**_random_state(), **_env_state(env_of(model))}}
 
 
 def rewind(model: BaseAlgorithm, held: dict[str, Any]) -> None:
@@ -62,7 +69,7 @@ def rewind(model: BaseAlgorithm, held: dict[str, Any]) -> None:
     vars(model).update(copy.deepcopy(held["model"]))
     _set_random_state(held["state"])
     if any(key.startswith("env/") for key in held["state"]):
-        _set_env_state(model.env, held["state"])
+        _set_env_state(env_of(model), held["state"])
 
 
 def latest_checkpoint(run: Path) -> Path | None:
@@ -77,15 +84,16 @@ def load_checkpoint(kind: type[BaseAlgorithm], checkpoint: Path, env: VecEnv, de
     uninterrupted one would; other environments, and frame-stacked or normalised ones, begin new episodes.
     """
     if (checkpoint / "normalize.pkl").is_file():
+        assert isinstance(env, VecNormalize)  # as the recipe, which is the run's, says
         env = VecNormalize.load(str(checkpoint / "normalize.pkl"), env.venv)
     with np.load(checkpoint / "state.npz") as stored:
         state = dict(stored)
     running = any(key.startswith("env/") for key in state)
     model = kind.load(checkpoint / "model.zip", env=env, device=device, force_reset=not running)
     if running:
-        _set_env_state(model.env, state)
+        _set_env_state(env_of(model), state)
     else:
-        model.env.seed(seed + model.num_timesteps)  # not the same starts once more
+        env_of(model).seed(seed + model.num_timesteps)  # not the same starts once more
     if isinstance(model, OffPolicyAlgorithm):
         model.load_replay_buffer(checkpoint / "replay_buffer.pkl")
     _set_random_state(state)
@@ -94,13 +102,13 @@ def load_checkpoint(kind: type[BaseAlgorithm], checkpoint: Path, env: VecEnv, de
 
 def _random_state() -> dict[str, np.ndarray]:
     """SB3 draws actions from torch's stream and shuffles minibatches with numpy's."""
-    _, keys, position, *_ = np.random.get_state()
+    stream = np.random.get_state(legacy=False)["state"]
     cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_available() else []
     return {
         "random/torch": torch.get_rng_state().numpy(),
-        "random/numpy": keys,
-        "random/position": np.array(position),
-        **{f"random/cuda/{i}": stream.numpy() for i, stream in enumerate(cuda)},
+        "random/numpy": stream["key"],
+        "random/position": np.array(stream["pos"]),
+        **{f"random/cuda/{i}": one.numpy() for i, one in enumerate(cuda)},
     }
 
 
@@ -109,7 +117,8 @@ def _set_random_state(state: dict[str, np.ndarray]) -> None:
     for i in range(torch.cuda.device_count()):
         if (stream := state.get(f"random/cuda/{i}")) is not None:
             torch.cuda.set_rng_state(torch.from_numpy(stream), i)
-    np.random.set_state(("MT19937", state["random/numpy"], int(state["random/position"])))
+    keys, position = state["random/numpy"], int(state["random/position"])
+    np.random.set_state({"bit_generator": "MT19937", "state": {"key": keys, "pos": position}})
 
 
 def _world(env: VecEnv) -> WorldVecEnv | None:
@@ -132,6 +141,7 @@ def _env_state(env: VecEnv) -> dict[str, np.ndarray]:
 
 def _set_env_state(env: VecEnv, state: dict[str, np.ndarray]) -> None:
     world, monitor = _world(env), unwrap_vec_wrapper(env, VecMonitor)
+    assert world is not None  # else `_env_state` had kept nothing
     arrays = {key.removeprefix("env/"): value for key, value in state.items() if key.startswith("env/")}
     for i in range(world.num_envs):
         world.core.set_state(i, {key: value[i] for key, value in arrays.items()})

@@ -26,7 +26,14 @@ class PhysicsCheck(BaseCallback):
 
     The training ends once the last two checks together say that success imagined exceeds success in physics by more
     than `max_gap`. `take_best` puts the policy back to the check that was best in physics: what is learned after it
-    may be of use in imagination only. physics_steps: what the checks have cost so far.
+    may be of use in imagination only.
+
+    Args:
+        run: The folder of checks.csv and of the checked weights.
+        config: Of the agent that is trained.
+        every: Environment steps between two checks.
+        episodes: Of each check.
+        max_gap: Success imagined minus success in physics that is accepted.
     """
 
     def __init__(
@@ -70,7 +77,7 @@ class PhysicsCheck(BaseCallback):
         agent = Agent(self.model.policy, self.config)
         seed = self.model.seed or 0
         if agent.world is None:
-            alone = evaluate_alone(agent, agent.env_id, self.episodes, seed)
+            alone = evaluate_alone(agent, self.config["env_id"], self.episodes, seed)
             rates, steps = (float("nan"), alone["success"]["rate"]), round(alone["steps"]["mean"] * self.episodes)
         else:
             both = evaluate_matched(agent, agent.world, episodes=self.episodes, seed=seed, baselines=(), progress=False)

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from pathlib import Path
 from shlex import quote
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from wm_gym.common.files import atomic_file, write_text
 from wm_gym.common.page import GREY, PHYSICS, WORLD, axes, data_uri, page, picture, text, tile
 from wm_gym.policies.card import matched_rows
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 
 def write_report(
@@ -20,38 +23,34 @@ def write_report(
     timings: dict[str, float] | None = None,
     harder: dict[str, Any] | None = None,
 ) -> Path:
-    """Write the page: headline numbers, the film (a GIF), the learning curve, all numbers with their intervals.
+    """Write the page: headline numbers, the film, the learning curve, all numbers with their intervals.
 
-    results: of `evaluate_matched`; curve: of `read_curve`; config: the agent's; timings: seconds a phase;
-    harder: `evaluate_matched` of another, shipped agent.
+    Args:
+        path: The HTML file to write.
+        results: Of `evaluate_matched`.
+        curve: Of `read_curve`.
+        config: The agent's.
+        film: A GIF.
+        timings: Seconds a phase.
+        harder: `evaluate_matched` of another, shipped agent.
+
+    Returns:
+        The file.
     """
     path = Path(path)
     write_text(path, report_html(results, curve, config, film, timings, harder))
     return path
 
 
-def report_html(results, curve, config, film=None, timings=None, harder=None) -> str:
+def report_html(
+    results: dict[str, Any],
+    curve: list[dict[str, float]],
+    config: dict[str, Any],
+    film: str | Path | None = None,
+    timings: dict[str, float] | None = None,
+    harder: dict[str, Any] | None = None,
+) -> str:
     """The page as a string."""
-    world, physics, points = results["world"], results["physics"], results["world_minus_physics"]
-    minutes = (config.get("training_seconds") or 0) / 60
-    tiles = [
-        (
-            "physics",
-            f"{100 * physics['rate']:.0f} %",
-            f"success in physics, {physics['successes']} of {physics['n']} episodes",
-        ),
-        ("world", f"{100 * world['rate']:.0f} %", "success in the learned world, same starts"),
-        ("", f"{minutes:.1f} min", f"of training, {config['n_timesteps']:,} steps, none of them in the simulator"),
-    ]
-    if "random" in results["baselines"]:
-        chance = results["baselines"]["random"]
-        tiles.append(
-            (
-                "",
-                f"{100 * chance['rate']:.0f} %",
-                f"success of random actions in physics ({chance['successes']} of {chance['n']})",
-            )
-        )
     return page(
         f"{results['world_name']}: trained in imagination, checked in physics",
         f"""
@@ -60,7 +59,7 @@ def report_html(results, curve, config, film=None, timings=None, harder=None) ->
 <code>{text(config["env_id"])}</code>, a video world model that imagines every frame.
 The same policy was then run in the simulator <code>{text(results["twin_id"])}</code>,
 which it had never seen.</p>
-<div class="tiles">{"".join(tile(*t) for t in tiles)}</div>
+<div class="tiles">{_tiles(results, config)}</div>
 {_film_section(film)}
 <section><h2>How it learned</h2>
 <p>Share of the last 100 episodes that ended in success while exploring, and the reward of an episode. All of it
@@ -74,8 +73,8 @@ happened inside the learned world.</p>
 <section><h2>All numbers</h2>
 <table>{"".join(f"<tr><td>{text(w)}</td><td>{text(n)}</td></tr>" for w, n in matched_rows(results))}</table>
 <p class="note" style="margin-top:12px">In brackets: 95 % intervals. Rates: Wilson. Difference:
-{text(points["method"])}. Optimism is the share of physics failures that the world takes for successes, pessimism
-the reverse. At most {results["horizon"]} steps an episode,
+{text(results["world_minus_physics"]["method"])}. Optimism is the share of physics failures that the world
+takes for successes, pessimism the reverse. At most {results["horizon"]} steps an episode,
 {"deterministic" if results["deterministic"] else "stochastic"} actions, seed {results["seed"]}.</p></section>
 <section><h2>Read this with care</h2>
 <p>Physics here is a simulator, not a robot: nothing on this page says that the policy works on real hardware. The
@@ -89,8 +88,8 @@ wm-gym agent evaluate my-agent --env {text(quote(config["env_id"]))} --episodes 
     )
 
 
-def learning_curve(curve: list[dict[str, float]]):
-    """Success rate and reward an episode against steps; a matplotlib figure."""
+def learning_curve(curve: list[dict[str, float]]) -> Figure:
+    """Success rate and reward an episode against steps."""
     figure, (left, right) = axes(2, (9.2, 3.3))
     steps = [row["steps"] / 1000 for row in curve]
     left.plot(steps, [100 * row["success_rate"] for row in curve], color=WORLD, linewidth=2)
@@ -113,12 +112,12 @@ def learning_curve(curve: list[dict[str, float]]):
     return figure
 
 
-def rates_figure(results: dict[str, Any]):
-    """Success rates as dots with their 95 % intervals; a matplotlib figure."""
+def rates_figure(results: dict[str, Any]) -> Figure:
+    """Success rates as dots with their 95 % intervals."""
     rows = [("policy, learned world", results["world"], WORLD), ("policy, physics", results["physics"], PHYSICS)]
     rows += [(f"{name}, physics", rate, GREY) for name, rate in results["baselines"].items()]
     figure, (axis,) = axes(1, (9.2, 0.7 + 0.45 * len(rows)))
-    for y, (label, rate, colour) in enumerate(reversed(rows)):
+    for y, (_, rate, colour) in enumerate(reversed(rows)):
         axis.plot(
             [100 * rate["low"], 100 * rate["high"]],
             [y, y],
@@ -154,6 +153,30 @@ def improvement_plot(notes: list[dict[str, Any]], path: Path) -> None:
     axis.legend(frameon=False)
     with atomic_file(path) as beside:
         figure.savefig(beside, dpi=170)
+
+
+def _tiles(results: dict[str, Any], config: dict[str, Any]) -> str:
+    world, physics = results["world"], results["physics"]
+    minutes = (config.get("training_seconds") or 0) / 60
+    tiles = [
+        (
+            "physics",
+            f"{100 * physics['rate']:.0f} %",
+            f"success in physics, {physics['successes']} of {physics['n']} episodes",
+        ),
+        ("world", f"{100 * world['rate']:.0f} %", "success in the learned world, same starts"),
+        ("", f"{minutes:.1f} min", f"of training, {config['n_timesteps']:,} steps, none of them in the simulator"),
+    ]
+    if "random" in results["baselines"]:
+        chance = results["baselines"]["random"]
+        tiles.append(
+            (
+                "",
+                f"{100 * chance['rate']:.0f} %",
+                f"success of random actions in physics ({chance['successes']} of {chance['n']})",
+            )
+        )
+    return "".join(tile(*one) for one in tiles)
 
 
 def _film_section(film: str | Path | None) -> str:

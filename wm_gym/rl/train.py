@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-import functools
 import sys
-from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import yaml
 from stable_baselines3.common.base_class import BaseAlgorithm
-from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.logger import configure
-from stable_baselines3.common.off_policy_algorithm import OffPolicyAlgorithm
+from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
+from stable_baselines3.common.policies import BasePolicy
 from stable_baselines3.common.vec_env import VecEnv, VecFrameStack, VecNormalize
 
 from wm_gym.common.files import clear, locked, write_text
+from wm_gym.common.options import with_changes
 from wm_gym.common.registry import find_spec
 from wm_gym.judges import Judge, JudgeError
 from wm_gym.policies.agent import Agent
@@ -26,6 +26,7 @@ from wm_gym.policies.recipe import ENV_KEYS, algorithm, env_wrapper, load_recipe
 from wm_gym.registration import is_learned
 from wm_gym.rl.callbacks import CURVE_FILE, Checkpoints, Progress, TimeLimit, read_curve
 from wm_gym.rl.checkpoint import latest_checkpoint, load_checkpoint, save_checkpoint
+from wm_gym.rl.options import AgentOptions
 from wm_gym.rl.physics_check import CHECKS_FILE, PhysicsCheck, read_checks
 from wm_gym.sb3 import make_sb3_env
 from wm_gym.worlds.world import digest_of_world
@@ -34,132 +35,149 @@ RUN_FILE = "run.yml"
 SAME_RUN = ("algo", "env_id", "env_kwargs", "seed", "init", "world_weights")
 
 
-def _alone(train: Callable[..., Path]) -> Callable[..., Path]:
-    """Let one process at a time train into `<out>.training`; ValueError for the second."""
+@dataclass(frozen=True)
+class _Plan:
+    """What one call trains."""
 
-    @functools.wraps(train)
-    def held(algo: str, env_id: str, out: str | Path, *args: Any, **kwargs: Any) -> Path:
-        find_spec(env_id)  # an unknown id must fail before anything is written
-        with locked(_run_folder(Path(out)), "is training in"):
-            return train(algo, env_id, out, *args, **kwargs)
+    asked: dict[str, Any]
+    """What run.yml holds, and a resumed run is held against."""
+    recipe: dict[str, Any]
+    total: int
+    """Environment steps at the end."""
+    checkpoint: Path | None
+    before: Agent | None
+    """Whose policy the training begins with."""
 
-    return held
 
+def train_agent(algo: str, env_id: str, out: str | Path, options: AgentOptions | None = None, **changes: Any) -> Path:
+    """Train a policy in an environment with Stable-Baselines3.
 
-@_alone
-def train_agent(
-    algo: str,
-    env_id: str,
-    out: str | Path,
-    timesteps: int | None = None,
-    seed: int = 0,
-    resume: bool = False,
-    env_kwargs: dict[str, Any] | None = None,
-    *,
-    recipe: dict[str, Any] | None = None,
-    recipe_file: str | Path | None = None,
-    recipe_id: str | None = None,
-    init: str | Path | None = None,
-    progress: bool = True,
-    checkpoint_every: int | None = None,
-    max_minutes: float | None = None,
-    device: str = "auto",
-    overwrite: bool = False,
-    callback: BaseCallback | None = None,
-) -> Path:
-    """Train "ppo", "sac" or "dqn" in an environment; returns the agent folder `out`.
+    Checkpoints, the learning curve (curve.csv), monitor files and TensorBoard's events lie in `<out>.training`, into
+    which one process at a time trains.
 
-    Checkpoints, the learning curve (curve.csv), monitor files and TensorBoard's events lie in `<out>.training`.
-    recipe_id: whose entry of the recipe file it is (default: env_id's); recipe: keys that replace some of that entry.
-    init: an agent whose policy the training goes on from. timesteps: environment steps in all (default: the recipe's);
-    max_minutes ends the training earlier. resume: go on from the last checkpoint (from the beginning where there is
-    none). Raises FileExistsError where `out` or its training is there and neither resume nor overwrite says what to do,
-    ValueError where a resumed run was of another algorithm, environment, seed, init or recipe file's entry, or init's
-    policy is another. A judge that fails (see `reward` of WorldEnv) ends the training with JudgeError and a checkpoint.
+    Args:
+        algo: "ppo", "sac" or "dqn".
+        env_id: The id of a registered environment, learned or not.
+        out: The agent folder to write.
+        options: `AgentOptions`; None for the defaults.
+        **changes: Some of its fields, e.g. timesteps=100_000, seed=1.
+
+    Returns:
+        The agent folder.
+
+    Raises:
+        FileExistsError: Where `out` or its training is there, and neither resume nor overwrite says what to do.
+        ValueError: Where a resumed run was of another algorithm, environment, seed, init or recipe file's entry, where
+            init's policy is another, or where another process is training there.
+        JudgeError: Where the judge of the reward failed (see `reward` of WorldEnv); a checkpoint is kept.
     """
-    out = Path(out)
+    options = with_changes(AgentOptions, options, changes)
+    find_spec(env_id)  # an unknown id must fail before anything is written
+    with locked(_run_folder(Path(out)), "is training in"):
+        return _train(algo, env_id, Path(out), options)
+
+
+def _train(algo: str, env_id: str, out: Path, options: AgentOptions) -> Path:
     run = _run_folder(out)
-    _prepare(out, run, resume, overwrite)
-    recipe = {**load_recipe(algo, recipe_id or env_id, recipe_file), **(recipe or {})}
-    env_kwargs = {**(recipe.get("env_kwargs") or {}), **(env_kwargs or {})}
+    _prepare(out, run, options.resume, options.overwrite)
+    plan = _planned(algo, env_id, out, options)
+    noted = {**plan.asked, "n_timesteps": plan.total, "recipe": plan.recipe}
+    write_text(run / RUN_FILE, yaml.safe_dump(noted, sort_keys=False))
+    steps = int(plan.checkpoint.name.split("-")[1]) if plan.checkpoint else 0
+    monitor = run / f"{steps:09d}.monitor.csv"
+    env = _make_env(env_id, plan.recipe, options.seed, plan.asked["env_kwargs"], monitor)
+    try:
+        arguments = sb3_arguments(algo, plan.recipe, env.observation_space)
+        model = _begin(plan, env, arguments, options)
+        identity = _learn(model, plan, _identity(plan.asked, plan.recipe, arguments), run, options)
+    except KeyboardInterrupt:
+        last = latest_checkpoint(run)
+        print("\ninterrupted; " + (f"{last} is the last checkpoint" if last else "no checkpoint yet"), file=sys.stderr)
+        raise
+    finally:
+        env.close()
+    return save_agent(model, out, identity | {"total_timesteps": plan.total} | _history(plan.recipe, model, run))
+
+
+def _planned(algo: str, env_id: str, out: Path, options: AgentOptions) -> _Plan:
+    """What is to be trained, held against the run that it goes on with."""
+    recipe = {**load_recipe(algo, options.recipe_id or env_id, options.recipe_file), **(options.recipe or {})}
+    env_kwargs = {**(recipe.get("env_kwargs") or {}), **(options.env_kwargs or {})}
     if isinstance(env_kwargs.get("reward"), Judge):
         raise ValueError(
             f"reward is a {type(env_kwargs['reward']).__name__}, which an agent's files cannot hold; name "
             "the judge, e.g. reward='goal:goal.png', after an entry of your own in wm_gym.judges.JUDGES"
         )
-    checkpoint = latest_checkpoint(run)
-    before = load_agent(init) if init and not checkpoint else None
-    plan = {
+    checkpoint, timesteps = latest_checkpoint(_run_folder(out)), options.timesteps
+    before = load_agent(options.init) if options.init and not checkpoint else None
+    if before and not isinstance(before.policy, BasePolicy):
+        raise ValueError(f"{before.name} has no weights to go on from; give an agent of wm-gym agent train or clone")
+    asked = {
         "algo": algo,
         "env_id": env_id,
         "env_kwargs": env_kwargs,
-        "seed": seed,
-        "init": str(init) if init else None,
+        "seed": options.seed,
+        "init": str(options.init) if options.init else None,
         "n_timesteps_before": _steps_in_all(before.config) if before else 0,
         "world_weights": _world_weights(env_id, env_kwargs),
     }
     if checkpoint:
-        stored = yaml.safe_load((run / RUN_FILE).read_text())
-        _check_same(plan, stored, out)
-        if recipe_file and recipe != stored["recipe"]:
+        stored = yaml.safe_load((_run_folder(out) / RUN_FILE).read_text())
+        _check_same(asked, stored, out)
+        if options.recipe_file and recipe != stored["recipe"]:
             raise ValueError(
-                f"the training at {out} was begun with another recipe than {recipe_file} gives now; leave "
+                f"the training at {out} was begun with another recipe than {options.recipe_file} gives now; leave "
                 "the recipe out to go on with its own, or train to another --out"
             )
-        plan["n_timesteps_before"] = stored.get("n_timesteps_before", 0)
+        asked["n_timesteps_before"] = stored.get("n_timesteps_before", 0)
         recipe, timesteps = stored["recipe"], timesteps or stored["n_timesteps"]
-    total = int(timesteps or recipe["n_timesteps"])
-    write_text(run / RUN_FILE, yaml.safe_dump({**plan, "n_timesteps": total, "recipe": recipe}, sort_keys=False))
+    return _Plan(asked, recipe, int(timesteps or recipe["n_timesteps"]), checkpoint, before)
 
-    steps = int(checkpoint.name.split("-")[1]) if checkpoint else 0
-    env = _make_env(env_id, recipe, seed, env_kwargs, run / f"{steps:09d}.monitor.csv")
-    try:
-        arguments = sb3_arguments(algo, recipe, env.observation_space)
-        if checkpoint:
-            model = load_checkpoint(algorithm(algo), checkpoint, env, device, seed)
-            print(f"resumed at {model.num_timesteps:,} of {total:,} steps", file=sys.stderr)
-        else:
-            model = algorithm(algo)(env=env, seed=seed, device=device, **arguments)
-            if before:
-                _take_policy(model, before)
-        model.set_logger(configure(str(run / "tensorboard"), ["tensorboard"]))
-        callbacks: list[BaseCallback] = [Progress(run, total, every=_log_interval(model), bar=progress)]
-        callbacks.append(checkpoints := Checkpoints(run, checkpoint_every or 20_000))
-        identity = _identity(plan, recipe, arguments)
-        check = PhysicsCheck(run, identity, **recipe["physics_check"]) if recipe.get("physics_check") else None
-        callbacks += [check] if check else []
-        callbacks += [TimeLimit(max_minutes)] if max_minutes else []
-        callbacks += [callback] if callback else []
-        if model.num_timesteps < total:
-            model.learn(
-                total - model.num_timesteps,
-                callbacks,
-                log_interval=_log_interval(model, rows=True),
-                reset_num_timesteps=False,
+
+def _begin(plan: _Plan, env: VecEnv, arguments: dict[str, Any], options: AgentOptions) -> BaseAlgorithm:
+    """The model as its last checkpoint has it, or a new one."""
+    kind = algorithm(plan.asked["algo"])
+    if plan.checkpoint:
+        model = load_checkpoint(kind, plan.checkpoint, env, options.device, options.seed)
+        print(f"resumed at {model.num_timesteps:,} of {plan.total:,} steps", file=sys.stderr)
+        return model
+    model = kind(env=env, seed=options.seed, device=options.device, **arguments)
+    if plan.before:
+        _take_policy(model, plan.before)
+    return model
+
+
+def _learn(
+    model: BaseAlgorithm, plan: _Plan, identity: dict[str, Any], run: Path, options: AgentOptions
+) -> dict[str, Any]:
+    """Train to the end; returns `identity`, with the step whose policy is kept where physics was checked."""
+    model.set_logger(configure(str(run / "tensorboard"), ["tensorboard"]))
+    checkpoints = Checkpoints(run, options.checkpoint_every)
+    check = PhysicsCheck(run, identity, **plan.recipe["physics_check"]) if plan.recipe.get("physics_check") else None
+    limit = TimeLimit(options.max_minutes) if options.max_minutes else None
+    progress = Progress(run, plan.total, every=_log_interval(model), bar=options.progress)
+    callbacks = [one for one in (progress, checkpoints, check, limit, options.callback) if one is not None]
+    if model.num_timesteps < plan.total:
+        left, rows = plan.total - model.num_timesteps, _log_interval(model, rows=True)
+        try:
+            model.learn(left, callbacks, log_interval=rows, reset_num_timesteps=False)
+        except JudgeError as error:
+            last = checkpoints.rescue(model)
+            raise JudgeError(
+                f"{error}\nthe training stopped and kept {last or 'nothing: it had not begun'}; once the "
+                "judge works again, the same command with --resume goes on from there"
+            ) from error
+        save_checkpoint(model, run)
+        if check and check.parted:
+            print(
+                f"\nended at {model.num_timesteps:,} steps: success imagined has parted from success in physics "
+                f"({check.path})",
+                file=sys.stderr,
             )
-            save_checkpoint(model, run)
-            if check and check.parted:
-                print(
-                    f"\nended at {model.num_timesteps:,} steps: success imagined has parted from success in physics "
-                    f"({check.path})",
-                    file=sys.stderr,
-                )
-        if check:
-            identity["kept_step"] = check.take_best(model)
-            print(f"\nkept the policy of step {identity['kept_step']:,}, the best in physics", file=sys.stderr)
-    except KeyboardInterrupt:
-        last = latest_checkpoint(run)
-        print("\ninterrupted; " + (f"{last} is the last checkpoint" if last else "no checkpoint yet"), file=sys.stderr)
-        raise
-    except JudgeError as error:
-        last = checkpoints.rescue(model)
-        raise JudgeError(
-            f"{error}\nthe training stopped and kept {last or 'nothing: it had not begun'}; once the "
-            "judge answers, the same command with --resume goes on from there"
-        ) from error
-    finally:
-        env.close()
-    return save_agent(model, out, identity | {"total_timesteps": total} | _history(recipe, model, run))
+    if check:
+        identity["kept_step"] = check.take_best(model)
+        print(f"\nkept the policy of step {identity['kept_step']:,}, the best in physics", file=sys.stderr)
+    return identity
 
 
 def _run_folder(out: Path) -> Path:
@@ -178,7 +196,7 @@ def _prepare(out: Path, run: Path, resume: bool, overwrite: bool) -> None:
 
 
 def _world_weights(env_id: str, env_kwargs: dict[str, Any]) -> str | None:
-    """What tells the world that is trained in from others in the same place; None for other environments."""
+    """The digest of the learned world that is trained in; None for other environments."""
     spec = find_spec(env_id)
     world = env_kwargs.get("world", spec.kwargs.get("world"))
     return digest_of_world(world) if is_learned(spec) and isinstance(world, (str, Path)) else None
@@ -196,6 +214,7 @@ def _check_same(plan: dict, stored: dict, out: Path) -> None:
 
 def _take_policy(model: BaseAlgorithm, agent: Agent) -> None:
     """Begin with the weights of an agent; ValueError where its policy is of another shape."""
+    assert isinstance(agent.policy, BasePolicy)  # as `_planned` has seen
     try:
         model.policy.load_state_dict(agent.policy.state_dict())
     except RuntimeError as error:
@@ -227,9 +246,9 @@ def _make_env(env_id: str, recipe: dict, seed: int, env_kwargs: dict, monitor_fi
 
 def _log_interval(model: BaseAlgorithm, rows: bool = False) -> int:
     """Steps between two rows of the curve; with rows=True SB3's own unit (updates, or episodes off policy)."""
-    if isinstance(model, OffPolicyAlgorithm):
-        return 10 if rows else 500
-    return 1 if rows else model.n_envs * model.n_steps
+    if isinstance(model, OnPolicyAlgorithm):
+        return 1 if rows else model.n_envs * model.n_steps
+    return 10 if rows else 500
 
 
 def _identity(plan: dict, recipe: dict, arguments: dict) -> dict[str, Any]:

@@ -220,7 +220,7 @@ def _in_twin(
             TokenizerRoundTrip(env, world) if drawn else env,
             start_seeds(episodes, seed),
             options.get("deterministic", True),
-            nudged=nudged,
+            perturbed=nudged,
         )
     except Lacking as error:
         return {"success": None, "undefined": str(error)}

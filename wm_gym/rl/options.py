@@ -1,0 +1,95 @@
+"""Which options does training an agent take, alone, in turns with its world, and in the demo?"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated, Any
+
+from wm_gym.common.options import Count, File, Json, Overrides
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from stable_baselines3.common.callbacks import BaseCallback
+
+
+@dataclass(frozen=True)
+class AgentOptions:
+    """How a policy is trained in an environment (`train_agent`)."""
+
+    timesteps: Count | None = None
+    "Environment steps in all (default: the recipe's)."
+    max_minutes: Annotated[float, "M"] | None = None
+    "End the training by then."
+    seed: int = 0
+    "Of the first weights, the environments and the exploration."
+    env_kwargs: Json | None = None
+    'Keyword arguments for the environment, e.g. \'{"world": "my-world"}\'.'
+    recipe_file: File | None = None
+    "YAML in rl_zoo3's keys (default: wm_gym/policies/recipes/ALGO.yml)."
+    init: Annotated[str | Path, "AGENT"] | None = None
+    "Go on from the policy of this agent."
+    device: str = "auto"
+    "Where the policy learns: auto, cpu or cuda."
+    resume: bool = False
+    "Go on from the last checkpoint, from the beginning where there is none."
+    overwrite: bool = False
+    "Start anew where the agent or its training is there."
+    recipe: dict[str, Any] | None = None
+    "Keys that replace some of the recipe's entry."
+    recipe_id: str | None = None
+    "Whose entry of the recipe file it is (default: the environment's)."
+    checkpoint_every: Count = 20_000
+    "Environment steps between two checkpoints."
+    callback: BaseCallback | None = None
+    "One more callback of Stable-Baselines3."
+    progress: bool = True
+    "Show a progress bar."
+
+
+@dataclass(frozen=True)
+class ImproveOptions:
+    """How agent and world are improved in turns (`improve`)."""
+
+    rounds: Count = 2
+    "Agents trained; the world is finetuned between them."
+    twin_id: Annotated[str, "ENV_ID"] | None = None
+    "The physics twin (default: the one that the world names)."
+    algo: str = "ppo"
+    "The algorithm: ppo, sac or dqn."
+    timesteps: Count | None = None
+    "Environment steps of the first agent (default: the recipe's)."
+    more_timesteps: Count | None = None
+    "Of the later ones, which go on from the one before (default: as many)."
+    recipe_file: File | None = None
+    "YAML in rl_zoo3's keys (default: wm_gym/policies/recipes/ALGO.yml)."
+    episodes: Count = 200
+    "Episodes recorded in the twin each round."
+    evaluations: Count = 100
+    "Matched starts of each round's measurement."
+    overrides: Overrides | None = None
+    "Change one number of the finetune preset, e.g. dynamics_updates=2000; may be repeated."
+    seed: int = 0
+    "Round r's agent and world are trained with seed + r."
+    preset: str = "finetune"
+    "The preset that the world is trained with."
+    progress: bool = True
+    "Show progress bars."
+
+
+@dataclass(frozen=True)
+class DemoOptions:
+    """What the demo trains, and how long (`demo`)."""
+
+    env_id: Annotated[str, "ENV_ID"] = "wm_gym/Reach-v0"
+    "A shipped world with a physics twin."
+    minutes: Annotated[float, "M"] = 6.0
+    "The training ends by then."
+    episodes: Count = 100
+    "Matched starts of the evaluation."
+    seed: int = 0
+    "Of the training and of the starts."
+    algo: str = "ppo"
+    "The algorithm: ppo, sac or dqn."
+    timesteps: Count = 120_000
+    "Environment steps, unless the time is over before."
