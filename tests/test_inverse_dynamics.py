@@ -13,7 +13,7 @@ from wm_gym.cli import main
 from wm_gym.collect.record import record
 from wm_gym.data import ClipData, open_clips
 from wm_gym.evaluation.episodes import Episodes
-from wm_gym.evaluation.probes.inverse_benchmark import benchmark, impossible, readings, rejects
+from wm_gym.evaluation.suite.inverse_benchmark import benchmark, impossible, readings, rejects
 from wm_gym.inverse.fit import fit_inverse_dynamics, fit_motion, split_labels
 from wm_gym.inverse.labeller import Rejected, VideoLabeller, fit_real_actions, label_dataset, train_labeller
 from wm_gym.models.inverse_dynamics import KINDS, InverseDynamics

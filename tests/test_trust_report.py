@@ -14,11 +14,11 @@ from wm_gym.common.files import write_json
 from wm_gym.common.statistics import mean, median, rate, ratio
 from wm_gym.evaluation.metrics.survival import time_to_failure
 from wm_gym.evaluation.ranking.agreement import agreement, split_half
+from wm_gym.evaluation.ranking.gating import gating
 from wm_gym.evaluation.report.films import overlay
 from wm_gym.evaluation.report.page import MEASURED, SECTIONS, read_measurements, report_html, write_trust_report
 from wm_gym.evaluation.report.summary import failures, headline, trusted
 from wm_gym.evaluation.trust.coverage import coverage, ranks_errors
-from wm_gym.evaluation.trust.gating import gating
 from wm_gym.evaluation.trust.uncertainty import dense_calibration
 from wm_gym.worlds.calibration import Calibration
 

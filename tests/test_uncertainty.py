@@ -15,7 +15,7 @@ from tiny_world import make_world
 from wm_gym.data import DatasetError, open_clips
 from wm_gym.evaluation.episodes import Episodes
 from wm_gym.evaluation.trust.calibrate import Errors, calibrate, calibration_of, errors, trust_table
-from wm_gym.evaluation.trust.threshold import unbiased_threshold
+from wm_gym.evaluation.trust.coverage import unbiased_threshold
 from wm_gym.evaluation.trust.uncertainty import dense_calibration, kept, teacher_forced_errors, uncertainty
 from wm_gym.models import Uncertainty
 from wm_gym.training import train

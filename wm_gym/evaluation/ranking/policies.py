@@ -15,8 +15,8 @@ from wm_gym.common.registry import NAMESPACE, find_spec
 from wm_gym.common.statistics import rate
 from wm_gym.evaluation.jobs import Job, run_jobs
 from wm_gym.evaluation.ranking.agreement import agreement, prediction_powered, split_half
+from wm_gym.evaluation.ranking.gating import gating
 from wm_gym.evaluation.trust.coverage import auroc
-from wm_gym.evaluation.trust.gating import gating
 from wm_gym.physics.tracked import Lacking
 from wm_gym.policies.agent import Agent
 from wm_gym.policies.catalogue import digest_of_agent

@@ -19,8 +19,7 @@ from wm_gym.engine.base import Engine
 from wm_gym.engine.rollout import roll_out
 from wm_gym.engine.shared import load_engine
 from wm_gym.evaluation.episodes import Episodes
-from wm_gym.evaluation.trust.coverage import conformal_factor, conformal_rank
-from wm_gym.evaluation.trust.threshold import unbiased_threshold
+from wm_gym.evaluation.trust.coverage import conformal_factor, conformal_rank, unbiased_threshold
 from wm_gym.models.tokenizer import to_float
 from wm_gym.training.presets import PRESETS, Preset
 from wm_gym.training.stages import train_uncertainty

@@ -12,6 +12,7 @@ from torchmetrics.functional.classification import binary_calibration_error
 from wm_gym.common.statistics import rate
 
 BINS = 20
+STRICTEST = 0.999  # a threshold beyond it would hang on rounding
 
 
 def calibration(confidence: np.ndarray, correct: np.ndarray) -> dict:
@@ -117,6 +118,21 @@ def conformal_rank(n: int, alpha: float) -> int:
             f"{ceil(round((1 - alpha) / alpha, 9))}"
         )
     return rank
+
+
+def unbiased_threshold(probability: np.ndarray, physics: np.ndarray) -> float:
+    """The threshold above which as many of the probabilities [N] lie as episodes succeed in physics, bool [N].
+
+    Between the two probabilities that it parts, and `STRICTEST` at most. ValueError where physics knows one outcome.
+    """
+    successes = int(physics.sum())
+    if not 0 < successes < len(physics):
+        raise ValueError(
+            f"physics calls {successes} of {len(physics)} episodes a success; a threshold is told from "
+            "policies that succeed at times: give worse or better ones, or more episodes"
+        )
+    falling = np.sort(probability)[::-1]
+    return round(float(min(falling[successes - 1 : successes + 1].mean(), STRICTEST)), 4)
 
 
 def coverage(errors: np.ndarray, stated: np.ndarray, factor: float, horizons: tuple[int, ...]) -> dict[str, dict]:

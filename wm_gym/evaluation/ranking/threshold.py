@@ -12,10 +12,9 @@ import numpy as np
 from wm_gym.common.statistics import matched_table
 from wm_gym.evaluation.jobs import run_jobs
 from wm_gym.evaluation.ranking.policies import measure, policy_job
+from wm_gym.evaluation.trust.coverage import unbiased_threshold
 from wm_gym.policies.loaders import load_agent
 from wm_gym.worlds.world import World
-
-STRICTEST = 0.999  # a threshold beyond it would hang on rounding
 
 
 def calibrate_judge(
@@ -55,18 +54,3 @@ def calibrate_judge(
         "was": matched_table(told > before, physics),
         "now": matched_table(told > threshold, physics),
     }
-
-
-def unbiased_threshold(probability: np.ndarray, physics: np.ndarray) -> float:
-    """The threshold above which as many of the probabilities [N] lie as episodes succeed in physics, bool [N].
-
-    Between the two probabilities that it parts, and `STRICTEST` at most. ValueError where physics knows one outcome.
-    """
-    successes = int(physics.sum())
-    if not 0 < successes < len(physics):
-        raise ValueError(
-            f"physics calls {successes} of {len(physics)} episodes a success; a threshold is told from "
-            "policies that succeed at times: give worse or better ones, or more episodes"
-        )
-    falling = np.sort(probability)[::-1]
-    return round(float(min(falling[successes - 1 : successes + 1].mean(), STRICTEST)), 4)
