@@ -58,7 +58,7 @@ def push_episodes(tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def push_world():
-    """The shipped world Push-v0 on the reference back-end, as a roller, with its spec and its physics twin's."""
+    """The shipped world Push-v0 on the reference back-end, as a roll-out, with its spec and its physics twin's."""
     from types import SimpleNamespace
 
     from wm_gym.engine.shared import load_world
@@ -70,7 +70,7 @@ def push_world():
     yield SimpleNamespace(
         world=world,
         spec=world.spec,
-        roller=learned(world, TorchEngine(world)),
+        roll_out=learned(world, TorchEngine(world)),
         twin=twin,
         physics=physics(twin),
         tracked=tracked_by(twin),

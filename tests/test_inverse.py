@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from wm_gym.evaluation.control_worlds import deaf, frozen, recorded, shuffle
+from wm_gym.evaluation.control_worlds import frozen, recorded, shuffle, zero_action
 from wm_gym.evaluation.probes.inverse import Pairs, fit_inverse, inverse_accuracy, inverse_error, pairs
 
 
@@ -36,9 +36,15 @@ def test_it_has_learned_what_other_frames_show(inverse, split, push_world):
 
 
 def test_worlds_that_show_other_actions_come_last(inverse, split, push_world):
-    world, spec, asked = push_world.roller, push_world.spec, split[1].acting(split[1].action[:, :6])
+    world, spec, asked = push_world.roll_out, push_world.spec, split[1].acting(split[1].action[:, :6])
     found = inverse_error(
-        {"world": world, "recorded": recorded, "deaf": deaf(world, spec), "frozen": frozen, "shuffle": shuffle()},
+        {
+            "world": world,
+            "recorded": recorded,
+            "zero_action": zero_action(world, spec),
+            "frozen": frozen,
+            "shuffle": shuffle(),
+        },
         asked,
         inverse,
         (1, 6),
@@ -46,7 +52,7 @@ def test_worlds_that_show_other_actions_come_last(inverse, split, push_world):
     for horizon in ("at_1", "at_6"):
         excess = {name: row[horizon]["excess"]["mean"] for name, row in found.items()}
         assert excess["recorded"] == 0
-        assert min(excess[name] for name in ("deaf", "frozen", "shuffle")) > excess["world"] + 0.15, found
+        assert min(excess[name] for name in ("zero_action", "frozen", "shuffle")) > excess["world"] + 0.15, found
     error = found["recorded"]["at_6"]["error"]["mean"]
     assert found["world"]["at_6"]["excess"]["mean"] == pytest.approx(found["world"]["at_6"]["error"]["mean"] - error)
 

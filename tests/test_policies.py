@@ -63,7 +63,7 @@ def test_policies_are_measured_compared_and_kept(world, agents, tmp_path, monkey
     assert json.loads((tmp_path / "judged" / "policies.json").read_text()) == results
     assert (tmp_path / "judged" / "policies.png").stat().st_size > 5000
     assert "4 policies, 2 matched starts each" in summary(results)
-    assert results["nudged"]["all"] == {"undefined": "no task has an object"}  # Reach's hand reaches for a place
+    assert results["perturbed"]["all"] == {"undefined": "no task has an object"}  # Reach's hand reaches for a place
     assert results["drawn"]["all"]["policies"] == 4 and "drawn by the world: 4 policies" in summary(results)
     assert set(results["gating"]["all"]["gain"]) == {"pearson", "mmrv", "optimism", "wrong"}
 
@@ -149,7 +149,7 @@ def test_the_summary_names_what_is_undefined():
         }
     )
     assert gate["false_success"] == {"uncertainty": None, "steps": None}
-    assert "nudged" not in text and "drawn" not in text and "pearson undefined -> undefined" in text
+    assert "perturbed" not in text and "drawn" not in text and "pearson undefined -> undefined" in text
     assert "undefined: 2 policies" in text and "no policy has 20% to 80%" in text and "optimism 0.000" in text
 
 
@@ -181,7 +181,7 @@ def test_nudged_physics_is_the_same_start_with_its_object_a_little_off():
 def test_nudged_outcomes_of_a_task_with_an_object(repository):
     agent = repository / "agents" / "ppo-Push-v0"
     digests = digest_of_agent(agent), digest_of_world("wm_gym/Push-v0")
-    found = policies.measure_nudged(str(agent), "wm_gym/Push-v0", 2, 0, {}, *digests)
+    found = policies.measure_perturbed(str(agent), "wm_gym/Push-v0", 2, 0, {}, *digests)
     assert [type(success) for success in found["success"]] == [bool, bool]
 
 

@@ -23,7 +23,7 @@ from wm_gym.evaluation.trust.uncertainty import dense_calibration
 from wm_gym.worlds.calibration import Calibration
 
 EPISODES, STEPS, FPS = 12, 20, 10
-ROLLERS = {"world": 1.0, "physics": 0.1, "tokenizer": 0.2, "nudged": 0.4, "frozen": 3.0}
+ROLLERS = {"world": 1.0, "physics": 0.1, "tokenizer": 0.2, "perturbed": 0.4, "frozen": 3.0}
 VOID = ("br", "hr", "img", "input", "link", "meta")
 
 
@@ -72,7 +72,7 @@ def made_fidelity():
 def made_control(rng, hits=11):
     gain = {
         name: {key: mean(rng.normal(level, 1, EPISODES)) for key in ("psnr_true_db", "random", "shuffled", "mirrored")}
-        for name, level in (("world", 4), ("tokenizer", 6), ("deaf", 0))
+        for name, level in (("world", 4), ("tokenizer", 6), ("zero_action", 0))
     }
     way = {
         name: {
@@ -101,8 +101,8 @@ def made_control(rng, hits=11):
 
 def made_uncertainty(rng):
     error = rng.random((EPISODES, STEPS, 4, 4)) * np.linspace(0.1, 1, STEPS)[:, None, None]
-    doubt = np.broadcast_to(np.array([0.2, 0.3, 0.3, 0.2])[:, None, None], (EPISODES, STEPS, 4, 4, 4))
-    dense = dense_calibration(doubt, error, np.array([0.1, 0.3, 0.6]))
+    uncertainty = np.broadcast_to(np.array([0.2, 0.3, 0.3, 0.2])[:, None, None], (EPISODES, STEPS, 4, 4, 4))
+    dense = dense_calibration(uncertainty, error, np.array([0.1, 0.3, 0.6]))
     of_frames, steps = error.mean((2, 3)), (1, 10, 20)
     ranks = ranks_errors(np.ones_like(of_frames), of_frames, steps, resamples=20)
     return {
@@ -154,7 +154,7 @@ def made_policies(rng):
         "seed": 0,
         "policies": rows,
         "agreement": {"all": {**agreement(world, physics), "physics_split_half": split_half(physics)}},
-        "nudged": {"all": {"policies": 4, **agreement(physics[:, ::-1], physics)}},
+        "perturbed": {"all": {"policies": 4, **agreement(physics[:, ::-1], physics)}},
         "drawn": {"all": {"undefined": "every policy sees physics as the world draws it"}},
         "gating": {"all": gating(world, physics, rng.random((4, 30)))},
         "prediction_powered": {
@@ -172,7 +172,7 @@ def made_policies(rng):
 def made(tmp_path_factory):
     """A folder with every measurement of a world that is good at some things."""
     folder, rng = tmp_path_factory.mktemp("measured"), np.random.default_rng(0)
-    promise = Calibration(0.1, 2.5, 0.4, 0.2, [[0.0, 15], [0.3, 0]], 100, STEPS, "100 episodes of held-out")
+    calibrated = Calibration(0.1, 2.5, 0.4, 0.2, [[0.0, 15], [0.3, 0]], 100, STEPS, "100 episodes of held-out")
     auroc = {"score": 0.97, "unrest": 0.97, "novelty": 0.7}
     write_json(
         folder / "setting.json",
@@ -184,7 +184,7 @@ def made(tmp_path_factory):
             "fps": FPS,
             "horizon": STEPS,
             "seed": 0,
-            "calibration": asdict(promise),
+            "calibration": asdict(calibrated),
             "trained_on": "<b>two</b> & more",
         },
     )
@@ -207,7 +207,7 @@ def made(tmp_path_factory):
         "judge": {
             "episodes": 5,
             "physics": rate([1, 0, 0, 1, 1]),
-            "verdicts": {
+            "judgements": {
                 f"{who}, {frames} frames": {key: rate([1, 0, 0]) for key in ("wrong", "optimism", "pessimism")}
                 for who in ("learned", "physics")
                 for frames in ("world's", "true")
@@ -274,21 +274,21 @@ def test_the_page_is_whole_and_needs_no_network(html):
     assert page.sections == [*(name for name, *_ in SECTIONS), "care"]
 
 
-def test_the_verdict_comes_first_with_its_numbers(html, made):
+def test_the_summary_comes_first_with_its_numbers(html, made):
     words = " ".join(" ".join(Page(html).words).split())
     assert headline(read_measurements(made)) in words
     for said in (
-        "Believe Tiny-v0 for 15 steps (1.5 s) from a start",
+        "Trust Tiny-v0 for 15 steps (1.5 s) from a start",
         "The object is lost in 33 % [14 to 61 %] of 12",
         "wm-gym record wm_gym/TinyPyBullet-v0 --policy noisy",
         "teleport: in 50 % [38 to 62 %] of 60 episodes",
         "A shift of mass goes unnoticed: AUROC 0.55",
         "0.387",
         "310",
-        "promised were 90 %",
+        "guaranteed were 90 %",
     ):
         assert said in words, said
-    assert html.index('class="verdict"') < min(html.index(f'id="{name}"') for name, *_ in SECTIONS)
+    assert html.index('class="summary"') < min(html.index(f'id="{name}"') for name, *_ in SECTIONS)
 
 
 def test_what_is_undefined_says_why_and_is_no_number(html):
@@ -384,7 +384,7 @@ def test_nothing_measured_is_nothing_claimed():
 
 
 def test_doubt_is_drawn_where_it_is():
-    frame, doubt = np.full((8, 8, 3), 100, np.uint8), np.zeros((2, 2))
-    doubt[0, 1] = 1
-    drawn = overlay(frame, doubt, 1.0)
+    frame, uncertainty = np.full((8, 8, 3), 100, np.uint8), np.zeros((2, 2))
+    uncertainty[0, 1] = 1
+    drawn = overlay(frame, uncertainty, 1.0)
     assert (drawn[:4, 4:, 0] > 180).all() and (drawn[4:] == 100).all() and (drawn[:4, :4] == 100).all()

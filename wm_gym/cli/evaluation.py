@@ -1,4 +1,4 @@
-"""Which commands tell how far a world can be believed?"""
+"""Which commands tell how far a world can be trusted?"""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ def add_evaluate(parser: argparse.ArgumentParser) -> None:
         "--only",
         nargs="+",
         default=None,
-        metavar="QUESTION",
+        metavar="TASK",
         help="of fidelity, drift, agent_drift, control, inverse, judge, physics_iq, violations, "
         "uncertainty, shifts, films (default: all, agent_drift with --agent)",
     )
@@ -31,25 +31,25 @@ def add_evaluate(parser: argparse.ArgumentParser) -> None:
         type=positive_int,
         default=1000,
         metavar="N",
-        help="that the calibration's promises are held against (default: 1000)",
+        help="that the calibration's guarantees are held against (default: 1000)",
     )
-    add_spreading(parser, "questions")
+    add_spreading(parser, "tasks")
 
 
 def run_evaluate(args: argparse.Namespace) -> None:
-    from wm_gym.evaluation.suite.context import Size
+    from wm_gym.evaluation.suite.options import Size
     from wm_gym.evaluation.suite.suite import evaluate
 
     out = evaluate(
         args.world,
-        args.twin,
-        args.out,
-        args.only,
-        args.agent,
+        twin=args.twin,
+        out=args.out,
+        only=args.only,
+        agent=args.agent,
         seed=args.seed,
         workers=args.workers,
         ray=args.ray,
-        size=Size(episodes=args.episodes, long_episodes=args.long_episodes, promised_episodes=args.promised_episodes),
+        size=Size(episodes=args.episodes, long_episodes=args.long_episodes, guarantee_episodes=args.promised_episodes),
     )
     print(f"measured: {out}\nnext: wm-gym report {out}")
 
@@ -112,8 +112,8 @@ def run_probe(args: argparse.Namespace) -> None:
     out = Path(args.out)
     out.mkdir(parents=True, exist_ok=True)
     write_json(out / "probe.json", {"base": args.base, "image": args.image, **result}, indent=1)
-    iio.imwrite(out / "told.mp4", films[0], fps=8, macro_block_size=1)
-    for name in ("told", "untold", "mirrored"):
+    iio.imwrite(out / "prompted.mp4", films[0], fps=8, macro_block_size=1)
+    for name in ("prompted", "unprompted", "mirrored"):
         obeyed = result[name]["obeyed"]
         print(
             f"{name}: {obeyed['successes']} of {obeyed['n']} went {result['direction']} "

@@ -145,16 +145,23 @@ def digest(files: Iterable[Path]) -> str:
     return made.hexdigest()[:16]
 
 
-def check_same(note: Path, asked: dict[str, Any], again: str, since: Collection[str] = ()) -> None:
-    """Write down what is asked, or refuse to go on with what was made for another question.
+def check_same(
+    note: Path,
+    asked: dict[str, Any],
+    again: str,
+    since: Collection[str] = (),
+    renamed: Callable[[Any], Any] = lambda before: before,
+) -> None:
+    """Write down what is asked, or refuse to go on with what was made for other arguments.
 
     note: the JSON file that keeps it. Raises ValueError that names what differs, and `again`, what to do. since: keys
-    that older versions did not write down, and are taken to be the same then.
+    that older versions did not write down, and are taken to be the same then. renamed: gives what they wrote down
+    today's names.
     """
     asked = json.loads(json_text(asked))
     if note.is_file():
         try:
-            before = {key: asked[key] for key in since if key in asked} | json.loads(note.read_text())
+            before = {key: asked[key] for key in since if key in asked} | renamed(json.loads(note.read_text()))
         except (ValueError, TypeError) as error:
             raise ValueError(f"{note} is damaged ({error}); {again}") from None
         if other := sorted(key for key in before.keys() | asked.keys() if before.get(key) != asked.get(key)):

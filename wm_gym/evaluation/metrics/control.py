@@ -1,6 +1,6 @@
 """Does a world obey its actions? Delta-PSNR, loss ratio, commanded directions, and what moves without an action.
 
-Every function takes rollers by name (`wm_gym.evaluation.control_worlds`) and answers for each alike: put the world, physics'
+Every function takes roll_outs by name (`wm_gym.evaluation.control_worlds`) and answers for each alike: put the world, physics'
 own twin (the floor) and the controls in. An interval of a mean is over episodes, those of rates are over roll-outs.
 
 A distractor is something that moves by itself, which no shipped world has seen. Starts with one are recorded so:
@@ -18,12 +18,12 @@ from scipy.ndimage import binary_dilation
 
 from wm_gym.common.metrics import psnr
 from wm_gym.common.statistics import mean, median, rate, ratio
-from wm_gym.evaluation.control_worlds import Roll, Roller, still
+from wm_gym.evaluation.control_worlds import Roll, RollOut, still
 from wm_gym.evaluation.episodes import Episodes
 from wm_gym.training.report import mirrored
 from wm_gym.worlds.spec import WorldSpec
 
-Reader = Callable[[np.ndarray], np.ndarray]
+Decoder = Callable[[np.ndarray], np.ndarray]
 """Frames uint8 [..., H, W, 3] -> end-effector's position [..., D] in metres, its leading dimensions those of
 proprioception (`StateDecoder.read`)."""
 WITHIN = cos(pi / 4)
@@ -33,13 +33,13 @@ LEAST = 8  # pixels of a distractor's region for a start to count
 
 
 def delta_psnr(
-    rollers: dict[str, Roller], episodes: Episodes, spec: WorldSpec, horizon: int = 4, seed: int = 0
+    roll_outs: dict[str, RollOut], episodes: Episodes, spec: WorldSpec, horizon: int = 4, seed: int = 0
 ) -> dict[str, dict]:
-    """Does it matter what the world is told? PSNR(true actions) - PSNR(other actions) at a horizon, in dB.
+    """Does it matter which actions a world is given? PSNR(true actions) - PSNR(other actions) at a horizon, in dB.
 
     Delta_t PSNR = PSNR(x_t, x^_t) - PSNR(x_t, x^'_t) (Bruce et al. 2024, "Genie", sec. 3.1; t = 4), x_t the true frame
     and x^'_t made under other actions: "random" (uniform within the bounds), "shuffled" (another episode's) and
-    "mirrored". Returns per roller `mean` over episodes of these and of "psnr_true_db"; 0 is a world that does not
+    "mirrored". Returns per roll-out `mean` over episodes of these and of "psnr_true_db"; 0 is a world that does not
     listen. PSNR stops at 68 dB, so physics' own difference is no bound: `through(physics, tokenizer)` is one.
     ValueError for one episode only, or fewer steps than the horizon.
     """
@@ -51,10 +51,10 @@ def delta_psnr(
         "mirrored": mirrored(episodes.action, spec),
     }
     truth, result = episodes.clips.frames[episodes.rows[:, horizon]], {}
-    for name, roller in rollers.items():
-        true = psnr(roller(episodes)["frame"][:, -1], truth)
+    for name, roll_out in roll_outs.items():
+        true = psnr(roll_out(episodes)["frame"][:, -1], truth)
         lost = {
-            what: true - psnr(roller(episodes.acting(actions))["frame"][:, -1], truth)
+            what: true - psnr(roll_out(episodes.acting(actions))["frame"][:, -1], truth)
             for what, actions in other.items()
         }
         result[name] = {
@@ -65,25 +65,25 @@ def delta_psnr(
 
 
 def loss_ratio(
-    rollers: dict[str, Roller],
+    roll_outs: dict[str, RollOut],
     episodes: Episodes,
     horizon: int = 1,
     encode: Callable[[np.ndarray], np.ndarray] | None = None,
     seed: int = 0,
 ) -> dict[str, dict]:
-    """How much worse is a world when it is told another episode's actions? Its loss then / its loss told the true ones.
+    """How much worse is a world when it is given another episode's actions? Its loss then / its loss given the true ones.
 
     The loss is the mean squared error of the frame at a horizon, of pixels in [0, 1], or of what encode makes of
-    frames uint8 [E, H, W, 3]: latents [E, ...] of the world's tokenizer. Returns per roller "ratio" (`ratio`: of the
+    frames uint8 [E, H, W, 3]: latents [E, ...] of the world's tokenizer. Returns per roll-out "ratio" (`ratio`: of the
     means over episodes; 1 is a world that does not listen, None one without loss, as physics is) with both losses,
-    "true" and "shuffled". Controls: `deaf`, `frozen`. ValueError for one episode only, or fewer steps than the horizon.
+    "true" and "shuffled". Controls: `zero_action`, `frozen`. ValueError for one episode only, or fewer steps than the horizon.
     """
     episodes = _up_to(episodes, horizon)
     asked = {"true": episodes, "shuffled": episodes.acting(episodes.action[episodes.others(seed)])}
     encode, result = encode or (lambda frames: frames.astype(np.float32) / 255), {}
     truth = encode(episodes.clips.frames[episodes.rows[:, horizon]])
-    for name, roller in rollers.items():
-        error = {what: encode(roller(some)["frame"][:, -1]) - truth for what, some in asked.items()}
+    for name, roll_out in roll_outs.items():
+        error = {what: encode(roll_out(some)["frame"][:, -1]) - truth for what, some in asked.items()}
         loss = {what: episodes.means((e**2).reshape(len(e), -1).mean(1)) for what, e in error.items()}
         result[name] = {
             "ratio": ratio(loss["shuffled"], loss["true"]),
@@ -92,7 +92,7 @@ def loss_ratio(
     return result
 
 
-def distractor(rollers: dict[str, Roller], episodes: Episodes, spec: WorldSpec, plain: Roller) -> dict[str, dict]:
+def distractor(roll_outs: dict[str, RollOut], episodes: Episodes, spec: WorldSpec, plain: RollOut) -> dict[str, dict]:
     """Is what moves by itself taken for the action's doing? Roll-outs from starts that show a distractor.
 
     Each start is rolled out under its recorded, zero and mirrored actions. The squared change of a pixel since the
@@ -128,33 +128,33 @@ def distractor(rollers: dict[str, Roller], episodes: Episodes, spec: WorldSpec, 
         return asked[0].means((change.mean(-1) * region[:, None]).sum((1, 2, 3)))
 
     moved, result = total((truth[:, 1:] - truth[:, :1]) ** 2), {}
-    for name, roller in rollers.items():
-        made = np.stack([roller(some)["frame"] for some in asked]).astype(np.float32)
+    for name, roll_out in roll_outs.items():
+        made = np.stack([roll_out(some)["frame"] for some in asked]).astype(np.float32)
         change = total(((made - truth[:, :1]) ** 2).mean(0))
         result[name] = {"attributed": ratio(total(made.var(0)), change), "moved": ratio(change, moved)}
     return {"counted": rate(counts), **result}
 
 
 def directions(
-    rollers: dict[str, Roller],
+    roll_outs: dict[str, RollOut],
     episodes: Episodes,
     spec: WorldSpec,
-    reader: Reader,
+    decoder: Decoder,
     dims: int = 2,
     steps: int = 5,
-    twin: Roller | None = None,
+    twin: RollOut | None = None,
     seed: int = 0,
 ) -> dict[str, dict]:
     """Does the end-effector go where it is sent? One random direction a start, commanded at full scale for all steps.
 
     Give 200 starts or more: `Episodes.of(held, 5, every=10)` cuts five from an episode of 50 steps.
-    The action's first `dims` dimensions move it along the first `dims` of proprioception. Returns per roller "frames"
+    The action's first `dims` dimensions move it along the first `dims` of proprioception. Returns per roll-out "frames"
     (displacement read off start and last frame) and, where it predicts one, "proprioception" (which a world may
     integrate from the action without a look at its frames): "same_side" and "within_45" degrees of the command
     (`rate`; no displacement is wrong), "chance_within_45" (its displacements against the commands of other starts) and
     "along_cm" (`mean` over episodes of the displacement along the command). With a twin, only commands count that
     physics carries out (within 45 degrees, half as far as is usual), for at the workspace's edge nothing moves:
-    "carried_out_by_physics" is their rate. Controls: `turned`, `deaf`, `shuffle`. ValueError where the bounds do not
+    "carried_out_by_physics" is their rate. Controls: `mirrored`, `zero_action`, `shuffle`. ValueError where the bounds do not
     lie around 0, the episodes are shorter, or physics carries out nothing.
     """
     low, high = np.array(spec.action_low[:dims]), np.array(spec.action_high[:dims])
@@ -186,19 +186,19 @@ def directions(
         **{
             name: {
                 what: _agreement(moved, way, episodes)
-                for what, moved in _moved(episodes, roller(episodes), reader, dims).items()
+                for what, moved in _moved(episodes, roll_out(episodes), decoder, dims).items()
             }
-            for name, roller in rollers.items()
+            for name, roll_out in roll_outs.items()
         },
     }
 
 
 def no_op(
-    rollers: dict[str, Roller], episodes: Episodes, spec: WorldSpec, reader: Reader, dims: int = 2, steps: int = 10
+    roll_outs: dict[str, RollOut], episodes: Episodes, spec: WorldSpec, decoder: Decoder, dims: int = 2, steps: int = 10
 ) -> dict[str, dict]:
     """Does nothing move without an action? The same starts under zero actions (clipped to the bounds).
 
-    Returns per roller "frame_change": mean absolute difference of the last frame to the start, "flicker": to the frame
+    Returns per roll-out "frame_change": mean absolute difference of the last frame to the start, "flicker": to the frame
     before it (levels of 255, `mean` over episodes), and "frames", "proprioception": the end-effector's displacement in
     cm (`median` over pieces with its 95th percentile), read off the frames and as predicted. Floors: physics, and
     `through(physics, tokenizer)`, for drawing a start changes it once. ValueError for fewer than 2 steps, or fewer in
@@ -208,8 +208,8 @@ def no_op(
         raise ValueError(f"steps is {steps}, expected 2 to {episodes.action.shape[1]}, the episodes' steps")
     episodes = episodes.acting(still(episodes.action[:, :steps], spec))
     start, result = episodes.clips.frames[episodes.rows[:, 0]], {}
-    for name, roller in rollers.items():
-        made = roller(episodes)
+    for name, roll_out in roll_outs.items():
+        made = roll_out(episodes)
         frames = made["frame"]
         result[name] = {
             what: mean(episodes.means(np.abs(frames[:, -1] - before.astype(np.float32)).mean((1, 2, 3))))
@@ -220,7 +220,7 @@ def no_op(
                 f"{key}_cm" if key != "n" else key: value
                 for key, value in median(100 * np.linalg.norm(moved, axis=1)).items()
             }
-            for what, moved in _moved(episodes, made, reader, dims).items()
+            for what, moved in _moved(episodes, made, decoder, dims).items()
         }
     return result
 
@@ -232,12 +232,12 @@ def _up_to(episodes: Episodes, horizon: int) -> Episodes:
     return episodes.acting(episodes.action[:, :horizon])
 
 
-def _moved(episodes: Episodes, made: Roll, reader: Reader | None, dims: int) -> dict[str, np.ndarray]:
+def _moved(episodes: Episodes, made: Roll, decoder: Decoder | None, dims: int) -> dict[str, np.ndarray]:
     """The end-effector's displacement [E, dims] in metres over a roll-out, as read and as predicted, by source."""
     found = {}
-    if reader is not None:
+    if decoder is not None:
         start = episodes.clips.frames[episodes.rows[:, 0]]
-        found["frames"] = (reader(made["frame"][:, -1]) - reader(start))[:, :dims]
+        found["frames"] = (decoder(made["frame"][:, -1]) - decoder(start))[:, :dims]
     if made["proprioception"].shape[-1] >= dims:
         start = episodes.clips.proprioception[episodes.rows[:, 0]]
         found["proprioception"] = (made["proprioception"][:, -1] - start)[:, :dims]

@@ -14,7 +14,7 @@ import numpy as np
 
 from wm_gym.common.metrics import psnr
 from wm_gym.common.statistics import mean, median, rate
-from wm_gym.evaluation.control_worlds import Roller
+from wm_gym.evaluation.control_worlds import RollOut
 from wm_gym.evaluation.episodes import Episodes
 from wm_gym.evaluation.metrics.survival import time_to_failure
 from wm_gym.physics.tracked import TrackedObject, displacement
@@ -24,10 +24,10 @@ UNLIKE = 100.0  # colour distance of an object that is not found: from black to 
 
 
 def drift(
-    rollers: dict[str, Roller],
+    roll_outs: dict[str, RollOut],
     episodes: Episodes,
     tracked: TrackedObject,
-    reader: Callable[[np.ndarray], np.ndarray],
+    decoder: Callable[[np.ndarray], np.ndarray],
     fps: float,
     seconds: tuple[float, ...] = (5, 15, 30),
     threshold: float = 0.03,
@@ -35,10 +35,10 @@ def drift(
     """Closed-loop roll-outs under recorded actions against physics, at so many seconds of simulated time.
 
     At each horizon those episodes count in which physics has then moved the object >= 5 cm from its start, so that a
-    frozen frame is wrong in all of them, and shows it (behind the arm nobody could read it). reader: frames ->
+    frozen frame is wrong in all of them, and shows it (behind the arm nobody could read it). decoder: frames ->
     end-effector and object [..., D] in metres, the first `tracked.read` columns of `tracked.states`
-    (`StateDecoder.read`); one that reads all columns gives the object's turn as well. Returns {"at_5s": {roller:
-    numbers}, ..., "counted": {"at_5s": `rate` of the episodes that count}, "time_to_failure": {roller:
+    (`StateDecoder.read`); one that reads all columns gives the object's turn as well. Returns {"at_5s": {name:
+    numbers}, ..., "counted": {"at_5s": `rate` of the episodes that count}, "time_to_failure": {name:
     `time_to_failure` of the object's error > threshold (metres), over the episodes in which it is moved at any time;
     none fails where physics does not show it}}. The numbers: "object_cm", "end_effector_cm" (`median` with p95 of the
     position errors; an object that is not found is wrong by the workspace's width), "yaw_deg" where the turn is read
@@ -46,7 +46,7 @@ def drift(
     tells what reading it costs, and `frozen` is last, not `shuffle`: pushes turn all blocks alike), "lost" (`rate`),
     "displacement" (`median` of the object's way from its start, made / true), "mask_iou" (`mean`; made mask against
     true), "colour_distance" (`mean`; CIELAB Delta E 1976 of the masks' mean colours, 100 where it is lost) and
-    "psnr_db" (`mean`). Beside the world put `recorded` (the reader's floor), `through(recorded, tokenizer)` (what the
+    "psnr_db" (`mean`). Beside the world put `recorded` (the decoder's floor), `through(recorded, tokenizer)` (what the
     tokenizer can draw), `physics` with `tracked.nudged` (the chaos floor) and the controls. ValueError where the
     episodes are shorter than a horizon or none of them counts at one.
     """
@@ -72,12 +72,12 @@ def drift(
     moves = (way >= MOVED).any(1)
     episodes, way, seen, counts = episodes.select(moves), way[moves], seen[moves], counts[moves]
     result: dict[str, dict] = {**{name: {} for name in (*steps, "time_to_failure")}, "counted": counted}
-    told, frames = tracked.states(episodes), episodes.frames
-    truth = told[..., : tracked.read]
-    for name, roller in rollers.items():
-        made = roller(episodes)["frame"]
-        found, lost = tracked.followed(reader, made, episodes)
-        turn = tracked.yaw_error(found, told) if found.shape[-1] > tracked.read else None
+    states, frames = tracked.states(episodes), episodes.frames
+    truth = states[..., : tracked.read]
+    for name, roll_out in roll_outs.items():
+        made = roll_out(episodes)["frame"]
+        found, lost = tracked.followed(decoder, made, episodes)
+        turn = tracked.yaw_error(found, states) if found.shape[-1] > tracked.read else None
         found = found[..., : tracked.read]
         hand, error = (
             np.linalg.norm((found - truth)[..., part], axis=-1)

@@ -7,7 +7,7 @@ import numpy as np
 from wm_gym.common.metrics import psnr
 from wm_gym.data.clips import ClipData
 from wm_gym.engine import make_engine
-from wm_gym.evaluation.control_worlds import deaf, frozen, learned, recorded, turned
+from wm_gym.evaluation.control_worlds import frozen, learned, mirrored, recorded, zero_action
 from wm_gym.evaluation.episodes import Episodes
 from wm_gym.evaluation.probes.state_decoder import DecoderReport
 
@@ -18,7 +18,7 @@ def fidelity(
     """End-effector error in cm and PSNR at each horizon on whole held-out physics episodes, same start and actions.
 
     Errors are medians over episodes with their 95th percentiles, PSNRs means. Beside the world: `physics` (the decoder
-    on the true frames: the floor), `frozen` (the first frame repeated), `deaf` (the same world given zero actions). The
+    on the true frames: the floor), `frozen` (the first frame repeated), `zero_action` (the same world given zero actions). The
     state decoder reads the first three proprioception dimensions, the end-effector's position in metres.
     ValueError where no episode is long enough.
     """
@@ -27,11 +27,11 @@ def fidelity(
     engine = make_engine(world, backend)
     acting = learned(world, engine)
     rolls = {
-        name: roller(episodes)
-        for name, roller in (
+        name: roll_out(episodes)
+        for name, roll_out in (
             ("world", acting),
-            ("deaf", deaf(acting, world.spec)),
-            ("mirrored", turned(acting, world.spec)),
+            ("zero_action", zero_action(acting, world.spec)),
+            ("mirrored", mirrored(acting, world.spec)),
             ("physics", recorded),
             ("frozen", frozen),
         )

@@ -4,7 +4,7 @@
     detector = Detector.fit(floor, calibration_episodes, tracked, decoder.read)
     violations({"world": learned(world), "floor": floor}, episodes, detector)
 
-Not told from one picture of a planar task: floating.
+Not seen in one picture of a planar task: floating.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import numpy as np
 from scipy import ndimage
 
 from wm_gym.common.statistics import rate
-from wm_gym.evaluation.control_worlds import Roller
+from wm_gym.evaluation.control_worlds import RollOut
 from wm_gym.evaluation.episodes import Episodes
 from wm_gym.evaluation.metrics.contact import steady
 from wm_gym.physics.tracked import SEEN, TrackedObject
@@ -85,7 +85,7 @@ class Detector:
     """Tells violations from what the reading of frames itself gets wrong: a limit a class, fitted on right frames."""
 
     tracked: TrackedObject
-    reader: Callable[[np.ndarray], np.ndarray]
+    decoder: Callable[[np.ndarray], np.ndarray]
     place: np.ndarray
     """[3, D]: the middle of the object's pixels (row, column, 1) to its position in metres."""
     unsure: float
@@ -93,10 +93,10 @@ class Detector:
     limits: dict[str, float]
 
     @classmethod
-    def fit(cls, right: Roller, episodes: Episodes, tracked: TrackedObject, reader: Callable) -> Detector:
+    def fit(cls, right: RollOut, episodes: Episodes, tracked: TrackedObject, decoder: Callable) -> Detector:
         """Limits from frames that break nothing: physics' own, as a world's tokenizer draws them.
 
-        reader: frames -> end-effector and object [..., D] in metres (`StateDecoder.read`), learned on other episodes.
+        decoder: frames -> end-effector and object [..., D] in metres (`StateDecoder.read`), learned on other episodes.
         ValueError where the object is never seen.
         """
         made = right(episodes)["frame"]
@@ -105,8 +105,8 @@ class Detector:
         if not seen.any():
             raise ValueError("the object is seen in none of the frames; is `mask` of the twin's TrackedObject right?")
         place = np.linalg.lstsq(middle[seen], position[seen], rcond=None)[0]
-        readings = cls(tracked, reader, place, np.inf, {}).read(made, episodes)
-        draft = cls(tracked, reader, place, float(np.quantile(readings.apart[seen], 0.99)), {})
+        readings = cls(tracked, decoder, place, np.inf, {}).read(made, episodes)
+        draft = cls(tracked, decoder, place, float(np.quantile(readings.apart[seen], 0.99)), {})
         severities = draft.severities(readings)
         limits = {
             name: float(np.nanquantile(values, QUANTILE)) if np.isfinite(values).any() else np.inf
@@ -114,13 +114,13 @@ class Detector:
         }
         limits["teleport"] = JUMPED * float(np.nanmax(severities["teleport"]))
         limits["disappearance"] = max(limits["disappearance"], GONE)
-        return cls(tracked, reader, place, draft.unsure, limits)
+        return cls(tracked, decoder, place, draft.unsure, limits)
 
     def read(self, made: np.ndarray, episodes: Episodes) -> Readings:
         """Readings of made frames uint8 [E, n, H, W, 3]."""
         tracked = self.tracked
         truth = tracked.states(episodes)[..., : tracked.read]
-        found = np.concatenate([truth[:, :1], self.reader(made)[..., : tracked.read]], axis=1)
+        found = np.concatenate([truth[:, :1], self.decoder(made)[..., : tracked.read]], axis=1)
         mask, true_mask = tracked.mask(made), tracked.mask(episodes.frames)
         width = widths(true_mask[:, :1])
         thing, middle = found[..., tracked.hand :], _middles(mask)[0] @ self.place
@@ -180,16 +180,16 @@ class Detector:
         }
 
 
-def violations(rollers: dict[str, Roller], episodes: Episodes, detector: Detector) -> dict[str, dict]:
-    """How often each law is broken in each roller's frames, and how badly, under the recorded actions.
+def violations(roll_outs: dict[str, RollOut], episodes: Episodes, detector: Detector) -> dict[str, dict]:
+    """How often each law is broken in each roll-out's frames, and how badly, under the recorded actions.
 
-    Per roller and class: "per_100_frames" (events), "episodes" (`rate` of those with one), "excess_median",
+    Per roll-out and class: "per_100_frames" (events), "episodes" (`rate` of those with one), "excess_median",
     "excess_worst" over the detector's limit in "unit" (None without an event) and "abstained", the share of frames of
     which nothing could be said.
     """
     result: dict[str, dict] = {}
-    for name, roller in rollers.items():
-        severities = detector.severities(detector.read(roller(episodes)["frame"], episodes))
+    for name, roll_out in roll_outs.items():
+        severities = detector.severities(detector.read(roll_out(episodes)["frame"], episodes))
         result[name] = {}
         for kind, events in detector.events(severities).items():
             excess = [event.excess for event in events]

@@ -16,7 +16,7 @@ from torch import nn
 from torchmetrics.functional import r2_score
 
 from wm_gym.common.statistics import mean
-from wm_gym.evaluation.control_worlds import Roller
+from wm_gym.evaluation.control_worlds import RollOut
 from wm_gym.evaluation.episodes import Episodes
 from wm_gym.evaluation.probes.state_decoder import fit_state_decoder
 from wm_gym.models.inverse_dynamics import Pair
@@ -27,7 +27,7 @@ Inverse = Callable[[np.ndarray], np.ndarray]
 
 
 class OfTwo(nn.Module):
-    """The reader `Pair` of two frames that lie on each other: [B, 6, H, W] in [-1, 1] -> actions [B, A]."""
+    """The network `Pair` of two frames that lie on each other: [B, 6, H, W] in [-1, 1] -> actions [B, A]."""
 
     def __init__(self, frame_size: tuple[int, int], action_dim: int):
         super().__init__()
@@ -76,11 +76,11 @@ def fit_inverse(
 
     shown, known = Pairs(held), Pairs(episodes)
     some = np.linspace(0, len(shown) - 1, min(512, len(shown))).astype(int)
-    actions, told = (source.action.reshape(-1, source.action.shape[-1]) for source in (episodes, held))
+    actions, held_actions = (source.action.reshape(-1, source.action.shape[-1]) for source in (episodes, held))
     torch.manual_seed(seed)
     net = OfTwo(known.shape[1:3], actions.shape[1])
     return fit_state_decoder(
-        known, actions, shown[some], told[some], seen if views else None, updates, batch, seed, net, rate=1e-2
+        known, actions, shown[some], held_actions[some], seen if views else None, updates, batch, seed, net, rate=1e-2
     ).decoder.read
 
 
@@ -102,13 +102,13 @@ def inverse_accuracy(inverse: Inverse, episodes: Episodes, spec: WorldSpec, tole
 
 
 def inverse_error(
-    rollers: dict[str, Roller], episodes: Episodes, inverse: Inverse, horizons: tuple[int, ...] = (1, 10, 50)
+    roll_outs: dict[str, RollOut], episodes: Episodes, inverse: Inverse, horizons: tuple[int, ...] = (1, 10, 50)
 ) -> dict[str, dict]:
     """Do generated frames show the actions that were asked for? Their reading's error less that of real frames.
 
     The error of a step t is mean |action read from frames t-1 and t - recorded action| over dimensions, frame 0 the
-    true start. Returns {roller: {"at_1": {"error", "excess"}, ...}}, `mean` over episodes in the action's unit, up to
-    each horizon from the one before it; excess: less the same steps' error on the recording's frames. Controls: `deaf`,
+    true start. Returns {name: {"at_1": {"error", "excess"}, ...}}, `mean` over episodes in the action's unit, up to
+    each horizon from the one before it; excess: less the same steps' error on the recording's frames. Controls: `zero_action`,
     `frozen` and `shuffle`. ValueError for a horizon beyond the episodes.
     """
     n = episodes.action.shape[1]
@@ -120,8 +120,8 @@ def inverse_error(
         return np.abs(inverse(pairs(shown)) - episodes.action).mean(-1)
 
     real, result = wrong(frames), {}
-    for name, roller in rollers.items():
-        error = wrong(np.concatenate([frames[:, :1], roller(episodes)["frame"]], axis=1))
+    for name, roll_out in roll_outs.items():
+        error = wrong(np.concatenate([frames[:, :1], roll_out(episodes)["frame"]], axis=1))
         result[name] = {
             f"at_{last}": {
                 "error": mean(episodes.means(error[:, first:last].mean(1))),

@@ -26,7 +26,7 @@ def mmrv(world: Sequence[float], real: Sequence[float]) -> float:
 
 
 def correlation(world: Sequence[float], real: Sequence[float], seed: int = 0) -> dict:
-    """Pearson's r of success rates over independently trained policies, and how far it can be believed.
+    """Pearson's r of success rates over independently trained policies, and how far it can be trusted.
 
     Returns {"policies", "pearson", "low", "high" (Fisher z, 95 %), "bootstrap_low", "bootstrap_high" (over policies),
     "permutation_p" (one-sided; exact where k! < 10,000), "spearman", "largest_drop_one" (the most that r changes when
@@ -92,7 +92,7 @@ def agreement(world: np.ndarray, physics: np.ndarray, seed: int = 0) -> dict:
 def perfect_world(rates: Sequence[float], episodes: int, draws: int = 1000, seed: int = 0) -> dict[str, float]:
     """Mean MMRV and Pearson's r between two measurements of the same rates, `episodes` other starts each.
 
-    What remains is chance alone: no world can be told from physics below this MMRV. pearson is None where the rates of
+    What remains is chance alone: no world can be distinguished from physics below this MMRV. pearson is None where the rates of
     every draw are equal.
     """
     rng = np.random.default_rng(seed)

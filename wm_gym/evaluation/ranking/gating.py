@@ -1,4 +1,4 @@
-"""Does uncertainty pay when a world judges policies? Its doubted episodes against the others, by a paired test."""
+"""Does uncertainty pay when a world judges policies? Its uncertain episodes against the others, by a paired test."""
 
 from __future__ import annotations
 

@@ -31,8 +31,8 @@ from wm_gym.worlds.world import World, digest_of_world
 from wm_gym.wrappers import TokenizerRoundTrip
 
 RESULTS_FILE, PLOT_FILE = "policies.json", "policies.png"
-CONTROLS = {"nudged": "physics, its object nudged", "drawn": "physics, drawn by the world"}
-NO_CONTROL = {"nudged": "no task has an object", "drawn": "every policy sees physics as the world draws it"}
+CONTROLS = {"perturbed": "physics, its object perturbed", "drawn": "physics, drawn by the world"}
+NO_CONTROL = {"perturbed": "no task has an object", "drawn": "every policy sees physics as the world draws it"}
 
 
 def evaluate_policies(
@@ -50,10 +50,10 @@ def evaluate_policies(
     """Measure independently trained policies in their worlds and the twins, and how far the two agree.
 
     agents: folders; each is measured in `world`, else in the world that it was trained in, else in the shipped world
-    whose twin it was trained in. OUT/policies/<name>.json keeps each one's outcomes, OUT/nudged/<name>.json those in
+    whose twin it was trained in. OUT/policies/<name>.json keeps each one's outcomes, OUT/perturbed/<name>.json those in
     the twin with its object a little off, OUT/drawn/<name>.json those in the twin seen as the world draws it: what is
     there is not measured again, so the same call goes on after a kill. Returns, and writes to OUT/policies.json, a list
-    of success rates and, over all policies and per world, `agreement`, "nudged" and "drawn" (`agreement` of those with
+    of success rates and, over all policies and per world, `agreement`, "perturbed" and "drawn" (`agreement` of those with
     physics: what chaos alone costs, and what the world's drawing alone does to policies that were trained on a camera's
     pictures), "gating" (`gating` by the world's uncertainty) and "prediction_powered" (rates from few starts in physics
     and many in the world); OUT/policies.png is the scatter plot.
@@ -61,13 +61,14 @@ def evaluate_policies(
     workers: policies measured at once, one core each (default: one a core). ray: on this cluster instead (`run_jobs`),
     where agents and worlds must lie under the same paths. Neither tells on the numbers. options go to
     `evaluate_matched`.
-    Raises ValueError for two agents of one name or with the same weights, and where an agent's world cannot be told.
+    Raises ValueError for two agents of one name or with the same weights, and where an agent's world is not known.
     """
     agents, out = [load_agent(agent) for agent in agents], Path(out)
     _check_distinct([agent.folder for agent in agents])
+    perturbed = "nudged" if (out / "nudged").is_dir() else "perturbed"  # the former: begun by an earlier version
     jobs = [
         policy_job(agent, str(world or world_of(agent)), out / of, episodes, seed, options, function)
-        for of, function in (("policies", measure), ("nudged", measure_nudged), ("drawn", measure_drawn))
+        for of, function in (("policies", measure), (perturbed, measure_perturbed), ("drawn", measure_drawn))
         for agent in agents
     ]
     found = run_jobs(jobs, workers, ray, progress)
@@ -182,12 +183,12 @@ def measure(
     )
 
 
-def measure_nudged(
+def measure_perturbed(
     agent: str, world: str, episodes: int, seed: int, options: dict[str, Any], policy_weights: str, world_weights: str
 ) -> dict[str, Any]:
     """Outcomes of the same starts in the twin with its object a little off; None where the task has no object."""
     _check_weights(agent, world, policy_weights, world_weights)
-    return _in_twin(load_agent(agent), world, episodes, seed, options, nudged=True)
+    return _in_twin(load_agent(agent), world, episodes, seed, options, perturbed=True)
 
 
 def measure_drawn(
@@ -207,7 +208,7 @@ def _in_twin(
     episodes: int,
     seed: int,
     options: dict[str, Any],
-    nudged: bool = False,
+    perturbed: bool = False,
     drawn: bool = False,
 ) -> dict[str, Any]:
     """Outcomes of matched starts in the twin, where something is otherwise."""
@@ -220,7 +221,7 @@ def _in_twin(
             TokenizerRoundTrip(env, world) if drawn else env,
             start_seeds(episodes, seed),
             options.get("deterministic", True),
-            nudged=nudged,
+            nudged=perturbed,
         )
     except Lacking as error:
         return {"success": None, "undefined": str(error)}
@@ -241,7 +242,7 @@ def _check_weights(agent: str, world: str, policy_weights: str, world_weights: s
 def policy_job(
     agent: Agent, world: str, out: Path, episodes: int, seed: int, options: dict[str, Any], function: Callable
 ) -> Job:
-    """A job that measures an agent (`measure`, `measure_nudged`, `measure_drawn`), kept in OUT/<name>.json."""
+    """A job that measures an agent (`measure`, `measure_perturbed`, `measure_drawn`), kept in OUT/<name>.json."""
     world = str(Path(world).resolve()) if Path(world).is_dir() else world  # a worker's working folder is another
     return Job(
         out / f"{agent.name}.json",
@@ -274,16 +275,16 @@ def _control(rows: list[dict[str, Any]], control: str) -> dict[str, Any]:
 
 def _gating(rows: list[dict[str, Any]]) -> dict[str, Any]:
     """`gating`, and the AUROC by which uncertainty, or length alone, tells the world's false successes."""
-    doubt, steps = (
+    uncertainty, steps = (
         np.array([row["per_episode"][f"world_{key}"] for row in rows], float) for key in ("uncertainty", "steps")
     )
     world, physics = _outcomes(rows, "world"), _outcomes(rows, "physics")
     right, false = world & physics, world & ~physics
-    told = {
+    false_success = {
         name: auroc(values[right], values[false]) if right.any() and false.any() else None
-        for name, values in (("uncertainty", doubt), ("steps", steps))
+        for name, values in (("uncertainty", uncertainty), ("steps", steps))
     }
-    return gating(world, physics, doubt) | {"false_success": told}
+    return gating(world, physics, uncertainty) | {"false_success": false_success}
 
 
 def _prediction_powered(rows: list[dict[str, Any]]) -> dict[str, Any]:

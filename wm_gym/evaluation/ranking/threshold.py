@@ -32,7 +32,7 @@ def calibrate_judge(
     from `episodes` matched starts in both. Policies that are judged by the world later must be others. What is measured
     is kept in `<world>.judging` until all is done, so the same call goes on after a kill. options go to
     `evaluate_matched`. Returns {"threshold", "before", "policies", "episodes", and "was", "now": `matched_table`}.
-    Raises ValueError where physics calls none or all of the episodes a success: no threshold could be told.
+    Raises ValueError where physics calls none or all of the episodes a success: no threshold follows.
     """
     folder, agents = Path(world), [load_agent(agent) for agent in agents]
     spec, beside = World.from_pretrained(folder).spec, folder.with_name(folder.name + ".judging")
@@ -41,8 +41,10 @@ def calibrate_judge(
         for agent in agents
     ]
     rows = [row["per_episode"] for row in run_jobs(jobs, workers, None, progress)]
-    told, physics = (np.concatenate([row[key] for row in rows]) for key in ("world_probability", "physics_success"))
-    before, threshold = spec.success_threshold, unbiased_threshold(told, physics.astype(bool))
+    probability, physics = (
+        np.concatenate([row[key] for row in rows]) for key in ("world_probability", "physics_success")
+    )
+    before, threshold = spec.success_threshold, unbiased_threshold(probability, physics.astype(bool))
     spec.success_threshold = threshold
     spec.save(folder)
     shutil.rmtree(beside)
@@ -51,6 +53,6 @@ def calibrate_judge(
         "before": before,
         "policies": len(agents),
         "episodes": episodes,
-        "was": matched_table(told > before, physics),
-        "now": matched_table(told > threshold, physics),
+        "was": matched_table(probability > before, physics),
+        "now": matched_table(probability > threshold, physics),
     }

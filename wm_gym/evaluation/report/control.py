@@ -28,24 +28,24 @@ def control(found: Found) -> str:
     return "\n".join(parts)
 
 
-def _delta_psnr(rollers: dict[str, Any]) -> str:
+def _delta_psnr(roll_outs: dict[str, Any]) -> str:
     kinds = ("random", "shuffled", "mirrored")
     rows = [
         row(name_of(name), [cell(stats[kind]) for kind in (*kinds, "psnr_true_db")], name)
-        for name, stats in rollers.items()
+        for name, stats in roll_outs.items()
     ]
-    drawn = [(kind, {name: rollers[name][kind] for name in rollers if name != "physics"}) for kind in kinds]
+    drawn = [(kind, {name: roll_outs[name][kind] for name in roll_outs if name != "physics"}) for kind in kinds]
     figure = figures.intervals(drawn, "PSNR lost under other actions, dB", line=0)
-    return f"""<h3>Does it matter what it is told?</h3>
+    return f"""<h3>Does it matter which actions it is given?</h3>
 <p>PSNR under the true actions less PSNR under others, four steps on unless asked otherwise. 0 dB is a world that does
 not listen; the tokenizer's row is the most that a perfect world could show.</p>
 {picture(figure, "PSNR lost under other actions, with 95 % intervals")}
 {table(["", "random, dB", "another episode's, dB", "mirrored, dB", "PSNR with the true ones"], rows)}"""
 
 
-def _loss_ratio(rollers: dict[str, Any]) -> str:
-    rows = [row(name_of(name), [_ratio(stats["ratio"], "no loss")], name) for name, stats in rollers.items()]
-    return f"""<h3>How much worse is it when told another episode's actions?</h3>
+def _loss_ratio(roll_outs: dict[str, Any]) -> str:
+    rows = [row(name_of(name), [_ratio(stats["ratio"], "no loss")], name) for name, stats in roll_outs.items()]
+    return f"""<h3>How much worse is it when given another episode's actions?</h3>
 <p>Its squared error after one step then, over that under the true actions. 1 is a world that does not listen.</p>
 {table(["", "shuffled / true"], rows)}"""
 
@@ -75,9 +75,9 @@ def _ratio(stat: dict[str, Any], why: str) -> str:
 
 
 def _directions(data: dict[str, Any]) -> str:
-    rollers = {name: rows for name, rows in data.items() if name != "carried_out_by_physics"}
+    roll_outs = {name: rows for name, rows in data.items() if name != "carried_out_by_physics"}
     drawn = [
-        (words, {name: rows[source]["within_45"] for name, rows in rollers.items() if source in rows})
+        (words, {name: rows[source]["within_45"] for name, rows in roll_outs.items() if source in rows})
         for source, words in (("frames", "read off frames"), ("proprioception", "stated pose"))
     ]
     drawn = [(words, stats) for words, stats in drawn if stats]
@@ -93,7 +93,7 @@ def _directions(data: dict[str, Any]) -> str:
             ],
             name,
         )
-        for name, each in rollers.items()
+        for name, each in roll_outs.items()
         for source, stats in each.items()
     ]
     carried = data.get("carried_out_by_physics")
@@ -104,7 +104,7 @@ def _directions(data: dict[str, Any]) -> str:
 {table(["", "right side", "within 45 degrees", "by chance", "along the command, cm"], rows)}"""
 
 
-def _no_op(rollers: dict[str, Any]) -> str:
+def _no_op(roll_outs: dict[str, Any]) -> str:
     rows = [
         row(
             name_of(name),
@@ -115,7 +115,7 @@ def _no_op(rollers: dict[str, Any]) -> str:
             ],
             name,
         )
-        for name, stats in rollers.items()
+        for name, stats in roll_outs.items()
     ]
     return f"""<h3>Does nothing move when nothing is asked?</h3>
 <p>The same starts under zero actions.</p>

@@ -1,4 +1,4 @@
-"""How are measurements of a world drawn? One small figure a question, in one colour a roller; matplotlib figures."""
+"""How are measurements of a world drawn? One small figure a measurement, in one colour a roll-out; matplotlib figures."""
 
 from __future__ import annotations
 
@@ -14,33 +14,31 @@ NAMES = {
     "physics": "physics",
     "tokenizer": "physics through the tokenizer",
     "physics through the tokenizer": "physics through the tokenizer",
-    "nudged": "physics, start nudged",
+    "perturbed": "physics, start perturbed",
     "frozen": "first frame repeated",
-    "deaf": "world told nothing",
-    "turned": "world told the mirror image",
-    "mirrored": "world told the mirror image",
+    "zero_action": "world given zero actions",
+    "mirrored": "world given mirrored actions",
 }
 COLOURS = {
     "world": WORLD,
     "physics": PHYSICS,
     "tokenizer": "#dda15e",
     "physics through the tokenizer": "#dda15e",
-    "nudged": "#7a5ea8",
+    "perturbed": "#7a5ea8",
     "frozen": GREY,
-    "deaf": "#b58a8a",
-    "turned": "#5f9e6e",
+    "zero_action": "#b58a8a",
     "mirrored": "#5f9e6e",
 }
 SIZE = (4.6, 3.3)
 
 
-def name_of(roller: str) -> str:
-    """A roller in words."""
-    return NAMES.get(roller, roller)
+def name_of(name: str) -> str:
+    """A roll-out in words."""
+    return NAMES.get(name, name)
 
 
 def survival(curves: Mapping[str, Mapping[str, Any]]):
-    """Share of roll-outs that are still right, with 95 % bands, from `time_to_failure` by roller."""
+    """Share of roll-outs that are still right, with 95 % bands, from `time_to_failure` by roll-out."""
     figure, (axis,) = axes(1, SIZE)
     for name, curve in curves.items():
         main = name == "world"
@@ -68,13 +66,14 @@ def survival(curves: Mapping[str, Mapping[str, Any]]):
 
 
 def over_horizons(drift: Mapping[str, Any], metric: str, label: str, times: float = 1.0):
-    """One of drift's numbers against the horizon, by roller, with 95 % intervals."""
+    """One of drift's numbers against the horizon, by roll-out, with 95 % intervals."""
     keys = sorted((key for key in drift if key.startswith("at_")), key=seconds_of)
-    rollers = list(drift[keys[0]])
+    roll_outs = list(drift[keys[0]])
     figure, (axis,) = axes(1, SIZE)
-    for i, name in enumerate(rollers):
+    for i, name in enumerate(roll_outs):
         points = [
-            (seconds_of(key) * (1 + 0.02 * (i - len(rollers) / 2)), middle_of(drift[key][name][metric])) for key in keys
+            (seconds_of(key) * (1 + 0.02 * (i - len(roll_outs) / 2)), middle_of(drift[key][name][metric]))
+            for key in keys
         ]
         points = [(x, stat) for x, stat in points if stat[0] is not None]
         _dots(
@@ -90,11 +89,11 @@ def over_horizons(drift: Mapping[str, Any], metric: str, label: str, times: floa
     return figure
 
 
-def fidelity_lines(found: Mapping[str, Any], metric: str, label: str, rollers: Sequence[str]):
-    """One of fidelity's numbers against the step, by roller."""
+def fidelity_lines(found: Mapping[str, Any], metric: str, label: str, roll_outs: Sequence[str]):
+    """One of fidelity's numbers against the step, by roll-out."""
     figure, (axis,) = axes(1, SIZE)
     steps = found["horizons"]
-    for name in rollers:
+    for name in roll_outs:
         axis.plot(
             range(len(steps)),
             [found[f"at_{t}"][name][metric] for t in steps],
@@ -116,36 +115,36 @@ def intervals(
     line: float | None = None,
     limits: tuple[float | None, float | None] = (None, None),
 ):
-    """Dots with their 95 % intervals: (name, statistic by roller) a row, top to bottom.
+    """Dots with their 95 % intervals: (name, statistic by roll-out) a row, top to bottom.
 
     line: where a vertical line stands for chance or zero.
     """
-    rollers = list(dict.fromkeys(name for _, stats in rows for name in stats))
-    figure, (axis,) = axes(1, (4.6, 0.9 + (0.16 + 0.15 * len(rollers)) * len(rows)))
+    roll_outs = list(dict.fromkeys(name for _, stats in rows for name in stats))
+    figure, (axis,) = axes(1, (4.6, 0.9 + (0.16 + 0.15 * len(roll_outs)) * len(rows)))
     for y, (_, stats) in enumerate(reversed(rows)):
-        for k, (roller, stat) in enumerate(stats.items()):
-            _interval(axis, y + 0.6 * ((len(stats) - 1) / 2 - k) / max(len(stats), 1), stat, roller, times)
+        for k, (name, stat) in enumerate(stats.items()):
+            _interval(axis, y + 0.6 * ((len(stats) - 1) / 2 - k) / max(len(stats), 1), stat, name, times)
     if line is not None:
         axis.axvline(line, color=GREY, linewidth=1)
     axis.set_yticks(range(len(rows)), [name for name, _ in reversed(rows)])
     axis.set(ylim=(-0.6, len(rows) - 0.4), xlabel=label, xlim=limits)
     axis.grid(axis="y", visible=False)
-    for roller in rollers:
-        axis.plot([], [], "o", color=_colour(roller), label=name_of(roller), markersize=6)
+    for name in roll_outs:
+        axis.plot([], [], "o", color=_colour(name), label=name_of(name), markersize=6)
     figure.legend(frameon=False, fontsize=8.5, loc="outside upper center", ncols=2)
     return figure
 
 
-def _interval(axis, y: float, stat: Mapping[str, Any] | None, roller: str, times: float) -> None:
+def _interval(axis, y: float, stat: Mapping[str, Any] | None, name: str, times: float) -> None:
     middle, low, high = middle_of(stat) if stat else (None, None, None)
     if middle is None:
         axis.text(0.02, y, "undefined", color=GREY, fontsize=8, va="center", transform=axis.get_yaxis_transform())
         return
     if low is not None:
         axis.plot(
-            [times * low, times * high], [y, y], color=_colour(roller), linewidth=5, alpha=0.3, solid_capstyle="round"
+            [times * low, times * high], [y, y], color=_colour(name), linewidth=5, alpha=0.3, solid_capstyle="round"
         )
-    axis.plot(times * middle, y, "o", color=_colour(roller), markersize=6)
+    axis.plot(times * middle, y, "o", color=_colour(name), markersize=6)
 
 
 def reliability_diagram(dense: Mapping[str, Mapping[str, Any]]):
@@ -188,11 +187,11 @@ def ranks_lines(ranks: Mapping[str, Mapping[str, Any]]):
     return figure
 
 
-def coverage_dots(coverage: Mapping[str, Mapping[str, Any]], promised: float | None):
-    """Share of episodes within the bound up to each horizon, with 95 % intervals and what was promised."""
+def coverage_dots(coverage: Mapping[str, Mapping[str, Any]], guaranteed: float | None):
+    """Share of episodes within the bound up to each horizon, with 95 % intervals and what is guaranteed."""
     figure, (axis,) = axes(1, SIZE)
-    if promised is not None:
-        axis.axhline(100 * promised, color=GREY, linewidth=1, label=f"promised, {100 * promised:.0f} %")
+    if guaranteed is not None:
+        axis.axhline(100 * guaranteed, color=GREY, linewidth=1, label=f"guaranteed, {100 * guaranteed:.0f} %")
     _dots(
         axis,
         range(len(coverage)),
@@ -258,5 +257,5 @@ def _percent(values: Sequence[float]) -> list[float]:
     return [100 * value for value in values]
 
 
-def _colour(roller: str) -> str:
-    return COLOURS.get(roller, GREY)
+def _colour(name: str) -> str:
+    return COLOURS.get(name, GREY)

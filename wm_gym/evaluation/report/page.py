@@ -18,7 +18,7 @@ from wm_gym.common.page import page, text
 from wm_gym.evaluation.report import control as control_sections
 from wm_gym.evaluation.report import sections as sections
 from wm_gym.evaluation.report.films import films
-from wm_gym.evaluation.report.summary import Found, believed, calibration, failures, headline, trusted
+from wm_gym.evaluation.report.summary import Found, calibration, failures, headline, trust_horizon, trusted
 from wm_gym.evaluation.report.tiles import tiles
 
 PAGE_FILE, FILMS_FILE = "report.html", "films.npz"
@@ -98,15 +98,15 @@ def report_html(found: Found) -> str:
 
 
 def _opening(found: Found, world: str) -> str:
-    """The verdict: what to trust, what fails and what to record next, before any figure."""
-    wrong = _checked("verdict", lambda: failures(found))
-    trust = "".join(f"<li>{text(sentence)}</li>" for sentence in _checked("verdict", lambda: trusted(found)))
+    """The summary: what to trust, what fails and what to record next, before any figure."""
+    wrong = _checked("summary", lambda: failures(found))
+    trust = "".join(f"<li>{text(sentence)}</li>" for sentence in _checked("summary", lambda: trusted(found)))
     fails = "".join(f"<li>{text(each.what)}</li>" for each in wrong)
     return f"""<h1>{text(world)}: can it be trusted?</h1>
-<p class="lead">{text(_checked("verdict", lambda: headline(found)))}</p>
+<p class="lead">{text(_checked("summary", lambda: headline(found)))}</p>
 <p class="note">{sections.setting_line(found)}</p>
-<div class="tiles">{_checked("verdict", lambda: tiles(found))}</div>
-<section class="verdict"><h2>Verdict</h2><div class="figures">
+<div class="tiles">{_checked("summary", lambda: tiles(found))}</div>
+<section class="summary"><h2>Summary</h2><div class="figures">
 <div><h3>Trust it for</h3><ul>{trust or "<li>Nothing that was measured here vouches for it.</li>"}</ul></div>
 <div><h3>It fails here</h3><ul>{fails or "<li>No rule fired on what was measured.</li>"}</ul></div></div>
 {_next(found, wrong)}</section>"""
@@ -161,13 +161,13 @@ def command_of(name: str, found: Found) -> str:
 
 
 def _films(found: Found) -> str:
-    arrays, promise = found["films"], calibration(found)
+    arrays, calibrated = found["films"], calibration(found)
     return films(
         arrays["physics"],
         arrays["world"],
         arrays["uncertainty"],
         found["setting"].get("fps", 10),
-        believed(promise) if promise else None,
+        trust_horizon(calibrated) if calibrated else None,
     )
 
 
@@ -176,8 +176,8 @@ def _checked(name: str, build: Callable[[], Any]) -> Any:
     try:
         return build()
     except (KeyError, TypeError, IndexError, StopIteration) as error:
-        where = "a file of the folder" if name == "verdict" else file_of(name)
-        again = "" if name == "verdict" else f" --only {name}"
+        where = "a file of the folder" if name == "summary" else file_of(name)
+        again = "" if name == "summary" else f" --only {name}"
         raise ValueError(
             f"{where} is not as `wm-gym evaluate` writes it ({type(error).__name__}: {error}); measure it "
             f"again: wm-gym evaluate WORLD{again}"

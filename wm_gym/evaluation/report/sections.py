@@ -83,8 +83,8 @@ first moment at which the object is farther from where physics has it than the t
 {table(head, rows)}
 {
         note(
-            "Medians and means with 95 % intervals below them; lost: Wilson. Floors: physics is what the reader makes of "
-            "true frames, the tokenizer what the best world with these latents could draw, nudged what chaos alone does to "
+            "Medians and means with 95 % intervals below them; lost: Wilson. Floors: physics is what the decoder makes of "
+            "true frames, the tokenizer what the best world with these latents could draw, perturbed what chaos alone does to "
             "an object put 2 mm and 3 degrees off. First frame repeated: what any world must beat."
         )
     }"""
@@ -125,7 +125,7 @@ def fidelity(found: Found) -> str:
     """PSNR, SSIM, ST-LPIPS and FVD at each horizon, with floors and controls."""
     data = found["fidelity"]
     steps, why = data["horizons"], data.get("undefined")
-    rollers = ("world", "tokenizer", "frozen")
+    roll_outs = ("world", "tokenizer", "frozen")
     rows = (
         []
         if why
@@ -139,7 +139,7 @@ def fidelity(found: Found) -> str:
                 ],
                 name,
             )
-            for name in rollers
+            for name in roll_outs
         ]
     )
     looks = (
@@ -149,7 +149,7 @@ def fidelity(found: Found) -> str:
             (
                 '<div class="figures">',
                 *(
-                    picture(figures.fidelity_lines(data, metric, label, rollers), f"{label} by step")
+                    picture(figures.fidelity_lines(data, metric, label, roll_outs), f"{label} by step")
                     for metric, label in (("psnr_db", "PSNR, dB"), ("st_lpips", "ST-LPIPS"))
                 ),
                 "</div>",
@@ -203,7 +203,7 @@ def judge(found: Found) -> str:
     }
     rows = [
         row(name, [f"<td>{means[name]}</td>", cell(one["wrong"]), cell(one["optimism"]), cell(one["pessimism"])])
-        for name, one in data["verdicts"].items()
+        for name, one in data["judgements"].items()
     ]
     return f"""<p>{data["episodes"]} held-out episodes, the recorded actions; physics calls
 {percent(data["physics"]["rate"])} of them a success. The world's own judge is asked about its frames and about single
@@ -230,8 +230,8 @@ scene gets ({other}); {data["episodes"]} episodes.</p>
 
 def uncertainty(found: Found) -> str:
     """Reliability, ranks against the clock, coverage and the kept word."""
-    data, promise = found["uncertainty"], calibration(found)
-    share = 1 - promise.alpha if promise else None
+    data, calibrated = found["uncertainty"], calibration(found)
+    share = 1 - calibrated.alpha if calibrated else None
     drawn = [
         picture(figures.reliability_diagram(data["dense"]), "reliability diagram of patch errors"),
         picture(figures.ranks_lines(data["ranks"]), "rank correlation of uncertainty and error by step"),
@@ -286,7 +286,10 @@ def _kept(data: dict[str, Any], share: float | None) -> str:
         for key, stat in data["coverage"].items()
     ]
     rows.append(
-        row("episodes that pass the limit of doubt", [cell(data["limit"]), f"<td>at most {percent(1 - share)}</td>"])
+        row(
+            "episodes that pass the limit of uncertainty",
+            [cell(data["limit"]), f"<td>at most {percent(1 - share)}</td>"],
+        )
     )
     rows.append(
         row(
@@ -297,7 +300,7 @@ def _kept(data: dict[str, Any], share: float | None) -> str:
             ],
         )
     )
-    return table(["", "measured", "promised"], rows)
+    return table(["", "measured", "guaranteed"], rows)
 
 
 def _gain(one: dict[str, Any]) -> str:
@@ -312,7 +315,7 @@ def shifts(found: Found) -> str:
     visible, hidden = data.get("visible") or {}, data.get("hidden") or {}
     rows = [row(name, [cell(one[key], 2) for key in ("score", "unrest", "novelty")]) for name, one in visible.items()]
     return f"""<p>{data["starts"]} usual and {data["starts"]} shifted starts each. AUROC is the chance that a shifted
-one scores higher than a usual one. Looks are told from one picture, mass and friction only from what single steps get
+one scores higher than a usual one. Looks are seen in one picture, mass and friction only from what single steps get
 wrong.</p>
 <div class="figures">{picture(figures.shift_bars(visible, hidden), "AUROC of each shift")}
 {table(["from one picture", "score", "unrest", "novelty"], rows) if rows else ""}</div>
@@ -427,11 +430,11 @@ on the line is a policy that the world judges as physics does.</p>
 {
         note(
             "Intervals: Wilson for rates, Fisher z for r. MMRV: mean maximum rank violation, 0 is best; beside it what "
-            "physics gets against itself. Optimism: failures in physics that the world takes for successes. Nudged: the "
+            "physics gets against itself. Optimism: failures in physics that the world takes for successes. Perturbed: the "
             "same starts in physics, the object 2 mm and 3 degrees off; what it gets wrong is chaos, not the world."
         )
     }
-<h3>Does it pay to believe only the episodes of which the world is sure?</h3>
+<h3>Does it pay to count only the episodes of which the world is sure?</h3>
 {table(["", "Pearson's r", "optimism", "outcomes wrong", "AUROC for wrong outcomes"], _gate_rows(data["gating"]))}
 {
         note(
@@ -516,30 +519,30 @@ def _correlation(one: dict[str, Any]) -> str:
 
 def with_care(found: Found) -> str:
     """What these numbers do not say."""
-    promise = calibration(found)
-    told = (
+    calibrated = calibration(found)
+    sentences = (
         [
             f"The bound, the limit and the trust horizon hold for episodes like those of the calibration "
-            f"({promise.measured_on}): the same policies, looks and physics. Under a shift the promise lapses, and "
+            f"({calibrated.measured_on}): the same policies, looks and physics. Under a shift the guarantee lapses, and "
             "nothing here says by how much.",
-            f"The calibration rests on {promise.episodes} episodes; with few, the promised share itself is uncertain.",
+            f"The calibration rests on {calibrated.episodes} episodes; with few, the guaranteed share itself is uncertain.",
         ]
-        if promise
-        else ["This world has no calibration: no bound and no horizon are promised."]
+        if calibrated
+        else ["This world has no calibration: no bound and no horizon are guaranteed."]
     )
-    told += [
+    sentences += [
         "Physics is a simulator here, not a robot: nothing on this page says that what works in this world works "
         "on hardware.",
         "Positions are read off frames by a network. It was taught on true frames and the tokenizer's, and may "
         "misread a world's mistakes; an object that is hidden is not read at all.",
         "Directions were asked for the axes that move the end-effector. Rotation and gripper, contact forces and "
         "sounds were not asked.",
-        "Floating cannot be told from one picture.",
+        "Floating cannot be seen in one picture.",
         "Intervals are 95 %, over episodes, of one trained world with one seed; another training gives other "
         "numbers. Several claims are read off one recording, without a correction for their number.",
     ]
     return (
         "<section id='care'><h2>Read this with care</h2><ul>"
-        + "".join(f"<li>{text(sentence)}</li>" for sentence in told)
+        + "".join(f"<li>{text(sentence)}</li>" for sentence in sentences)
         + "</ul></section>"
     )

@@ -20,7 +20,7 @@ TIMES_FLOOR = 2.0  # times the floor: an error that the reading or chaos alone d
 DISPLACED = (0.8, 1.25)  # of the way that physics moves the object
 COLOUR = 10.0  # Delta E over the tokenizer's
 OBEYED = 0.9  # share of commands carried out within 45 degrees
-RESTLESS = 0.5  # cm that the end-effector moves when told nothing
+RESTLESS = 0.5  # cm that the end-effector moves under zero actions
 NOTICED = 0.8  # AUROC
 OPTIMISM = 0.2  # share of physics' failures that the world takes for successes
 
@@ -37,13 +37,13 @@ class Failure:
 
 
 def headline(found: Found) -> str:
-    """The verdict in one or two sentences."""
-    world, promise, life = found["setting"].get("world", "This world"), calibration(found), lifetime(found, "world")
+    """The headline in one or two sentences."""
+    world, calibrated, life = found["setting"].get("world", "This world"), calibration(found), lifetime(found, "world")
     parts = []
-    if promise:
-        steps, share = believed(promise), percent(1 - promise.alpha)
+    if calibrated:
+        steps, share = trust_horizon(calibrated), percent(1 - calibrated.alpha)
         parts.append(
-            f"Believe {world} for {in_time(found, steps)} from a start"
+            f"Trust {world} for {in_time(found, steps)} from a start"
             if steps
             else f"From a start, not even the first step of {world} stays right in {share} of the episodes"
         )
@@ -57,16 +57,17 @@ def headline(found: Found) -> str:
     count = len(failures(found))
     if not parts:
         return (
-            f"How far {world} can be believed is not known yet: neither its calibration nor its drift has been "
-            "measured."
+            f"How far {world} can be trusted is not known yet: neither its calibration nor its drift has been measured."
         )
     return ". ".join(parts) + f". {_counted(count)}."
 
 
 def trusted(found: Found) -> list[str]:
-    """What may be believed, a sentence each."""
+    """What may be trust_horizon, a sentence each."""
     return [
-        sentence for rule in (_promise, _life, _listens, _goes_where_sent, _ranks_policies) for sentence in rule(found)
+        sentence
+        for rule in (_guarantee, _life, _listens, _goes_where_sent, _ranks_policies)
+        for sentence in rule(found)
     ]
 
 
@@ -81,14 +82,14 @@ def calibration(found: Found) -> Calibration | None:
     return Calibration(**numbers) if numbers else None
 
 
-def believed(promise: Calibration) -> int:
-    """Steps from a start that may be believed."""
-    return int(promise.trust_horizon([0.0])[0])
+def trust_horizon(calibrated: Calibration) -> int:
+    """The trust horizon from a start, in steps."""
+    return int(calibrated.trust_horizon([0.0])[0])
 
 
-def lifetime(found: Found, roller: str) -> dict | None:
-    """`time_to_failure` of a roller; None where it was not measured."""
-    return found.get("drift", {}).get("time_to_failure", {}).get(roller)
+def lifetime(found: Found, name: str) -> dict | None:
+    """`time_to_failure` of a roll-out; None where it was not measured."""
+    return found.get("drift", {}).get("time_to_failure", {}).get(name)
 
 
 def in_time(found: Found, steps: int) -> str:
@@ -108,30 +109,30 @@ def seconds_of(key: str) -> float:
 
 
 def obeying(rows: dict) -> dict:
-    """How a roller follows commands: as its frames show, else as its proprioception says."""
+    """How a roll-out follows commands: as its frames show, else as its proprioception says."""
     return rows.get("frames") or rows["proprioception"]
 
 
 def violation_floor(rows: dict) -> str | None:
-    """The roller that breaks nothing, drawn as the world draws; best one that goes its own way a little, as it does."""
-    return next((name for name in ("nudged", "physics through the tokenizer", "physics") if name in rows), None)
+    """The roll-out that breaks nothing, drawn as the world draws; best one that goes its own way a little, as it does."""
+    return next((name for name in ("perturbed", "physics through the tokenizer", "physics") if name in rows), None)
 
 
-# What may be believed.
+# What can be trusted.
 
 
-def _promise(found: Found) -> Iterator[str]:
-    if not (promise := calibration(found)):
+def _guarantee(found: Found) -> Iterator[str]:
+    if not (calibrated := calibration(found)):
         return
-    share, steps = percent(1 - promise.alpha), believed(promise)
-    how = f"stays below that of a picture one step late ({promise.tolerance:.3f}) in {share} of the episodes"
+    share, steps = percent(1 - calibrated.alpha), trust_horizon(calibrated)
+    how = f"stays below that of a picture one step late ({calibrated.tolerance:.3f}) in {share} of the episodes"
     yield (
-        f"Horizon: for {in_time(found, steps)} from a start the error {how}, calibrated on {promise.measured_on}."
+        f"Horizon: for {in_time(found, steps)} from a start the error {how}, calibrated on {calibrated.measured_on}."
         if steps
         else f"Horizon: none. For no step from a start is it known that the error {how}."
     )
     yield (
-        f"Bound: the error stays below {promise.factor:.2f} times the stated uncertainty at every step, in {share} "
+        f"Bound: the error stays below {calibrated.factor:.2f} times the stated uncertainty at every step, in {share} "
         "of the episodes like those of the calibration."
     )
 
@@ -139,8 +140,8 @@ def _promise(found: Found) -> Iterator[str]:
 def _life(found: Found) -> Iterator[str]:
     if not (world := lifetime(found, "world")):
         return
-    floor = lifetime(found, "nudged")
-    beside = f" Physics whose start is nudged by 2 mm: {_median_life(floor)}." if floor else ""
+    floor = lifetime(found, "perturbed")
+    beside = f" Physics whose start is perturbed by 2 mm: {_median_life(floor)}." if floor else ""
     yield (
         f"Time to failure of the object's position: {_median_life(world)}; {world['failed']} of "
         f"{world['episodes']} roll-outs failed.{beside}"
@@ -195,7 +196,7 @@ def _object_off(drift: dict, found: Found) -> Iterator[Failure]:
     key = longest(drift)
     rows = drift[key]
     own = rows["world"]["object_cm"]
-    floors = {name: rows[name]["object_cm"]["median"] for name in ("nudged", "tokenizer") if name in rows}
+    floors = {name: rows[name]["object_cm"]["median"] for name in ("perturbed", "tokenizer") if name in rows}
     if floors and own["median"] > max(OFF, TIMES_FLOOR * (floor := max(floors.values()))):
         yield Failure(
             f"The object is {stated(own, 1, ' cm')} off after {seconds_of(key):g} s (median), more than "
@@ -242,7 +243,7 @@ def _disobeys(control: dict, found: Found) -> Iterator[Failure]:
     loss = control.get("delta_psnr", {}).get("world", {}).get("random")
     if loss and loss["low"] is not None and loss["low"] <= 0:
         yield Failure(
-            f"Random actions cost {stated(loss, 1, ' dB')} of PSNR against the true ones: it cannot be told "
+            f"Random actions cost {stated(loss, 1, ' dB')} of PSNR against the true ones: it cannot be said "
             "that the world listens.",
             "Record random actions, so that pictures do not foretell them.",
             _record(found, "random", "directions"),
@@ -255,7 +256,7 @@ def _restless(control: dict, found: Found) -> Iterator[Failure]:
     floor = floor or rows.get("physics", {}).get("frames")
     if own and floor and own["median_cm"] > max(RESTLESS, TIMES_FLOOR * floor["median_cm"]):
         yield Failure(
-            f"Told nothing, the end-effector moves {stated(own, 2, ' cm')} (floor {floor['median_cm']:.2f} cm).",
+            f"Under zero actions the end-effector moves {stated(own, 2, ' cm')} (floor {floor['median_cm']:.2f} cm).",
             "Record episodes that pause: zero actions for many steps.",
             _record(found, "near-miss", "pauses"),
         )
@@ -280,20 +281,20 @@ def _breaks_laws(violations: dict, found: Found) -> Iterator[Failure]:
 
 
 def _not_covered(known: dict, found: Found) -> Iterator[Failure]:
-    promise = calibration(found)
-    if not promise:
+    calibrated = calibration(found)
+    if not calibrated:
         yield Failure(
-            "There is no calibration: no error bound and no horizon can be promised.",
+            "There is no calibration: no error bound and no horizon can be guaranteed.",
             "Calibrate on recordings that the world was not trained on.",
             _calibrate(found),
         )
         return
-    share = 1 - promise.alpha
+    share = 1 - calibrated.alpha
     kept = max((known["coverage"] or {}).items(), key=lambda item: int(item[0].split("_")[-1]), default=None)
     if kept and kept[1]["high"] < share:
         yield Failure(
             f"The bound holds in {stated(kept[1])} of {kept[1]['n']} episodes up to step "
-            f"{kept[0].split('_')[-1]}, promised were {percent(share)}.",
+            f"{kept[0].split('_')[-1]}, guaranteed were {percent(share)}.",
             ANEW,
             _calibrate(found),
         )
@@ -301,7 +302,7 @@ def _not_covered(known: dict, found: Found) -> Iterator[Failure]:
     if trust and trust["moments"] and trust["kept"] < share:
         yield Failure(
             f"The trust horizon kept its word at {percent(trust['kept'])} of {trust['moments']:,} moments, "
-            f"promised were {percent(share)}.",
+            f"guaranteed were {percent(share)}.",
             ANEW,
             _calibrate(found),
         )

@@ -6,12 +6,12 @@ from wm_gym.common.page import tile
 from wm_gym.evaluation.report.numbers import percent
 from wm_gym.evaluation.report.summary import (
     Found,
-    believed,
     calibration,
     lifetime,
     longest,
     obeying,
     seconds_of,
+    trust_horizon,
     violation_floor,
 )
 
@@ -26,19 +26,19 @@ def tiles(found: Found) -> str:
 
 
 def _trust_tile(found: Found):
-    if promise := calibration(found):
-        steps, fps = believed(promise), found["setting"].get("fps")
+    if calibrated := calibration(found):
+        steps, fps = trust_horizon(calibrated), found["setting"].get("fps")
         yield (
             "world",
             f"{steps / fps:g} s" if fps else f"{steps} steps",
-            f"trust horizon from a start ({steps} steps, in {percent(1 - promise.alpha)} of episodes)",
+            f"trust horizon from a start ({steps} steps, in {percent(1 - calibrated.alpha)} of episodes)",
         )
 
 
 def _life_tile(found: Found):
     if world := lifetime(found, "world"):
-        floor = lifetime(found, "nudged")
-        beside = "" if not floor else "; nudged physics: " + _seconds(floor)
+        floor = lifetime(found, "perturbed")
+        beside = "" if not floor else "; perturbed physics: " + _seconds(floor)
         end = world["seconds"][-1]
         yield ("world", _seconds(world, f"> {end:g} s"), f"until half of the roll-outs have the object wrong{beside}")
 
@@ -68,8 +68,8 @@ def _obeys_tile(found: Found):
 def _coverage_tile(found: Found):
     if kept := found.get("uncertainty", {}).get("coverage"):
         key, stat = list(kept.items())[-1]
-        promise = calibration(found)
-        wanted = f" (promised: {percent(1 - promise.alpha)})" if promise else ""
+        calibrated = calibration(found)
+        wanted = f" (guaranteed: {percent(1 - calibrated.alpha)})" if calibrated else ""
         yield ("", percent(stat["rate"]), f"of {stat['n']} episodes within the error bound{wanted}")
 
 

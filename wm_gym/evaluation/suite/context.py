@@ -18,10 +18,11 @@ from wm_gym.common.files import atomic_file
 from wm_gym.common.registry import registered
 from wm_gym.data import ClipData, open_clips
 from wm_gym.engine.artefacts import digest_of
-from wm_gym.evaluation.control_worlds import Roller, learned, recorded, through
+from wm_gym.evaluation.control_worlds import RollOut, learned, recorded, through
 from wm_gym.evaluation.episodes import Episodes
 from wm_gym.evaluation.metrics.violations import Detector
 from wm_gym.evaluation.probes.state_decoder import StateDecoder, fit_state_decoder
+from wm_gym.evaluation.suite.options import Size
 from wm_gym.physics.shift import HIDDEN
 from wm_gym.physics.tracked import Lacking, TrackedObject, tracked_by
 from wm_gym.worlds.world import World
@@ -30,25 +31,8 @@ DISTRACTED = 12  # steps
 
 
 @dataclass(frozen=True)
-class Size:
-    """How much is recorded and measured."""
-
-    episodes: int = 200
-    """Of the world's horizon."""
-    long_episodes: int = 100
-    """Of 30 s."""
-    promised_episodes: int = 1000
-    """That the calibration's promises are held against: 1,000 tell 90 % from 87 %."""
-    reader_episodes: int = 400
-    """That the state decoder learns from."""
-    reader_updates: int = 3000
-    starts: int = 200
-    """Of each shift."""
-
-
-@dataclass(frozen=True)
-class Lab:
-    """One world, its twin, and recordings of the twin that are made when first asked for and kept in `out`."""
+class Context:
+    """The evaluation context: a world, its twin, and recordings of the twin, made when first asked for, kept in `out`."""
 
     folder: Path
     twin: str
@@ -68,7 +52,7 @@ class Lab:
         return {name: digest_of(part) for name, part in self.world.modules().items()}
 
     @cached_property
-    def acting(self) -> Roller:
+    def acting(self) -> RollOut:
         return learned(self.world)
 
     @cached_property
@@ -91,7 +75,7 @@ class Lab:
         return tuple(sorted({t for t in (1, 10, 25, 50) if t < n} | {n}))
 
     @cached_property
-    def asked_of_violations(self) -> Episodes:
+    def violation_episodes(self) -> Episodes:
         """The half of `held` that the detector is not fitted on."""
         return self.held.select(np.arange(len(self.held) // 2, len(self.held)))
 
@@ -106,9 +90,9 @@ class Lab:
         return self.half_minutes("agent", f"agent:{self.agent}", 7)
 
     @cached_property
-    def promised(self) -> Episodes:
-        """That the calibration's promises are held against."""
-        return self.whole(self.recording("promised", "mix", self.size.promised_episodes, 6))
+    def guarantee_held(self) -> Episodes:
+        """That the calibration's guarantees are held against."""
+        return self.whole(self.recording("promised", "mix", self.size.guarantee_episodes, 6))
 
     @cached_property
     def usual(self) -> Episodes:
@@ -141,25 +125,25 @@ class Lab:
         )
 
     @cached_property
-    def reader(self) -> StateDecoder:
+    def decoder(self) -> StateDecoder:
         """Frames to end-effector and object, learned once on recordings of its own.
 
-        Not to its turn: a reader of that as well puts the object a centimetre off (see `drift`'s floor).
+        Not to its turn: a decoder of that as well puts the object a centimetre off (see `drift`'s floor).
         """
         tracked, file = self.tracked, self.out / "reader.safetensors"
-        clips = self.recording("reader", "mix", self.size.reader_episodes, 3)
-        told = tracked.states(clips)[:, : tracked.read]
+        clips = self.recording("reader", "mix", self.size.decoder_episodes, 3)
+        states = tracked.states(clips)[:, : tracked.read]
         if file.is_file():
-            decoder = StateDecoder(clips.frames.shape[1:3], told.shape[1])
+            decoder = StateDecoder(clips.frames.shape[1:3], states.shape[1])
             decoder.load_state_dict(load_file(file))
             return decoder.eval().requires_grad_(False)
         decoder = fit_state_decoder(
             clips.frames,
-            told,
+            states,
             clips.frames[::50],
-            told[::50],
+            states[::50],
             views=self.world.tokenizer.round_trip,
-            updates=self.size.reader_updates,
+            updates=self.size.decoder_updates,
         ).decoder
         with atomic_file(file) as beside:
             save_file({key: value.contiguous() for key, value in decoder.state_dict().items()}, beside)
@@ -169,7 +153,7 @@ class Lab:
     def detector(self) -> Detector:
         """Of violations, fitted on the first half of `held` as the tokenizer draws it."""
         floor = through(recorded, self.world.tokenizer)
-        return Detector.fit(floor, self.held.select(np.arange(len(self.held) // 2)), self.tracked, self.reader.read)
+        return Detector.fit(floor, self.held.select(np.arange(len(self.held) // 2)), self.tracked, self.decoder.read)
 
     def whole(self, clips: ClipData) -> Episodes:
         """A recording's episodes, as long as the world's horizon."""

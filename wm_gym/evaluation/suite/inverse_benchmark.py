@@ -20,7 +20,7 @@ from wm_gym.registration import is_twin, recorded_twin
 from wm_gym.worlds.world import World
 
 STRICT = 0.1  # of half an action's range: an action read so nearly is right
-TOLD = 0.05  # of the longest move: a robot that moves so nearly as its action says has done as it was told
+CARRIED_OUT = 0.05  # of the longest move: a robot that moves so nearly as its action says has carried it out
 TOUCH = 0.004  # metres between hand and object
 HORIZONS = (10, 50, 150)  # steps: 1, 5 and 15 s at 10 Hz
 NOISES = (10, 25)  # standard deviations, of 255 levels
@@ -75,12 +75,12 @@ def benchmark(
             id(video): np.stack([labeller.read(one) for one in video])
             for video in {id(v): v for v in views.values()}.values()
         }
-        told = _told(labeller, asked)
+        carried_out = _carried_out(labeller, asked)
         found[name] = {
             "kind": labeller.network.config.kind,
             "taught_on": labeller.about["episodes"],
             "reading": {
-                view: reading(read[id(video)], asked, labeller, told, touching, spans.get(view, (0, n)))
+                view: reading(read[id(video)], asked, labeller, carried_out, touching, spans.get(view, (0, n)))
                 for view, video in views.items()
             },
             "replay": {}
@@ -100,38 +100,40 @@ def readings(labeller: VideoLabeller, clips: ClipData, numbers: np.ndarray) -> d
     length = np.diff(clips.episode_offset)[numbers].min()
     rows = clips.episode_offset[numbers][:, None] + np.arange(length)
     asked = Episodes(clips, rows, clips.action[rows[:, :-1]])
-    return reading(np.stack([labeller.read(one) for one in asked.frames]), asked, labeller, _told(labeller, asked))
+    return reading(
+        np.stack([labeller.read(one) for one in asked.frames]), asked, labeller, _carried_out(labeller, asked)
+    )
 
 
 def reading(
     found: np.ndarray,
     asked: Episodes,
     labeller: VideoLabeller,
-    told: np.ndarray,
+    carried_out: np.ndarray,
     touching: np.ndarray | None = None,
     span: tuple[int, int] = (0, None),
 ) -> dict[str, Any]:
     """Actions found [E, n, A] beside the recorded ones, in steps first .. last of each episode.
 
-    {"r2": the lowest of all dimensions, "r2_told": of the steps [E, n] in which the robot did as it was told (a command
+    {"r2": the lowest of all dimensions, "r2_carried_out": of the steps [E, n] in which the robot did as its action says (a command
     at a wall, or too long, cannot be seen), "strict": the share of steps with all dimensions within 0.1 of half their
-    range (`mean` over episodes), "strict_told"; "strict_touching" and "r2_touching" of told steps in which hand and
+    range (`mean` over episodes), "strict_carried_out"; "strict_touching" and "r2_touching" of such steps in which hand and
     object touch}. R^2 is 1 at best, 0 for always saying the mean; None for fewer than 2 steps.
     """
     part = slice(*span)
-    found, true, told = found[:, part], asked.action[:, part], told[:, part]
+    found, true, carried_out = found[:, part], asked.action[:, part], carried_out[:, part]
     half = np.subtract(labeller.about["action_high"], labeller.about["action_low"]) / 2
     right = (np.abs(found - true) <= STRICT * half).all(-1)
     result = {
         "steps": int(right.size),
-        "told": float(told.mean()),
-        "r2": _r2(found, true, np.ones_like(told)),
-        "r2_told": _r2(found, true, told),
+        "carried_out": float(carried_out.mean()),
+        "r2": _r2(found, true, np.ones_like(carried_out)),
+        "r2_carried_out": _r2(found, true, carried_out),
         "strict": mean(asked.means(right.mean(1))),
-        "strict_told": float(right[told].mean()),
+        "strict_carried_out": float(right[carried_out].mean()),
     }
     if touching is not None:
-        some = touching[:, part] & told
+        some = touching[:, part] & carried_out
         result |= {
             "touching": float(touching[:, part].mean()),
             "r2_touching": _r2(found, true, some),
@@ -147,16 +149,16 @@ def _r2(found: np.ndarray, true: np.ndarray, which: np.ndarray) -> float | None:
     return float((1 - ((found - true) ** 2).mean(0) / np.maximum(true.var(0), 1e-12)).min())
 
 
-def _told(labeller: VideoLabeller, asked: Episodes) -> np.ndarray:
+def _carried_out(labeller: VideoLabeller, asked: Episodes) -> np.ndarray:
     """bool [E, n]: the robot moved as its action says; everywhere, where the recording tells no pose."""
     moved = np.diff(asked.proprioception, axis=1)
     if not moved.shape[-1]:
         return np.ones(asked.action.shape[:2], bool)
     motion = labeller.network.motion.numpy()
-    if not motion.shape[1]:  # "latent" was told nothing of poses
+    if not motion.shape[1]:  # "latent" knows no poses
         motion = fit_motion(asked.clips, asked.rows[:, :-1].ravel())
     wrong = np.linalg.norm(moved - (asked.action @ motion[:-1] + motion[-1]), axis=-1)
-    return wrong <= TOLD * np.linalg.norm(moved, axis=-1).max()
+    return wrong <= CARRIED_OUT * np.linalg.norm(moved, axis=-1).max()
 
 
 def _touching(asked: Episodes, env: gym.Env | None) -> np.ndarray | None:
@@ -251,10 +253,16 @@ def rejects(labeller: VideoLabeller, video: np.ndarray) -> bool:
 
 
 def reading_text(conditions: dict[str, dict[str, Any]]) -> str:
-    """The readings as a table for a terminal; "told": of steps in which the robot did as its action says."""
-    lines = [f"{'':32s} {'R2':>6s} {'R2 told':>8s} {'strict':>7s} {'told':>7s} {'touching':>9s}"]
+    """The readings as a table for a terminal; "done": of steps in which the robot did as its action says."""
+    lines = [f"{'':32s} {'R2':>6s} {'R2 done':>8s} {'strict':>7s} {'done':>7s} {'touching':>9s}"]
     for name, row in conditions.items():
-        shares = (row["r2"], row["r2_told"], row["strict"]["mean"], row["strict_told"], row.get("strict_touching"))
+        shares = (
+            row["r2"],
+            row["r2_carried_out"],
+            row["strict"]["mean"],
+            row["strict_carried_out"],
+            row.get("strict_touching"),
+        )
         lines.append(
             f"{name:32s} "
             + " ".join("-".rjust(w) if v is None else f"{v:{w}.3f}" for v, w in zip(shares, (6, 8, 7, 7, 9)))

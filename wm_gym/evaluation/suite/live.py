@@ -13,11 +13,11 @@ from wm_gym.evaluation.metrics.violations import Detector
 class PhysicsViolations(gym.Wrapper):
     """A learned environment whose episodes begin where its twin's do and whose `info` has "violations".
 
-        lab = Lab(find_world("Push-v0"), "wm_gym/PushPyBullet-v0", Path("Push-v0-evaluation"))
-        env = PhysicsViolations(gym.make("wm_gym/Push-v0"), lab.env, lab.detector)
+        context = Context(find_world("Push-v0"), "wm_gym/PushPyBullet-v0", Path("Push-v0-evaluation"))
+        env = PhysicsViolations(gym.make("wm_gym/Push-v0"), context.env, context.detector)
 
     info["violations"] is {class: excess over the detector's limit, in `UNITS`} of the violations that this step is part
-    of, empty where there is none or nothing can be said; a class that must last is told from its third frame on. A step
+    of, empty where there is none or nothing can be said; a class that must last is reported from its third frame on. A step
     costs one of the twin, and the reading of all frames since the start. twin: made with render_mode="rgb_array".
     ValueError where it draws nothing, and for a reset with options: an episode begins where the twin does.
     """
@@ -40,11 +40,11 @@ class PhysicsViolations(gym.Wrapper):
                 f"options are {sorted(options)}; PhysicsViolations begins where its twin does: pass a "
                 "seed, or step the environment without it"
             )
-        _, told = self.twin.reset(seed=seed)
+        _, info = self.twin.reset(seed=seed)
         self._made, self._true = [], {"frames": [], "physics_state": [], "proprioception": []}
-        self._note(told)
+        self._note(info)
         observation, info = self.env.reset(
-            seed=seed, options={"image": self._true["frames"][0], "proprioception": told["proprioception"]}
+            seed=seed, options={"image": self._true["frames"][0], "proprioception": info["proprioception"]}
         )
         return observation, {**info, "violations": {}}
 
@@ -55,11 +55,11 @@ class PhysicsViolations(gym.Wrapper):
         self._note(self.twin.step(action)[-1])
         return *result, {**info, "violations": self._violations()}
 
-    def _note(self, told: dict) -> None:
+    def _note(self, info: dict) -> None:
         for key, value in (
             ("frames", self.twin.render()),
             ("physics_state", self.twin.get_physics_state()),
-            ("proprioception", told["proprioception"]),
+            ("proprioception", info["proprioception"]),
         ):
             self._true[key].append(value)
 

@@ -76,7 +76,7 @@ def generate(
 ) -> np.ndarray:
     """Videos uint8 [seeds, frames, H, W, 3] of a picture uint8 [H, W, 3]; the picture is each one's first frame.
 
-    Stable Video Diffusion takes no prompt: it is asked what it does by itself.
+    Stable Video Diffusion takes no prompt: this is what it does by itself.
     """
     from diffusers import StableVideoDiffusionPipeline, WanImageToVideoPipeline
     from PIL import Image
@@ -121,17 +121,17 @@ def probe(
 ) -> tuple[dict, np.ndarray]:
     """Ask a pretrained video model n times to move the block, and n times each of two controls; returns also the films.
 
-    "obeyed" is the rate with its interval; "moved", "kept" likewise. Controls: "untold", the same seeds with an empty
+    "obeyed" is the rate with its interval; "moved", "kept" likewise. Controls: "unprompted", the same seeds with an empty
     prompt (what happens anyway), and "mirrored", the picture flipped and the opposite word of left or right said (a
     model that obeys does as well there; one with a drift of its own does not).
     """
     direction = direction or direction_of(prompt)
     seeds = list(range(seed, seed + n))
-    turned = {"left": "right", "right": "left"}.get(direction, direction)
+    opposite = {"left": "right", "right": "left"}.get(direction, direction)
     asked = {
-        "told": (image, prompt, direction),
-        "untold": (image, "", direction),
-        "mirrored": (image[:, ::-1].copy(), swapped(prompt), turned),
+        "prompted": (image, prompt, direction),
+        "unprompted": (image, "", direction),
+        "mirrored": (image[:, ::-1].copy(), swapped(prompt), opposite),
     }
     result: dict = {"prompt": prompt, "direction": direction, "takes_a_prompt": family_of(base_folder(base)) != "svd"}
     films = {}
@@ -144,7 +144,7 @@ def probe(
             "median_distance": float(np.median(far)) if far else None,
             "each": each,
         }
-    return result, films["told"]
+    return result, films["prompted"]
 
 
 def swapped(prompt: str) -> str:

@@ -28,8 +28,8 @@ from wm_gym.worlds.calibration import Calibration
 from wm_gym.worlds.world import World
 
 TRUST_ROWS = 12
-TOLD = 1e-6  # no stated error is smaller
-FEWEST = 20  # episodes of either outcome that a judge's threshold is told from
+LEAST_STATED = 1e-6  # no stated error is smaller
+FEWEST = 20  # episodes of either outcome that a judge's threshold is set by
 
 
 @dataclass(frozen=True)
@@ -144,7 +144,10 @@ def errors(
         late.append(np.abs(true[:, 1:] - true[:, :-1]).mean())
         success.append(made["success"].max(1))
     return Errors(
-        np.maximum(np.concatenate(stated), TOLD), np.concatenate(error), float(np.mean(late)), np.concatenate(success)
+        np.maximum(np.concatenate(stated), LEAST_STATED),
+        np.concatenate(error),
+        float(np.mean(late)),
+        np.concatenate(success),
     )
 
 
@@ -195,12 +198,12 @@ def trust_table(found: Errors, alpha: float) -> list[list[float]]:
     for k, edge in enumerate([0.0, *edges]):
         mine = place == k
         if mine.any():
-            rows.append([float(edge), int(_believed(further[mine], fails[mine], alpha))])
+            rows.append([float(edge), int(_trust_steps(further[mine], fails[mine], alpha))])
     steps = np.minimum.accumulate([steps for _, steps in rows])
     return [[edge, int(steps)] for (edge, _), steps in zip(rows, steps)]
 
 
-def _believed(further: np.ndarray, fails: np.ndarray, alpha: float) -> int:
+def _trust_steps(further: np.ndarray, fails: np.ndarray, alpha: float) -> int:
     """The most steps without failure in 1 - alpha of cases that fail, or are last seen right, after so many."""
     if not fails.any():
         return int(further.max())

@@ -39,7 +39,7 @@ def calibration(confidence: np.ndarray, correct: np.ndarray) -> dict:
         **errors,
         "brier": brier,
         "brier_skill": 1 - brier / base if base else None,
-        "undefined": None if base else f"all {len(y)} outcomes are {bool(y[0])}: no skill can be told",
+        "undefined": None if base else f"all {len(y)} outcomes are {bool(y[0])}: there is no skill",
     }
 
 
@@ -99,7 +99,7 @@ def conformal_factor(errors: np.ndarray, stated: np.ndarray, alpha: float = 0.1)
 
     Split conformal with an episode as the unit, for the steps of one are not exchangeable: the ceil((n + 1)(1 - alpha))
     smallest of the scores max_t error_t / stated_t. errors >= 0 and stated > 0, [E, n], of episodes that the stated
-    error was not fitted on. The promise holds for episodes like them, not under a shift. ValueError for other shapes
+    error was not fitted on. The guarantee holds for episodes like them, not under a shift. ValueError for other shapes
     or values, and for too few episodes (9 are needed for alpha = 0.1).
     """
     scores = _scores(errors, stated)
@@ -128,7 +128,7 @@ def unbiased_threshold(probability: np.ndarray, physics: np.ndarray) -> float:
     successes = int(physics.sum())
     if not 0 < successes < len(physics):
         raise ValueError(
-            f"physics calls {successes} of {len(physics)} episodes a success; a threshold is told from "
+            f"physics calls {successes} of {len(physics)} episodes a success; a threshold is set by "
             "policies that succeed at times: give worse or better ones, or more episodes"
         )
     falling = np.sort(probability)[::-1]

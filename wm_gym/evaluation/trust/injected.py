@@ -196,12 +196,12 @@ def detector_quality(detector: Detector, injector: Injector, episodes: Episodes,
     false_all = sum(map(len, clean.values()))
     for kind in UNITS:
         made = injector.inject(kind, episodes)
-        told = events(made.frames, episodes.select(made.which))
+        detected = events(made.frames, episodes.select(made.which))
         found = np.zeros(len(made.first), bool)
-        for event in told[kind]:
+        for event in detected[kind]:
             i = event.episode
             found[i] |= event.first <= made.last[i] + LATE and event.last >= made.first[i]
-        early = sum(event.last < made.first[event.episode] - 1 for some in told.values() for event in some)
+        early = sum(event.last < made.first[event.episode] - 1 for some in detected.values() for event in some)
         false = len(clean[kind])
         result[kind] = {
             "recall": rate(found),

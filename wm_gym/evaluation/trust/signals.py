@@ -41,7 +41,7 @@ def signals(env: WorldEnv, action: np.ndarray, seeds: int = 8) -> dict[str, np.n
 
 
 def unrest(world: World, engine: Engine, frames: np.ndarray, proprioception: np.ndarray, steps: int = 5) -> np.ndarray:
-    """What changes in frames uint8 [E, H, W, 3] while the robot [E, P] is told to rest: levels, the worst patch [E].
+    """What changes in frames uint8 [E, H, W, 3] while the robot [E, P] is commanded to rest: levels, the worst patch [E].
 
     A world repaints what it has not learned: an object of another colour or size turns into one that it knows.
     """

@@ -9,7 +9,7 @@ from wm_gym.engine.base import Engine
 from wm_gym.engine.rollout import roll_out
 from wm_gym.engine.shared import load_engine
 from wm_gym.evaluation.episodes import Episodes
-from wm_gym.evaluation.trust.calibrate import TOLD, Errors, latent_roll, true_latents
+from wm_gym.evaluation.trust.calibrate import LEAST_STATED, Errors, latent_roll, true_latents
 from wm_gym.evaluation.trust.coverage import auroc, calibration, coverage, ranks_errors, reliability
 from wm_gym.evaluation.trust.signals import StartCheck
 from wm_gym.worlds.world import World
@@ -44,7 +44,7 @@ def uncertainty(
         error.append(wrong.mean((2, 3)))
         alone.append((made["error_distribution"][:, every - 1 :: every], wrong[:, every - 1 :: every]))
         led.append(_one_step(world, some, true, engine, seed))
-    found = Errors(np.maximum(np.concatenate(stated), TOLD), np.concatenate(error), np.nan)
+    found = Errors(np.maximum(np.concatenate(stated), LEAST_STATED), np.concatenate(error), np.nan)
     edges = world.uncertainty.edges.cpu().numpy()
     dense = {
         name: dense_calibration(*(np.concatenate(values) for values in zip(*pairs)), edges)
@@ -59,22 +59,22 @@ def uncertainty(
 
 
 def kept(world: World, found: Errors, horizons: tuple[int, ...]) -> dict:
-    """What became of the calibration's three promises: {"coverage", "limit", "trust"}, None without a calibration."""
-    promised = world.calibration
-    if promised is None:
+    """What became of the calibration's three guarantees: {"coverage", "limit", "trust"}, None without a calibration."""
+    calibrated = world.calibration
+    if calibrated is None:
         return dict.fromkeys(("coverage", "limit", "trust"))
     n = found.error.shape[1]
     stated = np.concatenate([np.zeros((len(found.stated), 1)), found.stated], axis=1)
-    wrong = np.concatenate([np.zeros((len(found.stated), 1), bool), found.error > promised.tolerance], axis=1)
-    steps = promised.trust_horizon(stated.ravel()).reshape(stated.shape)
-    told, until = steps > 0, np.minimum(np.arange(n + 1) + steps, n)
-    count = np.cumsum(wrong, axis=1)  # wrong frames among steps t .. until: none, where the promise was kept
+    wrong = np.concatenate([np.zeros((len(found.stated), 1), bool), found.error > calibrated.tolerance], axis=1)
+    steps = calibrated.trust_horizon(stated.ravel()).reshape(stated.shape)
+    trusting, until = steps > 0, np.minimum(np.arange(n + 1) + steps, n)
+    count = np.cumsum(wrong, axis=1)  # wrong frames among steps t .. until: none, where the guarantee was kept
     before = np.concatenate([np.zeros((len(wrong), 1), int), count[:, :-1]], axis=1)
     right = np.take_along_axis(count, until, 1) == before
-    trust = {"moments": int(told.sum()), "kept": float(right[told].mean()) if told.any() else None}
+    trust = {"moments": int(trusting.sum()), "kept": float(right[trusting].mean()) if trusting.any() else None}
     return {
-        "coverage": coverage(found.error, found.stated, promised.factor, horizons),
-        "limit": rate(found.stated.max(1) > promised.limit),
+        "coverage": coverage(found.error, found.stated, calibrated.factor, horizons),
+        "limit": rate(found.stated.max(1) > calibrated.limit),
         "trust": trust,
     }
 
@@ -139,7 +139,7 @@ def teacher_forced_errors(world: World, episodes: Episodes, engine: Engine | Non
 def _one_step(
     world: World, episodes: Episodes, true: np.ndarray, engine: Engine, seed: int, every: int = 10
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Doubt [E, m, bins, h, w] and error [E, m, h, w] of single steps from every so many true frames."""
+    """Error distribution [E, m, bins, h, w] and error [E, m, h, w] of single steps from every so many true frames."""
     context, n, distributions, errors = world.spec.context_frames, episodes.action.shape[1], [], []
     for t in range(0, n, every):
         rows = episodes.rows[:, max(0, t + 1 - context) : t + 1]
