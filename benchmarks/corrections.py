@@ -71,7 +71,7 @@ def one(variant: str, seed: int, dataset: str, out: Path) -> dict:
     roller, result = learned(world, TorchEngine(world)), {"variant": variant, "seed": seed}
     for steps in HORIZONS:
         told = delta_psnr({"w": roller}, Episodes.of(scenes, steps, every=max(2, steps // 2)), world.spec, steps)["w"]
-        result[str(steps)] = {"psnr_true_db": told["psnr_true_db"], "shuffled": told["shuffled"]}
+        result[str(steps)] = {"psnr_true_db": told.psnr_true_db, "shuffled": told.shuffled}
     file.write_text(json.dumps(result))
     return result
 

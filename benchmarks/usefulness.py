@@ -186,24 +186,24 @@ def metrics(folder: Path, work: Path) -> dict[str, float]:
     world, spec = {"world": context.acting}, context.world.spec
     truth, made = episodes.frames[:, 1:], context.acting(episodes)["frame"]
     looks = perceptual(made, truth, (10, 50))
-    far = drift(world, episodes, shipped.tracked, shipped.decoder.read, spec.fps, seconds=(5,))["at_5s"]["world"]
+    far = drift(world, episodes, shipped.tracked, shipped.decoder.read, spec.fps, seconds=(5,)).at["5s"]["world"]
     broken = violations(world, episodes, detector)["world"]
     pieces = Episodes.of(episodes.clips, 10, every=25).select(np.arange(200))
     again = learned(context.world, seed=1)(episodes)["frame"]
     return {
-        "psnr_at_10": looks["at_10"]["psnr_db"],
-        "psnr_at_50": looks["at_50"]["psnr_db"],
-        "ssim_at_50": looks["at_50"]["ssim"],
-        "st_lpips_at_50": looks["at_50"]["st_lpips"],
+        "psnr_at_10": looks["at_10"].psnr_db,
+        "psnr_at_50": looks["at_50"].psnr_db,
+        "ssim_at_50": looks["at_50"].ssim,
+        "st_lpips_at_50": looks["at_50"].st_lpips,
         "fvd_at_50": frechet_distance(real, i3d_features(made[:CLIPS, 50 - CLIP : 50], load_i3d())),
-        "object_cm_at_5s": far["object_cm"]["median"],
-        "lost_at_5s": far["lost"]["rate"],
-        "delta_psnr": delta_psnr(world, episodes, spec)["world"]["random"]["mean"],
-        "loss_ratio": loss_ratio(world, episodes)["world"]["ratio"]["ratio"],
+        "object_cm_at_5s": far.object_cm["median"],
+        "lost_at_5s": far.lost["rate"],
+        "delta_psnr": delta_psnr(world, episodes, spec)["world"].random["mean"],
+        "loss_ratio": loss_ratio(world, episodes)["world"].ratio["ratio"],
         "physics_iq": score([compare(*pair) for pair in zip(made, truth)], takes),
-        "violations_per_100_frames": sum(row["per_100_frames"] for row in broken.values()),
+        "violations_per_100_frames": sum(row.per_100_frames for row in broken.values()),
         "seed_disagreement": float(np.abs(made[:, 49].astype(int) - again[:, 49]).mean()),
-        "flicker_at_rest": no_op(world, pieces, spec, shipped.decoder.read)["world"]["flicker"]["mean"],
+        "flicker_at_rest": no_op(world, pieces, spec, shipped.decoder.read)["world"].flicker["mean"],
     }
 
 

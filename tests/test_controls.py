@@ -52,17 +52,17 @@ def drifts(worlds, push_episodes, push_world, push_reader):
         push_reader,
         push_world.spec.fps,
         (2.0,),
-    )["at_2s"]
+    ).at["2s"]
 
 
 def column(rows, name, statistic):
     """One measurement of all that were measured: {name: number}."""
-    return {key: row[name][statistic] for key, row in rows.items()}
+    return {key: getattr(row, name)[statistic] for key, row in rows.items()}
 
 
 def test_frozen_moves_the_objects_least(drifts):
     moved = column(drifts, "displacement", "median")
-    assert moved["frozen"] < 0.1 and moved["zero_action"] < 0.1  # zero_action, it stands still as well
+    assert moved["frozen"] < 0.1 and moved["zero_action"] < 0.1  # without actions it stands still as well
     assert min(moved[name] for name in ("world", "jitter", "shuffle")) > 5 * moved["frozen"]
     assert 0.9 < moved["world"] < 1.1 and moved["recorded"] == pytest.approx(1, abs=0.05)
     hand, block = (column(drifts, name, "median") for name in ("end_effector_cm", "object_cm"))
@@ -76,12 +76,12 @@ def test_zero_action_loses_nothing_by_other_actions(acting, push_episodes, push_
         {name: acting[name] for name in ("world", "physics", "zero_action", "jitter")}, few, push_world.spec
     )
     for kind in ("random", "shuffled", "mirrored"):
-        lost = {name: row[kind] for name, row in found.items()}
+        lost = {name: getattr(row, kind) for name, row in found.items()}
         assert lost["zero_action"]["mean"] == lost["zero_action"]["low"] == lost["zero_action"]["high"] == 0
         assert min(row["low"] for name, row in lost.items() if name != "zero_action") > 0, kind
-    assert found["physics"]["psnr_true_db"]["mean"] > 60  # the twin repeats the recording
+    assert found["physics"].psnr_true_db["mean"] > 60  # the twin repeats the recording
     worse = {
-        name: row["ratio"]
+        name: row.ratio
         for name, row in loss_ratio({name: acting[name] for name in ("world", "zero_action", "frozen")}, few).items()
     }
     assert worse["zero_action"]["ratio"] == worse["frozen"]["ratio"] == 1 < worse["world"]["low"]
@@ -100,10 +100,10 @@ def test_jitter_flickers_and_loses_its_colours(drifts, acting, push_episodes, pu
 def test_shuffle_shows_the_wrong_picture_from_the_first_step(worlds, drifts, push_episodes, push_world):
     first = push_episodes.acting(push_episodes.action[:, :1])
     near = {
-        name: row["psnr_true_db"]["mean"] for name, row in delta_psnr(worlds, first, push_world.spec, horizon=1).items()
+        name: row.psnr_true_db["mean"] for name, row in delta_psnr(worlds, first, push_world.spec, horizon=1).items()
     }
     assert min(near, key=near.get) == "shuffle" and near["shuffle"] < near["world"] - 5
-    assert drifts["shuffle"]["psnr_db"]["mean"] < drifts["jitter"]["psnr_db"]["mean"]
+    assert drifts["shuffle"].psnr_db["mean"] < drifts["jitter"].psnr_db["mean"]
 
 
 def test_always_success_calls_every_failure_a_success(worlds, push_episodes):
@@ -120,7 +120,7 @@ def test_always_success_calls_every_failure_a_success(worlds, push_episodes):
     assert optimism["world"] < 0.3
 
 
-def test_every_roller_gives_what_a_world_gives(worlds, push_episodes, push_world):
+def test_every_roll_out_gives_what_a_world_gives(worlds, push_episodes, push_world):
     few = push_episodes.select(np.arange(2)).acting(push_episodes.action[:2, :2])
     given = push_world.roll_out(few)
     for name, roll_out in {

@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 from twins import PUSH
 
+from wm_gym.common.records import Undefined
 from wm_gym.evaluation.report.page import write_trust_report
 from wm_gym.evaluation.suite.context import Context, shifted_twin, starts_of
 from wm_gym.evaluation.suite.options import Size
 from wm_gym.evaluation.suite.suite import evaluate
 from wm_gym.evaluation.suite.tasks import TASKS
-from wm_gym.physics.tracked import Lacking
 
 FEW = Size(episodes=4, long_episodes=2, guarantee_episodes=4, decoder_episodes=4, decoder_updates=20, starts=3)
 
@@ -61,11 +61,11 @@ def test_shifts_and_what_lacks_weights(measured, repository, tmp_path, monkeypat
     monkeypatch.setenv("WM_GYM_CACHE", str(tmp_path))  # without weights
     context = Context(repository / "envs" / "Push-v0", PUSH, measured, FEW)
     fidelity = TASKS["fidelity"](context)
-    assert "python -m wm_gym.models.st_lpips" in fidelity["undefined"]
-    assert "python -m wm_gym.models.i3d" in fidelity["fvd_at_25"]["undefined"]
+    assert "python -m wm_gym.models.st_lpips" in fidelity.looks.undefined
+    assert "python -m wm_gym.models.i3d" in fidelity.fvd["at_25"].undefined
     shifts = TASKS["shifts"](context)
-    assert set(shifts["visible"]) == {"size", "colour", "lighting", "camera", "stranger"}
-    assert shifts["visible"]["lighting"]["score"] == 1.0
+    assert set(shifts.visible) == {"size", "colour", "lighting", "camera", "stranger"}
+    assert shifts.visible["lighting"].score == 1.0
 
 
 def test_starts_differ_and_repeat():
@@ -102,5 +102,5 @@ def test_what_a_twin_lacks_is_undefined_and_the_report_says_so(repository, tmp_p
     assert {file.name for file in (out / "recordings").iterdir()} <= {"held"}  # none in vain
     html = write_trust_report(out).read_text()
     assert html.count("Undefined: ") == 3
-    with pytest.raises(Lacking, match="CartPole-v1 cannot be shifted"):
+    with pytest.raises(Undefined, match="CartPole-v1 cannot be shifted"):
         shifted_twin("CartPole-v1", "size")

@@ -6,7 +6,13 @@ import base64
 import functools
 import html
 import io
-from typing import Any
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.backend_bases import RendererBase
+    from matplotlib.figure import Figure
 
 WORLD, PHYSICS, GREY = "#2f6fb5", "#c8641e", "#8a8f98"
 """One colour a side, in every figure."""
@@ -57,32 +63,32 @@ def page(title: str, body: str, style: str = "") -> str:
 """
 
 
-def axes(columns: int, size: tuple[float, float]):
+def axes(columns: int, size: tuple[float, float]) -> tuple[Figure, Sequence[Axes]]:
     """A figure without a window, in the page's style."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
 
     figure = _plain_figure()(figsize=size, layout="constrained")
     FigureCanvasAgg(figure)
-    axes = figure.subplots(1, columns, squeeze=False)[0]
-    for axis in axes:
+    row = figure.subplots(1, columns, squeeze=False)[0]
+    for axis in row:
         axis.spines[["top", "right"]].set_visible(False)
         axis.spines[["left", "bottom"]].set_color("#c9cdd2")
         axis.tick_params(colors="#5b626c", labelsize=9)
         axis.grid(color="#eceef0")
         axis.set_axisbelow(True)
         axis.title.set_size(11)
-    return figure, axes
+    return figure, row
 
 
 @functools.cache
-def _plain_figure():
+def _plain_figure() -> type[Figure]:
     """The class of figures that show every text as it is: a name may hold what matplotlib takes for a formula."""
     from matplotlib import rc_context
     from matplotlib.figure import Figure
     from matplotlib.text import Text
 
     class PlainFigure(Figure):
-        def draw(self, renderer):
+        def draw(self, renderer: RendererBase) -> None:
             for one in self.findobj(Text):
                 one.set_parse_math(False)
             with rc_context({"text.parse_math": False}):  # those that drawing makes
@@ -91,14 +97,14 @@ def _plain_figure():
     return PlainFigure
 
 
-def legend(axis, handles, names, **how) -> None:
+def legend(axis: Axes, handles: Sequence[Any], names: Sequence[str], **how: Any) -> None:
     """A legend that has every name as it is, also those that matplotlib would leave out (_x)."""
     made = axis.legend(handles, [str(number) for number in range(len(handles))], **how)
     for shown, name in zip(made.get_texts(), names):
         shown.set_text("".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in str(name)))
 
 
-def picture(figure, description: str, dpi: int = 170) -> str:
+def picture(figure: Figure, description: str, dpi: int = 170) -> str:
     """A matplotlib figure as an image that the page holds."""
     data = io.BytesIO()
     figure.savefig(data, format="png", dpi=dpi)

@@ -7,12 +7,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from wm_gym.common.records import Undefined
+
 SEEN = 0.3  # of the pixels that physics shows: with fewer the object is lost; and of those at the start: out of sight
 OFF, TURNED = 0.002, np.radians(3)  # metres and radians of a nudge
-
-
-class Lacking(ValueError):
-    """A twin lacks what a question needs; the question is undefined for it."""
 
 
 @dataclass(frozen=True)
@@ -98,11 +96,11 @@ class TrackedObject:
 
 
 def tracked_by(env) -> TrackedObject:
-    """What a twin says of the object that its task moves; Lacking (a ValueError) where it says nothing."""
+    """What a twin says of the object that its task moves; Undefined where it says nothing."""
     found = getattr(env.unwrapped, "tracked", None)
     if found is None:
         name = env.spec.id if env.spec else type(env.unwrapped).__name__
-        raise Lacking(
+        raise Undefined(
             f"{name} names no object that its task moves; give its environment (a twin's Task) an "
             "attribute `tracked = TrackedObject(...)` from wm_gym.physics.tracked"
         )

@@ -3,17 +3,39 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from dataclasses import dataclass
 
 import gymnasium as gym
 import numpy as np
 
-from wm_gym.common.statistics import matched_table, rate
+from wm_gym.common.statistics import Rate, matched_table, rate
+from wm_gym.engine.base import Engine
 from wm_gym.engine.rollout import roll_out
 from wm_gym.evaluation.control_worlds import RollOut
 from wm_gym.evaluation.episodes import Episodes
 from wm_gym.physics.tracked import TrackedObject
 from wm_gym.worlds.world import World
+
+
+@dataclass(frozen=True)
+class Judged:
+    """How often a judge of success is wrong."""
+
+    wrong: Rate
+    optimism: Rate
+    pessimism: Rate
+    """As in `matched_table`."""
+
+
+@dataclass(frozen=True)
+class JudgeErrors:
+    """Whose success is called right."""
+
+    episodes: int
+    physics: Rate
+    """Of successes."""
+    judgements: dict[str, Judged]
+    """By "judge, frames"."""
 
 
 def judge_errors(
@@ -23,17 +45,16 @@ def judge_errors(
     twin: gym.Env,
     tracked: TrackedObject,
     decoder: Callable[[np.ndarray], np.ndarray],
-    engine=None,
+    engine: Engine | None = None,
     seed: int = 0,
-) -> dict[str, Any]:
+) -> JudgeErrors:
     """Whose success is called right under recorded actions, by the learned judge and by physics' own?
 
     The learned judge (the world's head) is asked about the world's roll-outs and about single steps from true frames,
     physics' judge about the states that `decoder` decodes from the world's frames and from true ones: its object is put
     where they show it (`reset(options={"physics_state"})`), one that is lost is no success. So "learned, true frames"
     is the judge's error alone, "physics, world's frames" that of the dynamics alone, "physics, true frames" the floor
-    of the reading. An episode succeeds if any step does. Returns {"episodes", "physics": `rate`, "judgements": {judge,
-    frames: {"wrong": `rate`, "optimism", "pessimism": as in `matched_table`}}}.
+    of the reading. An episode succeeds if any step does.
     """
     truth = episodes.clips.success[episodes.rows[:, 1:]].any(1)
     made, threshold = acting(episodes), world.spec.success_threshold
@@ -46,15 +67,15 @@ def judge_errors(
             twin, episodes, tracked, decoder(episodes.frames[:, 1:]), ~tracked.in_sight(episodes)[:, 1:]
         ),
     }
-    return {
-        "episodes": len(truth),
-        "physics": rate(truth),
-        "judgements": {
-            name: {"wrong": rate(says != truth)}
-            | {key: matched_table(says, truth)[key] for key in ("optimism", "pessimism")}
+    tables = {name: matched_table(says, truth) for name, says in judgements.items()}
+    return JudgeErrors(
+        len(truth),
+        rate(truth),
+        {
+            name: Judged(rate(says != truth), tables[name]["optimism"], tables[name]["pessimism"])
             for name, says in judgements.items()
         },
-    }
+    )
 
 
 def physics_judgements(
@@ -74,7 +95,7 @@ def physics_judgements(
     )
 
 
-def _one_step_success(world: World, episodes: Episodes, engine, seed: int) -> np.ndarray:
+def _one_step_success(world: World, episodes: Episodes, engine: Engine | None, seed: int) -> np.ndarray:
     """The judge's probabilities [E, n] after single steps from true frames."""
     context, success = world.spec.context_frames, []
     for t in range(episodes.action.shape[1]):

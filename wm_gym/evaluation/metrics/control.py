@@ -11,13 +11,15 @@ A distractor is something that moves by itself, which no shipped world has seen.
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from math import cos, pi
 
 import numpy as np
 from scipy.ndimage import binary_dilation
 
 from wm_gym.common.metrics import psnr
-from wm_gym.common.statistics import mean, median, rate, ratio
+from wm_gym.common.records import Undefined
+from wm_gym.common.statistics import Mean, Median, Rate, Ratio, mean, median, rate, ratio
 from wm_gym.evaluation.control_worlds import Roll, RollOut, still
 from wm_gym.evaluation.episodes import Episodes
 from wm_gym.training.report import mirrored
@@ -32,15 +34,92 @@ MARGIN = 3  # pixels around what the scene moves, where a world's drawing of it 
 LEAST = 8  # pixels of a distractor's region for a start to count
 
 
+@dataclass(frozen=True)
+class DeltaPsnr:
+    """PSNR in dB under the true actions, and how much of it is lost under others."""
+
+    psnr_true_db: Mean
+    random: Mean
+    """Uniform within the bounds."""
+    shuffled: Mean
+    """Another episode's."""
+    mirrored: Mean
+
+
+@dataclass(frozen=True)
+class LossRatio:
+    """A loss under another episode's actions over that under the true ones."""
+
+    ratio: Ratio
+    """1 is a world that does not listen, None one without loss, as physics is."""
+    true: float
+    shuffled: float
+
+
+@dataclass(frozen=True)
+class Distracted:
+    """What a roll-out makes of something that moves by itself."""
+
+    attributed: Ratio
+    """The share of the change that depends on the action, 0 to 1; None where nothing changes."""
+    moved: Ratio
+    """The change made / the true change."""
+
+
+@dataclass(frozen=True)
+class DistractorResult:
+    """`distractor` of worlds and controls by name."""
+
+    counted: Rate
+    """Of the starts that show a distractor."""
+    of: dict[str, Distracted]
+
+
+@dataclass(frozen=True)
+class Obedience:
+    """How the end-effector follows commands."""
+
+    same_side: Rate
+    within_45: Rate
+    """Degrees of the command; no displacement is wrong."""
+    chance_within_45: float | None
+    """Its displacements against the commands of other starts; None for one start."""
+    along_cm: Mean
+    """Over episodes, of the displacement along the command."""
+
+
+@dataclass(frozen=True)
+class DirectionsResult:
+    """`directions` of worlds and controls by name."""
+
+    carried_out_by_physics: Rate | None
+    """None without a twin."""
+    of: dict[str, dict[str, Obedience]]
+    """By name, and by where the displacement is read: "frames", "proprioception"."""
+
+
+@dataclass(frozen=True)
+class Rest:
+    """What moves under zero actions."""
+
+    frame_change: Mean
+    """Mean absolute difference of the last frame to the start, levels of 255."""
+    flicker: Mean
+    """The same to the frame before it."""
+    frames_cm: Median | None
+    """The end-effector's displacement, as read off the frames."""
+    proprioception_cm: Median | None
+    """As predicted; None where it is not."""
+
+
 def delta_psnr(
     roll_outs: dict[str, RollOut], episodes: Episodes, spec: WorldSpec, horizon: int = 4, seed: int = 0
-) -> dict[str, dict]:
+) -> dict[str, DeltaPsnr]:
     """Does it matter which actions a world is given? PSNR(true actions) - PSNR(other actions) at a horizon, in dB.
 
     Delta_t PSNR = PSNR(x_t, x^_t) - PSNR(x_t, x^'_t) (Bruce et al. 2024, "Genie", sec. 3.1; t = 4), x_t the true frame
     and x^'_t made under other actions: "random" (uniform within the bounds), "shuffled" (another episode's) and
-    "mirrored". Returns per roll-out `mean` over episodes of these and of "psnr_true_db"; 0 is a world that does not
-    listen. PSNR stops at 68 dB, so physics' own difference is no bound: `through(physics, tokenizer)` is one.
+    "mirrored". Means are over episodes; 0 is a world that does not listen. PSNR stops at 68 dB, so physics' own difference is no bound: `through(physics, tokenizer)` is one.
     ValueError for one episode only, or fewer steps than the horizon.
     """
     episodes = _up_to(episodes, horizon)
@@ -57,10 +136,9 @@ def delta_psnr(
             what: true - psnr(roll_out(episodes.acting(actions))["frame"][:, -1], truth)
             for what, actions in other.items()
         }
-        result[name] = {
-            "psnr_true_db": mean(episodes.means(true)),
-            **{what: mean(episodes.means(values)) for what, values in lost.items()},
-        }
+        result[name] = DeltaPsnr(
+            mean(episodes.means(true)), **{what: mean(episodes.means(values)) for what, values in lost.items()}
+        )
     return result
 
 
@@ -70,13 +148,11 @@ def loss_ratio(
     horizon: int = 1,
     encode: Callable[[np.ndarray], np.ndarray] | None = None,
     seed: int = 0,
-) -> dict[str, dict]:
+) -> dict[str, LossRatio]:
     """How much worse is a world when it is given another episode's actions? Its loss then / its loss given the true ones.
 
     The loss is the mean squared error of the frame at a horizon, of pixels in [0, 1], or of what encode makes of
-    frames uint8 [E, H, W, 3]: latents [E, ...] of the world's tokenizer. Returns per roll-out "ratio" (`ratio`: of the
-    means over episodes; 1 is a world that does not listen, None one without loss, as physics is) with both losses,
-    "true" and "shuffled". Controls: `zero_action`, `frozen`. ValueError for one episode only, or fewer steps than the horizon.
+    frames uint8 [E, H, W, 3]: latents [E, ...] of the world's tokenizer. The ratio is of means over episodes. Controls: `zero_action`, `frozen`. ValueError for one episode only, or fewer steps than the horizon.
     """
     episodes = _up_to(episodes, horizon)
     asked = {"true": episodes, "shuffled": episodes.acting(episodes.action[episodes.others(seed)])}
@@ -85,14 +161,13 @@ def loss_ratio(
     for name, roll_out in roll_outs.items():
         error = {what: encode(roll_out(some)["frame"][:, -1]) - truth for what, some in asked.items()}
         loss = {what: episodes.means((e**2).reshape(len(e), -1).mean(1)) for what, e in error.items()}
-        result[name] = {
-            "ratio": ratio(loss["shuffled"], loss["true"]),
-            **{what: float(values.mean()) for what, values in loss.items()},
-        }
+        result[name] = LossRatio(
+            ratio(loss["shuffled"], loss["true"]), float(loss["true"].mean()), float(loss["shuffled"].mean())
+        )
     return result
 
 
-def distractor(roll_outs: dict[str, RollOut], episodes: Episodes, spec: WorldSpec, plain: RollOut) -> dict[str, dict]:
+def distractor(roll_outs: dict[str, RollOut], episodes: Episodes, spec: WorldSpec, plain: RollOut) -> DistractorResult:
     """Is what moves by itself taken for the action's doing? Roll-outs from starts that show a distractor.
 
     Each start is rolled out under its recorded, zero and mirrored actions. The squared change of a pixel since the
@@ -105,34 +180,34 @@ def distractor(roll_outs: dict[str, RollOut], episodes: Episodes, spec: WorldSpe
 
     episodes: whole from the first row of each, of a twin with the shift "wanderer" (see above), for its way begins at a
     reset. Floor: that twin's `physics`, 0. A world without memory cannot know from one frame that something moves.
-    ValueError where no start counts.
+    Undefined where no start counts.
     """
-    asked = [
+    acting = [
         episodes.acting(actions)
         for actions in (episodes.action, still(episodes.action, spec), mirrored(episodes.action, spec))
     ]
     truth = episodes.frames.astype(np.float32)
-    bare = np.stack([plain(some)["frame"] for some in asked])
+    bare = np.stack([plain(some)["frame"] for some in acting])
     passed = (np.abs(truth[:, 1:] - bare[0]).max(-1) > LEVELS).any(1)
     busy = (np.ptp(bare, axis=(0, 2)) > LEVELS).any(-1)
     region = passed & ~binary_dilation(busy, np.ones((1, 3, 3)), iterations=MARGIN)
     counts = region.sum((1, 2)) >= LEAST
     if not counts.any():
-        raise ValueError(
+        raise Undefined(
             f"none of {len(counts)} starts shows a distractor away from what the actions move; record "
             'more, or fewer steps: wm-gym record ENV_ID --env-kwargs \'{"shift": "wanderer"}\''
         )
-    asked, truth, region = [some.select(counts) for some in asked], truth[counts], region[counts]
+    acting, truth, region = [some.select(counts) for some in acting], truth[counts], region[counts]
 
     def total(change: np.ndarray) -> np.ndarray:
-        return asked[0].means((change.mean(-1) * region[:, None]).sum((1, 2, 3)))
+        return acting[0].means((change.mean(-1) * region[:, None]).sum((1, 2, 3)))
 
     moved, result = total((truth[:, 1:] - truth[:, :1]) ** 2), {}
     for name, roll_out in roll_outs.items():
-        made = np.stack([roll_out(some)["frame"] for some in asked]).astype(np.float32)
+        made = np.stack([roll_out(some)["frame"] for some in acting]).astype(np.float32)
         change = total(((made - truth[:, :1]) ** 2).mean(0))
-        result[name] = {"attributed": ratio(total(made.var(0)), change), "moved": ratio(change, moved)}
-    return {"counted": rate(counts), **result}
+        result[name] = Distracted(attributed=ratio(total(made.var(0)), change), moved=ratio(change, moved))
+    return DistractorResult(rate(counts), result)
 
 
 def directions(
@@ -144,17 +219,15 @@ def directions(
     steps: int = 5,
     twin: RollOut | None = None,
     seed: int = 0,
-) -> dict[str, dict]:
+) -> DirectionsResult:
     """Does the end-effector go where it is sent? One random direction a start, commanded at full scale for all steps.
 
     Give 200 starts or more: `Episodes.of(held, 5, every=10)` cuts five from an episode of 50 steps.
-    The action's first `dims` dimensions move it along the first `dims` of proprioception. Returns per roll-out "frames"
-    (displacement read off start and last frame) and, where it predicts one, "proprioception" (which a world may
-    integrate from the action without a look at its frames): "same_side" and "within_45" degrees of the command
-    (`rate`; no displacement is wrong), "chance_within_45" (its displacements against the commands of other starts) and
-    "along_cm" (`mean` over episodes of the displacement along the command). With a twin, only commands count that
+    The action's first `dims` dimensions move it along the first `dims` of proprioception. The displacement is read off
+    start and last frame ("frames") and, where a world predicts one, taken from its "proprioception", which it may
+    integrate from the action without a look at its frames. With a twin, only commands count that
     physics carries out (within 45 degrees, half as far as is usual), for at the workspace's edge nothing moves:
-    "carried_out_by_physics" is their rate. Controls: `mirrored`, `zero_action`, `shuffle`. ValueError where the bounds do not
+    their rate is given. Controls: `mirrored`, `zero_action`, `shuffle`. ValueError where the bounds do not
     lie around 0, the episodes are shorter, or physics carries out nothing.
     """
     low, high = np.array(spec.action_low[:dims]), np.array(spec.action_high[:dims])
@@ -170,7 +243,7 @@ def directions(
     way /= np.linalg.norm(way, axis=1, keepdims=True)
     action = np.zeros((len(episodes), steps, spec.action_dim), np.float32)
     action[..., :dims] = (way * np.minimum(-low, high).min())[:, None]
-    episodes, carried = episodes.acting(action), {}
+    episodes, carried = episodes.acting(action), None
     if twin is not None:
         moved = _moved(episodes, twin(episodes), None, dims)["proprioception"]
         along = (moved * way).sum(1)
@@ -180,27 +253,25 @@ def directions(
                 f"physics carries out none of {len(way)} commands; are the action's first {dims} "
                 "dimensions those that move the end-effector along proprioception's? Give dims="
             )
-        carried, episodes, way = {"carried_out_by_physics": rate(obeyed)}, episodes.select(obeyed), way[obeyed]
-    return {
-        **carried,
-        **{
+        carried, episodes, way = rate(obeyed), episodes.select(obeyed), way[obeyed]
+    return DirectionsResult(
+        carried,
+        {
             name: {
-                what: _agreement(moved, way, episodes)
+                what: _obedience(moved, way, episodes)
                 for what, moved in _moved(episodes, roll_out(episodes), decoder, dims).items()
             }
             for name, roll_out in roll_outs.items()
         },
-    }
+    )
 
 
 def no_op(
     roll_outs: dict[str, RollOut], episodes: Episodes, spec: WorldSpec, decoder: Decoder, dims: int = 2, steps: int = 10
-) -> dict[str, dict]:
+) -> dict[str, Rest]:
     """Does nothing move without an action? The same starts under zero actions (clipped to the bounds).
 
-    Returns per roll-out "frame_change": mean absolute difference of the last frame to the start, "flicker": to the frame
-    before it (levels of 255, `mean` over episodes), and "frames", "proprioception": the end-effector's displacement in
-    cm (`median` over pieces with its 95th percentile), read off the frames and as predicted. Floors: physics, and
+    Means are over episodes, medians over pieces. Floors: physics, and
     `through(physics, tokenizer)`, for drawing a start changes it once. ValueError for fewer than 2 steps, or fewer in
     the episodes.
     """
@@ -211,17 +282,15 @@ def no_op(
     for name, roll_out in roll_outs.items():
         made = roll_out(episodes)
         frames = made["frame"]
-        result[name] = {
-            what: mean(episodes.means(np.abs(frames[:, -1] - before.astype(np.float32)).mean((1, 2, 3))))
-            for what, before in (("frame_change", start), ("flicker", frames[:, -2]))
+        change, flicker = (
+            mean(episodes.means(np.abs(frames[:, -1] - before.astype(np.float32)).mean((1, 2, 3))))
+            for before in (start, frames[:, -2])
+        )
+        moved = {
+            what: median(100 * np.linalg.norm(way, axis=1))
+            for what, way in _moved(episodes, made, decoder, dims).items()
         }
-        result[name] |= {
-            what: {
-                f"{key}_cm" if key != "n" else key: value
-                for key, value in median(100 * np.linalg.norm(moved, axis=1)).items()
-            }
-            for what, moved in _moved(episodes, made, decoder, dims).items()
-        }
+        result[name] = Rest(change, flicker, moved.get("frames"), moved.get("proprioception"))
     return result
 
 
@@ -250,12 +319,12 @@ def _within(moved: np.ndarray, way: np.ndarray) -> np.ndarray:
     return (length > 0) & ((moved * way).sum(-1) >= WITHIN * length)
 
 
-def _agreement(moved: np.ndarray, way: np.ndarray, episodes: Episodes) -> dict:
+def _obedience(moved: np.ndarray, way: np.ndarray, episodes: Episodes) -> Obedience:
     along, every = (moved * way).sum(1), _within(moved[:, None], way[None])
     n = len(way)
-    return {
-        "same_side": rate(along > 0),
-        "within_45": rate(np.diag(every)),
-        "chance_within_45": float(every[~np.eye(n, dtype=bool)].mean()) if n > 1 else None,
-        "along_cm": mean(episodes.means(100 * along)),
-    }
+    return Obedience(
+        same_side=rate(along > 0),
+        within_45=rate(np.diag(every)),
+        chance_within_45=float(every[~np.eye(n, dtype=bool)].mean()) if n > 1 else None,
+        along_cm=mean(episodes.means(100 * along)),
+    )

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import ndimage
 
-from wm_gym.common.statistics import rate
+from wm_gym.common.statistics import Rate, rate
 from wm_gym.evaluation.control_worlds import RollOut
 from wm_gym.evaluation.episodes import Episodes
 from wm_gym.evaluation.metrics.contact import steady
@@ -180,27 +180,38 @@ class Detector:
         }
 
 
-def violations(roll_outs: dict[str, RollOut], episodes: Episodes, detector: Detector) -> dict[str, dict]:
-    """How often each law is broken in each roll-out's frames, and how badly, under the recorded actions.
+@dataclass(frozen=True)
+class Broken:
+    """How often a law is broken, and how badly."""
 
-    Per roll-out and class: "per_100_frames" (events), "episodes" (`rate` of those with one), "excess_median",
-    "excess_worst" over the detector's limit in "unit" (None without an event) and "abstained", the share of frames of
-    which nothing could be said.
-    """
-    result: dict[str, dict] = {}
+    per_100_frames: float
+    """Events."""
+    episodes: Rate
+    """Of the episodes with one."""
+    excess_median: float | None
+    excess_worst: float | None
+    """Over the detector's limit, in `unit`; None without an event."""
+    unit: str
+    abstained: float
+    """The share of frames of which nothing could be said."""
+
+
+def violations(roll_outs: dict[str, RollOut], episodes: Episodes, detector: Detector) -> dict[str, dict[str, Broken]]:
+    """How often each law is broken in each roll-out's frames, by name and class, under the recorded actions."""
+    result: dict[str, dict[str, Broken]] = {}
     for name, roll_out in roll_outs.items():
         severities = detector.severities(detector.read(roll_out(episodes)["frame"], episodes))
         result[name] = {}
         for kind, events in detector.events(severities).items():
             excess = [event.excess for event in events]
-            result[name][kind] = {
-                "per_100_frames": 100 * len(events) / severities[kind].size,
-                "episodes": rate(np.isin(np.arange(len(episodes)), [event.episode for event in events])),
-                "excess_median": float(np.median(excess)) if excess else None,
-                "excess_worst": max(excess, default=None),
-                "unit": UNITS[kind],
-                "abstained": float(np.isnan(severities[kind]).mean()),
-            }
+            result[name][kind] = Broken(
+                per_100_frames=100 * len(events) / severities[kind].size,
+                episodes=rate(np.isin(np.arange(len(episodes)), [event.episode for event in events])),
+                excess_median=float(np.median(excess)) if excess else None,
+                excess_worst=max(excess, default=None),
+                unit=UNITS[kind],
+                abstained=float(np.isnan(severities[kind]).mean()),
+            )
     return result
 
 

@@ -9,13 +9,14 @@ inverse_error({"world": learned(world), **control_worlds(learned(world), world.s
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import numpy as np
 import torch
 from torch import nn
 from torchmetrics.functional import r2_score
 
-from wm_gym.common.statistics import mean
+from wm_gym.common.statistics import Mean, mean
 from wm_gym.evaluation.control_worlds import RollOut
 from wm_gym.evaluation.episodes import Episodes
 from wm_gym.evaluation.probes.state_decoder import fit_state_decoder
@@ -84,31 +85,50 @@ def fit_inverse(
     ).decoder.read
 
 
-def inverse_accuracy(inverse: Inverse, episodes: Episodes, spec: WorldSpec, tolerance: float = 0.1) -> dict:
-    """How well are the recorded actions read from real pairs? The floor of every error on generated ones.
+@dataclass(frozen=True)
+class InverseAccuracy:
+    """How well recorded actions are read from real pairs."""
 
-    Returns "mae" and "r2" per action dimension (in the action's unit; R^2 <= 1, 0 for always saying the mean), and
-    "strict": the share of steps with all dimensions within tolerance x half their range (`mean` over episodes).
+    mae: dict[str, float]
+    """By action dimension, in the action's unit."""
+    r2: dict[str, float]
+    """At most 1, 0 for always saying the mean."""
+    strict: Mean
+    """The share of steps with all dimensions within the tolerance."""
+
+
+@dataclass(frozen=True)
+class InverseError:
+    """How wrongly the actions are read from made frames, means over episodes in the action's unit."""
+
+    error: Mean
+    excess: Mean
+    """Less the same steps' error on the recording's frames."""
+
+
+def inverse_accuracy(inverse: Inverse, episodes: Episodes, spec: WorldSpec, tolerance: float = 0.1) -> InverseAccuracy:
+    """How well the recorded actions are read from real pairs: the floor of every error on generated ones.
+
+    tolerance: of half a dimension's range.
     """
     found, true = inverse(pairs(episodes.frames)), episodes.action
     wrong, half = np.abs(found - true), np.subtract(spec.action_high, spec.action_low) / 2
-    flat = (torch.from_numpy(np.asarray(x, np.float32).reshape(-1, x.shape[-1])) for x in (found, true))
-    r2 = np.atleast_1d(r2_score(*flat, multioutput="raw_values").numpy())
-    return {
-        "mae": {name: float(value) for name, value in zip(spec.action_names, wrong.mean((0, 1)))},
-        "r2": {name: float(value) for name, value in zip(spec.action_names, r2)},
-        "strict": mean(episodes.means((wrong <= tolerance * half).all(-1).mean(1))),
-    }
+    flat = [torch.from_numpy(np.asarray(x, np.float32).reshape(-1, x.shape[-1])) for x in (found, true)]
+    r2 = np.atleast_1d(r2_score(flat[0], flat[1], multioutput="raw_values").numpy())
+    return InverseAccuracy(
+        mae={name: float(value) for name, value in zip(spec.action_names, wrong.mean((0, 1)))},
+        r2={name: float(value) for name, value in zip(spec.action_names, r2)},
+        strict=mean(episodes.means((wrong <= tolerance * half).all(-1).mean(1))),
+    )
 
 
 def inverse_error(
     roll_outs: dict[str, RollOut], episodes: Episodes, inverse: Inverse, horizons: tuple[int, ...] = (1, 10, 50)
-) -> dict[str, dict]:
+) -> dict[str, dict[str, InverseError]]:
     """Do generated frames show the actions that were asked for? Their reading's error less that of real frames.
 
     The error of a step t is mean |action read from frames t-1 and t - recorded action| over dimensions, frame 0 the
-    true start. Returns {name: {"at_1": {"error", "excess"}, ...}}, `mean` over episodes in the action's unit, up to
-    each horizon from the one before it; excess: less the same steps' error on the recording's frames. Controls: `zero_action`,
+    true start. Returns {name: {"at_1": InverseError, ...}}, up to each horizon from the one before it. Controls: `zero_action`,
     `frozen` and `shuffle`. ValueError for a horizon beyond the episodes.
     """
     n = episodes.action.shape[1]
@@ -123,10 +143,10 @@ def inverse_error(
     for name, roll_out in roll_outs.items():
         error = wrong(np.concatenate([frames[:, :1], roll_out(episodes)["frame"]], axis=1))
         result[name] = {
-            f"at_{last}": {
-                "error": mean(episodes.means(error[:, first:last].mean(1))),
-                "excess": mean(episodes.means((error - real)[:, first:last].mean(1))),
-            }
+            f"at_{last}": InverseError(
+                error=mean(episodes.means(error[:, first:last].mean(1))),
+                excess=mean(episodes.means((error - real)[:, first:last].mean(1))),
+            )
             for first, last in zip((0, *horizons), horizons)
         }
     return result

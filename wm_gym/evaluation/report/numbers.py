@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+from typing import TypeAlias
 
 from wm_gym.common.page import text
+from wm_gym.common.statistics import Mean, Median, Rate
 
-MIDDLES = ("median", "median_cm", "mean")
+Stat: TypeAlias = Rate | Mean | Median
 
 
 def number(value: float | None, digits: int = 1, unit: str = "") -> str:
@@ -20,15 +20,15 @@ def percent(value: float | None, digits: int = 0) -> str:
     return number(None if value is None else 100 * value, digits, " %")
 
 
-def stated(stat: Mapping[str, Any], digits: int = 1, unit: str = "") -> str:
+def stated(stat: Stat, digits: int = 1, unit: str = "") -> str:
     """A `rate`, `median` or `mean` with its interval in brackets; what it is undefined for where it has none."""
     middle, between = _parts(stat, digits)
     return f"{middle}{unit if 'rate' not in stat else ''}" + (f" [{between}]" if between else "")
 
 
-def cell(stat: Mapping[str, Any] | float | None, digits: int = 1, why: str = "") -> str:
+def cell(stat: Stat | float | None, digits: int = 1, why: str = "") -> str:
     """A table's cell (HTML): the middle over its interval; why: the reason where `stat` is None."""
-    if not isinstance(stat, Mapping):
+    if not isinstance(stat, dict):
         return f"<td>{number(stat, digits)}{_small(why if stat is None else '', 'why')}</td>"
     middle, between = _parts(stat, digits)
     return f"<td>{text(middle)}{_small(between or 'no interval, n = ' + str(stat['n']))}</td>"
@@ -39,13 +39,11 @@ def share_cell(value: float | None, why: str) -> str:
     return cell(None, 0, why) if value is None else f"<td>{percent(value)}</td>"
 
 
-def middle_of(stat: Mapping[str, Any]) -> tuple[float | None, float | None, float | None]:
+def middle_of(stat: Stat) -> tuple[float | None, float | None, float | None]:
     """(middle, low, high) of a `rate`, `median` or `mean`; shares as they are."""
     if "rate" in stat:
         return (stat["rate"], stat["low"], stat["high"]) if stat["n"] else (None, None, None)
-    key = next(key for key in MIDDLES if key in stat)
-    ending = key.removeprefix("median") if key.startswith("median") else ""
-    return stat[key], stat[f"low{ending}"], stat[f"high{ending}"]
+    return (stat["median"] if "median" in stat else stat["mean"]), stat["low"], stat["high"]
 
 
 def table(head: list[str], rows: list[str], classes: str = "") -> str:
@@ -69,13 +67,15 @@ def note(words: str) -> str:
     return f'<p class="note">{text(words)}</p>'
 
 
-def _parts(stat: Mapping[str, Any], digits: int) -> tuple[str, str]:
+def _parts(stat: Stat, digits: int) -> tuple[str, str]:
     middle, low, high = middle_of(stat)
     if middle is None:
         return "undefined", "no such case, n = 0"
+    if low is None or high is None:
+        return number(middle, digits), ""
     if "rate" in stat:
         return percent(middle), f"{100 * low:.0f} to {100 * high:.0f} %"
-    return number(middle, digits), "" if low is None else f"{number(low, digits)} to {number(high, digits)}"
+    return number(middle, digits), f"{number(low, digits)} to {number(high, digits)}"
 
 
 def _small(words: str, kind: str = "") -> str:

@@ -2,15 +2,37 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Literal
+
+import numpy as np
 
 from wm_gym.common.page import picture, text
-from wm_gym.evaluation.ranking.policies import CONTROLS, policy_figure
+from wm_gym.common.records import Blank
+from wm_gym.evaluation.judges.attribution import JudgeErrors
+from wm_gym.evaluation.metrics.drift import DriftResult
+from wm_gym.evaluation.metrics.perceptual import Looks
+from wm_gym.evaluation.metrics.survival import Survival
+from wm_gym.evaluation.metrics.violations import Broken
+from wm_gym.evaluation.ranking.agreement import Agreement, Correlation
+from wm_gym.evaluation.ranking.gating import Gating
+from wm_gym.evaluation.ranking.policies import CONTROLS, PoliciesResult, PredictionPowered, policy_figure
 from wm_gym.evaluation.report import figures as figures
 from wm_gym.evaluation.report.figures import name_of
 from wm_gym.evaluation.report.films import pair
-from wm_gym.evaluation.report.numbers import cell, group, note, percent, row, share_cell, table
-from wm_gym.evaluation.report.summary import Found, calibration, seconds_of, violation_floor
+from wm_gym.evaluation.report.found import Found
+from wm_gym.evaluation.report.numbers import cell, group, note, number, percent, row, share_cell, table
+from wm_gym.evaluation.report.summary import seconds_of, violation_floor
+from wm_gym.evaluation.suite.results import (
+    Distances,
+    FidelityResult,
+    PhysicsIQResult,
+    ShiftsResult,
+    ViolationsResult,
+    WorstEvent,
+)
+from wm_gym.evaluation.trust.coverage import Ranks
+from wm_gym.evaluation.trust.injected import DetectorQuality
+from wm_gym.evaluation.trust.uncertainty import UncertaintyResult
 
 STYLE = """
 main { max-width: 1040px; } h3 { font-size: 16px; margin: 14px 0 6px; } ul, ol { margin: 0 0 8px; padding-left: 20px; }
@@ -37,7 +59,7 @@ CONSTANT = "one side does not vary"
 
 def setting_line(found: Found) -> str:
     """What was measured, on what, in one line (HTML)."""
-    setting = found["setting"]
+    setting = {key: value for key, value in vars(found.setting).items() if value is not None}
     if not setting:
         return (
             "There is no <code>setting.json</code> in the folder: which world, twin and recording this was is not "
@@ -52,33 +74,27 @@ def setting_line(found: Found) -> str:
         "seed": "seed {}",
         "trained_on": "trained on {}",
     }
-    return text("; ".join(say.format(setting[key]) for key, say in words.items() if setting.get(key) is not None)) + "."
+    return text("; ".join(say.format(setting[key]) for key, say in words.items() if key in setting)) + "."
 
 
-def drift(found: Found) -> str:
-    """How long it lasts under random actions."""
-    return _drift(found["drift"], "random")
-
-
-def agent_drift(found: Found) -> str:
-    """How long it lasts under an agent's actions."""
-    return _drift(found["agent_drift"], f"{found['agent_drift']['agent']}'s")
-
-
-def _drift(data: dict[str, Any], whose: str) -> str:
-    """Survival, errors over time, and the table at each horizon."""
-    keys = sorted((key for key in data if key.startswith("at_")), key=seconds_of)
-    lives = data["time_to_failure"]
-    rows = [line for key in keys for line in _drift_rows(data, key)]
+def drift(data: DriftResult, found: Found) -> str:
+    """How long it lasts: survival, errors over time, and the table at each horizon."""
+    whose, lives = f"{data.agent}'s" if data.agent else "random", data.time_to_failure
+    rows = [line for key in sorted(data.at, key=seconds_of) for line in _drift_rows(data, key)]
     head = ["", "object, cm", "end-effector, cm", "lost", "way, of physics'", "mask IoU", "colour, Delta E", "PSNR, dB"]
     life_rows = [
-        row(name_of(name), [_life_cell(life), f"<td>{life['failed']} of {life['episodes']}</td>"], name)
+        row(name_of(name), [_life_cell(life), f"<td>{life.failed} of {life.episodes}</td>"], name)
         for name, life in lives.items()
     ]
     return f"""<p>The world goes on alone under {text(whose)} actions, recorded in physics. A roll-out has failed at the
 first moment at which the object is farther from where physics has it than the threshold (3 cm by default), or lost.</p>
 <div class="figures">{picture(figures.survival(lives), "share of roll-outs still right over time, with 95 % bands")}
-{picture(figures.over_horizons(data, "object_cm", "object's error, cm"), "median error of the object by horizon")}</div>
+{
+        picture(
+            figures.over_horizons(data.at, lambda one: one.object_cm, "object's error, cm"),
+            "median error of the object by horizon",
+        )
+    }</div>
 {table(["", "median time to failure", "failed"], life_rows)}
 {table(head, rows)}
 {
@@ -90,8 +106,8 @@ first moment at which the object is farther from where physics has it than the t
     }"""
 
 
-def _drift_rows(data: dict, key: str) -> list[str]:
-    counted = data["counted"][key]
+def _drift_rows(data: DriftResult, key: str) -> list[str]:
+    counted = data.counted[key]
     lines = [
         group(
             f"after {seconds_of(key):g} s: {counted['successes']} of {counted['n']} episodes count "
@@ -99,67 +115,33 @@ def _drift_rows(data: dict, key: str) -> list[str]:
             8,
         )
     ]
-    for name, stats in data[key].items():
+    for name, one in data.at[key].items():
         cells = [
-            cell(stats["object_cm"]),
-            cell(stats["end_effector_cm"]),
-            cell(stats["lost"]),
-            cell(stats["displacement"], 2),
-            cell(stats["mask_iou"], 2),
-            cell(stats["colour_distance"]),
-            cell(stats["psnr_db"]),
+            cell(one.object_cm),
+            cell(one.end_effector_cm),
+            cell(one.lost),
+            cell(one.displacement, 2),
+            cell(one.mask_iou, 2),
+            cell(one.colour_distance),
+            cell(one.psnr_db),
         ]
         lines.append(row(name_of(name), cells, name))
     return lines
 
 
-def _life_cell(life: dict) -> str:
-    return (
-        cell(life["median_s"], 1, life["undefined"] or "")
-        if life["median_s"] is None
-        else f"<td>{life['median_s']:g} s</td>"
-    )
+def _life_cell(life: Survival) -> str:
+    return cell(None, 1, life.undefined or "") if life.median_s is None else f"<td>{life.median_s:g} s</td>"
 
 
-def fidelity(found: Found) -> str:
+def fidelity(data: FidelityResult, found: Found) -> str:
     """PSNR, SSIM, ST-LPIPS and FVD at each horizon, with floors and controls."""
-    data = found["fidelity"]
-    steps, why = data["horizons"], data.get("undefined")
-    roll_outs = ("world", "tokenizer", "frozen")
-    rows = (
-        []
-        if why
-        else [
-            row(
-                name_of(name),
-                [
-                    cell(data[f"at_{t}"][name][metric], digits)
-                    for metric, digits in (("psnr_db", 1), ("ssim", 3), ("st_lpips", 3))
-                    for t in steps
-                ],
-                name,
-            )
-            for name in roll_outs
-        ]
-    )
-    looks = (
-        f"<p>PSNR, SSIM and ST-LPIPS are undefined: {text(why)}</p>"
-        if why
-        else "".join(
-            (
-                '<div class="figures">',
-                *(
-                    picture(figures.fidelity_lines(data, metric, label, roll_outs), f"{label} by step")
-                    for metric, label in (("psnr_db", "PSNR, dB"), ("st_lpips", "ST-LPIPS"))
-                ),
-                "</div>",
-                table(["", *(f"{what} at {t}" for what in ("PSNR, dB,", "SSIM", "ST-LPIPS") for t in steps)], rows),
-            )
-        )
-    )
-    return f"""<p>{data["episodes"]} held-out episodes, same starts and actions, beside the true frames.</p>
+    if isinstance(data.looks, Blank):
+        looks = f"<p>PSNR, SSIM and ST-LPIPS are undefined: {text(data.looks.undefined)}</p>"
+    else:
+        looks = _looks(data.looks, data.horizons)
+    return f"""<p>{data.episodes} held-out episodes, same starts and actions, beside the true frames.</p>
 {looks}
-{_distances(data)}
+{_distances(data.fvd)}
 {
         note(
             "Means, without intervals. No world can look better than its tokenizer, whose round trip of the true frames "
@@ -168,33 +150,50 @@ def fidelity(found: Found) -> str:
     }"""
 
 
-def _distances(data: dict[str, Any]) -> str:
-    """A table of FVD: of clips that end at each horizon."""
-    found = {key: one for key, one in data.items() if key.startswith("fvd_")}
-    if not found:
-        return ""
-    first = next(iter(found.values()))
-    if "undefined" in first:
-        return f"<p>FVD is undefined: {text(first['undefined'])}</p>"
-    names = ("world", "tokenizer", "frozen", "floor")
+def _looks(looks: dict[str, dict[str, Looks]], steps: list[int]) -> str:
+    """Figures and a table of how like the true frames the frames look."""
+    names, at = ("world", "tokenizer", "frozen"), [looks[f"at_{t}"] for t in steps]
     rows = [
         row(
-            "other true videos (floor)" if name == "floor" else name_of(name),
-            [cell(one[name], 0) for one in found.values()],
+            name_of(name),
+            [cell(one[name].psnr_db, 1) for one in at]
+            + [cell(one[name].ssim, 3) for one in at]
+            + [cell(one[name].st_lpips, 3) for one in at],
             name,
         )
         for name in names
     ]
-    head = [f"FVD, steps to {key.rsplit('_', 1)[1]}" for key in found]
+    psnr = figures.fidelity_lines(looks, lambda one: one.psnr_db, "PSNR, dB", steps, names)
+    lpips = figures.fidelity_lines(looks, lambda one: one.st_lpips, "ST-LPIPS", steps, names)
+    head = ["", *(f"{what} at {t}" for what in ("PSNR, dB,", "SSIM", "ST-LPIPS") for t in steps)]
+    return f"""<div class="figures">{picture(psnr, "PSNR, dB by step")}{picture(lpips, "ST-LPIPS by step")}</div>
+{table(head, rows)}"""
+
+
+def _distances(fvd: dict[str, Distances | Blank]) -> str:
+    """A table of FVD: of clips that end at each horizon."""
+    blanks = [one.undefined for one in fvd.values() if isinstance(one, Blank)]
+    known = {key: one for key, one in fvd.items() if not isinstance(one, Blank)}
+    if not known:
+        return f"<p>FVD is undefined: {text(blanks[0])}</p>" if blanks else ""
+    first = next(iter(known.values()))
+    rows = [
+        row(
+            "other true videos (floor)" if name == "floor" else name_of(name),
+            [cell(one.of[name], 0) for one in known.values()],
+            name,
+        )
+        for name in ("world", "tokenizer", "frozen", "floor")
+    ]
+    head = [f"FVD, steps to {key.removeprefix('at_')}" for key in known]
     return f"""<h3>Do they move like videos?</h3>
-<p>Frechet Video Distance of {first["n"]} clips of {first["frames"]} frames, {text(first["features"])}. It depends on
+<p>Frechet Video Distance of {first.n} clips of {first.frames} frames, {text(first.features)}. It depends on
 that number: compare with the floor beside it and with nothing else.</p>
 {table(["", *head], rows)}"""
 
 
-def judge(found: Found) -> str:
+def judge(data: JudgeErrors, found: Found) -> str:
     """Errors of the learned judge and of the dynamics, apart."""
-    data = found["judge"]
     means = {
         "learned, world's frames": "both at once",
         "learned, true frames": "its judge alone",
@@ -202,68 +201,68 @@ def judge(found: Found) -> str:
         "physics, true frames": "the reading's floor",
     }
     rows = [
-        row(name, [f"<td>{means[name]}</td>", cell(one["wrong"]), cell(one["optimism"]), cell(one["pessimism"])])
-        for name, one in data["judgements"].items()
+        row(name, [f"<td>{means[name]}</td>", cell(one.wrong), cell(one.optimism), cell(one.pessimism)])
+        for name, one in data.judgements.items()
     ]
-    return f"""<p>{data["episodes"]} held-out episodes, the recorded actions; physics calls
-{percent(data["physics"]["rate"])} of them a success. The world's own judge is asked about its frames and about single
+    return f"""<p>{data.episodes} held-out episodes, the recorded actions; physics calls
+{percent(data.physics["rate"])} of them a success. The world's own judge is asked about its frames and about single
 steps from true ones, physics' judge about the object where a network reads it off both.</p>
 {table(["judge, frames", "wrong is", "episodes wrong", "optimism", "pessimism"], rows)}"""
 
 
-def physics_iq(found: Found) -> str:
+def physics_iq(data: PhysicsIQResult, found: Found) -> str:
     """Physics-IQ's score and its parts."""
-    data = found["physics_iq"]
-    parts = ("spatiotemporal_iou", "spatial_iou", "weighted_spatial_iou", "mse")
     rows = [
         row(
-            name_of(name), [cell(each["score"]), *(cell(each[part], 4 if part == "mse" else 2) for part in parts)], name
+            name_of(name),
+            [
+                cell(one.score),
+                cell(one.spatiotemporal_iou, 2),
+                cell(one.spatial_iou, 2),
+                cell(one.weighted_spatial_iou, 2),
+                cell(one.mse, 4),
+            ],
+            name,
         )
-        for name, each in data.items()
-        if isinstance(each, dict) and "score" in each
+        for name, one in data.of.items()
     ]
-    other = ", ".join(f"{text(key)} x {value:g}" for key, value in data["other_take"].items())
+    other = ", ".join(f"{text(key)} x {value:g}" for key, value in data.other_take.items())
     return f"""<p>Where, when and how much things move, against physics, in per cent of what another take of the same
-scene gets ({other}); {data["episodes"]} episodes.</p>
+scene gets ({other}); {data.episodes} episodes.</p>
 {table(["", "score", "when and where (IoU)", "where", "how much", "MSE"], rows)}"""
 
 
-def uncertainty(found: Found) -> str:
-    """Reliability, ranks against the clock, coverage and the kept word."""
-    data, calibrated = found["uncertainty"], calibration(found)
+def uncertainty(data: UncertaintyResult, found: Found) -> str:
+    """Reliability, ranks against the clock, coverage and the guarantees."""
+    calibrated = found.setting.calibration
     share = 1 - calibrated.alpha if calibrated else None
     drawn = [
-        picture(figures.reliability_diagram(data["dense"]), "reliability diagram of patch errors"),
-        picture(figures.ranks_lines(data["ranks"]), "rank correlation of uncertainty and error by step"),
+        picture(figures.reliability_diagram(data.dense), "reliability diagram of patch errors"),
+        picture(figures.ranks_lines(data.ranks), "rank correlation of uncertainty and error by step"),
     ]
-    if data["coverage"]:
-        drawn.append(picture(figures.coverage_dots(data["coverage"], share), "coverage of the error bound by step"))
+    if data.coverage:
+        drawn.append(picture(figures.coverage_dots(data.coverage, share), "coverage of the error bound by step"))
     dense = [
         row(
             {"autoregressive": "whole roll-outs", "teacher_forced": "single steps from true frames"}.get(name, name),
             [
-                cell(one["ece"], 3),
-                cell(one["mce"], 3),
-                cell(one["brier_skill"], 2),
-                cell(one["brier_skill_least"], 2),
-                f"<td>{one['patches']:,}</td>",
+                cell(one.ece, 3),
+                cell(one.mce, 3),
+                cell(one.brier_skill, 2),
+                cell(one.brier_skill_least, 2),
+                f"<td>{one.patches:,}</td>",
             ],
         )
-        for name, one in data["dense"].items()
+        for name, one in data.dense.items()
     ]
     ranks = [
         row(
             f"step {key.split('_')[-1]}",
-            [
-                cell(one["at"], 2, CONSTANT),
-                cell(one["up_to"], 2, CONSTANT),
-                cell(one["clock"], 2, CONSTANT),
-                _gain(one),
-            ],
+            [cell(one.at, 2, CONSTANT), cell(one.up_to, 2, CONSTANT), cell(one.clock, 2, CONSTANT), _gain(one)],
         )
-        for key, one in data["ranks"].items()
+        for key, one in data.ranks.items()
     ]
-    return f"""<p>{data["episodes"]} episodes. For every patch the world states how likely its error is to stay below
+    return f"""<p>{data.episodes} episodes. For every patch the world states how likely its error is to stay below
 each of several bounds; dots on the diagonal are honest. The step counter is the control: errors grow with time, and to
 say so is no knowledge.</p>
 <div class="figures">{"".join(drawn)}</div>
@@ -272,53 +271,54 @@ say so is no knowledge.</p>
 {_kept(data, share)}"""
 
 
-def _kept(data: dict[str, Any], share: float | None) -> str:
-    if not data["coverage"] or share is None:
+def _kept(data: UncertaintyResult, share: float | None) -> str:
+    if not data.coverage or not data.limit or not data.trust or share is None:
         return (
             '<p class="missing">Coverage, limit and trust horizon are undefined: this world has no calibration. '
             "<code>wm-gym calibrate WORLD DATASET</code> makes one.</p>"
         )
+    least = f"<td>at least {percent(share)}</td>"
     rows = [
-        row(
-            f"error within the bound up to step {key.split('_')[-1]}",
-            [cell(stat), f"<td>at least {percent(share)}</td>"],
-        )
-        for key, stat in data["coverage"].items()
+        row(f"error within the bound up to step {key.split('_')[-1]}", [cell(stat), least])
+        for key, stat in data.coverage.items()
     ]
     rows.append(
-        row(
-            "episodes that pass the limit of uncertainty",
-            [cell(data["limit"]), f"<td>at most {percent(1 - share)}</td>"],
-        )
+        row("episodes that pass the limit of uncertainty", [cell(data.limit), f"<td>at most {percent(1 - share)}</td>"])
     )
+    moments = f"<small>{data.trust.moments:,} moments, no interval</small>"
     rows.append(
-        row(
-            "moments at which the trust horizon kept its word",
-            [
-                f"<td>{percent(data['trust']['kept'], 1)}<small>{data['trust']['moments']:,} moments, no interval</small></td>",
-                f"<td>at least {percent(share)}</td>",
-            ],
-        )
+        row("moments at which the trust horizon held", [f"<td>{percent(data.trust.kept, 1)}{moments}</td>", least])
     )
     return table(["", "measured", "guaranteed"], rows)
 
 
-def _gain(one: dict[str, Any]) -> str:
-    if one["gain_low"] is None or one["up_to"] is None or one["clock"] is None:
+def _gain(one: Ranks) -> str:
+    if one.gain_low is None or one.up_to is None or one.clock is None:
         return cell(None, 2, CONSTANT)
-    return f"<td>{one['up_to'] - one['clock']:+.2f}<small>{one['gain_low']:.2f} to {one['gain_high']:.2f}</small></td>"
+    between = f"<small>{one.gain_low:.2f} to {number(one.gain_high, 2)}</small>"
+    return f"<td>{one.up_to - one.clock:+.2f}{between}</td>"
 
 
-def shifts(found: Found) -> str:
+def shifts(data: ShiftsResult, found: Found) -> str:
     """AUROC of visible and hidden shifts."""
-    data = found["shifts"]
-    visible, hidden = data.get("visible") or {}, data.get("hidden") or {}
-    rows = [row(name, [cell(one[key], 2) for key in ("score", "unrest", "novelty")]) for name, one in visible.items()]
-    return f"""<p>{data["starts"]} usual and {data["starts"]} shifted starts each. AUROC is the chance that a shifted
+    scores = {name: None if isinstance(one, Blank) else one.score for name, one in data.visible.items()}
+    hidden = {name: None if isinstance(one, Blank) else one.auroc for name, one in data.hidden.items()}
+    rows = [
+        row(
+            name,
+            [cell(None, 2, one.undefined)] * 3
+            if isinstance(one, Blank)
+            else [cell(one.score, 2), cell(one.unrest, 2), cell(one.novelty, 2)],
+        )
+        for name, one in data.visible.items()
+    ]
+    blanks = {name: one.undefined for name, one in data.hidden.items() if isinstance(one, Blank)}
+    return f"""<p>{data.starts} usual and {data.starts} shifted starts each. AUROC is the chance that a shifted
 one scores higher than a usual one. Looks are seen in one picture, mass and friction only from what single steps get
 wrong.</p>
-<div class="figures">{picture(figures.shift_bars(visible, hidden), "AUROC of each shift")}
+<div class="figures">{picture(figures.shift_bars(scores, hidden), "AUROC of each shift")}
 {table(["from one picture", "score", "unrest", "novelty"], rows) if rows else ""}</div>
+{"".join(note(f"A shift of {name} is undefined: {why}") for name, why in blanks.items())}
 {
         note(
             "No intervals. The score is the larger of two signs: unrest, what changes while the robot rests, and novelty, "
@@ -327,26 +327,26 @@ wrong.</p>
     }"""
 
 
-def violations(found: Found) -> str:
+def violations(data: ViolationsResult, found: Found) -> str:
     """Rates by class beside the floor, the detector's own quality and the worst frames."""
-    data = found["violations"]
-    rows, floor = data["violations"], violation_floor(data["violations"])
+    rows, floor = data.violations, violation_floor(data.violations)
     beside = [name for name in ("world", floor) if name]
-    drawn = [(kind, {name: rows[name][kind]["episodes"] for name in beside}) for kind in rows["world"]]
+    drawn = [(kind, {name: rows[name][kind].episodes for name in beside}) for kind in rows["world"]]
     lines = [
         row(
             kind,
             [
-                cell(own["episodes"]),
-                cell(rows[floor][kind]["episodes"]) if floor else cell(None, 0, "no floor measured"),
-                cell(own["per_100_frames"], 2),
+                cell(own.episodes),
+                cell(rows[floor][kind].episodes) if floor else cell(None, 0, "no floor measured"),
+                cell(own.per_100_frames, 2),
                 _excess(own),
-                share_cell(own["abstained"], ""),
+                share_cell(own.abstained, ""),
             ],
         )
         for kind, own in rows["world"].items()
     ]
-    return f"""<p>{data["episodes"]} episodes of {data["steps"]} steps, read off the frames. The floor is
+    worst_frames = found.films.get("worst_frames") if found.films else None
+    return f"""<p>{data.episodes} episodes of {data.steps} steps, read off the frames. The floor is
 {text(name_of(floor)) if floor else "not measured"}: it breaks no law, so what is found there is the detector's
 mistake.</p>
 {picture(figures.intervals(drawn, "episodes with a violation, %", 100, limits=(-3, None)), "violations by class")}
@@ -357,43 +357,37 @@ mistake.</p>
             "two readings disagree; only classes whose interval lies above that of the floor count as broken."
         )
     }
-{_detector(data.get("detector"))}
-{_gallery(data.get("worst") or [], found.get("films", {}).get("worst_frames"))}"""
+{_detector(data.detector)}
+{_gallery(data.worst, worst_frames)}"""
 
 
-def _excess(own: dict[str, Any]) -> str:
-    if own["excess_median"] is None:
+def _excess(own: Broken) -> str:
+    if own.excess_median is None:
         return cell(None, 2, "no event")
-    return (
-        f"<td>{own['excess_median']:.2f} {text(own['unit'])}"
-        f"<small>worst {own['excess_worst']:.2f} {text(own['unit'])}</small></td>"
-    )
+    unit = text(own.unit)
+    return f"<td>{own.excess_median:.2f} {unit}<small>worst {number(own.excess_worst, 2)} {unit}</small></td>"
 
 
-def _detector(quality: dict[str, Any] | None) -> str:
+def _detector(quality: dict[str, DetectorQuality] | None) -> str:
     if not quality:
         return note("How good the detector is has not been measured here.")
     rows = [
-        row(
-            kind,
-            [cell(one["recall"]), share_cell(one["precision"], "it found nothing"), f"<td>{one['false_events']}</td>"],
-        )
+        row(kind, [cell(one.recall), share_cell(one.precision, "it found nothing"), f"<td>{one.false_events}</td>"])
         for kind, one in quality.items()
     ]
     return f"""<details><summary>How good is the detector? Violations that physics was made to draw</summary>
 {table(["", "recall", "precision", "false events"], rows)}</details>"""
 
 
-def _gallery(worst: list[dict[str, Any]], frames) -> str:
-    shown = [one for one in worst if frames is not None and 0 <= one["frame"] < len(frames)]
+def _gallery(worst: list[WorstEvent], frames: np.ndarray | None) -> str:
+    shown = [] if frames is None else [(one, frames[one.frame]) for one in worst if 0 <= one.frame < len(frames)]
     if not shown:
         return ""
     parts = [
-        f'<figure><img alt="{text(one["class"])}: the world, physics" '
-        f'src="{pair(*frames[one["frame"]])}"><figcaption><b>{text(one["class"])}</b>, {one["severity"]:.2f} '
-        f"{text(one['unit'])} over the limit<br>episode {text(one['episode'])}, step {text(one['step'])}"
-        "</figcaption></figure>"
-        for one in shown[:12]
+        f'<figure><img alt="{text(one.kind)}: the world, physics" src="{pair(*frame)}"><figcaption>'
+        f"<b>{text(one.kind)}</b>, {one.severity:.2f} {text(one.unit)} over the limit<br>"
+        f"episode {text(one.episode)}, step {text(one.step)}</figcaption></figure>"
+        for one, frame in shown[:12]
     ]
     return (
         f'<h3>The worst frames: the world on the left, physics on the right</h3>\n<div class="gallery">'
@@ -401,10 +395,9 @@ def _gallery(worst: list[dict[str, Any]], frames) -> str:
     )
 
 
-def policies(found: Found) -> str:
+def policies(data: PoliciesResult, found: Found) -> str:
     """The scatter of success rates and how far the two agree."""
-    data = found["policies"]
-    share = data["gating"]["all"]["keep"]
+    share = data.gating["all"]["keep"]
     rows = [
         row(
             label,
@@ -420,11 +413,11 @@ def policies(found: Found) -> str:
     ]
     each = [
         row(one["agent"], [f"<td>{text(one['world_name'])}</td>", cell(one["world"]), cell(one["physics"])])
-        for one in data["policies"]
+        for one in data.policies
     ]
-    return f"""<p>{len(data["policies"])} independently trained policies, {data["episodes"]} matched starts each. A dot
+    return f"""<p>{len(data.policies)} independently trained policies, {data.episodes} matched starts each. A dot
 on the line is a policy that the world judges as physics does.</p>
-{picture(policy_figure(data["policies"]), "success in the world over success in physics")}
+{picture(policy_figure(data.policies), "success in the world over success in physics")}
 <details><summary>Each policy</summary>{table(["", "world", "in the world", "in physics"], each)}</details>
 {table(["", "Pearson's r", "of those at 20 to 80 %", "MMRV", "optimism", "pessimism"], rows)}
 {
@@ -435,17 +428,17 @@ on the line is a policy that the world judges as physics does.</p>
         )
     }
 <h3>Does it pay to count only the episodes of which the world is sure?</h3>
-{table(["", "Pearson's r", "optimism", "outcomes wrong", "AUROC for wrong outcomes"], _gate_rows(data["gating"]))}
+{table(["", "Pearson's r", "optimism", "outcomes wrong", "AUROC for wrong outcomes"], _gate_rows(data.gating))}
 {
         note(
             f"All episodes, and the {percent(share)} of each policy with the least uncertainty; gains with 95 % intervals "
             "over starts, paired."
         )
     }
-{_powered(data["prediction_powered"])}"""
+{_powered(data.prediction_powered)}"""
 
 
-def _powered(found: dict[str, Any]) -> str:
+def _powered(found: dict[str, PredictionPowered | Blank]) -> str:
     """What few starts in physics say of a rate, alone and beside many in the world."""
     rows = [
         row(
@@ -453,13 +446,13 @@ def _powered(found: dict[str, Any]) -> str:
             [
                 f"<td>{one['pairs']}</td>",
                 *(
-                    cell(100 * one[how]["half_width"]) + cell(one[how]["holds"])
-                    for how in ("physics_alone", "with_the_world")
+                    cell(100 * how["half_width"]) + cell(how["holds"])
+                    for how in (one["physics_alone"], one["with_the_world"])
                 ),
             ],
         )
         for name, one in found.items()
-        if "undefined" not in one
+        if not isinstance(one, Blank)
     ]
     return (
         ""
@@ -475,20 +468,19 @@ def _powered(found: dict[str, Any]) -> str:
     )
 
 
-def _judges(data: dict[str, Any]) -> list[tuple[str, dict[str, Any]]]:
+def _judges(data: PoliciesResult) -> list[tuple[str, Agreement]]:
     """(name, agreement) of each world, and below it of physics as a judge where something is otherwise."""
-    pairs = []
-    for name, one in data["agreement"].items():
+    pairs: list[tuple[str, Agreement]] = []
+    for name, one in data.agreement.items():
         pairs.append((name, one))
-        pairs += [
-            (f"{name}: {what}", data[control][name])
-            for control, what in CONTROLS.items()
-            if "undefined" not in data[control][name]
-        ]
+        for control, what in CONTROLS.items():
+            other = data.control(control)[name]
+            if not isinstance(other, Blank):
+                pairs.append((f"{name}: {what}", other))
     return pairs
 
 
-def _gate_rows(gating: dict[str, Any]) -> list[str]:
+def _gate_rows(gating: dict[str, Gating]) -> list[str]:
     """What is gained by the least uncertain episodes, a row a world."""
     return [
         row(
@@ -500,26 +492,26 @@ def _gate_rows(gating: dict[str, Any]) -> list[str]:
     ]
 
 
-def _gained(gate: dict[str, Any], what: str) -> str:
+def _gained(gate: Gating, what: Literal["pearson", "optimism", "wrong"]) -> str:
     gain = gate["gain"][what]
     if gain is None:
         return cell(None, 2, "it does not vary, or nothing fails")
     return (
-        f"<td>{gate['all'][what]:.3f} to {gate['kept'][what]:.3f}<small>{gain['gain']:+.3f}: {gain['low']:+.3f} to "
-        f"{gain['high']:+.3f}</small></td>"
+        f"<td>{number(gate['all'][what], 3)} to {number(gate['kept'][what], 3)}"
+        f"<small>{gain['gain']:+.3f}: {gain['low']:+.3f} to {gain['high']:+.3f}</small></td>"
     )
 
 
-def _correlation(one: dict[str, Any]) -> str:
+def _correlation(one: Correlation) -> str:
     if one["pearson"] is None:
-        return cell(None, 2, one["undefined"])
+        return cell(None, 2, one["undefined"] or "")
     between = one["undefined"] if one["low"] is None else f"{one['low']:.2f} to {one['high']:.2f}"
     return f"<td>{one['pearson']:.2f}<small>{text(between)}, {one['policies']} policies</small></td>"
 
 
 def with_care(found: Found) -> str:
     """What these numbers do not say."""
-    calibrated = calibration(found)
+    calibrated = found.setting.calibration
     sentences = (
         [
             f"The bound, the limit and the trust horizon hold for episodes like those of the calibration "

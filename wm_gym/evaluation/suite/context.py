@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
-from typing import Any
 
 import gymnasium as gym
 import numpy as np
@@ -15,6 +13,7 @@ from safetensors.torch import load_file, save_file
 
 from wm_gym.collect.record import record
 from wm_gym.common.files import atomic_file
+from wm_gym.common.records import Blank, Undefined, or_blank
 from wm_gym.common.registry import registered
 from wm_gym.data import ClipData, open_clips
 from wm_gym.engine.artefacts import digest_of
@@ -24,7 +23,7 @@ from wm_gym.evaluation.metrics.violations import Detector
 from wm_gym.evaluation.probes.state_decoder import StateDecoder, fit_state_decoder
 from wm_gym.evaluation.suite.options import Size
 from wm_gym.physics.shift import HIDDEN
-from wm_gym.physics.tracked import Lacking, TrackedObject, tracked_by
+from wm_gym.physics.tracked import TrackedObject, tracked_by
 from wm_gym.worlds.world import World
 
 DISTRACTED = 12  # steps
@@ -99,19 +98,25 @@ class Context:
         """Of the expert, who touches things early."""
         return self.pushes("expert")
 
-    @cached_property
-    def shifted(self) -> dict[str, Episodes | dict]:
-        """The same of the twins whose physics differs; {"undefined"} where there is no such twin."""
-        return {name: or_reason(lambda name=name: self.pushes(name, {"shift": name})) for name in HIDDEN}
+    def shifted(self, name: str) -> Episodes:
+        """The same of a twin whose physics differs; Undefined where there is no such twin."""
+        return self.pushes(name, {"shift": name})
+
+    @property
+    def all_shifted(self) -> list[Episodes | Blank]:
+        """Of all hidden shifts."""
+        return [or_blank(partial(self.shifted, name)) for name in HIDDEN]
 
     @cached_property
-    def wandering(self) -> Episodes | dict:
-        """Pieces of a twin in which something moves by itself; {"undefined"} where there is none."""
-        return or_reason(
-            lambda: Episodes.of(
-                self.recording("wanderer", "mix", max(1, self.size.starts // 4), 8, {"shift": "wanderer"}), DISTRACTED
-            )
-        )
+    def wandering(self) -> Episodes:
+        """Pieces of a twin in which something moves by itself; Undefined where there is none."""
+        clips = self.recording("wanderer", "mix", max(1, self.size.starts // 4), 8, {"shift": "wanderer"})
+        return Episodes.of(clips, DISTRACTED)
+
+    @property
+    def wandering_or_blank(self) -> Episodes | Blank:
+        """`wandering`, or why there is none."""
+        return or_blank(lambda: self.wandering)
 
     def pushes(self, name: str, env_kwargs: dict | None = None) -> Episodes:
         clips = self.recording(name, "expert", max(1, self.size.starts // 2), 4, env_kwargs)
@@ -193,17 +198,9 @@ def twin_spec(twin: str) -> EnvSpec:
 
 
 def shifted_twin(twin: str, shift: str | dict[str, float]) -> gym.Env:
-    """A twin that differs in one known way (`wm_gym.physics.shift`); Lacking where it cannot."""
+    """A twin that differs in one known way (`wm_gym.physics.shift`); Undefined where it cannot."""
     spec = twin_spec(twin)
     try:
         return gym.make(spec, render_mode="rgb_array", shift=shift)
     except (TypeError, ValueError) as error:
-        raise Lacking(f"{twin} cannot be shifted: {error}") from error
-
-
-def or_reason(measure: Callable[[], Any]) -> Any:
-    """What it gives, or {"undefined": why} where weights, spaces or episodes for it are missing."""
-    try:
-        return measure()
-    except (FileNotFoundError, ValueError) as error:
-        return {"undefined": str(error)}
+        raise Undefined(f"{twin} cannot be shifted: {error}") from error

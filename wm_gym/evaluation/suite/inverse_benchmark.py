@@ -8,6 +8,7 @@ import gymnasium as gym
 import numpy as np
 from tqdm import tqdm
 
+from wm_gym.common.records import Undefined
 from wm_gym.common.statistics import mean, rate
 from wm_gym.data.clips import ClipData
 from wm_gym.evaluation.control_worlds import learned
@@ -15,7 +16,7 @@ from wm_gym.evaluation.episodes import Episodes
 from wm_gym.evaluation.trust.injected import Injector
 from wm_gym.inverse.fit import fit_motion
 from wm_gym.inverse.labeller import Rejected, VideoLabeller
-from wm_gym.physics.tracked import Lacking, tracked_by
+from wm_gym.physics.tracked import tracked_by
 from wm_gym.registration import is_twin, recorded_twin
 from wm_gym.worlds.world import World
 
@@ -165,7 +166,7 @@ def _touching(asked: Episodes, env: gym.Env | None) -> np.ndarray | None:
     """bool [E, n]: hand and object touch before or after the step; None where nobody knows."""
     try:
         tracked = tracked_by(env) if env is not None else None
-    except Lacking:
+    except Undefined:
         return None
     if tracked is None or tracked.gap is None:
         return None
@@ -234,7 +235,7 @@ def impossible(asked: Episodes, env: gym.Env | None, seed: int = 0) -> dict[str,
         made["spliced"] = np.concatenate([frames[:, :half], frames[asked.others(seed)][:, half:]], axis=1)
     try:
         injector = Injector(env, tracked_by(env), seed) if env is not None else None
-    except Lacking:
+    except Undefined:
         injector = None
     if injector is not None:
         for kind in KINDS:

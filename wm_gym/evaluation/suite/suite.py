@@ -18,13 +18,15 @@ import numpy as np
 
 from wm_gym.common.files import atomic_file, check_same, write_json
 from wm_gym.common.options import with_changes
+from wm_gym.common.records import Blank, Undefined, from_json
 from wm_gym.common.registry import find_spec, registered
 from wm_gym.evaluation.jobs import Job, run_jobs
-from wm_gym.evaluation.kept import read_kept, renamed
+from wm_gym.evaluation.kept import read_kept, renamed, upgraded
 from wm_gym.evaluation.suite.context import Context
 from wm_gym.evaluation.suite.options import EvaluateOptions, Size
+from wm_gym.evaluation.suite.results import Setting, ViolationsResult, WorstEvent
 from wm_gym.evaluation.suite.tasks import NEEDS, TASKS
-from wm_gym.physics.tracked import Lacking, displacement
+from wm_gym.physics.tracked import displacement
 from wm_gym.policies.loaders import load_agent
 from wm_gym.worlds.catalogue import find_world
 from wm_gym.worlds.spec import SPEC_FILE, WorldSpec
@@ -54,9 +56,9 @@ def evaluate(world: str | Path, options: EvaluateOptions | None = None, **change
     folder = find_world(world).resolve()
     tasks, context = _chosen_tasks(chosen), _context(folder, chosen)
     _check_begun(context)
-    write_json(context.out / SETTING_FILE, setting(context), indent=1)
+    write_json(context.out / SETTING_FILE, asdict(setting(context)), indent=1)
     for task in tasks:
-        with contextlib.suppress(Lacking):  # the task will say so
+        with contextlib.suppress(Undefined):  # the task will say so
             prepare(context, task)
     run_jobs([_job(context, task) for task in tasks if task != FILMS], chosen.workers, chosen.ray, chosen.progress)
     if FILMS in tasks:
@@ -142,9 +144,9 @@ def measure(
         raise ValueError(f"{folder} holds other weights than were asked about: {context.weights}, not {weights}")
     try:
         prepare(context, task)
-        return TASKS[task](context)
-    except Lacking as error:
-        return {"undefined": str(error)}
+        return asdict(TASKS[task](context))
+    except Undefined as reason:
+        return asdict(Blank(str(reason)))
 
 
 def prepare(context: Context, task: str) -> None:
@@ -153,20 +155,20 @@ def prepare(context: Context, task: str) -> None:
         getattr(context, need)
 
 
-def setting(context: Context) -> dict[str, Any]:
+def setting(context: Context) -> Setting:
     """What the results are about."""
-    spec, calibration = context.world.spec, context.world.calibration
-    return {
-        "world": spec.name,
-        "world_folder": str(context.folder),
-        "twin": context.twin,
-        "episodes": context.size.episodes,
-        "fps": spec.fps,
-        "horizon": spec.horizon,
-        "seed": context.seed,
-        "trained_on": spec.trained_on,
-        "calibration": asdict(calibration) if calibration else None,
-    }
+    spec = context.world.spec
+    return Setting(
+        world=spec.name,
+        world_folder=str(context.folder),
+        twin=context.twin,
+        episodes=context.size.episodes,
+        fps=spec.fps,
+        horizon=spec.horizon,
+        seed=context.seed,
+        trained_on=spec.trained_on,
+        calibration=context.world.calibration,
+    )
 
 
 def write_films(context: Context) -> None:
@@ -176,7 +178,7 @@ def write_films(context: Context) -> None:
     `violations.json`'s worst events, where it is there.
     """
     some = context.held.select(np.arange(min(FILMED, len(context.held))))
-    with contextlib.suppress(ValueError):  # nothing is tracked
+    with contextlib.suppress(Undefined):  # nothing is tracked
         moved = displacement(context.held, context.tracked)[:, -1]
         some = context.held.select(np.sort(np.argsort(-moved, kind="stable")[:FILMED]))
     made, start = context.acting(some), some.frames[:, :1]
@@ -185,11 +187,18 @@ def write_films(context: Context) -> None:
         "physics": some.frames,
         "uncertainty": made["uncertainty"].astype(np.float16),
     }
-    if (path := context.out / "violations.json").is_file() and (worst := read_kept(path)["result"]["worst"]):
+    if worst := _worst_events(context.out / "violations.json"):
         asked = context.violation_episodes
         imagined, real = context.acting(asked)["frame"], asked.frames
         films["worst_frames"] = np.stack(
-            [(imagined[event["episode"], event["step"] - 1], real[event["episode"], event["step"]]) for event in worst]
+            [(imagined[event.episode, event.step - 1], real[event.episode, event.step]) for event in worst]
         )
     with atomic_file(context.out / FILMS_FILE) as beside:
         np.savez_compressed(beside, **films)
+
+
+def _worst_events(path: Path) -> list[WorstEvent]:
+    """Of a kept result of the violations; none where there is none."""
+    value = upgraded("violations", read_kept(path)["result"]) if path.is_file() else {"undefined": "not measured"}
+    found = from_json(ViolationsResult | Blank, value, str(path))
+    return [] if isinstance(found, Blank) else found.worst

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
+from wm_gym.common.records import Blank, Undefined, or_blank
 from wm_gym.common.statistics import mean
 from wm_gym.engine.shared import load_engine
 from wm_gym.evaluation.control_worlds import (
@@ -21,27 +24,41 @@ from wm_gym.evaluation.control_worlds import (
     zero_action,
 )
 from wm_gym.evaluation.episodes import Episodes
-from wm_gym.evaluation.judges.attribution import judge_errors
-from wm_gym.evaluation.metrics.control import delta_psnr, directions, distractor, loss_ratio, no_op
-from wm_gym.evaluation.metrics.drift import drift
+from wm_gym.evaluation.judges.attribution import JudgeErrors, judge_errors
+from wm_gym.evaluation.metrics.control import DistractorResult, delta_psnr, directions, distractor, loss_ratio, no_op
+from wm_gym.evaluation.metrics.drift import DriftResult, drift
 from wm_gym.evaluation.metrics.fvd import frechet_distance, i3d_features
-from wm_gym.evaluation.metrics.perceptual import perceptual
-from wm_gym.evaluation.metrics.physics_iq import compare, score
+from wm_gym.evaluation.metrics.perceptual import Looks, perceptual
+from wm_gym.evaluation.metrics.physics_iq import METRICS, compare, score
 from wm_gym.evaluation.metrics.violations import UNITS, Detector, violations
 from wm_gym.evaluation.probes.inverse import fit_inverse, inverse_accuracy, inverse_error
-from wm_gym.evaluation.suite.context import Context, or_reason, shifted_twin, starts_of
+from wm_gym.evaluation.suite.context import Context, shifted_twin, starts_of
+from wm_gym.evaluation.suite.results import (
+    ControlResult,
+    Distances,
+    FidelityResult,
+    HiddenShift,
+    InverseResult,
+    PhysicsIQ,
+    PhysicsIQResult,
+    ShiftsResult,
+    ViolationsResult,
+    WorstEvent,
+)
 from wm_gym.evaluation.trust.coverage import auroc
 from wm_gym.evaluation.trust.injected import Injector, detector_quality
 from wm_gym.evaluation.trust.signals import StartCheck
-from wm_gym.evaluation.trust.uncertainty import detects_shifts, teacher_forced_errors, uncertainty
+from wm_gym.evaluation.trust.uncertainty import UncertaintyResult, detects_shifts, teacher_forced_errors, uncertainty
 from wm_gym.models.i3d import load_i3d
-from wm_gym.physics.shift import VISIBLE
+from wm_gym.models.st_lpips import load_st_lpips
+from wm_gym.physics.shift import HIDDEN, VISIBLE
 
+Network = TypeVar("Network")
 CLIP, CLIPS = 16, 32  # frames that an FVD looks at, and how many such clips: more take I3D an hour
 OTHER_TAKE = {"mass": 1.1, "friction": 0.95}
 
 
-def measure_fidelity(context: Context) -> dict[str, Any]:
+def measure_fidelity(context: Context) -> FidelityResult:
     """PSNR, SSIM and ST-LPIPS per horizon beside a frozen frame and the tokenizer; FVD of the clips that end there."""
     episodes, horizons = context.held, context.horizons
     truth, half = episodes.frames[:, 1:], len(episodes) // 2
@@ -50,45 +67,53 @@ def measure_fidelity(context: Context) -> dict[str, Any]:
         "frozen": frozen(episodes)["frame"],
         "tokenizer": through(recorded, context.world.tokenizer)(episodes)["frame"],
     }
-    found: dict[str, Any] = {"episodes": len(episodes), "horizons": list(horizons)} | or_reason(
-        lambda: _looks({name: perceptual(frames, truth, horizons) for name, frames in made.items()}, horizons)
-    )
     n = min(half, CLIPS)
-    for t in (t for t in horizons if t >= CLIP):
-        clips = {"real": truth[:n], "floor": truth[half : half + n], **{name: x[:n] for name, x in made.items()}}
-        found[f"fvd_at_{t}"] = or_reason(lambda t=t, clips=clips: _fvds(clips, t))
-    return found
+    clips = {"real": truth[:n], "floor": truth[half : half + n], **{name: frames[:n] for name, frames in made.items()}}
+    return FidelityResult(
+        len(episodes),
+        list(horizons),
+        or_blank(partial(_looks, made, truth, horizons)),
+        {f"at_{t}": or_blank(partial(_distances, clips, t)) for t in horizons if t >= CLIP},
+    )
 
 
-def _looks(of_each: dict[str, dict], horizons: tuple[int, ...]) -> dict[str, dict]:
+def _looks(made: dict[str, np.ndarray], truth: np.ndarray, horizons: tuple[int, ...]) -> dict[str, dict[str, Looks]]:
     """`perceptual` of each of the videos, by horizon first."""
+    network = _weights(load_st_lpips)
+    of_each = {name: perceptual(frames, truth, horizons, network) for name, frames in made.items()}
     return {f"at_{t}": {name: found[f"at_{t}"] for name, found in of_each.items()} for t in horizons}
 
 
-def _fvds(videos: dict[str, np.ndarray], t: int) -> dict[str, Any]:
-    """`fvd` of each of the videos from the "real" ones, "floor" being others as real; all end at step t."""
-    network = load_i3d()
+def _distances(videos: dict[str, np.ndarray], t: int) -> Distances:
+    """FVD of each of the videos from the "real" ones, "floor" being others as real; all end at step t."""
+    network, n = _weights(load_i3d), len(videos["real"])
+    if n < 2:
+        raise Undefined(f"{n} clips; a Frechet distance needs at least 2: measure more episodes (--episodes N)")
     features = {name: i3d_features(frames[:, t - CLIP : t], network) for name, frames in videos.items()}
     real = features.pop("real")
-    return {
-        "n": len(real),
-        "frames": CLIP,
-        "features": "I3D Kinetics-400 logits",
-        **{name: frechet_distance(real, each) for name, each in features.items()},
-    }
+    distances = {name: frechet_distance(real, each) for name, each in features.items()}
+    return Distances(n, CLIP, "I3D Kinetics-400 logits", distances)
 
 
-def measure_drift(context: Context) -> dict[str, Any]:
+def _weights(load: Callable[[], Network]) -> Network:
+    """A published network; Undefined where its weights are not in the cache."""
+    try:
+        return load()
+    except FileNotFoundError as error:
+        raise Undefined(str(error)) from error
+
+
+def measure_drift(context: Context) -> DriftResult:
     """`drift` at 5, 15 and 30 s under random actions."""
     return _drift(context, context.long)
 
 
-def measure_agent_drift(context: Context) -> dict[str, Any]:
+def measure_agent_drift(context: Context) -> DriftResult:
     """`drift` at 5, 15 and 30 s under an agent's."""
-    return _drift(context, context.agent_long) | {"agent": Path(context.agent).name}
+    return replace(_drift(context, context.agent_long), agent=Path(context.agent).name)
 
 
-def _drift(context: Context, episodes: Episodes) -> dict[str, Any]:
+def _drift(context: Context, episodes: Episodes) -> DriftResult:
     roll_outs = {
         "world": context.acting,
         "physics": recorded,
@@ -105,7 +130,7 @@ def _perturbed(context: Context) -> RollOut:
     return physics(context.env, lambda state: context.tracked.nudged(state, rng))
 
 
-def measure_control(context: Context) -> dict[str, Any]:
+def measure_control(context: Context) -> ControlResult:
     """What the world, physics and the controls make of actions: every measure of `wm_gym.evaluation.metrics.control`."""
     spec, twin = context.world.spec, physics(context.env)
     roll_outs = {
@@ -115,29 +140,29 @@ def measure_control(context: Context) -> dict[str, Any]:
         "mirrored": mirrored(context.acting, spec),
     }
     pieces = Episodes.of(context.held.clips, 10, every=25)
-    hands = lambda frames: context.decoder.read(frames)[..., : context.tracked.hand]
-    return {
-        "delta_psnr": delta_psnr(roll_outs, context.held, spec, seed=context.seed),
-        "loss_ratio": loss_ratio(roll_outs, context.held, seed=context.seed),
-        "directions": directions(roll_outs, pieces, spec, hands, context.tracked.hand, twin=twin, seed=context.seed),
-        "no_op": no_op(roll_outs, pieces, spec, hands, context.tracked.hand),
-        "distractor": _distractor(context, twin),
-    }
+
+    def hands(frames: np.ndarray) -> np.ndarray:
+        return context.decoder.read(frames)[..., : context.tracked.hand]
+
+    return ControlResult(
+        delta_psnr(roll_outs, context.held, spec, seed=context.seed),
+        loss_ratio(roll_outs, context.held, seed=context.seed),
+        directions(roll_outs, pieces, spec, hands, context.tracked.hand, twin=twin, seed=context.seed),
+        no_op(roll_outs, pieces, spec, hands, context.tracked.hand),
+        or_blank(lambda: _distractor(context, twin)),
+    )
 
 
-def _distractor(context: Context, plain: RollOut) -> dict[str, Any]:
-    if isinstance(context.wandering, dict):
-        return context.wandering
+def _distractor(context: Context, plain: RollOut) -> DistractorResult:
+    wandering = context.wandering
     env = shifted_twin(context.twin, "wanderer")
     try:
-        return distractor(
-            {"world": context.acting, "physics": physics(env)}, context.wandering, context.world.spec, plain
-        )
+        return distractor({"world": context.acting, "physics": physics(env)}, wandering, context.world.spec, plain)
     finally:
         env.close()
 
 
-def measure_inverse(context: Context) -> dict[str, Any]:
+def measure_inverse(context: Context) -> InverseResult:
     """Which actions the frames show: `inverse_accuracy` of real pairs, `inverse_error` of world and controls."""
     horizons, half = context.horizons, len(context.held) // 2
     taught = context.whole(context.recording("reader", "mix", context.size.decoder_episodes, 3))
@@ -146,13 +171,12 @@ def measure_inverse(context: Context) -> dict[str, Any]:
     )
     asked = context.held.select(np.arange(half, len(context.held)))
     roll_outs = {"world": context.acting, **control_worlds(context.acting, context.world.spec)}
-    return {
-        "real": inverse_accuracy(inverse, asked, context.world.spec),
-        "made": inverse_error(roll_outs, asked, inverse, horizons),
-    }
+    return InverseResult(
+        inverse_accuracy(inverse, asked, context.world.spec), inverse_error(roll_outs, asked, inverse, horizons)
+    )
 
 
-def measure_judge(context: Context) -> dict[str, Any]:
+def measure_judge(context: Context) -> JudgeErrors:
     """`judge_errors` under the recorded actions."""
     return judge_errors(
         context.world,
@@ -166,7 +190,7 @@ def measure_judge(context: Context) -> dict[str, Any]:
     )
 
 
-def measure_physics_iq(context: Context) -> dict[str, Any]:
+def measure_physics_iq(context: Context) -> PhysicsIQResult:
     """Physics-IQ's score against physics; the other take is a twin whose object is heavier and smoother by a little."""
     other = shifted_twin(context.twin, OTHER_TAKE)
     takes = {
@@ -181,20 +205,19 @@ def measure_physics_iq(context: Context) -> dict[str, Any]:
         for name, roll_out in takes.items()
     }
     other.close()
-    return {
-        "episodes": len(truth),
-        "other_take": OTHER_TAKE,
-        **{
-            name: {
-                "score": score(rows, found["other take"]),
-                **{key: mean([row[key] for row in rows]) for key in rows[0]},
-            }
+    return PhysicsIQResult(
+        len(truth),
+        OTHER_TAKE,
+        {
+            name: PhysicsIQ(
+                score(rows, found["other take"]), **{key: mean([row[key] for row in rows]) for key in METRICS}
+            )
             for name, rows in found.items()
         },
-    }
+    )
 
 
-def measure_violations(context: Context) -> dict[str, Any]:
+def measure_violations(context: Context) -> ViolationsResult:
     """`violations` beside noise floors, with the detector's own precision and recall; half the episodes fit it.
 
     "perturbed" is physics whose object starts a little off: beside the twin's replay it is where a good world may be.
@@ -212,63 +235,66 @@ def measure_violations(context: Context) -> dict[str, Any]:
         asked,
         detector,
     )
-    return {
-        "episodes": len(asked),
-        "steps": asked.action.shape[1],
-        "limits": detector.limits,
-        "detector": detector_quality(detector, Injector(context.env, context.tracked), asked, tokenizer.round_trip),
-        "violations": found,
-        "worst": _worst(detector, context.acting, asked),
-        "per_100_frames": {name: sum(row["per_100_frames"] for row in rows.values()) for name, rows in found.items()},
-    }
+    return ViolationsResult(
+        episodes=len(asked),
+        steps=asked.action.shape[1],
+        violations=found,
+        limits={kind: limit if np.isfinite(limit) else None for kind, limit in detector.limits.items()},
+        detector=detector_quality(detector, Injector(context.env, context.tracked), asked, tokenizer.round_trip),
+        worst=_worst(detector, context.acting, asked),
+        per_100_frames={name: sum(row.per_100_frames for row in rows.values()) for name, rows in found.items()},
+    )
 
 
-def measure_uncertainty(context: Context) -> dict[str, Any]:
+def measure_uncertainty(context: Context) -> UncertaintyResult:
     """`uncertainty` under the recorded actions."""
     return uncertainty(context.world, context.guarantee_held, context.horizons, seed=context.seed)
 
 
-def measure_shifts(context: Context) -> dict[str, Any]:
+def measure_shifts(context: Context) -> ShiftsResult:
     """AUROC of `StartCheck` for visible shifts, of one-step errors on true frames for hidden ones."""
     engine, n = load_engine(context.world, "auto", "auto", True), context.size.starts
     usual = starts_of(context.twin, None, n, context.seed)
-    visible = {
-        name: or_reason(lambda name=name: starts_of(context.twin, name, n, context.seed + n)) for name in VISIBLE
-    }
-    known = {name: pictures for name, pictures in visible.items() if not isinstance(pictures, dict)}
+    check = StartCheck(context.world, engine)
     plain = teacher_forced_errors(context.world, context.usual)
-    hidden = {
-        name: some if isinstance(some, dict) else {"auroc": auroc(plain, teacher_forced_errors(context.world, some))}
-        for name, some in context.shifted.items()
-    }
-    return {
-        "starts": n,
-        "visible": detects_shifts(StartCheck(context.world, engine), usual, known)
-        | {name: reason for name, reason in visible.items() if isinstance(reason, dict)},
-        "hidden": hidden,
-    }
+
+    pictures = {name: or_blank(partial(starts_of, context.twin, name, n, context.seed + n)) for name in VISIBLE}
+    seen = detects_shifts(check, usual, {name: some for name, some in pictures.items() if not isinstance(some, Blank)})
+
+    def hidden(name: str) -> HiddenShift:
+        return HiddenShift(auroc(plain, teacher_forced_errors(context.world, context.shifted(name))))
+
+    return ShiftsResult(
+        n,
+        {name: some if isinstance(some, Blank) else seen[name] for name, some in pictures.items()},
+        {name: or_blank(partial(hidden, name)) for name in HIDDEN},
+    )
 
 
-def _worst(detector: Detector, roll_out: RollOut, episodes: Episodes, most: int = 12) -> list[dict[str, Any]]:
+def _worst(detector: Detector, roll_out: RollOut, episodes: Episodes, most: int = 12) -> list[WorstEvent]:
     """The events that exceed their limit most, in multiples of it, the worst first."""
     severities = detector.severities(detector.read(roll_out(episodes)["frame"], episodes))
     found = [
-        {
-            "class": kind,
-            "severity": event.excess,
-            "unit": UNITS[kind],
-            "episode": event.episode,
-            "step": int(event.first + np.nanargmax(severities[kind][event.episode, event.first - 1 : event.last])),
-            "over_limit": event.excess / max(detector.limits[kind], 1e-9),
-        }
+        (event.excess / max(detector.limits[kind], 1e-9), kind, event)
         for kind, events in detector.events(severities).items()
         for event in events
     ]
-    worst = sorted(found, key=lambda event: -event["over_limit"])[:most]
-    return [event | {"frame": number} for number, event in enumerate(worst)]
+    found = sorted(found, key=lambda one: -one[0])[:most]
+    return [
+        WorstEvent(
+            kind=kind,
+            severity=event.excess,
+            unit=UNITS[kind],
+            episode=event.episode,
+            step=int(event.first + np.nanargmax(severities[kind][event.episode, event.first - 1 : event.last])),
+            frame=number,
+            over_limit=over,
+        )
+        for number, (over, kind, event) in enumerate(found)
+    ]
 
 
-TASKS: dict[str, Callable[[Context], dict[str, Any]]] = {
+TASKS: dict[str, Callable[[Context], Any]] = {
     "fidelity": measure_fidelity,
     "drift": measure_drift,
     "agent_drift": measure_agent_drift,
@@ -284,12 +310,12 @@ NEEDS: dict[str, tuple[str, ...]] = {
     "fidelity": ("held",),
     "drift": ("decoder", "long"),
     "agent_drift": ("decoder", "agent_long"),
-    "control": ("decoder", "held", "wandering"),
+    "control": ("decoder", "held", "wandering_or_blank"),
     "inverse": ("decoder", "held"),
     "judge": ("decoder", "held"),
     "physics_iq": ("held",),
     "violations": ("decoder", "held"),
     "uncertainty": ("guarantee_held",),
-    "shifts": ("usual", "shifted"),
+    "shifts": ("usual", "all_shifted"),
 }
 """What of a `Context` each task needs; all of it must be there before tasks are measured at once."""
