@@ -107,7 +107,16 @@ def run_probe(args: argparse.Namespace) -> None:
     device = ("cuda" if torch.cuda.is_available() else "cpu") if args.device == "auto" else args.device
     image = iio.imread(args.image)[..., :3]
     result, films = probe(
-        args.base, image, args.prompt, args.direction, args.n, args.colour, args.frames, args.steps, device, args.seed
+        args.base,
+        image,
+        args.prompt,
+        direction=args.direction,
+        n=args.n,
+        colour=args.colour,
+        frames=args.frames,
+        steps=args.steps,
+        device=device,
+        seed=args.seed,
     )
     out = Path(args.out)
     out.mkdir(parents=True, exist_ok=True)

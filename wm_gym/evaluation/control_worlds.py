@@ -11,22 +11,26 @@ A world that is measured is a RollOut: Episodes -> arrays as `roll_out` gives th
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
+import gymnasium as gym
 import numpy as np
 
+from wm_gym.engine.base import Engine
 from wm_gym.engine.rollout import roll_out
 from wm_gym.engine.shared import load_engine
 from wm_gym.evaluation.episodes import Episodes
 from wm_gym.models.tokenizer import Tokenizer
 from wm_gym.training.report import mirrored as mirrored_actions
 from wm_gym.worlds.spec import WorldSpec
+from wm_gym.worlds.world import World
 
 Roll = dict[str, np.ndarray]
 RollOut = Callable[[Episodes], Roll]
 NOISE = 25.0  # standard deviation of `jitter`, of 255 levels
 
 
-def learned(world, engine=None, seed: int = 0) -> RollOut:
+def learned(world: World, engine: Engine | None = None, seed: int = 0) -> RollOut:
     """A learned World, on an engine (default: the fastest here, made once a process)."""
     engine = engine or load_engine(world, "auto", "auto", decode=True)
     return lambda episodes: roll_out(
@@ -44,32 +48,32 @@ def recorded(episodes: Episodes) -> Roll:
     return _shown(episodes, episodes.rows[:, 1:]) | {"reward": episodes.clips.reward[episodes.rows[:, :-1]]}
 
 
-def physics(env, perturbed: Callable[[np.ndarray], np.ndarray] | None = None) -> RollOut:
+def physics(env: gym.Env, perturbed: Callable[[np.ndarray], np.ndarray] | None = None) -> RollOut:
     """A physics twin from the episodes' physics states, under any actions; also gives "physics_state" [E, n, S].
 
     perturbed: changes a start's physics state [S] (`TrackedObject.nudged`: the chaos floor). ValueError where the twin
     draws nothing (its render_mode is not "rgb_array") and where the recording holds no physics states.
     """
-    env = env.unwrapped
-    if env.render_mode != "rgb_array":
+    twin: Any = env.unwrapped
+    if twin.render_mode != "rgb_array":
         raise ValueError(
-            f"the twin's render_mode is {env.render_mode!r}, expected 'rgb_array': "
+            f"the twin's render_mode is {twin.render_mode!r}, expected 'rgb_array': "
             "gym.make(ENV_ID, render_mode='rgb_array')"
         )
 
     def roll(episodes: Episodes) -> Roll:
         made: dict[str, list] = {}
         for start, actions in zip(episodes.physics_state[:, 0], episodes.action):
-            env.reset(options={"physics_state": perturbed(start) if perturbed else start})
+            twin.reset(options={"physics_state": perturbed(start) if perturbed else start})
             for action in actions:
-                info = env.step(action)[-1]
+                info = twin.step(action)[-1]
                 terms = [info[key] for key in sorted(info) if key.startswith("reward/")]
                 for key, value in (
-                    ("frame", env.render()),
+                    ("frame", twin.render()),
                     ("reward", terms),
                     ("success", info["success"]),
                     ("proprioception", info["proprioception"]),
-                    ("physics_state", env.get_physics_state()),
+                    ("physics_state", twin.get_physics_state()),
                 ):
                     made.setdefault(key, []).append(value)
         arrays = {
@@ -151,7 +155,7 @@ def control_worlds(world: RollOut, spec: WorldSpec, truth: RollOut = recorded) -
 
 def succeeded(roll: Roll, threshold: float = 0.5) -> np.ndarray:
     """bool [E]: whose success is judged above a threshold at some step (an outcome of `agreement`)."""
-    return (roll["success"] > threshold).any(1)
+    return np.any(roll["success"] > threshold, 1)
 
 
 def _shown(episodes: Episodes, rows: np.ndarray) -> Roll:

@@ -12,7 +12,7 @@ import json
 import os
 import sys
 import traceback
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from concurrent.futures import FIRST_COMPLETED, wait
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
@@ -91,7 +91,7 @@ def run_jobs(
                     if progress:
                         bar.write(f"failed: {job.path}: {outcome.error.strip().splitlines()[-1]}", file=sys.stderr)
                     continue
-                write_json(job.path, job.call() | {"result": json.loads(outcome.result)})
+                write_json(job.path, job.call() | {"result": json.loads(outcome.result or "null")})
                 bar.update()
         except KeyboardInterrupt:
             kept = sum(job.path.is_file() for job in jobs)
@@ -105,7 +105,7 @@ def run_jobs(
             f"{len(failed)} of {len(jobs)} jobs failed, the others are kept: "
             f"{', '.join(map(str, failed))}\nthe first, {first}: {failed[first]}"
         )
-    return [_kept(job) for job in jobs]
+    return [kept for job in jobs if (kept := _kept(job)) is not None]  # all: each has its file now
 
 
 def attempt(function: str, arguments: dict[str, Any], known: tuple | None = None) -> Outcome:
@@ -126,7 +126,7 @@ def attempt(function: str, arguments: dict[str, Any], known: tuple | None = None
         torch.set_num_threads(threads)
 
 
-def _outcomes(jobs: Sequence[Job], workers: int, ray: str | None) -> Iterator[tuple[Job, Outcome]]:
+def _outcomes(jobs: Sequence[Job], workers: int, ray: str | None) -> Generator[tuple[Job, Outcome], None, None]:
     """Each job with its outcome, as they come."""
     if ray is not None:
         return _on_ray(_ray_module(), jobs, workers, ray)
@@ -135,7 +135,7 @@ def _outcomes(jobs: Sequence[Job], workers: int, ray: str | None) -> Iterator[tu
     return _in_processes(jobs, workers)
 
 
-def _in_processes(jobs: Sequence[Job], workers: int) -> Iterator[tuple[Job, Outcome]]:
+def _in_processes(jobs: Sequence[Job], workers: int) -> Generator[tuple[Job, Outcome], None, None]:
     with Interrupts() as interrupts, spawned_pool(min(workers, len(jobs)), interrupts) as pool:
         with interrupts.ignored_by_children(), one_thread():
             futures = {pool.submit(attempt, **job.call()): job for job in jobs}
@@ -146,7 +146,7 @@ def _in_processes(jobs: Sequence[Job], workers: int) -> Iterator[tuple[Job, Outc
         yield from _as_they_come(futures, some, lambda future: future.result(), BrokenProcessPool, interrupts)
 
 
-def _on_ray(ray, jobs: Sequence[Job], workers: int, address: str) -> Iterator[tuple[Job, Outcome]]:
+def _on_ray(ray: Any, jobs: Sequence[Job], workers: int, address: str) -> Generator[tuple[Job, Outcome], None, None]:
     if not jobs:
         return
     began = not ray.is_initialized()
@@ -177,7 +177,7 @@ def _on_ray(ray, jobs: Sequence[Job], workers: int, address: str) -> Iterator[tu
 
 def _as_they_come(
     futures: dict[Any, Job], some: Callable, result: Callable, lost: type[Exception], interrupts: Interrupts
-) -> Iterator[tuple[Job, Outcome]]:
+) -> Generator[tuple[Job, Outcome], None, None]:
     """Yield what `some` of the futures gives whenever it looks; a first Ctrl-C ends it after what is done already."""
     waiting = set(futures)
     while waiting:
@@ -192,7 +192,7 @@ def _as_they_come(
             raise KeyboardInterrupt
 
 
-def _ray_module():
+def _ray_module() -> Any:
     try:
         import ray
     except ImportError as error:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import gymnasium as gym
 import numpy as np
@@ -56,7 +57,7 @@ def judge_errors(
     is the judge's error alone, "physics, world's frames" that of the dynamics alone, "physics, true frames" the floor
     of the reading. An episode succeeds if any step does.
     """
-    truth = episodes.clips.success[episodes.rows[:, 1:]].any(1)
+    truth: np.ndarray = episodes.clips.success[episodes.rows[:, 1:]].any(1)
     made, threshold = acting(episodes), world.spec.success_threshold
     found, lost = tracked.followed(decoder, made["frame"], episodes)
     judgements = {
@@ -85,7 +86,8 @@ def physics_judgements(
 
     gone bool [E, n]: where nothing is read.
     """
-    env, states = twin.unwrapped, episodes.physics_state[:, 1:].copy()
+    env: Any = twin.unwrapped
+    states = episodes.physics_state[:, 1:].copy()
     states[..., list(tracked.position)] = read[..., tracked.hand : tracked.read]
     return np.array(
         [

@@ -81,4 +81,4 @@ def frechet_distance(a: np.ndarray, b: np.ndarray) -> float:
 def _factor(features: np.ndarray) -> np.ndarray:
     """X [min(n, d), d] with X^T X the covariance."""
     x = (features - features.mean(0)) / np.sqrt(len(features) - 1)
-    return np.linalg.qr(x, mode="r") if len(x) > x.shape[1] else x
+    return np.asarray(np.linalg.qr(x, mode="r")) if len(x) > x.shape[1] else x

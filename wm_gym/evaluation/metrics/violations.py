@@ -71,6 +71,15 @@ class Readings:
 
 
 @dataclass(frozen=True)
+class Replay:
+    """What physics did beside made frames: those of `Episodes` that a detector reads, each [E, n+1, ...]."""
+
+    frames: np.ndarray
+    physics_state: np.ndarray
+    proprioception: np.ndarray
+
+
+@dataclass(frozen=True)
 class Event:
     """One violation: the piece it is in, its first and last step (from 1) and its highest excess over the limit."""
 
@@ -116,7 +125,7 @@ class Detector:
         limits["disappearance"] = max(limits["disappearance"], GONE)
         return cls(tracked, decoder, place, draft.unsure, limits)
 
-    def read(self, made: np.ndarray, episodes: Episodes) -> Readings:
+    def read(self, made: np.ndarray, episodes: Episodes | Replay) -> Readings:
         """Readings of made frames uint8 [E, n, H, W, 3]."""
         tracked = self.tracked
         truth = tracked.states(episodes)[..., : tracked.read]

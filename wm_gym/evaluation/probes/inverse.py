@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -35,6 +36,7 @@ class OfTwo(nn.Module):
         self.pair = Pair(frame_size, action_dim)
 
     def forward(self, seen: torch.Tensor) -> torch.Tensor:
+        """The actions [B, A] of pairs [B, 6, H, W]."""
         return self.pair(seen.unflatten(1, (2, 3)))[:, 0]
 
 
@@ -43,12 +45,12 @@ class Pairs:
 
     def __init__(self, episodes: Episodes):
         self.frames, self.rows = episodes.clips.frames, episodes.rows[:, :-1].ravel()
-        self.shape = (len(self.rows), *self.frames.shape[1:3], 2 * self.frames.shape[3])
+        self.shape: tuple[int, ...] = (len(self.rows), *self.frames.shape[1:3], 2 * self.frames.shape[3])
 
     def __len__(self) -> int:
         return len(self.rows)
 
-    def __getitem__(self, which) -> np.ndarray:
+    def __getitem__(self, which: Any) -> np.ndarray:
         rows = self.rows[which]
         return np.concatenate([self.frames[rows], self.frames[rows + 1]], axis=-1)
 
@@ -73,15 +75,25 @@ def fit_inverse(
     """
 
     def seen(some: np.ndarray) -> np.ndarray:
+        assert views is not None
         return np.concatenate([views(some[..., :3]), views(some[..., 3:])], axis=-1)
 
     shown, known = Pairs(held), Pairs(episodes)
     some = np.linspace(0, len(shown) - 1, min(512, len(shown))).astype(int)
     actions, held_actions = (source.action.reshape(-1, source.action.shape[-1]) for source in (episodes, held))
     torch.manual_seed(seed)
-    net = OfTwo(known.shape[1:3], actions.shape[1])
+    net = OfTwo((known.shape[1], known.shape[2]), actions.shape[1])
     return fit_state_decoder(
-        known, actions, shown[some], held_actions[some], seen if views else None, updates, batch, seed, net, rate=1e-2
+        known,
+        actions,
+        shown[some],
+        held_actions[some],
+        views=seen if views else None,
+        updates=updates,
+        batch=batch,
+        seed=seed,
+        net=net,
+        rate=1e-2,
     ).decoder.read
 
 

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, NotRequired, TypedDict
+from typing import TYPE_CHECKING, Any, NotRequired, TypedDict
 
 import numpy as np
 
@@ -31,6 +31,9 @@ from wm_gym.worlds.catalogue import catalogue_folders, find_world
 from wm_gym.worlds.spec import WorldSpec
 from wm_gym.worlds.world import World, digest_of_world
 from wm_gym.wrappers import TokenizerRoundTrip
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 RESULTS_FILE, PLOT_FILE = "policies.json", "policies.png"
 CONTROLS = {"perturbed": "physics, its object perturbed", "drawn": "physics, drawn by the world"}
@@ -104,23 +107,33 @@ def evaluate_policies(
     workers: int | None = None,
     ray: str | None = None,
     progress: bool = True,
-    **options,
+    **options: Any,
 ) -> dict[str, Any]:
     """Measure independently trained policies in their worlds and the twins, and how far the two agree.
 
-    agents: folders; each is measured in `world`, else in the world that it was trained in, else in the shipped world
-    whose twin it was trained in. OUT/policies/<name>.json keeps each one's outcomes, OUT/perturbed/<name>.json those in
-    the twin with its object a little off, OUT/drawn/<name>.json those in the twin seen as the world draws it: what is
-    there is not measured again, so the same call goes on after a kill. Returns, and writes to OUT/policies.json, a list
-    of success rates and, over all policies and per world, `agreement`, "perturbed" and "drawn" (`agreement` of those with
-    physics: what chaos alone costs, and what the world's drawing alone does to policies that were trained on a camera's
-    pictures), "gating" (`gating` by the world's uncertainty) and "prediction_powered" (rates from few starts in physics
-    and many in the world); OUT/policies.png is the scatter plot.
+    OUT/policies/<name>.json keeps each one's outcomes, OUT/perturbed/<name>.json those in the twin with its object a
+    little off (what chaos alone costs), OUT/drawn/<name>.json those in the twin seen as the world draws it (what the
+    world's drawing alone does to policies that were trained on a camera's pictures). What is there is not measured
+    again, so the same call goes on after a kill. OUT/policies.png is the scatter plot.
 
-    workers: policies measured at once, one core each (default: one a core). ray: on this cluster instead (`run_jobs`),
-    where agents and worlds must lie under the same paths. Neither tells on the numbers. options go to
-    `evaluate_matched`.
-    Raises ValueError for two agents of one name or with the same weights, and where an agent's world is not known.
+    Args:
+        agents: Folders; each is measured in `world`, else in the world that it was trained in, else in the shipped
+            world whose twin it was trained in.
+        out: The folder OUT.
+        episodes: Matched starts a policy.
+        seed: Of the starts.
+        world: A world's folder, its Hub id, or the name of a shipped one.
+        workers: Policies measured at once, one core each (default: one a core). No number depends on it.
+        ray: Address of a cluster to measure on instead (`run_jobs`), where agents and worlds must lie under the same
+            paths.
+        progress: Show a bar.
+        **options: Of `evaluate_matched`.
+
+    Returns:
+        `PoliciesResult` as JSON, which OUT/policies.json holds too.
+
+    Raises:
+        ValueError: For two agents of one name or with the same weights, and where an agent's world is not known.
     """
     loaded, out = [load_agent(agent) for agent in agents], Path(out)
     _check_distinct([_folder_of(agent) for agent in loaded])
@@ -136,34 +149,38 @@ def evaluate_policies(
         row | {name: control["success"] for name, control in zip(CONTROLS, controls)}
         for row, *controls in zip(rows, *beside)
     ]
+    result = _policies_result(rows, episodes, seed)
+    results = asdict(result)
+    write_json(out / RESULTS_FILE, results)
+    policy_plot(result.policies, out / PLOT_FILE)
+    return results
+
+
+def _policies_result(rows: list[dict[str, Any]], episodes: int, seed: int) -> PoliciesResult:
+    """What the outcomes of policies say of their worlds."""
     groups = {
         name: [row for row in rows if name in ("all", row["world_name"])]
         for name in ["all", *sorted({row["world_name"] for row in rows})]
     }
-    results = asdict(
-        PoliciesResult(
-            episodes=episodes,
-            seed=seed,
-            policies=[
-                {
-                    "agent": row["agent"],
-                    "world_name": row["world_name"],
-                    "world": row["world"],
-                    "physics": row["physics"],
-                    "world_minus_physics": row["world_minus_physics"],
-                }
-                for row in rows
-            ],
-            agreement={name: _agreement(some) for name, some in groups.items()},
-            perturbed={name: or_blank(partial(_control, some, "perturbed")) for name, some in groups.items()},
-            drawn={name: or_blank(partial(_control, some, "drawn")) for name, some in groups.items()},
-            gating={name: _gating(some) for name, some in groups.items()},
-            prediction_powered={name: or_blank(partial(_prediction_powered, some)) for name, some in groups.items()},
-        )
+    return PoliciesResult(
+        episodes=episodes,
+        seed=seed,
+        policies=[
+            {
+                "agent": row["agent"],
+                "world_name": row["world_name"],
+                "world": row["world"],
+                "physics": row["physics"],
+                "world_minus_physics": row["world_minus_physics"],
+            }
+            for row in rows
+        ],
+        agreement={name: _agreement(some) for name, some in groups.items()},
+        perturbed={name: or_blank(partial(_control, some, "perturbed")) for name, some in groups.items()},
+        drawn={name: or_blank(partial(_control, some, "drawn")) for name, some in groups.items()},
+        gating={name: _gating(some) for name, some in groups.items()},
+        prediction_powered={name: or_blank(partial(_prediction_powered, some)) for name, some in groups.items()},
     )
-    write_json(out / RESULTS_FILE, results)
-    policy_plot(results["policies"], out / PLOT_FILE)
-    return results
 
 
 def world_of(agent: Agent) -> str | Path:
@@ -176,13 +193,13 @@ def world_of(agent: Agent) -> str | Path:
     raise ValueError(f"{agent.folder} was trained in {agent.env_id}, the twin of no shipped world; pass --world")
 
 
-def policy_plot(policies: list[dict[str, Any]], path: Path) -> None:
+def policy_plot(policies: Sequence[JudgedPolicy], path: Path) -> None:
     """Write `policy_figure` as a PNG."""
     with atomic_file(path) as beside:
         policy_figure(policies).savefig(beside, dpi=170)
 
 
-def policy_figure(policies: list[dict[str, Any]]):
+def policy_figure(policies: Sequence[JudgedPolicy]) -> Figure:
     """A dot a policy, success in its world over success in physics, with 95 % intervals; a matplotlib figure."""
     figure, (axis,) = axes(1, (4.8, 4.6))
     axis.plot([0, 100], [0, 100], color=GREY, linewidth=1)
@@ -282,6 +299,8 @@ def _in_twin(
     """Outcomes of matched starts in the twin, where something is otherwise."""
     judged = World.from_pretrained(find_world(world))
     twin = physics_twin(judged.spec)
+    if twin is None:
+        raise ValueError(f"{world} names no physics twin")
     env = make_twin(twin, judged, policy, find_spec(twin).max_episode_steps or judged.spec.horizon)
     try:
         outcomes, _ = run_twin(

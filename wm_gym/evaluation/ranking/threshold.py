@@ -24,21 +24,34 @@ def calibrate_judge(
     seed: int = 0,
     workers: int | None = None,
     progress: bool = True,
-    **options,
+    **options: Any,
 ) -> dict[str, Any]:
     """Set a world's success_threshold so that these policies succeed as often in it as in its twin; writes spec.yaml.
 
     A policy that acts on an error of the world carries it on, so the threshold is found in closed loop: each agent
     from `episodes` matched starts in both. Policies that are judged by the world later must be others. What is measured
-    is kept in `<world>.judging` until all is done, so the same call goes on after a kill. options go to
-    `evaluate_matched`. Returns {"threshold", "before", "policies", "episodes", and "was", "now": `matched_table`}.
-    Raises ValueError where physics calls none or all of the episodes a success: no threshold follows.
+    is kept in `<world>.judging` until all is done, so the same call goes on after a kill.
+
+    Args:
+        world: A world's folder.
+        agents: Folders.
+        episodes: Matched starts an agent.
+        seed: Of the starts.
+        workers: Agents measured at once (default: one a core).
+        progress: Show a bar.
+        **options: Of `evaluate_matched`.
+
+    Returns:
+        {"threshold", "before", "policies", "episodes", and "was", "now": `matched_table`}.
+
+    Raises:
+        ValueError: Where physics calls none or all of the episodes a success: no threshold follows.
     """
-    folder, agents = Path(world), [load_agent(agent) for agent in agents]
+    folder, loaded = Path(world), [load_agent(agent) for agent in agents]
     spec, beside = World.from_pretrained(folder).spec, folder.with_name(folder.name + ".judging")
     jobs = [
         policy_job(agent, str(folder), beside, episodes, seed, options | {"terminate_on_success": False}, measure)
-        for agent in agents
+        for agent in loaded
     ]
     rows = [row["per_episode"] for row in run_jobs(jobs, workers, None, progress)]
     probability, physics = (
@@ -51,7 +64,7 @@ def calibrate_judge(
     return {
         "threshold": threshold,
         "before": before,
-        "policies": len(agents),
+        "policies": len(loaded),
         "episodes": episodes,
         "was": matched_table(probability > before, physics),
         "now": matched_table(probability > threshold, physics),

@@ -59,7 +59,8 @@ def films(
             f"{list(uncertainty.shape)}; expected [E, n+1, H, W, 3] twice and [E, n, h, w]; measure it again: "
             "wm-gym evaluate WORLD --only films"
         )
-    most, parts, used = float(np.quantile(uncertainty.astype(np.float32), 0.995)), [], 0
+    most, used = float(np.quantile(uncertainty.astype(np.float32), 0.995)), 0
+    parts: list[str] = []
     for i in range(min(len(world), at_most)):
         data = film(physics[i], world[i], uncertainty[i].astype(np.float32), most, fps, trusted)
         used += len(data)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import cached_property, partial
 from pathlib import Path
+from typing import Any
 
 import gymnasium as gym
 import numpy as np
@@ -183,7 +184,8 @@ class Context:
 def starts_of(twin: str, shift: str | None, n: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
     """n first frames uint8 [n, H, W, 3] of a twin, shifted or not, and their proprioception [n, P]."""
     env = shifted_twin(twin, shift) if shift else gym.make(twin_spec(twin), render_mode="rgb_array")
-    frames, poses = [], []
+    frames: list[Any] = []
+    poses = []
     for k in range(n):
         info = env.reset(seed=seed + k)[1]
         frames.append(env.render())

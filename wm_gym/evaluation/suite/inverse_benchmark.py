@@ -9,7 +9,7 @@ import numpy as np
 from tqdm import tqdm
 
 from wm_gym.common.records import Undefined
-from wm_gym.common.statistics import mean, rate
+from wm_gym.common.statistics import Rate, mean, rate
 from wm_gym.data.clips import ClipData
 from wm_gym.evaluation.control_worlds import learned
 from wm_gym.evaluation.episodes import Episodes
@@ -50,43 +50,35 @@ def benchmark(
     asked = Episodes.of(clips, n)
     if episodes:
         asked = asked.select(np.arange(min(episodes, len(asked))))
-    env = None
-    if is_twin(clips.meta["env_id"]):
-        env = recorded_twin(clips.meta).unwrapped
-    views, spans = {}, {}
-    rng = np.random.default_rng(seed)
-    frames = asked.frames
-    views["real"], spans["real"] = frames, (0, n)
-    for level in NOISES:
-        views[f"noise of {level} levels"] = _noisy(frames, level, rng)
-    views["occluded"] = _occluded(frames, rng)
-    made = None
-    if world is not None:
-        made = learned(world)(asked)
-        generated = np.concatenate([frames[:, :1], made["frame"]], axis=1)
+    env = recorded_twin(clips.meta).unwrapped if is_twin(clips.meta["env_id"]) else None
+    made = learned(world)(asked) if world is not None else None
+    frames, touching, wrong = asked.frames, _touching(asked, env), impossible(asked, env, seed)
+    wrong["real"] = frames
+    views = _views(frames, n, seed)
+    generated = None
+    if made is not None:
+        wrong["generated"] = generated = np.concatenate([frames[:, :1], made["frame"]], axis=1)
         for first, last in zip((0, *HORIZONS), [h for h in HORIZONS if h <= n]):
             span = f"steps {first + 1} to {last}"
-            views[f"generated, {span}"], views[f"real, {span}"] = generated, frames
-            spans[f"generated, {span}"] = spans[f"real, {span}"] = (first, last)
-    touching, wrong = _touching(asked, env), impossible(asked, env, seed)
-    wrong |= {"real": frames, **({"generated": generated} if made else {})}
+            views[f"generated, {span}"], views[f"real, {span}"] = (generated, (first, last)), (frames, (first, last))
     found = {}
     for name, labeller in tqdm(labellers.items(), desc="inverse dynamics"):
-        read = {
-            id(video): np.stack([labeller.read(one) for one in video])
-            for video in {id(v): v for v in views.values()}.values()
-        }
-        carried_out = _carried_out(labeller, asked)
+        videos = {id(video): video for video, _ in views.values()}
+        read = {key: np.stack([labeller.read(one) for one in video]) for key, video in videos.items()}
+        carried_out, replays = _carried_out(labeller, asked), {}
+        if env is not None:
+            replays = _replays(labeller, asked, env, read[id(frames)])
+            if made is not None and world is not None:
+                judged = np.flatnonzero((made["success"] > world.spec.success_threshold).any(1))
+                replays |= _generated_replays(labeller, asked, env, read[id(generated)], judged)
         found[name] = {
-            "kind": labeller.network.config.kind,
+            "kind": labeller.network.config["kind"],
             "taught_on": labeller.about["episodes"],
             "reading": {
-                view: reading(read[id(video)], asked, labeller, carried_out, touching, spans.get(view, (0, n)))
-                for view, video in views.items()
+                view: reading(read[id(video)], asked, labeller, carried_out, touching, span)
+                for view, (video, span) in views.items()
             },
-            "replay": {}
-            if env is None
-            else _replays(labeller, asked, env, read[id(frames)], made, world, read[id(generated)] if made else None),
+            "replay": replays,
             "rejected": {
                 what: rate([rejects(labeller, video) for video in videos]) for what, videos in sorted(wrong.items())
             },
@@ -94,6 +86,13 @@ def benchmark(
     if env is not None:
         env.close()
     return found
+
+
+def _views(frames: np.ndarray, n: int, seed: int) -> dict[str, tuple[np.ndarray, tuple[int, int]]]:
+    """Real frames, the same with noise and with a grey square, each with the steps to read."""
+    rng = np.random.default_rng(seed)
+    views = {"real": frames, **{f"noise of {level} levels": _noisy(frames, level, rng) for level in NOISES}}
+    return {name: (shown, (0, n)) for name, shown in (*views.items(), ("occluded", _occluded(frames, rng)))}
 
 
 def readings(labeller: VideoLabeller, clips: ClipData, numbers: np.ndarray) -> dict[str, Any]:
@@ -112,12 +111,12 @@ def reading(
     labeller: VideoLabeller,
     carried_out: np.ndarray,
     touching: np.ndarray | None = None,
-    span: tuple[int, int] = (0, None),
+    span: tuple[int, int | None] = (0, None),
 ) -> dict[str, Any]:
     """Actions found [E, n, A] beside the recorded ones, in steps first .. last of each episode.
 
-    {"r2": the lowest of all dimensions, "r2_carried_out": of the steps [E, n] in which the robot did as its action says (a command
-    at a wall, or too long, cannot be seen), "strict": the share of steps with all dimensions within 0.1 of half their
+    {"r2": the lowest of all dimensions, "r2_carried_out": of the steps [E, n] in which the robot did as its action
+    says (a command at a wall, or too long, cannot be seen), "strict": the share of steps with all dimensions within 0.1 of half their
     range (`mean` over episodes), "strict_carried_out"; "strict_touching" and "r2_touching" of such steps in which hand and
     object touch}. R^2 is 1 at best, 0 for always saying the mean; None for fewer than 2 steps.
     """
@@ -191,29 +190,26 @@ def _occluded(frames: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     return made
 
 
-def _replays(
-    labeller: VideoLabeller,
-    asked: Episodes,
-    env: gym.Env,
-    real: np.ndarray,
-    made: dict | None,
-    world: World | None,
-    generated: np.ndarray | None,
-) -> dict[str, Any]:
-    low, high = (np.float32(labeller.about[key]) for key in ("action_low", "action_high"))
-
-    def replay(actions: np.ndarray, which: np.ndarray) -> dict[str, Any]:
-        return rate([succeeds(env, asked.physics_state[e, 0], np.clip(actions[e], low, high)) for e in which])
-
+def _replays(labeller: VideoLabeller, asked: Episodes, env: gym.Env, real: np.ndarray) -> dict[str, Rate]:
+    """Of the episodes that succeed in the recording."""
     done = np.flatnonzero(asked.clips.success[asked.rows[:, 1:]].any(1))
-    result = {"real": replay(real, done)}
-    if made is not None:
-        judged = np.flatnonzero((made["success"] > world.spec.success_threshold).any(1))
-        result |= {
-            "generated": replay(generated, judged),
-            "recorded, where the world succeeds": replay(asked.action, judged),
-        }
-    return result
+    return {"real": _replayed(labeller, asked, env, real, done)}
+
+
+def _generated_replays(
+    labeller: VideoLabeller, asked: Episodes, env: gym.Env, generated: np.ndarray, judged: np.ndarray
+) -> dict[str, Rate]:
+    """Of the episodes that the world judges a success."""
+    return {
+        "generated": _replayed(labeller, asked, env, generated, judged),
+        "recorded, where the world succeeds": _replayed(labeller, asked, env, asked.action, judged),
+    }
+
+
+def _replayed(labeller: VideoLabeller, asked: Episodes, env: gym.Env, actions: np.ndarray, which: np.ndarray) -> Rate:
+    """How often actions [E, n, A] succeed in the twin from the starts of some episodes."""
+    low, high = (np.float32(labeller.about[key]) for key in ("action_low", "action_high"))
+    return rate([succeeds(env, asked.physics_state[e, 0], np.clip(actions[e], low, high)) for e in which])
 
 
 def succeeds(env: gym.Env, physics_state: np.ndarray, actions: np.ndarray) -> bool:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from types import SimpleNamespace
+from typing import Any, SupportsFloat
 
 import gymnasium as gym
 import numpy as np
 
-from wm_gym.evaluation.metrics.violations import Detector
+from wm_gym.evaluation.metrics.violations import Detector, Replay
 
 
 class PhysicsViolations(gym.Wrapper):
@@ -29,11 +29,12 @@ class PhysicsViolations(gym.Wrapper):
                 f"the twin's render_mode is {twin.unwrapped.render_mode!r}, expected 'rgb_array': "
                 "gym.make(ENV_ID, render_mode='rgb_array')"
             )
-        self.twin, self.detector = twin.unwrapped, detector
+        self.twin: Any = twin.unwrapped
+        self.detector = detector
         self._made: list[np.ndarray] = []
         self._true: dict[str, list[np.ndarray]] = {}
 
-    def reset(self, *, seed: int | None = None, options: dict | None = None):
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
         """Begin where the twin begins with this seed."""
         if options:
             raise ValueError(
@@ -48,12 +49,13 @@ class PhysicsViolations(gym.Wrapper):
         )
         return observation, {**info, "violations": {}}
 
-    def step(self, action):
+    def step(self, action: Any) -> tuple[Any, SupportsFloat, bool, bool, dict[str, Any]]:
         """One step of both."""
-        *result, info = self.env.step(action)
-        self._made.append(self.env.unwrapped.core.render(0))
+        observation, reward, terminated, truncated, info = self.env.step(action)
+        learned: Any = self.env.unwrapped
+        self._made.append(learned.core.render(0))
         self._note(self.twin.step(action)[-1])
-        return *result, {**info, "violations": self._violations()}
+        return observation, reward, terminated, truncated, {**info, "violations": self._violations()}
 
     def _note(self, info: dict) -> None:
         for key, value in (
@@ -64,7 +66,7 @@ class PhysicsViolations(gym.Wrapper):
             self._true[key].append(value)
 
     def _violations(self) -> dict[str, float]:
-        so_far = SimpleNamespace(**{key: np.stack(values)[None] for key, values in self._true.items()})
+        so_far = Replay(**{key: np.stack(values)[None] for key, values in self._true.items()})
         severities = self.detector.severities(self.detector.read(np.stack(self._made)[None], so_far))
         now = len(self._made)
         return {

@@ -194,7 +194,7 @@ def write_films(context: Context) -> None:
             [(imagined[event.episode, event.step - 1], real[event.episode, event.step]) for event in worst]
         )
     with atomic_file(context.out / FILMS_FILE) as beside:
-        np.savez_compressed(beside, **films)
+        np.savez_compressed(beside, **films)  # type: ignore[arg-type]  # no film is called allow_pickle
 
 
 def _worst_events(path: Path) -> list[WorstEvent]:

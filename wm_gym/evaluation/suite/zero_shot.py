@@ -7,11 +7,14 @@ the block left", and the generated video; here with the controls that tell obedi
 from __future__ import annotations
 
 import re
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 
+from wm_gym.common.options import with_changes
 from wm_gym.common.statistics import rate
 from wm_gym.models.pretrained import base_folder, family_of
 
@@ -107,26 +110,47 @@ def generate(
     return np.stack(films)
 
 
-def probe(
-    base: str | Path,
-    image: np.ndarray,
-    prompt: str,
-    direction: str | None = None,
-    n: int = 20,
-    colour: tuple[int, int, int] = (242, 191, 26),
-    frames: int = 25,
-    steps: int = 25,
-    device: str = "cpu",
-    seed: int = 0,
-) -> tuple[dict, np.ndarray]:
-    """Ask a pretrained video model n times to move the block, and n times each of two controls; returns also the films.
+@dataclass(frozen=True)
+class ProbeOptions:
+    """Options of `probe`."""
 
-    "obeyed" is the rate with its interval; "moved", "kept" likewise. Controls: "unprompted", the same seeds with an empty
-    prompt (what happens anyway), and "mirrored", the picture flipped and the opposite word of left or right said (a
-    model that obeys does as well there; one with a drift of its own does not).
+    direction: str | None = None
+    """In the picture (default: the one that the prompt names)."""
+    n: int = 20
+    """Videos, and as many of each control."""
+    colour: tuple[int, int, int] = (242, 191, 26)
+    """Of the block."""
+    frames: int = 25
+    """Of each video."""
+    steps: int = 25
+    """Denoising evaluations."""
+    device: str = "cpu"
+    seed: int = 0
+    """Of the first video."""
+
+
+def probe(
+    base: str | Path, image: np.ndarray, prompt: str, options: ProbeOptions | None = None, **changes: Any
+) -> tuple[dict[str, Any], np.ndarray]:
+    """Ask a pretrained video model n times to move the block, and n times each of two controls.
+
+    "obeyed" is the rate with its interval; "moved", "kept" likewise. Controls: "unprompted", the same seeds with an
+    empty prompt (what happens anyway), and "mirrored", the picture flipped and the opposite word of left or right said
+    (a model that obeys does as well there; one with a drift of its own does not).
+
+    Args:
+        base: A diffusers pipeline's folder or Hub id.
+        image: uint8 [H, W, 3], what the videos begin with.
+        prompt: What is asked.
+        options: `ProbeOptions`.
+        **changes: Fields of `ProbeOptions` by name.
+
+    Returns:
+        The numbers, and the films uint8 [n, frames, H, W, 3] of the prompt itself.
     """
-    direction = direction or direction_of(prompt)
-    seeds = list(range(seed, seed + n))
+    chosen = with_changes(ProbeOptions, options, changes)
+    direction = chosen.direction or direction_of(prompt)
+    seeds = list(range(chosen.seed, chosen.seed + chosen.n))
     opposite = {"left": "right", "right": "left"}.get(direction, direction)
     asked = {
         "prompted": (image, prompt, direction),
@@ -136,8 +160,8 @@ def probe(
     result: dict = {"prompt": prompt, "direction": direction, "takes_a_prompt": family_of(base_folder(base)) != "svd"}
     films = {}
     for name, (picture, said, way) in asked.items():
-        films[name] = generate(base, picture, said, seeds, frames, steps, device)
-        each = [moved(film, colour, way) for film in films[name]]
+        films[name] = generate(base, picture, said, seeds, chosen.frames, chosen.steps, chosen.device)
+        each = [moved(film, chosen.colour, way) for film in films[name]]
         far = [one["distance"] for one in each if one["distance"] is not None]
         result[name] = {
             **{key: rate([one[key] for one in each]) for key in ("obeyed", "moved", "kept")},

@@ -8,9 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
+import gymnasium as gym
 import numpy as np
 
+from wm_gym.common.records import Undefined
 from wm_gym.common.statistics import Rate, rate
 from wm_gym.evaluation.control_worlds import recorded
 from wm_gym.evaluation.episodes import Episodes
@@ -71,8 +74,9 @@ class Injector:
     The twin is to have `set_physics_state`, as wm-gym's own do, and a `TrackedObject`.
     """
 
-    def __init__(self, env, tracked: TrackedObject, seed: int = 0):
-        self.env, self.tracked, self.rng = env.unwrapped, tracked, np.random.default_rng(seed)
+    def __init__(self, env: gym.Env, tracked: TrackedObject, seed: int = 0):
+        self.env: Any = env.unwrapped
+        self.tracked, self.rng = tracked, np.random.default_rng(seed)
 
     def inject(self, kind: str, episodes: Episodes) -> Injected:
         """One violation of a class in each episode that has room for it."""
@@ -108,10 +112,10 @@ class Injector:
             ]
             if not far:
                 return None
-            other = int(self.rng.choice(far))
+            elsewhere = int(self.rng.choice(far))
             for k in range(LASTS):
                 state = states[start + k].copy()
-                state[: self.tracked.joints] = states[other + k, : self.tracked.joints]
+                state[: self.tracked.joints] = states[elsewhere + k, : self.tracked.joints]
                 made[start + k] = self._draw(state)
             return made
         if (area[max(start - 2, 0) : start + LASTS] < WHOLE * area[0]).any():
@@ -146,8 +150,10 @@ class Injector:
         window, or the hand would be nearer to it than `clear` metres."""
         moved = scene.thing + offsets
         inside = (moved[window] >= scene.low).all() and (moved[window] <= scene.high).all()
-        gap = np.minimum(self.tracked.gap(scene.hand, moved), self.tracked.gap(scene.hand, scene.thing))[window]
-        if not inside or (gap < clear).any():
+        if self.tracked.gap is None:
+            raise Undefined("the twin does not say how far the end-effector is from its object (`TrackedObject.gap`)")
+        apart = np.minimum(self.tracked.gap(scene.hand, moved), self.tracked.gap(scene.hand, scene.thing))[window]
+        if not inside or (apart < clear).any():
             return None
         return np.stack(
             [
@@ -156,7 +162,7 @@ class Injector:
             ]
         )
 
-    def _resized(self, state, place, frame, larger: bool) -> np.ndarray:
+    def _resized(self, state: np.ndarray, place: np.ndarray, frame: np.ndarray, larger: bool) -> np.ndarray:
         """The object larger or smaller by `GROWN` to each side: the union of displaced drawings, or what they share."""
         corners = GROWN * np.array([[1, 1], [1, -1], [-1, 1], [-1, -1]])
         drawn = [self._drawn_at(state, place + corner) for corner in corners]

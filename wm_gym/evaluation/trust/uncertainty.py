@@ -109,7 +109,9 @@ def uncertainty(
     found = Errors(np.maximum(np.concatenate(stated), LEAST_STATED), np.concatenate(error), np.nan)
     edges = world.uncertainty.edges.cpu().numpy()
     dense = {
-        name: dense_calibration(*(np.concatenate(values) for values in zip(*pairs)), edges)
+        name: dense_calibration(
+            np.concatenate([stated for stated, _ in pairs]), np.concatenate([wrong for _, wrong in pairs]), edges
+        )
         for name, pairs in (("autoregressive", alone), ("teacher_forced", led))
     }
     held = kept(world, found, horizons)
