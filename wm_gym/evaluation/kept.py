@@ -1,4 +1,4 @@
-"""How are kept results read, those of earlier versions too? Old names of functions and keys become today's here alone."""
+"""How are kept results read, those of earlier versions too? Old names become today's here and nowhere else."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """Does a world obey its actions? Delta-PSNR, loss ratio, commanded directions, and what moves without an action.
 
-Every function takes roll_outs by name (`wm_gym.evaluation.control_worlds`) and answers for each alike: put the world, physics'
-own twin (the floor) and the controls in. An interval of a mean is over episodes, those of rates are over roll-outs.
+Every function takes roll-out functions by name (`wm_gym.evaluation.control_worlds`) and measures each alike: put the
+world, physics' own twin (the floor) and the controls in. An interval of a mean is over episodes, those of rates are over roll-outs.
 
 A distractor is something that moves by itself, which no shipped world has seen. Starts with one are recorded so:
 
@@ -115,12 +115,22 @@ class Rest:
 def delta_psnr(
     roll_outs: dict[str, RollOut], episodes: Episodes, spec: WorldSpec, horizon: int = 4, seed: int = 0
 ) -> dict[str, DeltaPsnr]:
-    """Does it matter which actions a world is given? PSNR(true actions) - PSNR(other actions) at a horizon, in dB.
+    """PSNR under the true actions less PSNR under others at a horizon, in dB: does it matter what a world is given?
 
     Delta_t PSNR = PSNR(x_t, x^_t) - PSNR(x_t, x^'_t) (Bruce et al. 2024, "Genie", sec. 3.1; t = 4), x_t the true frame
     and x^'_t made under other actions: "random" (uniform within the bounds), "shuffled" (another episode's) and
-    "mirrored". Means are over episodes; 0 is a world that does not listen. PSNR stops at 68 dB, so physics' own difference is no bound: `through(physics, tokenizer)` is one.
-    ValueError for one episode only, or fewer steps than the horizon.
+    "mirrored". Means are over episodes; 0 is a world that does not listen. PSNR stops at 68 dB, so physics' own
+    difference is no bound: `through(physics, tokenizer)` is one.
+
+    Args:
+        roll_outs: Worlds by name.
+        episodes: Of two recorded episodes at least.
+        spec: Has the actions' bounds.
+        horizon: Steps.
+        seed: Of the other actions.
+
+    Raises:
+        ValueError: For one episode only, or fewer steps than the horizon.
     """
     episodes = _up_to(episodes, horizon)
     rng = np.random.default_rng(seed)
@@ -149,10 +159,20 @@ def loss_ratio(
     encode: Callable[[np.ndarray], np.ndarray] | None = None,
     seed: int = 0,
 ) -> dict[str, LossRatio]:
-    """How much worse is a world when it is given another episode's actions? Its loss then / its loss given the true ones.
+    """The loss under another episode's actions over that under the true ones, of means over episodes.
 
-    The loss is the mean squared error of the frame at a horizon, of pixels in [0, 1], or of what encode makes of
-    frames uint8 [E, H, W, 3]: latents [E, ...] of the world's tokenizer. The ratio is of means over episodes. Controls: `zero_action`, `frozen`. ValueError for one episode only, or fewer steps than the horizon.
+    The loss is the mean squared error of the frame at a horizon. Controls: `zero_action`, `frozen`.
+
+    Args:
+        roll_outs: Worlds by name.
+        episodes: Of two recorded episodes at least.
+        horizon: Steps.
+        encode: Frames uint8 [E, H, W, 3] -> what is compared: latents [E, ...] of the world's tokenizer (default:
+            pixels in [0, 1]).
+        seed: Of the other actions.
+
+    Raises:
+        ValueError: For one episode only, or fewer steps than the horizon.
     """
     episodes = _up_to(episodes, horizon)
     asked = {"true": episodes, "shuffled": episodes.acting(episodes.action[episodes.others(seed)])}
@@ -220,15 +240,25 @@ def directions(
     twin: RollOut | None = None,
     seed: int = 0,
 ) -> DirectionsResult:
-    """Does the end-effector go where it is sent? One random direction a start, commanded at full scale for all steps.
+    """How the end-effector follows one random direction a start, commanded at full scale for all steps.
 
-    Give 200 starts or more: `Episodes.of(held, 5, every=10)` cuts five from an episode of 50 steps.
-    The action's first `dims` dimensions move it along the first `dims` of proprioception. The displacement is read off
-    start and last frame ("frames") and, where a world predicts one, taken from its "proprioception", which it may
-    integrate from the action without a look at its frames. With a twin, only commands count that
-    physics carries out (within 45 degrees, half as far as is usual), for at the workspace's edge nothing moves:
-    their rate is given. Controls: `mirrored`, `zero_action`, `shuffle`. ValueError where the bounds do not
-    lie around 0, the episodes are shorter, or physics carries out nothing.
+    The displacement is read off start and last frame ("frames") and, where a world predicts one, taken from its
+    "proprioception", which it may integrate from the action without a look at its frames. Controls: `mirrored`,
+    `zero_action`, `shuffle`.
+
+    Args:
+        roll_outs: Worlds by name.
+        episodes: 200 starts or more: `Episodes.of(held, 5, every=10)` cuts five from an episode of 50 steps.
+        spec: Has the actions' bounds.
+        decoder: Reads the end-effector's position off frames.
+        dims: So many leading dimensions of the action move it along as many of proprioception.
+        steps: Of a command.
+        twin: With one, only commands count that physics carries out (within 45 degrees, half as far as is usual), for
+            at the workspace's edge nothing moves.
+        seed: Of the directions.
+
+    Raises:
+        ValueError: Where the bounds do not lie around 0, the episodes are shorter, or physics carries out nothing.
     """
     low, high = np.array(spec.action_low[:dims]), np.array(spec.action_high[:dims])
     if not 1 <= dims <= spec.action_dim or not ((low < 0) & (high > 0)).all():
@@ -269,11 +299,10 @@ def directions(
 def no_op(
     roll_outs: dict[str, RollOut], episodes: Episodes, spec: WorldSpec, decoder: Decoder, dims: int = 2, steps: int = 10
 ) -> dict[str, Rest]:
-    """Does nothing move without an action? The same starts under zero actions (clipped to the bounds).
+    """What moves in the same starts under zero actions (clipped to the bounds).
 
-    Means are over episodes, medians over pieces. Floors: physics, and
-    `through(physics, tokenizer)`, for drawing a start changes it once. ValueError for fewer than 2 steps, or fewer in
-    the episodes.
+    Means are over episodes, medians over pieces. Floors: physics, and `through(physics, tokenizer)`, for drawing a
+    start changes it once. ValueError for fewer than 2 steps, or fewer in the episodes.
     """
     if not 2 <= steps <= episodes.action.shape[1]:
         raise ValueError(f"steps is {steps}, expected 2 to {episodes.action.shape[1]}, the episodes' steps")

@@ -137,11 +137,11 @@ def inverse_accuracy(inverse: Inverse, episodes: Episodes, spec: WorldSpec, tole
 def inverse_error(
     roll_outs: dict[str, RollOut], episodes: Episodes, inverse: Inverse, horizons: tuple[int, ...] = (1, 10, 50)
 ) -> dict[str, dict[str, InverseError]]:
-    """Do generated frames show the actions that were asked for? Their reading's error less that of real frames.
+    """How wrongly actions are read from generated frames, beside real ones: do frames show what a world was given?
 
     The error of a step t is mean |action read from frames t-1 and t - recorded action| over dimensions, frame 0 the
-    true start. Returns {name: {"at_1": InverseError, ...}}, up to each horizon from the one before it. Controls: `zero_action`,
-    `frozen` and `shuffle`. ValueError for a horizon beyond the episodes.
+    true start. Returns {name: {"at_1": InverseError, ...}}, up to each horizon from the one before it. Controls:
+    `zero_action`, `frozen` and `shuffle`. ValueError for a horizon beyond the episodes.
     """
     n = episodes.action.shape[1]
     if not horizons or sorted(set(horizons)) != list(horizons) or not 1 <= horizons[0] <= horizons[-1] <= n:

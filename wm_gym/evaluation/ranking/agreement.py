@@ -137,8 +137,8 @@ def agreement(world: np.ndarray, physics: np.ndarray, seed: int = 0) -> Agreemen
 def perfect_world(rates: Values, episodes: int, draws: int = 1000, seed: int = 0) -> MeanAgreement:
     """Mean MMRV and Pearson's r between two measurements of the same rates, `episodes` other starts each.
 
-    What remains is chance alone: no world can be distinguished from physics below this MMRV. pearson is None where the rates of
-    every draw are equal.
+    What remains is chance alone: no world can be distinguished from physics below this MMRV. pearson is None where the
+    rates of every draw are equal.
     """
     rng = np.random.default_rng(seed)
     first, second = rng.binomial(episodes, np.asarray(rates, float), (2, draws, len(rates))) / episodes

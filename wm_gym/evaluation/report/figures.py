@@ -1,4 +1,4 @@
-"""How are measurements of a world drawn? One small figure a measurement, in one colour a roll-out; matplotlib figures."""
+"""How are measurements of a world drawn? One small matplotlib figure a measurement, in one colour a roll-out."""
 
 from __future__ import annotations
 

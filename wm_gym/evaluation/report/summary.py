@@ -106,7 +106,7 @@ def obedience(found: Found) -> Obedience | None:
 
 
 def violation_floor(rows: dict[str, dict[str, Broken]]) -> str | None:
-    """The roll-out that breaks nothing, drawn as the world draws; best one that goes its own way a little, as it does."""
+    """The roll-out that breaks nothing, drawn as the world draws; best one that goes its own way a little, like it."""
     return next((name for name in ("perturbed", "physics through the tokenizer", "physics") if name in rows), None)
 
 

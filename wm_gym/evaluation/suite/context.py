@@ -1,4 +1,4 @@
-"""What is measured? One world, its physics twin, and recordings of the twin that are made when first asked for."""
+"""What is measured? One world, its physics twin, and recordings of the twin that are made when first needed."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ DISTRACTED = 12  # steps
 
 @dataclass(frozen=True)
 class Context:
-    """The evaluation context: a world, its twin, and recordings of the twin, made when first asked for, kept in `out`."""
+    """The evaluation context: a world, its twin, and recordings of the twin, made when first needed, kept in `out`."""
 
     folder: Path
     twin: str
@@ -40,10 +40,11 @@ class Context:
     size: Size = Size()
     seed: int = 0
     agent: str = ""
-    """Folder of an agent, whose drift is asked for too."""
+    """Folder of an agent, whose drift is measured too."""
 
     @cached_property
     def world(self) -> World:
+        """The world."""
         return World.from_pretrained(self.folder)
 
     @property
@@ -53,14 +54,17 @@ class Context:
 
     @cached_property
     def acting(self) -> RollOut:
+        """The world's roll-out function."""
         return learned(self.world)
 
     @cached_property
     def env(self) -> gym.Env:
+        """The twin."""
         return gym.make(twin_spec(self.twin), render_mode="rgb_array")
 
     @cached_property
     def tracked(self) -> TrackedObject:
+        """The object that the twin's task moves; Undefined where it names none."""
         return tracked_by(self.env)
 
     @cached_property
@@ -119,7 +123,8 @@ class Context:
         """`wandering`, or why there is none."""
         return or_blank(lambda: self.wandering)
 
-    def pushes(self, name: str, env_kwargs: dict | None = None) -> Episodes:
+    def pushes(self, name: str, env_kwargs: dict[str, Any] | None = None) -> Episodes:
+        """Episodes of the expert."""
         clips = self.recording(name, "expert", max(1, self.size.starts // 2), 4, env_kwargs)
         return Episodes.of(clips, min(30, self.world.spec.horizon))
 

@@ -113,12 +113,22 @@ def reading(
     touching: np.ndarray | None = None,
     span: tuple[int, int | None] = (0, None),
 ) -> dict[str, Any]:
-    """Actions found [E, n, A] beside the recorded ones, in steps first .. last of each episode.
+    """How near actions that were read are to the recorded ones.
 
-    {"r2": the lowest of all dimensions, "r2_carried_out": of the steps [E, n] in which the robot did as its action
-    says (a command at a wall, or too long, cannot be seen), "strict": the share of steps with all dimensions within 0.1 of half their
-    range (`mean` over episodes), "strict_carried_out"; "strict_touching" and "r2_touching" of such steps in which hand and
-    object touch}. R^2 is 1 at best, 0 for always saying the mean; None for fewer than 2 steps.
+    Args:
+        found: The actions read [E, n, A].
+        asked: Their episodes.
+        labeller: Has the actions' range.
+        carried_out: bool [E, n], the steps in which the robot did as its action says (a command at a wall, or too long,
+            cannot be seen).
+        touching: bool [E, n], those in which hand and object touch, where it is known.
+        span: The steps first .. last that count.
+
+    Returns:
+        {"r2": the lowest of all dimensions, at most 1, 0 for always saying the mean, None for fewer than 2 steps,
+        "r2_carried_out" of the steps that were carried out, "strict": the share of steps with all dimensions within 0.1
+        of half their range (`mean` over episodes), "strict_carried_out"; "strict_touching" and "r2_touching" of steps
+        that were carried out while hand and object touch}.
     """
     part = slice(*span)
     found, true, carried_out = found[:, part], asked.action[:, part], carried_out[:, part]

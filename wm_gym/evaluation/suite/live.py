@@ -17,9 +17,16 @@ class PhysicsViolations(gym.Wrapper):
         env = PhysicsViolations(gym.make("wm_gym/Push-v0"), context.env, context.detector)
 
     info["violations"] is {class: excess over the detector's limit, in `UNITS`} of the violations that this step is part
-    of, empty where there is none or nothing can be said; a class that must last is reported from its third frame on. A step
-    costs one of the twin, and the reading of all frames since the start. twin: made with render_mode="rgb_array".
-    ValueError where it draws nothing, and for a reset with options: an episode begins where the twin does.
+    of, empty where there is none or nothing can be said; a class that must last is reported from its third frame on. A
+    step costs one of the twin, and the reading of all frames since the start.
+
+    Args:
+        env: The learned environment.
+        twin: Made with render_mode="rgb_array".
+        detector: Of violations.
+
+    Raises:
+        ValueError: Where the twin draws nothing, and for a reset with options: an episode begins where the twin does.
     """
 
     def __init__(self, env: gym.Env, twin: gym.Env, detector: Detector):

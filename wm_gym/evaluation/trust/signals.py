@@ -44,7 +44,7 @@ def signals(env: WorldEnv, action: np.ndarray, seeds: int = 8) -> dict[str, np.n
 
 
 def unrest(world: World, engine: Engine, frames: np.ndarray, proprioception: np.ndarray, steps: int = 5) -> np.ndarray:
-    """What changes in frames uint8 [E, H, W, 3] while the robot [E, P] is commanded to rest: levels, the worst patch [E].
+    """The change of frames uint8 [E, H, W, 3] while the robot [E, P] is commanded to rest: levels, the worst patch [E].
 
     A world repaints what it has not learned: an object of another colour or size turns into one that it knows.
     """
@@ -140,7 +140,7 @@ class StartCheck:
 
 
 def _instability(world: World, state: dict[str, Tensor], action: Tensor, noise: Tensor) -> Tensor:
-    """Mean |x_hat at tau = 0 - x_hat at tau = 1/2| [h, w] over the noises: of one evaluation of the flow, and of two."""
+    """Mean |x_hat at tau = 0 - x_hat at tau = 1/2| [h, w] over the noises: of one evaluation of the flow and of two."""
     dynamics = world.dynamics
     memory = {key: state[key] for key in dynamics.memory_keys}
     given = condition(dynamics, state["proprioception"], action)
