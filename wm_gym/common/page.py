@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import base64
 import functools
-import html
 import io
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup, escape
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -52,15 +55,21 @@ pre code { padding: 0; background: none; }
 """
 
 
+@functools.cache
+def _templates() -> Environment:
+    """The package's templates. Every value is escaped unless it is `Markup`; a name that is not given is an error."""
+    loader = FileSystemLoader(Path(__file__).resolve().parents[1] / "templates")
+    return Environment(loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+
+
+def fill(template: str, **values: Any) -> Markup:
+    """HTML of a file of `wm_gym/templates`, its values escaped unless they are `Markup`."""
+    return Markup(_templates().get_template(template).render(**values))
+
+
 def page(title: str, body: str, style: str = "") -> str:
     """A whole HTML page; style: more CSS than `STYLE`. body is HTML, title is plain text."""
-    return f"""<!doctype html>
-<html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">
-<title>{text(title)}</title>
-<style>{STYLE}{style}</style></head><body><main>
-{body}
-</main></body></html>
-"""
+    return str(fill("page.html", title=title, style=Markup(STYLE + style), body=Markup(body)))
 
 
 def axes(columns: int, size: tuple[float, float]) -> tuple[Figure, Sequence[Axes]]:
@@ -104,11 +113,11 @@ def legend(axis: Axes, handles: Sequence[Any], names: Sequence[str], **how: Any)
         shown.set_text("".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in str(name)))
 
 
-def picture(figure: Figure, description: str, dpi: int = 170) -> str:
+def picture(figure: Figure, description: str, dpi: int = 170) -> Markup:
     """A matplotlib figure as an image that the page holds."""
     data = io.BytesIO()
     figure.savefig(data, format="png", dpi=dpi)
-    return f'<img alt="{text(description)}" src="{data_uri(data.getvalue(), "image/png")}">'
+    return Markup('<img alt="{}" src="{}">').format(description, data_uri(data.getvalue(), "image/png"))
 
 
 def data_uri(data: bytes, kind: str) -> str:
@@ -116,11 +125,11 @@ def data_uri(data: bytes, kind: str) -> str:
     return f"data:{kind};base64,{base64.b64encode(data).decode()}"
 
 
-def tile(kind: str, number: str, words: str) -> str:
+def tile(kind: str, number: str, words: str) -> Markup:
     """A number in large type over a few words; kind: "world", "physics" or "" colours it."""
-    return f'<div class="tile {kind}"><b>{text(number)}</b><span>{text(words)}</span></div>'
+    return Markup('<div class="tile {}"><b>{}</b><span>{}</span></div>').format(kind, number, words)
 
 
-def text(value: Any) -> str:
+def text(value: Any) -> Markup:
     """Anything as text that HTML cannot take for markup."""
-    return html.escape(str(value))
+    return escape(str(value))

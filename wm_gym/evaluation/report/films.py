@@ -5,9 +5,10 @@ from __future__ import annotations
 import io
 
 import numpy as np
+from markupsafe import Markup
 from PIL import Image
 
-from wm_gym.common.page import data_uri, text
+from wm_gym.common.page import data_uri, fill
 
 SIDE, FRAMES = 128, 150  # the most pixels a side and pictures a film; beyond, every second one and so on
 HOT, BAR, TRUSTED, BEYOND = (214, 39, 40), 2, (47, 111, 181), (199, 203, 208)
@@ -18,8 +19,8 @@ def film(
 ) -> bytes:
     """Animated WebP of three panels: physics, the world, the world with its uncertainty in red.
 
-    physics, world: uint8 [n+1, H, W, 3]; uncertainty [n, h, w] (none at the start), `most` is full red. Below runs the time,
-    blue for the first `trusted` steps.
+    physics, world: uint8 [n+1, H, W, 3]; uncertainty [n, h, w] (none at the start), `most` is full red. Below runs the
+    time, blue for the first `trusted` steps.
     """
     n, every = len(world), -(-len(world) // FRAMES)
     uncertainty = np.concatenate([np.zeros_like(uncertainty[:1]), uncertainty])
@@ -51,7 +52,7 @@ def films(
     trusted: int | None,
     at_most: int = 4,
     budget: int = 2_500_000,
-) -> str:
+) -> Markup:
     """Films (HTML) of the first episodes [E, ...], as many as `budget` bytes hold; ValueError where shapes disagree."""
     if physics.shape != world.shape or uncertainty.shape[:2] != (world.shape[0], world.shape[1] - 1) or not len(world):
         raise ValueError(
@@ -66,12 +67,8 @@ def films(
         used += len(data)
         if parts and used > budget:
             break
-        parts.append(
-            f'<figure class="film"><div><span>physics</span><span>the world</span><span>its uncertainty</span></div>'
-            f'<img alt="episode {i}: physics, the world, the world with its uncertainty" '
-            f'src="{data_uri(data, "image/webp")}"></figure>'
-        )
-    return f'<div class="films">{"".join(parts)}</div><p class="note">{text(_legend(most, trusted))}</p>'
+        parts.append(data_uri(data, "image/webp"))
+    return fill("report/films.html", films=parts, legend=_legend(most, trusted))
 
 
 def pair(world: np.ndarray, physics: np.ndarray) -> str:

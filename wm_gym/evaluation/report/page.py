@@ -11,23 +11,24 @@ from shlex import quote
 from typing import Any
 
 import numpy as np
+from markupsafe import Markup
 
 from wm_gym.common.files import write_text
-from wm_gym.common.page import page, text
+from wm_gym.common.page import fill, page
 from wm_gym.common.records import Blank, from_json
 from wm_gym.evaluation.kept import is_of_job, read_kept, upgraded
 from wm_gym.evaluation.report import control as control_sections
 from wm_gym.evaluation.report import sections as sections
 from wm_gym.evaluation.report.films import films
 from wm_gym.evaluation.report.found import Found
-from wm_gym.evaluation.report.summary import failures, headline, trusted
+from wm_gym.evaluation.report.summary import Failure, failures, headline, trusted
 from wm_gym.evaluation.report.tiles import tiles
 from wm_gym.evaluation.suite.results import RESULTS, Setting
 
 PAGE_FILE, FILMS_FILE = "report.html", "films.npz"
 MEASURED = tuple(RESULTS)
 FILMS = ("world", "physics", "uncertainty", "worst_frames")
-SECTIONS: tuple[tuple[str, str, Callable[[Any, Found], str]], ...] = (
+SECTIONS: tuple[tuple[str, str, Callable[[Any, Found], Markup]], ...] = (
     ("films", "What it looks like", lambda arrays, found: _films(arrays, found)),
     ("drift", "How long does it stay right?", sections.drift),
     ("agent_drift", "And under an agent's actions?", sections.drift),
@@ -80,59 +81,48 @@ def read_measurements(folder: str | Path) -> Found:
 def report_html(found: Found) -> str:
     """The page as a string."""
     world = found.setting.world or "a world"
-    body = "\n".join(
-        [_opening(found, world), *(_section(*each, found) for each in SECTIONS), sections.with_care(found)]
-    )
-    return page(f"{world}: can it be trusted?", body, sections.STYLE)
+    parts = [_opening(found, world), *(_section(*each, found) for each in SECTIONS), sections.with_care(found)]
+    return page(f"{world}: can it be trusted?", Markup("\n").join(parts), sections.STYLE)
 
 
-def _opening(found: Found, world: str) -> str:
+def _opening(found: Found, world: str) -> Markup:
     """The summary: what to trust, what fails and what to record next, before any figure."""
     wrong = failures(found)
-    trust = "".join(f"<li>{text(sentence)}</li>" for sentence in trusted(found))
-    fails = "".join(f"<li>{text(each.what)}</li>" for each in wrong)
-    return f"""<h1>{text(world)}: can it be trusted?</h1>
-<p class="lead">{text(headline(found))}</p>
-<p class="note">{sections.setting_line(found)}</p>
-<div class="tiles">{tiles(found)}</div>
-<section class="summary"><h2>Summary</h2><div class="figures">
-<div><h3>Trust it for</h3><ul>{trust or "<li>Nothing that was measured here vouches for it.</li>"}</ul></div>
-<div><h3>It fails here</h3><ul>{fails or "<li>No rule fired on what was measured.</li>"}</ul></div></div>
-{_next(found, wrong)}</section>"""
+    return fill(
+        "report/opening.html",
+        world=world,
+        headline=headline(found),
+        setting=sections.setting_line(found),
+        tiles=tiles(found),
+        trusted=trusted(found),
+        failures=wrong,
+        remedies=_remedies(wrong),
+    )
 
 
-def _next(found: Found, wrong: list) -> str:
-    """What to do next: remedies, each named once with the numbers that call for it."""
-    if not wrong:
-        return ""
-    remedies: dict[str, list] = {}
+def _remedies(wrong: list[Failure]) -> list[tuple[str, str, str]]:
+    """What to do next, each once, with the numbers that call for it and its commands, a line each."""
+    remedies: dict[str, list[Failure]] = {}
     for each in wrong:
         remedies.setdefault(each.then, []).append(each)
-    items = "".join(
-        f"<li>{text(then)}<small>because: {text(' '.join(each.what for each in reasons))}</small>"
-        f"<pre><code>{text(_lines(reasons))}</code></pre></li>"
+    return [
+        (then, " ".join(each.what for each in reasons), "\n".join(dict.fromkeys(each.command for each in reasons)))
         for then, reasons in remedies.items()
-    )
-    return f"<h3>Do this next</h3><ol class='next'>{items}</ol>"
+    ]
 
 
-def _lines(reasons: list) -> str:
-    """The commands of a remedy, each once, a line each."""
-    return "\n".join(dict.fromkeys(each.command for each in reasons))
-
-
-def _section(name: str, title: str, build: Callable[[Any, Found], str], found: Found) -> str:
+def _section(name: str, title: str, build: Callable[[Any, Found], Markup], found: Found) -> Markup:
     """A section, or how to measure what it would show."""
-    why, data = found.undefined.get(name), getattr(found, name)
-    inside = (
-        build(data, found)
-        if data is not None
-        else f'<p class="missing">Undefined: {text(why)}.</p>'
-        if why
-        else f'<p class="missing">Not measured: there is no <code>{file_of(name)}</code> in the folder. To measure '
-        f"it:</p><pre><code>{text(command_of(name, found))}</code></pre>"
+    data = getattr(found, name)
+    return fill(
+        "report/section.html",
+        name=name,
+        title=title,
+        inside=None if data is None else build(data, found),
+        why=found.undefined.get(name),
+        file=file_of(name),
+        command=command_of(name, found),
     )
-    return f'<section id="{name}"><h2>{title}</h2>\n{inside}</section>'
 
 
 def file_of(name: str) -> str:
@@ -149,7 +139,7 @@ def command_of(name: str, found: Found) -> str:
     return f"wm-gym evaluate {world} --only {name}{agent}"
 
 
-def _films(arrays: dict[str, np.ndarray], found: Found) -> str:
+def _films(arrays: dict[str, np.ndarray], found: Found) -> Markup:
     return films(
         arrays["physics"],
         arrays["world"],
