@@ -1,7 +1,8 @@
 """Does a world obey its actions? Delta-PSNR, loss ratio, commanded directions, and what moves without an action.
 
 Every function takes roll-out functions by name (`wm_gym.evaluation.control_worlds`) and measures each alike: put the
-world, physics' own twin (the floor) and the controls in. An interval of a mean is over episodes, those of rates are over roll-outs.
+world, physics' own twin (the floor) and the controls in. An interval of a mean is over episodes, those of rates are over
+roll-outs.
 
 A distractor is something that moves by itself, which no shipped world has seen. Starts with one are recorded so:
 
@@ -268,9 +269,7 @@ def directions(
         )
     if steps > episodes.action.shape[1]:
         raise ValueError(f"steps is {steps}, expected at most {episodes.action.shape[1]}, the episodes' steps")
-    rng = np.random.default_rng(seed)
-    way = rng.standard_normal((len(episodes), dims))
-    way /= np.linalg.norm(way, axis=1, keepdims=True)
+    way = _random_ways(len(episodes), dims, seed)
     action = np.zeros((len(episodes), steps, spec.action_dim), np.float32)
     action[..., :dims] = (way * np.minimum(-low, high).min())[:, None]
     episodes, carried = episodes.acting(action), None
@@ -284,14 +283,12 @@ def directions(
                 "dimensions those that move the end-effector along proprioception's? Give dims="
             )
         carried, episodes, way = rate(obeyed), episodes.select(obeyed), way[obeyed]
+    made = {name: _moved(episodes, roll_out(episodes), decoder, dims) for name, roll_out in roll_outs.items()}
     return DirectionsResult(
         carried,
         {
-            name: {
-                what: _obedience(moved, way, episodes)
-                for what, moved in _moved(episodes, roll_out(episodes), decoder, dims).items()
-            }
-            for name, roll_out in roll_outs.items()
+            name: {what: _obedience(moved, way, episodes) for what, moved in sources.items()}
+            for name, sources in made.items()
         },
     )
 
@@ -340,6 +337,12 @@ def _moved(episodes: Episodes, made: Roll, decoder: Decoder | None, dims: int) -
         start = episodes.clips.proprioception[episodes.rows[:, 0]]
         found["proprioception"] = (made["proprioception"][:, -1] - start)[:, :dims]
     return found
+
+
+def _random_ways(n: int, dims: int, seed: int) -> np.ndarray:
+    """Unit vectors [n, dims]."""
+    way = np.random.default_rng(seed).standard_normal((n, dims))
+    return way / np.linalg.norm(way, axis=1, keepdims=True)
 
 
 def _within(moved: np.ndarray, way: np.ndarray) -> np.ndarray:

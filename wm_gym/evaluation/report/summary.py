@@ -144,8 +144,8 @@ def _listens(found: Found) -> Iterator[str]:
     lost = found.control.delta_psnr if found.control else None
     if lost and "world" in lost and (lost["world"].random["low"] or 0) > 0:
         yield (
-            f"Actions: other actions than the true ones cost {stated(lost['world'].random, 1, ' dB')} of PSNR (random), "
-            f"{stated(lost['world'].mirrored, 1, ' dB')} (mirrored): the world listens."
+            f"Actions: other actions than the true ones cost {stated(lost['world'].random, 1, ' dB')} of PSNR "
+            f"(random), {stated(lost['world'].mirrored, 1, ' dB')} (mirrored): the world listens."
         )
 
 

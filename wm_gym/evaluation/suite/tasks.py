@@ -131,7 +131,7 @@ def _perturbed(context: Context) -> RollOut:
 
 
 def measure_control(context: Context) -> ControlResult:
-    """What the world, physics and the controls make of actions: every measure of `wm_gym.evaluation.metrics.control`."""
+    """What the world, physics and the controls make of actions: every measure of `metrics.control`."""
     spec, twin = context.world.spec, physics(context.env)
     roll_outs = {
         "world": context.acting,
