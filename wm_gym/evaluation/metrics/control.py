@@ -1,7 +1,7 @@
 """Does a world obey its actions? Delta-PSNR, loss ratio, commanded directions, and what moves without an action.
 
 Every function takes roll-out functions by name (`wm_gym.evaluation.control_worlds`) and measures each alike: put the
-world, physics' own twin (the floor) and the controls in. An interval of a mean is over episodes, those of rates are over
+world, physics' own twin (the floor) and the controls in. Intervals of means are over episodes, those of rates over
 roll-outs.
 
 A distractor is something that moves by itself, which no shipped world has seen. Starts with one are recorded so:
