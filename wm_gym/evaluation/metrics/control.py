@@ -32,7 +32,7 @@ proprioception (`StateDecoder.read`)."""
 WITHIN = cos(pi / 4)
 LEVELS = 8  # of 255 that a pixel must differ by to show something else
 MARGIN = 3  # pixels around what the scene moves, where a world's drawing of it may still reach
-LEAST = 8  # pixels of a distractor's region for a start to count
+LEAST_PIXELS = 8  # pixels of a distractor's region for a start to count
 
 
 @dataclass(frozen=True)
@@ -212,7 +212,7 @@ def distractor(roll_outs: dict[str, RollOut], episodes: Episodes, spec: WorldSpe
     passed = (np.abs(truth[:, 1:] - bare[0]).max(-1) > LEVELS).any(1)
     busy = (np.ptp(bare, axis=(0, 2)) > LEVELS).any(-1)
     region = passed & ~binary_dilation(busy, np.ones((1, 3, 3)), iterations=MARGIN)
-    counts = region.sum((1, 2)) >= LEAST
+    counts = region.sum((1, 2)) >= LEAST_PIXELS
     if not counts.any():
         raise Undefined(
             f"none of {len(counts)} starts shows a distractor away from what the actions move; record "

@@ -18,18 +18,18 @@ from wm_gym.common.options import with_changes
 from wm_gym.common.statistics import rate
 from wm_gym.models.pretrained import base_folder, family_of
 
-WAYS = {"left": (-1, 0), "right": (1, 0), "up": (0, -1), "down": (0, 1)}
+DIRECTIONS = {"left": (-1, 0), "right": (1, 0), "up": (0, -1), "down": (0, 1)}
 """Directions in the picture, x to the right and y down."""
-LEAST = 0.02  # of the picture's width that a block must move to have moved
-NEAR = 60  # levels of 255 that a pixel's colour may differ from the block's
+LEAST_MOVE = 0.02  # of the picture's width that a block must move to have moved
+COLOUR_RANGE = 60  # levels of 255 that a pixel's colour may differ from the block's
 
 
 def direction_of(prompt: str) -> str:
     """The one direction that a prompt names; ValueError where it names none or several."""
-    said = [word for word in WAYS if word in re.findall(r"\w+", prompt.lower())]
+    said = [word for word in DIRECTIONS if word in re.findall(r"\w+", prompt.lower())]
     if len(said) != 1:
         raise ValueError(
-            f"the prompt {prompt!r} names {said or 'no direction'}; expected one of {', '.join(WAYS)}: "
+            f"the prompt {prompt!r} names {said or 'no direction'}; expected one of {', '.join(DIRECTIONS)}: "
             "pass --direction where the sentence says it otherwise"
         )
     return said[0]
@@ -37,7 +37,7 @@ def direction_of(prompt: str) -> str:
 
 def block_in(frames: np.ndarray, colour: tuple[int, int, int]) -> tuple[np.ndarray, np.ndarray]:
     """Centre [T, 2] (x, y in pixels; nan where there is none) and number [T] of a colour's pixels in [T, H, W, 3]."""
-    mask = np.abs(frames.astype(np.int16) - np.array(colour)).max(-1) <= NEAR
+    mask = np.abs(frames.astype(np.int16) - np.array(colour)).max(-1) <= COLOUR_RANGE
     area = mask.sum((1, 2))
     y, x = np.indices(mask.shape[1:])
     with np.errstate(invalid="ignore"):
@@ -57,13 +57,13 @@ def moved(frames: np.ndarray, colour: tuple[int, int, int], direction: str) -> d
     way = (centre[-1] - centre[0]) / frames.shape[2]
     far, kept = float(np.linalg.norm(way)), bool(0.5 <= area[-1] / area[0] <= 2)
     gone = not np.isfinite(far)
-    obeyed = not gone and far >= LEAST and float(way @ np.array(WAYS[direction])) >= np.cos(np.pi / 4) * far
+    obeyed = not gone and far >= LEAST_MOVE and float(way @ np.array(DIRECTIONS[direction])) >= np.cos(np.pi / 4) * far
     return {
         "dx": None if gone else float(way[0]),
         "dy": None if gone else float(way[1]),
         "distance": None if gone else far,
         "kept": kept,
-        "moved": bool(not gone and far >= LEAST),
+        "moved": bool(not gone and far >= LEAST_MOVE),
         "obeyed": bool(obeyed),
     }
 
