@@ -389,7 +389,7 @@ def test_nothing_measured_is_nothing_claimed():
     assert "not known" in headline(found) and not trusted(found) and not failures(found)
 
 
-def test_doubt_is_drawn_where_it_is():
+def test_uncertainty_is_drawn_where_it_is():
     frame, uncertainty = np.full((8, 8, 3), 100, np.uint8), np.zeros((2, 2))
     uncertainty[0, 1] = 1
     drawn = overlay(frame, uncertainty, 1.0)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import MISSING, dataclass, fields, is_dataclass
 from types import NoneType, UnionType
-from typing import Any, TypeVar, Union, get_args, get_origin, get_type_hints, is_typeddict
+from typing import Any, NotRequired, TypeVar, Union, get_args, get_origin, get_type_hints, is_typeddict
 
 T = TypeVar("T")
 
@@ -61,8 +61,9 @@ def from_json(kind: Any, value: Any, where: str = "") -> Any:
 
 def _fields(kind: Any, value: Mapping[str, Any], where: str) -> dict[str, Any]:
     """The fields of a record by name."""
-    if is_typeddict(kind):
-        optional = set(kind.__optional_keys__)
+    if is_typeddict(kind):  # `__optional_keys__` does not know of annotations that are strings
+        marked = get_type_hints(kind, include_extras=True)
+        optional = {name for name, hint in marked.items() if get_origin(hint) is NotRequired}
     else:
         optional = {f.name for f in fields(kind) if f.default is not MISSING or f.default_factory is not MISSING}
     hints = get_type_hints(kind)
