@@ -23,7 +23,7 @@ from wm_gym.common.records import Undefined
 from wm_gym.common.statistics import Mean, Median, Rate, Ratio, mean, median, rate, ratio
 from wm_gym.evaluation.control_worlds import Roll, RollOut, still
 from wm_gym.evaluation.episodes import Episodes
-from wm_gym.training.report import mirrored
+from wm_gym.training.report import mirrored as mirrored_actions
 from wm_gym.worlds.spec import WorldSpec
 
 Decoder = Callable[[np.ndarray], np.ndarray]
@@ -138,7 +138,7 @@ def delta_psnr(
     other = {
         "random": rng.uniform(spec.action_low, spec.action_high, episodes.action.shape),
         "shuffled": episodes.action[episodes.others(seed)],
-        "mirrored": mirrored(episodes.action, spec),
+        "mirrored": mirrored_actions(episodes.action, spec),
     }
     truth, result = episodes.clips.frames[episodes.rows[:, horizon]], {}
     for name, roll_out in roll_outs.items():
@@ -205,7 +205,7 @@ def distractor(roll_outs: dict[str, RollOut], episodes: Episodes, spec: WorldSpe
     """
     acting = [
         episodes.acting(actions)
-        for actions in (episodes.action, still(episodes.action, spec), mirrored(episodes.action, spec))
+        for actions in (episodes.action, still(episodes.action, spec), mirrored_actions(episodes.action, spec))
     ]
     truth = episodes.frames.astype(np.float32)
     bare = np.stack([plain(some)["frame"] for some in acting])
