@@ -105,7 +105,7 @@ def run_jobs(
             f"{len(failed)} of {len(jobs)} jobs failed, the others are kept: "
             f"{', '.join(map(str, failed))}\nthe first, {first}: {failed[first]}"
         )
-    return [kept for job in jobs if (kept := _kept(job)) is not None]  # all: each has its file now
+    return [result for job in jobs if (result := _kept(job)) is not None]  # all: each has its file now
 
 
 def attempt(function: str, arguments: dict[str, Any], known: tuple | None = None) -> Outcome:
