@@ -60,9 +60,9 @@ def judge_errors(
     truth: np.ndarray = episodes.clips.success[episodes.rows[:, 1:]].any(1)
     made, threshold = acting(episodes), world.spec.success_threshold
     found, lost = tracked.followed(decoder, made["frame"], episodes)
-    judgements = {
-        "learned, world's frames": (made["success"] > threshold).any(1),
-        "learned, true frames": (_one_step_success(world, episodes, engine, seed) > threshold).any(1),
+    judgements: dict[str, np.ndarray] = {
+        "learned, world's frames": np.any(made["success"] > threshold, 1),
+        "learned, true frames": np.any(_one_step_success(world, episodes, engine, seed) > threshold, 1),
         "physics, world's frames": physics_judgements(twin, episodes, tracked, found[:, 1:], lost[:, 1:]),
         "physics, true frames": physics_judgements(
             twin, episodes, tracked, decoder(episodes.frames[:, 1:]), ~tracked.in_sight(episodes)[:, 1:]

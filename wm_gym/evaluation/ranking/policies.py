@@ -418,9 +418,9 @@ def _check_distinct(folders: list[Path]) -> None:
             seen[key] = folder
 
 
-def _percent(rates: list[dict]) -> tuple[np.ndarray, np.ndarray]:
+def _percent(rates: Sequence[Rate]) -> tuple[np.ndarray, np.ndarray]:
     """Rates in %, and how far their intervals reach below and above [2, k]."""
-    middle, low, high = (100 * np.array([rate[key] for rate in rates]) for key in ("rate", "low", "high"))
+    middle, low, high = 100 * np.array([(one["rate"], one["low"], one["high"]) for one in rates], float).T
     return middle, np.stack([middle - low, high - middle])
 
 

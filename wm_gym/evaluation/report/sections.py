@@ -131,16 +131,15 @@ def fidelity(data: FidelityResult, found: Found) -> Markup:
     """PSNR, SSIM, ST-LPIPS and FVD at each horizon, with floors and controls."""
     known = {key: one for key, one in data.fvd.items() if not isinstance(one, Blank)}
     blanks = [one.undefined for one in data.fvd.values() if isinstance(one, Blank)]
-    looks, steps = data.looks, data.horizons
-    shown = not isinstance(looks, Blank)
+    looks, steps = {} if isinstance(data.looks, Blank) else data.looks, data.horizons
     return fill(
         "report/fidelity.html",
         episodes=data.episodes,
-        why="" if shown else looks.undefined,
-        psnr=_lines(looks, lambda one: one.psnr_db, "PSNR, dB", steps) if shown else "",
-        lpips=_lines(looks, lambda one: one.st_lpips, "ST-LPIPS", steps) if shown else "",
+        why=data.looks.undefined if isinstance(data.looks, Blank) else "",
+        psnr=_lines(looks, lambda one: one.psnr_db, "PSNR, dB", steps) if looks else "",
+        lpips=_lines(looks, lambda one: one.st_lpips, "ST-LPIPS", steps) if looks else "",
         looks_head=["", *(f"{what} at {t}" for what in ("PSNR, dB,", "SSIM", "ST-LPIPS") for t in steps)],
-        looks=_looks([looks[f"at_{t}"] for t in steps]) if shown else [],
+        looks=_looks([looks[f"at_{t}"] for t in steps]) if looks else [],
         fvd=next(iter(known.values()), None),
         distances_head=["", *(f"FVD, steps to {key.removeprefix('at_')}" for key in known)],
         distances=_distances(list(known.values())),
