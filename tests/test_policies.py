@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +10,7 @@ import pytest
 from stable_baselines3 import PPO
 from tiny_world import make_world
 
+from wm_gym.common.records import Undefined, or_blank
 from wm_gym.engine.shared import load_world
 from wm_gym.evaluation.ranking import policies
 from wm_gym.evaluation.ranking.policies import evaluate_policies, summary, world_of
@@ -144,7 +146,10 @@ def test_the_summary_names_what_is_undefined():
             "policies": [0, 0],
             "episodes": 4,
             "agreement": {"all": found},
-            **{name: {"all": policies._control([{name: None}], name)} for name in policies.CONTROLS},
+            **{
+                name: {"all": asdict(or_blank(lambda name=name: policies._control([{name: None}], name)))}
+                for name in policies.CONTROLS
+            },
             "gating": {"all": gate},
         }
     )
@@ -160,7 +165,8 @@ def test_a_world_that_is_right_narrows_what_few_starts_in_physics_say():
     assert found["pairs"] == 50 and powered["half_width"] < alone["half_width"] / 2
     assert powered["holds"]["rate"] == 1 and alone["holds"]["n"] == 6
     few = [{"per_episode": {"world_success": [True], "physics_success": [True]}}]
-    assert "undefined" in policies._prediction_powered(few)
+    with pytest.raises(Undefined, match="an eighth of them must be at least 2"):
+        policies._prediction_powered(few)
 
 
 def test_nudged_physics_is_the_same_start_with_its_object_a_little_off():

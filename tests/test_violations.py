@@ -84,7 +84,7 @@ def test_what_cannot_be_done_is_said(halves, push_world, detector):
         injector.inject("disappearance", halves[1].acting(halves[1].action[:, :7]))
     hidden = replace(push_world.tracked, mask=lambda frames: np.zeros(frames.shape[:-1], bool))
     with pytest.raises(ValueError, match="seen in none of the frames"):
-        Detector.fit(recorded, halves[0], hidden, detector.reader)
+        Detector.fit(recorded, halves[0], hidden, detector.decoder)
 
 
 @pytest.fixture
