@@ -40,6 +40,7 @@ CORE = [
     "imageio[ffmpeg]>=2.34",
     "pillow>=10",
     "matplotlib>=3.8",
+    "jinja2>=3.1",  # all HTML, every value escaped
     "tensorboard>=2.16",
     "tqdm>=4.66",
     "pyyaml>=6.0",

@@ -209,10 +209,10 @@ def commands(made: Sources) -> dict[str, Command]:
 
 
 def _evaluate(folder: Path) -> None:
-    from wm_gym.evaluation.suite.context import Size
+    from wm_gym.evaluation.suite.options import Size
     from wm_gym.evaluation.suite.suite import evaluate
 
-    few = Size(episodes=4, long_episodes=2, promised_episodes=4, reader_episodes=4, reader_updates=4, starts=2)
+    few = Size(episodes=4, long_episodes=2, guarantee_episodes=4, decoder_episodes=4, decoder_updates=4, starts=2)
     evaluate(
         Path(__file__).resolve().parents[1] / "envs" / "Push-v0",
         out=folder,

@@ -22,7 +22,7 @@ import wm_gym  # noqa: F401
 from wm_gym.common.registry import registered
 from wm_gym.data import ClipData, open_clips
 from wm_gym.engine.shared import load_world
-from wm_gym.evaluation.control_worlds import deaf, frozen, learned, physics, recorded
+from wm_gym.evaluation.control_worlds import frozen, learned, physics, recorded, zero_action
 from wm_gym.evaluation.episodes import Episodes
 from wm_gym.evaluation.metrics.contact import contact_ratio, motion_without_contact, object_errors, steady
 from wm_gym.evaluation.metrics.drift import MOVED
@@ -95,7 +95,7 @@ def main() -> None:
     rollouts = {
         "world": acting,
         **{Path(w).name: learned(load_world(w)) for w in args.beside},
-        "deaf": deaf(acting, world.spec),
+        "deaf": zero_action(acting, world.spec),
         "frozen": frozen,
         "real frames": recorded,
     }

@@ -100,7 +100,7 @@ def push_episodes(tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def push_twin():
-    """Push's physics: `twin`, as a roller `physics`, what it tracks `tracked`, and the `spec` of its worlds."""
+    """Push's physics: `twin`, as a roll-out `physics`, what it tracks `tracked`, and the `spec` of its worlds."""
     from wm_gym.evaluation.control_worlds import physics
     from wm_gym.physics.tracked import tracked_by
     from wm_gym.worlds.spec import WorldSpec
@@ -112,13 +112,13 @@ def push_twin():
 
 @pytest.fixture(scope="session")
 def push_world(push_twin):
-    """The same with the shipped Push-v0 on the reference back-end: `world`, `roller`. Makes a test `release`."""
+    """The same with the shipped Push-v0 on the reference back-end: `world`, `roll_out`. Makes a test `release`."""
     from wm_gym.engine.shared import load_world
     from wm_gym.engine.torch import TorchEngine
     from wm_gym.evaluation.control_worlds import learned
 
     world = load_world(REPOSITORY / "envs" / "Push-v0")
-    return SimpleNamespace(**vars(push_twin) | {"world": world, "roller": learned(world, TorchEngine(world))})
+    return SimpleNamespace(**vars(push_twin) | {"world": world, "roll_out": learned(world, TorchEngine(world))})
 
 
 @pytest.fixture(scope="session")

@@ -27,8 +27,8 @@ def test_calibration_error_is_its_definition(seed, n, bend):
     p = rng.random(n)
     y = rng.random(n) < p**bend
     found = calibration(p, y)
-    assert (found["ece"], found["mce"]) == pytest.approx(ece_in_words(p, y), abs=1e-6)
-    assert found["brier"] == pytest.approx(((p - y) ** 2).mean())
+    assert (found.ece, found.mce) == pytest.approx(ece_in_words(p, y), abs=1e-6)
+    assert found.brier == pytest.approx(((p - y) ** 2).mean())
 
 
 def test_a_base_rate_is_calibrated_and_has_no_skill():
@@ -36,10 +36,10 @@ def test_a_base_rate_is_calibrated_and_has_no_skill():
     truth = rng.random(100_000)
     y = rng.random(100_000) < truth
     base, honest, boaster = calibration(np.full(len(y), y.mean()), y), calibration(truth, y), calibration(truth**0.2, y)
-    assert base["ece"] < 1e-6 and base["brier_skill"] == pytest.approx(0, abs=1e-9)
-    assert honest["ece"] < 0.01 and 0.3 < honest["brier_skill"] < 0.35  # 1 - (1/6) / (1/4)
-    assert boaster["ece"] > 0.2 and boaster["mce"] >= boaster["ece"]
-    assert "no skill" in calibration([0.2, 0.4], [True, True])["undefined"]
+    assert base.ece < 1e-6 and base.brier_skill == pytest.approx(0, abs=1e-9)
+    assert honest.ece < 0.01 and 0.3 < honest.brier_skill < 0.35  # 1 - (1/6) / (1/4)
+    assert boaster.ece > 0.2 and boaster.mce >= boaster.ece
+    assert "no skill" in calibration([0.2, 0.4], [True, True]).undefined
 
 
 def test_the_reliability_diagram_adds_up_to_the_calibration_error():
@@ -47,8 +47,8 @@ def test_the_reliability_diagram_adds_up_to_the_calibration_error():
     p = rng.beta(2, 5, 5000)
     y = rng.random(5000) < p**2
     bars = reliability(p, y)
-    gaps = np.nan_to_num(np.abs(bars["stated"] - bars["observed"]))
-    assert (bars["n"] * gaps).sum() / 5000 == pytest.approx(calibration(p, y)["ece"], abs=1e-6)
+    gaps = np.nan_to_num(np.abs(np.subtract(bars.stated, bars.observed)))
+    assert (bars.n * gaps).sum() / 5000 == pytest.approx(calibration(p, y).ece, abs=1e-6)
 
 
 def test_auroc_counts_pairs():
@@ -65,10 +65,10 @@ def test_uncertainty_that_is_only_a_clock_gains_nothing_over_it():
     errors = scale * np.arange(1, 21) * rng.random((80, 20))
     knows = ranks_errors(scale * np.arange(1, 21), errors, (1, 20), resamples=100)
     clock = ranks_errors(np.tile(np.arange(20.0), (80, 1)), errors, (1, 20), resamples=100)
-    assert knows["at_20"]["gain_low"] > 0.1 and knows["at_20"]["at"] > 0.5
-    assert knows["at_20"]["clock"] == pytest.approx(spearmanr(np.tile(np.arange(20), 80), errors.ravel()).statistic)
-    assert clock["at_20"]["gain_low"] == clock["at_20"]["gain_high"] == 0 and clock["at_20"]["at"] is None
-    assert knows["at_1"]["clock"] is None and knows["at_1"]["gain_low"] is None
+    assert knows["at_20"].gain_low > 0.1 and knows["at_20"].at > 0.5
+    assert knows["at_20"].clock == pytest.approx(spearmanr(np.tile(np.arange(20), 80), errors.ravel()).statistic)
+    assert clock["at_20"].gain_low == clock["at_20"].gain_high == 0 and clock["at_20"].at is None
+    assert knows["at_1"].clock is None and knows["at_1"].gain_low is None
 
 
 def test_bounds_cover_what_they_promise_on_other_episodes_and_lapse_under_a_shift():

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from twins import PUSH, make, recorded_episodes
 
-from wm_gym.evaluation.control_worlds import deaf, frozen, physics, recorded, shuffle, through, turned
+from wm_gym.evaluation.control_worlds import frozen, mirrored, physics, recorded, shuffle, through, zero_action
 from wm_gym.evaluation.episodes import Episodes
 from wm_gym.evaluation.metrics.control import delta_psnr, directions, distractor, loss_ratio, no_op
 
@@ -20,13 +20,13 @@ def starts(push_episodes):
 
 
 def test_directions_tell_who_goes_where_it_is_sent(starts, push_world, push_reader):
-    world, twin, spec = push_world.roller, push_world.physics, push_world.spec
+    world, twin, spec = push_world.roll_out, push_world.physics, push_world.spec
     found = directions(
         {
             "world": world,
             "physics": twin,
-            "turned": turned(world, spec),
-            "deaf": deaf(world, spec),
+            "mirrored": mirrored(world, spec),
+            "zero_action": zero_action(world, spec),
             "frozen": frozen,
             "shuffle": shuffle(twin),
         },
@@ -36,23 +36,23 @@ def test_directions_tell_who_goes_where_it_is_sent(starts, push_world, push_read
         steps=4,
         twin=twin,
     )
-    assert 0.6 < found["carried_out_by_physics"]["rate"] < 1  # at the edge of the workspace nothing moves
-    right = {name: row["frames"]["within_45"] for name, row in found.items() if name != "carried_out_by_physics"}
+    assert 0.6 < found.carried_out_by_physics["rate"] < 1  # at the edge of the workspace nothing moves
+    right = {name: row["frames"].within_45 for name, row in found.of.items()}
     assert right["world"]["low"] > 0.8 and right["physics"]["low"] > 0.8
-    assert right["turned"]["high"] < 0.2 and right["frozen"]["rate"] == 0
-    assert right["deaf"]["high"] < 0.55 and right["shuffle"]["high"] < 0.65  # chance is a quarter
-    assert found["turned"]["frames"]["same_side"]["rate"] < 0.1 < 0.9 < found["world"]["frames"]["same_side"]["rate"]
-    for name in ("world", "physics", "turned"):
-        assert 0.15 < found[name]["frames"]["chance_within_45"] < 0.35
-    along = {name: row["frames"]["along_cm"] for name, row in found.items() if name != "carried_out_by_physics"}
+    assert right["mirrored"]["high"] < 0.2 and right["frozen"]["rate"] == 0
+    assert right["zero_action"]["high"] < 0.55 and right["shuffle"]["high"] < 0.65  # chance is a quarter
+    assert found.of["mirrored"]["frames"].same_side["rate"] < 0.1 < 0.9 < found.of["world"]["frames"].same_side["rate"]
+    for name in ("world", "physics", "mirrored"):
+        assert 0.15 < found.of[name]["frames"].chance_within_45 < 0.35
+    along = {name: row["frames"].along_cm for name, row in found.of.items()}
     assert along["world"]["mean"] == pytest.approx(along["physics"]["mean"], abs=1.5) and 5 < along["world"]["mean"] < 8
-    assert along["turned"]["high"] < -4 and abs(along["deaf"]["mean"]) < 0.5
-    poses = found["deaf"]["proprioception"]["along_cm"]
+    assert along["mirrored"]["high"] < -4 and abs(along["zero_action"]["mean"]) < 0.5
+    poses = found.of["zero_action"]["proprioception"].along_cm
     assert abs(poses["mean"]) < 0.2 and poses["n"] == len(np.unique(starts.number))
 
 
 def test_nothing_moves_without_an_action_but_for_the_first_drawing(push_episodes, push_world, push_reader):
-    few, spec, world = push_episodes.select(np.arange(4)), push_world.spec, push_world.roller
+    few, spec, world = push_episodes.select(np.arange(4)), push_world.spec, push_world.roll_out
     found = no_op(
         {
             "world": world,
@@ -66,41 +66,41 @@ def test_nothing_moves_without_an_action_but_for_the_first_drawing(push_episodes
         push_reader,
         steps=6,
     )
-    change = {name: row["frame_change"]["mean"] for name, row in found.items()}
+    change = {name: row.frame_change["mean"] for name, row in found.items()}
     assert change["frozen"] == 0 <= change["physics"] < 0.1 and change["moves"] > 2 * change["world"]
     assert change["world"] < 2 * change["round trip"]
-    hand = {name: row["frames"]["median_cm"] for name, row in found.items()}
+    hand = {name: row.frames_cm["median"] for name, row in found.items()}
     assert hand["frozen"] == 0 and hand["physics"] < 0.1 and hand["world"] < 1 and hand["moves"] > 3
-    assert found["physics"]["proprioception"]["median_cm"] < 0.1 and found["moves"]["proprioception"]["p95_cm"] > 3
+    assert found["physics"].proprioception_cm["median"] < 0.1 and found["moves"].proprioception_cm["p95"] > 3
 
 
 def test_delta_psnr_has_an_interval_over_episodes(starts, push_twin):
     found = delta_psnr({"frozen": frozen}, starts, push_twin.spec, horizon=2)["frozen"]
     episodes = len(np.unique(starts.number))
-    assert all(row["n"] == episodes < len(starts) for row in found.values())
-    assert found["psnr_true_db"]["low"] < found["psnr_true_db"]["mean"] < found["psnr_true_db"]["high"]
-    assert found["random"]["mean"] == found["shuffled"]["mean"] == found["mirrored"]["mean"] == 0
+    assert all(row["n"] == episodes < len(starts) for row in vars(found).values())
+    assert found.psnr_true_db["low"] < found.psnr_true_db["mean"] < found.psnr_true_db["high"]
+    assert found.random["mean"] == found.shuffled["mean"] == found.mirrored["mean"] == 0
 
 
 def test_the_loss_ratio_is_the_ratio_of_the_losses(starts):
-    """Grey pictures, and worlds that are off by 10 levels, or by 30 where they are told another episode's actions."""
+    """Grey pictures, and worlds that are off by 10 levels, or by 30 where they are given another episode's actions."""
     grey = replace(starts, clips=replace(starts.clips, frames=np.full_like(starts.clips.frames, 100)))
 
-    def off_by(told_other: int):
+    def off_by(other: int):
         def roll(episodes):
             true = (episodes.action == starts.action[:, :2]).all((1, 2))
-            off = np.where(true, 10, told_other).astype(np.uint8)
+            off = np.where(true, 10, other).astype(np.uint8)
             return {"frame": recorded(episodes)["frame"] + off[:, None, None, None, None]}
 
         return roll
 
-    found = loss_ratio({"obeys": off_by(30), "deaf": off_by(10), "physics": recorded}, grey, horizon=2)
+    found = loss_ratio({"obeys": off_by(30), "zero_action": off_by(10), "physics": recorded}, grey, horizon=2)
     row, episodes = found["obeys"], len(np.unique(starts.number))
-    assert row["true"] == pytest.approx((10 / 255) ** 2) and row["shuffled"] == pytest.approx((30 / 255) ** 2)
-    assert row["ratio"]["ratio"] == pytest.approx(9) and row["ratio"]["n"] == episodes < len(starts)
-    assert found["deaf"]["ratio"]["ratio"] == 1 and found["physics"]["ratio"]["ratio"] is None
+    assert row.true == pytest.approx((10 / 255) ** 2) and row.shuffled == pytest.approx((30 / 255) ** 2)
+    assert row.ratio["ratio"] == pytest.approx(9) and row.ratio["n"] == episodes < len(starts)
+    assert found["zero_action"].ratio["ratio"] == 1 and found["physics"].ratio["ratio"] is None
     red = loss_ratio({"obeys": off_by(30)}, grey, 2, encode=lambda frames: 2.0 * frames[..., 0])["obeys"]
-    assert red["true"] == pytest.approx(400) and red["ratio"]["ratio"] == pytest.approx(9)
+    assert red.true == pytest.approx(400) and red.ratio["ratio"] == pytest.approx(9)
 
 
 @pytest.fixture(scope="module")
@@ -129,16 +129,22 @@ def test_a_distractor_is_attributed_by_what_drags_it_along(wanderers, push_twin)
         return {"frame": frames}
 
     found = distractor(
-        {"physics": twin, "recorded": recorded, "frozen": frozen, "deaf": deaf(twin, spec), "puppet": puppet},
+        {
+            "physics": twin,
+            "recorded": recorded,
+            "frozen": frozen,
+            "zero_action": zero_action(twin, spec),
+            "puppet": puppet,
+        },
         episodes,
         spec,
         push_twin.physics,
     )
-    assert found["counted"]["successes"] >= 3
-    share = {name: row["attributed"]["ratio"] for name, row in found.items() if name != "counted"}
-    assert share["physics"] < 0.01 and share["recorded"] == share["deaf"] == 0 and share["frozen"] is None
-    assert share["puppet"] > 0.2 and found["puppet"]["attributed"]["low"] > 0.1
-    moved = {name: row["moved"]["ratio"] for name, row in found.items() if name != "counted"}
+    assert found.counted["successes"] >= 3
+    share = {name: row.attributed["ratio"] for name, row in found.of.items()}
+    assert share["physics"] < 0.01 and share["recorded"] == share["zero_action"] == 0 and share["frozen"] is None
+    assert share["puppet"] > 0.2 and found.of["puppet"].attributed["low"] > 0.1
+    moved = {name: row.moved["ratio"] for name, row in found.of.items()}
     assert moved["frozen"] == 0 and moved["recorded"] == 1 and moved["physics"] == pytest.approx(1, abs=0.02)
 
 

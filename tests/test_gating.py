@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from wm_gym.evaluation.trust.gating import gating
+from wm_gym.evaluation.ranking.gating import gating
 
 
 def judged(seed: int = 0):

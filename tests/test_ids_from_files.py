@@ -25,7 +25,7 @@ from wm_gym.data.clips import ClipData
 from wm_gym.data.formats.lerobot_schema import DatasetError
 from wm_gym.evaluation.jobs import Job, run_jobs
 from wm_gym.evaluation.judges.confusion import physics_success
-from wm_gym.evaluation.suite.context import Lab, shifted_twin, starts_of
+from wm_gym.evaluation.suite.context import Context, shifted_twin, starts_of
 from wm_gym.evaluation.suite.suite import evaluate
 from wm_gym.models.pretrained import family_of
 from wm_gym.policies.loaders import load_agent
@@ -107,10 +107,10 @@ def test_a_worlds_twin(evil_world, tmp_path, trace, capsys):
         evaluate(evil_world, out=tmp_path / "out")
     assert main(["evaluate", str(evil_world), "--out", str(tmp_path / "out")]) == 2
     assert "--import evilmod" in capsys.readouterr().err
-    lab = Lab(evil_world, EVIL, tmp_path / "out")
+    context = Context(evil_world, EVIL, tmp_path / "out")
     for use in (
-        lambda: lab.env,
-        lambda: lab.held,
+        lambda: context.env,
+        lambda: context.held,
         lambda: starts_of(EVIL, None, 1, 0),
         lambda: shifted_twin(EVIL, "size"),
     ):

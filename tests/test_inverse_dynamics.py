@@ -13,7 +13,7 @@ from wm_gym.cli import main
 from wm_gym.collect.record import record
 from wm_gym.data import ClipData, open_clips
 from wm_gym.evaluation.episodes import Episodes
-from wm_gym.evaluation.probes.inverse_benchmark import benchmark, impossible, readings, rejects
+from wm_gym.evaluation.suite.inverse_benchmark import benchmark, impossible, readings, rejects
 from wm_gym.inverse.fit import fit_inverse_dynamics, fit_motion, split_labels
 from wm_gym.inverse.labeller import Rejected, VideoLabeller, fit_real_actions, label_dataset, train_labeller
 from wm_gym.models.inverse_dynamics import KINDS, InverseDynamics
@@ -54,7 +54,7 @@ def test_every_kind_learns_what_the_frames_show(clips, kind):
     rows = clips.episode_offset[held][:, None] + np.arange(21)
     about = {"action_low": clips.meta["action_low"], "action_high": clips.meta["action_high"]}
     found = readings(VideoLabeller(made, about), clips, held)
-    assert found["r2_told"] > (0.3 if latent else 0.4), (kind, found)
+    assert found["r2_carried_out"] > (0.3 if latent else 0.4), (kind, found)
     backwards = VideoLabeller(made, about).read(clips.frames[rows[0]][::-1])
     assert np.corrcoef(backwards[::-1].ravel(), clips.action[rows[0, :-1]].ravel())[0, 1] < 0, "time runs one way"
 
@@ -109,8 +109,8 @@ def test_a_world_notices_an_object_that_leaps(clips, push_like, tmp_path):
 def test_benchmark_tells_real_from_disturbed_video(labeller, clips):
     found = benchmark({"mine": labeller}, clips, episodes=6)["mine"]
     reading = found["reading"]
-    assert reading["real"]["r2_told"] > reading["noise of 25 levels"]["r2_told"]
-    assert reading["real"]["strict_told"] >= reading["real"]["strict"]["mean"] - 0.05
+    assert reading["real"]["r2_carried_out"] > reading["noise of 25 levels"]["r2_carried_out"]
+    assert reading["real"]["strict_carried_out"] >= reading["real"]["strict"]["mean"] - 0.05
     assert set(found["rejected"]) >= {"real", "spliced"} and found["rejected"]["real"]["n"] == 6
 
 

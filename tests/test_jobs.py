@@ -125,3 +125,18 @@ if __name__ == "__main__":
         for _ in range(300):
             os.killpg(running.pid, 0)
             time.sleep(0.1)
+
+
+def test_files_of_earlier_versions_are_kept(tmp_path):
+    now = Job(
+        tmp_path / "drift.json",
+        "wm_gym.evaluation.suite.suite:measure",
+        {"task": "drift", "size": {"decoder_episodes": 4, "guarantee_episodes": 5}},
+    )
+    before = {
+        "function": "wm_gym.evaluation.suite:answer",
+        "arguments": {"question": "drift", "size": {"reader_episodes": 4, "promised_episodes": 5}},
+        "result": {"deaf": 1},
+    }
+    now.path.write_text(json.dumps(before))
+    assert run_jobs([now], workers=1, progress=False) == [{"zero_action": 1}]

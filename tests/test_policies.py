@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +10,7 @@ import pytest
 from stable_baselines3 import PPO
 from tiny_world import make_world
 
+from wm_gym.common.records import Undefined, or_blank
 from wm_gym.engine.shared import load_world
 from wm_gym.evaluation.ranking import policies
 from wm_gym.evaluation.ranking.policies import evaluate_policies, summary, world_of
@@ -63,7 +65,7 @@ def test_policies_are_measured_compared_and_kept(world, agents, tmp_path, monkey
     assert json.loads((tmp_path / "judged" / "policies.json").read_text()) == results
     assert (tmp_path / "judged" / "policies.png").stat().st_size > 5000
     assert "4 policies, 2 matched starts each" in summary(results)
-    assert results["nudged"]["all"] == {"undefined": "no task has an object"}  # Reach's hand reaches for a place
+    assert results["perturbed"]["all"] == {"undefined": "no task has an object"}  # Reach's hand reaches for a place
     assert results["drawn"]["all"]["policies"] == 4 and "drawn by the world: 4 policies" in summary(results)
     assert set(results["gating"]["all"]["gain"]) == {"pearson", "mmrv", "optimism", "wrong"}
 
@@ -144,12 +146,15 @@ def test_the_summary_names_what_is_undefined():
             "policies": [0, 0],
             "episodes": 4,
             "agreement": {"all": found},
-            **{name: {"all": policies._control([{name: None}], name)} for name in policies.CONTROLS},
+            **{
+                name: {"all": asdict(or_blank(lambda name=name: policies._control([{name: None}], name)))}
+                for name in policies.CONTROLS
+            },
             "gating": {"all": gate},
         }
     )
     assert gate["false_success"] == {"uncertainty": None, "steps": None}
-    assert "nudged" not in text and "drawn" not in text and "pearson undefined -> undefined" in text
+    assert "perturbed" not in text and "drawn" not in text and "pearson undefined -> undefined" in text
     assert "undefined: 2 policies" in text and "no policy has 20% to 80%" in text and "optimism 0.000" in text
 
 
@@ -160,7 +165,8 @@ def test_a_world_that_is_right_narrows_what_few_starts_in_physics_say():
     assert found["pairs"] == 50 and powered["half_width"] < alone["half_width"] / 2
     assert powered["holds"]["rate"] == 1 and alone["holds"]["n"] == 6
     few = [{"per_episode": {"world_success": [True], "physics_success": [True]}}]
-    assert "undefined" in policies._prediction_powered(few)
+    with pytest.raises(Undefined, match="an eighth of them must be at least 2"):
+        policies._prediction_powered(few)
 
 
 def test_nudged_physics_is_the_same_start_with_its_object_a_little_off():
@@ -182,7 +188,7 @@ def test_nudged_physics_is_the_same_start_with_its_object_a_little_off():
 def test_nudged_outcomes_of_a_task_with_an_object(repository):
     agent = repository / "agents" / "ppo-Push-v0"
     digests = digest_of_agent(agent), digest_of_world("wm_gym/Push-v0")
-    found = policies.measure_nudged(str(agent), "wm_gym/Push-v0", 2, 0, {}, *digests)
+    found = policies.measure_perturbed(str(agent), "wm_gym/Push-v0", 2, 0, {}, *digests)
     assert [type(success) for success in found["success"]] == [bool, bool]
 
 

@@ -66,5 +66,5 @@ def test_tells_shifted_starts_from_usual_ones(push_world):
     found = detects_shifts(check, pictures.pop(None), pictures)
     assert set(found) == set(VISIBLE)
     for name in ("colour", "lighting", "camera", "stranger"):
-        assert found[name]["score"] > 0.9, found
-    assert found["size"]["novelty"] > 0.75, found
+        assert found[name].score > 0.9, found
+    assert found["size"].novelty > 0.75, found

@@ -12,8 +12,9 @@ from stable_baselines3 import PPO
 from tiny_world import make_world
 
 from wm_gym.cli import main
-from wm_gym.evaluation.trust import threshold
-from wm_gym.evaluation.trust.threshold import calibrate_judge, unbiased_threshold
+from wm_gym.evaluation.ranking import threshold
+from wm_gym.evaluation.ranking.threshold import calibrate_judge
+from wm_gym.evaluation.trust.coverage import unbiased_threshold
 from wm_gym.policies.folder import save_agent
 from wm_gym.sb3 import make_sb3_env
 from wm_gym.worlds.spec import WorldSpec

@@ -13,7 +13,7 @@ from wm_gym.collect.record import record
 from wm_gym.evaluation.report.page import write_trust_report
 from wm_gym.evaluation.suite.context import Size
 from wm_gym.evaluation.suite.suite import evaluate
-from wm_gym.evaluation.suite.tasks import QUESTIONS as TASKS
+from wm_gym.evaluation.suite.tasks import TASKS
 from wm_gym.models.i3d import I3D
 from wm_gym.models.st_lpips import STLPIPS
 

@@ -15,8 +15,8 @@ from tiny_world import make_world
 from wm_gym.data import DatasetError, open_clips
 from wm_gym.evaluation.episodes import Episodes
 from wm_gym.evaluation.trust.calibrate import Errors, calibrate, calibration_of, errors, trust_table
-from wm_gym.evaluation.trust.threshold import unbiased_threshold
-from wm_gym.evaluation.trust.uncertainty import dense_calibration, kept, teacher_forced_errors, uncertainty
+from wm_gym.evaluation.trust.coverage import unbiased_threshold
+from wm_gym.evaluation.trust.uncertainty import Kept, Trust, dense_calibration, kept, teacher_forced_errors, uncertainty
 from wm_gym.models import Uncertainty
 from wm_gym.training import train
 from wm_gym.training.build import new_world
@@ -88,8 +88,8 @@ def test_learns_which_patches_go_wrong():
             ).exp()
             along.append(error_distribution)
     found = dense_calibration(torch.stack(along, 1).numpy(), error.numpy(), network.edges.numpy())
-    assert found["ece"] < 0.03 and found["brier_skill"] > 0.15
-    assert max(each["brier_skill"] for each in found["epsilons"]) > 0.5
+    assert found.ece < 0.03 and found.brier_skill > 0.15
+    assert max(each.brier_skill for each in found.epsilons) > 0.5
     stated = torch.stack([network.expected_error(each) for each in along], 1)
     ever = features[:, :, 0].cumsum(1) > 0
     assert stated[ever].mean() > 5 * stated[~ever].mean()
@@ -115,7 +115,7 @@ def test_roll_outs_are_keyed_by_their_seed(balls, tiny_world):
 # --- calibration -----------------------------------------------------------------------------------------------------
 
 
-def test_promises_of_a_calibration():
+def test_guarantees_of_a_calibration():
     """90 of 100 episodes of stated error 1 go wrong at step 6 of 10, the others never; the factor is that ratio."""
     error = np.full((100, 10), 0.5)
     error[10:, 5:] = 3.0
@@ -134,15 +134,15 @@ def test_trust_that_is_kept_and_trust_that_is_broken(tiny_world):
     tiny_world.calibration = dataclasses.replace(CALIBRATION, trust=[[0.0, 3], [0.5, 0]], limit=2.0, tolerance=1.0)
     stated = np.tile([0.1, 0.2, 0.6, 0.7], (10, 1))
     right, wrong = np.full((10, 4), 0.5), np.tile([0.5, 0.5, 0.5, 2.0], (10, 1))
-    assert kept(tiny_world, Errors(stated, right, 1.0), (4,))["trust"] == {"moments": 30, "kept": 1.0}
-    assert kept(tiny_world, Errors(stated, wrong, 1.0), (4,))["trust"]["kept"] == 1 / 3  # from the start only
-    assert kept(tiny_world, Errors(stated, wrong, 1.0), (4,))["limit"]["rate"] == 0
+    assert kept(tiny_world, Errors(stated, right, 1.0), (4,)).trust == Trust(30, 1.0)
+    assert kept(tiny_world, Errors(stated, wrong, 1.0), (4,)).trust.kept == 1 / 3  # from the start only
+    assert kept(tiny_world, Errors(stated, wrong, 1.0), (4,)).limit["rate"] == 0
     tiny_world.calibration = dataclasses.replace(tiny_world.calibration, trust=[[0.0, 0]])
-    assert kept(tiny_world, Errors(stated, right, 1.0), (4,))["trust"] == {"moments": 0, "kept": None}
-    assert kept(make_world(), Errors(stated, wrong, 1.0), (4,)) == dict.fromkeys(("coverage", "limit", "trust"))
+    assert kept(tiny_world, Errors(stated, right, 1.0), (4,)).trust == Trust(0, None)
+    assert kept(make_world(), Errors(stated, wrong, 1.0), (4,)) == Kept(None, None, None)
 
 
-def test_too_few_episodes_make_no_promise():
+def test_too_few_episodes_make_no_guarantee():
     with pytest.raises(ValueError, match="8 episodes are too few"):
         calibration_of(Errors(np.ones((8, 3)), np.ones((8, 3)), 1.0), 0.1, "a test")
 
@@ -190,7 +190,7 @@ def test_calibrate_a_trained_world(balls, tmp_path):
     calibrate(without.save_pretrained(tmp_path / "without"), [others], progress=False)
     assert World.from_pretrained(tmp_path / "without").spec.success_threshold == 2.0  # it knows no success
     found = uncertainty(after, episodes, (1, made.steps), every=2)
-    assert found["coverage"][f"up_to_{made.steps}"]["rate"] > 0.7 and found["dense"]["autoregressive"]["ece"] < 0.2
+    assert found.coverage[f"up_to_{made.steps}"]["rate"] > 0.7 and found.dense["autoregressive"].ece < 0.2
     one_step = teacher_forced_errors(after, episodes)
     assert one_step.shape == (100,) and (one_step > 0).all()
     env = gym.make("wm_gym/World-v0", world=str(folder), truncate_on_uncertainty=True)

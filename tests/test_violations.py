@@ -38,18 +38,18 @@ def test_injected_violations_are_found_and_little_else(detector, halves, push_tw
     found = detector_quality(detector, Injector(push_twin.twin, push_twin.tracked), halves[1])
     assert set(found) == {*UNITS, "all"}
     for kind in UNITS:
-        assert found[kind]["recall"]["n"] >= 4, kind
-        assert found[kind]["recall"]["rate"] >= 0.6, kind
-    assert found["all"]["recall"]["rate"] >= 0.9 and found["all"]["precision"] >= 0.9
+        assert found[kind].recall["n"] >= 4, kind
+        assert found[kind].recall["rate"] >= 0.6, kind
+    assert found["all"].recall["rate"] >= 0.9 and found["all"].precision >= 0.9
 
 
 def test_physics_breaks_nothing_and_a_frozen_robot_its_kinematics(detector, halves):
     told = violations({"recorded": recorded, "frozen": frozen}, halves[1], detector)
-    assert sum(row["per_100_frames"] for row in told["recorded"].values()) < 1
+    assert sum(row.per_100_frames for row in told["recorded"].values()) < 1
     off = told["frozen"]["off its kinematics"]
-    assert off["episodes"]["rate"] > 0.9 and off["excess_median"] > 2 and off["unit"] == "cm"
-    assert told["frozen"]["teleport"]["per_100_frames"] == 0 and told["frozen"]["teleport"]["excess_worst"] is None
-    assert all(0 <= row["abstained"] <= 1 for rows in told.values() for row in rows.values())
+    assert off.episodes["rate"] > 0.9 and off.excess_median > 2 and off.unit == "cm"
+    assert told["frozen"]["teleport"].per_100_frames == 0 and told["frozen"]["teleport"].excess_worst is None
+    assert all(0 <= row.abstained <= 1 for rows in told.values() for row in rows.values())
 
 
 def test_an_arm_across_an_object_makes_no_second_one():
@@ -84,7 +84,7 @@ def test_what_cannot_be_done_is_said(halves, push_twin, detector):
         injector.inject("disappearance", halves[1].acting(halves[1].action[:, :7]))
     hidden = replace(push_twin.tracked, mask=lambda frames: np.zeros(frames.shape[:-1], bool))
     with pytest.raises(ValueError, match="seen in none of the frames"):
-        Detector.fit(recorded, halves[0], hidden, detector.reader)
+        Detector.fit(recorded, halves[0], hidden, detector.decoder)
 
 
 @pytest.fixture

@@ -208,10 +208,10 @@ def ask(world, held: str, out: Path, scale: float) -> dict:
         return {"median_cm": float(np.median(cm)), "p90_cm": float(np.quantile(cm, 0.9))}
 
     return {
-        "within_45": sent["w"]["frames"]["within_45"],
-        "along_cm": sent["w"]["frames"]["along_cm"],
-        "delta_psnr_shuffled": gained["shuffled"],
-        "psnr_4": gained["psnr_true_db"],
+        "within_45": sent.of["w"]["frames"].within_45,
+        "along_cm": sent.of["w"]["frames"].along_cm,
+        "delta_psnr_shuffled": gained.shuffled,
+        "psnr_4": gained.psnr_true_db,
         "psnr_25": float(psnr(made[:, -1], long.frames[:, -1]).mean()),
         "drift_25": apart(made[:, -1]),
         "reader": apart(long.frames[:, -1]),

@@ -74,7 +74,7 @@ def main() -> None:
     import numpy as np
 
     from wm_gym.data import open_clips
-    from wm_gym.evaluation.probes.inverse_benchmark import readings
+    from wm_gym.evaluation.suite.inverse_benchmark import readings
     from wm_gym.inverse.labeller import VideoLabeller
 
     found, labelled = {file.stem: json.loads(file.read_text()) for file in args.results}, {}

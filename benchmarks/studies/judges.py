@@ -75,7 +75,7 @@ def study(task: str, folder: Path, out: Path, updates: int, seed: int = 0) -> di
         states[0],
         held.frames[np.sort(rows)],
         states[1][np.sort(rows)],
-        world.tokenizer.round_trip,
+        views=world.tokenizer.round_trip,
         updates=updates,
         seed=seed,
     )

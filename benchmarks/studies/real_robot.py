@@ -6,6 +6,7 @@ python benchmarks/studies/real_robot.py WORLD DATASET --name droid
 from __future__ import annotations
 
 import sys
+from dataclasses import asdict
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
@@ -59,7 +60,8 @@ def main() -> None:
         for horizon in (1, 4, 10):
             try:
                 pieces = Episodes.of(some, horizon, every=max(2, horizon // 2))
-                measured = delta_psnr({"world": rollout, "frozen": frozen}, pieces, world.spec, horizon)
+                found = delta_psnr({"world": rollout, "frozen": frozen}, pieces, world.spec, horizon)
+                measured = {name: asdict(one) for name, one in found.items()}
             except ValueError as error:
                 measured = {"undefined": str(error)}
             result[f"{scenes}, {horizon} steps"] = {"pieces": len(pieces), "episodes": len(some), **measured}

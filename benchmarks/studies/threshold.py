@@ -40,7 +40,7 @@ def of_recordings(dataset: str, world: str) -> dict:
     from wm_gym.engine.shared import load_world
     from wm_gym.evaluation.episodes import Episodes
     from wm_gym.evaluation.trust.calibrate import errors
-    from wm_gym.evaluation.trust.threshold import unbiased_threshold
+    from wm_gym.evaluation.trust.coverage import unbiased_threshold
 
     loaded = load_world(world)
     episodes = Episodes.of(open_clips(dataset), loaded.spec.horizon)

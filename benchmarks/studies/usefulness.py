@@ -40,7 +40,7 @@ from wm_gym.evaluation.metrics.physics_iq import compare, score
 from wm_gym.evaluation.metrics.violations import Detector, violations
 from wm_gym.evaluation.ranking.agreement import agreement
 from wm_gym.evaluation.ranking.usefulness import usefulness
-from wm_gym.evaluation.suite.context import Lab, shifted_twin
+from wm_gym.evaluation.suite.context import Context, shifted_twin
 from wm_gym.evaluation.suite.tasks import CLIP, OTHER_TAKE
 from wm_gym.models.i3d import load_i3d
 from wm_gym.policies.loaders import load_agent
@@ -167,7 +167,7 @@ def first_episodes(clips: ClipData, variant: Variant) -> ClipData:
 @cache
 def floors(work: Path) -> tuple:
     """What all worlds are measured against: episodes, their features, another take of them, the detector."""
-    shipped = Lab(find_world(SHIPPED), TWIN, work / "lab")
+    shipped = Context(find_world(SHIPPED), TWIN, work / "lab")
     episodes = shipped.held.select(np.arange(EPISODES))
     other = shifted_twin(TWIN, OTHER_TAKE)
     take = physics(other)(episodes)["frame"]
@@ -176,7 +176,7 @@ def floors(work: Path) -> tuple:
         through(recorded, shipped.world.tokenizer),
         shipped.held.select(np.arange(100, 200)),
         shipped.tracked,
-        shipped.reader.read,
+        shipped.decoder.read,
     )
     truth = episodes.frames[:, 1:]
     return (
@@ -191,28 +191,28 @@ def floors(work: Path) -> tuple:
 def metrics(folder: Path, work: Path) -> dict[str, float]:
     """Every number of `METRICS`."""
     shipped, episodes, real, takes, detector = floors(work)
-    lab = Lab(folder, TWIN, work / "lab")
-    world, spec = {"world": lab.acting}, lab.world.spec
-    truth, made = episodes.frames[:, 1:], lab.acting(episodes)["frame"]
+    context = Context(folder, TWIN, work / "lab")
+    world, spec = {"world": context.acting}, context.world.spec
+    truth, made = episodes.frames[:, 1:], context.acting(episodes)["frame"]
     looks = perceptual(made, truth, (10, 50))
-    far = drift(world, episodes, shipped.tracked, shipped.reader.read, spec.fps, seconds=(5,))["at_5s"]["world"]
+    far = drift(world, episodes, shipped.tracked, shipped.decoder.read, spec.fps, seconds=(5,)).at["5s"]["world"]
     broken = violations(world, episodes, detector)["world"]
     pieces = Episodes.of(episodes.clips, 10, every=25).select(np.arange(200))
-    again = learned(lab.world, seed=1)(episodes)["frame"]
+    again = learned(context.world, seed=1)(episodes)["frame"]
     return {
-        "psnr_at_10": looks["at_10"]["psnr_db"],
-        "psnr_at_50": looks["at_50"]["psnr_db"],
-        "ssim_at_50": looks["at_50"]["ssim"],
-        "st_lpips_at_50": looks["at_50"]["st_lpips"],
+        "psnr_at_10": looks["at_10"].psnr_db,
+        "psnr_at_50": looks["at_50"].psnr_db,
+        "ssim_at_50": looks["at_50"].ssim,
+        "st_lpips_at_50": looks["at_50"].st_lpips,
         "fvd_at_50": frechet_distance(real, i3d_features(made[:CLIPS, 50 - CLIP : 50], load_i3d())),
-        "object_cm_at_5s": far["object_cm"]["median"],
-        "lost_at_5s": far["lost"]["rate"],
-        "delta_psnr": delta_psnr(world, episodes, spec)["world"]["random"]["mean"],
-        "loss_ratio": loss_ratio(world, episodes)["world"]["ratio"]["ratio"],
+        "object_cm_at_5s": far.object_cm["median"],
+        "lost_at_5s": far.lost["rate"],
+        "delta_psnr": delta_psnr(world, episodes, spec)["world"].random["mean"],
+        "loss_ratio": loss_ratio(world, episodes)["world"].ratio["ratio"],
         "physics_iq": score([compare(*pair) for pair in zip(made, truth)], takes),
-        "violations_per_100_frames": sum(row["per_100_frames"] for row in broken.values()),
+        "violations_per_100_frames": sum(row.per_100_frames for row in broken.values()),
         "seed_disagreement": float(np.abs(made[:, 49].astype(int) - again[:, 49]).mean()),
-        "flicker_at_rest": no_op(world, pieces, spec, shipped.reader.read)["world"]["flicker"]["mean"],
+        "flicker_at_rest": no_op(world, pieces, spec, shipped.decoder.read)["world"].flicker["mean"],
     }
 
 

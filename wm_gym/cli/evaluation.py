@@ -31,25 +31,25 @@ def add_evaluate(parser: argparse.ArgumentParser) -> None:
         type=positive_int,
         default=1000,
         metavar="N",
-        help="that the calibration's guarantee is tested on (default: 1000)",
+        help="that the calibration's guarantees are tested on (default: 1000)",
     )
     add_spreading(parser, "tasks")
 
 
 def run_evaluate(args: argparse.Namespace) -> None:
-    from wm_gym.evaluation.suite.context import Size
+    from wm_gym.evaluation.suite.options import Size
     from wm_gym.evaluation.suite.suite import evaluate
 
     out = evaluate(
         args.world,
-        args.twin,
-        args.out,
-        args.only,
-        args.agent,
+        twin=args.twin,
+        out=args.out,
+        only=args.only,
+        agent=args.agent,
         seed=args.seed,
         workers=args.workers,
         ray=args.ray,
-        size=Size(episodes=args.episodes, long_episodes=args.long_episodes, promised_episodes=args.promised_episodes),
+        size=Size(episodes=args.episodes, long_episodes=args.long_episodes, guarantee_episodes=args.promised_episodes),
     )
     print(f"measured: {out}\nnext: wm-gym report {out}")
 
@@ -107,13 +107,22 @@ def run_probe(args: argparse.Namespace) -> None:
     device = ("cuda" if torch.cuda.is_available() else "cpu") if args.device == "auto" else args.device
     image = iio.imread(args.image)[..., :3]
     result, films = probe(
-        args.base, image, args.prompt, args.direction, args.n, args.colour, args.frames, args.steps, device, args.seed
+        args.base,
+        image,
+        args.prompt,
+        direction=args.direction,
+        n=args.n,
+        colour=args.colour,
+        frames=args.frames,
+        steps=args.steps,
+        device=device,
+        seed=args.seed,
     )
     out = Path(args.out)
     out.mkdir(parents=True, exist_ok=True)
     write_json(out / "probe.json", {"base": args.base, "image": args.image, **result}, indent=1)
-    iio.imwrite(out / "told.mp4", films[0], fps=8, macro_block_size=1)
-    for name in ("told", "untold", "mirrored"):
+    iio.imwrite(out / "prompted.mp4", films[0], fps=8, macro_block_size=1)
+    for name in ("prompted", "unprompted", "mirrored"):
         obeyed = result[name]["obeyed"]
         print(
             f"{name}: {obeyed['successes']} of {obeyed['n']} went {result['direction']} "

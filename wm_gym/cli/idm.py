@@ -40,7 +40,7 @@ def add_train(parser: argparse.ArgumentParser) -> None:
 
 def run_train(args: argparse.Namespace) -> None:
     from wm_gym.data import open_clips
-    from wm_gym.evaluation.probes.inverse_benchmark import reading_text, readings
+    from wm_gym.evaluation.suite.inverse_benchmark import reading_text, readings
     from wm_gym.inverse.fit import split_labels
     from wm_gym.inverse.labeller import train_labeller
 
@@ -121,7 +121,7 @@ def run_benchmark(args: argparse.Namespace) -> None:
     from wm_gym.common.files import write_json
     from wm_gym.data import open_clips
     from wm_gym.engine.shared import load_world
-    from wm_gym.evaluation.probes.inverse_benchmark import benchmark, reading_text
+    from wm_gym.evaluation.suite.inverse_benchmark import benchmark, reading_text
     from wm_gym.inverse.labeller import VideoLabeller
 
     labellers = {name: VideoLabeller.load(name) for name in args.idm}

@@ -270,8 +270,8 @@ def add_calibrate(parser: argparse.ArgumentParser) -> None:
 def run_calibrate(args: argparse.Namespace) -> None:
     import numpy as np
 
+    from wm_gym.evaluation.ranking.threshold import calibrate_judge
     from wm_gym.evaluation.trust.calibrate import calibrate
-    from wm_gym.evaluation.trust.threshold import calibrate_judge
     from wm_gym.worlds.spec import WorldSpec
 
     if not (args.dataset or args.policies):

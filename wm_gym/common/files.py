@@ -145,7 +145,13 @@ def digest(files: Iterable[Path]) -> str:
     return made.hexdigest()[:16]
 
 
-def check_same(note: Path, asked: dict[str, Any], again: str, since: Collection[str] = ()) -> None:
+def check_same(
+    note: Path,
+    asked: dict[str, Any],
+    again: str,
+    since: Collection[str] = (),
+    renamed: Callable[[Any], Any] = lambda before: before,
+) -> None:
     """Write down the arguments of a run, or refuse to go on with what was made for others.
 
     Args:
@@ -153,6 +159,7 @@ def check_same(note: Path, asked: dict[str, Any], again: str, since: Collection[
         asked: The arguments.
         again: What to do where they differ, for the error.
         since: Keys that older versions did not write down; they are taken to be the same then.
+        renamed: Gives what older versions wrote down today's names.
 
     Raises:
         ValueError: Where they differ; it names how.
@@ -160,7 +167,7 @@ def check_same(note: Path, asked: dict[str, Any], again: str, since: Collection[
     asked = json.loads(json_text(asked))
     if note.is_file():
         try:
-            before = {key: asked[key] for key in since if key in asked} | json.loads(note.read_text())
+            before = {key: asked[key] for key in since if key in asked} | renamed(json.loads(note.read_text()))
         except (ValueError, TypeError) as error:
             raise ValueError(f"{note} is damaged ({error}); {again}") from None
         if other := sorted(key for key in before.keys() | asked.keys() if before.get(key) != asked.get(key)):

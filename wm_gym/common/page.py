@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import base64
 import functools
-import html
 import io
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup, escape
+
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.backend_bases import RendererBase
     from matplotlib.figure import Figure
 
 WORLD, PHYSICS, GREY = "#2f6fb5", "#c8641e", "#8a8f98"
@@ -50,32 +55,38 @@ pre code { padding: 0; background: none; }
 """
 
 
+@functools.cache
+def _templates() -> Environment:
+    """The package's templates. Every value is escaped unless it is `Markup`; a name that is not given is an error."""
+    loader = FileSystemLoader(Path(__file__).resolve().parents[1] / "templates")
+    return Environment(loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+
+
+def fill(template: str, **values: Any) -> Markup:
+    """HTML of a file of `wm_gym/templates`, its values escaped unless they are `Markup`."""
+    return Markup(_templates().get_template(template).render(**values))
+
+
 def page(title: str, body: str, style: str = "") -> str:
     """A whole HTML page; style: more CSS than `STYLE`. body is HTML, title is plain text."""
-    return f"""<!doctype html>
-<html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">
-<title>{text(title)}</title>
-<style>{STYLE}{style}</style></head><body><main>
-{body}
-</main></body></html>
-"""
+    return str(fill("page.html", title=title, style=Markup(STYLE + style), body=Markup(body)))
 
 
-def axes(columns: int, size: tuple[float, float]) -> tuple[Figure, Any]:
+def axes(columns: int, size: tuple[float, float]) -> tuple[Figure, Sequence[Axes]]:
     """A figure without a window, in the page's style."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
 
     figure = _plain_figure()(figsize=size, layout="constrained")
     FigureCanvasAgg(figure)
-    axes = figure.subplots(1, columns, squeeze=False)[0]
-    for axis in axes:
+    row = figure.subplots(1, columns, squeeze=False)[0]
+    for axis in row:
         axis.spines[["top", "right"]].set_visible(False)
         axis.spines[["left", "bottom"]].set_color("#c9cdd2")
         axis.tick_params(colors="#5b626c", labelsize=9)
         axis.grid(color="#eceef0")
         axis.set_axisbelow(True)
         axis.title.set_size(11)
-    return figure, axes
+    return figure, row
 
 
 @functools.cache
@@ -86,7 +97,7 @@ def _plain_figure() -> type[Figure]:
     from matplotlib.text import Text
 
     class PlainFigure(Figure):
-        def draw(self, renderer: Any) -> None:
+        def draw(self, renderer: RendererBase) -> None:
             for one in self.findobj(Text):
                 one.set_parse_math(False)
             with rc_context({"text.parse_math": False}):  # those that drawing makes
@@ -95,18 +106,18 @@ def _plain_figure() -> type[Figure]:
     return PlainFigure
 
 
-def legend(axis: Any, handles: Sequence[Any], names: Sequence[Any], **how: Any) -> None:
+def legend(axis: Axes, handles: Sequence[Any], names: Sequence[str], **how: Any) -> None:
     """A legend that has every name as it is, also those that matplotlib would leave out (_x)."""
     made = axis.legend(handles, [str(number) for number in range(len(handles))], **how)
     for shown, name in zip(made.get_texts(), names):
         shown.set_text("".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in str(name)))
 
 
-def picture(figure: Figure, description: str, dpi: int = 170) -> str:
+def picture(figure: Figure, description: str, dpi: int = 170) -> Markup:
     """A matplotlib figure as an image that the page holds."""
     data = io.BytesIO()
     figure.savefig(data, format="png", dpi=dpi)
-    return f'<img alt="{text(description)}" src="{data_uri(data.getvalue(), "image/png")}">'
+    return Markup('<img alt="{}" src="{}">').format(description, data_uri(data.getvalue(), "image/png"))
 
 
 def data_uri(data: bytes, kind: str) -> str:
@@ -114,11 +125,11 @@ def data_uri(data: bytes, kind: str) -> str:
     return f"data:{kind};base64,{base64.b64encode(data).decode()}"
 
 
-def tile(kind: str, number: str, words: str) -> str:
+def tile(kind: str, number: str, words: str) -> Markup:
     """A number in large type over a few words; kind: "world", "physics" or "" colours it."""
-    return f'<div class="tile {kind}"><b>{text(number)}</b><span>{text(words)}</span></div>'
+    return Markup('<div class="tile {}"><b>{}</b><span>{}</span></div>').format(kind, number, words)
 
 
-def text(value: Any) -> str:
+def text(value: Any) -> Markup:
     """Anything as text that HTML cannot take for markup."""
-    return html.escape(str(value))
+    return escape(str(value))

@@ -1,1 +1,1 @@
-"""How far can a world be believed? One file a question."""
+"""How far can a world be trusted? One room a kind of measurement."""

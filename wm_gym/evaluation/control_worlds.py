@@ -1,8 +1,8 @@
 """Which worlds must a measurement tell from a good one? Five that are wrong in one known way each, and physics itself.
 
-A world that is asked is a Roller: Episodes -> arrays as `roll_out` gives them, frame uint8 [E, n, H, W, 3], reward
+A world that is measured is a RollOut: Episodes -> arrays as `roll_out` gives them, frame uint8 [E, n, H, W, 3], reward
 [E, n, R], success [E, n], uncertainty [E, n, h, w] and proprioception [E, n, P] of steps 1 .. n. A measurement takes
-{name: Roller}, so that world, physics and controls are measured alike:
+{name: RollOut}, so that world, physics and controls are measured alike:
 
     world, twin = learned(load_world("Push-v0")), physics(gym.make("wm_gym/PushPyBullet-v0", render_mode="rgb_array"))
     delta_psnr({"world": world, "physics": twin, **control_worlds(world, spec, twin)}, episodes, spec)
@@ -11,21 +11,26 @@ A world that is asked is a Roller: Episodes -> arrays as `roll_out` gives them, 
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
+import gymnasium as gym
 import numpy as np
 
+from wm_gym.engine.base import Engine
 from wm_gym.engine.rollout import roll_out
 from wm_gym.engine.shared import load_engine
 from wm_gym.evaluation.episodes import Episodes
-from wm_gym.training.report import mirrored
+from wm_gym.models.tokenizer import Tokenizer
+from wm_gym.training.report import mirrored as mirrored_actions
 from wm_gym.worlds.spec import WorldSpec
+from wm_gym.worlds.world import World
 
 Roll = dict[str, np.ndarray]
-Roller = Callable[[Episodes], Roll]
+RollOut = Callable[[Episodes], Roll]
 NOISE = 25.0  # standard deviation of `jitter`, of 255 levels
 
 
-def learned(world, engine=None, seed: int = 0) -> Roller:
+def learned(world: World, engine: Engine | None = None, seed: int = 0) -> RollOut:
     """A learned World, on an engine (default: the fastest here, made once a process)."""
     engine = engine or load_engine(world, "auto", "auto", decode=True)
     return lambda episodes: roll_out(
@@ -43,32 +48,32 @@ def recorded(episodes: Episodes) -> Roll:
     return _shown(episodes, episodes.rows[:, 1:]) | {"reward": episodes.clips.reward[episodes.rows[:, :-1]]}
 
 
-def physics(env, nudged: Callable[[np.ndarray], np.ndarray] | None = None) -> Roller:
+def physics(env: gym.Env, perturbed: Callable[[np.ndarray], np.ndarray] | None = None) -> RollOut:
     """A physics twin from the episodes' physics states, under any actions; also gives "physics_state" [E, n, S].
 
-    nudged: changes a start's physics state [S] (`TrackedObject.nudged`: the chaos floor). ValueError where the twin
+    perturbed: changes a start's physics state [S] (`TrackedObject.nudged`: the chaos floor). ValueError where the twin
     draws nothing (its render_mode is not "rgb_array") and where the recording holds no physics states.
     """
-    env = env.unwrapped
-    if env.render_mode != "rgb_array":
+    twin: Any = env.unwrapped
+    if twin.render_mode != "rgb_array":
         raise ValueError(
-            f"the twin's render_mode is {env.render_mode!r}, expected 'rgb_array': "
+            f"the twin's render_mode is {twin.render_mode!r}, expected 'rgb_array': "
             "gym.make(ENV_ID, render_mode='rgb_array')"
         )
 
     def roll(episodes: Episodes) -> Roll:
         made: dict[str, list] = {}
         for start, actions in zip(episodes.physics_state[:, 0], episodes.action):
-            env.reset(options={"physics_state": nudged(start) if nudged else start})
+            twin.reset(options={"physics_state": perturbed(start) if perturbed else start})
             for action in actions:
-                info = env.step(action)[-1]
+                info = twin.step(action)[-1]
                 terms = [info[key] for key in sorted(info) if key.startswith("reward/")]
                 for key, value in (
-                    ("frame", env.render()),
+                    ("frame", twin.render()),
                     ("reward", terms),
                     ("success", info["success"]),
                     ("proprioception", info["proprioception"]),
-                    ("physics_state", env.get_physics_state()),
+                    ("physics_state", twin.get_physics_state()),
                 ):
                     made.setdefault(key, []).append(value)
         arrays = {
@@ -80,11 +85,11 @@ def physics(env, nudged: Callable[[np.ndarray], np.ndarray] | None = None) -> Ro
     return roll
 
 
-def through(roller: Roller, tokenizer) -> Roller:
-    """A roller's frames as a tokenizer draws them: the most that a perfect world with this tokenizer can show."""
+def through(world: RollOut, tokenizer: Tokenizer) -> RollOut:
+    """A world's frames as a tokenizer draws them: the most that a perfect world with this tokenizer can show."""
 
     def roll(episodes: Episodes) -> Roll:
-        made = roller(episodes)
+        made = world(episodes)
         return made | {"frame": np.stack([tokenizer.round_trip(frames) for frames in made["frame"]])}
 
     return roll
@@ -101,27 +106,27 @@ def still(actions: np.ndarray, spec: WorldSpec) -> np.ndarray:
     return np.clip(np.zeros_like(actions), spec.action_low, spec.action_high).astype(np.float32)
 
 
-def deaf(roller: Roller, spec: WorldSpec) -> Roller:
-    """The same world given zero actions whatever it is told."""
-    return lambda episodes: roller(episodes.acting(still(episodes.action, spec)))
+def zero_action(world: RollOut, spec: WorldSpec) -> RollOut:
+    """The same world given zero actions whatever it is given."""
+    return lambda episodes: world(episodes.acting(still(episodes.action, spec)))
 
 
-def turned(roller: Roller, spec: WorldSpec) -> Roller:
+def mirrored(world: RollOut, spec: WorldSpec) -> RollOut:
     """The same world given mirrored actions: it obeys, the wrong way."""
-    return lambda episodes: roller(episodes.acting(mirrored(episodes.action, spec)))
+    return lambda episodes: world(episodes.acting(mirrored_actions(episodes.action, spec)))
 
 
-def optimist(roller: Roller) -> Roller:
+def always_success(world: RollOut) -> RollOut:
     """The same world with a judge that always says success."""
 
     def roll(episodes: Episodes) -> Roll:
-        made = roller(episodes)
+        made = world(episodes)
         return made | {"success": np.ones_like(made["success"])}
 
     return roll
 
 
-def jitter(truth: Roller = recorded, noise: float = NOISE, seed: int = 0) -> Roller:
+def jitter(truth: RollOut = recorded, noise: float = NOISE, seed: int = 0) -> RollOut:
     """True frames with normal noise of so many levels, another in every frame."""
 
     def roll(episodes: Episodes) -> Roll:
@@ -132,17 +137,17 @@ def jitter(truth: Roller = recorded, noise: float = NOISE, seed: int = 0) -> Rol
     return roll
 
 
-def shuffle(truth: Roller = recorded, seed: int = 0) -> Roller:
+def shuffle(truth: RollOut = recorded, seed: int = 0) -> RollOut:
     """True frames of another episode; ValueError where there is one episode only."""
     return lambda episodes: truth(episodes.select(episodes.others(seed)))
 
 
-def control_worlds(world: Roller, spec: WorldSpec, truth: Roller = recorded) -> dict[str, Roller]:
-    """The five controls. truth: `recorded` for questions about recorded actions, `physics` for any actions."""
+def control_worlds(world: RollOut, spec: WorldSpec, truth: RollOut = recorded) -> dict[str, RollOut]:
+    """The five controls. truth: `recorded` for measurements of recorded actions, `physics` for any actions."""
     return {
         "frozen": frozen,
-        "deaf": deaf(world, spec),
-        "optimist": optimist(world),
+        "zero_action": zero_action(world, spec),
+        "always_success": always_success(world),
         "jitter": jitter(truth),
         "shuffle": shuffle(truth),
     }
@@ -150,7 +155,7 @@ def control_worlds(world: Roller, spec: WorldSpec, truth: Roller = recorded) -> 
 
 def succeeded(roll: Roll, threshold: float = 0.5) -> np.ndarray:
     """bool [E]: whose success is judged above a threshold at some step (an outcome of `agreement`)."""
-    return (roll["success"] > threshold).any(1)
+    return np.any(roll["success"] > threshold, 1)
 
 
 def _shown(episodes: Episodes, rows: np.ndarray) -> Roll:

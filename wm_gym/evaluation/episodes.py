@@ -1,4 +1,4 @@
-"""What is a world asked, and what did physics answer? Pieces of one length, cut from a recording."""
+"""From which starts, under which actions, is a world measured? Pieces of one length, cut from a recording."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from wm_gym.common.records import Undefined
 from wm_gym.data.clips import ClipData
 
 
@@ -26,7 +27,7 @@ class Episodes:
     def of(cls, clips: ClipData, steps: int, every: int | None = None) -> Episodes:
         """The first `steps` steps of each episode; with `every`, pieces that begin every so many rows of it.
 
-        ValueError where no episode is long enough.
+        Undefined where no episode is long enough.
         """
         length = np.diff(clips.episode_offset)
         starts = [
@@ -35,7 +36,7 @@ class Episodes:
             if n > steps
         ]
         if not starts:
-            raise ValueError(
+            raise Undefined(
                 f"no held-out episode has {steps} steps (the longest has {length.max() - 1}); record "
                 "longer ones: wm-gym record ENV_ID --episodes N --out DIR --env-kwargs "
                 f"'{{\"max_episode_steps\": {steps}}}'"
@@ -58,9 +59,9 @@ class Episodes:
 
     @property
     def physics_state(self) -> np.ndarray:
-        """float64 [E, n+1, S]; ValueError where the recording holds none."""
+        """float64 [E, n+1, S]; Undefined where the recording holds none."""
         if self.clips.physics_state is None:
-            raise ValueError(
+            raise Undefined(
                 f"{self.clips.meta.get('dataset', 'the recording')} holds no physics states; record a "
                 "physics twin: wm-gym record wm_gym/PushPyBullet-v0 --episodes N --out DIR"
             )

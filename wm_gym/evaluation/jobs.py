@@ -12,7 +12,7 @@ import json
 import os
 import sys
 import traceback
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from concurrent.futures import FIRST_COMPLETED, wait
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
@@ -25,16 +25,12 @@ from tqdm import tqdm
 from wm_gym.common.files import json_text, write_json
 from wm_gym.common.processes import Interrupts, one_thread, spawned_pool
 from wm_gym.common.registry import adopt, carried
+from wm_gym.evaluation.kept import is_of_job, read_kept
 
 LOST = (
     "its worker was lost (out of memory, a crash, a calling script without `if __name__ == '__main__':`, a machine "
     "without wm-gym); try workers=1"
 )
-MOVED = {
-    "wm_gym.evaluation.suite": "wm_gym.evaluation.suite.suite",
-    "wm_gym.evaluation.policies": "wm_gym.evaluation.ranking.policies",
-}
-"""Modules that files of earlier versions name -> where their functions are now."""
 
 
 @dataclass(frozen=True)
@@ -42,7 +38,7 @@ class Job:
     """A measurement: what a function returns for its arguments, a dict that JSON can write, and the file to keep it in.
 
     function: "module:name", importable wherever the job runs. arguments: by keyword, JSON-able; function and arguments
-    are the question that the kept file answers. Files that they name must be there under the same path on every
+    are what the kept file is the result of. Files that they name must be there under the same path on every
     machine that runs jobs; `path` needs to be there for the caller alone.
     """
 
@@ -50,7 +46,7 @@ class Job:
     function: str
     arguments: dict[str, Any]
 
-    def question(self) -> dict[str, Any]:
+    def call(self) -> dict[str, Any]:
         """{"function", "arguments"} as JSON gives them back. Raises TypeError naming what JSON cannot write."""
         try:
             return json.loads(json_text({"function": self.function, "arguments": self.arguments}))
@@ -59,7 +55,7 @@ class Job:
 
 
 @dataclass(frozen=True)
-class Answer:
+class Outcome:
     """What came of a job: its result as JSON, or its error with the traceback."""
 
     result: str | None = None
@@ -74,8 +70,8 @@ def run_jobs(
     workers: 1 runs them in this process, more in so many spawned ones (default: one a core). ray: the address of a
     cluster as `ray.init` takes it ("auto", "ray://HOST:10001"), one CPU a job, or "local" for one of `workers` CPUs on
     this machine; a Ray that this process has begun is used and left running. Results do not depend on either. A job
-    that fails does not stop the others. Raises ValueError for two jobs of one file and for a file that answers another
-    question, RuntimeError naming the jobs that failed, and KeyboardInterrupt: the same call then goes on with those
+    that fails does not stop the others. Raises ValueError for two jobs of one file and for a file of another
+    call, RuntimeError naming the jobs that failed, and KeyboardInterrupt: the same call then goes on with those
     not kept.
     """
     workers = (os.cpu_count() or 1) if workers is None else workers
@@ -86,16 +82,16 @@ def run_jobs(
     failed: dict[Path, str] = {}
     with (
         tqdm(total=len(jobs), initial=len(jobs) - len(waiting), unit="job", disable=not progress) as bar,
-        contextlib.closing(_answers(waiting, workers, ray)) as answers,
+        contextlib.closing(_outcomes(waiting, workers, ray)) as outcomes,
     ):
         try:
-            for job, answer in answers:
-                if answer.error:
-                    failed[job.path] = answer.error
+            for job, outcome in outcomes:
+                if outcome.error:
+                    failed[job.path] = outcome.error
                     if progress:
-                        bar.write(f"failed: {job.path}: {answer.error.strip().splitlines()[-1]}", file=sys.stderr)
+                        bar.write(f"failed: {job.path}: {outcome.error.strip().splitlines()[-1]}", file=sys.stderr)
                     continue
-                write_json(job.path, job.question() | {"result": json.loads(answer.result)})
+                write_json(job.path, job.call() | {"result": json.loads(outcome.result or "null")})
                 bar.update()
         except KeyboardInterrupt:
             kept = sum(job.path.is_file() for job in jobs)
@@ -109,13 +105,13 @@ def run_jobs(
             f"{len(failed)} of {len(jobs)} jobs failed, the others are kept: "
             f"{', '.join(map(str, failed))}\nthe first, {first}: {failed[first]}"
         )
-    return [_kept(job) for job in jobs]
+    return [result for job in jobs if (result := _kept(job)) is not None]  # all: each has its file now
 
 
-def attempt(function: str, arguments: dict[str, Any], known: tuple | None = None) -> Answer:
-    """Call "module:name" with the arguments and one thread for torch; its error becomes part of the answer.
+def attempt(function: str, arguments: dict[str, Any], known: tuple | None = None) -> Outcome:
+    """Call "module:name" with the arguments and one thread for torch; its error becomes part of the outcome.
 
-    The name is a job's own, never one that a kept file gave. known: what `carried` told elsewhere of environments.
+    The name is a job's own, never one that a kept file gave. known: what `carried` gave elsewhere of environments.
     """
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
@@ -123,26 +119,26 @@ def attempt(function: str, arguments: dict[str, Any], known: tuple | None = None
         if known:
             adopt(*known)
         module, _, name = function.partition(":")
-        return Answer(json_text(getattr(importlib.import_module(module), name)(**arguments)))
+        return Outcome(json_text(getattr(importlib.import_module(module), name)(**arguments)))
     except Exception:
-        return Answer(error=traceback.format_exc())
+        return Outcome(error=traceback.format_exc())
     finally:
         torch.set_num_threads(threads)
 
 
-def _answers(jobs: Sequence[Job], workers: int, ray: str | None) -> Iterator[tuple[Job, Answer]]:
-    """Each job with its answer, as they come."""
+def _outcomes(jobs: Sequence[Job], workers: int, ray: str | None) -> Generator[tuple[Job, Outcome], None, None]:
+    """Each job with its outcome, as they come."""
     if ray is not None:
         return _on_ray(_ray_module(), jobs, workers, ray)
     if workers == 1 or len(jobs) < 2:
-        return ((job, attempt(**job.question())) for job in jobs)
+        return ((job, attempt(**job.call())) for job in jobs)
     return _in_processes(jobs, workers)
 
 
-def _in_processes(jobs: Sequence[Job], workers: int) -> Iterator[tuple[Job, Answer]]:
+def _in_processes(jobs: Sequence[Job], workers: int) -> Generator[tuple[Job, Outcome], None, None]:
     with Interrupts() as interrupts, spawned_pool(min(workers, len(jobs)), interrupts) as pool:
         with interrupts.ignored_by_children(), one_thread():
-            futures = {pool.submit(attempt, **job.question()): job for job in jobs}
+            futures = {pool.submit(attempt, **job.call()): job for job in jobs}
 
         def some(waiting: set) -> tuple[set, set]:
             return wait(waiting, timeout=0.2, return_when=FIRST_COMPLETED)
@@ -150,7 +146,7 @@ def _in_processes(jobs: Sequence[Job], workers: int) -> Iterator[tuple[Job, Answ
         yield from _as_they_come(futures, some, lambda future: future.result(), BrokenProcessPool, interrupts)
 
 
-def _on_ray(ray, jobs: Sequence[Job], workers: int, address: str) -> Iterator[tuple[Job, Answer]]:
+def _on_ray(ray: Any, jobs: Sequence[Job], workers: int, address: str) -> Generator[tuple[Job, Outcome], None, None]:
     if not jobs:
         return
     began = not ray.is_initialized()
@@ -166,7 +162,7 @@ def _on_ray(ray, jobs: Sequence[Job], workers: int, address: str) -> Iterator[tu
         remote = ray.remote(num_cpus=1)(attempt)
         with Interrupts() as interrupts:
             known = carried()
-            futures = {remote.remote(**job.question(), known=known): job for job in jobs}
+            futures = {remote.remote(**job.call(), known=known): job for job in jobs}
 
             def some(waiting: set) -> tuple[list, list]:
                 return ray.wait(list(waiting), num_returns=1, timeout=0.2)
@@ -181,22 +177,22 @@ def _on_ray(ray, jobs: Sequence[Job], workers: int, address: str) -> Iterator[tu
 
 def _as_they_come(
     futures: dict[Any, Job], some: Callable, result: Callable, lost: type[Exception], interrupts: Interrupts
-) -> Iterator[tuple[Job, Answer]]:
+) -> Generator[tuple[Job, Outcome], None, None]:
     """Yield what `some` of the futures gives whenever it looks; a first Ctrl-C ends it after what is done already."""
     waiting = set(futures)
     while waiting:
         done, waiting = some(waiting)
         for future in done:
             try:
-                answer = result(future)
+                outcome = result(future)
             except lost as error:
-                answer = Answer(error=f"{LOST}\n{type(error).__name__}: {error}")
-            yield futures[future], answer
+                outcome = Outcome(error=f"{LOST}\n{type(error).__name__}: {error}")
+            yield futures[future], outcome
         if interrupts.seen:
             raise KeyboardInterrupt
 
 
-def _ray_module():
+def _ray_module() -> Any:
     try:
         import ray
     except ImportError as error:
@@ -208,22 +204,20 @@ def _kept(job: Job) -> dict[str, Any] | None:
     """The result in a job's file, or None where there is no file."""
     if not job.path.is_file():
         return None
-    asked = job.question()
     try:
-        kept = json.loads(job.path.read_text())
-        module, _, name = kept["function"].partition(":")
-        before = {"function": f"{MOVED.get(module, module)}:{name}", **kept["arguments"]}
-        result = kept["result"]
-    except (ValueError, KeyError, TypeError, AttributeError):
-        raise ValueError(f"{job.path} keeps no job's result; remove it, or choose another folder (--out)") from None
-    now = {"function": asked["function"], **asked["arguments"]}
+        kept = read_kept(job.path)
+    except ValueError:
+        kept = None
+    if not is_of_job(kept):
+        raise ValueError(f"{job.path} keeps no job's result; remove it, or choose another folder (--out)")
+    before, now = ({"function": each["function"], **each["arguments"]} for each in (kept, job.call()))
     if before != now:
         other = sorted(key for key in before.keys() | now.keys() if before.get(key) != now.get(key))
         raise ValueError(
             f"{job.path} answers { ({key: before.get(key) for key in other}) }, not "
             f"{ ({key: now.get(key) for key in other}) }; remove it, or choose another --out"
         )
-    return result
+    return kept["result"]
 
 
 def _check_distinct(jobs: Sequence[Job]) -> None:

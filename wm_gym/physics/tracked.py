@@ -9,12 +9,10 @@ from typing import Any
 import gymnasium as gym
 import numpy as np
 
+from wm_gym.common.records import Undefined
+
 SEEN = 0.3  # of the pixels that physics shows: with fewer the object is lost; and of those at the start: out of sight
 OFF, TURNED = 0.002, np.radians(3)  # metres and radians of a perturbation
-
-
-class Lacking(ValueError):
-    """A twin lacks what a measurement needs; it is undefined for this twin."""
 
 
 @dataclass(frozen=True)
@@ -124,11 +122,11 @@ class TrackedObject:
 
 
 def tracked_by(env: gym.Env) -> TrackedObject:
-    """The object that a twin's task moves; Lacking (a ValueError) where the twin names none."""
+    """The object that a twin's task moves; Undefined where the twin names none."""
     found = getattr(env.unwrapped, "tracked", None)
     if found is None:
         name = env.spec.id if env.spec else type(env.unwrapped).__name__
-        raise Lacking(
+        raise Undefined(
             f"{name} names no object that its task moves; give its environment (a twin's Task) an "
             "attribute `tracked = TrackedObject(...)` from wm_gym.physics.tracked"
         )

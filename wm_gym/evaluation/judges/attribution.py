@@ -3,68 +3,91 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import gymnasium as gym
 import numpy as np
 
-from wm_gym.common.statistics import matched_table, rate
+from wm_gym.common.statistics import Rate, matched_table, rate
+from wm_gym.engine.base import Engine
 from wm_gym.engine.rollout import roll_out
-from wm_gym.evaluation.control_worlds import Roller
+from wm_gym.evaluation.control_worlds import RollOut
 from wm_gym.evaluation.episodes import Episodes
 from wm_gym.physics.tracked import TrackedObject
 from wm_gym.worlds.world import World
 
 
+@dataclass(frozen=True)
+class Judged:
+    """How often a judge of success is wrong."""
+
+    wrong: Rate
+    optimism: Rate
+    pessimism: Rate
+    """As in `matched_table`."""
+
+
+@dataclass(frozen=True)
+class JudgeErrors:
+    """Whose success is called right."""
+
+    episodes: int
+    physics: Rate
+    """Of successes."""
+    judgements: dict[str, Judged]
+    """By "judge, frames"."""
+
+
 def judge_errors(
     world: World,
-    roller: Roller,
+    acting: RollOut,
     episodes: Episodes,
     twin: gym.Env,
     tracked: TrackedObject,
-    reader: Callable[[np.ndarray], np.ndarray],
-    engine=None,
+    decoder: Callable[[np.ndarray], np.ndarray],
+    engine: Engine | None = None,
     seed: int = 0,
-) -> dict[str, Any]:
+) -> JudgeErrors:
     """Whose success is called right under recorded actions, by the learned judge and by physics' own?
 
     The learned judge (the world's head) is asked about the world's roll-outs and about single steps from true frames,
-    physics' judge about the states that `reader` decodes from the world's frames and from true ones: its object is put
+    physics' judge about the states that `decoder` decodes from the world's frames and from true ones: its object is put
     where they show it (`reset(options={"physics_state"})`), one that is lost is no success. So "learned, true frames"
     is the judge's error alone, "physics, world's frames" that of the dynamics alone, "physics, true frames" the floor
-    of the reading. An episode succeeds if any step does. Returns {"episodes", "physics": `rate`, "verdicts": {judge,
-    frames: {"wrong": `rate`, "optimism", "pessimism": as in `matched_table`}}}.
+    of the reading. An episode succeeds if any step does.
     """
-    truth = episodes.clips.success[episodes.rows[:, 1:]].any(1)
-    made, threshold = roller(episodes), world.spec.success_threshold
-    found, lost = tracked.followed(reader, made["frame"], episodes)
-    verdicts = {
-        "learned, world's frames": (made["success"] > threshold).any(1),
-        "learned, true frames": (_one_step_success(world, episodes, engine, seed) > threshold).any(1),
-        "physics, world's frames": physics_verdicts(twin, episodes, tracked, found[:, 1:], lost[:, 1:]),
-        "physics, true frames": physics_verdicts(
-            twin, episodes, tracked, reader(episodes.frames[:, 1:]), ~tracked.in_sight(episodes)[:, 1:]
+    truth: np.ndarray = episodes.clips.success[episodes.rows[:, 1:]].any(1)
+    made, threshold = acting(episodes), world.spec.success_threshold
+    found, lost = tracked.followed(decoder, made["frame"], episodes)
+    judgements: dict[str, np.ndarray] = {
+        "learned, world's frames": np.any(made["success"] > threshold, 1),
+        "learned, true frames": np.any(_one_step_success(world, episodes, engine, seed) > threshold, 1),
+        "physics, world's frames": physics_judgements(twin, episodes, tracked, found[:, 1:], lost[:, 1:]),
+        "physics, true frames": physics_judgements(
+            twin, episodes, tracked, decoder(episodes.frames[:, 1:]), ~tracked.in_sight(episodes)[:, 1:]
         ),
     }
-    return {
-        "episodes": len(truth),
-        "physics": rate(truth),
-        "verdicts": {
-            name: {"wrong": rate(says != truth)}
-            | {key: matched_table(says, truth)[key] for key in ("optimism", "pessimism")}
-            for name, says in verdicts.items()
+    tables = {name: matched_table(says, truth) for name, says in judgements.items()}
+    return JudgeErrors(
+        len(truth),
+        rate(truth),
+        {
+            name: Judged(rate(says != truth), tables[name]["optimism"], tables[name]["pessimism"])
+            for name, says in judgements.items()
         },
-    }
+    )
 
 
-def physics_verdicts(
+def physics_judgements(
     twin: gym.Env, episodes: Episodes, tracked: TrackedObject, read: np.ndarray, gone: np.ndarray
 ) -> np.ndarray:
     """bool [E]: does the twin call any step a success with its object where `read` [E, n, D] puts it?
 
     gone bool [E, n]: where nothing is read.
     """
-    env, states = twin.unwrapped, episodes.physics_state[:, 1:].copy()
+    env: Any = twin.unwrapped
+    states = episodes.physics_state[:, 1:].copy()
     states[..., list(tracked.position)] = read[..., tracked.hand : tracked.read]
     return np.array(
         [
@@ -74,12 +97,12 @@ def physics_verdicts(
     )
 
 
-def _one_step_success(world: World, episodes: Episodes, engine, seed: int) -> np.ndarray:
+def _one_step_success(world: World, episodes: Episodes, engine: Engine | None, seed: int) -> np.ndarray:
     """The judge's probabilities [E, n] after single steps from true frames."""
-    context, told = world.spec.context_frames, []
+    context, success = world.spec.context_frames, []
     for t in range(episodes.action.shape[1]):
         rows = episodes.rows[:, max(0, t + 1 - context) : t + 1]
-        told.append(
+        success.append(
             roll_out(
                 world,
                 episodes.clips.frames[rows],
@@ -89,4 +112,4 @@ def _one_step_success(world: World, episodes: Episodes, engine, seed: int) -> np
                 engine,
             )["success"][:, 0]
         )
-    return np.stack(told, 1)
+    return np.stack(success, 1)

@@ -33,18 +33,18 @@ def measure_judge(
         raise ValueError("the recording has no episodes to judge")
     truth = physics_success(clips, ends)
     rows = [np.unique([*np.arange(first + 1, end, every), end - 1]) for first, end in ends if end - first > 1]
-    told = []
+    verdicts = []
     for some in tqdm(rows, desc="judging", unit="episode", disable=not progress):
-        told.append(
+        verdicts.append(
             learned_verdict(judge, clips, some)
             if isinstance(judge, World)
             else judge(clips.frames[some], np.repeat(clips.frames[some[0] - 1 : some[0]], len(some), 0))
         )
     right = [truth[some] for some in rows]
-    every_truth, score = np.concatenate(right), np.concatenate([v.score for v in told])
-    says, come = np.concatenate([v.success for v in told]), np.concatenate([v.progress for v in told])
-    done, said = (np.array([one.any() for one in many]) for many in (right, [v.success for v in told]))
-    best = np.array([v.score.max() for v in told])
+    every_truth, score = np.concatenate(right), np.concatenate([v.score for v in verdicts])
+    says, come = np.concatenate([v.success for v in verdicts]), np.concatenate([v.progress for v in verdicts])
+    done, said = (np.array([one.any() for one in many]) for many in (right, [v.success for v in verdicts]))
+    best = np.array([v.score.max() for v in verdicts])
     return {
         "judge": "learned" if isinstance(judge, World) else judge.name,
         "recording": clips.meta["dataset"],

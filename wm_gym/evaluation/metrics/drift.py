@@ -9,48 +9,109 @@ Episodes of 30 s come from a twin with a longer horizon (its scripts go on at th
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import numpy as np
 
 from wm_gym.common.metrics import psnr
-from wm_gym.common.statistics import mean, median, rate
-from wm_gym.evaluation.control_worlds import Roller
+from wm_gym.common.statistics import Mean, Median, Rate, mean, median, rate
+from wm_gym.evaluation.control_worlds import RollOut
 from wm_gym.evaluation.episodes import Episodes
-from wm_gym.evaluation.metrics.survival import time_to_failure
+from wm_gym.evaluation.metrics.survival import Survival, time_to_failure
 from wm_gym.physics.tracked import TrackedObject, displacement
 
 MOVED = 0.05  # metres that physics must have moved the object for an episode to count
 UNLIKE = 100.0  # colour distance of an object that is not found: from black to white in CIELAB
 
 
+@dataclass(frozen=True)
+class Drifted:
+    """How far a world has drifted at a horizon, over the episodes that count there."""
+
+    object_cm: Median
+    """Position error; an object that is not found is wrong by the workspace's width."""
+    end_effector_cm: Median
+    lost: Rate
+    displacement: Median
+    """The object's way from its start, made / true."""
+    mask_iou: Mean
+    """Made mask of the object against the true one."""
+    colour_distance: Mean
+    """CIELAB Delta E 1976 of the masks' mean colours, 100 where the object is lost."""
+    psnr_db: Mean
+    yaw_deg: Median | None = None
+    """Where the turn is read; up to the object's symmetry, so 0 to 45 for a square, and a lost object is wrong by the
+    most. `recorded` shows what reading it costs, and `frozen` is last, not `shuffle`: pushes turn all blocks alike."""
+
+
+@dataclass(frozen=True)
+class DriftResult:
+    """How long worlds stay right; worlds and controls by name."""
+
+    at: dict[str, dict[str, Drifted]]
+    """By horizon ("5s") and name."""
+    counted: dict[str, Rate]
+    """Of the episodes that count, by horizon."""
+    time_to_failure: dict[str, Survival]
+    """Of the object's error, over the episodes in which it is moved at any time; none fails where physics does not
+    show it."""
+    agent: str = ""
+    """Under whose actions; empty for recorded ones."""
+
+
+@dataclass(frozen=True)
+class _Truth:
+    """What physics did in E episodes of n steps."""
+
+    episodes: Episodes
+    way: np.ndarray
+    """[E, n+1]: metres of the object from its start."""
+    seen: np.ndarray
+    counts: np.ndarray
+    """bool [E, n+1]: physics shows the object, and counts the episode."""
+
+    @classmethod
+    def of(cls, episodes: Episodes, tracked: TrackedObject) -> _Truth:
+        way, seen = displacement(episodes, tracked), tracked.in_sight(episodes)
+        return cls(episodes, way, seen, (way >= MOVED) & seen)
+
+    @property
+    def moving(self) -> _Truth:
+        """Of the episodes in which the object is moved at any time."""
+        moves = np.flatnonzero((self.way >= MOVED).any(1))
+        return _Truth(self.episodes.select(moves), self.way[moves], self.seen[moves], self.counts[moves])
+
+
 def drift(
-    rollers: dict[str, Roller],
+    roll_outs: dict[str, RollOut],
     episodes: Episodes,
     tracked: TrackedObject,
-    reader: Callable[[np.ndarray], np.ndarray],
+    decoder: Callable[[np.ndarray], np.ndarray],
     fps: float,
     seconds: tuple[float, ...] = (5, 15, 30),
     threshold: float = 0.03,
-) -> dict[str, dict]:
-    """Closed-loop roll-outs under recorded actions against physics, at so many seconds of simulated time.
+) -> DriftResult:
+    """The drift of closed-loop roll-outs under recorded actions from physics, at so many seconds of simulated time.
 
     At each horizon those episodes count in which physics has then moved the object >= 5 cm from its start, so that a
-    frozen frame is wrong in all of them, and shows it (behind the arm nobody could read it). reader: frames ->
-    end-effector and object [..., D] in metres, the first `tracked.read` columns of `tracked.states`
-    (`StateDecoder.read`); one that reads all columns gives the object's turn as well. Returns {"at_5s": {roller:
-    numbers}, ..., "counted": {"at_5s": `rate` of the episodes that count}, "time_to_failure": {roller:
-    `time_to_failure` of the object's error > threshold (metres), over the episodes in which it is moved at any time;
-    none fails where physics does not show it}}. The numbers: "object_cm", "end_effector_cm" (`median` with p95 of the
-    position errors; an object that is not found is wrong by the workspace's width), "yaw_deg" where the turn is read
-    (`median`; up to the object's symmetry, so 0 to 45 for a square, and a lost object is wrong by the most; `recorded`
-    tells what reading it costs, and `frozen` is last, not `shuffle`: pushes turn all blocks alike), "lost" (`rate`),
-    "displacement" (`median` of the object's way from its start, made / true), "mask_iou" (`mean`; made mask against
-    true), "colour_distance" (`mean`; CIELAB Delta E 1976 of the masks' mean colours, 100 where it is lost) and
-    "psnr_db" (`mean`). Beside the world put `recorded` (the reader's floor), `through(recorded, tokenizer)` (what the
-    tokenizer can draw), `physics` with `tracked.perturbed` (the chaos floor) and the controls. ValueError where the
-    episodes are shorter than a horizon or none of them counts at one.
+    frozen frame is wrong in all of them, and shows it (behind the arm nobody could read it). Beside the world put
+    `recorded` (the decoder's floor), `through(recorded, tokenizer)` (what the tokenizer can draw), `physics` with
+    `tracked.perturbed` (the chaos floor) and the controls.
+
+    Args:
+        roll_outs: Worlds by name.
+        episodes: Of the horizons' length at least.
+        tracked: The object.
+        decoder: Frames -> end-effector and object [..., D] in metres, the first `tracked.read` columns of
+            `tracked.states` (`StateDecoder.read`); one that reads all columns gives the object's turn as well.
+        fps: Steps a second.
+        seconds: Horizons.
+        threshold: Metres that the object may be off before a roll-out has failed.
+
+    Raises:
+        ValueError: Where the episodes are shorter than a horizon or none of them counts at one.
     """
-    steps = {f"at_{s:g}s": round(s * fps) for s in seconds}
+    steps = {f"{s:g}s": round(s * fps) for s in seconds}
     n = episodes.action.shape[1]
     if not all(1 <= t <= n for t in steps.values()):
         raise ValueError(
@@ -58,53 +119,57 @@ def drift(
             f"{fps:g} fps; record longer ones: wm-gym record ENV_ID --episodes N --out DIR --env-kwargs "
             f"'{{\"max_episode_steps\": {max(steps.values())}}}'"
         )
-    n = max(steps.values())
-    episodes = episodes.acting(episodes.action[:, :n])
-    way, seen = displacement(episodes, tracked), tracked.in_sight(episodes)
-    counts = (way >= MOVED) & seen
+    truth = _Truth.of(episodes.acting(episodes.action[:, : max(steps.values())]), tracked)
     for name, t in steps.items():
-        if not counts[:, t].any():
+        if not truth.counts[:, t].any():
             raise ValueError(
-                f"physics moves the object {100 * MOVED:g} cm and shows it in none of {len(way)} episodes "
-                f"{name}; record more, or others: wm-gym record ENV_ID --policy expert"
+                f"physics moves the object {100 * MOVED:g} cm and shows it in none of {len(truth.way)} episodes "
+                f"at_{name}; record more, or others: wm-gym record ENV_ID --policy expert"
             )
-    counted = {name: rate(counts[:, t]) for name, t in steps.items()}
-    moves = (way >= MOVED).any(1)
-    episodes, way, seen, counts = episodes.select(moves), way[moves], seen[moves], counts[moves]
-    result: dict[str, dict] = {**{name: {} for name in (*steps, "time_to_failure")}, "counted": counted}
-    told, frames = tracked.states(episodes), episodes.frames
-    truth = told[..., : tracked.read]
-    for name, roller in rollers.items():
-        made = roller(episodes)["frame"]
-        found, lost = tracked.followed(reader, made, episodes)
-        turn = tracked.yaw_error(found, told) if found.shape[-1] > tracked.read else None
-        found = found[..., : tracked.read]
-        hand, error = (
-            np.linalg.norm((found - truth)[..., part], axis=-1)
-            for part in (slice(tracked.hand), slice(tracked.hand, None))
-        )
-        wrong = np.where(lost, np.inf, error)
-        result["time_to_failure"][name] = time_to_failure(np.where(seen, wrong, 0)[:, 1:], threshold, fps)
-        error = np.where(lost, tracked.width, error)
-        own = np.linalg.norm((found - found[:, :1])[..., tracked.hand :], axis=-1)
-        for horizon, t in steps.items():
-            on = counts[:, t]
-            pictures, true = made[on, t - 1], frames[on, t]
-            masks, true_masks = tracked.mask(pictures), tracked.mask(true)
-            colour = np.linalg.norm(mean_lab(pictures, masks) - mean_lab(true, true_masks), axis=-1)
-            colour = np.where(lost[on, t], UNLIKE, colour)
-            result[horizon][name] = {
-                "object_cm": median(100 * error[on, t]),
-                "end_effector_cm": median(100 * hand[on, t]),
-                "lost": rate(lost[on, t]),
-                "displacement": median(own[on, t] / way[on, t]),
-                "mask_iou": mean(iou(masks, true_masks)),
-                "colour_distance": mean(colour),
-                "psnr_db": mean(psnr(pictures, true)),
-            }
-            if turn is not None:
-                result[horizon][name]["yaw_deg"] = median(np.where(lost, 180 / tracked.symmetry, turn)[on, t])
+    result = DriftResult(
+        {name: {} for name in steps}, {name: rate(truth.counts[:, t]) for name, t in steps.items()}, {}
+    )
+    truth = truth.moving
+    for name, roll_out in roll_outs.items():
+        off, life = _drifted(roll_out(truth.episodes)["frame"], truth, tracked, decoder, steps)
+        for horizon, numbers in off.items():
+            result.at[horizon][name] = numbers
+        result.time_to_failure[name] = time_to_failure(life, threshold, fps)
     return result
+
+
+def _drifted(
+    made: np.ndarray, truth: _Truth, tracked: TrackedObject, decoder: Callable, steps: dict[str, int]
+) -> tuple[dict[str, Drifted], np.ndarray]:
+    """The drift of made frames by horizon, and the object's error [E, n] in metres, inf where it is lost."""
+    states, frames = tracked.states(truth.episodes), truth.episodes.frames
+    found, lost = tracked.followed(decoder, made, truth.episodes)
+    turn = tracked.yaw_error(found, states) if found.shape[-1] > tracked.read else None
+    found = found[..., : tracked.read]
+    hand, error = (
+        np.linalg.norm((found - states[..., : tracked.read])[..., part], axis=-1)
+        for part in (slice(tracked.hand), slice(tracked.hand, None))
+    )
+    life = np.where(truth.seen, np.where(lost, np.inf, error), 0)[:, 1:]
+    error = np.where(lost, tracked.width, error)
+    own = np.linalg.norm((found - found[:, :1])[..., tracked.hand :], axis=-1)
+    result = {}
+    for horizon, t in steps.items():
+        on = truth.counts[:, t]
+        pictures, true = made[on, t - 1], frames[on, t]
+        masks, true_masks = tracked.mask(pictures), tracked.mask(true)
+        colour = np.linalg.norm(mean_lab(pictures, masks) - mean_lab(true, true_masks), axis=-1)
+        result[horizon] = Drifted(
+            object_cm=median(100 * error[on, t]),
+            end_effector_cm=median(100 * hand[on, t]),
+            lost=rate(lost[on, t]),
+            displacement=median(own[on, t] / truth.way[on, t]),
+            mask_iou=mean(iou(masks, true_masks)),
+            colour_distance=mean(np.where(lost[on, t], UNLIKE, colour)),
+            psnr_db=mean(psnr(pictures, true)),
+            yaw_deg=None if turn is None else median(np.where(lost, 180 / tracked.symmetry, turn)[on, t]),
+        )
+    return result, life
 
 
 def iou(a: np.ndarray, b: np.ndarray) -> np.ndarray:

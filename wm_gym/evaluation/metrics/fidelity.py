@@ -2,42 +2,45 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
 from wm_gym.common.metrics import psnr
 from wm_gym.data.clips import ClipData
 from wm_gym.engine import make_engine
-from wm_gym.evaluation.control_worlds import deaf, frozen, learned, recorded, turned
+from wm_gym.evaluation.control_worlds import frozen, learned, mirrored, recorded, zero_action
 from wm_gym.evaluation.episodes import Episodes
 from wm_gym.evaluation.probes.state_decoder import DecoderReport
+from wm_gym.worlds.world import World
 
 
 def fidelity(
-    world, held: ClipData, report: DecoderReport, horizons: tuple[int, ...] = (1, 10, 50), backend: str = "auto"
-) -> dict:
+    world: World, held: ClipData, report: DecoderReport, horizons: tuple[int, ...] = (1, 10, 50), backend: str = "auto"
+) -> dict[str, Any]:
     """End-effector error in cm and PSNR at each horizon on whole held-out physics episodes, same start and actions.
 
     Errors are medians over episodes with their 95th percentiles, PSNRs means. Beside the world: `physics` (the decoder
-    on the true frames: the floor), `frozen` (the first frame repeated), `deaf` (the same world given zero actions). The
-    state decoder reads the first three proprioception dimensions, the end-effector's position in metres.
-    ValueError where no episode is long enough.
+    on the true frames: the floor), `frozen` (the first frame repeated), `zero_action` and `mirrored` (the same world
+    given zero or mirrored actions). The state decoder reads the first three proprioception dimensions, the
+    end-effector's position in metres. Undefined where no episode is long enough.
     """
     episodes = Episodes.of(held, max(horizons))
     truth, position = episodes.frames, episodes.proprioception[..., :3]
     engine = make_engine(world, backend)
     acting = learned(world, engine)
     rolls = {
-        name: roller(episodes)
-        for name, roller in (
+        name: roll_out(episodes)
+        for name, roll_out in (
             ("world", acting),
-            ("deaf", deaf(acting, world.spec)),
-            ("mirrored", turned(acting, world.spec)),
+            ("zero_action", zero_action(acting, world.spec)),
+            ("mirrored", mirrored(acting, world.spec)),
             ("physics", recorded),
             ("frozen", frozen),
         )
     }
     made = {name: roll["frame"] for name, roll in rolls.items()}
-    result = {
+    result: dict[str, Any] = {
         "episodes": len(episodes),
         "horizons": list(horizons),
         "back-end": engine.name,
@@ -46,7 +49,7 @@ def fidelity(
     }
     ceiling = np.stack([engine.render(engine.encode(truth[:, t : t + 1])).cpu().numpy() for t in horizons], axis=1)
     for i, t in enumerate(horizons):
-        row = {}
+        row: dict[str, Any] = {}
         for name, frames in made.items():
             error = 100 * np.linalg.norm(report.decoder.read(frames[:, t - 1]) - position[:, t], axis=-1)
             row[name] = {

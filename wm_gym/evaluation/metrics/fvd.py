@@ -2,7 +2,7 @@
 
 Unterthiner et al. 2018, "Towards Accurate Generative Models of Video". The convention is theirs: features are the 400
 logits (means over time, before the softmax), frames are resized to 224 x 224 bilinearly (half-pixel centres, no
-antialiasing) and scaled to [-1, 1]; covariances divide by n - 1. The distance falls with n, so it is told beside that
+antialiasing) and scaled to [-1, 1]; covariances divide by n - 1. The distance falls with n, so it is given beside that
 between real and real at the same n, and no other n, length or size compares with it. A horizon's is that of the clips
 that end there: videos[:, h - 16:h].
 """
@@ -81,4 +81,4 @@ def frechet_distance(a: np.ndarray, b: np.ndarray) -> float:
 def _factor(features: np.ndarray) -> np.ndarray:
     """X [min(n, d), d] with X^T X the covariance."""
     x = (features - features.mean(0)) / np.sqrt(len(features) - 1)
-    return np.linalg.qr(x, mode="r") if len(x) > x.shape[1] else x
+    return np.asarray(np.linalg.qr(x, mode="r")) if len(x) > x.shape[1] else x

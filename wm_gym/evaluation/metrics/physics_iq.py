@@ -49,7 +49,7 @@ def compare(made: np.ndarray, truth: np.ndarray) -> dict[str, float]:
     least, most = np.minimum(a.mean(0), b.mean(0)).sum(), np.maximum(a.mean(0), b.mean(0)).sum()
     return {
         "spatiotemporal_iou": float(np.mean([_iou(x, y) for x, y in zip(a, b)])),
-        "spatial_iou": _iou(a.any(0), b.any(0)),
+        "spatial_iou": _iou(np.any(a, 0), np.any(b, 0)),
         "weighted_spatial_iou": float(least / most) if most else 1.0,
         "mse": float(((made / 255 - truth / 255) ** 2).mean()),
     }

@@ -3,18 +3,39 @@
 from __future__ import annotations
 
 import warnings
+from dataclasses import dataclass
 
 import numpy as np
 from scipy.stats import CensoredData, ecdf
 
 
-def time_to_failure(errors: np.ndarray, threshold: float, fps: float) -> dict:
-    """Kaplan-Meier survival of roll-outs whose failure is the first error above a threshold.
+@dataclass(frozen=True)
+class Survival:
+    """Kaplan-Meier survival of roll-outs."""
 
-    errors [E, n] after steps 1 .. n (inf where the object is lost, NaN refused); threshold in the same unit. Returns
-    {"episodes", "failed", "median_s": seconds after which half have failed, "seconds", "surviving", "low", "high": the
-    curve, a point a step, with its 95 % interval (log-log Greenwood), "undefined"}; median_s is None where more than
-    half outlast the roll-out, and "undefined" says so. ValueError for other shapes, NaN or no episode.
+    episodes: int
+    failed: int
+    median_s: float | None
+    """Seconds after which half have failed; None where more than half outlast the roll-out."""
+    seconds: list[float]
+    surviving: list[float]
+    low: list[float]
+    high: list[float]
+    """The curve, a point a step, with its 95 % interval (log-log Greenwood)."""
+    undefined: str | None
+    """Why there is no median; None where there is one."""
+
+
+def time_to_failure(errors: np.ndarray, threshold: float, fps: float) -> Survival:
+    """The survival of roll-outs whose failure is the first error above a threshold.
+
+    Args:
+        errors: [E, n] after steps 1 .. n; inf where the object is lost.
+        threshold: In the same unit.
+        fps: Steps a second.
+
+    Raises:
+        ValueError: For other shapes, NaN or no episode.
     """
     e = np.asarray(errors, float)
     if e.ndim != 2 or not e.size or np.isnan(e).any():
@@ -36,15 +57,15 @@ def time_to_failure(errors: np.ndarray, threshold: float, fps: float) -> dict:
         np.where(np.isnan(curve := side.evaluate(steps)), surviving, curve) for side in (interval.low, interval.high)
     )
     half = np.flatnonzero(surviving <= 0.5)
-    return {
-        "episodes": len(e),
-        "failed": int(failed.sum()),
-        "median_s": float(half[0] / fps) if len(half) else None,
-        "seconds": (steps / fps).tolist(),
-        "surviving": surviving.tolist(),
-        "low": low.tolist(),
-        "high": high.tolist(),
-        "undefined": None
+    return Survival(
+        episodes=len(e),
+        failed=int(failed.sum()),
+        median_s=float(half[0] / fps) if len(half) else None,
+        seconds=(steps / fps).tolist(),
+        surviving=surviving.tolist(),
+        low=low.tolist(),
+        high=high.tolist(),
+        undefined=None
         if len(half)
         else f"{1 - failed.mean():.0%} of {len(e)} roll-outs outlast their {n / fps:g} s: no median",
-    }
+    )

@@ -4,7 +4,7 @@
     detector = Detector.fit(floor, calibration_episodes, tracked, decoder.read)
     violations({"world": learned(world), "floor": floor}, episodes, detector)
 
-Not told from one picture of a planar task: floating.
+Not seen in one picture of a planar task: floating.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import ndimage
 
-from wm_gym.common.statistics import rate
-from wm_gym.evaluation.control_worlds import Roller
+from wm_gym.common.statistics import Rate, rate
+from wm_gym.evaluation.control_worlds import RollOut
 from wm_gym.evaluation.episodes import Episodes
 from wm_gym.evaluation.metrics.contact import steady
 from wm_gym.physics.tracked import SEEN, TrackedObject
@@ -71,6 +71,15 @@ class Readings:
 
 
 @dataclass(frozen=True)
+class Replay:
+    """What physics did beside made frames: those of `Episodes` that a detector reads, each [E, n+1, ...]."""
+
+    frames: np.ndarray
+    physics_state: np.ndarray
+    proprioception: np.ndarray
+
+
+@dataclass(frozen=True)
 class Event:
     """One violation: the piece it is in, its first and last step (from 1) and its highest excess over the limit."""
 
@@ -85,7 +94,7 @@ class Detector:
     """Tells violations from what the reading of frames itself gets wrong: a limit a class, fitted on right frames."""
 
     tracked: TrackedObject
-    reader: Callable[[np.ndarray], np.ndarray]
+    decoder: Callable[[np.ndarray], np.ndarray]
     place: np.ndarray
     """[3, D]: the middle of the object's pixels (row, column, 1) to its position in metres."""
     unsure: float
@@ -93,10 +102,10 @@ class Detector:
     limits: dict[str, float]
 
     @classmethod
-    def fit(cls, right: Roller, episodes: Episodes, tracked: TrackedObject, reader: Callable) -> Detector:
+    def fit(cls, right: RollOut, episodes: Episodes, tracked: TrackedObject, decoder: Callable) -> Detector:
         """Limits from frames that break nothing: physics' own, as a world's tokenizer draws them.
 
-        reader: frames -> end-effector and object [..., D] in metres (`StateDecoder.read`), learned on other episodes.
+        decoder: frames -> end-effector and object [..., D] in metres (`StateDecoder.read`), learned on other episodes.
         ValueError where the object is never seen.
         """
         made = right(episodes)["frame"]
@@ -105,8 +114,8 @@ class Detector:
         if not seen.any():
             raise ValueError("the object is seen in none of the frames; is `mask` of the twin's TrackedObject right?")
         place = np.linalg.lstsq(middle[seen], position[seen], rcond=None)[0]
-        readings = cls(tracked, reader, place, np.inf, {}).read(made, episodes)
-        draft = cls(tracked, reader, place, float(np.quantile(readings.apart[seen], 0.99)), {})
+        readings = cls(tracked, decoder, place, np.inf, {}).read(made, episodes)
+        draft = cls(tracked, decoder, place, float(np.quantile(readings.apart[seen], 0.99)), {})
         severities = draft.severities(readings)
         limits = {
             name: float(np.nanquantile(values, QUANTILE)) if np.isfinite(values).any() else np.inf
@@ -114,13 +123,13 @@ class Detector:
         }
         limits["teleport"] = JUMPED * float(np.nanmax(severities["teleport"]))
         limits["disappearance"] = max(limits["disappearance"], GONE)
-        return cls(tracked, reader, place, draft.unsure, limits)
+        return cls(tracked, decoder, place, draft.unsure, limits)
 
-    def read(self, made: np.ndarray, episodes: Episodes) -> Readings:
+    def read(self, made: np.ndarray, episodes: Episodes | Replay) -> Readings:
         """Readings of made frames uint8 [E, n, H, W, 3]."""
         tracked = self.tracked
         truth = tracked.states(episodes)[..., : tracked.read]
-        found = np.concatenate([truth[:, :1], self.reader(made)[..., : tracked.read]], axis=1)
+        found = np.concatenate([truth[:, :1], self.decoder(made)[..., : tracked.read]], axis=1)
         mask, true_mask = tracked.mask(made), tracked.mask(episodes.frames)
         width = widths(true_mask[:, :1])
         thing, middle = found[..., tracked.hand :], _middles(mask)[0] @ self.place
@@ -180,27 +189,38 @@ class Detector:
         }
 
 
-def violations(rollers: dict[str, Roller], episodes: Episodes, detector: Detector) -> dict[str, dict]:
-    """How often each law is broken in each roller's frames, and how badly, under the recorded actions.
+@dataclass(frozen=True)
+class Broken:
+    """How often a law is broken, and how badly."""
 
-    Per roller and class: "per_100_frames" (events), "episodes" (`rate` of those with one), "excess_median",
-    "excess_worst" over the detector's limit in "unit" (None without an event) and "abstained", the share of frames of
-    which nothing could be said.
-    """
-    result: dict[str, dict] = {}
-    for name, roller in rollers.items():
-        severities = detector.severities(detector.read(roller(episodes)["frame"], episodes))
+    per_100_frames: float
+    """Events."""
+    episodes: Rate
+    """Of the episodes with one."""
+    excess_median: float | None
+    excess_worst: float | None
+    """Over the detector's limit, in `unit`; None without an event."""
+    unit: str
+    abstained: float
+    """The share of frames of which nothing could be said."""
+
+
+def violations(roll_outs: dict[str, RollOut], episodes: Episodes, detector: Detector) -> dict[str, dict[str, Broken]]:
+    """How often each law is broken in each roll-out's frames, by name and class, under the recorded actions."""
+    result: dict[str, dict[str, Broken]] = {}
+    for name, roll_out in roll_outs.items():
+        severities = detector.severities(detector.read(roll_out(episodes)["frame"], episodes))
         result[name] = {}
         for kind, events in detector.events(severities).items():
             excess = [event.excess for event in events]
-            result[name][kind] = {
-                "per_100_frames": 100 * len(events) / severities[kind].size,
-                "episodes": rate(np.isin(np.arange(len(episodes)), [event.episode for event in events])),
-                "excess_median": float(np.median(excess)) if excess else None,
-                "excess_worst": max(excess, default=None),
-                "unit": UNITS[kind],
-                "abstained": float(np.isnan(severities[kind]).mean()),
-            }
+            result[name][kind] = Broken(
+                per_100_frames=100 * len(events) / severities[kind].size,
+                episodes=rate(np.isin(np.arange(len(episodes)), [event.episode for event in events])),
+                excess_median=float(np.median(excess)) if excess else None,
+                excess_worst=max(excess, default=None),
+                unit=UNITS[kind],
+                abstained=float(np.isnan(severities[kind]).mean()),
+            )
     return result
 
 

@@ -9,14 +9,16 @@ inverse_error({"world": learned(world), **control_worlds(learned(world), world.s
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
 from torch import nn
 from torchmetrics.functional import r2_score
 
-from wm_gym.common.statistics import mean
-from wm_gym.evaluation.control_worlds import Roller
+from wm_gym.common.statistics import Mean, mean
+from wm_gym.evaluation.control_worlds import RollOut
 from wm_gym.evaluation.episodes import Episodes
 from wm_gym.evaluation.probes.state_decoder import fit_state_decoder
 from wm_gym.models.inverse_dynamics import Pair
@@ -27,13 +29,14 @@ Inverse = Callable[[np.ndarray], np.ndarray]
 
 
 class OfTwo(nn.Module):
-    """The reader `Pair` of two frames that lie on each other: [B, 6, H, W] in [-1, 1] -> actions [B, A]."""
+    """The network `Pair` of two frames that lie on each other: [B, 6, H, W] in [-1, 1] -> actions [B, A]."""
 
     def __init__(self, frame_size: tuple[int, int], action_dim: int):
         super().__init__()
         self.pair = Pair(frame_size, action_dim)
 
     def forward(self, seen: torch.Tensor) -> torch.Tensor:
+        """The actions [B, A] of pairs [B, 6, H, W]."""
         return self.pair(seen.unflatten(1, (2, 3)))[:, 0]
 
 
@@ -42,12 +45,12 @@ class Pairs:
 
     def __init__(self, episodes: Episodes):
         self.frames, self.rows = episodes.clips.frames, episodes.rows[:, :-1].ravel()
-        self.shape = (len(self.rows), *self.frames.shape[1:3], 2 * self.frames.shape[3])
+        self.shape: tuple[int, ...] = (len(self.rows), *self.frames.shape[1:3], 2 * self.frames.shape[3])
 
     def __len__(self) -> int:
         return len(self.rows)
 
-    def __getitem__(self, which) -> np.ndarray:
+    def __getitem__(self, which: Any) -> np.ndarray:
         rows = self.rows[which]
         return np.concatenate([self.frames[rows], self.frames[rows + 1]], axis=-1)
 
@@ -72,44 +75,73 @@ def fit_inverse(
     """
 
     def seen(some: np.ndarray) -> np.ndarray:
+        assert views is not None
         return np.concatenate([views(some[..., :3]), views(some[..., 3:])], axis=-1)
 
     shown, known = Pairs(held), Pairs(episodes)
     some = np.linspace(0, len(shown) - 1, min(512, len(shown))).astype(int)
-    actions, told = (source.action.reshape(-1, source.action.shape[-1]) for source in (episodes, held))
+    actions, held_actions = (source.action.reshape(-1, source.action.shape[-1]) for source in (episodes, held))
     torch.manual_seed(seed)
-    net = OfTwo(known.shape[1:3], actions.shape[1])
+    net = OfTwo((known.shape[1], known.shape[2]), actions.shape[1])
     return fit_state_decoder(
-        known, actions, shown[some], told[some], seen if views else None, updates, batch, seed, net, rate=1e-2
+        known,
+        actions,
+        shown[some],
+        held_actions[some],
+        views=seen if views else None,
+        updates=updates,
+        batch=batch,
+        seed=seed,
+        net=net,
+        rate=1e-2,
     ).decoder.read
 
 
-def inverse_accuracy(inverse: Inverse, episodes: Episodes, spec: WorldSpec, tolerance: float = 0.1) -> dict:
-    """How well are the recorded actions read from real pairs? The floor of every error on generated ones.
+@dataclass(frozen=True)
+class InverseAccuracy:
+    """How well recorded actions are read from real pairs."""
 
-    Returns "mae" and "r2" per action dimension (in the action's unit; R^2 <= 1, 0 for always saying the mean), and
-    "strict": the share of steps with all dimensions within tolerance x half their range (`mean` over episodes).
+    mae: dict[str, float]
+    """By action dimension, in the action's unit."""
+    r2: dict[str, float]
+    """At most 1, 0 for always saying the mean."""
+    strict: Mean
+    """The share of steps with all dimensions within the tolerance."""
+
+
+@dataclass(frozen=True)
+class InverseError:
+    """How wrongly the actions are read from made frames, means over episodes in the action's unit."""
+
+    error: Mean
+    excess: Mean
+    """Less the same steps' error on the recording's frames."""
+
+
+def inverse_accuracy(inverse: Inverse, episodes: Episodes, spec: WorldSpec, tolerance: float = 0.1) -> InverseAccuracy:
+    """How well the recorded actions are read from real pairs: the floor of every error on generated ones.
+
+    tolerance: of half a dimension's range.
     """
     found, true = inverse(pairs(episodes.frames)), episodes.action
     wrong, half = np.abs(found - true), np.subtract(spec.action_high, spec.action_low) / 2
-    flat = (torch.from_numpy(np.asarray(x, np.float32).reshape(-1, x.shape[-1])) for x in (found, true))
-    r2 = np.atleast_1d(r2_score(*flat, multioutput="raw_values").numpy())
-    return {
-        "mae": {name: float(value) for name, value in zip(spec.action_names, wrong.mean((0, 1)))},
-        "r2": {name: float(value) for name, value in zip(spec.action_names, r2)},
-        "strict": mean(episodes.means((wrong <= tolerance * half).all(-1).mean(1))),
-    }
+    flat = [torch.from_numpy(np.asarray(x, np.float32).reshape(-1, x.shape[-1])) for x in (found, true)]
+    r2 = np.atleast_1d(r2_score(flat[0], flat[1], multioutput="raw_values").numpy())
+    return InverseAccuracy(
+        mae={name: float(value) for name, value in zip(spec.action_names, wrong.mean((0, 1)))},
+        r2={name: float(value) for name, value in zip(spec.action_names, r2)},
+        strict=mean(episodes.means((wrong <= tolerance * half).all(-1).mean(1))),
+    )
 
 
 def inverse_error(
-    rollers: dict[str, Roller], episodes: Episodes, inverse: Inverse, horizons: tuple[int, ...] = (1, 10, 50)
-) -> dict[str, dict]:
-    """Do generated frames show the actions that were asked for? Their reading's error less that of real frames.
+    roll_outs: dict[str, RollOut], episodes: Episodes, inverse: Inverse, horizons: tuple[int, ...] = (1, 10, 50)
+) -> dict[str, dict[str, InverseError]]:
+    """How wrongly actions are read from generated frames, beside real ones: do frames show what a world was given?
 
     The error of a step t is mean |action read from frames t-1 and t - recorded action| over dimensions, frame 0 the
-    true start. Returns {roller: {"at_1": {"error", "excess"}, ...}}, `mean` over episodes in the action's unit, up to
-    each horizon from the one before it; excess: less the same steps' error on the recording's frames. Controls: `deaf`,
-    `frozen` and `shuffle`. ValueError for a horizon beyond the episodes.
+    true start. Returns {name: {"at_1": InverseError, ...}}, up to each horizon from the one before it. Controls:
+    `zero_action`, `frozen` and `shuffle`. ValueError for a horizon beyond the episodes.
     """
     n = episodes.action.shape[1]
     if not horizons or sorted(set(horizons)) != list(horizons) or not 1 <= horizons[0] <= horizons[-1] <= n:
@@ -120,13 +152,13 @@ def inverse_error(
         return np.abs(inverse(pairs(shown)) - episodes.action).mean(-1)
 
     real, result = wrong(frames), {}
-    for name, roller in rollers.items():
-        error = wrong(np.concatenate([frames[:, :1], roller(episodes)["frame"]], axis=1))
+    for name, roll_out in roll_outs.items():
+        error = wrong(np.concatenate([frames[:, :1], roll_out(episodes)["frame"]], axis=1))
         result[name] = {
-            f"at_{last}": {
-                "error": mean(episodes.means(error[:, first:last].mean(1))),
-                "excess": mean(episodes.means((error - real)[:, first:last].mean(1))),
-            }
+            f"at_{last}": InverseError(
+                error=mean(episodes.means(error[:, first:last].mean(1))),
+                excess=mean(episodes.means((error - real)[:, first:last].mean(1))),
+            )
             for first, last in zip((0, *horizons), horizons)
         }
     return result

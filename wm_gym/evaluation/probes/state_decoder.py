@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, fields
+from typing import Any
 
 import numpy as np
 import torch
 from torch import nn
 from torch.nn import functional as F
 
+from wm_gym.common.options import with_changes
 from wm_gym.data.frames import Frames
 from wm_gym.models.tokenizer import to_float
 from wm_gym.training.supervised import fit_supervised
@@ -34,10 +37,13 @@ class StateDecoder(nn.Module):
             nn.SiLU(),
             nn.Linear(256, state_dim),
         )
+        self.mean: torch.Tensor
+        self.std: torch.Tensor
         self.register_buffer("mean", torch.zeros(state_dim))
         self.register_buffer("std", torch.ones(state_dim))
 
     def forward(self, frames: torch.Tensor) -> torch.Tensor:
+        """The states [B, D] of frames uint8 [B, H, W, C]."""
         return self.net(to_float(frames)) * self.std + self.mean
 
     @torch.inference_mode()
@@ -57,30 +63,51 @@ class DecoderReport:
     p95_error: float
 
 
+@dataclass(frozen=True)
+class FitOptions:
+    """Options of `fit_state_decoder`."""
+
+    views: Callable[[np.ndarray], np.ndarray] | None = None
+    """Gives another view of the same frames (the tokenizer's reconstructions): half of each batch is shown so, which
+    keeps the decoder from reading reconstruction artefacts as motion."""
+    updates: int = 3000
+    batch: int = 64
+    seed: int = 0
+    net: nn.Module | None = None
+    """Another network, [B, C, H, W] in [-1, 1] -> [B, D]."""
+    rate: float = 1e-3
+    """The highest learning rate."""
+
+
 def fit_state_decoder(
     frames: Frames,
     states: np.ndarray,
     held_frames: np.ndarray,
     held_states: np.ndarray,
-    views=None,
-    updates: int = 3000,
-    batch: int = 64,
-    seed: int = 0,
-    net: nn.Module | None = None,
-    rate: float = 1e-3,
+    options: FitOptions | None = None,
+    **changes: Any,
 ) -> DecoderReport:
-    """Train on real frames [N, H, W, C] with states [N, D]; errors are Euclidean, on the held-out ones.
+    """Train a state decoder on real frames.
 
-    `views(frames) -> frames` may return another view of the same frames (the tokenizer's reconstructions): half of
-    each batch is shown so, which keeps the decoder from reading reconstruction artefacts as motion. net: [B, C, H, W]
-    in [-1, 1] -> [B, D], another network; rate: the highest learning rate.
+    Args:
+        frames: [N, H, W, C].
+        states: Of them, [N, D].
+        held_frames: That its own error is measured on.
+        held_states: Of those.
+        options: `FitOptions`.
+        **changes: Fields of `FitOptions` by name.
+
+    Returns:
+        The decoder with its Euclidean errors on the held-out frames.
     """
+    chosen = with_changes(FitOptions, options, changes)
+    views, updates, batch, seed, net, rate = (getattr(chosen, field.name) for field in fields(chosen))
     torch.manual_seed(seed)
     rng = np.random.default_rng(seed)
-    decoder = StateDecoder(frames.shape[1:3], states.shape[1], net=net)
+    decoder = StateDecoder((frames.shape[1], frames.shape[2]), states.shape[1], net=net)
     decoder.mean.copy_(torch.from_numpy(states.mean(0)))
     decoder.std.copy_(torch.from_numpy(states.std(0).clip(1e-4)))
-    decoder = decoder.to(memory_format=torch.channels_last)
+    decoder = decoder.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch's stub lacks it
 
     def loss(update: int) -> torch.Tensor:
         rows = np.sort(rng.integers(0, len(frames), batch))

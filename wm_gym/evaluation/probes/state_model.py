@@ -24,12 +24,17 @@ class StateModel(nn.Module):
             nn.SiLU(),
             nn.Linear(width, state_dim),
         )
-        nn.init.zeros_(self.net[-1].weight)
-        nn.init.zeros_(self.net[-1].bias)
+        last = self.net[-1]
+        assert isinstance(last, nn.Linear)
+        nn.init.zeros_(last.weight)
+        nn.init.zeros_(last.bias)
+        self.mean: torch.Tensor
+        self.std: torch.Tensor
         self.register_buffer("mean", torch.zeros(state_dim))
         self.register_buffer("std", torch.ones(state_dim))
 
     def forward(self, state: torch.Tensor, action: torch.Tensor) -> torch.Tensor:
+        """The next states [B, D]."""
         code = (state - self.mean) / self.std
         return (code + 0.1 * self.net(torch.cat([code, action], dim=1))) * self.std + self.mean
 

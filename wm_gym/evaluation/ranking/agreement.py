@@ -2,18 +2,62 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from math import sqrt
+from typing import TypedDict
 
 import numpy as np
 from scipy.stats import PermutationMethod, norm, pearsonr, spearmanr
+
+from wm_gym.common.statistics import Outcomes, Values
 
 BAND = (0.2, 0.8)  # policies that neither always fail nor always succeed: the others make any world look right
 FEWEST = 3  # with two, r is 1 or -1; an interval needs one more, for Fisher's z has the variance 1 / (k - 3)
 RESAMPLES = 9999
 
 
-def mmrv(world: Sequence[float], real: Sequence[float]) -> float:
+class Correlation(TypedDict):
+    """Pearson's r over policies, and how far it can be trusted; None where nothing can be said."""
+
+    policies: int
+    pearson: float | None
+    low: float | None
+    high: float | None
+    bootstrap_low: float | None
+    bootstrap_high: float | None
+    permutation_p: float | None
+    spearman: float | None
+    largest_drop_one: float | None
+    undefined: str | None
+
+
+class MeanAgreement(TypedDict):
+    """Mean MMRV and Pearson's r."""
+
+    mmrv: float
+    pearson: float | None
+
+
+class SplitHalf(TypedDict):
+    """Physics against itself; None where "undefined" says why."""
+
+    mmrv: float | None
+    pearson: float | None
+    undefined: str | None
+
+
+class Agreement(TypedDict):
+    """How well a world's success rates stand in for physics'."""
+
+    all: Correlation
+    within_band: Correlation
+    mmrv: float
+    perfect_world: MeanAgreement
+    granularity: float
+    optimism: float | None
+    pessimism: float | None
+
+
+def mmrv(world: Values, real: Values) -> float:
     """Mean maximum rank violation in [0, 1] of policies' success rates in a world against the real ones (0 is best).
 
     MMRV = 1/k sum_i max_j |R_i - R_j| 1[(W_i < W_j) != (R_i < R_j)] (Li et al. 2024, "Evaluating Real-World Robot
@@ -25,8 +69,8 @@ def mmrv(world: Sequence[float], real: Sequence[float]) -> float:
     return float((np.abs(r[:, None] - r) * wrong).max(1).mean())
 
 
-def correlation(world: Sequence[float], real: Sequence[float], seed: int = 0) -> dict:
-    """Pearson's r of success rates over independently trained policies, and how far it can be believed.
+def correlation(world: Values, real: Values, seed: int = 0) -> Correlation:
+    """Pearson's r of success rates over independently trained policies, and how far it can be trusted.
 
     Returns {"policies", "pearson", "low", "high" (Fisher z, 95 %), "bootstrap_low", "bootstrap_high" (over policies),
     "permutation_p" (one-sided; exact where k! < 10,000), "spearman", "largest_drop_one" (the most that r changes when
@@ -38,7 +82,8 @@ def correlation(world: Sequence[float], real: Sequence[float], seed: int = 0) ->
         return _unknown(len(w), why)
     found, rng = pearsonr(w, r), np.random.default_rng(seed)
     chance = pearsonr(w, r, alternative="greater", method=PermutationMethod(n_resamples=RESAMPLES, rng=rng))
-    result = _unknown(len(w), f"{FEWEST} policies; an interval needs at least {FEWEST + 1}") | {
+    result: Correlation = {
+        **_unknown(len(w), f"{FEWEST} policies; an interval needs at least {FEWEST + 1}"),
         "pearson": float(found.statistic),
         "spearman": float(spearmanr(w, r).statistic),
         "permutation_p": float(chance.pvalue),
@@ -60,7 +105,7 @@ def correlation(world: Sequence[float], real: Sequence[float], seed: int = 0) ->
     }
 
 
-def agreement(world: np.ndarray, physics: np.ndarray, seed: int = 0) -> dict:
+def agreement(world: np.ndarray, physics: np.ndarray, seed: int = 0) -> Agreement:
     """How well a world's success rates stand in for physics', from outcomes bool [k, n]: k policies, n matched starts.
 
     Returns {"all", "within_band": `correlation` of all policies and of those with 20-80 % in physics, "mmrv",
@@ -89,18 +134,18 @@ def agreement(world: np.ndarray, physics: np.ndarray, seed: int = 0) -> dict:
     }
 
 
-def perfect_world(rates: Sequence[float], episodes: int, draws: int = 1000, seed: int = 0) -> dict[str, float]:
+def perfect_world(rates: Values, episodes: int, draws: int = 1000, seed: int = 0) -> MeanAgreement:
     """Mean MMRV and Pearson's r between two measurements of the same rates, `episodes` other starts each.
 
-    What remains is chance alone: no world can be told from physics below this MMRV. pearson is None where the rates of
-    every draw are equal.
+    What remains is chance alone: no world can be distinguished from physics below this MMRV. pearson is None where the
+    rates of every draw are equal.
     """
     rng = np.random.default_rng(seed)
     first, second = rng.binomial(episodes, np.asarray(rates, float), (2, draws, len(rates))) / episodes
     return _mean_agreement(list(zip(first, second)))
 
 
-def split_half(outcomes: np.ndarray, splits: int = 200, seed: int = 0) -> dict:
+def split_half(outcomes: np.ndarray, splits: int = 200, seed: int = 0) -> SplitHalf:
     """Physics against itself: mean Pearson's r and MMRV between random halves of its episodes, outcomes [k, n].
 
     Halves have half the episodes, so this is a lower bound of what a perfect world reaches at n. Numbers are None, and
@@ -121,11 +166,7 @@ def split_half(outcomes: np.ndarray, splits: int = 200, seed: int = 0) -> dict:
 
 
 def prediction_powered(
-    world: Sequence[bool],
-    paired_world: Sequence[bool],
-    paired_real: Sequence[bool],
-    confidence: float = 0.95,
-    tuned: bool = False,
+    world: Outcomes, paired_world: Outcomes, paired_real: Outcomes, confidence: float = 0.95, tuned: bool = False
 ) -> dict[str, float]:
     """The real success rate from many cheap episodes in the world and a few that reality judged too.
 
@@ -150,7 +191,7 @@ def prediction_powered(
     return {"rate": float(rate), "low": float(rate - half), "high": float(rate + half)}
 
 
-def _rates(world: Sequence[float], real: Sequence[float]) -> tuple[np.ndarray, np.ndarray]:
+def _rates(world: Values, real: Values) -> tuple[np.ndarray, np.ndarray]:
     w, r = np.asarray(world, float), np.asarray(real, float)
     if w.shape != r.shape or w.ndim != 1 or not len(w):
         raise ValueError(f"rates of shapes {w.shape} and {r.shape}; expected one rate a policy from both, same order")
@@ -160,7 +201,7 @@ def _rates(world: Sequence[float], real: Sequence[float]) -> tuple[np.ndarray, n
     return w, r
 
 
-def _mean_agreement(pairs: list[tuple[np.ndarray, np.ndarray]]) -> dict[str, float | None]:
+def _mean_agreement(pairs: list[tuple[np.ndarray, np.ndarray]]) -> MeanAgreement:
     """Mean MMRV over pairs of rates, and mean r over those pairs in which both vary."""
     r = [pearsonr(a, b).statistic for a, b in pairs if len(a) >= FEWEST and np.ptp(a) and np.ptp(b)]
     return {"mmrv": float(np.mean([mmrv(a, b) for a, b in pairs])), "pearson": float(np.mean(r)) if r else None}
@@ -173,22 +214,18 @@ def _row_correlations(w: np.ndarray, r: np.ndarray, rows: np.ndarray) -> np.ndar
     return pearsonr(w[varied], r[varied], axis=1).statistic
 
 
-def _unknown(policies: int, why: str) -> dict:
+def _unknown(policies: int, why: str) -> Correlation:
     """What `correlation` returns where nothing can be said."""
     return {
         "policies": policies,
-        **dict.fromkeys(
-            (
-                "pearson",
-                "low",
-                "high",
-                "bootstrap_low",
-                "bootstrap_high",
-                "permutation_p",
-                "spearman",
-                "largest_drop_one",
-            )
-        ),
+        "pearson": None,
+        "low": None,
+        "high": None,
+        "bootstrap_low": None,
+        "bootstrap_high": None,
+        "permutation_p": None,
+        "spearman": None,
+        "largest_drop_one": None,
         "undefined": why,
     }
 

@@ -3,21 +3,23 @@
 from __future__ import annotations
 
 import platform
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, NotRequired, TypedDict
 
 import numpy as np
 
 from wm_gym.common.files import atomic_file, write_json
 from wm_gym.common.page import GREY, axes, legend
+from wm_gym.common.records import Blank, Undefined, or_blank
 from wm_gym.common.registry import NAMESPACE, find_spec
-from wm_gym.common.statistics import rate
+from wm_gym.common.statistics import Difference, Rate, rate
 from wm_gym.evaluation.jobs import Job, run_jobs
-from wm_gym.evaluation.ranking.agreement import agreement, prediction_powered, split_half
+from wm_gym.evaluation.ranking.agreement import Agreement, SplitHalf, agreement, prediction_powered, split_half
+from wm_gym.evaluation.ranking.gating import Gating, gating
 from wm_gym.evaluation.trust.coverage import auroc
-from wm_gym.evaluation.trust.gating import gating
-from wm_gym.physics.tracked import Lacking
 from wm_gym.policies.agent import Agent
 from wm_gym.policies.catalogue import digest_of_agent
 from wm_gym.policies.config import PLANNER
@@ -30,9 +32,69 @@ from wm_gym.worlds.spec import WorldSpec
 from wm_gym.worlds.world import World, digest_of_world
 from wm_gym.wrappers import TokenizerRoundTrip
 
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
 RESULTS_FILE, PLOT_FILE = "policies.json", "policies.png"
-CONTROLS = {"nudged": "physics, its object nudged", "drawn": "physics, drawn by the world"}
-NO_CONTROL = {"nudged": "no task has an object", "drawn": "every policy sees physics as the world draws it"}
+CONTROLS = {"perturbed": "physics, its object perturbed", "drawn": "physics, drawn by the world"}
+NO_CONTROL = {"perturbed": "no task has an object", "drawn": "every policy sees physics as the world draws it"}
+
+
+class JudgedPolicy(TypedDict):
+    """One policy's success rates."""
+
+    agent: str
+    world_name: str
+    world: Rate
+    physics: Rate
+    world_minus_physics: NotRequired[Difference]
+
+
+class WorldAgreement(Agreement):
+    """`agreement` of a world with physics, beside what physics agrees with itself."""
+
+    physics_split_half: SplitHalf | Blank
+
+
+class ControlAgreement(Agreement):
+    """`agreement` with physics of physics where something is otherwise, over so many policies."""
+
+    policies: int
+
+
+class Powered(TypedDict):
+    """How well rates in physics are known from few starts, over policies."""
+
+    half_width: float
+    """The mean of the 95 % intervals'."""
+    holds: Rate
+    """Of policies whose interval holds the rate of all starts in physics."""
+
+
+class PredictionPowered(TypedDict):
+    """What a physics rate is known by from the first starts in physics, without the world and with it."""
+
+    pairs: int
+    physics_alone: Powered
+    with_the_world: Powered
+
+
+@dataclass(frozen=True)
+class PoliciesResult:
+    """How well worlds judge policies; groups are "all" and each world's name."""
+
+    episodes: int
+    seed: int
+    policies: list[JudgedPolicy]
+    agreement: dict[str, WorldAgreement]
+    perturbed: dict[str, ControlAgreement | Blank]
+    drawn: dict[str, ControlAgreement | Blank]
+    gating: dict[str, Gating]
+    prediction_powered: dict[str, PredictionPowered | Blank]
+
+    def control(self, name: str) -> dict[str, ControlAgreement | Blank]:
+        """The agreement of a control, one of `CONTROLS`, by group."""
+        return {"perturbed": self.perturbed, "drawn": self.drawn}[name]
 
 
 def evaluate_policies(
@@ -45,56 +107,80 @@ def evaluate_policies(
     workers: int | None = None,
     ray: str | None = None,
     progress: bool = True,
-    **options,
+    **options: Any,
 ) -> dict[str, Any]:
     """Measure independently trained policies in their worlds and the twins, and how far the two agree.
 
-    agents: folders; each is measured in `world`, else in the world that it was trained in, else in the shipped world
-    whose twin it was trained in. OUT/policies/<name>.json keeps each one's outcomes, OUT/nudged/<name>.json those in
-    the twin with its object a little off, OUT/drawn/<name>.json those in the twin seen as the world draws it: what is
-    there is not measured again, so the same call goes on after a kill. Returns, and writes to OUT/policies.json, a list
-    of success rates and, over all policies and per world, `agreement`, "nudged" and "drawn" (`agreement` of those with
-    physics: what chaos alone costs, and what the world's drawing alone does to policies that were trained on a camera's
-    pictures), "gating" (`gating` by the world's uncertainty) and "prediction_powered" (rates from few starts in physics
-    and many in the world); OUT/policies.png is the scatter plot.
+    OUT/policies/<name>.json keeps each one's outcomes, OUT/perturbed/<name>.json those in the twin with its object a
+    little off (what chaos alone costs), OUT/drawn/<name>.json those in the twin seen as the world draws it (what the
+    world's drawing alone does to policies that were trained on a camera's pictures). What is there is not measured
+    again, so the same call goes on after a kill. OUT/policies.png is the scatter plot.
 
-    workers: policies measured at once, one core each (default: one a core). ray: on this cluster instead (`run_jobs`),
-    where agents and worlds must lie under the same paths. Neither tells on the numbers. options go to
-    `evaluate_matched`.
-    Raises ValueError for two agents of one name or with the same weights, and where an agent's world cannot be told.
+    Args:
+        agents: Folders; each is measured in `world`, else in the world that it was trained in, else in the shipped
+            world whose twin it was trained in.
+        out: The folder OUT.
+        episodes: Matched starts a policy.
+        seed: Of the starts.
+        world: A world's folder, its Hub id, or the name of a shipped one.
+        workers: Policies measured at once, one core each (default: one a core). No number depends on it.
+        ray: Address of a cluster to measure on instead (`run_jobs`), where agents and worlds must lie under the same
+            paths.
+        progress: Show a bar.
+        **options: Of `evaluate_matched`.
+
+    Returns:
+        `PoliciesResult` as JSON, which OUT/policies.json holds too.
+
+    Raises:
+        ValueError: For two agents of one name or with the same weights, and where an agent's world is not known.
     """
-    agents, out = [load_agent(agent) for agent in agents], Path(out)
-    _check_distinct([agent.folder for agent in agents])
+    loaded, out = [load_agent(agent) for agent in agents], Path(out)
+    _check_distinct([_folder_of(agent) for agent in loaded])
+    perturbed = "nudged" if (out / "nudged").is_dir() else "perturbed"  # the former: begun by an earlier version
     jobs = [
         policy_job(agent, str(world or world_of(agent)), out / of, episodes, seed, options, function)
-        for of, function in (("policies", measure), ("nudged", measure_nudged), ("drawn", measure_drawn))
-        for agent in agents
+        for of, function in (("policies", measure), (perturbed, measure_perturbed), ("drawn", measure_drawn))
+        for agent in loaded
     ]
     found = run_jobs(jobs, workers, ray, progress)
-    rows, *beside = (found[first : first + len(agents)] for first in range(0, len(found), len(agents)))
+    rows, *beside = (found[first : first + len(loaded)] for first in range(0, len(found), len(loaded)))
     rows = [
         row | {name: control["success"] for name, control in zip(CONTROLS, controls)}
         for row, *controls in zip(rows, *beside)
     ]
+    result = _policies_result(rows, episodes, seed)
+    results = asdict(result)
+    write_json(out / RESULTS_FILE, results)
+    policy_plot(result.policies, out / PLOT_FILE)
+    return results
+
+
+def _policies_result(rows: list[dict[str, Any]], episodes: int, seed: int) -> PoliciesResult:
+    """What the outcomes of policies say of their worlds."""
     groups = {
         name: [row for row in rows if name in ("all", row["world_name"])]
         for name in ["all", *sorted({row["world_name"] for row in rows})]
     }
-    results = {
-        "episodes": episodes,
-        "seed": seed,
-        "policies": [
-            {key: row[key] for key in ("agent", "world_name", "world", "physics", "world_minus_physics")}
+    return PoliciesResult(
+        episodes=episodes,
+        seed=seed,
+        policies=[
+            {
+                "agent": row["agent"],
+                "world_name": row["world_name"],
+                "world": row["world"],
+                "physics": row["physics"],
+                "world_minus_physics": row["world_minus_physics"],
+            }
             for row in rows
         ],
-        "agreement": {name: _agreement(some) for name, some in groups.items()},
-        **{control: {name: _control(some, control) for name, some in groups.items()} for control in CONTROLS},
-        "gating": {name: _gating(some) for name, some in groups.items()},
-        "prediction_powered": {name: _prediction_powered(some) for name, some in groups.items()},
-    }
-    write_json(out / RESULTS_FILE, results)
-    policy_plot(results["policies"], out / PLOT_FILE)
-    return results
+        agreement={name: _agreement(some) for name, some in groups.items()},
+        perturbed={name: or_blank(partial(_control, some, "perturbed")) for name, some in groups.items()},
+        drawn={name: or_blank(partial(_control, some, "drawn")) for name, some in groups.items()},
+        gating={name: _gating(some) for name, some in groups.items()},
+        prediction_powered={name: or_blank(partial(_prediction_powered, some)) for name, some in groups.items()},
+    )
 
 
 def world_of(agent: Agent) -> str | Path:
@@ -107,13 +193,13 @@ def world_of(agent: Agent) -> str | Path:
     raise ValueError(f"{agent.folder} was trained in {agent.env_id}, the twin of no shipped world; pass --world")
 
 
-def policy_plot(policies: list[dict[str, Any]], path: Path) -> None:
+def policy_plot(policies: Sequence[JudgedPolicy], path: Path) -> None:
     """Write `policy_figure` as a PNG."""
     with atomic_file(path) as beside:
         policy_figure(policies).savefig(beside, dpi=170)
 
 
-def policy_figure(policies: list[dict[str, Any]]):
+def policy_figure(policies: Sequence[JudgedPolicy]) -> Figure:
     """A dot a policy, success in its world over success in physics, with 95 % intervals; a matplotlib figure."""
     figure, (axis,) = axes(1, (4.8, 4.6))
     axis.plot([0, 100], [0, 100], color=GREY, linewidth=1)
@@ -182,12 +268,12 @@ def measure(
     )
 
 
-def measure_nudged(
+def measure_perturbed(
     agent: str, world: str, episodes: int, seed: int, options: dict[str, Any], policy_weights: str, world_weights: str
 ) -> dict[str, Any]:
     """Outcomes of the same starts in the twin with its object a little off; None where the task has no object."""
     _check_weights(agent, world, policy_weights, world_weights)
-    return _in_twin(load_agent(agent), world, episodes, seed, options, nudged=True)
+    return _in_twin(load_agent(agent), world, episodes, seed, options, perturbed=True)
 
 
 def measure_drawn(
@@ -207,26 +293,35 @@ def _in_twin(
     episodes: int,
     seed: int,
     options: dict[str, Any],
-    nudged: bool = False,
+    perturbed: bool = False,
     drawn: bool = False,
 ) -> dict[str, Any]:
     """Outcomes of matched starts in the twin, where something is otherwise."""
-    world = World.from_pretrained(find_world(world))
-    twin = physics_twin(world.spec)
-    env = make_twin(twin, world, policy, find_spec(twin).max_episode_steps or world.spec.horizon)
+    judged = World.from_pretrained(find_world(world))
+    twin = physics_twin(judged.spec)
+    if twin is None:
+        raise ValueError(f"{world} names no physics twin")
+    env = make_twin(twin, judged, policy, find_spec(twin).max_episode_steps or judged.spec.horizon)
     try:
         outcomes, _ = run_twin(
             policy,
-            TokenizerRoundTrip(env, world) if drawn else env,
+            TokenizerRoundTrip(env, judged) if drawn else env,
             start_seeds(episodes, seed),
             options.get("deterministic", True),
-            perturbed=nudged,
+            perturbed=perturbed,
         )
-    except Lacking as error:
-        return {"success": None, "undefined": str(error)}
+    except Undefined as reason:
+        return {"success": None, "undefined": str(reason)}
     finally:
         env.close()
     return {"success": [o.success for o in outcomes]}
+
+
+def _folder_of(agent: Agent) -> Path:
+    """Where an agent lies."""
+    if agent.folder is None:
+        raise ValueError(f"{agent.name} lies in no folder; save it first")
+    return agent.folder
 
 
 def _check_weights(agent: str, world: str, policy_weights: str, world_weights: str) -> None:
@@ -241,52 +336,54 @@ def _check_weights(agent: str, world: str, policy_weights: str, world_weights: s
 def policy_job(
     agent: Agent, world: str, out: Path, episodes: int, seed: int, options: dict[str, Any], function: Callable
 ) -> Job:
-    """A job that measures an agent (`measure`, `measure_nudged`, `measure_drawn`), kept in OUT/<name>.json."""
+    """A job that measures an agent (`measure`, `measure_perturbed`, `measure_drawn`), kept in OUT/<name>.json."""
     world = str(Path(world).resolve()) if Path(world).is_dir() else world  # a worker's working folder is another
     return Job(
         out / f"{agent.name}.json",
         f"{__name__}:{function.__name__}",
         {
-            "agent": str(agent.folder.resolve()),
+            "agent": str(_folder_of(agent).resolve()),
             "world": world,
             "episodes": episodes,
             "seed": seed,
             "options": options,
-            "policy_weights": digest_of_agent(agent.folder),
+            "policy_weights": digest_of_agent(_folder_of(agent)),
             "world_weights": digest_of_world(world),
         },
     )
 
 
-def _agreement(rows: list[dict[str, Any]]) -> dict[str, Any]:
+def _agreement(rows: list[dict[str, Any]]) -> WorldAgreement:
     world, physics = (_outcomes(rows, side) for side in ("world", "physics"))
-    halves = split_half(physics) if physics.shape[1] > 1 else {"undefined": "one episode a policy"}
+    halves: SplitHalf = {"mmrv": None, "pearson": None, "undefined": "one episode a policy"}
+    if physics.shape[1] > 1:
+        halves = split_half(physics)
     return {**agreement(world, physics), "physics_split_half": halves}
 
 
-def _control(rows: list[dict[str, Any]], control: str) -> dict[str, Any]:
+def _control(rows: list[dict[str, Any]], control: str) -> ControlAgreement:
     """`agreement` with physics of physics where something is otherwise, over the policies that it can be asked of."""
     rows = [row for row in rows if row[control]]
     if not rows:
-        return {"undefined": NO_CONTROL[control]}
+        raise Undefined(NO_CONTROL[control])
     return {"policies": len(rows), **agreement(np.array([row[control] for row in rows]), _outcomes(rows, "physics"))}
 
 
-def _gating(rows: list[dict[str, Any]]) -> dict[str, Any]:
+def _gating(rows: list[dict[str, Any]]) -> Gating:
     """`gating`, and the AUROC by which uncertainty, or length alone, tells the world's false successes."""
-    doubt, steps = (
+    uncertainty, steps = (
         np.array([row["per_episode"][f"world_{key}"] for row in rows], float) for key in ("uncertainty", "steps")
     )
     world, physics = _outcomes(rows, "world"), _outcomes(rows, "physics")
     right, false = world & physics, world & ~physics
-    told = {
+    false_success = {
         name: auroc(values[right], values[false]) if right.any() and false.any() else None
-        for name, values in (("uncertainty", doubt), ("steps", steps))
+        for name, values in (("uncertainty", uncertainty), ("steps", steps))
     }
-    return gating(world, physics, doubt) | {"false_success": told}
+    return {**gating(world, physics, uncertainty), "false_success": false_success}
 
 
-def _prediction_powered(rows: list[dict[str, Any]]) -> dict[str, Any]:
+def _prediction_powered(rows: list[dict[str, Any]]) -> PredictionPowered:
     """What a physics rate is known by from the first eighth of the starts in physics, without the world and with it.
 
     Mean half-widths of the 95 % intervals, and in how many policies they hold the rate of all starts in physics.
@@ -294,19 +391,17 @@ def _prediction_powered(rows: list[dict[str, Any]]) -> dict[str, Any]:
     world, physics = _outcomes(rows, "world"), _outcomes(rows, "physics")
     pairs = world.shape[1] // 8
     if pairs < 2:
-        return {"undefined": f"{world.shape[1]} episodes a policy; an eighth of them must be at least 2"}
+        raise Undefined(f"{world.shape[1]} episodes a policy; an eighth of them must be at least 2")
     alone = [rate(p[:pairs]) for p in physics]
     powered = [prediction_powered(w[pairs:], w[:pairs], p[:pairs], tuned=True) for w, p in zip(world, physics)]
-    return {
-        "pairs": pairs,
-        **{
-            name: {
-                "half_width": float(np.mean([(each["high"] - each["low"]) / 2 for each in found])),
-                "holds": rate([each["low"] <= p.mean() <= each["high"] for each, p in zip(found, physics)]),
-            }
-            for name, found in (("physics_alone", alone), ("with_the_world", powered))
-        },
-    }
+
+    def held(intervals: Sequence[Mapping[str, Any]]) -> Powered:
+        return {
+            "half_width": float(np.mean([(each["high"] - each["low"]) / 2 for each in intervals])),
+            "holds": rate([each["low"] <= p.mean() <= each["high"] for each, p in zip(intervals, physics)]),
+        }
+
+    return {"pairs": pairs, "physics_alone": held(alone), "with_the_world": held(powered)}
 
 
 def _outcomes(rows: list[dict[str, Any]], side: str) -> np.ndarray:
@@ -323,9 +418,9 @@ def _check_distinct(folders: list[Path]) -> None:
             seen[key] = folder
 
 
-def _percent(rates: list[dict]) -> tuple[np.ndarray, np.ndarray]:
+def _percent(rates: Sequence[Rate]) -> tuple[np.ndarray, np.ndarray]:
     """Rates in %, and how far their intervals reach below and above [2, k]."""
-    middle, low, high = (100 * np.array([rate[key] for rate in rates]) for key in ("rate", "low", "high"))
+    middle, low, high = 100 * np.array([(one["rate"], one["low"], one["high"]) for one in rates], float).T
     return middle, np.stack([middle - low, high - middle])
 
 

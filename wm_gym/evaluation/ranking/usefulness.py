@@ -16,7 +16,7 @@ def usefulness(
 ) -> dict[str, dict[str, dict]]:
     """Spearman's rho of each metric with each use over the same worlds, with 95 % bootstrap intervals over worlds.
 
-    All numbers must grow with quality (negate errors), so that a metric that can be believed has a rho near 1. None
+    All numbers must grow with quality (negate errors), so that a metric that can be trusted has a rho near 1. None
     marks a world in which a number is undefined; it is left out of that pair. Returns {metric: {use: {"rho", "low",
     "high", "worlds", "undefined"}}}; fewer than 4 worlds or a side that does not vary leave the numbers None, and
     "undefined" says why. ValueError for lists of different lengths and numbers that are not finite.

@@ -1,61 +1,71 @@
-"""How are measurements of a world drawn? One small figure a question, in one colour a roller; matplotlib figures."""
+"""How are measurements of a world drawn? One small matplotlib figure a measurement, in one colour a roll-out."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING
 
 from wm_gym.common.page import GREY, PHYSICS, WORLD, axes
-from wm_gym.evaluation.report.numbers import middle_of
+from wm_gym.common.statistics import Rate
+from wm_gym.evaluation.metrics.drift import Drifted
+from wm_gym.evaluation.metrics.perceptual import Looks
+from wm_gym.evaluation.metrics.survival import Survival
+from wm_gym.evaluation.report.numbers import Stat, middle_of
 from wm_gym.evaluation.report.summary import seconds_of
+from wm_gym.evaluation.trust.coverage import Ranks
+from wm_gym.evaluation.trust.uncertainty import Dense
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+Middle = tuple[float | None, float | None, float | None]
 
 NAMES = {
     "world": "the world",
     "physics": "physics",
     "tokenizer": "physics through the tokenizer",
     "physics through the tokenizer": "physics through the tokenizer",
-    "nudged": "physics, start nudged",
+    "perturbed": "physics, start perturbed",
     "frozen": "first frame repeated",
-    "deaf": "world told nothing",
-    "turned": "world told the mirror image",
-    "mirrored": "world told the mirror image",
+    "zero_action": "world given zero actions",
+    "mirrored": "world given mirrored actions",
 }
 COLOURS = {
     "world": WORLD,
     "physics": PHYSICS,
     "tokenizer": "#dda15e",
     "physics through the tokenizer": "#dda15e",
-    "nudged": "#7a5ea8",
+    "perturbed": "#7a5ea8",
     "frozen": GREY,
-    "deaf": "#b58a8a",
-    "turned": "#5f9e6e",
+    "zero_action": "#b58a8a",
     "mirrored": "#5f9e6e",
 }
 SIZE = (4.6, 3.3)
 
 
-def name_of(roller: str) -> str:
-    """A roller in words."""
-    return NAMES.get(roller, roller)
+def name_of(name: str) -> str:
+    """A roll-out in words."""
+    return NAMES.get(name, name)
 
 
-def survival(curves: Mapping[str, Mapping[str, Any]]):
-    """Share of roll-outs that are still right, with 95 % bands, from `time_to_failure` by roller."""
+def survival(curves: Mapping[str, Survival]) -> Figure:
+    """Share of roll-outs that are still right, with 95 % bands, from `time_to_failure` by roll-out."""
     figure, (axis,) = axes(1, SIZE)
     for name, curve in curves.items():
         main = name == "world"
         axis.fill_between(
-            curve["seconds"],
-            _percent(curve["low"]),
-            _percent(curve["high"]),
+            curve.seconds,
+            _percent(curve.low),
+            _percent(curve.high),
             linewidth=0,
             step="post",
             alpha=0.22 if main else 0.09,
             color=_colour(name),
         )
         axis.plot(
-            curve["seconds"],
-            _percent(curve["surviving"]),
+            curve.seconds,
+            _percent(curve.surviving),
             drawstyle="steps-post",
             color=_colour(name),
             linewidth=2.2 if main else 1.4,
@@ -67,37 +77,34 @@ def survival(curves: Mapping[str, Mapping[str, Any]]):
     return figure
 
 
-def over_horizons(drift: Mapping[str, Any], metric: str, label: str, times: float = 1.0):
-    """One of drift's numbers against the horizon, by roller, with 95 % intervals."""
-    keys = sorted((key for key in drift if key.startswith("at_")), key=seconds_of)
-    rollers = list(drift[keys[0]])
+def over_horizons(at: Mapping[str, Mapping[str, Drifted]], stat_of: Callable[[Drifted], Stat], label: str) -> Figure:
+    """One of drift's numbers against the horizon, by roll-out, with 95 % intervals."""
+    keys = sorted(at, key=seconds_of)
+    names = list(at[keys[0]])
     figure, (axis,) = axes(1, SIZE)
-    for i, name in enumerate(rollers):
+    for i, name in enumerate(names):
         points = [
-            (seconds_of(key) * (1 + 0.02 * (i - len(rollers) / 2)), middle_of(drift[key][name][metric])) for key in keys
+            (seconds_of(key) * (1 + 0.02 * (i - len(names) / 2)), middle_of(stat_of(at[key][name]))) for key in keys
         ]
-        points = [(x, stat) for x, stat in points if stat[0] is not None]
-        _dots(
-            axis,
-            [x for x, _ in points],
-            [[times * v if v is not None else None for v in stat] for _, stat in points],
-            _colour(name),
-            name_of(name),
-            "o-",
-        )
+        _dots(axis, points, _colour(name), name_of(name), "o-")
     axis.set(xlabel="seconds", ylabel=label, ylim=(0, None), xticks=[seconds_of(key) for key in keys])
     _legend(axis)
     return figure
 
 
-def fidelity_lines(found: Mapping[str, Any], metric: str, label: str, rollers: Sequence[str]):
-    """One of fidelity's numbers against the step, by roller."""
+def fidelity_lines(
+    looks: Mapping[str, Mapping[str, Looks]],
+    number_of: Callable[[Looks], float],
+    label: str,
+    steps: Sequence[int],
+    names: Sequence[str],
+) -> Figure:
+    """One of fidelity's numbers against the step, by roll-out."""
     figure, (axis,) = axes(1, SIZE)
-    steps = found["horizons"]
-    for name in rollers:
+    for name in names:
         axis.plot(
             range(len(steps)),
-            [found[f"at_{t}"][name][metric] for t in steps],
+            [number_of(looks[f"at_{t}"][name]) for t in steps],
             "o-",
             color=_colour(name),
             linewidth=2.2 if name == "world" else 1.4,
@@ -110,72 +117,76 @@ def fidelity_lines(found: Mapping[str, Any], metric: str, label: str, rollers: S
 
 
 def intervals(
-    rows: Sequence[tuple[str, Mapping[str, Mapping[str, Any] | None]]],
+    rows: Sequence[tuple[str, Mapping[str, Stat | None]]],
     label: str,
     times: float = 1.0,
     line: float | None = None,
     limits: tuple[float | None, float | None] = (None, None),
-):
-    """Dots with their 95 % intervals: (name, statistic by roller) a row, top to bottom.
+) -> Figure:
+    """Dots with their 95 % intervals: (name, statistic by roll-out) a row, top to bottom.
 
     line: where a vertical line stands for chance or zero.
     """
-    rollers = list(dict.fromkeys(name for _, stats in rows for name in stats))
-    figure, (axis,) = axes(1, (4.6, 0.9 + (0.16 + 0.15 * len(rollers)) * len(rows)))
+    roll_outs = list(dict.fromkeys(name for _, stats in rows for name in stats))
+    figure, (axis,) = axes(1, (4.6, 0.9 + (0.16 + 0.15 * len(roll_outs)) * len(rows)))
     for y, (_, stats) in enumerate(reversed(rows)):
-        for k, (roller, stat) in enumerate(stats.items()):
-            _interval(axis, y + 0.6 * ((len(stats) - 1) / 2 - k) / max(len(stats), 1), stat, roller, times)
+        for k, (name, stat) in enumerate(stats.items()):
+            _interval(axis, y + 0.6 * ((len(stats) - 1) / 2 - k) / max(len(stats), 1), stat, name, times)
     if line is not None:
         axis.axvline(line, color=GREY, linewidth=1)
     axis.set_yticks(range(len(rows)), [name for name, _ in reversed(rows)])
     axis.set(ylim=(-0.6, len(rows) - 0.4), xlabel=label, xlim=limits)
     axis.grid(axis="y", visible=False)
-    for roller in rollers:
-        axis.plot([], [], "o", color=_colour(roller), label=name_of(roller), markersize=6)
+    for name in roll_outs:
+        axis.plot([], [], "o", color=_colour(name), label=name_of(name), markersize=6)
     figure.legend(frameon=False, fontsize=8.5, loc="outside upper center", ncols=2)
     return figure
 
 
-def _interval(axis, y: float, stat: Mapping[str, Any] | None, roller: str, times: float) -> None:
+def _interval(axis: Axes, y: float, stat: Stat | None, name: str, times: float) -> None:
     middle, low, high = middle_of(stat) if stat else (None, None, None)
     if middle is None:
         axis.text(0.02, y, "undefined", color=GREY, fontsize=8, va="center", transform=axis.get_yaxis_transform())
         return
-    if low is not None:
+    if low is not None and high is not None:
         axis.plot(
-            [times * low, times * high], [y, y], color=_colour(roller), linewidth=5, alpha=0.3, solid_capstyle="round"
+            [times * low, times * high], [y, y], color=_colour(name), linewidth=5, alpha=0.3, solid_capstyle="round"
         )
-    axis.plot(times * middle, y, "o", color=_colour(roller), markersize=6)
+    axis.plot(times * middle, y, "o", color=_colour(name), markersize=6)
 
 
-def reliability_diagram(dense: Mapping[str, Mapping[str, Any]]):
+def reliability_diagram(dense: Mapping[str, Dense]) -> Figure:
     """Observed against stated probability; the larger a dot, the more predictions it stands for."""
     figure, (axis,) = axes(1, (4.6, 4.2))
     axis.plot([0, 100], [0, 100], color=GREY, linewidth=1)
     for (name, found), colour, words in zip(dense.items(), (WORLD, "#5f9e6e"), ("whole roll-outs", "single steps")):
-        bars = found["reliability"]
-        used = [(100 * x, 100 * y, n) for x, y, n in zip(bars["stated"], bars["observed"], bars["n"]) if n]
-        x, y, n = zip(*used)
-        axis.plot(x, y, color=colour, linewidth=1.4)
-        axis.scatter(x, y, [10 + 110 * k / max(n) for k in n], color=colour, label=f"{words} ({name})", zorder=3)
+        bars = found.reliability
+        used = [(x, y, n) for x, y, n in zip(bars.stated, bars.observed, bars.n) if x is not None and y is not None]
+        stated, observed = [100 * x for x, _, _ in used], [100 * y for _, y, _ in used]
+        most = max(n for *_, n in used)
+        axis.plot(stated, observed, color=colour, linewidth=1.4)
+        sizes = [10 + 110 * n / most for *_, n in used]
+        axis.scatter(stated, observed, sizes, color=colour, label=f"{words} ({name})", zorder=3)
     axis.set(xlim=(-2, 102), ylim=(-2, 102), xlabel="stated probability, %", ylabel="observed frequency, %")
     axis.set_aspect("equal")
     _legend(axis)
     return figure
 
 
-def ranks_lines(ranks: Mapping[str, Mapping[str, Any]]):
+def ranks_lines(ranks: Mapping[str, Ranks]) -> Figure:
     """Spearman's rho of uncertainty and error, and of the step counter and error, by horizon."""
     figure, (axis,) = axes(1, SIZE)
     steps = [int(key.split("_")[-1]) for key in ranks]
-    for key, label, colour, style in (
-        ("up_to", "uncertainty, all steps so far", WORLD, "o-"),
-        ("clock", "step counter, all steps so far", GREY, "o-"),
-        ("at", "uncertainty, at that step", "#7a5ea8", "o--"),
+    for rhos, label, colour, style in (
+        ([row.up_to for row in ranks.values()], "uncertainty, all steps so far", WORLD, "o-"),
+        ([row.clock for row in ranks.values()], "step counter, all steps so far", GREY, "o-"),
+        ([row.at for row in ranks.values()], "uncertainty, at that step", "#7a5ea8", "o--"),
     ):
-        points = [(i, row[key]) for i, row in enumerate(ranks.values()) if row[key] is not None]
+        points = [(i, rho) for i, rho in enumerate(rhos) if rho is not None]
         if points:
-            axis.plot(*zip(*points), style, color=colour, label=label, markersize=5)
+            axis.plot(
+                [i for i, _ in points], [rho for _, rho in points], style, color=colour, label=label, markersize=5
+            )
     axis.axhline(0, color=GREY, linewidth=1)
     axis.set(
         xticks=range(len(steps)),
@@ -188,19 +199,13 @@ def ranks_lines(ranks: Mapping[str, Mapping[str, Any]]):
     return figure
 
 
-def coverage_dots(coverage: Mapping[str, Mapping[str, Any]], promised: float | None):
-    """Share of episodes within the bound up to each horizon, with 95 % intervals and what was promised."""
+def coverage_dots(coverage: Mapping[str, Rate], guaranteed: float | None) -> Figure:
+    """Share of episodes within the bound up to each horizon, with 95 % intervals and what is guaranteed."""
     figure, (axis,) = axes(1, SIZE)
-    if promised is not None:
-        axis.axhline(100 * promised, color=GREY, linewidth=1, label=f"promised, {100 * promised:.0f} %")
-    _dots(
-        axis,
-        range(len(coverage)),
-        [[100 * v for v in middle_of(stat)] for stat in coverage.values()],
-        WORLD,
-        "within the bound",
-        "o",
-    )
+    if guaranteed is not None:
+        axis.axhline(100 * guaranteed, color=GREY, linewidth=1, label=f"guaranteed, {100 * guaranteed:.0f} %")
+    points = [(float(i), middle_of(stat)) for i, stat in enumerate(coverage.values())]
+    _dots(axis, points, WORLD, "within the bound", "o", times=100)
     axis.set(
         xticks=range(len(coverage)),
         xticklabels=[key.split("_")[-1] for key in coverage],
@@ -213,10 +218,10 @@ def coverage_dots(coverage: Mapping[str, Mapping[str, Any]], promised: float | N
     return figure
 
 
-def shift_bars(visible: Mapping[str, Mapping[str, float]], hidden: Mapping[str, Mapping[str, float]]):
-    """AUROC of each shift, from chance at 0.5: what one picture shows, and what only motion shows."""
-    rows = [(name, row["score"], WORLD) for name, row in visible.items()]
-    rows += [(f"{name} (hidden)", row["auroc"], "#7a5ea8") for name, row in hidden.items()]
+def shift_bars(visible: Mapping[str, float | None], hidden: Mapping[str, float | None]) -> Figure:
+    """AUROC of each shift, from chance at 0.5: what one picture shows, and what only motion shows; None: undefined."""
+    rows = [(name, score, WORLD) for name, score in visible.items()]
+    rows += [(f"{name} (hidden)", score, "#7a5ea8") for name, score in hidden.items()]
     figure, (axis,) = axes(1, (4.6, 0.8 + 0.36 * len(rows)))
     for y, (_, score, colour) in enumerate(reversed(rows)):
         if score is None:
@@ -232,15 +237,18 @@ def shift_bars(visible: Mapping[str, Mapping[str, float]], hidden: Mapping[str, 
     return figure
 
 
-def _dots(axis, x, stats, colour: str, label: str, style: str) -> None:
-    """Points with error bars; a point without an interval has none."""
-    middles = [middle for middle, *_ in stats]
-    below = [middle - low if low is not None else 0 for middle, low, _ in stats]
-    above = [high - middle if high is not None else 0 for middle, _, high in stats]
+def _dots(
+    axis: Axes, points: Sequence[tuple[float, Middle]], colour: str, label: str, style: str, times: float = 1.0
+) -> None:
+    """Points with error bars; a point without an interval has none, and what is undefined no point."""
+    known = [(x, times * middle, low, high) for x, (middle, low, high) in points if middle is not None]
     axis.errorbar(
-        list(x),
-        middles,
-        yerr=[below, above],
+        [x for x, *_ in known],
+        [middle for _, middle, *_ in known],
+        yerr=[
+            [middle - times * low if low is not None else 0 for _, middle, low, _ in known],
+            [times * high - middle if high is not None else 0 for _, middle, _, high in known],
+        ],
         fmt=style,
         color=colour,
         capsize=3,
@@ -250,7 +258,7 @@ def _dots(axis, x, stats, colour: str, label: str, style: str) -> None:
     )
 
 
-def _legend(axis) -> None:
+def _legend(axis: Axes) -> None:
     axis.legend(frameon=False, fontsize=8.5)
 
 
@@ -258,5 +266,5 @@ def _percent(values: Sequence[float]) -> list[float]:
     return [100 * value for value in values]
 
 
-def _colour(roller: str) -> str:
-    return COLOURS.get(roller, GREY)
+def _colour(name: str) -> str:
+    return COLOURS.get(name, GREY)

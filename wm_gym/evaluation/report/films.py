@@ -1,31 +1,32 @@
-"""How is a roll-out shown on a page? Physics, the world and where it is in doubt, side by side in one small film."""
+"""How is a roll-out shown on a page? Physics, the world and where it is uncertain, side by side in one small film."""
 
 from __future__ import annotations
 
 import io
 
 import numpy as np
+from markupsafe import Markup
 from PIL import Image
 
-from wm_gym.common.page import data_uri, text
+from wm_gym.common.page import data_uri, fill
 
 SIDE, FRAMES = 128, 150  # the most pixels a side and pictures a film; beyond, every second one and so on
 HOT, BAR, TRUSTED, BEYOND = (214, 39, 40), 2, (47, 111, 181), (199, 203, 208)
 
 
 def film(
-    physics: np.ndarray, world: np.ndarray, doubt: np.ndarray, most: float, fps: float, trusted: int | None = None
+    physics: np.ndarray, world: np.ndarray, uncertainty: np.ndarray, most: float, fps: float, trusted: int | None = None
 ) -> bytes:
     """Animated WebP of three panels: physics, the world, the world with its uncertainty in red.
 
-    physics, world: uint8 [n+1, H, W, 3]; doubt [n, h, w] (none at the start), `most` is full red. Below runs the time,
-    blue for the first `trusted` steps.
+    physics, world: uint8 [n+1, H, W, 3]; uncertainty [n, h, w] (none at the start), `most` is full red. Below runs the
+    time, blue for the first `trusted` steps.
     """
     n, every = len(world), -(-len(world) // FRAMES)
-    doubt = np.concatenate([np.zeros_like(doubt[:1]), doubt])
+    uncertainty = np.concatenate([np.zeros_like(uncertainty[:1]), uncertainty])
     pictures = [
         Image.fromarray(
-            _panels(physics[t], world[t], doubt[t], most, t / max(n - 1, 1), trusted is not None and t <= trusted)
+            _panels(physics[t], world[t], uncertainty[t], most, t / max(n - 1, 1), trusted is not None and t <= trusted)
         )
         for t in range(0, n, every)
     ]
@@ -46,31 +47,28 @@ def film(
 def films(
     physics: np.ndarray,
     world: np.ndarray,
-    doubt: np.ndarray,
+    uncertainty: np.ndarray,
     fps: float,
     trusted: int | None,
     at_most: int = 4,
     budget: int = 2_500_000,
-) -> str:
+) -> Markup:
     """Films (HTML) of the first episodes [E, ...], as many as `budget` bytes hold; ValueError where shapes disagree."""
-    if physics.shape != world.shape or doubt.shape[:2] != (world.shape[0], world.shape[1] - 1) or not len(world):
+    if physics.shape != world.shape or uncertainty.shape[:2] != (world.shape[0], world.shape[1] - 1) or not len(world):
         raise ValueError(
             f"films.npz holds physics {list(physics.shape)}, world {list(world.shape)} and uncertainty "
-            f"{list(doubt.shape)}; expected [E, n+1, H, W, 3] twice and [E, n, h, w]; measure it again: "
+            f"{list(uncertainty.shape)}; expected [E, n+1, H, W, 3] twice and [E, n, h, w]; measure it again: "
             "wm-gym evaluate WORLD --only films"
         )
-    most, parts, used = float(np.quantile(doubt.astype(np.float32), 0.995)), [], 0
+    most, used = float(np.quantile(uncertainty.astype(np.float32), 0.995)), 0
+    parts: list[str] = []
     for i in range(min(len(world), at_most)):
-        data = film(physics[i], world[i], doubt[i].astype(np.float32), most, fps, trusted)
+        data = film(physics[i], world[i], uncertainty[i].astype(np.float32), most, fps, trusted)
         used += len(data)
         if parts and used > budget:
             break
-        parts.append(
-            f'<figure class="film"><div><span>physics</span><span>the world</span><span>its doubt</span></div>'
-            f'<img alt="episode {i}: physics, the world, the world with its uncertainty" '
-            f'src="{data_uri(data, "image/webp")}"></figure>'
-        )
-    return f'<div class="films">{"".join(parts)}</div><p class="note">{text(_legend(most, trusted))}</p>'
+        parts.append(data_uri(data, "image/webp"))
+    return fill("report/films.html", films=parts, legend=_legend(most, trusted))
 
 
 def pair(world: np.ndarray, physics: np.ndarray) -> str:
@@ -82,18 +80,18 @@ def pair(world: np.ndarray, physics: np.ndarray) -> str:
     return data_uri(data.getvalue(), "image/png")
 
 
-def overlay(frame: np.ndarray, doubt: np.ndarray, most: float) -> np.ndarray:
+def overlay(frame: np.ndarray, uncertainty: np.ndarray, most: float) -> np.ndarray:
     """A frame uint8 [H, W, 3] in grey with a map [h, w] over it in red, full at `most`."""
-    rows, columns = (np.arange(size) * cells // size for size, cells in zip(frame.shape[:2], doubt.shape))
-    share = 0.85 * np.clip(doubt / max(most, 1e-9), 0, 1)[rows][:, columns, None]
+    rows, columns = (np.arange(size) * cells // size for size, cells in zip(frame.shape[:2], uncertainty.shape))
+    share = 0.85 * np.clip(uncertainty / max(most, 1e-9), 0, 1)[rows][:, columns, None]
     grey = 0.4 * frame + 0.6 * frame.mean(-1, keepdims=True)
     return ((1 - share) * grey + share * np.array(HOT)).round().astype(np.uint8)
 
 
 def _panels(
-    physics: np.ndarray, world: np.ndarray, doubt: np.ndarray, most: float, passed: float, trusted: bool
+    physics: np.ndarray, world: np.ndarray, uncertainty: np.ndarray, most: float, passed: float, trusted: bool
 ) -> np.ndarray:
-    parts = [_small(physics), _small(world), overlay(_small(world), doubt, most)]
+    parts = [_small(physics), _small(world), overlay(_small(world), uncertainty, most)]
     gap = np.full((len(parts[0]), 2, 3), 255, np.uint8)
     row = np.concatenate([parts[0], gap, parts[1], gap, parts[2]], axis=1)
     bar = np.full((BAR + 1, row.shape[1], 3), 255, np.uint8)

@@ -1,13 +1,13 @@
-"""How is a statistic written, so that what is undefined never looks like a number? Plain text and table cells."""
+"""How is a statistic written, so that what is undefined never looks like a number? Plain text and a table's cells."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+from dataclasses import dataclass, field
+from typing import TypeAlias
 
-from wm_gym.common.page import text
+from wm_gym.common.statistics import Mean, Median, Rate
 
-MIDDLES = ("median", "median_cm", "mean")
+Stat: TypeAlias = Rate | Mean | Median
 
 
 def number(value: float | None, digits: int = 1, unit: str = "") -> str:
@@ -20,63 +20,57 @@ def percent(value: float | None, digits: int = 0) -> str:
     return number(None if value is None else 100 * value, digits, " %")
 
 
-def stated(stat: Mapping[str, Any], digits: int = 1, unit: str = "") -> str:
+def stated(stat: Stat, digits: int = 1, unit: str = "") -> str:
     """A `rate`, `median` or `mean` with its interval in brackets; what it is undefined for where it has none."""
     middle, between = _parts(stat, digits)
     return f"{middle}{unit if 'rate' not in stat else ''}" + (f" [{between}]" if between else "")
 
 
-def cell(stat: Mapping[str, Any] | float | None, digits: int = 1, why: str = "") -> str:
-    """A table's cell (HTML): the middle over its interval; why: the reason where `stat` is None."""
-    if not isinstance(stat, Mapping):
-        return f"<td>{number(stat, digits)}{_small(why if stat is None else '', 'why')}</td>"
+@dataclass(frozen=True)
+class Cell:
+    """A table's cell: a number over something small; kind: "why" where that is a reason."""
+
+    text: str
+    small: str = ""
+    kind: str = ""
+
+
+@dataclass(frozen=True)
+class Row:
+    """A table's row; kind: "world" or "physics" colours it. With columns it heads those after it, over so many."""
+
+    name: str
+    cells: list[Cell] = field(default_factory=list)
+    kind: str = ""
+    columns: int = 0
+
+
+def cell(stat: Stat | float | None, digits: int = 1, why: str = "") -> Cell:
+    """The middle over its interval; why: the reason where `stat` is None."""
+    if not isinstance(stat, dict):
+        return Cell(number(stat, digits), why, "why") if stat is None and why else Cell(number(stat, digits))
     middle, between = _parts(stat, digits)
-    return f"<td>{text(middle)}{_small(between or 'no interval, n = ' + str(stat['n']))}</td>"
+    return Cell(middle, between or f"no interval, n = {stat['n']}")
 
 
-def share_cell(value: float | None, why: str) -> str:
-    """A cell of a share that has no interval."""
-    return cell(None, 0, why) if value is None else f"<td>{percent(value)}</td>"
+def share_cell(value: float | None, why: str) -> Cell:
+    """A share that has no interval."""
+    return cell(None, 0, why) if value is None else Cell(percent(value))
 
 
-def middle_of(stat: Mapping[str, Any]) -> tuple[float | None, float | None, float | None]:
+def middle_of(stat: Stat) -> tuple[float | None, float | None, float | None]:
     """(middle, low, high) of a `rate`, `median` or `mean`; shares as they are."""
     if "rate" in stat:
         return (stat["rate"], stat["low"], stat["high"]) if stat["n"] else (None, None, None)
-    key = next(key for key in MIDDLES if key in stat)
-    ending = key.removeprefix("median") if key.startswith("median") else ""
-    return stat[key], stat[f"low{ending}"], stat[f"high{ending}"]
+    return (stat["median"] if "median" in stat else stat["mean"]), stat["low"], stat["high"]
 
 
-def table(head: list[str], rows: list[str], classes: str = "") -> str:
-    """A table (HTML) that a narrow window scrolls; rows are HTML, the head is text."""
-    titles = "".join(f"<th>{text(title)}</th>" for title in head)
-    return f'<div class="wide"><table class="numbers {classes}"><tr>{titles}</tr>{"".join(rows)}</table></div>'
-
-
-def row(name: str, cells: list[str], kind: str = "") -> str:
-    """A table's row; kind: "world" or "physics" colours it."""
-    return f'<tr class="{kind}"><th>{text(name)}</th>{"".join(cells)}</tr>'
-
-
-def group(name: str, columns: int) -> str:
-    """A row that heads those after it."""
-    return f'<tr class="group"><th colspan="{columns}">{text(name)}</th></tr>'
-
-
-def note(words: str) -> str:
-    """What stands under a table, small (HTML)."""
-    return f'<p class="note">{text(words)}</p>'
-
-
-def _parts(stat: Mapping[str, Any], digits: int) -> tuple[str, str]:
+def _parts(stat: Stat, digits: int) -> tuple[str, str]:
     middle, low, high = middle_of(stat)
     if middle is None:
         return "undefined", "no such case, n = 0"
+    if low is None or high is None:
+        return number(middle, digits), ""
     if "rate" in stat:
         return percent(middle), f"{100 * low:.0f} to {100 * high:.0f} %"
-    return number(middle, digits), "" if low is None else f"{number(low, digits)} to {number(high, digits)}"
-
-
-def _small(words: str, kind: str = "") -> str:
-    return f"<small{f' class={kind}' if kind else ''}>{text(words)}</small>" if words else ""
+    return number(middle, digits), f"{number(low, digits)} to {number(high, digits)}"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import zipfile
 import zlib
 from collections.abc import Callable
@@ -12,34 +11,27 @@ from shlex import quote
 from typing import Any
 
 import numpy as np
+from markupsafe import Markup
 
 from wm_gym.common.files import write_text
-from wm_gym.common.page import page, text
+from wm_gym.common.page import fill, page
+from wm_gym.common.records import Blank, from_json
+from wm_gym.evaluation.kept import is_of_job, read_kept, upgraded
 from wm_gym.evaluation.report import control as control_sections
 from wm_gym.evaluation.report import sections as sections
 from wm_gym.evaluation.report.films import films
-from wm_gym.evaluation.report.summary import Found, believed, calibration, failures, headline, trusted
+from wm_gym.evaluation.report.found import Found
+from wm_gym.evaluation.report.summary import Failure, failures, headline, trusted
 from wm_gym.evaluation.report.tiles import tiles
+from wm_gym.evaluation.suite.results import RESULTS, Setting
 
 PAGE_FILE, FILMS_FILE = "report.html", "films.npz"
-MEASURED = (
-    "fidelity",
-    "drift",
-    "agent_drift",
-    "control",
-    "inverse",
-    "judge",
-    "physics_iq",
-    "violations",
-    "uncertainty",
-    "shifts",
-    "policies",
-)
+MEASURED = tuple(RESULTS)
 FILMS = ("world", "physics", "uncertainty", "worst_frames")
-SECTIONS: tuple[tuple[str, str, Callable[[Found], str]], ...] = (
-    ("films", "What it looks like", lambda found: _films(found)),
+SECTIONS: tuple[tuple[str, str, Callable[[Any, Found], Markup]], ...] = (
+    ("films", "What it looks like", lambda arrays, found: _films(arrays, found)),
     ("drift", "How long does it stay right?", sections.drift),
-    ("agent_drift", "And under an agent's actions?", sections.agent_drift),
+    ("agent_drift", "And under an agent's actions?", sections.drift),
     ("fidelity", "How close are its frames?", sections.fidelity),
     ("control", "Does it obey?", control_sections.control),
     ("inverse", "Which actions do its frames show?", control_sections.inverse),
@@ -55,7 +47,9 @@ SECTIONS: tuple[tuple[str, str, Callable[[Found], str]], ...] = (
 def write_trust_report(folder: str | Path, out: str | Path | None = None) -> Path:
     """Write the page of a folder of measurements (default: FOLDER/report.html) and return its path.
 
-    FileNotFoundError where the folder holds none, ValueError where one is damaged, holds NaN or lacks a number.
+    Raises:
+        FileNotFoundError: Where the folder holds none.
+        ValueError: Where a file is damaged, holds NaN or lacks a number.
     """
     folder = Path(folder)
     path = Path(out) if out else folder / PAGE_FILE
@@ -64,86 +58,71 @@ def write_trust_report(folder: str | Path, out: str | Path | None = None) -> Pat
 
 
 def read_measurements(folder: str | Path) -> Found:
-    """What a folder holds, by name: "setting" (empty where missing), those of `MEASURED`, "films" (arrays).
-
-    "undefined" is {name: why} of those for which the twin lacks something.
-
-    Errors as in `write_trust_report`.
-    """
+    """What a folder holds, of earlier versions too. Errors as in `write_trust_report`."""
     folder = Path(folder)
-    found: Found = {
-        name: _read(folder / f"{name}.json") for name in ("setting", *MEASURED) if (folder / f"{name}.json").is_file()
-    }
-    if (folder / FILMS_FILE).is_file():
-        found["films"] = _read_films(folder / FILMS_FILE)
-    found["undefined"] = {
-        name: found.pop(name)["undefined"] for name in MEASURED if set(found.get(name, ())) == {"undefined"}
-    }
-    if not set(found) - {"setting", "undefined"} and not found["undefined"]:
+    setting = _record(folder / "setting.json", Setting) or Setting()
+    read = {name: _record(folder / f"{name}.json", RESULTS[name] | Blank) for name in MEASURED}
+    films = _read_films(folder / FILMS_FILE) if (folder / FILMS_FILE).is_file() else None
+    if films is None and not any(read.values()):
         raise FileNotFoundError(
             f"{folder} holds no measurement; expected one of "
             f"{', '.join(f'{name}.json' for name in MEASURED)}, {FILMS_FILE}; measure it first: "
-            f"wm-gym evaluate {quote(str(found.get('setting', {}).get('world_folder', 'WORLD')))}"
+            f"wm-gym evaluate {quote(setting.world_folder or 'WORLD')}"
         )
-    return {"setting": {}, **found}
+    undefined = {name: value.undefined for name, value in read.items() if isinstance(value, Blank)}
+    return Found(
+        setting=setting,
+        films=films,
+        undefined=undefined,
+        **{name: None if name in undefined else value for name, value in read.items()},
+    )
 
 
 def report_html(found: Found) -> str:
     """The page as a string."""
-    world = found["setting"].get("world", "a world")
-    body = "\n".join(
-        [_opening(found, world), *(_section(*each, found) for each in SECTIONS), sections.with_care(found)]
+    world = found.setting.world or "a world"
+    parts = [_opening(found, world), *(_section(*each, found) for each in SECTIONS), sections.with_care(found)]
+    return page(f"{world}: can it be trusted?", Markup("\n").join(parts), sections.STYLE)
+
+
+def _opening(found: Found, world: str) -> Markup:
+    """The summary: what to trust, what fails and what to record next, before any figure."""
+    wrong = failures(found)
+    return fill(
+        "report/opening.html",
+        world=world,
+        headline=headline(found),
+        setting=sections.setting_line(found),
+        tiles=tiles(found),
+        trusted=trusted(found),
+        failures=wrong,
+        remedies=_remedies(wrong),
     )
-    return page(f"{world}: can it be trusted?", body, sections.STYLE)
 
 
-def _opening(found: Found, world: str) -> str:
-    """The verdict: what to trust, what fails and what to record next, before any figure."""
-    wrong = _checked("verdict", lambda: failures(found))
-    trust = "".join(f"<li>{text(sentence)}</li>" for sentence in _checked("verdict", lambda: trusted(found)))
-    fails = "".join(f"<li>{text(each.what)}</li>" for each in wrong)
-    return f"""<h1>{text(world)}: can it be trusted?</h1>
-<p class="lead">{text(_checked("verdict", lambda: headline(found)))}</p>
-<p class="note">{sections.setting_line(found)}</p>
-<div class="tiles">{_checked("verdict", lambda: tiles(found))}</div>
-<section class="verdict"><h2>Verdict</h2><div class="figures">
-<div><h3>Trust it for</h3><ul>{trust or "<li>Nothing that was measured here vouches for it.</li>"}</ul></div>
-<div><h3>It fails here</h3><ul>{fails or "<li>No rule fired on what was measured.</li>"}</ul></div></div>
-{_next(found, wrong)}</section>"""
-
-
-def _next(found: Found, wrong: list) -> str:
-    """What to do next: remedies, each named once with the numbers that call for it."""
-    if not wrong:
-        return ""
-    remedies: dict[str, list] = {}
+def _remedies(wrong: list[Failure]) -> list[tuple[str, str, str]]:
+    """What to do next, each once, with the numbers that call for it and its commands, a line each."""
+    remedies: dict[str, list[Failure]] = {}
     for each in wrong:
         remedies.setdefault(each.then, []).append(each)
-    items = "".join(
-        f"<li>{text(then)}<small>because: {text(' '.join(each.what for each in reasons))}</small>"
-        f"<pre><code>{text(_lines(reasons))}</code></pre></li>"
+    return [
+        (then, " ".join(each.what for each in reasons), "\n".join(dict.fromkeys(each.command for each in reasons)))
         for then, reasons in remedies.items()
-    )
-    return f"<h3>Do this next</h3><ol class='next'>{items}</ol>"
+    ]
 
 
-def _lines(reasons: list) -> str:
-    """The commands of a remedy, each once, a line each."""
-    return "\n".join(dict.fromkeys(each.command for each in reasons))
-
-
-def _section(name: str, title: str, build: Callable[[Found], str], found: Found) -> str:
+def _section(name: str, title: str, build: Callable[[Any, Found], Markup], found: Found) -> Markup:
     """A section, or how to measure what it would show."""
-    why = found.get("undefined", {}).get(name)
-    inside = (
-        _checked(name, lambda: build(found))
-        if name in found
-        else f'<p class="missing">Undefined: {text(why)}.</p>'
-        if why
-        else f'<p class="missing">Not measured: there is no <code>{file_of(name)}</code> in the folder. To measure '
-        f"it:</p><pre><code>{text(command_of(name, found))}</code></pre>"
+    data = getattr(found, name)
+    return fill(
+        "report/section.html",
+        name=name,
+        title=title,
+        inside=None if data is None else build(data, found),
+        why=found.undefined.get(name),
+        file=file_of(name),
+        command=command_of(name, found),
     )
-    return f'<section id="{name}"><h2>{title}</h2>\n{inside}</section>'
 
 
 def file_of(name: str) -> str:
@@ -153,35 +132,21 @@ def file_of(name: str) -> str:
 
 def command_of(name: str, found: Found) -> str:
     """The command that makes a measurement."""
-    world = quote(str(found["setting"].get("world_folder", "WORLD")))
+    world = quote(found.setting.world_folder or "WORLD")
     if name == "policies":
         return f"wm-gym evaluate-policies AGENT AGENT AGENT AGENT --world {world} --out FOLDER"
     agent = " --agent AGENT" if name == "agent_drift" else ""
     return f"wm-gym evaluate {world} --only {name}{agent}"
 
 
-def _films(found: Found) -> str:
-    arrays, promise = found["films"], calibration(found)
+def _films(arrays: dict[str, np.ndarray], found: Found) -> Markup:
     return films(
         arrays["physics"],
         arrays["world"],
         arrays["uncertainty"],
-        found["setting"].get("fps", 10),
-        believed(promise) if promise else None,
+        found.setting.fps or 10,
+        found.trust_horizon if found.setting.calibration else None,
     )
-
-
-def _checked(name: str, build: Callable[[], Any]) -> Any:
-    """What `build` makes; ValueError naming the file where a number that it needs is not there."""
-    try:
-        return build()
-    except (KeyError, TypeError, IndexError, StopIteration) as error:
-        where = "a file of the folder" if name == "verdict" else file_of(name)
-        again = "" if name == "verdict" else f" --only {name}"
-        raise ValueError(
-            f"{where} is not as `wm-gym evaluate` writes it ({type(error).__name__}: {error}); measure it "
-            f"again: wm-gym evaluate WORLD{again}"
-        ) from error
 
 
 def _read_films(path: Path) -> dict[str, np.ndarray]:
@@ -194,22 +159,26 @@ def _read_films(path: Path) -> dict[str, np.ndarray]:
         ) from error
 
 
-def _read(path: Path) -> Any:
-    """A JSON file in which every number is finite; NaN is allowed in empty bins only."""
+def _record(path: Path, kind: Any) -> Any:
+    """The record of a JSON file in which every number is finite (NaN is allowed in empty bins only); None without a
+    file."""
+    if not path.is_file():
+        return None
+    again = f"measure it again: wm-gym evaluate WORLD --only {path.stem}"
     try:
-        value = json.loads(path.read_text())
+        value = read_kept(path)
     except ValueError as error:
-        raise ValueError(
-            f"{path} is no JSON ({error}); measure it again: wm-gym evaluate WORLD --only {path.stem}"
-        ) from None
-    if isinstance(value, dict) and set(value) == {"function", "arguments", "result"}:  # as `run_jobs` keeps it
-        value = value["result"]
-    if where := _not_finite(_without_empty_bins(value)):
+        raise ValueError(f"{path} is no JSON ({error}); {again}") from None
+    value = _without_empty_bins(value["result"] if is_of_job(value) else value)
+    if where := _not_finite(value):
         raise ValueError(
             f"{path} holds a number that is not finite at {where}; expected a number, or null where it is "
-            f"undefined; measure it again: wm-gym evaluate WORLD --only {path.stem}"
+            f"undefined; {again}"
         )
-    return _without_empty_bins(value)
+    try:
+        return from_json(kind, upgraded(path.stem, value))
+    except (ValueError, KeyError, TypeError, AttributeError) as error:  # KeyError: of a layout that is nobody's
+        raise ValueError(f"{path} is not as `wm-gym evaluate` writes it: {error}; {again}") from error
 
 
 def _without_empty_bins(value: Any, key: str = "") -> Any:

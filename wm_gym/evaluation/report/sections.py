@@ -2,15 +2,38 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable
+from typing import Literal
 
-from wm_gym.common.page import picture, text
-from wm_gym.evaluation.ranking.policies import CONTROLS, policy_figure
+import numpy as np
+from markupsafe import Markup
+
+from wm_gym.common.page import fill, picture
+from wm_gym.common.records import Blank
+from wm_gym.evaluation.judges.attribution import JudgeErrors
+from wm_gym.evaluation.metrics.drift import DriftResult
+from wm_gym.evaluation.metrics.perceptual import Looks
+from wm_gym.evaluation.metrics.survival import Survival
+from wm_gym.evaluation.metrics.violations import Broken
+from wm_gym.evaluation.ranking.agreement import Agreement, Correlation
+from wm_gym.evaluation.ranking.gating import Gating
+from wm_gym.evaluation.ranking.policies import CONTROLS, PoliciesResult, PredictionPowered, policy_figure
 from wm_gym.evaluation.report import figures as figures
 from wm_gym.evaluation.report.figures import name_of
 from wm_gym.evaluation.report.films import pair
-from wm_gym.evaluation.report.numbers import cell, group, note, percent, row, share_cell, table
-from wm_gym.evaluation.report.summary import Found, calibration, seconds_of, violation_floor
+from wm_gym.evaluation.report.found import Found
+from wm_gym.evaluation.report.numbers import Cell, Row, cell, number, percent, share_cell
+from wm_gym.evaluation.report.summary import seconds_of, violation_floor
+from wm_gym.evaluation.suite.results import (
+    Distances,
+    FidelityResult,
+    PhysicsIQResult,
+    ShiftsResult,
+    ViolationsResult,
+    WorstEvent,
+)
+from wm_gym.evaluation.trust.coverage import Ranks
+from wm_gym.evaluation.trust.uncertainty import UncertaintyResult
 
 STYLE = """
 main { max-width: 1040px; } h3 { font-size: 16px; margin: 14px 0 6px; } ul, ol { margin: 0 0 8px; padding-left: 20px; }
@@ -33,513 +56,359 @@ section > img { max-width: min(100%, 560px); margin: 6px 0; }
 .missing { color: var(--soft); } .figures { align-items: start; }
 """
 CONSTANT = "one side does not vary"
+DRAWN = ("world", "tokenizer", "frozen")
+GAINED: tuple[Literal["pearson", "optimism", "wrong"], ...] = ("pearson", "optimism", "wrong")
 
 
 def setting_line(found: Found) -> str:
-    """What was measured, on what, in one line (HTML)."""
-    setting = found["setting"]
-    if not setting:
-        return (
-            "There is no <code>setting.json</code> in the folder: which world, twin and recording this was is not "
-            "known. <code>wm-gym evaluate WORLD</code> writes it."
-        )
+    """What was measured, on what, in one line; empty where that is not known."""
     words = {
         "world_folder": "world {}",
         "twin": "physics twin {}",
         "episodes": "{} held-out episodes",
         "horizon": "{} steps",
-        "fps": "{} frames a second",
+        "fps": "{:g} frames a second",
         "seed": "seed {}",
         "trained_on": "trained on {}",
     }
-    return text("; ".join(say.format(setting[key]) for key, say in words.items() if setting.get(key) is not None)) + "."
+    known = {key: value for key, value in vars(found.setting).items() if value is not None}
+    parts = [say.format(known[key]) for key, say in words.items() if key in known]
+    return "; ".join(parts) + "." if known else ""
 
 
-def drift(found: Found) -> str:
-    """How long it lasts under random actions."""
-    return _drift(found["drift"], "random")
-
-
-def agent_drift(found: Found) -> str:
-    """How long it lasts under an agent's actions."""
-    return _drift(found["agent_drift"], f"{found['agent_drift']['agent']}'s")
-
-
-def _drift(data: dict[str, Any], whose: str) -> str:
-    """Survival, errors over time, and the table at each horizon."""
-    keys = sorted((key for key in data if key.startswith("at_")), key=seconds_of)
-    lives = data["time_to_failure"]
-    rows = [line for key in keys for line in _drift_rows(data, key)]
-    head = ["", "object, cm", "end-effector, cm", "lost", "way, of physics'", "mask IoU", "colour, Delta E", "PSNR, dB"]
-    life_rows = [
-        row(name_of(name), [_life_cell(life), f"<td>{life['failed']} of {life['episodes']}</td>"], name)
-        for name, life in lives.items()
-    ]
-    return f"""<p>The world goes on alone under {text(whose)} actions, recorded in physics. A roll-out has failed at the
-first moment at which the object is farther from where physics has it than the threshold (3 cm by default), or lost.</p>
-<div class="figures">{picture(figures.survival(lives), "share of roll-outs still right over time, with 95 % bands")}
-{picture(figures.over_horizons(data, "object_cm", "object's error, cm"), "median error of the object by horizon")}</div>
-{table(["", "median time to failure", "failed"], life_rows)}
-{table(head, rows)}
-{
-        note(
-            "Medians and means with 95 % intervals below them; lost: Wilson. Floors: physics is what the reader makes of "
-            "true frames, the tokenizer what the best world with these latents could draw, nudged what chaos alone does to "
-            "an object put 2 mm and 3 degrees off. First frame repeated: what any world must beat."
-        )
-    }"""
-
-
-def _drift_rows(data: dict, key: str) -> list[str]:
-    counted = data["counted"][key]
-    lines = [
-        group(
-            f"after {seconds_of(key):g} s: {counted['successes']} of {counted['n']} episodes count "
-            "(physics has moved the object and shows it)",
-            8,
-        )
-    ]
-    for name, stats in data[key].items():
-        cells = [
-            cell(stats["object_cm"]),
-            cell(stats["end_effector_cm"]),
-            cell(stats["lost"]),
-            cell(stats["displacement"], 2),
-            cell(stats["mask_iou"], 2),
-            cell(stats["colour_distance"]),
-            cell(stats["psnr_db"]),
-        ]
-        lines.append(row(name_of(name), cells, name))
-    return lines
-
-
-def _life_cell(life: dict) -> str:
-    return (
-        cell(life["median_s"], 1, life["undefined"] or "")
-        if life["median_s"] is None
-        else f"<td>{life['median_s']:g} s</td>"
+def drift(data: DriftResult, found: Found) -> Markup:
+    """How long it lasts: survival, errors over time, and the table at each horizon."""
+    return fill(
+        "report/drift.html",
+        whose=f"{data.agent}'s" if data.agent else "random",
+        survival=picture(
+            figures.survival(data.time_to_failure), "share of roll-outs still right over time, with 95 % bands"
+        ),
+        errors=picture(
+            figures.over_horizons(data.at, lambda one: one.object_cm, "object's error, cm"),
+            "median error of the object by horizon",
+        ),
+        lives=[
+            Row(name_of(name), [_life(one), Cell(f"{one.failed} of {one.episodes}")], name)
+            for name, one in data.time_to_failure.items()
+        ],
+        rows=[line for key in sorted(data.at, key=seconds_of) for line in _drift_rows(data, key)],
     )
 
 
-def fidelity(found: Found) -> str:
-    """PSNR, SSIM, ST-LPIPS and FVD at each horizon, with floors and controls."""
-    data = found["fidelity"]
-    steps, why = data["horizons"], data.get("undefined")
-    rollers = ("world", "tokenizer", "frozen")
-    rows = (
-        []
-        if why
-        else [
-            row(
+def _life(life: Survival) -> Cell:
+    return cell(None, 1, life.undefined or "") if life.median_s is None else Cell(f"{life.median_s:g} s")
+
+
+def _drift_rows(data: DriftResult, key: str) -> list[Row]:
+    counted = data.counted[key]
+    head = (
+        f"after {seconds_of(key):g} s: {counted['successes']} of {counted['n']} episodes count "
+        "(physics has moved the object and shows it)"
+    )
+    return [
+        Row(head, columns=8),
+        *(
+            Row(
                 name_of(name),
                 [
-                    cell(data[f"at_{t}"][name][metric], digits)
-                    for metric, digits in (("psnr_db", 1), ("ssim", 3), ("st_lpips", 3))
-                    for t in steps
+                    cell(one.object_cm),
+                    cell(one.end_effector_cm),
+                    cell(one.lost),
+                    cell(one.displacement, 2),
+                    cell(one.mask_iou, 2),
+                    cell(one.colour_distance),
+                    cell(one.psnr_db),
                 ],
                 name,
             )
-            for name in rollers
-        ]
-    )
-    looks = (
-        f"<p>PSNR, SSIM and ST-LPIPS are undefined: {text(why)}</p>"
-        if why
-        else "".join(
-            (
-                '<div class="figures">',
-                *(
-                    picture(figures.fidelity_lines(data, metric, label, rollers), f"{label} by step")
-                    for metric, label in (("psnr_db", "PSNR, dB"), ("st_lpips", "ST-LPIPS"))
-                ),
-                "</div>",
-                table(["", *(f"{what} at {t}" for what in ("PSNR, dB,", "SSIM", "ST-LPIPS") for t in steps)], rows),
-            )
-        )
-    )
-    return f"""<p>{data["episodes"]} held-out episodes, same starts and actions, beside the true frames.</p>
-{looks}
-{_distances(data)}
-{
-        note(
-            "Means, without intervals. No world can look better than its tokenizer, whose round trip of the true frames "
-            "stands beside it; a frozen frame is right until something moves. PSNR stops at 68 dB, a copy."
-        )
-    }"""
+            for name, one in data.at[key].items()
+        ),
+    ]
 
 
-def _distances(data: dict[str, Any]) -> str:
-    """A table of FVD: of clips that end at each horizon."""
-    found = {key: one for key, one in data.items() if key.startswith("fvd_")}
-    if not found:
-        return ""
-    first = next(iter(found.values()))
-    if "undefined" in first:
-        return f"<p>FVD is undefined: {text(first['undefined'])}</p>"
-    names = ("world", "tokenizer", "frozen", "floor")
-    rows = [
-        row(
-            "other true videos (floor)" if name == "floor" else name_of(name),
-            [cell(one[name], 0) for one in found.values()],
+def fidelity(data: FidelityResult, found: Found) -> Markup:
+    """PSNR, SSIM, ST-LPIPS and FVD at each horizon, with floors and controls."""
+    known = {key: one for key, one in data.fvd.items() if not isinstance(one, Blank)}
+    blanks = [one.undefined for one in data.fvd.values() if isinstance(one, Blank)]
+    looks, steps = {} if isinstance(data.looks, Blank) else data.looks, data.horizons
+    return fill(
+        "report/fidelity.html",
+        episodes=data.episodes,
+        why=data.looks.undefined if isinstance(data.looks, Blank) else "",
+        psnr=_lines(looks, lambda one: one.psnr_db, "PSNR, dB", steps) if looks else "",
+        lpips=_lines(looks, lambda one: one.st_lpips, "ST-LPIPS", steps) if looks else "",
+        looks_head=["", *(f"{what} at {t}" for what in ("PSNR, dB,", "SSIM", "ST-LPIPS") for t in steps)],
+        looks=_looks([looks[f"at_{t}"] for t in steps]) if looks else [],
+        fvd=next(iter(known.values()), None),
+        distances_head=["", *(f"FVD, steps to {key.removeprefix('at_')}" for key in known)],
+        distances=_distances(list(known.values())),
+        no_fvd=blanks[0] if blanks else "",
+    )
+
+
+def _lines(
+    looks: dict[str, dict[str, Looks]], number_of: Callable[[Looks], float], label: str, steps: list[int]
+) -> Markup:
+    return picture(figures.fidelity_lines(looks, number_of, label, steps, DRAWN), f"{label} by step")
+
+
+def _looks(at: list[dict[str, Looks]]) -> list[Row]:
+    return [
+        Row(
+            name_of(name),
+            [cell(one[name].psnr_db, 1) for one in at]
+            + [cell(one[name].ssim, 3) for one in at]
+            + [cell(one[name].st_lpips, 3) for one in at],
             name,
         )
-        for name in names
+        for name in DRAWN
     ]
-    head = [f"FVD, steps to {key.rsplit('_', 1)[1]}" for key in found]
-    return f"""<h3>Do they move like videos?</h3>
-<p>Frechet Video Distance of {first["n"]} clips of {first["frames"]} frames, {text(first["features"])}. It depends on
-that number: compare with the floor beside it and with nothing else.</p>
-{table(["", *head], rows)}"""
 
 
-def judge(found: Found) -> str:
+def _distances(fvd: list[Distances]) -> list[Row]:
+    names = {name: name_of(name) for name in DRAWN} | {"floor": "other true videos (floor)"}
+    return [Row(words, [cell(one.of[name], 0) for one in fvd], name) for name, words in names.items()] if fvd else []
+
+
+def judge(data: JudgeErrors, found: Found) -> Markup:
     """Errors of the learned judge and of the dynamics, apart."""
-    data = found["judge"]
     means = {
         "learned, world's frames": "both at once",
         "learned, true frames": "its judge alone",
         "physics, world's frames": "its dynamics alone",
         "physics, true frames": "the reading's floor",
     }
-    rows = [
-        row(name, [f"<td>{means[name]}</td>", cell(one["wrong"]), cell(one["optimism"]), cell(one["pessimism"])])
-        for name, one in data["verdicts"].items()
-    ]
-    return f"""<p>{data["episodes"]} held-out episodes, the recorded actions; physics calls
-{percent(data["physics"]["rate"])} of them a success. The world's own judge is asked about its frames and about single
-steps from true ones, physics' judge about the object where a network reads it off both.</p>
-{table(["judge, frames", "wrong is", "episodes wrong", "optimism", "pessimism"], rows)}"""
+    return fill(
+        "report/judge.html",
+        episodes=data.episodes,
+        successes=percent(data.physics["rate"]),
+        rows=[
+            Row(name, [Cell(means[name]), cell(one.wrong), cell(one.optimism), cell(one.pessimism)])
+            for name, one in data.judgements.items()
+        ],
+    )
 
 
-def physics_iq(found: Found) -> str:
+def physics_iq(data: PhysicsIQResult, found: Found) -> Markup:
     """Physics-IQ's score and its parts."""
-    data = found["physics_iq"]
-    parts = ("spatiotemporal_iou", "spatial_iou", "weighted_spatial_iou", "mse")
-    rows = [
-        row(
-            name_of(name), [cell(each["score"]), *(cell(each[part], 4 if part == "mse" else 2) for part in parts)], name
-        )
-        for name, each in data.items()
-        if isinstance(each, dict) and "score" in each
-    ]
-    other = ", ".join(f"{text(key)} x {value:g}" for key, value in data["other_take"].items())
-    return f"""<p>Where, when and how much things move, against physics, in per cent of what another take of the same
-scene gets ({other}); {data["episodes"]} episodes.</p>
-{table(["", "score", "when and where (IoU)", "where", "how much", "MSE"], rows)}"""
-
-
-def uncertainty(found: Found) -> str:
-    """Reliability, ranks against the clock, coverage and the kept word."""
-    data, promise = found["uncertainty"], calibration(found)
-    share = 1 - promise.alpha if promise else None
-    drawn = [
-        picture(figures.reliability_diagram(data["dense"]), "reliability diagram of patch errors"),
-        picture(figures.ranks_lines(data["ranks"]), "rank correlation of uncertainty and error by step"),
-    ]
-    if data["coverage"]:
-        drawn.append(picture(figures.coverage_dots(data["coverage"], share), "coverage of the error bound by step"))
-    dense = [
-        row(
-            {"autoregressive": "whole roll-outs", "teacher_forced": "single steps from true frames"}.get(name, name),
-            [
-                cell(one["ece"], 3),
-                cell(one["mce"], 3),
-                cell(one["brier_skill"], 2),
-                cell(one["brier_skill_least"], 2),
-                f"<td>{one['patches']:,}</td>",
-            ],
-        )
-        for name, one in data["dense"].items()
-    ]
-    ranks = [
-        row(
-            f"step {key.split('_')[-1]}",
-            [
-                cell(one["at"], 2, CONSTANT),
-                cell(one["up_to"], 2, CONSTANT),
-                cell(one["clock"], 2, CONSTANT),
-                _gain(one),
-            ],
-        )
-        for key, one in data["ranks"].items()
-    ]
-    return f"""<p>{data["episodes"]} episodes. For every patch the world states how likely its error is to stay below
-each of several bounds; dots on the diagonal are honest. The step counter is the control: errors grow with time, and to
-say so is no knowledge.</p>
-<div class="figures">{"".join(drawn)}</div>
-{table(["patches", "ECE", "MCE", "Brier skill", "least, of a bound", "n"], dense)}
-{table(["Spearman's rho", "at that step", "up to it", "step counter, up to it", "gain over the counter"], ranks)}
-{_kept(data, share)}"""
-
-
-def _kept(data: dict[str, Any], share: float | None) -> str:
-    if not data["coverage"] or share is None:
-        return (
-            '<p class="missing">Coverage, limit and trust horizon are undefined: this world has no calibration. '
-            "<code>wm-gym calibrate WORLD DATASET</code> makes one.</p>"
-        )
-    rows = [
-        row(
-            f"error within the bound up to step {key.split('_')[-1]}",
-            [cell(stat), f"<td>at least {percent(share)}</td>"],
-        )
-        for key, stat in data["coverage"].items()
-    ]
-    rows.append(
-        row("episodes that pass the limit of doubt", [cell(data["limit"]), f"<td>at most {percent(1 - share)}</td>"])
-    )
-    rows.append(
-        row(
-            "moments at which the trust horizon kept its word",
-            [
-                f"<td>{percent(data['trust']['kept'], 1)}<small>{data['trust']['moments']:,} moments, no interval</small></td>",
-                f"<td>at least {percent(share)}</td>",
-            ],
-        )
-    )
-    return table(["", "measured", "promised"], rows)
-
-
-def _gain(one: dict[str, Any]) -> str:
-    if one["gain_low"] is None or one["up_to"] is None or one["clock"] is None:
-        return cell(None, 2, CONSTANT)
-    return f"<td>{one['up_to'] - one['clock']:+.2f}<small>{one['gain_low']:.2f} to {one['gain_high']:.2f}</small></td>"
-
-
-def shifts(found: Found) -> str:
-    """AUROC of visible and hidden shifts."""
-    data = found["shifts"]
-    visible, hidden = data.get("visible") or {}, data.get("hidden") or {}
-    rows = [row(name, [cell(one[key], 2) for key in ("score", "unrest", "novelty")]) for name, one in visible.items()]
-    return f"""<p>{data["starts"]} usual and {data["starts"]} shifted starts each. AUROC is the chance that a shifted
-one scores higher than a usual one. Looks are told from one picture, mass and friction only from what single steps get
-wrong.</p>
-<div class="figures">{picture(figures.shift_bars(visible, hidden), "AUROC of each shift")}
-{table(["from one picture", "score", "unrest", "novelty"], rows) if rows else ""}</div>
-{
-        note(
-            "No intervals. The score is the larger of two signs: unrest, what changes while the robot rests, and novelty, "
-            "how far the strangest piece of the picture is from all starts that the world knows."
-        )
-    }"""
-
-
-def violations(found: Found) -> str:
-    """Rates by class beside the floor, the detector's own quality and the worst frames."""
-    data = found["violations"]
-    rows, floor = data["violations"], violation_floor(data["violations"])
-    beside = [name for name in ("world", floor) if name]
-    drawn = [(kind, {name: rows[name][kind]["episodes"] for name in beside}) for kind in rows["world"]]
-    lines = [
-        row(
-            kind,
-            [
-                cell(own["episodes"]),
-                cell(rows[floor][kind]["episodes"]) if floor else cell(None, 0, "no floor measured"),
-                cell(own["per_100_frames"], 2),
-                _excess(own),
-                share_cell(own["abstained"], ""),
-            ],
-        )
-        for kind, own in rows["world"].items()
-    ]
-    return f"""<p>{data["episodes"]} episodes of {data["steps"]} steps, read off the frames. The floor is
-{text(name_of(floor)) if floor else "not measured"}: it breaks no law, so what is found there is the detector's
-mistake.</p>
-{picture(figures.intervals(drawn, "episodes with a violation, %", 100, limits=(-3, None)), "violations by class")}
-{table(["", "episodes", "floor", "in 100 frames", "excess over the limit", "frames nothing is said of"], lines)}
-{
-        note(
-            "A share is of the pixels that the object has at the start. Nothing is said where the object is hidden or its "
-            "two readings disagree; only classes whose interval lies above that of the floor count as broken."
-        )
-    }
-{_detector(data.get("detector"))}
-{_gallery(data.get("worst") or [], found.get("films", {}).get("worst_frames"))}"""
-
-
-def _excess(own: dict[str, Any]) -> str:
-    if own["excess_median"] is None:
-        return cell(None, 2, "no event")
-    return (
-        f"<td>{own['excess_median']:.2f} {text(own['unit'])}"
-        f"<small>worst {own['excess_worst']:.2f} {text(own['unit'])}</small></td>"
-    )
-
-
-def _detector(quality: dict[str, Any] | None) -> str:
-    if not quality:
-        return note("How good the detector is has not been measured here.")
-    rows = [
-        row(
-            kind,
-            [cell(one["recall"]), share_cell(one["precision"], "it found nothing"), f"<td>{one['false_events']}</td>"],
-        )
-        for kind, one in quality.items()
-    ]
-    return f"""<details><summary>How good is the detector? Violations that physics was made to draw</summary>
-{table(["", "recall", "precision", "false events"], rows)}</details>"""
-
-
-def _gallery(worst: list[dict[str, Any]], frames) -> str:
-    shown = [one for one in worst if frames is not None and 0 <= one["frame"] < len(frames)]
-    if not shown:
-        return ""
-    parts = [
-        f'<figure><img alt="{text(one["class"])}: the world, physics" '
-        f'src="{pair(*frames[one["frame"]])}"><figcaption><b>{text(one["class"])}</b>, {one["severity"]:.2f} '
-        f"{text(one['unit'])} over the limit<br>episode {text(one['episode'])}, step {text(one['step'])}"
-        "</figcaption></figure>"
-        for one in shown[:12]
-    ]
-    return (
-        f'<h3>The worst frames: the world on the left, physics on the right</h3>\n<div class="gallery">'
-        f"{''.join(parts)}</div>"
-    )
-
-
-def policies(found: Found) -> str:
-    """The scatter of success rates and how far the two agree."""
-    data = found["policies"]
-    share = data["gating"]["all"]["keep"]
-    rows = [
-        row(
-            label,
-            [
-                _correlation(one["all"]),
-                _correlation(one["within_band"]),
-                f"<td>{one['mmrv']:.3f}<small>perfect world {one['perfect_world']['mmrv']:.3f}</small></td>",
-                share_cell(one["optimism"], "physics never fails"),
-                share_cell(one["pessimism"], "physics never succeeds"),
-            ],
-        )
-        for label, one in _judges(data)
-    ]
-    each = [
-        row(one["agent"], [f"<td>{text(one['world_name'])}</td>", cell(one["world"]), cell(one["physics"])])
-        for one in data["policies"]
-    ]
-    return f"""<p>{len(data["policies"])} independently trained policies, {data["episodes"]} matched starts each. A dot
-on the line is a policy that the world judges as physics does.</p>
-{picture(policy_figure(data["policies"]), "success in the world over success in physics")}
-<details><summary>Each policy</summary>{table(["", "world", "in the world", "in physics"], each)}</details>
-{table(["", "Pearson's r", "of those at 20 to 80 %", "MMRV", "optimism", "pessimism"], rows)}
-{
-        note(
-            "Intervals: Wilson for rates, Fisher z for r. MMRV: mean maximum rank violation, 0 is best; beside it what "
-            "physics gets against itself. Optimism: failures in physics that the world takes for successes. Nudged: the "
-            "same starts in physics, the object 2 mm and 3 degrees off; what it gets wrong is chaos, not the world."
-        )
-    }
-<h3>Does it pay to believe only the episodes of which the world is sure?</h3>
-{table(["", "Pearson's r", "optimism", "outcomes wrong", "AUROC for wrong outcomes"], _gate_rows(data["gating"]))}
-{
-        note(
-            f"All episodes, and the {percent(share)} of each policy with the least uncertainty; gains with 95 % intervals "
-            "over starts, paired."
-        )
-    }
-{_powered(data["prediction_powered"])}"""
-
-
-def _powered(found: dict[str, Any]) -> str:
-    """What few starts in physics say of a rate, alone and beside many in the world."""
-    rows = [
-        row(
-            name,
-            [
-                f"<td>{one['pairs']}</td>",
-                *(
-                    cell(100 * one[how]["half_width"]) + cell(one[how]["holds"])
-                    for how in ("physics_alone", "with_the_world")
-                ),
-            ],
-        )
-        for name, one in found.items()
-        if "undefined" not in one
-    ]
-    return (
-        ""
-        if not rows
-        else f"""<h3>How many starts in physics does the world save?</h3>
-{table(["", "starts in physics", "alone: ± points", "holds", "with the world: ± points", "holds"], rows)}
-{
-            note(
-                "Prediction-powered inference: the rest of the starts in the world only. Holds: the share of policies whose 95 % "
-                "interval holds the rate of all starts in physics."
+    return fill(
+        "report/physics_iq.html",
+        episodes=data.episodes,
+        other=", ".join(f"{key} x {value:g}" for key, value in data.other_take.items()),
+        rows=[
+            Row(
+                name_of(name),
+                [
+                    cell(one.score),
+                    cell(one.spatiotemporal_iou, 2),
+                    cell(one.spatial_iou, 2),
+                    cell(one.weighted_spatial_iou, 2),
+                    cell(one.mse, 4),
+                ],
+                name,
             )
-        }"""
+            for name, one in data.of.items()
+        ],
     )
 
 
-def _judges(data: dict[str, Any]) -> list[tuple[str, dict[str, Any]]]:
+def uncertainty(data: UncertaintyResult, found: Found) -> Markup:
+    """Reliability, ranks against the clock, coverage and the guarantees."""
+    calibrated = found.setting.calibration
+    share = 1 - calibrated.alpha if calibrated else None
+    drawn = [
+        picture(figures.reliability_diagram(data.dense), "reliability diagram of patch errors"),
+        picture(figures.ranks_lines(data.ranks), "rank correlation of uncertainty and error by step"),
+    ]
+    if data.coverage:
+        drawn.append(picture(figures.coverage_dots(data.coverage, share), "coverage of the error bound by step"))
+    names = {"autoregressive": "whole roll-outs", "teacher_forced": "single steps from true frames"}
+    return fill(
+        "report/uncertainty.html",
+        episodes=data.episodes,
+        drawn=drawn,
+        dense=[
+            Row(
+                names.get(name, name),
+                [
+                    cell(one.ece, 3),
+                    cell(one.mce, 3),
+                    cell(one.brier_skill, 2),
+                    cell(one.brier_skill_least, 2),
+                    Cell(f"{one.patches:,}"),
+                ],
+            )
+            for name, one in data.dense.items()
+        ],
+        ranks=[
+            Row(
+                f"step {key.split('_')[-1]}",
+                [cell(one.at, 2, CONSTANT), cell(one.up_to, 2, CONSTANT), cell(one.clock, 2, CONSTANT), _gain(one)],
+            )
+            for key, one in data.ranks.items()
+        ],
+        kept=_kept(data, share),
+    )
+
+
+def _kept(data: UncertaintyResult, share: float | None) -> list[Row]:
+    """What became of the guarantees; nothing without a calibration."""
+    if not data.coverage or not data.limit or not data.trust or share is None:
+        return []
+    least, trust = Cell(f"at least {percent(share)}"), data.trust
+    held = Cell(percent(trust.kept, 1), f"{trust.moments:,} moments, no interval")
+    return [
+        *(
+            Row(f"error within the bound up to step {key.split('_')[-1]}", [cell(stat), least])
+            for key, stat in data.coverage.items()
+        ),
+        Row("episodes that pass the limit of uncertainty", [cell(data.limit), Cell(f"at most {percent(1 - share)}")]),
+        Row("moments at which the trust horizon held", [held, least]),
+    ]
+
+
+def _gain(one: Ranks) -> Cell:
+    if one.gain_low is None or one.up_to is None or one.clock is None:
+        return cell(None, 2, CONSTANT)
+    return Cell(f"{one.up_to - one.clock:+.2f}", f"{one.gain_low:.2f} to {number(one.gain_high, 2)}")
+
+
+def shifts(data: ShiftsResult, found: Found) -> Markup:
+    """AUROC of visible and hidden shifts."""
+    scores = {name: None if isinstance(one, Blank) else one.score for name, one in data.visible.items()}
+    hidden = {name: None if isinstance(one, Blank) else one.auroc for name, one in data.hidden.items()}
+    return fill(
+        "report/shifts.html",
+        starts=data.starts,
+        bars=picture(figures.shift_bars(scores, hidden), "AUROC of each shift"),
+        rows=[
+            Row(
+                name,
+                [cell(None, 2, one.undefined)] * 3
+                if isinstance(one, Blank)
+                else [cell(one.score, 2), cell(one.unrest, 2), cell(one.novelty, 2)],
+            )
+            for name, one in data.visible.items()
+        ],
+        blanks={name: one.undefined for name, one in data.hidden.items() if isinstance(one, Blank)},
+    )
+
+
+def violations(data: ViolationsResult, found: Found) -> Markup:
+    """Rates by class beside the floor, the detector's own quality and the worst frames."""
+    rows, floor = data.violations, violation_floor(data.violations)
+    beside = [name for name in ("world", floor) if name]
+    drawn = [(kind, {name: rows[name][kind].episodes for name in beside}) for kind in rows["world"]]
+    figure = figures.intervals(drawn, "episodes with a violation, %", 100, limits=(-3, None))
+    return fill(
+        "report/violations.html",
+        episodes=data.episodes,
+        steps=data.steps,
+        floor=name_of(floor) if floor else "not measured",
+        intervals=picture(figure, "violations by class"),
+        rows=[
+            Row(
+                kind,
+                [
+                    cell(own.episodes),
+                    cell(rows[floor][kind].episodes) if floor else cell(None, 0, "no floor measured"),
+                    cell(own.per_100_frames, 2),
+                    _excess(own),
+                    share_cell(own.abstained, ""),
+                ],
+            )
+            for kind, own in rows["world"].items()
+        ],
+        quality=[
+            Row(kind, [cell(one.recall), share_cell(one.precision, "it found nothing"), Cell(str(one.false_events))])
+            for kind, one in (data.detector or {}).items()
+        ],
+        worst=_gallery(data.worst, found.films.get("worst_frames") if found.films else None),
+    )
+
+
+def _excess(own: Broken) -> Cell:
+    if own.excess_median is None:
+        return cell(None, 2, "no event")
+    return Cell(f"{own.excess_median:.2f} {own.unit}", f"worst {number(own.excess_worst, 2)} {own.unit}")
+
+
+def _gallery(worst: list[WorstEvent], frames: np.ndarray | None) -> list[tuple[WorstEvent, str]]:
+    """Up to 12 of the worst events, each with the address of its picture."""
+    shown = [] if frames is None else [(one, frames[one.frame]) for one in worst if 0 <= one.frame < len(frames)]
+    return [(one, pair(*frame)) for one, frame in shown[:12]]
+
+
+def policies(data: PoliciesResult, found: Found) -> Markup:
+    """The scatter of success rates and how far the two agree."""
+    return fill(
+        "report/policies.html",
+        count=len(data.policies),
+        episodes=data.episodes,
+        scatter=picture(policy_figure(data.policies), "success in the world over success in physics"),
+        each=[
+            Row(one["agent"], [Cell(one["world_name"]), cell(one["world"]), cell(one["physics"])])
+            for one in data.policies
+        ],
+        rows=[
+            Row(
+                label,
+                [
+                    _correlation(one["all"]),
+                    _correlation(one["within_band"]),
+                    Cell(f"{one['mmrv']:.3f}", f"perfect world {one['perfect_world']['mmrv']:.3f}"),
+                    share_cell(one["optimism"], "physics never fails"),
+                    share_cell(one["pessimism"], "physics never succeeds"),
+                ],
+            )
+            for label, one in _judges(data)
+        ],
+        share=percent(data.gating["all"]["keep"]),
+        gating=[
+            Row(name, [*(_gained(gate, what) for what in GAINED), cell(gate["wrong"], 2, "all right, or all wrong")])
+            for name, gate in data.gating.items()
+        ],
+        powered=[_powered(name, one) for name, one in data.prediction_powered.items() if not isinstance(one, Blank)],
+    )
+
+
+def _powered(name: str, one: PredictionPowered) -> Row:
+    """What few starts in physics say of a rate, alone and beside many in the world."""
+    alone, beside = one["physics_alone"], one["with_the_world"]
+    widths = [(cell(100 * how["half_width"]), cell(how["holds"])) for how in (alone, beside)]
+    return Row(name, [Cell(str(one["pairs"])), *(each for both in widths for each in both)])
+
+
+def _judges(data: PoliciesResult) -> list[tuple[str, Agreement]]:
     """(name, agreement) of each world, and below it of physics as a judge where something is otherwise."""
-    pairs = []
-    for name, one in data["agreement"].items():
+    pairs: list[tuple[str, Agreement]] = []
+    for name, one in data.agreement.items():
         pairs.append((name, one))
-        pairs += [
-            (f"{name}: {what}", data[control][name])
-            for control, what in CONTROLS.items()
-            if "undefined" not in data[control][name]
-        ]
+        for control, what in CONTROLS.items():
+            other = data.control(control)[name]
+            if not isinstance(other, Blank):
+                pairs.append((f"{name}: {what}", other))
     return pairs
 
 
-def _gate_rows(gating: dict[str, Any]) -> list[str]:
-    """What is gained by the least uncertain episodes, a row a world."""
-    return [
-        row(
-            name,
-            [_gained(gate, what) for what in ("pearson", "optimism", "wrong")]
-            + [cell(gate["wrong"], 2, "all right, or all wrong")],
-        )
-        for name, gate in gating.items()
-    ]
-
-
-def _gained(gate: dict[str, Any], what: str) -> str:
+def _gained(gate: Gating, what: Literal["pearson", "optimism", "wrong"]) -> Cell:
     gain = gate["gain"][what]
     if gain is None:
         return cell(None, 2, "it does not vary, or nothing fails")
-    return (
-        f"<td>{gate['all'][what]:.3f} to {gate['kept'][what]:.3f}<small>{gain['gain']:+.3f}: {gain['low']:+.3f} to "
-        f"{gain['high']:+.3f}</small></td>"
+    return Cell(
+        f"{number(gate['all'][what], 3)} to {number(gate['kept'][what], 3)}",
+        f"{gain['gain']:+.3f}: {gain['low']:+.3f} to {gain['high']:+.3f}",
     )
 
 
-def _correlation(one: dict[str, Any]) -> str:
+def _correlation(one: Correlation) -> Cell:
     if one["pearson"] is None:
-        return cell(None, 2, one["undefined"])
-    between = one["undefined"] if one["low"] is None else f"{one['low']:.2f} to {one['high']:.2f}"
-    return f"<td>{one['pearson']:.2f}<small>{text(between)}, {one['policies']} policies</small></td>"
+        return cell(None, 2, one["undefined"] or "")
+    between = one["undefined"] if one["low"] is None else f"{one['low']:.2f} to {number(one['high'], 2)}"
+    return Cell(f"{one['pearson']:.2f}", f"{between}, {one['policies']} policies")
 
 
-def with_care(found: Found) -> str:
+def with_care(found: Found) -> Markup:
     """What these numbers do not say."""
-    promise = calibration(found)
-    told = (
-        [
-            f"The bound, the limit and the trust horizon hold for episodes like those of the calibration "
-            f"({promise.measured_on}): the same policies, looks and physics. Under a shift the promise lapses, and "
-            "nothing here says by how much.",
-            f"The calibration rests on {promise.episodes} episodes; with few, the promised share itself is uncertain.",
-        ]
-        if promise
-        else ["This world has no calibration: no bound and no horizon are promised."]
-    )
-    told += [
-        "Physics is a simulator here, not a robot: nothing on this page says that what works in this world works "
-        "on hardware.",
-        "Positions are read off frames by a network. It was taught on true frames and the tokenizer's, and may "
-        "misread a world's mistakes; an object that is hidden is not read at all.",
-        "Directions were asked for the axes that move the end-effector. Rotation and gripper, contact forces and "
-        "sounds were not asked.",
-        "Floating cannot be told from one picture.",
-        "Intervals are 95 %, over episodes, of one trained world with one seed; another training gives other "
-        "numbers. Several claims are read off one recording, without a correction for their number.",
-    ]
-    return (
-        "<section id='care'><h2>Read this with care</h2><ul>"
-        + "".join(f"<li>{text(sentence)}</li>" for sentence in told)
-        + "</ul></section>"
-    )
+    return fill("report/care.html", calibrated=found.setting.calibration)

@@ -9,10 +9,14 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from shlex import quote
-from typing import Any
 
-from wm_gym.evaluation.report.numbers import middle_of, number, percent, stated
-from wm_gym.worlds.calibration import Calibration
+from wm_gym.common.records import Blank
+from wm_gym.evaluation.metrics.control import Obedience
+from wm_gym.evaluation.metrics.drift import DriftResult
+from wm_gym.evaluation.metrics.survival import Survival
+from wm_gym.evaluation.metrics.violations import Broken
+from wm_gym.evaluation.report.found import Found
+from wm_gym.evaluation.report.numbers import number, percent, stated
 
 LOST = 0.05  # share of roll-outs without their object, above which it counts as lost
 OFF = 1.0  # cm, below which a position's error is not called a failure
@@ -20,11 +24,9 @@ TIMES_FLOOR = 2.0  # times the floor: an error that the reading or chaos alone d
 DISPLACED = (0.8, 1.25)  # of the way that physics moves the object
 COLOUR = 10.0  # Delta E over the tokenizer's
 OBEYED = 0.9  # share of commands carried out within 45 degrees
-RESTLESS = 0.5  # cm that the end-effector moves when told nothing
+RESTLESS = 0.5  # cm that the end-effector moves under zero actions
 NOTICED = 0.8  # AUROC
 OPTIMISM = 0.2  # share of physics' failures that the world takes for successes
-
-Found = dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -37,138 +39,128 @@ class Failure:
 
 
 def headline(found: Found) -> str:
-    """The verdict in one or two sentences."""
-    world, promise, life = found["setting"].get("world", "This world"), calibration(found), lifetime(found, "world")
+    """The headline in one or two sentences."""
+    world, calibrated, life = found.setting.world or "This world", found.setting.calibration, found.lifetime("world")
     parts = []
-    if promise:
-        steps, share = believed(promise), percent(1 - promise.alpha)
+    if calibrated:
+        steps, share = found.trust_horizon, percent(1 - calibrated.alpha)
         parts.append(
-            f"Believe {world} for {in_time(found, steps)} from a start"
+            f"Trust {world} for {in_time(found, steps)} from a start"
             if steps
             else f"From a start, not even the first step of {world} stays right in {share} of the episodes"
         )
     if life:
         after = (
-            f"more than half of its roll-outs outlast the {life['seconds'][-1]:g} s that were watched"
-            if life["median_s"] is None
-            else f"half of its roll-outs have the object in a wrong place after {life['median_s']:g} s"
+            f"more than half of its roll-outs outlast the {life.seconds[-1]:g} s that were watched"
+            if life.median_s is None
+            else f"half of its roll-outs have the object in a wrong place after {life.median_s:g} s"
         )
         parts.append(f"{after[0].upper()}{after[1:]}")
     count = len(failures(found))
     if not parts:
         return (
-            f"How far {world} can be believed is not known yet: neither its calibration nor its drift has been "
-            "measured."
+            f"How far {world} can be trusted is not known yet: neither its calibration nor its drift has been measured."
         )
     return ". ".join(parts) + f". {_counted(count)}."
 
 
 def trusted(found: Found) -> list[str]:
-    """What may be believed, a sentence each."""
+    """What may be trust_horizon, a sentence each."""
     return [
-        sentence for rule in (_promise, _life, _listens, _goes_where_sent, _ranks_policies) for sentence in rule(found)
+        sentence
+        for rule in (_guarantee, _life, _listens, _goes_where_sent, _ranks_policies)
+        for sentence in rule(found)
     ]
 
 
 def failures(found: Found) -> list[Failure]:
     """What is wrong, and what to do about it."""
-    return [failure for name, rule in RULES if name in found for failure in rule(found[name], found)]
-
-
-def calibration(found: Found) -> Calibration | None:
-    """The world's calibration; None where it has none."""
-    numbers = found["setting"].get("calibration")
-    return Calibration(**numbers) if numbers else None
-
-
-def believed(promise: Calibration) -> int:
-    """Steps from a start that may be believed."""
-    return int(promise.trust_horizon([0.0])[0])
-
-
-def lifetime(found: Found, roller: str) -> dict | None:
-    """`time_to_failure` of a roller; None where it was not measured."""
-    return found.get("drift", {}).get("time_to_failure", {}).get(roller)
+    return [failure for rule in RULES for failure in rule(found)]
 
 
 def in_time(found: Found, steps: int) -> str:
     """Steps in words, with seconds where they are known."""
-    fps = found["setting"].get("fps")
+    fps = found.setting.fps
     return f"{steps} step{'s' * (steps != 1)}" + (f" ({steps / fps:g} s)" if fps else "")
 
 
-def longest(drift: dict) -> str:
-    """The key of the longest horizon that drift was measured at."""
-    return max((key for key in drift if key.startswith("at_")), key=seconds_of)
+def longest(drift: DriftResult) -> str:
+    """The longest horizon that drift was measured at."""
+    return max(drift.at, key=seconds_of)
 
 
 def seconds_of(key: str) -> float:
-    """5.0 of "at_5s"."""
-    return float(key.removeprefix("at_").removesuffix("s"))
+    """5.0 of "5s"."""
+    return float(key.removesuffix("s"))
 
 
-def obeying(rows: dict) -> dict:
-    """How a roller follows commands: as its frames show, else as its proprioception says."""
-    return rows.get("frames") or rows["proprioception"]
+def obeying(rows: dict[str, Obedience]) -> Obedience:
+    """How a roll-out follows commands: as its frames show, else as its proprioception says."""
+    return rows["frames"] if "frames" in rows else rows["proprioception"]
 
 
-def violation_floor(rows: dict) -> str | None:
-    """The roller that breaks nothing, drawn as the world draws; best one that goes its own way a little, as it does."""
-    return next((name for name in ("nudged", "physics through the tokenizer", "physics") if name in rows), None)
+def obedience(found: Found) -> Obedience | None:
+    """How the world follows commands; None where it was not measured."""
+    sent = found.control.directions if found.control else None
+    return obeying(sent.of["world"]) if sent and "world" in sent.of else None
 
 
-# What may be believed.
+def violation_floor(rows: dict[str, dict[str, Broken]]) -> str | None:
+    """The roll-out that breaks nothing, drawn as the world draws; best one that goes its own way a little, like it."""
+    return next((name for name in ("perturbed", "physics through the tokenizer", "physics") if name in rows), None)
 
 
-def _promise(found: Found) -> Iterator[str]:
-    if not (promise := calibration(found)):
+# What can be trusted.
+
+
+def _guarantee(found: Found) -> Iterator[str]:
+    if not (calibrated := found.setting.calibration):
         return
-    share, steps = percent(1 - promise.alpha), believed(promise)
-    how = f"stays below that of a picture one step late ({promise.tolerance:.3f}) in {share} of the episodes"
+    share, steps = percent(1 - calibrated.alpha), found.trust_horizon
+    how = f"stays below that of a picture one step late ({calibrated.tolerance:.3f}) in {share} of the episodes"
     yield (
-        f"Horizon: for {in_time(found, steps)} from a start the error {how}, calibrated on {promise.measured_on}."
+        f"Horizon: for {in_time(found, steps)} from a start the error {how}, calibrated on {calibrated.measured_on}."
         if steps
         else f"Horizon: none. For no step from a start is it known that the error {how}."
     )
     yield (
-        f"Bound: the error stays below {promise.factor:.2f} times the stated uncertainty at every step, in {share} "
+        f"Bound: the error stays below {calibrated.factor:.2f} times the stated uncertainty at every step, in {share} "
         "of the episodes like those of the calibration."
     )
 
 
 def _life(found: Found) -> Iterator[str]:
-    if not (world := lifetime(found, "world")):
+    if not (world := found.lifetime("world")):
         return
-    floor = lifetime(found, "nudged")
-    beside = f" Physics whose start is nudged by 2 mm: {_median_life(floor)}." if floor else ""
+    floor = found.lifetime("perturbed")
+    beside = f" Physics whose start is perturbed by 2 mm: {_median_life(floor)}." if floor else ""
     yield (
-        f"Time to failure of the object's position: {_median_life(world)}; {world['failed']} of "
-        f"{world['episodes']} roll-outs failed.{beside}"
+        f"Time to failure of the object's position: {_median_life(world)}; {world.failed} of "
+        f"{world.episodes} roll-outs failed.{beside}"
     )
 
 
 def _listens(found: Found) -> Iterator[str]:
-    world = found.get("control", {}).get("delta_psnr", {}).get("world")
-    if world and middle_of(world["random"])[1] is not None and world["random"]["low"] > 0:
+    lost = found.control.delta_psnr if found.control else None
+    if lost and "world" in lost and (lost["world"].random["low"] or 0) > 0:
         yield (
-            f"Actions: other actions than the true ones cost {stated(world['random'], 1, ' dB')} of PSNR (random), "
-            f"{stated(world['mirrored'], 1, ' dB')} (mirrored): the world listens."
+            f"Actions: other actions than the true ones cost {stated(lost['world'].random, 1, ' dB')} of PSNR "
+            f"(random), {stated(lost['world'].mirrored, 1, ' dB')} (mirrored): the world listens."
         )
 
 
 def _goes_where_sent(found: Found) -> Iterator[str]:
-    world = found.get("control", {}).get("directions", {}).get("world")
-    hits = obeying(world)["within_45"] if world else None
-    if hits and hits["n"] and hits["rate"] >= OBEYED:
+    obeyed = obedience(found)
+    if obeyed and (obeyed.within_45["rate"] or 0) >= OBEYED:
         yield (
-            f"Directions: the end-effector goes within 45 degrees of a full command in {stated(hits)} of "
-            f"{hits['n']} starts. Asked of the axes that move it, in random directions."
+            f"Directions: the end-effector goes within 45 degrees of a full command in {stated(obeyed.within_45)} of "
+            f"{obeyed.within_45['n']} starts. Measured along the axes that move it, in random directions."
         )
 
 
 def _ranks_policies(found: Found) -> Iterator[str]:
-    r = found.get("policies", {}).get("agreement", {}).get("all", {}).get("all")
-    if r and r["pearson"] is not None and r["low"] is not None and r["low"] > 0:
+    r = found.policies.agreement["all"]["all"] if found.policies else None
+    if r and r["pearson"] is not None and r["low"] is not None and r["high"] is not None and r["low"] > 0:
         yield (
             f"Policies: success in the world follows success in physics, Pearson {r['pearson']:.2f} "
             f"[{r['low']:.2f} to {r['high']:.2f}] over {r['policies']} policies."
@@ -178,10 +170,13 @@ def _ranks_policies(found: Found) -> Iterator[str]:
 # What is wrong.
 
 
-def _object_lost(drift: dict, found: Found) -> Iterator[Failure]:
-    key = longest(drift)
-    lost, floor = drift[key]["world"]["lost"], drift[key].get("tokenizer", {}).get("lost")
-    if lost["n"] and lost["rate"] > max(LOST, floor["rate"] or 0 if floor else 0):
+def _object_lost(found: Found) -> Iterator[Failure]:
+    if not found.drift:
+        return
+    key = longest(found.drift)
+    rows = found.drift.at[key]
+    lost, floor = rows["world"].lost, rows["tokenizer"].lost if "tokenizer" in rows else None
+    if lost["rate"] is not None and lost["rate"] > max(LOST, (floor["rate"] or 0) if floor else 0):
         beside = f"; physics through the tokenizer: {stated(floor)}" if floor else ""
         beside += "; the intervals overlap, more episodes would tell" if floor and lost["low"] <= floor["high"] else ""
         yield Failure(
@@ -191,23 +186,27 @@ def _object_lost(drift: dict, found: Found) -> Iterator[Failure]:
         )
 
 
-def _object_off(drift: dict, found: Found) -> Iterator[Failure]:
-    key = longest(drift)
-    rows = drift[key]
-    own = rows["world"]["object_cm"]
-    floors = {name: rows[name]["object_cm"]["median"] for name in ("nudged", "tokenizer") if name in rows}
-    if floors and own["median"] > max(OFF, TIMES_FLOOR * (floor := max(floors.values()))):
+def _object_off(found: Found) -> Iterator[Failure]:
+    if not found.drift:
+        return
+    key = longest(found.drift)
+    rows = found.drift.at[key]
+    own = rows["world"].object_cm
+    floors = [rows[name].object_cm["median"] for name in ("perturbed", "tokenizer") if name in rows]
+    if floors and own["median"] > max(OFF, TIMES_FLOOR * max(floors)):
         yield Failure(
             f"The object is {stated(own, 1, ' cm')} off after {seconds_of(key):g} s (median), more than "
-            f"{TIMES_FLOOR:g} times the larger floor of {floor:.1f} cm.",
+            f"{TIMES_FLOOR:g} times the larger floor of {max(floors):.1f} cm.",
             "Record more contact: episodes that push the object, well and badly.",
             _record(found, "noisy", "contact"),
         )
 
 
-def _moves_too_much(drift: dict, found: Found) -> Iterator[Failure]:
-    key = longest(drift)
-    way = drift[key]["world"]["displacement"]
+def _moves_too_much(found: Found) -> Iterator[Failure]:
+    if not found.drift:
+        return
+    key = longest(found.drift)
+    way = found.drift.at[key]["world"].displacement
     if not DISPLACED[0] <= way["median"] <= DISPLACED[1]:
         less = "less" if way["median"] < 1 else "more"
         yield Failure(
@@ -217,9 +216,12 @@ def _moves_too_much(drift: dict, found: Found) -> Iterator[Failure]:
         )
 
 
-def _colour_drifts(drift: dict, found: Found) -> Iterator[Failure]:
-    key = longest(drift)
-    own, floor = (drift[key].get(name, {}).get("colour_distance") for name in ("world", "tokenizer"))
+def _colour_drifts(found: Found) -> Iterator[Failure]:
+    if not found.drift:
+        return
+    key = longest(found.drift)
+    rows = found.drift.at[key]
+    own, floor = rows["world"].colour_distance, rows["tokenizer"].colour_distance if "tokenizer" in rows else None
     if floor and own["mean"] > floor["mean"] + COLOUR:
         yield Failure(
             f"The object's colour drifts by Delta E {stated(own)} after {seconds_of(key):g} s (tokenizer: "
@@ -229,48 +231,48 @@ def _colour_drifts(drift: dict, found: Found) -> Iterator[Failure]:
         )
 
 
-def _disobeys(control: dict, found: Found) -> Iterator[Failure]:
-    asked = control.get("directions", {}).get("world")
-    hits = obeying(asked)["within_45"] if asked else None
-    if hits and hits["n"] and hits["rate"] < OBEYED:
+def _disobeys(found: Found) -> Iterator[Failure]:
+    obeyed = obedience(found)
+    if obeyed and obeyed.within_45["rate"] is not None and obeyed.within_45["rate"] < OBEYED:
         yield Failure(
-            f"The end-effector goes within 45 degrees of a command in only {stated(hits)} of {hits['n']} "
-            f"starts (chance: {percent(obeying(asked)['chance_within_45'])}).",
+            f"The end-effector goes within 45 degrees of a command in only {stated(obeyed.within_45)} of "
+            f"{obeyed.within_45['n']} starts (chance: {percent(obeyed.chance_within_45)}).",
             "Record random actions: they go in every direction from everywhere.",
             _record(found, "random", "directions"),
         )
-    loss = control.get("delta_psnr", {}).get("world", {}).get("random")
+    lost = found.control.delta_psnr if found.control else None
+    loss = lost["world"].random if lost and "world" in lost else None
     if loss and loss["low"] is not None and loss["low"] <= 0:
         yield Failure(
-            f"Random actions cost {stated(loss, 1, ' dB')} of PSNR against the true ones: it cannot be told "
+            f"Random actions cost {stated(loss, 1, ' dB')} of PSNR against the true ones: it is not shown "
             "that the world listens.",
             "Record random actions, so that pictures do not foretell them.",
             _record(found, "random", "directions"),
         )
 
 
-def _restless(control: dict, found: Found) -> Iterator[Failure]:
-    rows = control.get("no_op", {})
-    own, floor = (rows.get(name, {}).get("frames") for name in ("world", "tokenizer"))
-    floor = floor or rows.get("physics", {}).get("frames")
-    if own and floor and own["median_cm"] > max(RESTLESS, TIMES_FLOOR * floor["median_cm"]):
+def _restless(found: Found) -> Iterator[Failure]:
+    rows = (found.control.no_op if found.control else None) or {}
+    moved = {name: one.frames_cm for name, one in rows.items() if one.frames_cm}
+    own, floor = moved.get("world"), moved.get("tokenizer") or moved.get("physics")
+    if own and floor and own["median"] > max(RESTLESS, TIMES_FLOOR * floor["median"]):
         yield Failure(
-            f"Told nothing, the end-effector moves {stated(own, 2, ' cm')} (floor {floor['median_cm']:.2f} cm).",
+            f"Under zero actions the end-effector moves {stated(own, 2, ' cm')} (floor {floor['median']:.2f} cm).",
             "Record episodes that pause: zero actions for many steps.",
             _record(found, "near-miss", "pauses"),
         )
 
 
-def _breaks_laws(violations: dict, found: Found) -> Iterator[Failure]:
-    rows = violations["violations"]
+def _breaks_laws(found: Found) -> Iterator[Failure]:
+    rows = found.violations.violations if found.violations else {}
     if not (name := violation_floor(rows)):
         return
     broken = {
-        kind: (own["episodes"], rows[name][kind]["episodes"])
+        kind: (own.episodes, rows[name][kind].episodes)
         for kind, own in rows["world"].items()
-        if own["episodes"]["low"] > rows[name][kind]["episodes"]["high"]
+        if own.episodes["low"] > rows[name][kind].episodes["high"]
     }
-    for kind, (own, floor) in sorted(broken.items(), key=lambda pair: -pair[1][0]["rate"]):
+    for kind, (own, floor) in sorted(broken.items(), key=lambda pair: -(pair[1][0]["rate"] or 0)):
         then, policy = REMEDIES.get(kind, ("Record more episodes like these.", "mix"))
         yield Failure(
             f"Violations, {kind}: in {stated(own)} of {own['n']} episodes, above the floor of {stated(floor)}.",
@@ -279,64 +281,67 @@ def _breaks_laws(violations: dict, found: Found) -> Iterator[Failure]:
         )
 
 
-def _not_covered(known: dict, found: Found) -> Iterator[Failure]:
-    promise = calibration(found)
-    if not promise:
+def _not_covered(found: Found) -> Iterator[Failure]:
+    known, calibrated = found.uncertainty, found.setting.calibration
+    if not known:
+        return
+    if not calibrated:
         yield Failure(
-            "There is no calibration: no error bound and no horizon can be promised.",
+            "There is no calibration: no error bound and no horizon can be guaranteed.",
             "Calibrate on recordings that the world was not trained on.",
             _calibrate(found),
         )
         return
-    share = 1 - promise.alpha
-    kept = max((known["coverage"] or {}).items(), key=lambda item: int(item[0].split("_")[-1]), default=None)
+    share = 1 - calibrated.alpha
+    kept = max((known.coverage or {}).items(), key=lambda item: int(item[0].split("_")[-1]), default=None)
     if kept and kept[1]["high"] < share:
         yield Failure(
             f"The bound holds in {stated(kept[1])} of {kept[1]['n']} episodes up to step "
-            f"{kept[0].split('_')[-1]}, promised were {percent(share)}.",
+            f"{kept[0].split('_')[-1]}, guaranteed were {percent(share)}.",
             ANEW,
             _calibrate(found),
         )
-    trust = known["trust"]
-    if trust and trust["moments"] and trust["kept"] < share:
+    trust = known.trust
+    if trust and trust.kept is not None and trust.kept < share:
         yield Failure(
-            f"The trust horizon kept its word at {percent(trust['kept'])} of {trust['moments']:,} moments, "
-            f"promised were {percent(share)}.",
+            f"The trust horizon held at {percent(trust.kept)} of {trust.moments:,} moments, "
+            f"guaranteed were {percent(share)}.",
             ANEW,
             _calibrate(found),
         )
 
 
-def _no_better_than_the_clock(known: dict, found: Found) -> Iterator[Failure]:
-    last = max(known["ranks"], key=lambda key: int(key.split("_")[-1]))
-    ranks = known["ranks"][last]
-    if ranks["gain_low"] is not None and ranks["gain_low"] <= 0:
+def _no_better_than_the_clock(found: Found) -> Iterator[Failure]:
+    if not found.uncertainty:
+        return
+    last = max(found.uncertainty.ranks, key=lambda key: int(key.split("_")[-1]))
+    ranks = found.uncertainty.ranks[last]
+    if ranks.gain_low is not None and ranks.gain_low <= 0:
         yield Failure(
             f"That uncertainty ranks errors better than the step counter is not shown: rho "
-            f"{number(ranks['up_to'], 2)} "
-            f"against {number(ranks['clock'], 2)}, gain [{ranks['gain_low']:.2f} to "
-            f"{ranks['gain_high']:.2f}] up to step {last.split('_')[-1]}.",
+            f"{number(ranks.up_to, 2)} against {number(ranks.clock, 2)}, gain [{ranks.gain_low:.2f} to "
+            f"{number(ranks.gain_high, 2)}] up to step {last.split('_')[-1]}.",
             "Train the uncertainty anew on more episodes.",
             _calibrate(found) + " --refit",
         )
 
 
-def _shifts_unseen(shifts: dict, found: Found) -> Iterator[Failure]:
-    scores = {
-        **{name: row["score"] for name, row in (shifts.get("visible") or {}).items()},
-        **{name: row["auroc"] for name, row in (shifts.get("hidden") or {}).items()},
-    }
+def _shifts_unseen(found: Found) -> Iterator[Failure]:
+    if not found.shifts:
+        return
+    scores = {name: row.score for name, row in found.shifts.visible.items() if not isinstance(row, Blank)}
+    scores |= {name: row.auroc for name, row in found.shifts.hidden.items() if not isinstance(row, Blank)}
     for name, score in scores.items():
-        if score is not None and score < NOTICED:
+        if score < NOTICED:
             yield Failure(
-                f"A shift of {name} goes unnoticed: AUROC {score:.2f} (chance 0.5, {shifts['starts']} starts).",
+                f"A shift of {name} goes unnoticed: AUROC {score:.2f} (chance 0.5, {found.shifts.starts} starts).",
                 "Expect no warning there; record episodes under such shifts, and calibrate on them.",
                 _record(found, "mix", name) + f' --env-kwargs \'{{"shift": "{name}"}}\'',
             )
 
 
-def _flatters_policies(policies: dict, found: Found) -> Iterator[Failure]:
-    optimism = policies["agreement"]["all"]["optimism"]
+def _flatters_policies(found: Found) -> Iterator[Failure]:
+    optimism = found.policies.agreement["all"]["optimism"] if found.policies else None
     if optimism is not None and optimism > OPTIMISM:
         yield Failure(
             f"The world takes {percent(optimism)} of the policies' failures in physics for successes.",
@@ -357,23 +362,23 @@ REMEDIES = {
     "off its kinematics": ("Record random actions: the arm in every pose.", "random"),
 }
 """What to record where a law is broken, and by which policy."""
-RULES: tuple[tuple[str, Callable[[dict, Found], Iterator[Failure]]], ...] = (
-    ("drift", _object_lost),
-    ("drift", _object_off),
-    ("drift", _moves_too_much),
-    ("drift", _colour_drifts),
-    ("control", _disobeys),
-    ("control", _restless),
-    ("violations", _breaks_laws),
-    ("uncertainty", _not_covered),
-    ("uncertainty", _no_better_than_the_clock),
-    ("shifts", _shifts_unseen),
-    ("policies", _flatters_policies),
+RULES: tuple[Callable[[Found], Iterator[Failure]], ...] = (
+    _object_lost,
+    _object_off,
+    _moves_too_much,
+    _colour_drifts,
+    _disobeys,
+    _restless,
+    _breaks_laws,
+    _not_covered,
+    _no_better_than_the_clock,
+    _shifts_unseen,
+    _flatters_policies,
 )
 
 
-def _median_life(life: dict) -> str:
-    return f"undefined, {life['undefined']}" if life["median_s"] is None else f"median {life['median_s']:g} s"
+def _median_life(life: Survival) -> str:
+    return f"undefined, {life.undefined}" if life.median_s is None else f"median {life.median_s:g} s"
 
 
 def _counted(count: int) -> str:
@@ -384,11 +389,11 @@ def _counted(count: int) -> str:
 
 def _world(found: Found) -> str:
     """As a shell takes it, for whoever copies a command: the name is out of a file."""
-    return quote(str(found["setting"].get("world_folder") or found["setting"].get("world") or "WORLD"))
+    return quote(found.setting.world_folder or found.setting.world or "WORLD")
 
 
 def _record(found: Found, policy: str, name: str) -> str:
-    twin = quote(str(found["setting"].get("twin") or "TWIN"))
+    twin = quote(found.setting.twin or "TWIN")
     return f"wm-gym record {twin} --policy {policy} --episodes 500 --out {name}-data"
 
 

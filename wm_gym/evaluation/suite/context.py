@@ -1,10 +1,9 @@
-"""What is measured? One world, its physics twin, and recordings of the twin that are made when first asked for."""
+"""What is measured? One world, its physics twin, and recordings of the twin that are made when first needed."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -15,40 +14,25 @@ from safetensors.torch import load_file, save_file
 
 from wm_gym.collect.record import record
 from wm_gym.common.files import atomic_file
+from wm_gym.common.records import Blank, Undefined, or_blank
 from wm_gym.common.registry import registered
 from wm_gym.data import ClipData, open_clips
 from wm_gym.engine.artefacts import digest_of
-from wm_gym.evaluation.control_worlds import Roller, learned, recorded, through
+from wm_gym.evaluation.control_worlds import RollOut, learned, recorded, through
 from wm_gym.evaluation.episodes import Episodes
 from wm_gym.evaluation.metrics.violations import Detector
 from wm_gym.evaluation.probes.state_decoder import StateDecoder, fit_state_decoder
+from wm_gym.evaluation.suite.options import Size
 from wm_gym.physics.shift import HIDDEN
-from wm_gym.physics.tracked import Lacking, TrackedObject, tracked_by
+from wm_gym.physics.tracked import TrackedObject, tracked_by
 from wm_gym.worlds.world import World
 
 DISTRACTED = 12  # steps
 
 
 @dataclass(frozen=True)
-class Size:
-    """How much is recorded and measured."""
-
-    episodes: int = 200
-    """Of the world's horizon."""
-    long_episodes: int = 100
-    """Of 30 s."""
-    promised_episodes: int = 1000
-    """That the calibration's promises are held against: 1,000 tell 90 % from 87 %."""
-    reader_episodes: int = 400
-    """That the state decoder learns from."""
-    reader_updates: int = 3000
-    starts: int = 200
-    """Of each shift."""
-
-
-@dataclass(frozen=True)
-class Lab:
-    """One world, its twin, and recordings of the twin that are made when first asked for and kept in `out`."""
+class Context:
+    """The evaluation context: a world, its twin, and recordings of the twin, made when first needed, kept in `out`."""
 
     folder: Path
     twin: str
@@ -56,10 +40,11 @@ class Lab:
     size: Size = Size()
     seed: int = 0
     agent: str = ""
-    """Folder of an agent, whose drift is asked for too."""
+    """Folder of an agent, whose drift is measured too."""
 
     @cached_property
     def world(self) -> World:
+        """The world."""
         return World.from_pretrained(self.folder)
 
     @property
@@ -68,15 +53,18 @@ class Lab:
         return {name: digest_of(part) for name, part in self.world.modules().items()}
 
     @cached_property
-    def acting(self) -> Roller:
+    def acting(self) -> RollOut:
+        """The world's roll-out function."""
         return learned(self.world)
 
     @cached_property
     def env(self) -> gym.Env:
+        """The twin."""
         return gym.make(twin_spec(self.twin), render_mode="rgb_array")
 
     @cached_property
     def tracked(self) -> TrackedObject:
+        """The object that the twin's task moves; Undefined where it names none."""
         return tracked_by(self.env)
 
     @cached_property
@@ -91,7 +79,7 @@ class Lab:
         return tuple(sorted({t for t in (1, 10, 25, 50) if t < n} | {n}))
 
     @cached_property
-    def asked_of_violations(self) -> Episodes:
+    def violation_episodes(self) -> Episodes:
         """The half of `held` that the detector is not fitted on."""
         return self.held.select(np.arange(len(self.held) // 2, len(self.held)))
 
@@ -106,30 +94,37 @@ class Lab:
         return self.half_minutes("agent", f"agent:{self.agent}", 7)
 
     @cached_property
-    def promised(self) -> Episodes:
-        """That the calibration's promises are held against."""
-        return self.whole(self.recording("promised", "mix", self.size.promised_episodes, 6))
+    def guarantee_held(self) -> Episodes:
+        """That the calibration's guarantees are held against."""
+        return self.whole(self.recording("promised", "mix", self.size.guarantee_episodes, 6))
 
     @cached_property
     def usual(self) -> Episodes:
         """Of the expert, who touches things early."""
         return self.pushes("expert")
 
-    @cached_property
-    def shifted(self) -> dict[str, Episodes | dict]:
-        """The same of the twins whose physics differs; {"undefined"} where there is no such twin."""
-        return {name: or_reason(lambda name=name: self.pushes(name, {"shift": name})) for name in HIDDEN}
+    def shifted(self, name: str) -> Episodes:
+        """The same of a twin whose physics differs; Undefined where there is no such twin."""
+        return self.pushes(name, {"shift": name})
+
+    @property
+    def all_shifted(self) -> list[Episodes | Blank]:
+        """Of all hidden shifts."""
+        return [or_blank(partial(self.shifted, name)) for name in HIDDEN]
 
     @cached_property
-    def wandering(self) -> Episodes | dict:
-        """Pieces of a twin in which something moves by itself; {"undefined"} where there is none."""
-        return or_reason(
-            lambda: Episodes.of(
-                self.recording("wanderer", "mix", max(1, self.size.starts // 4), 8, {"shift": "wanderer"}), DISTRACTED
-            )
-        )
+    def wandering(self) -> Episodes:
+        """Pieces of a twin in which something moves by itself; Undefined where there is none."""
+        clips = self.recording("wanderer", "mix", max(1, self.size.starts // 4), 8, {"shift": "wanderer"})
+        return Episodes.of(clips, DISTRACTED)
 
-    def pushes(self, name: str, env_kwargs: dict | None = None) -> Episodes:
+    @property
+    def wandering_or_blank(self) -> Episodes | Blank:
+        """`wandering`, or why there is none."""
+        return or_blank(lambda: self.wandering)
+
+    def pushes(self, name: str, env_kwargs: dict[str, Any] | None = None) -> Episodes:
+        """Episodes of the expert."""
         clips = self.recording(name, "expert", max(1, self.size.starts // 2), 4, env_kwargs)
         return Episodes.of(clips, min(30, self.world.spec.horizon))
 
@@ -141,25 +136,25 @@ class Lab:
         )
 
     @cached_property
-    def reader(self) -> StateDecoder:
+    def decoder(self) -> StateDecoder:
         """Frames to end-effector and object, learned once on recordings of its own.
 
-        Not to its turn: a reader of that as well puts the object a centimetre off (see `drift`'s floor).
+        Not to its turn: a decoder of that as well puts the object a centimetre off (see `drift`'s floor).
         """
         tracked, file = self.tracked, self.out / "reader.safetensors"
-        clips = self.recording("reader", "mix", self.size.reader_episodes, 3)
-        told = tracked.states(clips)[:, : tracked.read]
+        clips = self.recording("reader", "mix", self.size.decoder_episodes, 3)
+        states = tracked.states(clips)[:, : tracked.read]
         if file.is_file():
-            decoder = StateDecoder(clips.frames.shape[1:3], told.shape[1])
+            decoder = StateDecoder(clips.frames.shape[1:3], states.shape[1])
             decoder.load_state_dict(load_file(file))
             return decoder.eval().requires_grad_(False)
         decoder = fit_state_decoder(
             clips.frames,
-            told,
+            states,
             clips.frames[::50],
-            told[::50],
+            states[::50],
             views=self.world.tokenizer.round_trip,
-            updates=self.size.reader_updates,
+            updates=self.size.decoder_updates,
         ).decoder
         with atomic_file(file) as beside:
             save_file({key: value.contiguous() for key, value in decoder.state_dict().items()}, beside)
@@ -169,7 +164,7 @@ class Lab:
     def detector(self) -> Detector:
         """Of violations, fitted on the first half of `held` as the tokenizer draws it."""
         floor = through(recorded, self.world.tokenizer)
-        return Detector.fit(floor, self.held.select(np.arange(len(self.held) // 2)), self.tracked, self.reader.read)
+        return Detector.fit(floor, self.held.select(np.arange(len(self.held) // 2)), self.tracked, self.decoder.read)
 
     def whole(self, clips: ClipData) -> Episodes:
         """A recording's episodes, as long as the world's horizon."""
@@ -194,7 +189,8 @@ class Lab:
 def starts_of(twin: str, shift: str | None, n: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
     """n first frames uint8 [n, H, W, 3] of a twin, shifted or not, and their proprioception [n, P]."""
     env = shifted_twin(twin, shift) if shift else gym.make(twin_spec(twin), render_mode="rgb_array")
-    frames, poses = [], []
+    frames: list[Any] = []
+    poses = []
     for k in range(n):
         info = env.reset(seed=seed + k)[1]
         frames.append(env.render())
@@ -209,17 +205,9 @@ def twin_spec(twin: str) -> EnvSpec:
 
 
 def shifted_twin(twin: str, shift: str | dict[str, float]) -> gym.Env:
-    """A twin that differs in one known way (`wm_gym.physics.shift`); Lacking where it cannot."""
+    """A twin that differs in one known way (`wm_gym.physics.shift`); Undefined where it cannot."""
     spec = twin_spec(twin)
     try:
         return gym.make(spec, render_mode="rgb_array", shift=shift)
     except (TypeError, ValueError) as error:
-        raise Lacking(f"{twin} cannot be shifted: {error}") from error
-
-
-def or_reason(measure: Callable[[], Any]) -> Any:
-    """What it gives, or {"undefined": why} where weights, spaces or episodes for it are missing."""
-    try:
-        return measure()
-    except (FileNotFoundError, ValueError) as error:
-        return {"undefined": str(error)}
+        raise Undefined(f"{twin} cannot be shifted: {error}") from error

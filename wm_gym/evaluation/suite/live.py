@@ -2,24 +2,31 @@
 
 from __future__ import annotations
 
-from types import SimpleNamespace
+from typing import Any, SupportsFloat
 
 import gymnasium as gym
 import numpy as np
 
-from wm_gym.evaluation.metrics.violations import Detector
+from wm_gym.evaluation.metrics.violations import Detector, Replay
 
 
 class PhysicsViolations(gym.Wrapper):
     """A learned environment whose episodes begin where its twin's do and whose `info` has "violations".
 
-        lab = Lab(find_world("Push-v0"), "wm_gym/PushPyBullet-v0", Path("Push-v0-evaluation"))
-        env = PhysicsViolations(gym.make("wm_gym/Push-v0"), lab.env, lab.detector)
+        context = Context(find_world("Push-v0"), "wm_gym/PushPyBullet-v0", Path("Push-v0-evaluation"))
+        env = PhysicsViolations(gym.make("wm_gym/Push-v0"), context.env, context.detector)
 
     info["violations"] is {class: excess over the detector's limit, in `UNITS`} of the violations that this step is part
-    of, empty where there is none or nothing can be said; a class that must last is told from its third frame on. A step
-    costs one of the twin, and the reading of all frames since the start. twin: made with render_mode="rgb_array".
-    ValueError where it draws nothing, and for a reset with options: an episode begins where the twin does.
+    of, empty where there is none or nothing can be said; a class that must last is reported from its third frame on. A
+    step costs one of the twin, and the reading of all frames since the start.
+
+    Args:
+        env: The learned environment.
+        twin: Made with render_mode="rgb_array".
+        detector: Of violations.
+
+    Raises:
+        ValueError: Where the twin draws nothing, and for a reset with options: an episode begins where the twin does.
     """
 
     def __init__(self, env: gym.Env, twin: gym.Env, detector: Detector):
@@ -29,42 +36,44 @@ class PhysicsViolations(gym.Wrapper):
                 f"the twin's render_mode is {twin.unwrapped.render_mode!r}, expected 'rgb_array': "
                 "gym.make(ENV_ID, render_mode='rgb_array')"
             )
-        self.twin, self.detector = twin.unwrapped, detector
+        self.twin: Any = twin.unwrapped
+        self.detector = detector
         self._made: list[np.ndarray] = []
         self._true: dict[str, list[np.ndarray]] = {}
 
-    def reset(self, *, seed: int | None = None, options: dict | None = None):
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
         """Begin where the twin begins with this seed."""
         if options:
             raise ValueError(
                 f"options are {sorted(options)}; PhysicsViolations begins where its twin does: pass a "
                 "seed, or step the environment without it"
             )
-        _, told = self.twin.reset(seed=seed)
+        _, info = self.twin.reset(seed=seed)
         self._made, self._true = [], {"frames": [], "physics_state": [], "proprioception": []}
-        self._note(told)
+        self._note(info)
         observation, info = self.env.reset(
-            seed=seed, options={"image": self._true["frames"][0], "proprioception": told["proprioception"]}
+            seed=seed, options={"image": self._true["frames"][0], "proprioception": info["proprioception"]}
         )
         return observation, {**info, "violations": {}}
 
-    def step(self, action):
+    def step(self, action: Any) -> tuple[Any, SupportsFloat, bool, bool, dict[str, Any]]:
         """One step of both."""
-        *result, info = self.env.step(action)
-        self._made.append(self.env.unwrapped.core.render(0))
+        observation, reward, terminated, truncated, info = self.env.step(action)
+        learned: Any = self.env.unwrapped
+        self._made.append(learned.core.render(0))
         self._note(self.twin.step(action)[-1])
-        return *result, {**info, "violations": self._violations()}
+        return observation, reward, terminated, truncated, {**info, "violations": self._violations()}
 
-    def _note(self, told: dict) -> None:
+    def _note(self, info: dict) -> None:
         for key, value in (
             ("frames", self.twin.render()),
             ("physics_state", self.twin.get_physics_state()),
-            ("proprioception", told["proprioception"]),
+            ("proprioception", info["proprioception"]),
         ):
             self._true[key].append(value)
 
     def _violations(self) -> dict[str, float]:
-        so_far = SimpleNamespace(**{key: np.stack(values)[None] for key, values in self._true.items()})
+        so_far = Replay(**{key: np.stack(values)[None] for key, values in self._true.items()})
         severities = self.detector.severities(self.detector.read(np.stack(self._made)[None], so_far))
         now = len(self._made)
         return {

@@ -1,17 +1,15 @@
-"""How far can this world be believed? Every measurement of a world beside its physics twin, an answer a file.
+"""How far can this world be trusted? Every measurement of a world beside its physics twin, a result a file.
 
     wm-gym evaluate WORLD --twin ENV_ID
 
 A twin is any Gymnasium environment with the world's spaces that gives `info["proprioception"]` and its physics state
 away (`get_physics_state`, `reset(options={"physics_state"})`), and says what object its task moves (`tracked`, see
-`wm_gym.physics.tracked`). What it lacks leaves the questions that need it undefined, with the reason.
+`wm_gym.physics.tracked`). What it lacks leaves the tasks that need it undefined, with the reason.
 """
 
 from __future__ import annotations
 
 import contextlib
-import json
-from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -19,155 +17,188 @@ from typing import Any
 import numpy as np
 
 from wm_gym.common.files import atomic_file, check_same, write_json
+from wm_gym.common.options import with_changes
+from wm_gym.common.records import Blank, Undefined, from_json
 from wm_gym.common.registry import find_spec, registered
 from wm_gym.evaluation.jobs import Job, run_jobs
-from wm_gym.evaluation.suite.context import Lab, Size
-from wm_gym.evaluation.suite.tasks import NEEDS, QUESTIONS
-from wm_gym.physics.tracked import Lacking, displacement
+from wm_gym.evaluation.kept import read_kept, renamed, upgraded
+from wm_gym.evaluation.suite.context import Context
+from wm_gym.evaluation.suite.options import EvaluateOptions, Size
+from wm_gym.evaluation.suite.results import Setting, ViolationsResult, WorstEvent
+from wm_gym.evaluation.suite.tasks import NEEDS, TASKS
+from wm_gym.physics.tracked import displacement
 from wm_gym.policies.loaders import load_agent
 from wm_gym.worlds.catalogue import find_world
 from wm_gym.worlds.spec import SPEC_FILE, WorldSpec
 
 ASKED_FILE, SETTING_FILE, FILMS_FILE = "asked.json", "setting.json", "films.npz"
-FILMS, FILMED = "films", 8  # not a question, but asked for like one; so many episodes
+FILMS, FILMED = "films", 8  # no task, but asked for like one; so many episodes
 
 
-def evaluate(
-    world: str | Path,
-    twin: str | None = None,
-    out: str | Path | None = None,
-    only: Sequence[str] | None = None,
-    agent: str | Path | None = None,
-    size: Size = Size(),
-    seed: int = 0,
-    workers: int | None = None,
-    ray: str | None = None,
-    progress: bool = True,
-) -> Path:
-    """Ask a world all `QUESTIONS` (or `only` some) and keep each answer in `out`/<question>.json; returns `out`.
+def evaluate(world: str | Path, options: EvaluateOptions | None = None, **changes: Any) -> Path:
+    """Measure all `TASKS` of a world (or `only` some) and keep each result in `out`/<task>.json.
 
-    twin: id of its physics twin (default: the one that the world names). out: a folder, by default
-    `<world's name>-evaluation` here. agent: a policy's folder, under whose actions the drift is measured too
-    ("agent_drift"). workers: questions asked at once (default: one a core). ray: on this cluster instead (`run_jobs`),
-    where the world must lie under the same path. What is answered is not asked again. ValueError for an unknown
-    question, a world without a twin, and an `out` that was begun with another twin, other weights, sizes or seeds.
+    What has been measured is not measured again.
+
+    Args:
+        world: A world's folder, its Hub id, or the name of a shipped one.
+        options: `EvaluateOptions`.
+        **changes: Fields of `EvaluateOptions` by name.
+
+    Returns:
+        The folder of the results.
+
+    Raises:
+        ValueError: For an unknown task, a world without a twin, and an `out` that was begun with another twin, other
+            weights, sizes or seeds.
     """
+    chosen = with_changes(EvaluateOptions, options, changes)
     folder = find_world(world).resolve()
-    spec = WorldSpec.load(folder)
-    known = [*QUESTIONS, FILMS]
-    asked = [name for name in known if agent or name != "agent_drift"] if only is None else list(only)
-    if unknown := sorted(set(asked) - set(known)):
-        raise ValueError(f"questions {unknown} are unknown; choose of {known}")
-    if "agent_drift" in asked and not agent:
+    tasks, context = _chosen_tasks(chosen), _context(folder, chosen)
+    _check_begun(context)
+    write_json(context.out / SETTING_FILE, asdict(setting(context)), indent=1)
+    for task in tasks:
+        with contextlib.suppress(Undefined):  # the task will say so
+            prepare(context, task)
+    run_jobs([_job(context, task) for task in tasks if task != FILMS], chosen.workers, chosen.ray, chosen.progress)
+    if FILMS in tasks:
+        write_films(context)
+    return context.out
+
+
+def _chosen_tasks(options: EvaluateOptions) -> list[str]:
+    """Names of the tasks to measure, FILMS among them."""
+    known = [*TASKS, FILMS]
+    if options.only is None:
+        return [task for task in known if options.agent or task != "agent_drift"]
+    if unknown := sorted(set(options.only) - set(known)):
+        raise ValueError(f"tasks {unknown} are unknown; choose of {known}")
+    if "agent_drift" in options.only and not options.agent:
         raise ValueError("agent_drift is the drift under an agent's actions: pass its folder (--agent AGENT)")
-    if twin:
+    return list(options.only)
+
+
+def _context(folder: Path, options: EvaluateOptions) -> Context:
+    """The evaluation context of a world's folder."""
+    spec = WorldSpec.load(folder)
+    if twin := options.twin:
         find_spec(twin)
     elif twin := spec.twin:
         registered(twin, f"{folder / SPEC_FILE}: twin")
     else:
         raise ValueError(f"{folder} names no twin; pass the id of an environment with its spaces (--twin ENV_ID)")
-    out = Path(out or f"{Path(spec.name).name}-evaluation").resolve()  # here, whatever the file calls the world
-    lab = Lab(folder, twin, out, size, seed, str(load_agent(agent).folder.resolve()) if agent else "")
-    promised = lab.world.calibration
+    out = Path(options.out or f"{Path(spec.name).name}-evaluation").resolve()  # here, whatever the file calls the world
+    agent = load_agent(options.agent).folder if options.agent else None
+    return Context(folder, twin, out, options.size, options.seed, str(agent.resolve()) if agent else "")
+
+
+def _check_begun(context: Context) -> None:
+    """Write down what is measured; ValueError where the folder was begun with something else."""
+    calibration = context.world.calibration
     check_same(
-        out / ASKED_FILE,
+        context.out / ASKED_FILE,
         {
-            "twin": twin,
-            "size": asdict(size),
-            "seed": seed,
-            "weights": lab.weights,
-            "success_threshold": spec.success_threshold,
-            "calibration": promised and asdict(promised),
+            "twin": context.twin,
+            "size": asdict(context.size),
+            "seed": context.seed,
+            "weights": context.weights,
+            "success_threshold": context.world.spec.success_threshold,
+            "calibration": calibration and asdict(calibration),
         },
-        f"choose another --out, or start over: rm -r {out}",
+        f"choose another --out, or start over: rm -r {context.out}",
+        renamed=renamed,
     )
-    write_json(out / SETTING_FILE, setting(lab), indent=1)
-    for name in asked:
-        with contextlib.suppress(Lacking):  # the question will say so
-            prepare(lab, name)
-    about = {"folder": str(folder), "twin": twin, "out": str(out), "size": asdict(size), "seed": seed}
-    jobs = [
-        Job(
-            out / f"{name}.json",
-            f"{__name__}:{answer.__name__}",
-            {**about, "agent": lab.agent if name == "agent_drift" else "", "question": name, "weights": lab.weights},
-        )
-        for name in asked
-        if name != FILMS
-    ]
-    run_jobs(jobs, workers, ray, progress)
-    if FILMS in asked:
-        write_films(lab)
-    return out
 
 
-def answer(
-    folder: str,
-    twin: str,
-    out: str,
-    size: dict[str, int],
-    seed: int,
-    agent: str,
-    question: str,
-    weights: dict[str, str],
+def _job(context: Context, task: str) -> Job:
+    """The job that measures a task."""
+    return Job(
+        context.out / f"{task}.json",
+        f"{__name__}:{measure.__name__}",
+        {
+            "folder": str(context.folder),
+            "twin": context.twin,
+            "out": str(context.out),
+            "size": asdict(context.size),
+            "seed": context.seed,
+            "agent": context.agent if task == "agent_drift" else "",
+            "task": task,
+            "weights": context.weights,
+        },
+    )
+
+
+def measure(
+    folder: str, twin: str, out: str, size: dict[str, int], seed: int, agent: str, task: str, weights: dict[str, str]
 ) -> dict[str, Any]:
-    """One question's answer; {"undefined": why} where the twin lacks what it needs.
+    """One task's result as JSON can write it; {"undefined": why} where the twin lacks what it needs.
 
-    weights say which world was meant; ValueError where its folder holds others.
+    Args:
+        weights: Say which world was meant.
+
+    Raises:
+        ValueError: Where the world's folder holds other weights.
     """
-    lab = Lab(Path(folder), twin, Path(out), Size(**size), seed, agent)
-    if weights != lab.weights:
-        raise ValueError(f"{folder} holds other weights than were asked about: {lab.weights}, not {weights}")
+    context = Context(Path(folder), twin, Path(out), Size(**size), seed, agent)
+    if weights != context.weights:
+        raise ValueError(f"{folder} holds other weights than were asked about: {context.weights}, not {weights}")
     try:
-        prepare(lab, question)
-        return QUESTIONS[question](lab)
-    except Lacking as error:
-        return {"undefined": str(error)}
+        prepare(context, task)
+        return asdict(TASKS[task](context))
+    except Undefined as reason:
+        return asdict(Blank(str(reason)))
 
 
-def prepare(lab: Lab, question: str) -> None:
-    """Make what a question needs of a lab, so that questions asked at once find it there."""
-    for need in NEEDS.get(question, ()):
-        getattr(lab, need)
+def prepare(context: Context, task: str) -> None:
+    """Make what a task needs of a context, so that tasks measured at once find it there."""
+    for need in NEEDS.get(task, ()):
+        getattr(context, need)
 
 
-def setting(lab: Lab) -> dict[str, Any]:
-    """What the answers are about."""
-    spec, promised = lab.world.spec, lab.world.calibration
-    return {
-        "world": spec.name,
-        "world_folder": str(lab.folder),
-        "twin": lab.twin,
-        "episodes": lab.size.episodes,
-        "fps": spec.fps,
-        "horizon": spec.horizon,
-        "seed": lab.seed,
-        "trained_on": spec.trained_on,
-        "calibration": asdict(promised) if promised else None,
-    }
+def setting(context: Context) -> Setting:
+    """What the results are about."""
+    spec = context.world.spec
+    return Setting(
+        world=spec.name,
+        world_folder=str(context.folder),
+        twin=context.twin,
+        episodes=context.size.episodes,
+        fps=spec.fps,
+        horizon=spec.horizon,
+        seed=context.seed,
+        trained_on=spec.trained_on,
+        calibration=context.world.calibration,
+    )
 
 
-def write_films(lab: Lab) -> None:
+def write_films(context: Context) -> None:
     """What a report shows, `films.npz`: "world" and "physics" uint8 [E, n+1, H, W, 3], "uncertainty" float16.
 
     Of the episodes in which the object moves most; with "worst_frames" uint8 [k, 2, H, W, 3], world and physics of
     `violations.json`'s worst events, where it is there.
     """
-    some = lab.held.select(np.arange(min(FILMED, len(lab.held))))
-    with contextlib.suppress(ValueError):  # nothing is tracked
-        moved = displacement(lab.held, lab.tracked)[:, -1]
-        some = lab.held.select(np.sort(np.argsort(-moved, kind="stable")[:FILMED]))
-    made, start = lab.acting(some), some.frames[:, :1]
+    some = context.held.select(np.arange(min(FILMED, len(context.held))))
+    with contextlib.suppress(Undefined):  # nothing is tracked
+        moved = displacement(context.held, context.tracked)[:, -1]
+        some = context.held.select(np.sort(np.argsort(-moved, kind="stable")[:FILMED]))
+    made, start = context.acting(some), some.frames[:, :1]
     films = {
         "world": np.concatenate([start, made["frame"]], axis=1),
         "physics": some.frames,
         "uncertainty": made["uncertainty"].astype(np.float16),
     }
-    if (path := lab.out / "violations.json").is_file() and (worst := json.loads(path.read_text())["result"]["worst"]):
-        asked = lab.asked_of_violations
-        imagined, real = lab.acting(asked)["frame"], asked.frames
+    if worst := _worst_events(context.out / "violations.json"):
+        asked = context.violation_episodes
+        imagined, real = context.acting(asked)["frame"], asked.frames
         films["worst_frames"] = np.stack(
-            [(imagined[event["episode"], event["step"] - 1], real[event["episode"], event["step"]]) for event in worst]
+            [(imagined[event.episode, event.step - 1], real[event.episode, event.step]) for event in worst]
         )
-    with atomic_file(lab.out / FILMS_FILE) as beside:
-        np.savez_compressed(beside, **films)
+    with atomic_file(context.out / FILMS_FILE) as beside:
+        np.savez_compressed(beside, **films)  # type: ignore[arg-type]  # no film is called allow_pickle
+
+
+def _worst_events(path: Path) -> list[WorstEvent]:
+    """Of a kept result of the violations; none where there is none."""
+    value = upgraded("violations", read_kept(path)["result"]) if path.is_file() else {"undefined": "not measured"}
+    found = from_json(ViolationsResult | Blank, value, str(path))
+    return [] if isinstance(found, Blank) else found.worst

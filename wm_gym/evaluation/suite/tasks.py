@@ -1,194 +1,233 @@
-"""Which questions is a world asked, and how is each answered?"""
+"""Which tasks measure a world, and how?"""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
+from wm_gym.common.records import Blank, Undefined, or_blank
 from wm_gym.common.statistics import mean
 from wm_gym.engine.shared import load_engine
-from wm_gym.evaluation.control_worlds import Roller, control_worlds, deaf, frozen, physics, recorded, through, turned
+from wm_gym.evaluation.control_worlds import (
+    RollOut,
+    control_worlds,
+    frozen,
+    mirrored,
+    physics,
+    recorded,
+    through,
+    zero_action,
+)
 from wm_gym.evaluation.episodes import Episodes
-from wm_gym.evaluation.judges.attribution import judge_errors
-from wm_gym.evaluation.metrics.control import delta_psnr, directions, distractor, loss_ratio, no_op
-from wm_gym.evaluation.metrics.drift import drift
+from wm_gym.evaluation.judges.attribution import JudgeErrors, judge_errors
+from wm_gym.evaluation.metrics.control import DistractorResult, delta_psnr, directions, distractor, loss_ratio, no_op
+from wm_gym.evaluation.metrics.drift import DriftResult, drift
 from wm_gym.evaluation.metrics.fvd import frechet_distance, i3d_features
-from wm_gym.evaluation.metrics.perceptual import perceptual
-from wm_gym.evaluation.metrics.physics_iq import compare, score
+from wm_gym.evaluation.metrics.perceptual import Looks, perceptual
+from wm_gym.evaluation.metrics.physics_iq import METRICS, compare, score
 from wm_gym.evaluation.metrics.violations import UNITS, Detector, violations
 from wm_gym.evaluation.probes.inverse import fit_inverse, inverse_accuracy, inverse_error
-from wm_gym.evaluation.suite.context import Lab, or_reason, shifted_twin, starts_of
+from wm_gym.evaluation.suite.context import Context, shifted_twin, starts_of
+from wm_gym.evaluation.suite.results import (
+    ControlResult,
+    Distances,
+    FidelityResult,
+    HiddenShift,
+    InverseResult,
+    PhysicsIQ,
+    PhysicsIQResult,
+    ShiftsResult,
+    ViolationsResult,
+    WorstEvent,
+)
 from wm_gym.evaluation.trust.coverage import auroc
 from wm_gym.evaluation.trust.injected import Injector, detector_quality
 from wm_gym.evaluation.trust.signals import StartCheck
-from wm_gym.evaluation.trust.uncertainty import detects_shifts, teacher_forced_errors, uncertainty
+from wm_gym.evaluation.trust.uncertainty import UncertaintyResult, detects_shifts, teacher_forced_errors, uncertainty
 from wm_gym.models.i3d import load_i3d
-from wm_gym.physics.shift import VISIBLE
+from wm_gym.models.st_lpips import load_st_lpips
+from wm_gym.physics.shift import HIDDEN, VISIBLE
 
+Network = TypeVar("Network")
 CLIP, CLIPS = 16, 32  # frames that an FVD looks at, and how many such clips: more take I3D an hour
 OTHER_TAKE = {"mass": 1.1, "friction": 0.95}
 
 
-def ask_fidelity(lab: Lab) -> dict[str, Any]:
+def measure_fidelity(context: Context) -> FidelityResult:
     """PSNR, SSIM and ST-LPIPS per horizon beside a frozen frame and the tokenizer; FVD of the clips that end there."""
-    episodes, horizons = lab.held, lab.horizons
+    episodes, horizons = context.held, context.horizons
     truth, half = episodes.frames[:, 1:], len(episodes) // 2
     made = {
-        "world": lab.acting(episodes)["frame"],
+        "world": context.acting(episodes)["frame"],
         "frozen": frozen(episodes)["frame"],
-        "tokenizer": through(recorded, lab.world.tokenizer)(episodes)["frame"],
+        "tokenizer": through(recorded, context.world.tokenizer)(episodes)["frame"],
     }
-    found: dict[str, Any] = {"episodes": len(episodes), "horizons": list(horizons)} | or_reason(
-        lambda: _looks({name: perceptual(frames, truth, horizons) for name, frames in made.items()}, horizons)
-    )
     n = min(half, CLIPS)
-    for t in (t for t in horizons if t >= CLIP):
-        clips = {"real": truth[:n], "floor": truth[half : half + n], **{name: x[:n] for name, x in made.items()}}
-        found[f"fvd_at_{t}"] = or_reason(lambda t=t, clips=clips: _fvds(clips, t))
-    return found
+    clips = {"real": truth[:n], "floor": truth[half : half + n], **{name: frames[:n] for name, frames in made.items()}}
+    return FidelityResult(
+        len(episodes),
+        list(horizons),
+        or_blank(partial(_looks, made, truth, horizons)),
+        {f"at_{t}": or_blank(partial(_distances, clips, t)) for t in horizons if t >= CLIP},
+    )
 
 
-def _looks(of_each: dict[str, dict], horizons: tuple[int, ...]) -> dict[str, dict]:
+def _looks(made: dict[str, np.ndarray], truth: np.ndarray, horizons: tuple[int, ...]) -> dict[str, dict[str, Looks]]:
     """`perceptual` of each of the videos, by horizon first."""
+    network = _weights(load_st_lpips)
+    of_each = {name: perceptual(frames, truth, horizons, network) for name, frames in made.items()}
     return {f"at_{t}": {name: found[f"at_{t}"] for name, found in of_each.items()} for t in horizons}
 
 
-def _fvds(videos: dict[str, np.ndarray], t: int) -> dict[str, Any]:
-    """`fvd` of each of the videos from the "real" ones, "floor" being others as real; all end at step t."""
-    network = load_i3d()
+def _distances(videos: dict[str, np.ndarray], t: int) -> Distances:
+    """FVD of each of the videos from the "real" ones, "floor" being others as real; all end at step t."""
+    network, n = _weights(load_i3d), len(videos["real"])
+    if n < 2:
+        raise Undefined(f"{n} clips; a Frechet distance needs at least 2: measure more episodes (--episodes N)")
     features = {name: i3d_features(frames[:, t - CLIP : t], network) for name, frames in videos.items()}
     real = features.pop("real")
-    return {
-        "n": len(real),
-        "frames": CLIP,
-        "features": "I3D Kinetics-400 logits",
-        **{name: frechet_distance(real, each) for name, each in features.items()},
-    }
+    distances = {name: frechet_distance(real, each) for name, each in features.items()}
+    return Distances(n, CLIP, "I3D Kinetics-400 logits", distances)
 
 
-def ask_drift(lab: Lab) -> dict[str, Any]:
+def _weights(load: Callable[[], Network]) -> Network:
+    """A published network; Undefined where its weights are not in the cache."""
+    try:
+        return load()
+    except FileNotFoundError as error:
+        raise Undefined(str(error)) from error
+
+
+def measure_drift(context: Context) -> DriftResult:
     """`drift` at 5, 15 and 30 s under random actions."""
-    return _drift(lab, lab.long)
+    return _drift(context, context.long)
 
 
-def ask_agent_drift(lab: Lab) -> dict[str, Any]:
+def measure_agent_drift(context: Context) -> DriftResult:
     """`drift` at 5, 15 and 30 s under an agent's."""
-    return _drift(lab, lab.agent_long) | {"agent": Path(lab.agent).name}
+    return replace(_drift(context, context.agent_long), agent=Path(context.agent).name)
 
 
-def _drift(lab: Lab, episodes: Episodes) -> dict[str, Any]:
-    rollers = {
-        "world": lab.acting,
+def _drift(context: Context, episodes: Episodes) -> DriftResult:
+    roll_outs = {
+        "world": context.acting,
         "physics": recorded,
-        "tokenizer": through(recorded, lab.world.tokenizer),
-        "nudged": _nudged(lab),
+        "tokenizer": through(recorded, context.world.tokenizer),
+        "perturbed": _perturbed(context),
         "frozen": frozen,
     }
-    return drift(rollers, episodes, lab.tracked, lab.reader.read, lab.world.spec.fps)
+    return drift(roll_outs, episodes, context.tracked, context.decoder.read, context.world.spec.fps)
 
 
-def _nudged(lab: Lab) -> Roller:
+def _perturbed(context: Context) -> RollOut:
     """Physics whose object starts 2 mm and 3 degrees off."""
-    rng = np.random.default_rng(lab.seed)
-    return physics(lab.env, lambda state: lab.tracked.perturbed(state, rng))
+    rng = np.random.default_rng(context.seed)
+    return physics(context.env, lambda state: context.tracked.perturbed(state, rng))
 
 
-def ask_control(lab: Lab) -> dict[str, Any]:
-    """What the world, physics and the controls make of actions: every measure of `wm_gym.evaluation.metrics.control`."""
-    spec, twin = lab.world.spec, physics(lab.env)
-    rollers = {
-        "world": lab.acting,
+def measure_control(context: Context) -> ControlResult:
+    """What the world, physics and the controls make of actions: every measure of `metrics.control`."""
+    spec, twin = context.world.spec, physics(context.env)
+    roll_outs = {
+        "world": context.acting,
         "physics": twin,
-        **control_worlds(lab.acting, spec, twin),
-        "turned": turned(lab.acting, spec),
+        **control_worlds(context.acting, spec, twin),
+        "mirrored": mirrored(context.acting, spec),
     }
-    pieces = Episodes.of(lab.held.clips, 10, every=25)
-    hands = lambda frames: lab.reader.read(frames)[..., : lab.tracked.hand]
-    return {
-        "delta_psnr": delta_psnr(rollers, lab.held, spec, seed=lab.seed),
-        "loss_ratio": loss_ratio(rollers, lab.held, seed=lab.seed),
-        "directions": directions(rollers, pieces, spec, hands, lab.tracked.hand, twin=twin, seed=lab.seed),
-        "no_op": no_op(rollers, pieces, spec, hands, lab.tracked.hand),
-        "distractor": _distractor(lab, twin),
-    }
+    pieces = Episodes.of(context.held.clips, 10, every=25)
+
+    def hands(frames: np.ndarray) -> np.ndarray:
+        return context.decoder.read(frames)[..., : context.tracked.hand]
+
+    return ControlResult(
+        delta_psnr(roll_outs, context.held, spec, seed=context.seed),
+        loss_ratio(roll_outs, context.held, seed=context.seed),
+        directions(roll_outs, pieces, spec, hands, context.tracked.hand, twin=twin, seed=context.seed),
+        no_op(roll_outs, pieces, spec, hands, context.tracked.hand),
+        or_blank(lambda: _distractor(context, twin)),
+    )
 
 
-def _distractor(lab: Lab, plain: Roller) -> dict[str, Any]:
-    if isinstance(lab.wandering, dict):
-        return lab.wandering
-    env = shifted_twin(lab.twin, "wanderer")
+def _distractor(context: Context, plain: RollOut) -> DistractorResult:
+    wandering = context.wandering
+    env = shifted_twin(context.twin, "wanderer")
     try:
-        return distractor({"world": lab.acting, "physics": physics(env)}, lab.wandering, lab.world.spec, plain)
+        return distractor({"world": context.acting, "physics": physics(env)}, wandering, context.world.spec, plain)
     finally:
         env.close()
 
 
-def ask_inverse(lab: Lab) -> dict[str, Any]:
+def measure_inverse(context: Context) -> InverseResult:
     """Which actions the frames show: `inverse_accuracy` of real pairs, `inverse_error` of world and controls."""
-    horizons, half = lab.horizons, len(lab.held) // 2
-    taught = lab.whole(lab.recording("reader", "mix", lab.size.reader_episodes, 3))
-    inverse = fit_inverse(taught, lab.held.select(np.arange(half)), lab.world.tokenizer.round_trip, seed=lab.seed)
-    asked = lab.held.select(np.arange(half, len(lab.held)))
-    rollers = {"world": lab.acting, **control_worlds(lab.acting, lab.world.spec)}
-    return {
-        "real": inverse_accuracy(inverse, asked, lab.world.spec),
-        "made": inverse_error(rollers, asked, inverse, horizons),
-    }
-
-
-def ask_judge(lab: Lab) -> dict[str, Any]:
-    """`judge_errors` under the recorded actions."""
-    return judge_errors(
-        lab.world,
-        lab.acting,
-        lab.held,
-        lab.env,
-        lab.tracked,
-        lab.reader.read,
-        load_engine(lab.world, "auto", "auto", decode=False),
-        lab.seed,
+    horizons, half = context.horizons, len(context.held) // 2
+    taught = context.whole(context.recording("reader", "mix", context.size.decoder_episodes, 3))
+    inverse = fit_inverse(
+        taught, context.held.select(np.arange(half)), context.world.tokenizer.round_trip, seed=context.seed
+    )
+    asked = context.held.select(np.arange(half, len(context.held)))
+    roll_outs = {"world": context.acting, **control_worlds(context.acting, context.world.spec)}
+    return InverseResult(
+        inverse_accuracy(inverse, asked, context.world.spec), inverse_error(roll_outs, asked, inverse, horizons)
     )
 
 
-def ask_physics_iq(lab: Lab) -> dict[str, Any]:
+def measure_judge(context: Context) -> JudgeErrors:
+    """`judge_errors` under the recorded actions."""
+    return judge_errors(
+        context.world,
+        context.acting,
+        context.held,
+        context.env,
+        context.tracked,
+        context.decoder.read,
+        load_engine(context.world, "auto", "auto", decode=False),
+        context.seed,
+    )
+
+
+def measure_physics_iq(context: Context) -> PhysicsIQResult:
     """Physics-IQ's score against physics; the other take is a twin whose object is heavier and smoother by a little."""
-    other = shifted_twin(lab.twin, OTHER_TAKE)
+    other = shifted_twin(context.twin, OTHER_TAKE)
     takes = {
-        "world": lab.acting,
+        "world": context.acting,
         "other take": physics(other),
         "frozen": frozen,
-        "deaf": deaf(lab.acting, lab.world.spec),
+        "zero_action": zero_action(context.acting, context.world.spec),
     }
-    truth = lab.held.frames[:, 1:]
-    found = {name: [compare(*pair) for pair in zip(roller(lab.held)["frame"], truth)] for name, roller in takes.items()}
+    truth = context.held.frames[:, 1:]
+    found = {
+        name: [compare(*pair) for pair in zip(roll_out(context.held)["frame"], truth)]
+        for name, roll_out in takes.items()
+    }
     other.close()
-    return {
-        "episodes": len(truth),
-        "other_take": OTHER_TAKE,
-        **{
-            name: {
-                "score": score(rows, found["other take"]),
-                **{key: mean([row[key] for row in rows]) for key in rows[0]},
-            }
+    return PhysicsIQResult(
+        len(truth),
+        OTHER_TAKE,
+        {
+            name: PhysicsIQ(
+                score(rows, found["other take"]), **{key: mean([row[key] for row in rows]) for key in METRICS}
+            )
             for name, rows in found.items()
         },
-    }
+    )
 
 
-def ask_violations(lab: Lab) -> dict[str, Any]:
+def measure_violations(context: Context) -> ViolationsResult:
     """`violations` beside noise floors, with the detector's own precision and recall; half the episodes fit it.
 
-    "nudged" is physics whose object starts a little off: beside the twin's replay it is where a good world may be.
+    "perturbed" is physics whose object starts a little off: beside the twin's replay it is where a good world may be.
     """
-    asked, detector = lab.asked_of_violations, lab.detector
-    tokenizer = lab.world.tokenizer
+    asked, detector = context.violation_episodes, context.detector
+    tokenizer = context.world.tokenizer
     found = violations(
         {
-            "world": lab.acting,
-            "nudged": through(_nudged(lab), tokenizer),
+            "world": context.acting,
+            "perturbed": through(_perturbed(context), tokenizer),
             "physics through the tokenizer": through(recorded, tokenizer),
             "physics": recorded,
             "frozen": frozen,
@@ -196,82 +235,87 @@ def ask_violations(lab: Lab) -> dict[str, Any]:
         asked,
         detector,
     )
-    return {
-        "episodes": len(asked),
-        "steps": asked.action.shape[1],
-        "limits": detector.limits,
-        "detector": detector_quality(detector, Injector(lab.env, lab.tracked), asked, tokenizer.round_trip),
-        "violations": found,
-        "worst": _worst(detector, lab.acting, asked),
-        "per_100_frames": {name: sum(row["per_100_frames"] for row in rows.values()) for name, rows in found.items()},
-    }
+    return ViolationsResult(
+        episodes=len(asked),
+        steps=asked.action.shape[1],
+        violations=found,
+        limits={kind: limit if np.isfinite(limit) else None for kind, limit in detector.limits.items()},
+        detector=detector_quality(detector, Injector(context.env, context.tracked), asked, tokenizer.round_trip),
+        worst=_worst(detector, context.acting, asked),
+        per_100_frames={name: sum(row.per_100_frames for row in rows.values()) for name, rows in found.items()},
+    )
 
 
-def ask_uncertainty(lab: Lab) -> dict[str, Any]:
+def measure_uncertainty(context: Context) -> UncertaintyResult:
     """`uncertainty` under the recorded actions."""
-    return uncertainty(lab.world, lab.promised, lab.horizons, seed=lab.seed)
+    return uncertainty(context.world, context.guarantee_held, context.horizons, seed=context.seed)
 
 
-def ask_shifts(lab: Lab) -> dict[str, Any]:
+def measure_shifts(context: Context) -> ShiftsResult:
     """AUROC of `StartCheck` for visible shifts, of one-step errors on true frames for hidden ones."""
-    engine, n = load_engine(lab.world, "auto", "auto", True), lab.size.starts
-    usual = starts_of(lab.twin, None, n, lab.seed)
-    visible = {name: or_reason(lambda name=name: starts_of(lab.twin, name, n, lab.seed + n)) for name in VISIBLE}
-    known = {name: pictures for name, pictures in visible.items() if not isinstance(pictures, dict)}
-    plain = teacher_forced_errors(lab.world, lab.usual)
-    hidden = {
-        name: some if isinstance(some, dict) else {"auroc": auroc(plain, teacher_forced_errors(lab.world, some))}
-        for name, some in lab.shifted.items()
-    }
-    return {
-        "starts": n,
-        "visible": detects_shifts(StartCheck(lab.world, engine), usual, known)
-        | {name: reason for name, reason in visible.items() if isinstance(reason, dict)},
-        "hidden": hidden,
-    }
+    engine, n = load_engine(context.world, "auto", "auto", True), context.size.starts
+    usual = starts_of(context.twin, None, n, context.seed)
+    check = StartCheck(context.world, engine)
+    plain = teacher_forced_errors(context.world, context.usual)
+
+    pictures = {name: or_blank(partial(starts_of, context.twin, name, n, context.seed + n)) for name in VISIBLE}
+    seen = detects_shifts(check, usual, {name: some for name, some in pictures.items() if not isinstance(some, Blank)})
+
+    def hidden(name: str) -> HiddenShift:
+        return HiddenShift(auroc(plain, teacher_forced_errors(context.world, context.shifted(name))))
+
+    return ShiftsResult(
+        n,
+        {name: some if isinstance(some, Blank) else seen[name] for name, some in pictures.items()},
+        {name: or_blank(partial(hidden, name)) for name in HIDDEN},
+    )
 
 
-def _worst(detector: Detector, roller: Roller, episodes: Episodes, most: int = 12) -> list[dict[str, Any]]:
+def _worst(detector: Detector, roll_out: RollOut, episodes: Episodes, most: int = 12) -> list[WorstEvent]:
     """The events that exceed their limit most, in multiples of it, the worst first."""
-    severities = detector.severities(detector.read(roller(episodes)["frame"], episodes))
+    severities = detector.severities(detector.read(roll_out(episodes)["frame"], episodes))
     found = [
-        {
-            "class": kind,
-            "severity": event.excess,
-            "unit": UNITS[kind],
-            "episode": event.episode,
-            "step": int(event.first + np.nanargmax(severities[kind][event.episode, event.first - 1 : event.last])),
-            "over_limit": event.excess / max(detector.limits[kind], 1e-9),
-        }
+        (event.excess / max(detector.limits[kind], 1e-9), kind, event)
         for kind, events in detector.events(severities).items()
         for event in events
     ]
-    worst = sorted(found, key=lambda event: -event["over_limit"])[:most]
-    return [event | {"frame": number} for number, event in enumerate(worst)]
+    found = sorted(found, key=lambda one: -one[0])[:most]
+    return [
+        WorstEvent(
+            kind=kind,
+            severity=event.excess,
+            unit=UNITS[kind],
+            episode=event.episode,
+            step=int(event.first + np.nanargmax(severities[kind][event.episode, event.first - 1 : event.last])),
+            frame=number,
+            over_limit=over,
+        )
+        for number, (over, kind, event) in enumerate(found)
+    ]
 
 
-QUESTIONS: dict[str, Callable[[Lab], dict[str, Any]]] = {
-    "fidelity": ask_fidelity,
-    "drift": ask_drift,
-    "agent_drift": ask_agent_drift,
-    "control": ask_control,
-    "inverse": ask_inverse,
-    "judge": ask_judge,
-    "physics_iq": ask_physics_iq,
-    "violations": ask_violations,
-    "uncertainty": ask_uncertainty,
-    "shifts": ask_shifts,
+TASKS: dict[str, Callable[[Context], Any]] = {
+    "fidelity": measure_fidelity,
+    "drift": measure_drift,
+    "agent_drift": measure_agent_drift,
+    "control": measure_control,
+    "inverse": measure_inverse,
+    "judge": measure_judge,
+    "physics_iq": measure_physics_iq,
+    "violations": measure_violations,
+    "uncertainty": measure_uncertainty,
+    "shifts": measure_shifts,
 }
 NEEDS: dict[str, tuple[str, ...]] = {
     "fidelity": ("held",),
-    "drift": ("reader", "long"),
-    "agent_drift": ("reader", "agent_long"),
-    "control": ("reader", "held", "wandering"),
-    "inverse": ("reader", "held"),
-    "judge": ("reader", "held"),
+    "drift": ("decoder", "long"),
+    "agent_drift": ("decoder", "agent_long"),
+    "control": ("decoder", "held", "wandering_or_blank"),
+    "inverse": ("decoder", "held"),
+    "judge": ("decoder", "held"),
     "physics_iq": ("held",),
-    "violations": ("reader", "held"),
-    "uncertainty": ("promised",),
-    "shifts": ("usual", "shifted"),
+    "violations": ("decoder", "held"),
+    "uncertainty": ("guarantee_held",),
+    "shifts": ("usual", "all_shifted"),
 }
-"""What of a `Lab` each question needs; all of it must be there before questions are asked at once."""
+"""What of a `Context` each task needs; all of it must be there before tasks are measured at once."""

@@ -7,26 +7,29 @@ the block left", and the generated video; here with the controls that tell obedi
 from __future__ import annotations
 
 import re
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 
+from wm_gym.common.options import with_changes
 from wm_gym.common.statistics import rate
 from wm_gym.models.pretrained import base_folder, family_of
 
-WAYS = {"left": (-1, 0), "right": (1, 0), "up": (0, -1), "down": (0, 1)}
+DIRECTIONS = {"left": (-1, 0), "right": (1, 0), "up": (0, -1), "down": (0, 1)}
 """Directions in the picture, x to the right and y down."""
-LEAST = 0.02  # of the picture's width that a block must move to have moved
-NEAR = 60  # levels of 255 that a pixel's colour may differ from the block's
+LEAST_MOVE = 0.02  # of the picture's width that a block must move to have moved
+COLOUR_RANGE = 60  # levels of 255 that a pixel's colour may differ from the block's
 
 
 def direction_of(prompt: str) -> str:
     """The one direction that a prompt names; ValueError where it names none or several."""
-    said = [word for word in WAYS if word in re.findall(r"\w+", prompt.lower())]
+    said = [word for word in DIRECTIONS if word in re.findall(r"\w+", prompt.lower())]
     if len(said) != 1:
         raise ValueError(
-            f"the prompt {prompt!r} names {said or 'no direction'}; expected one of {', '.join(WAYS)}: "
+            f"the prompt {prompt!r} names {said or 'no direction'}; expected one of {', '.join(DIRECTIONS)}: "
             "pass --direction where the sentence says it otherwise"
         )
     return said[0]
@@ -34,7 +37,7 @@ def direction_of(prompt: str) -> str:
 
 def block_in(frames: np.ndarray, colour: tuple[int, int, int]) -> tuple[np.ndarray, np.ndarray]:
     """Centre [T, 2] (x, y in pixels; nan where there is none) and number [T] of a colour's pixels in [T, H, W, 3]."""
-    mask = np.abs(frames.astype(np.int16) - np.array(colour)).max(-1) <= NEAR
+    mask = np.abs(frames.astype(np.int16) - np.array(colour)).max(-1) <= COLOUR_RANGE
     area = mask.sum((1, 2))
     y, x = np.indices(mask.shape[1:])
     with np.errstate(invalid="ignore"):
@@ -54,13 +57,13 @@ def moved(frames: np.ndarray, colour: tuple[int, int, int], direction: str) -> d
     way = (centre[-1] - centre[0]) / frames.shape[2]
     far, kept = float(np.linalg.norm(way)), bool(0.5 <= area[-1] / area[0] <= 2)
     gone = not np.isfinite(far)
-    obeyed = not gone and far >= LEAST and float(way @ np.array(WAYS[direction])) >= np.cos(np.pi / 4) * far
+    obeyed = not gone and far >= LEAST_MOVE and float(way @ np.array(DIRECTIONS[direction])) >= np.cos(np.pi / 4) * far
     return {
         "dx": None if gone else float(way[0]),
         "dy": None if gone else float(way[1]),
         "distance": None if gone else far,
         "kept": kept,
-        "moved": bool(not gone and far >= LEAST),
+        "moved": bool(not gone and far >= LEAST_MOVE),
         "obeyed": bool(obeyed),
     }
 
@@ -76,7 +79,7 @@ def generate(
 ) -> np.ndarray:
     """Videos uint8 [seeds, frames, H, W, 3] of a picture uint8 [H, W, 3]; the picture is each one's first frame.
 
-    Stable Video Diffusion takes no prompt: it is asked what it does by itself.
+    Stable Video Diffusion takes no prompt: this is what it does by itself.
     """
     from diffusers import StableVideoDiffusionPipeline, WanImageToVideoPipeline
     from PIL import Image
@@ -107,44 +110,65 @@ def generate(
     return np.stack(films)
 
 
-def probe(
-    base: str | Path,
-    image: np.ndarray,
-    prompt: str,
-    direction: str | None = None,
-    n: int = 20,
-    colour: tuple[int, int, int] = (242, 191, 26),
-    frames: int = 25,
-    steps: int = 25,
-    device: str = "cpu",
-    seed: int = 0,
-) -> tuple[dict, np.ndarray]:
-    """Ask a pretrained video model n times to move the block, and n times each of two controls; returns also the films.
+@dataclass(frozen=True)
+class ProbeOptions:
+    """Options of `probe`."""
 
-    "obeyed" is the rate with its interval; "moved", "kept" likewise. Controls: "untold", the same seeds with an empty
-    prompt (what happens anyway), and "mirrored", the picture flipped and the opposite word of left or right said (a
-    model that obeys does as well there; one with a drift of its own does not).
+    direction: str | None = None
+    """In the picture (default: the one that the prompt names)."""
+    n: int = 20
+    """Videos, and as many of each control."""
+    colour: tuple[int, int, int] = (242, 191, 26)
+    """Of the block."""
+    frames: int = 25
+    """Of each video."""
+    steps: int = 25
+    """Denoising evaluations."""
+    device: str = "cpu"
+    seed: int = 0
+    """Of the first video."""
+
+
+def probe(
+    base: str | Path, image: np.ndarray, prompt: str, options: ProbeOptions | None = None, **changes: Any
+) -> tuple[dict[str, Any], np.ndarray]:
+    """Ask a pretrained video model n times to move the block, and n times each of two controls.
+
+    "obeyed" is the rate with its interval; "moved", "kept" likewise. Controls: "unprompted", the same seeds with an
+    empty prompt (what happens anyway), and "mirrored", the picture flipped and the opposite word of left or right said
+    (a model that obeys does as well there; one with a drift of its own does not).
+
+    Args:
+        base: A diffusers pipeline's folder or Hub id.
+        image: uint8 [H, W, 3], what the videos begin with.
+        prompt: What is asked.
+        options: `ProbeOptions`.
+        **changes: Fields of `ProbeOptions` by name.
+
+    Returns:
+        The numbers, and the films uint8 [n, frames, H, W, 3] of the prompt itself.
     """
-    direction = direction or direction_of(prompt)
-    seeds = list(range(seed, seed + n))
-    turned = {"left": "right", "right": "left"}.get(direction, direction)
+    chosen = with_changes(ProbeOptions, options, changes)
+    direction = chosen.direction or direction_of(prompt)
+    seeds = list(range(chosen.seed, chosen.seed + chosen.n))
+    opposite = {"left": "right", "right": "left"}.get(direction, direction)
     asked = {
-        "told": (image, prompt, direction),
-        "untold": (image, "", direction),
-        "mirrored": (image[:, ::-1].copy(), swapped(prompt), turned),
+        "prompted": (image, prompt, direction),
+        "unprompted": (image, "", direction),
+        "mirrored": (image[:, ::-1].copy(), swapped(prompt), opposite),
     }
     result: dict = {"prompt": prompt, "direction": direction, "takes_a_prompt": family_of(base_folder(base)) != "svd"}
     films = {}
     for name, (picture, said, way) in asked.items():
-        films[name] = generate(base, picture, said, seeds, frames, steps, device)
-        each = [moved(film, colour, way) for film in films[name]]
+        films[name] = generate(base, picture, said, seeds, chosen.frames, chosen.steps, chosen.device)
+        each = [moved(film, chosen.colour, way) for film in films[name]]
         far = [one["distance"] for one in each if one["distance"] is not None]
         result[name] = {
             **{key: rate([one[key] for one in each]) for key in ("obeyed", "moved", "kept")},
             "median_distance": float(np.median(far)) if far else None,
             "each": each,
         }
-    return result, films["told"]
+    return result, films["prompted"]
 
 
 def swapped(prompt: str) -> str:

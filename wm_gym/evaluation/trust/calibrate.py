@@ -19,8 +19,7 @@ from wm_gym.engine.base import Engine
 from wm_gym.engine.rollout import roll_out
 from wm_gym.engine.shared import load_engine
 from wm_gym.evaluation.episodes import Episodes
-from wm_gym.evaluation.trust.coverage import conformal_factor, conformal_rank
-from wm_gym.evaluation.trust.threshold import unbiased_threshold
+from wm_gym.evaluation.trust.coverage import conformal_factor, conformal_rank, unbiased_threshold
 from wm_gym.models.tokenizer import to_float
 from wm_gym.training.presets import PRESETS, Preset
 from wm_gym.training.stages import train_uncertainty
@@ -29,8 +28,8 @@ from wm_gym.worlds.calibration import Calibration
 from wm_gym.worlds.world import World
 
 TRUST_ROWS = 12
-TOLD = 1e-6  # no stated error is smaller
-FEWEST = 20  # episodes of either outcome that a judge's threshold is told from
+LEAST_STATED = 1e-6  # no stated error is smaller
+FEWEST = 20  # episodes of either outcome that a judge's threshold is set by
 
 
 @dataclass(frozen=True)
@@ -61,32 +60,48 @@ def calibrate(
 
     Its success_threshold is then where as many of the episodes succeed in the world as in the recordings (it stays
     where fewer than 20 succeed, or fail, and in a world that knows no success): success at any step is success, so at
-    0.5 a judge that errs either way says yes too often. refit: first train its uncertainty anew, on the even episodes,
-    and measure on the odd ones. sizes: of that training (default: preset "small"). Episodes shorter than the world's
-    horizon are left out; ValueError where too few remain. A refit that was killed goes on with the same call in
-    `<world>.calibrating`; ValueError where that was of other recordings, weights or sizes.
+    0.5 a judge that errs either way says yes too often. Episodes shorter than the world's horizon are left out. A refit
+    that was killed goes on with the same call in `<world>.calibrating`.
+
+    Args:
+        world: A world's folder.
+        datasets: Recordings.
+        refit: First train its uncertainty anew, on the even episodes, and measure on the odd ones.
+        alpha: The guarantees hold in 1 - alpha of such episodes.
+        seed: Of the roll-outs and of the training.
+        cpu: Train on the CPU even where there is a GPU.
+        progress: Show bars.
+        sizes: Of the training (default: preset "small").
+
+    Raises:
+        ValueError: Where too few episodes remain, and where a killed refit was of other recordings, weights or sizes.
     """
-    folder, world = Path(world), World.from_pretrained(world)
+    folder, judged = Path(world), World.from_pretrained(world)
     clips = join_clips(
         [
-            open_clips(one, camera=world.spec.camera or None, size=tuple(world.spec.frame_size), progress=progress)
+            open_clips(
+                one,
+                camera=judged.spec.camera or None,
+                size=(judged.spec.frame_size[0], judged.spec.frame_size[1]),
+                progress=progress,
+            )
             for one in datasets
         ]
     )
-    episodes = Episodes.of(clips, min(world.spec.horizon, int(np.diff(clips.episode_offset).max()) - 1))
+    episodes = Episodes.of(clips, min(judged.spec.horizon, int(np.diff(clips.episode_offset).max()) - 1))
     if not refit:
-        return _measured(folder, world, clips, episodes, alpha, seed, progress)
+        return _measured(folder, judged, clips, episodes, alpha, seed, progress)
     beside, sizes = folder.with_name(folder.name + ".calibrating"), sizes or PRESETS["small"]
     asked = {
         "dataset": clips.meta["dataset_hash"],
         "seed": seed,
         **asdict(sizes),
-        "weights": {name: digest_of(part) for name, part in world.modules().items() if name != "uncertainty"},
+        "weights": {name: digest_of(part) for name, part in judged.modules().items() if name != "uncertainty"},
     }
     with alone_in(beside):
         claim(beside, asked, again=f"repeat the old arguments to resume it, or start over: rm -r {beside}")
-        train_uncertainty(begin_run(beside, sizes, seed, cpu, progress), world, clips, np.arange(0, len(clips), 2))
-        made = _measured(folder, world, clips, episodes.select(episodes.number % 2 == 1), alpha, seed, progress)
+        train_uncertainty(begin_run(beside, sizes, seed, cpu, progress), judged, clips, np.arange(0, len(clips), 2))
+        made = _measured(folder, judged, clips, episodes.select(episodes.number % 2 == 1), alpha, seed, progress)
         clear(beside)
     return made
 
@@ -98,7 +113,7 @@ def _measured(
     found = errors(world.at_rest(), episodes, seed=seed, progress=progress)
     succeeded = clips.success[episodes.rows[:, 1:]].any(1)
     judges = world.spec.success_threshold <= 1  # above it: trained without success, it never calls any
-    if judges and min(succeeded.sum(), (~succeeded).sum()) >= FEWEST:
+    if judges and found.success is not None and min(succeeded.sum(), (~succeeded).sum()) >= FEWEST:
         world.spec.success_threshold = unbiased_threshold(found.success, succeeded)
     made = calibration_of(
         found,
@@ -113,13 +128,15 @@ def calibration_of(found: Errors, alpha: float, measured_on: str) -> Calibration
     """The numbers of a calibration; ValueError for too few episodes (9 are needed for alpha = 0.1)."""
     factor = conformal_factor(found.error, found.stated, alpha)
     highest = np.sort(found.stated.max(1))
+    count, steps = found.error.shape
     return Calibration(
         alpha,
         factor,
         float(highest[conformal_rank(len(highest), alpha) - 1]),
         found.late,
         trust_table(found, alpha),
-        *found.error.shape,
+        count,
+        steps,
         measured_on,
     )
 
@@ -145,7 +162,10 @@ def errors(
         late.append(np.abs(true[:, 1:] - true[:, :-1]).mean())
         success.append(made["success"].max(1))
     return Errors(
-        np.maximum(np.concatenate(stated), TOLD), np.concatenate(error), float(np.mean(late)), np.concatenate(success)
+        np.maximum(np.concatenate(stated), LEAST_STATED),
+        np.concatenate(error),
+        float(np.mean(late)),
+        np.concatenate(success),
     )
 
 
@@ -196,12 +216,12 @@ def trust_table(found: Errors, alpha: float) -> list[list[float]]:
     for k, edge in enumerate([0.0, *edges]):
         mine = place == k
         if mine.any():
-            rows.append([float(edge), int(_believed(further[mine], fails[mine], alpha))])
+            rows.append([float(edge), int(_trust_steps(further[mine], fails[mine], alpha))])
     steps = np.minimum.accumulate([steps for _, steps in rows])
     return [[edge, int(steps)] for (edge, _), steps in zip(rows, steps)]
 
 
-def _believed(further: np.ndarray, fails: np.ndarray, alpha: float) -> int:
+def _trust_steps(further: np.ndarray, fails: np.ndarray, alpha: float) -> int:
     """The most steps without failure in 1 - alpha of cases that fail, or are last seen right, after so many."""
     if not fails.any():
         return int(further.max())

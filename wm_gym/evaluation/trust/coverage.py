@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from math import ceil
 
 import numpy as np
@@ -9,18 +10,62 @@ import torch
 from scipy.stats import mannwhitneyu, spearmanr
 from torchmetrics.functional.classification import binary_calibration_error
 
-from wm_gym.common.statistics import rate
+from wm_gym.common.statistics import Rate, rate
 
 BINS = 20
+STRICTEST = 0.999  # a threshold beyond it would hang on rounding
 
 
-def calibration(confidence: np.ndarray, correct: np.ndarray) -> dict:
+@dataclass(frozen=True)
+class Calibrated:
+    """How far stated probabilities are from the frequencies."""
+
+    n: int
+    ece: float
+    """sum_m |B_m| / n |acc - conf| over 20 bins of equal width."""
+    mce: float
+    """max_m |acc - conf|."""
+    brier: float
+    """Mean squared error."""
+    brier_skill: float | None
+    """1 - brier / that of the constant base rate (> 0 is better than it); None where all outcomes are equal."""
+    undefined: str | None
+    """Why there is no skill; None where there is."""
+
+
+@dataclass(frozen=True)
+class Reliability:
+    """A reliability diagram's bars: means of 20 bins; NaN where one is empty (None as a report reads it)."""
+
+    stated: list[float | None]
+    observed: list[float | None]
+    n: list[int]
+
+
+@dataclass(frozen=True)
+class Ranks:
+    """Spearman's rho of uncertainty and error; None where one side does not vary."""
+
+    at: float | None
+    """Over episodes at the horizon, where the clock knows nothing."""
+    up_to: float | None
+    """Over all steps up to it of all episodes."""
+    clock: float | None
+    """The same with the step counter for the uncertainty."""
+    gain_low: float | None
+    gain_high: float | None
+    """95 % bootstrap interval over episodes of up_to - clock."""
+
+
+def calibration(confidence: np.ndarray, correct: np.ndarray) -> Calibrated:
     """How far stated probabilities are from the frequencies, over any number of predictions (all axes are pooled).
 
-    confidence in [0, 1] is the stated probability that `correct` (bool, as many) holds. Returns {"n", "ece": sum_m
-    |B_m| / n |acc - conf| and "mce": max_m of it, over 20 bins of equal width, "brier": mean squared error,
-    "brier_skill": 1 - brier / that of the constant base rate (> 0 is better than it), "undefined"}: skill is None where
-    all outcomes are equal, and "undefined" says so. ValueError for other numbers, ranges, NaN or nothing at all.
+    Args:
+        confidence: In [0, 1], the stated probability that `correct` holds.
+        correct: bool, as many.
+
+    Raises:
+        ValueError: For other numbers, ranges, NaN or nothing at all.
     """
     p, y = np.asarray(confidence, float).ravel(), np.asarray(correct, bool).ravel()
     if p.shape != y.shape or not len(p) or not ((p >= 0) & (p <= 1)).all():
@@ -28,27 +73,26 @@ def calibration(confidence: np.ndarray, correct: np.ndarray) -> dict:
             f"{len(p)} confidences and {len(y)} outcomes; expected as many of both, at least one, and "
             "confidences in [0, 1]"
         )
-    errors = {
-        name: float(binary_calibration_error(torch.from_numpy(p), torch.from_numpy(y.astype(int)), BINS, norm))
-        for name, norm in (("ece", "l1"), ("mce", "max"))
-    }
+    stated, held = torch.from_numpy(p), torch.from_numpy(y.astype(int))
     brier, base = float(((p - y) ** 2).mean()), float(y.mean() * (1 - y.mean()))
-    return {
-        "n": len(p),
-        **errors,
-        "brier": brier,
-        "brier_skill": 1 - brier / base if base else None,
-        "undefined": None if base else f"all {len(y)} outcomes are {bool(y[0])}: no skill can be told",
-    }
+    return Calibrated(
+        n=len(p),
+        ece=float(binary_calibration_error(stated, held, BINS, "l1")),
+        mce=float(binary_calibration_error(stated, held, BINS, "max")),
+        brier=brier,
+        brier_skill=1 - brier / base if base else None,
+        undefined=None if base else f"all {len(y)} outcomes are {bool(y[0])}: there is no skill",
+    )
 
 
-def reliability(confidence: np.ndarray, correct: np.ndarray) -> dict[str, np.ndarray]:
-    """A reliability diagram's bars: "stated" and "observed" mean and "n" of each of 20 bins; NaN where one is empty."""
+def reliability(confidence: np.ndarray, correct: np.ndarray) -> Reliability:
+    """A reliability diagram's bars of predictions, all axes pooled."""
     p, y = np.asarray(confidence, float).ravel(), np.asarray(correct, bool).ravel()
     bins = np.minimum((p * BINS).astype(int), BINS - 1)
     n = np.bincount(bins, minlength=BINS)
     with np.errstate(invalid="ignore"):
-        return {"stated": np.bincount(bins, p, BINS) / n, "observed": np.bincount(bins, y, BINS) / n, "n": n}
+        stated, observed = np.bincount(bins, p, BINS) / n, np.bincount(bins, y, BINS) / n
+    return Reliability(stated.tolist(), observed.tolist(), n.tolist())
 
 
 def auroc(usual: np.ndarray, shifted: np.ndarray) -> float:
@@ -60,13 +104,18 @@ def auroc(usual: np.ndarray, shifted: np.ndarray) -> float:
 
 def ranks_errors(
     uncertainty: np.ndarray, errors: np.ndarray, horizons: tuple[int, ...], seed: int = 0, resamples: int = 1000
-) -> dict[str, dict]:
-    """Does uncertainty tell where the error is larger, and more than the step counter does?
+) -> dict[str, Ranks]:
+    """Does uncertainty rank the errors, and better than the step counter does? By horizon ("at_{h}").
 
-    uncertainty, errors [E, n] of steps 1 .. n. Per horizon h: "at": Spearman's rho over episodes at step h, where the
-    clock knows nothing; "up_to": rho over all steps up to h of all episodes; "clock": the same with the step counter
-    for the uncertainty; "gain_low", "gain_high": 95 % bootstrap interval over episodes of up_to - clock. None where one
-    side does not vary. ValueError for other shapes or a horizon outside 1 .. n.
+    Args:
+        uncertainty: [E, n] of steps 1 .. n.
+        errors: [E, n].
+        horizons: Steps, 1 to n.
+        seed: Of the bootstrap.
+        resamples: Of the bootstrap.
+
+    Raises:
+        ValueError: For other shapes or a horizon outside 1 .. n.
     """
     u, e = np.asarray(uncertainty, float), np.asarray(errors, float)
     if u.shape != e.shape or u.ndim != 2 or not all(1 <= h <= u.shape[1] for h in horizons):
@@ -74,22 +123,23 @@ def ranks_errors(
             f"uncertainty {u.shape}, errors {e.shape}, horizons {horizons}; expected [episodes, steps] "
             "twice and horizons within the steps"
         )
-    rng, clock, result = np.random.default_rng(seed), np.broadcast_to(np.arange(u.shape[1]), u.shape), {}
+    rng, clock = np.random.default_rng(seed), np.broadcast_to(np.arange(u.shape[1]), u.shape)
+    result: dict[str, Ranks] = {}
     for h in horizons:
         gains = []
         for _ in range(resamples):
             rows = rng.integers(0, len(u), len(u))
-            pair = [_spearman(x[rows, :h], e[rows, :h]) for x in (u, clock)]
-            if None not in pair:
-                gains.append(pair[0] - pair[1])
+            own, other = (_spearman(x[rows, :h], e[rows, :h]) for x in (u, clock))
+            if own is not None and other is not None:
+                gains.append(own - other)
         low, high = np.quantile(gains, [0.025, 0.975]) if gains else (None, None)
-        result[f"at_{h}"] = {
-            "at": _spearman(u[:, h - 1], e[:, h - 1]),
-            "up_to": _spearman(u[:, :h], e[:, :h]),
-            "clock": _spearman(clock[:, :h], e[:, :h]),
-            "gain_low": low,
-            "gain_high": high,
-        }
+        result[f"at_{h}"] = Ranks(
+            at=_spearman(u[:, h - 1], e[:, h - 1]),
+            up_to=_spearman(u[:, :h], e[:, :h]),
+            clock=_spearman(clock[:, :h], e[:, :h]),
+            gain_low=low,
+            gain_high=high,
+        )
     return result
 
 
@@ -98,7 +148,7 @@ def conformal_factor(errors: np.ndarray, stated: np.ndarray, alpha: float = 0.1)
 
     Split conformal with an episode as the unit, for the steps of one are not exchangeable: the ceil((n + 1)(1 - alpha))
     smallest of the scores max_t error_t / stated_t. errors >= 0 and stated > 0, [E, n], of episodes that the stated
-    error was not fitted on. The promise holds for episodes like them, not under a shift. ValueError for other shapes
+    error was not fitted on. The guarantee holds for episodes like them, not under a shift. ValueError for other shapes
     or values, and for too few episodes (9 are needed for alpha = 0.1).
     """
     scores = _scores(errors, stated)
@@ -119,7 +169,22 @@ def conformal_rank(n: int, alpha: float) -> int:
     return rank
 
 
-def coverage(errors: np.ndarray, stated: np.ndarray, factor: float, horizons: tuple[int, ...]) -> dict[str, dict]:
+def unbiased_threshold(probability: np.ndarray, physics: np.ndarray) -> float:
+    """The threshold above which as many of the probabilities [N] lie as episodes succeed in physics, bool [N].
+
+    Between the two probabilities that it parts, and `STRICTEST` at most. ValueError where physics knows one outcome.
+    """
+    successes = int(physics.sum())
+    if not 0 < successes < len(physics):
+        raise ValueError(
+            f"physics calls {successes} of {len(physics)} episodes a success; a threshold is set by "
+            "policies that succeed at times: give worse or better ones, or more episodes"
+        )
+    falling = np.sort(probability)[::-1]
+    return round(float(min(falling[successes - 1 : successes + 1].mean(), STRICTEST)), 4)
+
+
+def coverage(errors: np.ndarray, stated: np.ndarray, factor: float, horizons: tuple[int, ...]) -> dict[str, Rate]:
     """Share of episodes [E, n] whose error stays below factor * stated at all steps up to each horizon (`rate`)."""
     return {
         f"up_to_{h}": rate(_scores(np.asarray(errors)[:, :h], np.asarray(stated)[:, :h]) <= factor) for h in horizons

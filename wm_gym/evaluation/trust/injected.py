@@ -6,14 +6,18 @@ to break one law: at which step, and by how much.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
+import gymnasium as gym
 import numpy as np
 
-from wm_gym.common.statistics import rate
+from wm_gym.common.records import Undefined
+from wm_gym.common.statistics import Rate, rate
 from wm_gym.evaluation.control_worlds import recorded
 from wm_gym.evaluation.episodes import Episodes
-from wm_gym.evaluation.metrics.violations import CLEAR, UNITS, WHOLE, Detector
+from wm_gym.evaluation.metrics.violations import CLEAR, UNITS, WHOLE, Detector, Event
 from wm_gym.physics.tracked import TrackedObject
 
 LASTS = 6  # steps that a violation lasts, but for a teleport, which is one
@@ -70,8 +74,9 @@ class Injector:
     The twin is to have `set_physics_state`, as wm-gym's own do, and a `TrackedObject`.
     """
 
-    def __init__(self, env, tracked: TrackedObject, seed: int = 0):
-        self.env, self.tracked, self.rng = env.unwrapped, tracked, np.random.default_rng(seed)
+    def __init__(self, env: gym.Env, tracked: TrackedObject, seed: int = 0):
+        self.env: Any = env.unwrapped
+        self.tracked, self.rng = tracked, np.random.default_rng(seed)
 
     def inject(self, kind: str, episodes: Episodes) -> Injected:
         """One violation of a class in each episode that has room for it."""
@@ -84,14 +89,16 @@ class Injector:
             for start in self.rng.permutation(np.arange(2, len(scene.states) - steps))[:TRIES]:
                 changed = self._changed(kind, scene, int(start))
                 if changed is not None:
-                    drawn.append(changed[1:]), first.append(start), which.append(e)
+                    drawn.append(changed[1:])
+                    first.append(int(start))
+                    which.append(e)
                     break
         if not drawn:
             raise ValueError(
                 f"none of {len(episodes)} episodes has room for the violation {kind!r}; record more, or longer ones"
             )
-        first = np.array(first)
-        return Injected(kind, np.stack(drawn), first, first + steps - 1, np.array(which))
+        begun = np.array(first)
+        return Injected(kind, np.stack(drawn), begun, begun + steps - 1, np.array(which))
 
     def _changed(self, kind: str, scene: _Scene, start: int) -> np.ndarray | None:
         """All frames with the violation from a step on; None where it cannot begin there."""
@@ -105,10 +112,10 @@ class Injector:
             ]
             if not far:
                 return None
-            other = int(self.rng.choice(far))
+            elsewhere = int(self.rng.choice(far))
             for k in range(LASTS):
                 state = states[start + k].copy()
-                state[: self.tracked.joints] = states[other + k, : self.tracked.joints]
+                state[: self.tracked.joints] = states[elsewhere + k, : self.tracked.joints]
                 made[start + k] = self._draw(state)
             return made
         if (area[max(start - 2, 0) : start + LASTS] < WHOLE * area[0]).any():
@@ -143,8 +150,10 @@ class Injector:
         window, or the hand would be nearer to it than `clear` metres."""
         moved = scene.thing + offsets
         inside = (moved[window] >= scene.low).all() and (moved[window] <= scene.high).all()
-        gap = np.minimum(self.tracked.gap(scene.hand, moved), self.tracked.gap(scene.hand, scene.thing))[window]
-        if not inside or (gap < clear).any():
+        if self.tracked.gap is None:
+            raise Undefined("the twin does not say how far the end-effector is from its object (`TrackedObject.gap`)")
+        apart = np.minimum(self.tracked.gap(scene.hand, moved), self.tracked.gap(scene.hand, scene.thing))[window]
+        if not inside or (apart < clear).any():
             return None
         return np.stack(
             [
@@ -153,7 +162,7 @@ class Injector:
             ]
         )
 
-    def _resized(self, state, place, frame, larger: bool) -> np.ndarray:
+    def _resized(self, state: np.ndarray, place: np.ndarray, frame: np.ndarray, larger: bool) -> np.ndarray:
         """The object larger or smaller by `GROWN` to each side: the union of displaced drawings, or what they share."""
         corners = GROWN * np.array([[1, 1], [1, -1], [-1, 1], [-1, -1]])
         drawn = [self._drawn_at(state, place + corner) for corner in corners]
@@ -177,45 +186,47 @@ class Injector:
         return self.env.render()
 
 
-def detector_quality(detector: Detector, injector: Injector, episodes: Episodes, through=None) -> dict[str, dict]:
-    """Precision and recall of a detector, per class and over all, on episodes that it was not fitted on.
+@dataclass(frozen=True)
+class DetectorQuality:
+    """How well a detector finds the violations of a class."""
 
-    Each class is injected into every episode with room for it. Recall: injected violations of which an event of their
-    class overlaps the steps in which they are, or begins up to 2 steps later. Precision: of all events that are theirs
-    or wrong, those that are theirs; wrong are events in untouched episodes, and those before the violation begins in a
-    touched one. through: frames [n, H, W, 3] -> frames, a tokenizer's round trip. Returns per class {"recall" (`rate`),
-    "false_events", "precision"}, and "all".
+    recall: Rate
+    """Of injected violations, those of which an event of their class overlaps the steps, or begins up to 2 later."""
+    false_events: int
+    precision: float | None
+    """Of all events that are theirs or wrong, those that are theirs."""
+
+
+def detector_quality(
+    detector: Detector,
+    injector: Injector,
+    episodes: Episodes,
+    through: Callable[[np.ndarray], np.ndarray] = lambda frames: frames,
+) -> dict[str, DetectorQuality]:
+    """How good a detector is per class, and over all classes ("all"), on episodes that it was not fitted on.
+
+    Each class is injected into every episode with room for it. Wrong are events in untouched episodes, and those
+    before the violation begins in a touched one. through: frames [n, H, W, 3] -> frames, a tokenizer's round trip.
     """
-    through = through or (lambda frames: frames)
 
-    def events(frames: np.ndarray, some: Episodes) -> dict:
+    def events(frames: np.ndarray, some: Episodes) -> dict[str, list[Event]]:
         return detector.events(detector.severities(detector.read(np.stack([through(x) for x in frames]), some)))
 
     clean = events(recorded(episodes)["frame"], episodes)
-    result, found_all = {}, []
+    result: dict[str, DetectorQuality] = {}
+    found_all: list[bool] = []
     false_all = sum(map(len, clean.values()))
     for kind in UNITS:
         made = injector.inject(kind, episodes)
-        told = events(made.frames, episodes.select(made.which))
+        detected = events(made.frames, episodes.select(made.which))
         found = np.zeros(len(made.first), bool)
-        for event in told[kind]:
+        for event in detected[kind]:
             i = event.episode
             found[i] |= event.first <= made.last[i] + LATE and event.last >= made.first[i]
-        early = sum(event.last < made.first[event.episode] - 1 for some in told.values() for event in some)
+        early = sum(event.last < made.first[event.episode] - 1 for some in detected.values() for event in some)
         false = len(clean[kind])
-        result[kind] = {
-            "recall": rate(found),
-            "false_events": false,
-            "precision": found.sum() / max(found.sum() + false, 1),
-        }
+        result[kind] = DetectorQuality(rate(found), false, float(found.sum() / max(found.sum() + false, 1)))
         found_all += found.tolist()
         false_all += early
     hits = sum(found_all)
-    return {
-        **result,
-        "all": {
-            "recall": rate(found_all),
-            "false_events": int(false_all),
-            "precision": hits / max(hits + false_all, 1),
-        },
-    }
+    return result | {"all": DetectorQuality(rate(found_all), false_all, hits / max(hits + false_all, 1))}

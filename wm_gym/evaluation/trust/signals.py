@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import torch
 from torch import Tensor
@@ -10,7 +12,7 @@ from torch.nn import functional as F
 from wm_gym.engine.base import Engine
 from wm_gym.engine.rollout import roll_out
 from wm_gym.env import WorldEnv
-from wm_gym.models.tokenizer import to_float, to_uint8
+from wm_gym.models.tokenizer import Tokenizer, to_float, to_uint8
 from wm_gym.models.transition import Sampling, condition, transition
 from wm_gym.worlds.world import World
 
@@ -25,7 +27,8 @@ def signals(env: WorldEnv, action: np.ndarray, seeds: int = 8) -> dict[str, np.n
     of the clean latent foreseen at the first and at the middle of the flow; "round_trip": mean |z - encode(decode(z))|
     of the present latent. action: float32 [A]. Raises ResetNeeded before the first reset.
     """
-    core = env.unwrapped.core
+    learned: Any = env.unwrapped
+    core = learned.core
     core.require_reset("signals")
     engine, state = core.engine, core._state
     many = {key: value.repeat_interleave(seeds, 0) for key, value in state.items()}
@@ -41,7 +44,7 @@ def signals(env: WorldEnv, action: np.ndarray, seeds: int = 8) -> dict[str, np.n
 
 
 def unrest(world: World, engine: Engine, frames: np.ndarray, proprioception: np.ndarray, steps: int = 5) -> np.ndarray:
-    """What changes in frames uint8 [E, H, W, 3] while the robot [E, P] is told to rest: levels, the worst patch [E].
+    """The change of frames uint8 [E, H, W, 3] while the robot [E, P] is commanded to rest: levels, the worst patch [E].
 
     A world repaints what it has not learned: an object of another colour or size turns into one that it knows.
     """
@@ -72,9 +75,9 @@ class Novelty:
     def __init__(self, frames: np.ndarray):
         """frames: uint8 [N, H, W, 3], the usual ones; ValueError where none shows anything but the background."""
         self.background = np.median(frames, axis=0)
-        pieces = [self._pieces(frame) for frame in frames]
-        self.owner = torch.cat([torch.full((len(piece),), i) for i, piece in enumerate(pieces)])
-        pieces = torch.cat(pieces)
+        each = [self._pieces(frame) for frame in frames]
+        self.owner = torch.cat([torch.full((len(piece),), i) for i, piece in enumerate(each)])
+        pieces = torch.cat(each)
         if not len(pieces):
             raise ValueError(f"{len(frames)} frames show nothing but one background; expected some that differ")
         some = pieces[torch.from_numpy(np.random.default_rng(0).permutation(len(pieces))[:20_000])]
@@ -137,7 +140,7 @@ class StartCheck:
 
 
 def _instability(world: World, state: dict[str, Tensor], action: Tensor, noise: Tensor) -> Tensor:
-    """Mean |x_hat at tau = 0 - x_hat at tau = 1/2| [h, w] over the noises: of one evaluation of the flow, and of two."""
+    """Mean |x_hat at tau = 0 - x_hat at tau = 1/2| [h, w] over the noises: of one evaluation of the flow and of two."""
     dynamics = world.dynamics
     memory = {key: state[key] for key in dynamics.memory_keys}
     given = condition(dynamics, state["proprioception"], action)
@@ -147,6 +150,6 @@ def _instability(world: World, state: dict[str, Tensor], action: Tensor, noise: 
     return (early - late).abs().mean((0, 1))
 
 
-def _round_trip(tokenizer, latents: Tensor) -> Tensor:
+def _round_trip(tokenizer: Tokenizer, latents: Tensor) -> Tensor:
     """Mean over channels of |z - encode(decode(z))| [B, h, w]."""
     return (latents - tokenizer.encode(to_float(to_uint8(tokenizer.decode(latents))))).abs().mean(1)

@@ -2,19 +2,78 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 
-from wm_gym.common.statistics import rate
+from wm_gym.common.statistics import Rate, rate
 from wm_gym.engine.base import Engine
 from wm_gym.engine.rollout import roll_out
 from wm_gym.engine.shared import load_engine
 from wm_gym.evaluation.episodes import Episodes
-from wm_gym.evaluation.trust.calibrate import TOLD, Errors, latent_roll, true_latents
-from wm_gym.evaluation.trust.coverage import auroc, calibration, coverage, ranks_errors, reliability
+from wm_gym.evaluation.trust.calibrate import LEAST_STATED, Errors, latent_roll, true_latents
+from wm_gym.evaluation.trust.coverage import Ranks, Reliability, auroc, calibration, coverage, ranks_errors, reliability
 from wm_gym.evaluation.trust.signals import StartCheck
 from wm_gym.worlds.world import World
 
 RARE = 0.02  # an epsilon that fewer patches miss, or keep, than this is left out: it has nothing to foretell
+
+
+@dataclass(frozen=True)
+class OfEpsilon:
+    """How right the stated probability is that an error stays below an epsilon."""
+
+    epsilon: float
+    within: float
+    """The base rate."""
+    ece: float
+    mce: float
+    brier_skill: float | None
+
+
+@dataclass(frozen=True)
+class Dense:
+    """How right the probabilities are that are stated of patches."""
+
+    patches: int
+    ece: float
+    mce: float
+    """Over all epsilons together, in 20 bins."""
+    brier_skill: float
+    """The mean over epsilons of 1 - Brier / that of this epsilon's base rate."""
+    brier_skill_least: float
+    epsilons: list[OfEpsilon]
+    reliability: Reliability
+
+
+@dataclass(frozen=True)
+class Trust:
+    """How often the trust horizon held where it was above 0."""
+
+    moments: int
+    kept: float | None
+
+
+@dataclass(frozen=True)
+class Kept:
+    """What became of the calibration's three guarantees; None without a calibration."""
+
+    coverage: dict[str, Rate] | None
+    """Of the bound, up to each horizon."""
+    limit: Rate | None
+    """Of the episodes that pass the calibration's limit."""
+    trust: Trust | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class UncertaintyResult(Kept):
+    """How well a world foretells its errors."""
+
+    episodes: int
+    dense: dict[str, Dense]
+    """Of "autoregressive": whole roll-outs, and "teacher_forced": single steps from true frames."""
+    ranks: dict[str, Ranks]
+    """Of a frame's mean, by horizon."""
 
 
 def uncertainty(
@@ -25,14 +84,17 @@ def uncertainty(
     seed: int = 0,
     every: int = 5,
     batch: int = 64,
-) -> dict:
+) -> UncertaintyResult:
     """How well a world foretells its errors under the episodes' actions, best of recordings it has never seen.
 
-    Returns {"dense": {"autoregressive", "teacher_forced"}: `dense_calibration` of every so many steps, whole roll-outs
-    and single steps from true frames; "ranks": `ranks_errors` of a frame's mean at each horizon, with the step counter
-    as the control; "coverage": of the calibrated bound, up to each horizon, and "limit": how many episodes pass the
-    calibration's limit; "trust": how often `trust_horizon` kept its word where it was above 0}; the last three are
-    None without a calibration.
+    Args:
+        world: It.
+        episodes: With their true frames.
+        horizons: Steps.
+        engine: That steps it (default: the fastest here).
+        seed: Of the roll-outs.
+        every: So many steps one is taken for the dense calibration.
+        batch: Episodes at a time.
     """
     engine = engine or load_engine(world, "auto", "auto", decode=False)
     stated, error, alone, led = [], [], [], []
@@ -44,48 +106,57 @@ def uncertainty(
         error.append(wrong.mean((2, 3)))
         alone.append((made["error_distribution"][:, every - 1 :: every], wrong[:, every - 1 :: every]))
         led.append(_one_step(world, some, true, engine, seed))
-    found = Errors(np.maximum(np.concatenate(stated), TOLD), np.concatenate(error), np.nan)
+    found = Errors(np.maximum(np.concatenate(stated), LEAST_STATED), np.concatenate(error), np.nan)
     edges = world.uncertainty.edges.cpu().numpy()
     dense = {
-        name: dense_calibration(*(np.concatenate(values) for values in zip(*pairs)), edges)
+        name: dense_calibration(
+            np.concatenate([stated for stated, _ in pairs]), np.concatenate([wrong for _, wrong in pairs]), edges
+        )
         for name, pairs in (("autoregressive", alone), ("teacher_forced", led))
     }
-    return {
-        "episodes": len(episodes),
-        "dense": dense,
-        "ranks": ranks_errors(found.stated, found.error, horizons, seed),
-        **kept(world, found, horizons),
-    }
+    held = kept(world, found, horizons)
+    return UncertaintyResult(
+        episodes=len(episodes),
+        dense=dense,
+        ranks=ranks_errors(found.stated, found.error, horizons, seed),
+        coverage=held.coverage,
+        limit=held.limit,
+        trust=held.trust,
+    )
 
 
-def kept(world: World, found: Errors, horizons: tuple[int, ...]) -> dict:
-    """What became of the calibration's three promises: {"coverage", "limit", "trust"}, None without a calibration."""
-    promised = world.calibration
-    if promised is None:
-        return dict.fromkeys(("coverage", "limit", "trust"))
+def kept(world: World, found: Errors, horizons: tuple[int, ...]) -> Kept:
+    """What became of the calibration's three guarantees."""
+    calibrated = world.calibration
+    if calibrated is None:
+        return Kept(None, None, None)
     n = found.error.shape[1]
     stated = np.concatenate([np.zeros((len(found.stated), 1)), found.stated], axis=1)
-    wrong = np.concatenate([np.zeros((len(found.stated), 1), bool), found.error > promised.tolerance], axis=1)
-    steps = promised.trust_horizon(stated.ravel()).reshape(stated.shape)
-    told, until = steps > 0, np.minimum(np.arange(n + 1) + steps, n)
-    count = np.cumsum(wrong, axis=1)  # wrong frames among steps t .. until: none, where the promise was kept
+    wrong = np.concatenate([np.zeros((len(found.stated), 1), bool), found.error > calibrated.tolerance], axis=1)
+    steps = calibrated.trust_horizon(stated.ravel()).reshape(stated.shape)
+    trusting, until = steps > 0, np.minimum(np.arange(n + 1) + steps, n)
+    count = np.cumsum(wrong, axis=1)  # wrong frames among steps t .. until: none, where the guarantee was kept
     before = np.concatenate([np.zeros((len(wrong), 1), int), count[:, :-1]], axis=1)
     right = np.take_along_axis(count, until, 1) == before
-    trust = {"moments": int(told.sum()), "kept": float(right[told].mean()) if told.any() else None}
-    return {
-        "coverage": coverage(found.error, found.stated, promised.factor, horizons),
-        "limit": rate(found.stated.max(1) > promised.limit),
-        "trust": trust,
-    }
+    return Kept(
+        coverage=coverage(found.error, found.stated, calibrated.factor, horizons),
+        limit=rate(found.stated.max(1) > calibrated.limit),
+        trust=Trust(int(trusting.sum()), float(right[trusting].mean()) if trusting.any() else None),
+    )
 
 
-def dense_calibration(error_distribution: np.ndarray, error: np.ndarray, edges: np.ndarray) -> dict:
+def dense_calibration(error_distribution: np.ndarray, error: np.ndarray, edges: np.ndarray) -> Dense:
     """Are a patch's stated probabilities P(error <= epsilon) right, for each epsilon that is an edge of the histogram?
 
-    error_distribution [E, n, bins, h, w], error [E, n, h, w], edges [bins - 1]. Returns {"patches", "ece", "mce": over all epsilons
-    together, in 20 bins; "brier_skill": the mean over epsilons of 1 - Brier / that of this epsilon's base rate, and
-    "brier_skill_least"; "epsilons": for each {"epsilon", "within": the base rate, "ece", "mce", "brier_skill"};
-    "reliability"}. Epsilons that less than 2 % of the patches keep, or miss, are left out.
+    Epsilons that less than 2 % of the patches keep, or miss, are left out.
+
+    Args:
+        error_distribution: [E, n, bins, h, w].
+        error: [E, n, h, w].
+        edges: [bins - 1].
+
+    Raises:
+        ValueError: Where no epsilon is left.
     """
     stated = np.clip(np.cumsum(error_distribution, axis=2)[:, :, :-1], 0, 1)
     within = error[:, :, None] <= edges[:, None, None]
@@ -98,33 +169,36 @@ def dense_calibration(error_distribution: np.ndarray, error: np.ndarray, edges: 
         )
     for k in used:
         numbers = calibration(stated[:, :, k], within[:, :, k])
-        of_each.append(
-            {
-                "epsilon": float(edges[k]),
-                "within": float(shares[k]),
-                **{key: numbers[key] for key in ("ece", "mce", "brier_skill")},
-            }
-        )
+        of_each.append(OfEpsilon(float(edges[k]), float(shares[k]), numbers.ece, numbers.mce, numbers.brier_skill))
     pooled = calibration(stated[:, :, used], within[:, :, used])
-    skills = [each["brier_skill"] for each in of_each]
-    return {
-        "patches": int(error.size),
-        "ece": pooled["ece"],
-        "mce": pooled["mce"],
-        "brier_skill": float(np.mean(skills)),
-        "brier_skill_least": float(np.min(skills)),
-        "epsilons": of_each,
-        "reliability": reliability(stated[:, :, used], within[:, :, used]),
-    }
+    skills = [each.brier_skill for each in of_each if each.brier_skill is not None]  # all: both outcomes are there
+    return Dense(
+        patches=int(error.size),
+        ece=pooled.ece,
+        mce=pooled.mce,
+        brier_skill=float(np.mean(skills)),
+        brier_skill_least=float(np.min(skills)),
+        epsilons=of_each,
+        reliability=reliability(stated[:, :, used], within[:, :, used]),
+    )
+
+
+@dataclass(frozen=True)
+class ShiftSeen:
+    """AUROC of `StartCheck`'s score, and of each of its signs, for a shift."""
+
+    score: float
+    unrest: float
+    novelty: float
 
 
 def detects_shifts(
     check: StartCheck, usual: tuple[np.ndarray, np.ndarray], shifted: dict[str, tuple[np.ndarray, np.ndarray]]
-) -> dict[str, dict[str, float]]:
+) -> dict[str, ShiftSeen]:
     """AUROC of `StartCheck`'s score, and of each of its signs, for {shift: (frames, proprioception)} against usual."""
     known = check.score(*usual)
     return {
-        name: {sign: auroc(known[sign], values) for sign, values in check.score(*pictures).items()}
+        name: ShiftSeen(**{sign: auroc(known[sign], values) for sign, values in check.score(*pictures).items()})
         for name, pictures in shifted.items()
     }
 
@@ -139,7 +213,7 @@ def teacher_forced_errors(world: World, episodes: Episodes, engine: Engine | Non
 def _one_step(
     world: World, episodes: Episodes, true: np.ndarray, engine: Engine, seed: int, every: int = 10
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Doubt [E, m, bins, h, w] and error [E, m, h, w] of single steps from every so many true frames."""
+    """Error distribution [E, m, bins, h, w] and error [E, m, h, w] of single steps from every so many true frames."""
     context, n, distributions, errors = world.spec.context_frames, episodes.action.shape[1], [], []
     for t in range(0, n, every):
         rows = episodes.rows[:, max(0, t + 1 - context) : t + 1]

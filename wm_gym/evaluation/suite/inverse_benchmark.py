@@ -8,19 +8,20 @@ import gymnasium as gym
 import numpy as np
 from tqdm import tqdm
 
-from wm_gym.common.statistics import mean, rate
+from wm_gym.common.records import Undefined
+from wm_gym.common.statistics import Rate, mean, rate
 from wm_gym.data.clips import ClipData
 from wm_gym.evaluation.control_worlds import learned
 from wm_gym.evaluation.episodes import Episodes
 from wm_gym.evaluation.trust.injected import Injector
 from wm_gym.inverse.fit import fit_motion
 from wm_gym.inverse.labeller import Rejected, VideoLabeller
-from wm_gym.physics.tracked import Lacking, tracked_by
+from wm_gym.physics.tracked import tracked_by
 from wm_gym.registration import is_twin, recorded_twin
 from wm_gym.worlds.world import World
 
 STRICT = 0.1  # of half an action's range: an action read so nearly is right
-TOLD = 0.05  # of the longest move: a robot that moves so nearly as its action says has done as it was told
+CARRIED_OUT = 0.05  # of the longest move: a robot that moves so nearly as its action says has carried it out
 TOUCH = 0.004  # metres between hand and object
 HORIZONS = (10, 50, 150)  # steps: 1, 5 and 15 s at 10 Hz
 NOISES = (10, 25)  # standard deviations, of 255 levels
@@ -49,43 +50,35 @@ def benchmark(
     asked = Episodes.of(clips, n)
     if episodes:
         asked = asked.select(np.arange(min(episodes, len(asked))))
-    env = None
-    if is_twin(clips.meta["env_id"]):
-        env = recorded_twin(clips.meta).unwrapped
-    views, spans = {}, {}
-    rng = np.random.default_rng(seed)
-    frames = asked.frames
-    views["real"], spans["real"] = frames, (0, n)
-    for level in NOISES:
-        views[f"noise of {level} levels"] = _noisy(frames, level, rng)
-    views["occluded"] = _occluded(frames, rng)
-    made = None
-    if world is not None:
-        made = learned(world)(asked)
-        generated = np.concatenate([frames[:, :1], made["frame"]], axis=1)
+    env = recorded_twin(clips.meta).unwrapped if is_twin(clips.meta["env_id"]) else None
+    made = learned(world)(asked) if world is not None else None
+    frames, touching, wrong = asked.frames, _touching(asked, env), impossible(asked, env, seed)
+    wrong["real"] = frames
+    views = _views(frames, n, seed)
+    generated = None
+    if made is not None:
+        wrong["generated"] = generated = np.concatenate([frames[:, :1], made["frame"]], axis=1)
         for first, last in zip((0, *HORIZONS), [h for h in HORIZONS if h <= n]):
             span = f"steps {first + 1} to {last}"
-            views[f"generated, {span}"], views[f"real, {span}"] = generated, frames
-            spans[f"generated, {span}"] = spans[f"real, {span}"] = (first, last)
-    touching, wrong = _touching(asked, env), impossible(asked, env, seed)
-    wrong |= {"real": frames, **({"generated": generated} if made else {})}
+            views[f"generated, {span}"], views[f"real, {span}"] = (generated, (first, last)), (frames, (first, last))
     found = {}
     for name, labeller in tqdm(labellers.items(), desc="inverse dynamics"):
-        read = {
-            id(video): np.stack([labeller.read(one) for one in video])
-            for video in {id(v): v for v in views.values()}.values()
-        }
-        told = _told(labeller, asked)
+        videos = {id(video): video for video, _ in views.values()}
+        read = {key: np.stack([labeller.read(one) for one in video]) for key, video in videos.items()}
+        carried_out, replays = _carried_out(labeller, asked), {}
+        if env is not None:
+            replays = _replays(labeller, asked, env, read[id(frames)])
+            if made is not None and world is not None:
+                judged = np.flatnonzero((made["success"] > world.spec.success_threshold).any(1))
+                replays |= _generated_replays(labeller, asked, env, read[id(generated)], judged)
         found[name] = {
-            "kind": labeller.network.config.kind,
+            "kind": labeller.network.config["kind"],
             "taught_on": labeller.about["episodes"],
             "reading": {
-                view: reading(read[id(video)], asked, labeller, told, touching, spans.get(view, (0, n)))
-                for view, video in views.items()
+                view: reading(read[id(video)], asked, labeller, carried_out, touching, span)
+                for view, (video, span) in views.items()
             },
-            "replay": {}
-            if env is None
-            else _replays(labeller, asked, env, read[id(frames)], made, world, read[id(generated)] if made else None),
+            "replay": replays,
             "rejected": {
                 what: rate([rejects(labeller, video) for video in videos]) for what, videos in sorted(wrong.items())
             },
@@ -95,43 +88,62 @@ def benchmark(
     return found
 
 
+def _views(frames: np.ndarray, n: int, seed: int) -> dict[str, tuple[np.ndarray, tuple[int, int]]]:
+    """Real frames, the same with noise and with a grey square, each with the steps to read."""
+    rng = np.random.default_rng(seed)
+    views = {"real": frames, **{f"noise of {level} levels": _noisy(frames, level, rng) for level in NOISES}}
+    return {name: (shown, (0, n)) for name, shown in (*views.items(), ("occluded", _occluded(frames, rng)))}
+
+
 def readings(labeller: VideoLabeller, clips: ClipData, numbers: np.ndarray) -> dict[str, Any]:
     """`reading` of some whole episodes of a recording, at the length of the shortest."""
     length = np.diff(clips.episode_offset)[numbers].min()
     rows = clips.episode_offset[numbers][:, None] + np.arange(length)
     asked = Episodes(clips, rows, clips.action[rows[:, :-1]])
-    return reading(np.stack([labeller.read(one) for one in asked.frames]), asked, labeller, _told(labeller, asked))
+    return reading(
+        np.stack([labeller.read(one) for one in asked.frames]), asked, labeller, _carried_out(labeller, asked)
+    )
 
 
 def reading(
     found: np.ndarray,
     asked: Episodes,
     labeller: VideoLabeller,
-    told: np.ndarray,
+    carried_out: np.ndarray,
     touching: np.ndarray | None = None,
-    span: tuple[int, int] = (0, None),
+    span: tuple[int, int | None] = (0, None),
 ) -> dict[str, Any]:
-    """Actions found [E, n, A] beside the recorded ones, in steps first .. last of each episode.
+    """How near actions that were read are to the recorded ones.
 
-    {"r2": the lowest of all dimensions, "r2_told": of the steps [E, n] in which the robot did as it was told (a command
-    at a wall, or too long, cannot be seen), "strict": the share of steps with all dimensions within 0.1 of half their
-    range (`mean` over episodes), "strict_told"; "strict_touching" and "r2_touching" of told steps in which hand and
-    object touch}. R^2 is 1 at best, 0 for always saying the mean; None for fewer than 2 steps.
+    Args:
+        found: The actions read [E, n, A].
+        asked: Their episodes.
+        labeller: Has the actions' range.
+        carried_out: bool [E, n], the steps in which the robot did as its action says (a command at a wall, or too long,
+            cannot be seen).
+        touching: bool [E, n], those in which hand and object touch, where it is known.
+        span: The steps first .. last that count.
+
+    Returns:
+        {"r2": the lowest of all dimensions, at most 1, 0 for always saying the mean, None for fewer than 2 steps,
+        "r2_carried_out" of the steps that were carried out, "strict": the share of steps with all dimensions within 0.1
+        of half their range (`mean` over episodes), "strict_carried_out"; "strict_touching" and "r2_touching" of steps
+        that were carried out while hand and object touch}.
     """
     part = slice(*span)
-    found, true, told = found[:, part], asked.action[:, part], told[:, part]
+    found, true, carried_out = found[:, part], asked.action[:, part], carried_out[:, part]
     half = np.subtract(labeller.about["action_high"], labeller.about["action_low"]) / 2
     right = (np.abs(found - true) <= STRICT * half).all(-1)
     result = {
         "steps": int(right.size),
-        "told": float(told.mean()),
-        "r2": _r2(found, true, np.ones_like(told)),
-        "r2_told": _r2(found, true, told),
+        "carried_out": float(carried_out.mean()),
+        "r2": _r2(found, true, np.ones_like(carried_out)),
+        "r2_carried_out": _r2(found, true, carried_out),
         "strict": mean(asked.means(right.mean(1))),
-        "strict_told": float(right[told].mean()),
+        "strict_carried_out": float(right[carried_out].mean()),
     }
     if touching is not None:
-        some = touching[:, part] & told
+        some = touching[:, part] & carried_out
         result |= {
             "touching": float(touching[:, part].mean()),
             "r2_touching": _r2(found, true, some),
@@ -147,23 +159,23 @@ def _r2(found: np.ndarray, true: np.ndarray, which: np.ndarray) -> float | None:
     return float((1 - ((found - true) ** 2).mean(0) / np.maximum(true.var(0), 1e-12)).min())
 
 
-def _told(labeller: VideoLabeller, asked: Episodes) -> np.ndarray:
+def _carried_out(labeller: VideoLabeller, asked: Episodes) -> np.ndarray:
     """bool [E, n]: the robot moved as its action says; everywhere, where the recording tells no pose."""
     moved = np.diff(asked.proprioception, axis=1)
     if not moved.shape[-1]:
         return np.ones(asked.action.shape[:2], bool)
     motion = labeller.network.motion.numpy()
-    if not motion.shape[1]:  # "latent" was told nothing of poses
+    if not motion.shape[1]:  # "latent" knows no poses
         motion = fit_motion(asked.clips, asked.rows[:, :-1].ravel())
     wrong = np.linalg.norm(moved - (asked.action @ motion[:-1] + motion[-1]), axis=-1)
-    return wrong <= TOLD * np.linalg.norm(moved, axis=-1).max()
+    return wrong <= CARRIED_OUT * np.linalg.norm(moved, axis=-1).max()
 
 
 def _touching(asked: Episodes, env: gym.Env | None) -> np.ndarray | None:
     """bool [E, n]: hand and object touch before or after the step; None where nobody knows."""
     try:
         tracked = tracked_by(env) if env is not None else None
-    except Lacking:
+    except Undefined:
         return None
     if tracked is None or tracked.gap is None:
         return None
@@ -188,29 +200,26 @@ def _occluded(frames: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     return made
 
 
-def _replays(
-    labeller: VideoLabeller,
-    asked: Episodes,
-    env: gym.Env,
-    real: np.ndarray,
-    made: dict | None,
-    world: World | None,
-    generated: np.ndarray | None,
-) -> dict[str, Any]:
-    low, high = (np.float32(labeller.about[key]) for key in ("action_low", "action_high"))
-
-    def replay(actions: np.ndarray, which: np.ndarray) -> dict[str, Any]:
-        return rate([succeeds(env, asked.physics_state[e, 0], np.clip(actions[e], low, high)) for e in which])
-
+def _replays(labeller: VideoLabeller, asked: Episodes, env: gym.Env, real: np.ndarray) -> dict[str, Rate]:
+    """Of the episodes that succeed in the recording."""
     done = np.flatnonzero(asked.clips.success[asked.rows[:, 1:]].any(1))
-    result = {"real": replay(real, done)}
-    if made is not None:
-        judged = np.flatnonzero((made["success"] > world.spec.success_threshold).any(1))
-        result |= {
-            "generated": replay(generated, judged),
-            "recorded, where the world succeeds": replay(asked.action, judged),
-        }
-    return result
+    return {"real": _replayed(labeller, asked, env, real, done)}
+
+
+def _generated_replays(
+    labeller: VideoLabeller, asked: Episodes, env: gym.Env, generated: np.ndarray, judged: np.ndarray
+) -> dict[str, Rate]:
+    """Of the episodes that the world judges a success."""
+    return {
+        "generated": _replayed(labeller, asked, env, generated, judged),
+        "recorded, where the world succeeds": _replayed(labeller, asked, env, asked.action, judged),
+    }
+
+
+def _replayed(labeller: VideoLabeller, asked: Episodes, env: gym.Env, actions: np.ndarray, which: np.ndarray) -> Rate:
+    """How often actions [E, n, A] succeed in the twin from the starts of some episodes."""
+    low, high = (np.float32(labeller.about[key]) for key in ("action_low", "action_high"))
+    return rate([succeeds(env, asked.physics_state[e, 0], np.clip(actions[e], low, high)) for e in which])
 
 
 def succeeds(env: gym.Env, physics_state: np.ndarray, actions: np.ndarray) -> bool:
@@ -232,7 +241,7 @@ def impossible(asked: Episodes, env: gym.Env | None, seed: int = 0) -> dict[str,
         made["spliced"] = np.concatenate([frames[:, :half], frames[asked.others(seed)][:, half:]], axis=1)
     try:
         injector = Injector(env, tracked_by(env), seed) if env is not None else None
-    except Lacking:
+    except Undefined:
         injector = None
     if injector is not None:
         for kind in KINDS:
@@ -251,10 +260,16 @@ def rejects(labeller: VideoLabeller, video: np.ndarray) -> bool:
 
 
 def reading_text(conditions: dict[str, dict[str, Any]]) -> str:
-    """The readings as a table for a terminal; "told": of steps in which the robot did as its action says."""
-    lines = [f"{'':32s} {'R2':>6s} {'R2 told':>8s} {'strict':>7s} {'told':>7s} {'touching':>9s}"]
+    """The readings as a table for a terminal; "done": of steps in which the robot did as its action says."""
+    lines = [f"{'':32s} {'R2':>6s} {'R2 done':>8s} {'strict':>7s} {'done':>7s} {'touching':>9s}"]
     for name, row in conditions.items():
-        shares = (row["r2"], row["r2_told"], row["strict"]["mean"], row["strict_told"], row.get("strict_touching"))
+        shares = (
+            row["r2"],
+            row["r2_carried_out"],
+            row["strict"]["mean"],
+            row["strict_carried_out"],
+            row.get("strict_touching"),
+        )
         lines.append(
             f"{name:32s} "
             + " ".join("-".rjust(w) if v is None else f"{v:{w}.3f}" for v, w in zip(shares, (6, 8, 7, 7, 9)))

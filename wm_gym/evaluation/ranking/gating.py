@@ -1,6 +1,8 @@
-"""Does uncertainty pay when a world judges policies? Its doubted episodes against the others, by a paired test."""
+"""Does uncertainty pay when a world judges policies? Its uncertain episodes against the others, by a paired test."""
 
 from __future__ import annotations
+
+from typing import NotRequired, TypedDict
 
 import numpy as np
 
@@ -10,14 +12,44 @@ from wm_gym.evaluation.trust.coverage import auroc
 RESAMPLES = 2000
 
 
-def gating(world: np.ndarray, physics: np.ndarray, uncertainty: np.ndarray, keep: float = 0.8, seed: int = 0) -> dict:
+class JudgedRates(TypedDict):
+    """Success rates in a world against those in physics; None where one side does not vary, or nothing fails."""
+
+    pearson: float | None
+    mmrv: float
+    optimism: float | None
+    wrong: float
+    """Share of outcomes that are not physics'."""
+
+
+class Gain(TypedDict):
+    """Kept - all, with its 95 % bootstrap interval over starts."""
+
+    gain: float
+    low: float
+    high: float
+
+
+class Gating(TypedDict):
+    """Success rates from the least uncertain episodes against those from all."""
+
+    wrong: float | None
+    """AUROC of uncertainty for episodes whose outcome in the world is not physics'."""
+    keep: float
+    all: JudgedRates
+    kept: JudgedRates
+    gain: dict[str, Gain | None]
+    """By number of `JudgedRates`; None where a side is undefined."""
+    false_success: NotRequired[dict[str, float | None]]
+    """AUROC by which uncertainty, or length alone, finds the world's false successes."""
+
+
+def gating(world: np.ndarray, physics: np.ndarray, uncertainty: np.ndarray, keep: float = 0.8, seed: int = 0) -> Gating:
     """Success rates from the least uncertain episodes, against those from all; outcomes bool [k, n] of k policies.
 
     uncertainty [k, n]: the largest of each episode in the world. For each policy the share `keep` of its episodes with
-    the least is kept, in the world only: physics' rates are of all. Returns {"wrong": AUROC of uncertainty for episodes
-    whose outcome in the world is not physics', "all", "kept": {"pearson", "mmrv", "optimism", "wrong": share of
-    outcomes that are not physics'}, "gain": for each of these kept - all with its 95 % bootstrap interval over starts
-    (None where a side is undefined)}. ValueError for other shapes, NaN, or keep outside (0, 1).
+    the least is kept, in the world only: physics' rates are of all. ValueError for other shapes, NaN, or keep outside
+    (0, 1).
     """
     w, p, u = np.asarray(world, bool), np.asarray(physics, bool), np.asarray(uncertainty, float)
     if not w.shape == p.shape == u.shape or w.ndim != 2 or not np.isfinite(u).all() or not 0 < keep < 1:
@@ -30,14 +62,16 @@ def gating(world: np.ndarray, physics: np.ndarray, uncertainty: np.ndarray, keep
         _both(w[:, rows], p[:, rows], u[:, rows], keep) for rows in rng.integers(0, w.shape[1], (RESAMPLES, w.shape[1]))
     ]
     everything, kept = _both(w, p, u, keep)
-    gain = {}
+    gain: dict[str, Gain | None] = {}
     for name in everything:
-        if None in (everything[name], kept[name]):
+        of_all, of_kept = _number(everything, name), _number(kept, name)
+        if of_all is None or of_kept is None:
             gain[name] = None
             continue
-        each = [b[name] - a[name] for a, b in draws if None not in (a[name], b[name])]
+        pairs = [(_number(a, name), _number(b, name)) for a, b in draws]
+        each = [y - x for x, y in pairs if x is not None and y is not None]
         low, high = np.quantile(each, [0.025, 0.975])
-        gain[name] = {"gain": kept[name] - everything[name], "low": float(low), "high": float(high)}
+        gain[name] = {"gain": of_kept - of_all, "low": float(low), "high": float(high)}
     return {
         "wrong": auroc(u[~wrong], u[wrong]) if wrong.any() and not wrong.all() else None,
         "keep": keep,
@@ -47,7 +81,7 @@ def gating(world: np.ndarray, physics: np.ndarray, uncertainty: np.ndarray, keep
     }
 
 
-def _both(w: np.ndarray, p: np.ndarray, u: np.ndarray, keep: float) -> tuple[dict, dict]:
+def _both(w: np.ndarray, p: np.ndarray, u: np.ndarray, keep: float) -> tuple[JudgedRates, JudgedRates]:
     """The numbers of all episodes, and of those kept."""
     count = max(1, round(keep * w.shape[1]))
     chosen = np.zeros(w.shape, bool)
@@ -55,7 +89,11 @@ def _both(w: np.ndarray, p: np.ndarray, u: np.ndarray, keep: float) -> tuple[dic
     return _numbers(w, p, np.ones(w.shape, bool)), _numbers(w, p, chosen)
 
 
-def _numbers(w: np.ndarray, p: np.ndarray, chosen: np.ndarray) -> dict[str, float | None]:
+def _number(judged: JudgedRates, name: str) -> float | None:
+    return dict(judged)[name]  # type: ignore[return-value]  # all its values are numbers or None
+
+
+def _numbers(w: np.ndarray, p: np.ndarray, chosen: np.ndarray) -> JudgedRates:
     rates, real = (w & chosen).sum(1) / chosen.sum(1), p.mean(1)
     failed = ~p & chosen
     varied = len(rates) > 2 and np.ptp(rates) > 0 and np.ptp(real) > 0
