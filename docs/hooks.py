@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import re
+import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -32,7 +34,29 @@ def on_files(files: Files, config: Any) -> Files:
 
 def on_page_markdown(markdown: str, **_: Any) -> str:
     """Pictures of benchmarks/results lie beside the pages of results once built."""
-    return markdown.replace("(../../benchmarks/results/", "(").replace("(../../envs/", "(envs/")
+    markdown = re.sub(r"\(\.\./\.\./benchmarks/results/([^)]+\.png)\)", r"(\1)", markdown)
+    return markdown.replace("<!-- provenance -->", provenance()) if "<!-- provenance -->" in markdown else markdown
+
+
+def provenance() -> str:
+    """A table of the files in benchmarks/results: machine, torch, commit and the commit's day where git knows it."""
+    rows = ["| file | machine | torch | commit | day |", "|---|---|---|---|---|"]
+    for path in sorted((REPOSITORY / "benchmarks" / "results").glob("*.json")):
+        found = json.loads(path.read_text(encoding="utf-8"))
+        found = found if isinstance(found, dict) else {}
+        machine, versions, commit = found.get("machine") or {}, found.get("versions") or {}, found.get("commit")
+        if not commit:
+            rows.append(f"| `{path.name}` | | | in its parts, or older than this note | |")
+            continue
+        processor = f"{machine.get('processor', '')}, {machine.get('threads', '?')} threads"
+        rows.append(f"| `{path.name}` | {processor} | {versions.get('torch', '')} | {commit} | {day_of(commit)} |")
+    return "\n".join(rows)
+
+
+def day_of(commit: str) -> str:
+    """The day of a commit; nothing where there is no git, or the commit is not in it."""
+    command = ["git", "-C", str(REPOSITORY), "show", "-s", "--format=%as", commit.removesuffix("-dirty")]
+    return subprocess.run(command, capture_output=True, text=True).stdout.strip()
 
 
 def command_line() -> str:
