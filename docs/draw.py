@@ -13,7 +13,7 @@ from PIL import Image
 
 import wm_gym  # noqa: F401
 
-SEED, STEPS, EVERY = 3, 30, 6
+SEED, STEPS, EVERY = 0, 20, 4
 OUT = Path(__file__).resolve().parent / "images" / "frames.png"
 
 

@@ -48,7 +48,8 @@ def provenance() -> str:
         if not commit:
             rows.append(f"| `{path.name}` | | | in its parts, or older than this note | |")
             continue
-        processor = f"{machine.get('processor', '')}, {machine.get('threads', '?')} threads"
+        threads = machine.get("threads", "?")
+        processor = f"{machine.get('processor', '')}, {threads} thread{'s' * (threads != 1)}"
         rows.append(f"| `{path.name}` | {processor} | {versions.get('torch', '')} | {commit} | {day_of(commit)} |")
     return "\n".join(rows)
 
