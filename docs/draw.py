@@ -31,7 +31,9 @@ def draw() -> None:
         drawn, *_ = world.step(action)
         if step % EVERY == 0:
             columns.append((drawn, real))
-    picture = np.hstack([np.pad(np.vstack(column), ((0, 0), (0, 2), (0, 0)), constant_values=255) for column in columns])
+    picture = np.hstack(
+        [np.pad(np.vstack(column), ((0, 0), (0, 2), (0, 0)), constant_values=255) for column in columns]
+    )
     Image.fromarray(picture).save(OUT, optimize=True)
 
 

@@ -39,8 +39,7 @@ def test_a_page_runs(page, tmp_path, request):
     done = subprocess.run(
         [sys.executable, REPOSITORY / "tests" / "run_page.py", page],
         cwd=tmp_path,
-        env=os.environ
-        | {"PATH": f"{command.parent}:{os.environ['PATH']}", "PYTHONPATH": f"{REPOSITORY}:{tmp_path}"},
+        env=os.environ | {"PATH": f"{command.parent}:{os.environ['PATH']}", "PYTHONPATH": f"{REPOSITORY}:{tmp_path}"},
         capture_output=True,
         text=True,
     )
