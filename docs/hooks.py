@@ -15,7 +15,7 @@ from mkdocs.structure.files import File, Files
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 COMMAND_LINE = "reference/command-line.md"
-WIDTH = "96"  # of the help texts
+WIDTH = "84"  # of the help texts
 
 
 def on_files(files: Files, config: Any) -> Files:
