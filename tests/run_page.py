@@ -3,12 +3,15 @@
     python tests/run_page.py docs/tutorials/judges.md
 
 A python block with a title that ends in .py is a file; any other is run, and shares its names with those after it.
-Bash blocks are run by bash. A block whose title begins with "Not run" or "At full size" is left out, and so is text.
+Lines of bash that are all `wm-gym` commands are given to its `main`, in this process: starting Python and torch anew for
+each would take longer than what they do. Other bash is run by bash. A block whose title begins with "Not run" or "At full
+size" is left out, and so is text.
 """
 
 from __future__ import annotations
 
 import re
+import shlex
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -46,13 +49,32 @@ def is_run(block: Block) -> bool:
     return block.language in ("python", "bash") and not block.title.startswith(LEFT_OUT)
 
 
+def commands_of(code: str) -> list[list[str]]:
+    """The words of each command of a bash block that a shell would split in just this way; comments are left out."""
+    lines = code.replace("\\\n", " ").splitlines()
+    return [words for words in (shlex.split(line, comments=True) for line in lines) if words]
+
+
+def run_bash(code: str) -> None:
+    """Run a bash block; CalledProcessError where a command of it fails."""
+    commands = commands_of(code)
+    if all(words[0] == "wm-gym" and not {"&&", "|", ";", ">"} & set(words) for words in commands):
+        from wm_gym.cli import main
+
+        for words in commands:
+            if status := main(words[1:]):
+                raise subprocess.CalledProcessError(status, words)
+    else:
+        subprocess.run(["bash", "-euo", "pipefail", "-c", code], check=True)
+
+
 def run_page(page: Path) -> dict[str, Any]:
     """Run a page in the working directory; the names that its python blocks leave."""
     sys.path.insert(0, "")
     names: dict[str, Any] = {"__name__": "__main__"}
     for block in filter(is_run, blocks_of(page)):
         if block.language == "bash":
-            subprocess.run(["bash", "-euo", "pipefail", "-c", block.code], check=True)
+            run_bash(block.code)
         elif block.title.endswith(".py"):
             Path(block.title).write_text(block.code, encoding="utf-8")
         else:
