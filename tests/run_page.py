@@ -3,9 +3,9 @@
     python tests/run_page.py docs/tutorials/judges.md
 
 A python block with a title that ends in .py is a file; any other is run, and shares its names with those after it.
-Lines of bash that are all `wm-gym` commands are given to its `main`, in this process: starting Python and torch anew for
-each would take longer than what they do. Other bash is run by bash. A block whose title begins with "Not run" or "At full
-size" is left out, and so is text.
+Lines of bash that are all `wm-gym` commands are given to its `main`, in this process: starting Python and torch anew
+for each would take longer than what they do. Other bash is run by bash. A block whose title begins with "Not run" or
+"At full size" is left out, and so is text.
 """
 
 from __future__ import annotations
