@@ -21,7 +21,8 @@ WIDTH = "84"  # of the help texts
 def on_files(files: Files, config: Any) -> Files:
     """Add the pages that stand nowhere in docs/."""
     files.append(File.generated(config, COMMAND_LINE, content=command_line()))
-    files.append(File.generated(config, "changelog.md", content=changelog()))
+    for name in ("CHANGELOG.md", "CONTRIBUTING.md"):
+        files.append(File.generated(config, name.lower(), content=from_root(name)))
     for name in ("envs/Reach-v0/replay.gif", "envs/Push-v0/replay.gif", "envs/Drawer-v0/replay.gif"):
         target = f"images/{name.split('/')[1]}.gif"
         files.append(File.generated(config, target, abs_src_path=str(REPOSITORY / name)))
@@ -89,7 +90,6 @@ def _help(parser: argparse.ArgumentParser, depth: int) -> list[str]:
     return lines
 
 
-def changelog() -> str:
-    """CHANGELOG.md with its links as they are from docs/."""
-    text = (REPOSITORY / "CHANGELOG.md").read_text(encoding="utf-8")
-    return re.sub(r"\]\(docs/", "](", text)
+def from_root(name: str) -> str:
+    """A page of the checkout's root, with its links as they are from docs/."""
+    return re.sub(r"\]\(docs/", "](", (REPOSITORY / name).read_text(encoding="utf-8"))
