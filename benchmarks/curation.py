@@ -89,8 +89,8 @@ def main() -> None:
         late = clips.action.copy()
         for start, end in zip(offset[:-1], offset[1:]):  # the video follows its actions by so many frames more
             late[start:end] = clips.action[np.clip(np.arange(start, end) + lag, start, end - 1)]
-        told = curate(replace(clips, action=late)).lag
-        result["lag"][lag] = {"estimated": told["lag"], "share": told["share"]}
+        found = curate(replace(clips, action=late)).lag
+        result["lag"][lag] = {"estimated": found.lag, "share": found.share}
     write_results(f"curation_{result['recording']}", result)
 
 

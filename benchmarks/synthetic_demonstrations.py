@@ -27,11 +27,11 @@ ARMS = ("real", "unfiltered", "judged", "certain", "believed", "taken")
 
 
 def one(seed: int, demos: Path, args: argparse.Namespace) -> dict:
-    """One seed's dreams, and a clone for each way to choose among them."""
+    """One seed's imagined episodes, and a clone for each way to choose among them."""
     import numpy as np
     import torch
 
-    from wm_gym.collect.imagine import Filter, dream, write_dreams
+    from wm_gym.collect.imagine import Filter, imagine_episodes, write_imagined
     from wm_gym.engine.shared import load_world
     from wm_gym.inverse.labeller import VideoLabeller
     from wm_gym.policies.cloning import clone_agent
@@ -54,18 +54,18 @@ def one(seed: int, demos: Path, args: argparse.Namespace) -> dict:
         "believed": Filter(True, limit, labeller),
         "taken": Filter(True, limit, labeller),
     }
-    dreams, out = None, {}
+    imagined, out = None, {}
     for arm in args.arms:
         if arm in result["success"]:
             continue
         data, agent = args.out / f"{arm}-{seed}", args.out / f"clone-{arm}-{seed}"
         if arm != "real":
-            dreams = dreams or list(dream(world, args.policy, args.dreams, 1000 + seed, progress=False))
+            imagined = imagined or list(imagine_episodes(world, args.policy, args.dreams, 1000 + seed, progress=False))
             shutil.rmtree(data, ignore_errors=True)
-            result["kept"][arm], why = write_dreams(dreams, world, data, filters[arm])
+            result["kept"][arm], why = write_imagined(imagined, world, data, filters[arm])
             if arm == "taken":
                 shutil.rmtree(data)
-                write_dreams([each for i, each in enumerate(dreams) if i not in why], world, data, Filter(False))
+                write_imagined([each for i, each in enumerate(imagined) if i not in why], world, data, Filter(False))
             elif same := [other for other, left in out.items() if left == why.keys()]:  # the same clone comes of it
                 result["success"][arm] = result["success"][same[0]]
                 continue

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import os
 import shutil
 import subprocess
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
+import numpy as np
 import pytest
 from tiny_world import make_world
 from twins import PUSH, TWINS, make, recorded_episodes
@@ -22,7 +27,6 @@ os.environ.setdefault("PYTHONHASHSEED", "0")
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    config.addinivalue_line("markers", "slow: trains for more than ten seconds; leave out with -m 'not slow'")
     # The tests' own cache, one for all pytest-xdist processes (they inherit the variable), so that nothing of the
     # user's cache helps or is changed.
     if "WM_GYM_TEST_CACHE" not in os.environ:
@@ -31,23 +35,61 @@ def pytest_configure(config: pytest.Config) -> None:
     os.environ["WM_GYM_CACHE"] = os.environ["WM_GYM_TEST_CACHE"]
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if "push_world" in getattr(item, "fixturenames", ()):
+            item.add_marker(pytest.mark.release)
+
+
 def _remove_test_cache() -> None:
     shutil.rmtree(os.environ.pop("WM_GYM_TEST_CACHE", ""), ignore_errors=True)
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _auto_is_torch():
+    """backend="auto" takes torch: OpenVINO compiles each world and batch size for seconds (marker `auto`: it may)."""
+    import wm_gym.engine
+
+    best = wm_gym.engine._best
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("wm_gym.engine._best", lambda device: ("torch", "tests compile nothing that they do not ask for"))
+        yield best
+
+
+@pytest.fixture(autouse=True)
+def _auto_is_itself(request, _auto_is_torch, monkeypatch):
+    if request.node.get_closest_marker("auto"):
+        monkeypatch.setattr("wm_gym.engine._best", _auto_is_torch)
+
+
 @pytest.fixture(scope="session")
-def balls(tmp_path_factory):
+def once():
+    """`once(name, make)`: the folder that `make(folder)` filled for the first process that asked; read it only."""
+
+    def made(name: str, make: Callable[[Path], object]) -> Path:
+        folder = Path(os.environ["WM_GYM_TEST_CACHE"]) / "made" / name
+        done = folder.with_name(f"{name}.done")
+        folder.parent.mkdir(exist_ok=True)
+        with open(folder.with_name(f"{name}.lock"), "w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            if not done.is_file():
+                shutil.rmtree(folder, ignore_errors=True)
+                folder.mkdir()
+                make(folder)
+                done.touch()
+        return folder
+
+    return made
+
+
+@pytest.fixture(scope="session")
+def balls(once):
     """40 short episodes of the ball environment, 32 x 32."""
     from wm_gym.collect.record import record
 
-    return record(
-        "ball_env:wm_gym_test/Ball-v0",
-        40,
-        policy="mix",
-        out=tmp_path_factory.mktemp("data") / "balls",
-        seed=0,
-        workers=0,
-    )
+    env_id = "ball_env:wm_gym_test/Ball-v0"
+    made = once("balls", lambda folder: record(env_id, 40, policy="mix", out=folder / "balls", seed=0, workers=0))
+    return made / "balls"
 
 
 @pytest.fixture(scope="session")
@@ -57,33 +99,97 @@ def push_episodes(tmp_path_factory):
 
 
 @pytest.fixture(scope="session")
-def push_world():
-    """The shipped world Push-v0 on the reference back-end, as a roller, with its spec and its physics twin's."""
-    from types import SimpleNamespace
-
-    from wm_gym.engine.shared import load_world
-    from wm_gym.engine.torch import TorchEngine
-    from wm_gym.evaluation.control_worlds import learned, physics
+def push_twin():
+    """Push's physics: `twin`, as a roller `physics`, what it tracks `tracked`, and the `spec` of its worlds."""
+    from wm_gym.evaluation.control_worlds import physics
     from wm_gym.physics.tracked import tracked_by
+    from wm_gym.worlds.spec import WorldSpec
 
-    world, twin = load_world(REPOSITORY / "envs" / "Push-v0"), make(PUSH, render_mode="rgb_array")
-    yield SimpleNamespace(
-        world=world,
-        spec=world.spec,
-        roller=learned(world, TorchEngine(world)),
-        twin=twin,
-        physics=physics(twin),
-        tracked=tracked_by(twin),
-    )
+    twin, spec = make(PUSH, render_mode="rgb_array"), WorldSpec.load(REPOSITORY / "envs" / "Push-v0")
+    yield SimpleNamespace(twin=twin, physics=physics(twin), tracked=tracked_by(twin), spec=spec)
     twin.close()
 
 
 @pytest.fixture(scope="session")
-def push_reader(push_episodes, push_world):
+def push_world(push_twin):
+    """The same with the shipped Push-v0 on the reference back-end: `world`, `roller`. Makes a test `release`."""
+    from wm_gym.engine.shared import load_world
+    from wm_gym.engine.torch import TorchEngine
+    from wm_gym.evaluation.control_worlds import learned
+
+    world = load_world(REPOSITORY / "envs" / "Push-v0")
+    return SimpleNamespace(**vars(push_twin) | {"world": world, "roller": learned(world, TorchEngine(world))})
+
+
+@pytest.fixture(scope="session")
+def push_like(once):
+    """A world of Push's frames and actions that was trained for seconds; its judge calls about half of the episodes of
+    its policy a success. `folder`, `world`, and `agent`, that policy's folder (64 steps of PPO)."""
+    from wm_gym.engine.shared import load_world
+
+    made = once("push-like", _make_push_like)
+    folder = made / "PushLike-v0"
+    return SimpleNamespace(folder=folder, world=load_world(folder), agent=made / "ppo-PushLike-v0")
+
+
+def _make_push_like(folder: Path) -> None:
+    from small_agent import train_small
+
+    from wm_gym.collect.imagine import imagine_episodes
+    from wm_gym.engine.torch import TorchEngine
+    from wm_gym.evaluation.control_worlds import learned
+    from wm_gym.training import train
+    from wm_gym.worlds.calibration import Calibration
+    from wm_gym.worlds.world import World
+
+    updates = {"tokenizer_updates": 100, "pose_updates": 100, "dynamics_updates": 40, "heads_updates": 40}
+    updates |= {"uncertainty_updates": 20, "uncertainty_rollouts": 8, "starts": 16}
+    steps = 30
+    episodes = recorded_episodes(folder / "data", PUSH, 8, steps, "mix", seed=11)
+    world = World.from_pretrained(
+        train(folder / "data", folder / "trained", preset="tiny", overrides=updates, progress=False)
+    )
+    likely = learned(world, TorchEngine(world))(episodes)["success"]
+    world.spec.name, world.spec.horizon, world.spec.twin = "PushLike-v0", steps, PUSH
+    world.calibration = Calibration(0.1, 5.0, 1.0, 1.0, [[0.0, 10], [1.0, 2]], 100, steps, "a test")
+    agent = train_small(folder / "ppo-PushLike-v0", world.save_pretrained(folder / "PushLike-v0"))
+
+    def far_from_half(threshold: float) -> float:
+        world.spec.success_threshold = float(threshold)
+        return abs(np.mean([one.success.any() for one in imagine_episodes(world, agent, 12, seed=4, progress=False)]) - 0.5)
+
+    world.spec.success_threshold = float(min(np.quantile(likely, [0.5, 0.8, 0.9, 0.95, 0.98]), key=far_from_half))
+    world.save_pretrained(folder / "PushLike-v0")
+
+
+@pytest.fixture(scope="session")
+def push_reader(push_episodes, push_twin):
     """Frames -> hand and block [..., 4] in metres, within half a centimetre."""
     from push_reader import fit_reader
 
-    return fit_reader(push_episodes.frames, push_world.tracked.states(push_episodes)[..., :4])
+    return fit_reader(push_episodes.frames, push_twin.tracked.states(push_episodes)[..., :4])
+
+
+@pytest.fixture
+def interrupted():
+    """`with interrupted(n):` the user interrupts what writes a dataset when it has written n episodes."""
+
+    @contextlib.contextmanager
+    def at(episodes: int):
+        from wm_gym.data import LeRobotWriter
+
+        add = LeRobotWriter.add_episode
+
+        def broken(self, *args):
+            if self.num_episodes == episodes:
+                raise KeyboardInterrupt
+            add(self, *args)
+
+        with pytest.MonkeyPatch.context() as patch, pytest.raises(KeyboardInterrupt):
+            patch.setattr(LeRobotWriter, "add_episode", broken)
+            yield
+
+    return at
 
 
 @pytest.fixture

@@ -495,9 +495,9 @@ def _tensors(path: Path, root: Path, rng: random.Random) -> str:
         about["shape"] = rng.choice(
             [
                 shape[::-1],
-                shape + [1],
+                [*shape, 1],
                 shape[1:],
-                [1] + shape,
+                [1, *shape],
                 [math.prod(shape)],
                 [],
                 [-1],

@@ -118,7 +118,7 @@ def recording(folder: Path) -> str:
 
 
 def weights(folder: Path) -> dict[str, str]:
-    """The weights of a world trained for a few updates on a recording of a small environment, component by component."""
+    """The weights of a world trained for a few updates on a recording of a small environment, by component."""
     sys.path.insert(0, str(Path(__file__).parent))
     from wm_gym.collect.record import record
     from wm_gym.training import train

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import pickle
 import signal
 import subprocess
 import sys
@@ -11,7 +12,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from small_agent import train_small
+from small_agent import SMALL, train_small
 
 import wm_gym  # noqa: F401
 from wm_gym.policies.agent import TENSORS_FILE
@@ -27,7 +28,7 @@ def test_killed_training_resumes_to_the_same_weights(tmp_path, world_folder):
         import os, signal, sys
         sys.path.insert(0, {str(Path(__file__).parent)!r})
         from stable_baselines3.common.callbacks import BaseCallback
-        from small_agent import train_small
+        from small_agent import SMALL, train_small
         class Kill(BaseCallback):
             def _on_step(self):
                 if self.num_timesteps == 42:
@@ -68,3 +69,40 @@ def test_a_training_begun_with_another_recipe_is_not_gone_on_with(tmp_path, worl
     train_small(tmp_path / "agent", world_folder)
     with pytest.raises(ValueError, match="begun with another recipe"):
         train_small(tmp_path / "agent", world_folder, resume=True, recipe_file=tmp_path / "mine.yml")
+
+
+def test_a_training_ends_at_its_minutes_and_goes_on_from_there(tmp_path, world_folder):
+    cut = train_small(tmp_path / "agent", world_folder, max_minutes=1e-6)
+    assert 0 < yaml.safe_load((cut / CONFIG_FILE).read_text())["n_timesteps"] < 64
+    assert list((tmp_path / "agent.training").glob("checkpoint-*"))
+    whole = train_small(tmp_path / "agent", world_folder, resume=True, max_minutes=60)
+    assert yaml.safe_load((whole / CONFIG_FILE).read_text())["n_timesteps"] == 64
+
+
+def test_normalised_rewards_go_on_where_they_stopped(tmp_path, world_folder):
+    def train(steps, name="agent", **recipe):
+        return train_agent(
+            "ppo",
+            "wm_gym/World-v0",
+            tmp_path / name,
+            steps,
+            env_kwargs={"world": str(world_folder), "backend": "torch"},
+            recipe=SMALL | {"learning_rate": 1e-3, **recipe},
+            checkpoint_every=16,
+            progress=False,
+            device="cpu",
+            resume=True,
+        )
+
+    def rewards_seen():
+        (checkpoint,) = (tmp_path / "agent.training").glob("checkpoint-*")
+        return pickle.loads((checkpoint / "normalize.pkl").read_bytes()).ret_rms.count
+
+    train(32, normalize={"norm_obs": False, "clip_reward": 5.0})
+    assert rewards_seen() == pytest.approx(32, abs=0.01)
+    normalised = train(64, normalize={"norm_obs": False, "clip_reward": 5.0})
+    assert rewards_seen() == pytest.approx(64, abs=0.01)
+    plain = train(64, "plain")
+    assert (normalised / TENSORS_FILE).read_bytes() != (plain / TENSORS_FILE).read_bytes()
+    with pytest.raises(ValueError, match="norm_obs is not kept in an agent folder"):
+        train(16, "observations", normalize={"norm_obs": True})

@@ -187,7 +187,7 @@ def test_a_world_is_never_loaded_half_from_one_and_half_from_another(tiny_spec, 
     child = multiprocessing.get_context("fork").Process(target=_save_in_turns, args=(worlds, folder))
     child.start()
     try:
-        for _ in range(15):
+        for _ in range(10):
             loaded = World.from_pretrained(folder)
             same = [
                 [

@@ -75,10 +75,10 @@ def test_no_folder_can_be_made(unwarned, balls, cache):
 
 
 def test_a_cache_that_can_only_be_read_is_read(unwarned, balls, tmp_path):
-    open_clips(balls, cache_dir=tmp_path, progress=False)
+    expected = np.array(open_clips(balls, cache_dir=tmp_path, progress=False).frames)
     unwarned.setenv("WM_GYM_CACHE", str(tmp_path))
     unwarned.setattr(cache_folder.tempfile, "TemporaryFile", None)  # what would write
-    open_clips(balls, progress=False)
+    np.testing.assert_array_equal(open_clips(balls, progress=False).frames, expected)
 
 
 def test_where_it_is(monkeypatch, tmp_path):

@@ -143,7 +143,8 @@ def test_the_whole_line_from_the_shell(tmp_path, capsys, monkeypatch):
         return out
 
     run("record wm_gym/ReachPyBullet-v0 --episodes 4 --out data --workers 1 --seed 3")
-    run("train data --out world --preset tiny")
+    few = " ".join(f"--set {each}_updates=10" for each in ("tokenizer", "pose", "dynamics", "heads", "uncertainty"))
+    run(f"train data --out world --preset tiny {few}")
     env = gym.make("wm_gym/World-v0", world="world")
     env.reset(seed=0)
     frame, reward, _, _, _ = env.step(np.zeros(3, np.float32))

@@ -22,7 +22,7 @@ def world_of(**changes) -> World:
     """A tiny world whose networks all listen (zero-initialised layers are drawn)."""
     world = make_world(**changes)
     torch.manual_seed(0)
-    for name, value in world.dynamics.named_parameters():
+    for value in world.dynamics.parameters():
         if not value.any():
             value.data.normal_(0, 0.1)
     return world

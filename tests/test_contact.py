@@ -18,7 +18,7 @@ def pushes():
 
 def test_errors_are_medians_in_cm_and_a_lost_object_costs_the_workspace(pushes):
     truth, _ = pushes
-    made, lost = truth + [0.003, 0.004], np.zeros((3, 5), bool)
+    made, lost = truth + np.array([0.003, 0.004]), np.zeros((3, 5), bool)
     errors = object_errors(made, truth, lost, 0.4, (1, 4))
     assert errors["at_4"]["cm_median"] == pytest.approx(0.5) and errors["at_4"]["lost"] == 0
     lost[:2, 4] = True

@@ -74,8 +74,8 @@ def test_nothing_moves_without_an_action_but_for_the_first_drawing(push_episodes
     assert found["physics"]["proprioception"]["median_cm"] < 0.1 and found["moves"]["proprioception"]["p95_cm"] > 3
 
 
-def test_delta_psnr_has_an_interval_over_episodes(starts, push_world):
-    found = delta_psnr({"frozen": frozen}, starts, push_world.spec, horizon=2)["frozen"]
+def test_delta_psnr_has_an_interval_over_episodes(starts, push_twin):
+    found = delta_psnr({"frozen": frozen}, starts, push_twin.spec, horizon=2)["frozen"]
     episodes = len(np.unique(starts.number))
     assert all(row["n"] == episodes < len(starts) for row in found.values())
     assert found["psnr_true_db"]["low"] < found["psnr_true_db"]["mean"] < found["psnr_true_db"]["high"]
@@ -116,9 +116,9 @@ def wanderers(tmp_path_factory):
     twin.close()
 
 
-def test_a_distractor_is_attributed_by_what_drags_it_along(wanderers, push_world):
+def test_a_distractor_is_attributed_by_what_drags_it_along(wanderers, push_twin):
     episodes, twin = wanderers
-    spec = push_world.spec
+    spec = push_twin.spec
 
     def puppet(asked):
         """True frames, pushed about as a whole by the actions: here they move the distractor as well."""
@@ -132,7 +132,7 @@ def test_a_distractor_is_attributed_by_what_drags_it_along(wanderers, push_world
         {"physics": twin, "recorded": recorded, "frozen": frozen, "deaf": deaf(twin, spec), "puppet": puppet},
         episodes,
         spec,
-        push_world.physics,
+        push_twin.physics,
     )
     assert found["counted"]["successes"] >= 3
     share = {name: row["attributed"]["ratio"] for name, row in found.items() if name != "counted"}
@@ -142,21 +142,21 @@ def test_a_distractor_is_attributed_by_what_drags_it_along(wanderers, push_world
     assert moved["frozen"] == 0 and moved["recorded"] == 1 and moved["physics"] == pytest.approx(1, abs=0.02)
 
 
-def test_a_distractor_must_be_there(starts, push_world):
+def test_a_distractor_must_be_there(starts, push_twin):
     with pytest.raises(ValueError, match="none of 3 starts shows a distractor .*record more, or fewer steps"):
-        distractor({}, starts.select(np.arange(3)), push_world.spec, push_world.physics)
+        distractor({}, starts.select(np.arange(3)), push_twin.spec, push_twin.physics)
 
 
 @pytest.mark.parametrize("steps", [0, 5])
-def test_a_horizon_beyond_the_episodes_is_refused(starts, push_world, push_reader, steps):
+def test_a_horizon_beyond_the_episodes_is_refused(starts, push_twin, push_reader, steps):
     with pytest.raises(ValueError, match=f"horizon is {steps}, expected 1 to 4"):
-        delta_psnr({"frozen": frozen}, starts, push_world.spec, horizon=steps)
+        delta_psnr({"frozen": frozen}, starts, push_twin.spec, horizon=steps)
     with pytest.raises(ValueError, match=f"steps is {steps}, expected 2 to 4"):
-        no_op({"frozen": frozen}, starts, push_world.spec, push_reader, steps=steps)
+        no_op({"frozen": frozen}, starts, push_twin.spec, push_reader, steps=steps)
 
 
-def test_directions_refuse_what_they_cannot_ask(starts, push_world, push_reader):
-    spec = push_world.spec
+def test_directions_refuse_what_they_cannot_ask(starts, push_twin, push_reader):
+    spec = push_twin.spec
     with pytest.raises(ValueError, match="steps is 9, expected at most 4"):
         directions({}, starts, spec, push_reader, steps=9)
     with pytest.raises(ValueError, match="the first 3 action bounds .* give dims= how many do"):

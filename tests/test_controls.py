@@ -129,16 +129,16 @@ def test_every_roller_gives_what_a_world_gives(worlds, push_episodes, push_world
         assert {key: made[key].dtype.kind for key in given} == {key: v.dtype.kind for key, v in given.items()}, name
 
 
-def test_physics_repeats_the_recording_to_the_bit(push_episodes, push_world):
+def test_physics_repeats_the_recording_to_the_bit(push_episodes, push_twin):
     few = push_episodes.select(np.arange(3))
-    made, truth = push_world.physics(few), recorded(few)
+    made, truth = push_twin.physics(few), recorded(few)
     assert (made["frame"] == truth["frame"]).all() and (made["success"] == truth["success"]).all()
     assert np.allclose(made["reward"], truth["reward"], atol=1e-6)
     assert (made["physics_state"] == few.physics_state[:, 1:]).all()
 
 
-def test_controls_do_what_they_are_called(push_episodes, push_world):
-    few, spec = push_episodes.select(np.arange(3)).acting(push_episodes.action[:3, :2]), push_world.spec
+def test_controls_do_what_they_are_called(push_episodes, push_twin):
+    few, spec = push_episodes.select(np.arange(3)).acting(push_episodes.action[:3, :2]), push_twin.spec
     frames = few.frames
     assert (frozen(few)["frame"] == frames[:, :1]).all() and not frozen(few)["reward"].any()
     asked = []
@@ -156,9 +156,9 @@ def test_controls_do_what_they_are_called(push_episodes, push_world):
     assert (other != np.arange(3)).all() and (shuffle()(few)["frame"] == frames[other, 1:]).all()
 
 
-def test_a_nudged_start_is_another_roll_out(push_episodes, push_world):
+def test_a_nudged_start_is_another_roll_out(push_episodes, push_twin):
     rng, few = np.random.default_rng(0), push_episodes.select(np.arange(2))
-    made = physics(push_world.twin, lambda state: push_world.tracked.nudged(state, rng))(few)["physics_state"]
+    made = physics(push_twin.twin, lambda state: push_twin.tracked.nudged(state, rng))(few)["physics_state"]
     off = np.linalg.norm(made[..., 23:25] - few.physics_state[:, 1:, 23:25], axis=-1)
     assert (off[:, 0] > 0.001).all() and (off < 0.05).all()
 
@@ -170,10 +170,10 @@ def test_a_twin_that_draws_nothing_is_refused():
     twin.close()
 
 
-def test_physics_needs_physics_states(push_episodes, push_world):
+def test_physics_needs_physics_states(push_episodes, push_twin):
     blind = replace(push_episodes, clips=replace(push_episodes.clips, physics_state=None))
     with pytest.raises(ValueError, match="holds no physics states"):
-        push_world.physics(blind)
+        push_twin.physics(blind)
 
 
 def test_one_episode_cannot_be_shuffled(push_episodes):

@@ -63,20 +63,11 @@ def test_killed_at_any_moment_it_goes_on_to_the_same_bytes(tmp_path, source, twi
     assert kills > 12 and seen == {0, 2, 4, 6}
 
 
-def test_an_interruption_or_an_error_goes_on_to_the_same_bytes_too(tmp_path, source, monkeypatch):
+def test_an_interruption_or_an_error_goes_on_to_the_same_bytes_too(tmp_path, source, interrupted):
     run(source, tmp_path / "whole")
-    add = LeRobotWriter.add_episode
-
-    def broken(self, *args):
-        if self.num_episodes == 3:
-            raise KeyboardInterrupt
-        add(self, *args)
-
-    monkeypatch.setattr(LeRobotWriter, "add_episode", broken)
-    with pytest.raises(KeyboardInterrupt):
+    with interrupted(3):
         run(source, tmp_path / "set")
     assert len(LeRobotReader(tmp_path / "set")) == 2
-    monkeypatch.undo()
     run(source, tmp_path / "set")
     assert written(tmp_path / "set") == written(tmp_path / "whole")
 

@@ -65,7 +65,7 @@ def found(made):
 
 def test_nothing_is_found_in_a_clean_recording():
     made = curate(Clips(), progress=False)
-    assert found(made) == {} and made.selection == Selection("h") and made.lag["lag"] == 0
+    assert found(made) == {} and made.selection == Selection("h") and made.lag.lag == 0
 
 
 def test_each_defect_is_found_where_it_is():
@@ -117,9 +117,9 @@ def test_the_lag_is_estimated_and_corrected(lag):
 
     clips = Clips(lag)
     made = action_lag(Looks(clips, False))
-    assert made["lag"] == lag and made["share"] >= 0.95
+    assert made.lag == lag and made.share >= 0.95
     fixed = select(clips, Selection("h", action_lag=lag))
-    assert action_lag(Looks(fixed, False))["lag"] == 0
+    assert action_lag(Looks(fixed, False)).lag == 0
     assert len(fixed.frames) == len(clips.frames) - 24 * lag == len(fixed.action)
 
 

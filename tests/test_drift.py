@@ -87,9 +87,9 @@ def test_what_physics_hides_is_nobodys_fault(clips, rolls):
     assert found["at_1s"]["recorded"]["lost"]["rate"] == 0 and found["time_to_failure"]["recorded"]["failed"] == 0
 
 
-def test_yaw_is_wrong_by_what_the_picture_shows_wrong(push_episodes, push_world):
+def test_yaw_is_wrong_by_what_the_picture_shows_wrong(push_episodes, push_twin):
     """A reader that knows every recorded picture by heart: what it reads off a world's frames is what they show."""
-    tracked, n = push_world.tracked, push_episodes.action.shape[1]
+    tracked, n = push_twin.tracked, push_episodes.action.shape[1]
     told = tracked.states(push_episodes)
     known = {
         frame.tobytes(): state
@@ -115,8 +115,8 @@ def test_yaw_is_wrong_by_what_the_picture_shows_wrong(push_episodes, push_world)
     assert plain == {key: value for key, value in found["recorded"].items() if key != "yaw_deg"}
 
 
-def test_a_turn_counts_up_to_symmetry(push_world):
-    tracked = push_world.tracked  # a square
+def test_a_turn_counts_up_to_symmetry(push_twin):
+    tracked = push_twin.tracked  # a square
 
     def states(degrees):
         angle = 4 * np.radians(degrees)
@@ -156,13 +156,13 @@ def test_horizons_beyond_the_episodes_and_objects_that_stand_still_are_refused(r
         drift({}, still, BALL, read_ball, 10.0, (0.1,))
 
 
-def test_a_push_is_described_by_its_task(push_world, push_episodes):
-    tracked, state = push_world.tracked, push_episodes.physics_state[0, 0]
+def test_a_push_is_described_by_its_task(push_twin, push_episodes):
+    tracked, state = push_twin.tracked, push_episodes.physics_state[0, 0]
     known = tracked.states(push_episodes)
     assert known.shape == (16, 21, 6) and (known[..., :2] == push_episodes.proprioception[..., :2]).all()
     assert np.allclose(np.hypot(known[..., 4], known[..., 5]), 1, atol=1e-6)
-    push_world.twin.reset(options={"physics_state": state})
-    block = push_world.twin.task.object_poses()["block"]
+    push_twin.twin.reset(options={"physics_state": state})
+    block = push_twin.twin.task.object_poses()["block"]
     assert np.allclose(known[0, 0, 2:4], block[:2], atol=1e-6)
     off = tracked.nudged(state, np.random.default_rng(0))
     assert np.linalg.norm((off - state)[23:25]) == pytest.approx(0.002)

@@ -27,6 +27,7 @@ def env(world):
 # --- the checkers -----------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.auto
 @pytest.mark.parametrize("observation", ["pixels", "pixels+state", "latent"])
 @pytest.mark.parametrize("render_mode", [None, "rgb_array"])
 def test_both_checkers_pass_without_a_warning(folder, observation, render_mode):
@@ -38,6 +39,8 @@ def test_both_checkers_pass_without_a_warning(folder, observation, render_mode):
         sb3_check_env(env.unwrapped, skip_render_check=False)
 
 
+@pytest.mark.auto
+@pytest.mark.release
 @pytest.mark.parametrize("env_id", [i for i in env_ids() if i != "wm_gym/World-v0"])
 @pytest.mark.parametrize("observation", ["pixels", "pixels+state"])
 def test_both_checkers_pass_on_what_is_shipped(env_id, observation):

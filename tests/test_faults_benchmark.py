@@ -96,8 +96,8 @@ def test_a_save_that_is_not_atomic_is_seen(faults, tmp_path, monkeypatch):
     for number, (way, lost) in enumerate([(in_place, True), (beside, False)]):
         command = Command(way(b"1"), of_files, way(b"0"), saves=True)
         monkeypatch.setattr(attack_kills, "commands", lambda made, command=command: {"it": command})
-        found = attack("it", 12, tmp_path / str(number))
-        assert found["kills"] == 12 and (found["survived"] < 12) is lost, found["lost"]
+        found = attack("it", 8, tmp_path / str(number))
+        assert found["kills"] == 8 and (found["survived"] < 8) is lost, found["lost"]
 
 
 def test_each_part_runs_as_a_command(repository, tmp_path):

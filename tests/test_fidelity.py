@@ -34,6 +34,6 @@ def test_the_world_is_between_physics_and_its_controls(push_world, push_episodes
     assert after["integrated_pose_cm_median"] < 1
 
 
-def test_episodes_that_are_too_short_are_refused(push_world, push_episodes, report):
+def test_episodes_that_are_too_short_are_refused(push_like, push_episodes, report):
     with pytest.raises(ValueError, match="no held-out episode has 50 steps .the longest has 20.; record longer ones"):
-        fidelity(push_world.world, push_episodes.clips, report)
+        fidelity(push_like.world, push_episodes.clips, report)

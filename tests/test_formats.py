@@ -12,16 +12,8 @@ import pytest
 from PIL import Image
 
 from wm_gym.cli import main
-from wm_gym.data import (
-    DatasetError,
-    LeRobotReader,
-    LeRobotWriter,
-    convert,
-    detect,
-    open_clips,
-    open_reader,
-    open_writer,
-)
+from wm_gym.data import DatasetError, LeRobotReader, LeRobotWriter, detect, open_clips, open_reader, open_writer
+from wm_gym.data.formats import convert
 from wm_gym.data.formats.lerobot_schema import feature, video_feature
 
 CAMERA = "observation.images.main"

@@ -11,6 +11,7 @@ import pytest
 from golden import ARITHMETIC, GOLDEN
 
 
+@pytest.mark.release
 @pytest.mark.skipif(platform.machine() != "x86_64", reason="the hashes are of x86-64's arithmetic")
 def test_nothing_has_changed():
     environment = os.environ | ARITHMETIC | {"PYTHONPATH": str(Path(__file__).parents[1])}

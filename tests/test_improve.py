@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from tiny_world import make_world
 
-from wm_gym.collect.episodes import EpisodeSource
+from wm_gym.collect.episodes import EpisodeSource, EpisodeSpec
 from wm_gym.collect.record import record
 from wm_gym.data import LeRobotReader
 from wm_gym.policies.loaders import load_agent
@@ -91,7 +91,7 @@ def test_a_third_of_the_episodes_does_in_physics_what_the_agent_did_in_imaginati
         progress=False,
         env_kwargs={"world": str(world)},
     )
-    source, imagined = EpisodeSource(TWIN, {}, f"agent:{agent}", 0, 0.3, None), []
+    source, imagined = EpisodeSource(EpisodeSpec(TWIN, {}, f"agent:{agent}")), []
     step = source.imagination.step
     monkeypatch.setattr(source.imagination, "step", lambda actions: imagined.append(actions[0].copy()) or step(actions))
     kinds = []

@@ -27,11 +27,11 @@ def test_pairs_are_neighbours_in_time(split):
     assert (pairs(frames)[..., :3] == frames[:, :-1]).all() and (pairs(frames)[..., 3:] == frames[:, 1:]).all()
 
 
-def test_it_has_learned_what_other_frames_show(inverse, split, push_world):
-    found = inverse_accuracy(inverse, split[1], push_world.spec, tolerance=0.3)
+def test_it_has_learned_what_other_frames_show(inverse, split, push_twin):
+    found = inverse_accuracy(inverse, split[1], push_twin.spec, tolerance=0.3)
     assert set(found["r2"]) == set(found["mae"]) == {"dx", "dy"} and min(found["r2"].values()) > 0.5, found
     assert max(found["mae"].values()) < 0.2 and found["strict"]["n"] == 4 and found["strict"]["mean"] > 0.5, found
-    swapped = inverse_accuracy(lambda seen: inverse(np.roll(seen, 3, axis=-1)), split[1], push_world.spec, 0.3)
+    swapped = inverse_accuracy(lambda seen: inverse(np.roll(seen, 3, axis=-1)), split[1], push_twin.spec, 0.3)
     assert max(swapped["r2"].values()) < 0 and swapped["strict"]["mean"] < found["strict"]["mean"] - 0.3, swapped
 
 

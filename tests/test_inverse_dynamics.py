@@ -95,8 +95,9 @@ def test_real_video_is_labelled_and_impossible_video_refused(labeller, clips):
         labeller.label(video)
 
 
-def test_a_world_notices_an_object_that_leaps(clips, tmp_path):
-    made = train_labeller(clips, tmp_path / "idm", "pair", updates=150, window=5, world="Push-v0", progress=False)
+def test_a_world_notices_an_object_that_leaps(clips, push_like, tmp_path):
+    world = str(push_like.folder)
+    made = train_labeller(clips, tmp_path / "idm", "pair", updates=60, window=5, world=world, progress=False)
     assert set(made.about["limits"]) == {"jump", "kinematics", "surprise"}
     video = np.asarray(clips.frames[:21])
     stolen = video.copy()
@@ -212,7 +213,12 @@ def test_a_world_of_latent_actions_is_played_with_real_ones(latent, clips, push_
     dataset, video, real = str(push_dataset), str(tmp_path / "labelled"), str(tmp_path / "map.json")
     assert main(["idm", "label", dataset, "--idm", str(tmp_path / "idm"), "--out", video]) == 0
     assert main(["idm", "map", str(tmp_path / "idm"), dataset, "--episodes", "6", "--out", real]) == 0
-    assert main(["train", video, "--out", str(tmp_path / "world"), "--preset", "tiny", "--cpu"]) == 0
+    assert (
+        main(
+            ["train", video, "--out", str(tmp_path / "world"), "--preset", "tiny", "--cpu", "--set", "heads_updates=5"]
+        )
+        == 0
+    )
     env = RealActions(gym.make("wm_gym/World-v0", world=str(tmp_path / "world")), real)
     assert env.action_space.shape == (2,) and env.action(np.float32([1, 0])) in env.env.action_space
     assert not np.allclose(env.action(np.float32([1, 0])), env.action(np.float32([-1, 0])), atol=0.1)

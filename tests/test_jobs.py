@@ -104,8 +104,10 @@ def test_without_ray_the_error_names_the_extra(tmp_path, monkeypatch):
 @pytest.mark.parametrize("mode", ["here", "processes", "ray"], indirect=True)
 def test_ctrl_c_keeps_what_is_done_and_leaves_no_process(mode, tmp_path):
     script = f"""
+import signal
 from test_jobs import *
 if __name__ == "__main__":
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # pytest may run in the background, where it is ignored
     run_jobs([job({str(tmp_path)!r}, i, sleep, seconds=s) for i, s in enumerate([0, 100, 101])], **{mode!r})
 """
     (tmp_path / "script.py").write_text(script)

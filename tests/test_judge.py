@@ -18,13 +18,13 @@ def episodes(tmp_path_factory):
     return recorded_episodes(tmp_path_factory.mktemp("data") / "goals", PUSH, 12, 50, "mix", seed=9)
 
 
-def test_physics_judges_its_own_states_as_it_did(episodes, push_world):
-    told = push_world.tracked.states(episodes)[:, 1:]
+def test_physics_judges_its_own_states_as_it_did(episodes, push_twin):
+    told = push_twin.tracked.states(episodes)[:, 1:]
     reached = episodes.clips.success[episodes.rows[:, 1:]].any(1)
     assert 0 < reached.sum() < 12
     gone = np.zeros(told.shape[:2], bool)
-    np.testing.assert_array_equal(physics_verdicts(push_world.twin, episodes, push_world.tracked, told, gone), reached)
-    assert not physics_verdicts(push_world.twin, episodes, push_world.tracked, told, ~gone).any()
+    np.testing.assert_array_equal(physics_verdicts(push_twin.twin, episodes, push_twin.tracked, told, gone), reached)
+    assert not physics_verdicts(push_twin.twin, episodes, push_twin.tracked, told, ~gone).any()
 
 
 @pytest.mark.parametrize(

@@ -74,12 +74,12 @@ def test_physics_tells_success_where_the_recording_does_not(push_episodes):
         measure_judge(Redness("0.5"), replace(silent, physics_state=None))
 
 
-def test_the_learned_judge_is_asked_after_true_frames(push_episodes, push_world):
+def test_the_learned_judge_is_asked_after_true_frames(push_episodes, push_like):
     clips, steps = push_episodes.clips, 6
     episodes = Episodes.of(clips, steps).select(np.arange(2))
-    expected = _one_step_success(push_world.world, episodes, None, 0)
+    expected = _one_step_success(push_like.world, episodes, None, 0)
     for rows, score in zip(episodes.rows, expected):
-        np.testing.assert_allclose(learned_verdict(push_world.world, clips, rows[1:]).score, score, atol=0.02)
+        np.testing.assert_allclose(learned_verdict(push_like.world, clips, rows[1:]).score, score, atol=0.02)
 
 
 def test_the_command_measures_a_recording(tmp_path, monkeypatch, capsys, balls):

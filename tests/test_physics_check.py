@@ -54,6 +54,7 @@ def test_checks_change_nothing_and_go_on_after_a_stop(folder, tmp_path):
     world = folder(horizon=5)  # never a success: nothing parts
     whole = train_in(tmp_path, world, "whole")
     train_in(tmp_path, world, "half", steps=32)
+    assert [path.name for path in (tmp_path / "half.training").glob("checkpoint-*")] == ["checkpoint-000000032"]
     half = train_in(tmp_path, world, "half", resume=True)
     alone = train_in(tmp_path, world, "alone", recipe=RECIPE | {"physics_check": None})
     rows = read_checks(tmp_path / "whole.training" / CHECKS_FILE)

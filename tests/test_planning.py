@@ -13,7 +13,7 @@ from PIL import Image
 from tiny_world import make_world
 
 from wm_gym.engine.base import Engine
-from wm_gym.engine.shared import load_engine, load_world
+from wm_gym.engine.shared import load_engine
 from wm_gym.policies.loaders import load_agent
 from wm_gym.policies.matched import evaluate_agent, save_results
 from wm_gym.policies.planner import WorldPlanner, save_planner
@@ -89,6 +89,7 @@ def reach() -> WorldPlanner:
     return WorldPlanner("wm_gym/Reach-v0", Search(horizon=6, candidates=32, iterations=2, hold=3), backend="torch")
 
 
+@pytest.mark.release
 def test_planning_from_pictures_reaches_the_goal_in_physics(reach):
     """The world alone is asked what actions do."""
     env = gym.make("wm_gym/ReachPyBullet-v0", render_mode="rgb_array", max_episode_steps=30)
@@ -134,7 +135,7 @@ def test_a_plan_is_followed_before_the_next_is_made(reach):
 
 def test_imagining_is_stepping_without_pictures():
     """OpenVINO's own way of it, and that of the other back-ends, give what T steps give."""
-    world = load_world("Reach-v0")
+    world = make_world()
     rng = np.random.default_rng(0)
     actions = torch.from_numpy(rng.uniform(-1, 1, (2, 3, 3)).astype(np.float32))
     noise = torch.from_numpy(rng.standard_normal((2, 3, *world.spec.latent_shape), np.float32))

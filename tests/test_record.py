@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from test_atomic import killed_at
 
-from wm_gym.collect.record import CAMERA, record
+from wm_gym.collect.record import CAMERA, RecordOptions, record
 from wm_gym.data import DatasetError, LeRobotReader
 
 BALL = "ball_env:wm_gym_test/Ball-v0"
@@ -245,6 +245,15 @@ def test_bad_input_is_named(tmp_path, change, words):
     for word in words:
         assert word in str(error.value)
     assert not (tmp_path / "set/meta/info.json").exists()
+
+
+def test_options_are_one_object_or_named(tmp_path):
+    with pytest.raises(TypeError, match="unknown option 'worker'; did you mean 'workers'"):
+        record(BALL, 1, out=tmp_path / "no", worker=0)
+    some = RecordOptions(seed=3, workers=0, progress=False)
+    out = record(BALL, 1, out=tmp_path / "ball", options=some, size=(16, 16))
+    notes = json.loads((out / "meta/info.json").read_text())["wm_gym"]
+    assert (notes["seed"], notes["size"]) == (3, [16, 16])
 
 
 def test_an_error_in_a_worker_reaches_the_caller(tmp_path):

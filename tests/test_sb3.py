@@ -190,26 +190,12 @@ def test_ppo_trains_unchanged(folder, observation, policy):
 
 def test_sac_and_dqn_train_unchanged(folder):
     arguments = dict(world=folder, backend="torch", observation="latent", seed=0)
-    SAC(
-        "MlpPolicy",
-        make_sb3_env("wm_gym/World-v0", 2, **arguments),
-        learning_starts=8,
-        batch_size=8,
-        buffer_size=100,
-        seed=0,
-        device="cpu",
-    ).learn(24)
+    small = dict(learning_starts=8, batch_size=8, buffer_size=100, seed=0, device="cpu")
     discrete = make_sb3_env("wm_gym/World-v0", 2, wrapper_class=DiscreteActions, **arguments)
-    DQN("MlpPolicy", discrete, learning_starts=8, batch_size=8, buffer_size=100, seed=0, device="cpu").learn(24)
-    DQN(
-        "MlpPolicy",
-        DiscreteActions(WorldEnv(folder, observation="latent", backend="torch")),
-        learning_starts=8,
-        batch_size=8,
-        buffer_size=100,
-        seed=0,
-        device="cpu",
-    ).learn(24)
+    alone = DiscreteActions(WorldEnv(folder, observation="latent", backend="torch"))
+    for algorithm, env in ((SAC, make_sb3_env("wm_gym/World-v0", 2, **arguments)), (DQN, discrete), (DQN, alone)):
+        model = algorithm("MlpPolicy", env, **small).learn(24)
+        assert model.num_timesteps == 24 and model._n_updates > 0 and np.isfinite(model.replay_buffer.rewards).all()
 
 
 def test_frame_stack(folder):

@@ -4,7 +4,6 @@ import json
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import numpy as np
@@ -53,9 +52,16 @@ def test_world_folder_says_what_it_was_trained_on(balls, tmp_path):
 
 
 SCRIPT = """
-import sys
+import os, signal, sys
 sys.path.insert(0, {tests!r})
 from wm_gym.training import train
+saved = False
+def kill(event, arguments):  # at the first call to the system after a checkpoint of the stage is there
+    global saved
+    if saved and event.startswith("os."):
+        os.kill(os.getpid(), signal.SIGKILL)
+    saved = saved or event == "os.rename" and os.fspath(arguments[1]).endswith("{stage}-8")
+sys.addaudithook(kill)
 train({data!r}, {out!r}, preset="tiny", overrides={overrides!r}, progress=False)
 """
 
@@ -134,18 +140,11 @@ def test_latest_share_of_a_batch(balls, tmp_path):
 def test_killed_training_ends_with_the_same_weights(balls, tmp_path):
     whole = train(balls, tmp_path / "whole", preset="tiny", overrides=SHORT, progress=False)
     out = tmp_path / "killed"
-    script = SCRIPT.format(tests=str(TESTS), data=str(balls), out=str(out), overrides=SHORT)
     for stage in ("tokenizer", "dynamics"):  # killed once in each, just after a checkpoint
-        process = subprocess.Popen([sys.executable, "-c", script])
-        deadline = time.time() + 120
-        while not list((tmp_path / "killed.training" / "checkpoints").glob(f"{stage}-[48]")) and time.time() < deadline:
-            if process.poll() is not None:
-                break
-            time.sleep(0.01)
-        process.send_signal(signal.SIGKILL)
-        process.wait()
-        if out.exists():
-            break
+        script = SCRIPT.format(tests=str(TESTS), data=str(balls), out=str(out), overrides=SHORT, stage=stage)
+        killed = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+        assert killed.returncode == -signal.SIGKILL, killed.stderr
+        assert (tmp_path / "killed.training" / "checkpoints" / f"{stage}-8").is_dir() and not out.exists()
     assert_same_weights(whole, train(balls, out, preset="tiny", overrides=SHORT, progress=False))
 
 

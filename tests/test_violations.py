@@ -29,13 +29,13 @@ def halves(episodes):
 
 
 @pytest.fixture(scope="module")
-def detector(halves, push_world):
-    tracked = push_world.tracked
+def detector(halves, push_twin):
+    tracked = push_twin.tracked
     return Detector.fit(recorded, halves[0], tracked, fit_reader(halves[0].frames, tracked.states(halves[0])[..., :4]))
 
 
-def test_injected_violations_are_found_and_little_else(detector, halves, push_world):
-    found = detector_quality(detector, Injector(push_world.twin, push_world.tracked), halves[1])
+def test_injected_violations_are_found_and_little_else(detector, halves, push_twin):
+    found = detector_quality(detector, Injector(push_twin.twin, push_twin.tracked), halves[1])
     assert set(found) == {*UNITS, "all"}
     for kind in UNITS:
         assert found[kind]["recall"]["n"] >= 4, kind
@@ -59,8 +59,8 @@ def test_an_arm_across_an_object_makes_no_second_one():
     assert second_pieces(shown, widths(shown[:, :1])).tolist() == [[0, 0, 36]]  # the copy is the main piece: 4 x 9 left
 
 
-def test_what_is_gone_has_no_size_and_one_jump_no_other_name(detector, halves, push_world):
-    injector = Injector(push_world.twin, push_world.tracked, seed=1)
+def test_what_is_gone_has_no_size_and_one_jump_no_other_name(detector, halves, push_twin):
+    injector = Injector(push_twin.twin, push_twin.tracked, seed=1)
     for kind, other in (("disappearance", "change of size"), ("teleport", "motion without contact")):
         made = injector.inject(kind, halves[1])
         told = detector.events(detector.severities(detector.read(made.frames, halves[1].select(made.which))))
@@ -68,28 +68,28 @@ def test_what_is_gone_has_no_size_and_one_jump_no_other_name(detector, halves, p
         assert told[kind] and not begun & {(i, first) for i, first in enumerate(made.first)}
 
 
-def test_frames_outside_the_violation_are_physics_own(halves, push_world):
-    made = Injector(push_world.twin, push_world.tracked).inject("disappearance", halves[1])
+def test_frames_outside_the_violation_are_physics_own(halves, push_twin):
+    made = Injector(push_twin.twin, push_twin.tracked).inject("disappearance", halves[1])
     true = halves[1].frames[made.which, 1:]
     for frames, own, first, last in zip(made.frames, true, made.first, made.last):
         changed = (frames != own).any((1, 2, 3))
         np.testing.assert_array_equal(np.flatnonzero(changed) + 1, np.arange(first, last + 1))
 
 
-def test_what_cannot_be_done_is_said(halves, push_world, detector):
-    injector = Injector(push_world.twin, push_world.tracked)
+def test_what_cannot_be_done_is_said(halves, push_twin, detector):
+    injector = Injector(push_twin.twin, push_twin.tracked)
     with pytest.raises(ValueError, match="'levitation' is unknown"):
         injector.inject("levitation", halves[1])
     with pytest.raises(ValueError, match="has room for the violation 'disappearance'"):
         injector.inject("disappearance", halves[1].acting(halves[1].action[:, :7]))
-    hidden = replace(push_world.tracked, mask=lambda frames: np.zeros(frames.shape[:-1], bool))
+    hidden = replace(push_twin.tracked, mask=lambda frames: np.zeros(frames.shape[:-1], bool))
     with pytest.raises(ValueError, match="seen in none of the frames"):
         Detector.fit(recorded, halves[0], hidden, detector.reader)
 
 
 @pytest.fixture
-def watched(push_world, detector):
-    return PhysicsViolations(gym.make("wm_gym/Push-v0", backend="torch"), push_world.twin, detector)
+def watched(push_twin, detector):
+    return PhysicsViolations(gym.make("wm_gym/Push-v0", backend="torch"), push_twin.twin, detector)
 
 
 def test_info_says_what_breaks_while_stepping(watched, push_world, monkeypatch):
@@ -111,7 +111,7 @@ def test_info_says_what_breaks_while_stepping(watched, push_world, monkeypatch):
     assert watched.step(np.zeros(2, np.float32))[-1]["violations"] == {}  # three frames make an event
 
 
-def test_violations_while_stepping_need_a_twin_that_draws_and_begin_with_it(watched, push_world, detector):
+def test_violations_while_stepping_need_a_twin_that_draws_and_begin_with_it(watched, push_twin, detector):
     blind = gym.make(PUSH)
     with pytest.raises(ValueError, match="render_mode is None"):
         PhysicsViolations(watched.env, blind, detector)

@@ -152,7 +152,7 @@ def test_without_the_option_it_is_an_error_that_names_episode_and_option(damaged
 
 def test_with_it_the_episode_is_named_and_the_rest_is_the_same(damaged, whole, tmp_path):
     root, episode, words = damaged
-    for again in range(2):  # the second time out of the cache
+    for _ in range(2):  # the second time out of the cache
         with pytest.warns(UserWarning, match=rf"1 of 6 episodes .* left out: episode {episode}: .*{words}"):
             clips = open_clips(root, progress=False, skip_damaged=True)
         assert_rest(clips, whole, episode)
@@ -280,7 +280,7 @@ def test_the_cache_tells_what_is_whole_from_what_is_not(whole, tmp_path):
         open_clips(root, cache_dir=tmp_path, progress=False)
 
 
-def test_a_conversion_goes_on_where_it_left_some_out(whole, tmp_path, monkeypatch):
+def test_a_conversion_goes_on_where_it_left_some_out(whole, tmp_path, interrupted):
     root = shutil.copytree(whole, tmp_path / "set")
     spoil_video(root)
     with_row("action", 71, [float("inf"), 0])(root)
@@ -290,18 +290,10 @@ def test_a_conversion_goes_on_where_it_left_some_out(whole, tmp_path, monkeypatc
             convert.convert(root, to, progress=False, skip_damaged=True, shard_frames=2 * LENGTH)
         return {path.relative_to(to): path.read_bytes() for path in to.rglob("*") if path.is_file()}
 
-    unbroken, add = run(tmp_path / "a"), LeRobotWriter.add_episode
+    unbroken = run(tmp_path / "a")
     assert open_reader(tmp_path / "a").tasks == ["task 0", "task 1", "task 3", "task 4"]
-
-    def broken(self, *args):
-        if self.num_episodes == 3:
-            raise KeyboardInterrupt
-        add(self, *args)
-
-    monkeypatch.setattr(LeRobotWriter, "add_episode", broken)
-    with pytest.raises(KeyboardInterrupt):
+    with interrupted(3):
         convert.convert(root, tmp_path / "b", progress=False, skip_damaged=True, shard_frames=2 * LENGTH)
-    monkeypatch.undo()
     assert run(tmp_path / "b") == unbroken
     shutil.copytree(whole, root, dirs_exist_ok=True)  # mended since: it is another one
     with pytest.raises(DatasetError, match="was converted from the dataset 'set', now it would be 'set': content"):
@@ -407,4 +399,4 @@ def test_any_name_is_shown_as_it_is(tmp_path):
         patch.setattr(MathTextParser, "parse", lambda *args, **more: parsed.append(args) or real(*args, **more))
         figure.savefig(io.BytesIO())
     assert not parsed
-    assert [one.get_text() for one in axis.get_legend().get_texts()][:9] == NAMES[:4] + ["two\ufffdlines"] + NAMES[5:9]
+    assert [one.get_text() for one in axis.get_legend().get_texts()][:9] == [*NAMES[:4], "two\ufffdlines", *NAMES[5:9]]

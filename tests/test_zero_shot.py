@@ -80,11 +80,11 @@ def test_probe_on_a_real_pipeline(write, tmp_path, capsys):
             "--prompt",
             "push the block left",
             "--n",
-            "2",
+            "1",
             "--frames",
-            "5",
+            "3",
             "--steps",
-            "2",
+            "1",
             "--device",
             "cpu",
             "--out",
@@ -93,6 +93,6 @@ def test_probe_on_a_real_pipeline(write, tmp_path, capsys):
     )
     assert code == 0, capsys.readouterr().err
     result = json.loads((tmp_path / "out" / "probe.json").read_text())
-    assert result["told"]["obeyed"]["n"] == result["mirrored"]["moved"]["n"] == 2
+    assert result["told"]["obeyed"]["n"] == result["mirrored"]["moved"]["n"] == 1
     assert result["takes_a_prompt"] is (write is write_wan)
-    assert iio.imread(tmp_path / "out" / "told.mp4").shape == (5, 32, 32, 3)
+    assert iio.imread(tmp_path / "out" / "told.mp4").shape == (3, 32, 32, 3)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Mapping
 from typing import Any
 
 import gymnasium as gym
@@ -58,7 +59,7 @@ def physics_twin(spec: WorldSpec) -> str | None:
     return registered(spec.twin, "twin").id if is_twin(spec.twin) else None
 
 
-def recorded_twin(meta: dict[str, Any]) -> gym.Env:
+def recorded_twin(meta: Mapping[str, Any]) -> gym.Env:
     """The physics twin that a recording says it is of (`ClipData.meta`); ValueError where it cannot be made."""
     origin, kwargs = f"{meta['dataset']}: wm_gym", meta["env_kwargs"]
     spec = registered(meta["env_id"], f"{origin}.env_id")

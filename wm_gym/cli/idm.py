@@ -51,9 +51,9 @@ def run_train(args: argparse.Namespace) -> None:
         args.kind,
         args.labels,
         args.world,
-        args.updates,
-        args.window,
-        args.seed,
+        updates=args.updates,
+        window=args.window,
+        seed=args.seed,
         overwrite=args.overwrite,
     )
     if args.labels:

@@ -3,10 +3,22 @@
 An episode depends only on (seed, its number): worker count, order and resuming do not change it.
 """
 
-import inspect
-from dataclasses import dataclass
+from __future__ import annotations
 
+import inspect
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, TypedDict
+
+import gymnasium as gym
 import numpy as np
+from gymnasium.envs.registration import EnvSpec
+
+from wm_gym.data.resize import resize_area
+
+if TYPE_CHECKING:
+    from wm_gym.core import WorldCore
+    from wm_gym.policies.agent import Agent
 
 MIX = {"expert": 0.2, "noisy": 0.3, "random": 0.3, "near-miss": 0.2}  # shares of --policy mix
 POLICIES = (*MIX, "mix")
@@ -15,27 +27,63 @@ AGENT = "agent:"  # a policy that is a trained agent: agent:FOLDER
 MAX_STEPS = 1000  # where the environment has no horizon of its own
 
 
+Act = Callable[[Any], Any]
+"""From an observation to an action of the environment's own space."""
+
+
+class Description(TypedDict):
+    """What info.json says of the environment."""
+
+    action_space: str
+    action_low: list[float] | None
+    action_high: list[float] | None
+    action_names: list[str] | None
+    action_unit: str
+    proprioception_names: list[str] | None
+    proprioception_unit: str
+    horizon: int
+    task_description: str
+    fps: float
+
+
 @dataclass
 class RecordedEpisode:
-    """One episode: frames uint8 [L, H, W, 3], columns {feature: array [L, D]}, task text, and what the env says."""
+    """One episode of L observations."""
 
     frames: np.ndarray
-    columns: dict
+    """uint8 [L, H, W, 3]."""
+    columns: dict[str, np.ndarray]
+    """{feature: [L, D]}."""
     task: str
-    reward_terms: list
+    reward_terms: list[str]
     kind: str
+    """The policy that acted, one of KINDS."""
+
+
+@dataclass(frozen=True)
+class EpisodeSpec:
+    """Whose episodes are recorded: with an episode's number it says all that the episode depends on."""
+
+    env_id: str
+    env_kwargs: dict[str, Any]
+    policy: str
+    seed: int = 0
+    noise: float = 0.3
+    size: tuple[int, int] | None = None
 
 
 class EpisodeSource:
-    """Make the environment once and roll out episodes of it by number."""
+    """An environment, made once, of which episodes are rolled out by number."""
 
-    def __init__(self, env_id, env_kwargs, policy, seed, noise, size):
-        self.env_id, self.policy, self.seed, self.noise, self.size = env_id, policy, seed, noise, size
-        self.agent = self.imagination = None
+    def __init__(self, spec: EpisodeSpec) -> None:
+        env_id, policy = spec.env_id, spec.policy
+        self.env_id, self.policy, self.seed, self.noise, self.size = env_id, policy, spec.seed, spec.noise, spec.size
+        self.agent: Agent | None = None
+        self.imagination: WorldCore | None = None
         if policy.startswith(AGENT):
-            self.agent, self.env, self.imagination = agent_env(policy.removeprefix(AGENT), env_id, env_kwargs)
+            self.agent, self.env, self.imagination = agent_env(policy.removeprefix(AGENT), env_id, spec.env_kwargs)
         else:
-            self.env = make_env(env_id, env_kwargs)
+            self.env = make_env(env_id, spec.env_kwargs)
         self.kinds = policy_kinds(self.env)
         if self.agent is None and policy != "mix" and policy not in self.kinds:
             self.env.close()
@@ -46,15 +94,17 @@ class EpisodeSource:
         self.act_size, self.encode_action, low, high = action_encoding(self.env)
         self.describe = describe(self.env, low, high)
 
-    def rollout(self, episode):
-        """Roll out episode number `episode` -> RecordedEpisode."""
+    def rollout(self, episode: int) -> RecordedEpisode:
+        """The episode of that number."""
         env_seed, policy_seed = np.random.SeedSequence([self.seed, episode]).generate_state(2, np.uint32)
         rng = np.random.default_rng(policy_seed)
         kind = self._choose(rng)
         observation, info = self.env.reset(seed=int(env_seed % 2**31))
-        act = self._policy(kind, rng) if self.agent is None else self._actor(rng, info)
-        rows, rewards, successes, infos = [self._row(observation, info)], [], [], [info]
-        actions = []
+        act = self._policy(kind, rng) if self.agent is None else self._actor(self.agent, rng, info)
+        rows, infos = [self._row(observation, info)], [info]
+        rewards: list[float] = []
+        successes: list[Any] = []
+        actions: list[np.ndarray] = []
         while True:
             action = act(observation)
             actions.append(self.encode_action(action))
@@ -67,25 +117,31 @@ class EpisodeSource:
                 break
         return self._assemble(kind, rows, actions, rewards, successes, infos)
 
-    def close(self):
+    def close(self) -> None:
+        """Let go of the environment."""
         self.env.close()
 
-    def _choose(self, rng):
+    def _choose(self, rng: np.random.Generator) -> str:
         if self.policy != "mix":
             return "agent" if self.agent else self.policy
         share = np.array([MIX[kind] for kind in self.kinds])
         return self.kinds[rng.choice(len(self.kinds), p=share / share.sum())]
 
-    def _policy(self, kind, rng):
+    def _policy(self, kind: str, rng: np.random.Generator) -> Act:
         scripted = getattr(self.env.unwrapped, "scripted_policy", None)
         if scripted is not None:
             act = scripted(kind, rng, noise=self.noise).act
-            low, high = self.action_space.low, self.action_space.high
-            return lambda _: np.clip(np.asarray(act(), np.float32), low, high)
+            space = self._box()
+            return lambda _: np.clip(np.asarray(act(), np.float32), space.low, space.high)
         self.action_space.seed(int(rng.integers(2**31)))
         return lambda _: self.action_space.sample()
 
-    def _actor(self, rng, info):
+    def _box(self) -> gym.spaces.Box:
+        """The action space, where scripts or an agent act."""
+        assert isinstance(self.action_space, gym.spaces.Box)
+        return self.action_space
+
+    def _actor(self, agent: Agent, rng: np.random.Generator, info: Mapping[str, Any]) -> Act:
         """The agent on what it sees, exploring, or on what its world imagines meanwhile: each in a third of episodes.
 
         What exploits an error of the world is done in imagination only: in physics the policy soon sees otherwise.
@@ -95,22 +151,24 @@ class EpisodeSource:
         from wm_gym.policies.rollouts import Actor, Start, one_in_batch, world_options
 
         torch.manual_seed(int(rng.integers(2**31)))
-        manner = rng.choice(["seen", "exploring", "imagined"] if self.imagination else ["seen", "exploring"])
-        actor = Actor(self.agent, self.action_space, deterministic=manner != "exploring")
-        if manner != "imagined":
+        core = self.imagination
+        manner = rng.choice(["seen", "exploring", "imagined"] if core else ["seen", "exploring"])
+        actor = Actor(agent, self._box(), deterministic=manner != "exploring")
+        if core is None or manner != "imagined":
             return lambda seen: actor.act(one_in_batch(seen))[0]
-        core, seed = self.imagination, int(rng.integers(2**31))
-        start = Start(seed, self.env.render(), info["proprioception"], self.env.unwrapped.get_physics_state())
+        seed = int(rng.integers(2**31))
+        frame: Any = self.env.render()
+        start = Start(seed, frame, info["proprioception"], _base(self.env).get_physics_state())
         core.reset(seeds=[seed], options=[world_options(core.world, start)])
 
-        def act(_):
+        def act(_: Any) -> np.ndarray:
             action = actor.act(core.observation())
             core.step(action)
             return action[0]
 
         return act
 
-    def _number(self, name, value):
+    def _number(self, name: str, value: Any) -> float:
         """A reward as a float, from an array of one number too; ValueError naming what is none."""
         try:
             return float(value.item() if hasattr(value, "item") else value)
@@ -121,7 +179,9 @@ class EpisodeSource:
                 "the environment so that each step gives one reward"
             ) from None
 
-    def _row(self, observation, info):
+    def _row(
+        self, observation: Any, info: Mapping[str, Any]
+    ) -> tuple[np.ndarray, np.ndarray | None, np.ndarray | None]:
         state = getattr(self.env.unwrapped, "get_physics_state", None)
         return (
             self._frame(observation),
@@ -129,8 +189,8 @@ class EpisodeSource:
             None if state is None else np.array(state(), np.float64),
         )
 
-    def _frame(self, observation):
-        pixels = observation.get("pixels") if isinstance(observation, dict) else observation
+    def _frame(self, observation: Any) -> np.ndarray:
+        pixels: Any = observation.get("pixels") if isinstance(observation, dict) else observation
         if self.agent is not None:  # it sees the frames through its world's tokenizer; what is recorded is the camera's
             pixels = self.env.render()
         if isinstance(pixels, dict):  # several cameras: the first
@@ -146,12 +206,18 @@ class EpisodeSource:
                 )
         frame = np.array(pixels, np.uint8)
         if self.size is not None and frame.shape[:2] != tuple(self.size):
-            from wm_gym.data.resize import resize_area
-
             frame = resize_area(frame[None], self.size)[0]
         return frame
 
-    def _assemble(self, kind, rows, actions, rewards, successes, infos):
+    def _assemble(
+        self,
+        kind: str,
+        rows: Sequence[tuple[np.ndarray, np.ndarray | None, np.ndarray | None]],
+        actions: Sequence[np.ndarray],
+        rewards: Sequence[float],
+        successes: Sequence[Any],
+        infos: Sequence[Mapping[str, Any]],
+    ) -> RecordedEpisode:
         frames, proprioception, physics = zip(*rows)
         length = len(rows)
         last = np.zeros((1, self.act_size), np.float32)  # the last observation has no successor
@@ -180,42 +246,41 @@ class EpisodeSource:
         )
 
 
-def make_env(env_id, env_kwargs=None):
-    """Make a registered environment (`import_env`) for recording: pictures on, a horizon, twins without early end."""
-    import gymnasium as gym
-
+def make_env(env_id: str, env_kwargs: Mapping[str, Any] | None = None) -> gym.Env:
+    """A registered environment (`import_env`) for recording: pictures on, a horizon, twins without early end."""
     from wm_gym.common.registry import registered
 
     kwargs, spec = dict(env_kwargs or {}), registered(env_id, "the environment to record")
-    entry = spec.entry_point
+    entry: Any = spec.entry_point
     if isinstance(entry, str):
         entry = gym.envs.registration.load_env_creator(entry)
     if "terminate_on_success" in _parameters(entry):
         kwargs.setdefault("terminate_on_success", False)  # whole episodes: what happens after success counts too
     kwargs.setdefault("render_mode", "rgb_array")
     env = gym.make(spec, **kwargs)
-    if env.spec.max_episode_steps is None and getattr(env.unwrapped, "horizon", None) is None:
+    if _spec(env).max_episode_steps is None and getattr(env.unwrapped, "horizon", None) is None:
         env = gym.wrappers.TimeLimit(env, MAX_STEPS)
     return env
 
 
-def import_env(env_id):
+def import_env(env_id: str) -> None:
     """Have an environment registered whose id somebody typed.
 
     An id may name its module ("panda_gym:PandaReach-v3"); a namespace that is a module ("gym_pusht/PushT-v0") is
-    imported by itself. Raises ValueError naming the id and the next thing to try.
-    """
-    import gymnasium as gym
+    imported by itself.
 
+    Raises:
+        ValueError: Naming the id and the next thing to try.
+    """
     from wm_gym.common.registry import find_spec, import_typed
 
     module, _, name = env_id.rpartition(":")
-    for module in filter(None, (module, name.rpartition("/")[0])):
+    for named in filter(None, (module, name.rpartition("/")[0])):
         if name not in gym.registry:
             try:
-                import_typed(module)
+                import_typed(named)
             except ModuleNotFoundError as error:
-                if error.name != module:
+                if error.name != named:
                     raise
     try:
         find_spec(name)
@@ -226,10 +291,13 @@ def import_env(env_id):
         ) from None
 
 
-def agent_env(folder, env_id, env_kwargs=None):
+def agent_env(
+    folder: str, env_id: str, env_kwargs: Mapping[str, Any] | None = None
+) -> tuple[Agent, gym.Env, WorldCore | None]:
     """An agent, its physics twin and the core of its world (None where it was trained in physics) for recording.
 
-    ValueError where the environment is no twin of this package.
+    Raises:
+        ValueError: Where the environment is no twin of this package.
     """
     from wm_gym.policies.loaders import load_agent
     from wm_gym.policies.rollouts import endless_core, make_twin
@@ -247,18 +315,16 @@ def agent_env(folder, env_id, env_kwargs=None):
     return agent, twin, endless_core(agent.world, agent) if agent.world else None
 
 
-def policy_kinds(env):
-    """List the policies that can act in this environment; only those with scripts have more than "random"."""
+def policy_kinds(env: gym.Env) -> list[str]:
+    """The policies that can act in this environment; only those with scripts have more than "random"."""
     return list(MIX) if hasattr(env.unwrapped, "scripted_policy") else ["random"]
 
 
-def action_encoding(env):
-    """Say how actions become float32 vectors: (size, encode function, low [A], high [A]).
+def action_encoding(env: gym.Env) -> tuple[int, Callable[[Any], np.ndarray], np.ndarray, np.ndarray]:
+    """How actions become float32 vectors: (size, encode function, low [A], high [A]).
 
     Box is flattened, Discrete becomes one-hot; other spaces raise ValueError.
     """
-    import gymnasium as gym
-
     space = env.action_space
     if isinstance(space, gym.spaces.Discrete):
         n, start = int(space.n), int(space.start)
@@ -272,17 +338,15 @@ def action_encoding(env):
             space.high.reshape(-1),
         )
     raise ValueError(
-        f"{env.spec.id} has the action space {space}; only Box and Discrete can be recorded: wrap the "
+        f"{_spec(env).id} has the action space {space}; only Box and Discrete can be recorded: wrap the "
         f"environment so that its actions are one of these"
     )
 
 
-def describe(env, low, high):
-    """Collect what info.json says about the environment."""
-    import gymnasium as gym
-
-    base, space = env.unwrapped, env.action_space
-    horizon = env.spec.max_episode_steps or getattr(base, "horizon", None) or MAX_STEPS
+def describe(env: gym.Env, low: np.ndarray, high: np.ndarray) -> Description:
+    """What info.json says of the environment; low and high bound its actions."""
+    base, space = _base(env), env.action_space
+    horizon = _spec(env).max_episode_steps or getattr(base, "horizon", None) or MAX_STEPS
     names = getattr(base, "action_names", None)
     proprioception = getattr(base, "proprioception_names", None)
     return {
@@ -290,33 +354,44 @@ def describe(env, low, high):
         "action_low": _bounds(low),
         "action_high": _bounds(high),
         "action_names": None if names is None else list(names),
-        "proprioception_names": None if proprioception is None else list(proprioception),
         "action_unit": str(getattr(base, "action_unit", "")),
+        "proprioception_names": None if proprioception is None else list(proprioception),
         "proprioception_unit": str(getattr(base, "proprioception_unit", "")),
         "horizon": int(horizon),
+        "task_description": str(getattr(base, "task_description", _spec(env).id)),
         "fps": float(env.metadata.get("render_fps") or 10),
-        "task_description": str(getattr(base, "task_description", env.spec.id)),
     }
 
 
-def _bounds(values):
+def _base(env: gym.Env) -> Any:
+    """The environment itself, which has more than Gymnasium's methods."""
+    return env.unwrapped
+
+
+def _spec(env: gym.Env) -> EnvSpec:
+    """How the environment was made, which one made by `gym.make` knows."""
+    assert env.spec is not None
+    return env.spec
+
+
+def _bounds(values: np.ndarray) -> list[float] | None:
     values = np.asarray(values, np.float64)
     return values.tolist() if np.isfinite(values).all() else None  # JSON has no infinity
 
 
-def _parameters(entry):
+def _parameters(entry: Any) -> Mapping[str, Any]:
     try:
         return inspect.signature(entry).parameters
     except (TypeError, ValueError):
         return {}
 
 
-def _proprioception(observation, info):
+def _proprioception(observation: Any, info: Mapping[str, Any]) -> np.ndarray | None:
     value = info.get("proprioception")
     if value is None and isinstance(observation, dict):
         value = observation.get("agent_pos")
     return None if value is None else np.array(value, np.float32).reshape(-1)
 
 
-def _success(info):
+def _success(info: Mapping[str, Any]) -> Any:
     return info.get("success", info.get("is_success"))

@@ -7,14 +7,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import gymnasium as gym
 import numpy as np
 from tqdm import tqdm
 
 from wm_gym.common import spaces
+from wm_gym.common.options import with_changes
 from wm_gym.core import WorldCore
-from wm_gym.data import ClipData
+from wm_gym.data.clips import ClipData
 from wm_gym.engine.shared import load_world
-from wm_gym.inverse.labeller import LabelledWriter, Rejected, VideoLabeller, new_folder
+from wm_gym.inverse.labeller import ActionMeaning, LabelledWriter, Rejected, VideoLabeller, new_folder
 from wm_gym.judges import Judge
 from wm_gym.policies.agent import Agent
 from wm_gym.policies.loaders import load_agent
@@ -25,7 +27,7 @@ DIRECTIVE = "directive:"
 
 
 @dataclass
-class Dream:
+class ImaginedEpisode:
     """One imagined episode of T-1 steps."""
 
     frames: np.ndarray
@@ -43,7 +45,7 @@ class Dream:
 class Directive:
     """A policy that does the same all the time: "directive:0.5,-1" are the numbers of one action."""
 
-    def __init__(self, text: str, space):
+    def __init__(self, text: str, space: gym.spaces.Box) -> None:
         try:
             action = [float(part) for part in text.removeprefix(DIRECTIVE).split(",")]
         except ValueError:
@@ -55,13 +57,13 @@ class Directive:
             )
         self.action = spaces.check_action(action, space)
 
-    def act(self, observation, active: np.ndarray | None = None) -> np.ndarray:
-        return np.tile(
-            self.action, (len(next(iter(observation.values())) if isinstance(observation, dict) else observation), 1)
-        )
+    def act(self, observation: Any, active: np.ndarray | None = None) -> np.ndarray:
+        """The action [B, A] for observations with a leading batch axis."""
+        one = next(iter(observation.values())) if isinstance(observation, dict) else observation
+        return np.tile(self.action, (len(one), 1))
 
 
-def dream(
+def imagine_episodes(
     world: World | str | Path,
     policy: str | Path | Agent,
     episodes: int,
@@ -69,37 +71,45 @@ def dream(
     starts: ClipData | None = None,
     progress: bool = True,
     **options: Any,
-) -> Iterator[Dream]:
+) -> Iterator[ImaginedEpisode]:
     """Imagine episodes, up to 100 at a time, each until the judge says success or the world's horizon.
 
-    policy: an agent or planner (folder, or the name of a shipped one), "random", "no-op" or "directive:NUMBERS".
-    starts: recordings whose first frames are taken in turn (default: the world's own starts, drawn by the seed).
-    options: of `WorldCore`, such as reward. ValueError for a policy that is none, or is of another action space.
+    Args:
+        world: A world, its folder, its Hub id, or the name of a shipped one.
+        policy: An agent or planner (folder, or the name of a shipped one), "random", "no-op" or "directive:NUMBERS".
+        episodes: How many.
+        seed: Draws the starts and random actions.
+        starts: Recordings whose first frames are taken in turn; the world's own starts by default.
+        progress: Show a bar.
+        options: Of `WorldCore`, such as reward.
+
+    Raises:
+        ValueError: For a policy that is none, or is of another action space.
     """
-    world = load_world(world)
-    if not isinstance(policy, Agent) and str(policy) not in BASELINES and not str(policy).startswith(DIRECTIVE):
-        policy = load_agent(policy)
-    mode = observation_mode(policy)
+    world, chosen = load_world(world), _policy(policy)
+    mode = observation_mode(chosen)
     for first in tqdm(range(0, episodes, WORLD_BATCH), desc="imagining", unit="batch", disable=not progress):
         n = min(WORLD_BATCH, episodes - first)
         seeds = start_seeds(first + n, seed)[first:]
         core = WorldCore(world, n, observation=mode, **options)
-        core.reset(
-            seeds=seeds,
-            options=None
-            if starts is None
-            else [_begin(world, starts, (first + i) % len(starts), seeds[i]) for i in range(n)],
-        )
+        begins = starts is not None and [_begin(world, starts, (first + i) % len(starts), seeds[i]) for i in range(n)]
+        core.reset(seeds=seeds, options=begins or None)
         space = core.single_action_space
-        actor = (
-            Directive(policy, space)
-            if isinstance(policy, str) and policy.startswith(DIRECTIVE)
-            else Actor(policy, space, seed=seeds[0])
-        )
-        yield from _dreams(core, actor)
+        if isinstance(chosen, str) and chosen.startswith(DIRECTIVE):
+            yield from _episodes(core, Directive(chosen, space))
+        else:
+            yield from _episodes(core, Actor(chosen, space, seed=seeds[0]))
 
 
-def _begin(world: World, starts: ClipData, episode: int, seed: int) -> dict:
+def _policy(policy: str | Path | Agent) -> str | Agent:
+    """The agent, or the name of what needs none."""
+    if isinstance(policy, Agent):
+        return policy
+    name = str(policy)
+    return name if name in BASELINES or name.startswith(DIRECTIVE) else load_agent(policy)
+
+
+def _begin(world: World, starts: ClipData, episode: int, seed: int) -> dict[str, Any]:
     row = starts.episode_offset[episode]
     if starts.frames.shape[1:3] != tuple(world.spec.frame_size):
         raise ValueError(
@@ -112,60 +122,70 @@ def _begin(world: World, starts: ClipData, episode: int, seed: int) -> dict:
     return world_options(world, Start(seed, np.asarray(starts.frames[row]), pose, np.zeros(0)))
 
 
-def _dreams(core: WorldCore, actor: Actor | Directive) -> list[Dream]:
+def _episodes(core: WorldCore, actor: Actor | Directive) -> list[ImaginedEpisode]:
     n = core.num_envs
-    rows = [([core.render(i)], [], [], [], [core.info()["proprioception"][i]]) for i in range(n)]
+    frames, poses = [[core.render(i)] for i in range(n)], [[pose] for pose in core.info()["proprioception"]]
+    taken: list[list[np.ndarray]] = [[] for _ in range(n)]
+    success: list[list[bool]] = [[] for _ in range(n)]
+    uncertainty: list[list[float]] = [[] for _ in range(n)]
     active = np.ones(n, bool)
     while active.any():
         actions = actor.act(core.observation(), active)
         actions[~active] = 0
         _, terminated, truncated = core.step(actions, active)
         info = core.info()
-        for i in np.flatnonzero(active):
-            for values, value in zip(
-                rows[i],
-                (core.render(i), actions[i], info["is_success"][i], info["uncertainty"][i], info["proprioception"][i]),
-            ):
-                values.append(value)
+        for i in np.flatnonzero(active).tolist():
+            frames[i].append(core.render(i))
+            poses[i].append(info["proprioception"][i])
+            taken[i].append(actions[i])
+            success[i].append(info["is_success"][i])
+            uncertainty[i].append(info["uncertainty"][i])
         active &= ~(terminated | truncated)
     return [
-        Dream(np.stack(frames), np.stack(taken), np.array(success), np.array(doubt), np.stack(pose))
-        for frames, taken, success, doubt, pose in rows
+        ImaginedEpisode(
+            np.stack(frames[i]), np.stack(taken[i]), np.array(success[i]), np.array(uncertainty[i]), np.stack(poses[i])
+        )
+        for i in range(n)
     ]
 
 
 @dataclass(frozen=True)
 class Filter:
-    """Which dreams become demonstrations.
-
-    successes: those alone that the judge calls a success. most_doubt: in which the world's uncertainty never passes
-    this. labeller: those alone whose video it believes, with the actions that it reads there, not those taken.
-    """
+    """Which imagined episodes become demonstrations."""
 
     successes: bool = True
-    most_doubt: float = np.inf
+    """Those alone that the judge calls a success."""
+    max_uncertainty: float = np.inf
+    """Those in which the world's uncertainty never passes this."""
     labeller: VideoLabeller | None = None
+    """Those alone whose video it believes, with the actions that it reads there, not those taken."""
 
-    def actions(self, one: Dream) -> np.ndarray:
-        """The actions [T-1, A] of a dream that passes; Rejected with the reason where it does not."""
+    def actions(self, one: ImaginedEpisode) -> np.ndarray:
+        """The actions [T-1, A] of an episode that passes; Rejected with the reason where it does not."""
         if self.successes and not one.success.any():
             raise Rejected("the judge sees no success")
-        if one.uncertainty.max() > self.most_doubt:
+        if one.uncertainty.max() > self.max_uncertainty:
             raise Rejected(
-                f"the world's uncertainty is {one.uncertainty.max():.3g}, more than {self.most_doubt:.3g}, "
+                f"the world's uncertainty is {one.uncertainty.max():.3g}, more than {self.max_uncertainty:.3g}, "
                 f"at step {int(one.uncertainty.argmax()) + 1}"
             )
         return one.taken if self.labeller is None else self.labeller.label(one.frames)
 
 
-def write_dreams(
-    dreams: Iterable[Dream], world: World | str | Path, out: str | Path, filter: Filter = Filter()
+def write_imagined(
+    episodes: Iterable[ImaginedEpisode], world: World | str | Path, out: str | Path, filter: Filter = Filter()
 ) -> tuple[int, dict[int, str]]:
-    """Write those that pass as a LeRobotDataset v3.0; (how many, {dream left out: why}).
+    """Write those that pass as a LeRobotDataset v3.0.
 
     Beside frames and actions it holds "observation.state" (the predicted pose), "next.success", and the world's
-    "uncertainty". Raises FileExistsError where `out` is there, and ValueError where the labeller's actions are others
-    than the world's.
+    "uncertainty".
+
+    Returns:
+        How many were written, and {episode left out: why}.
+
+    Raises:
+        FileExistsError: Where `out` is there.
+        ValueError: Where the labeller's actions are others than the world's.
     """
     spec, labeller = load_world(world).spec, filter.labeller
     if labeller and len(labeller.about["action_low"]) != spec.action_dim:
@@ -173,16 +193,20 @@ def write_dreams(
             f"the inverse dynamics read {len(labeller.about['action_low'])} actions, the world "
             f"{spec.name!r} takes {spec.action_dim}; train them on recordings of the same robot"
         )
-    about = {key: getattr(spec, key) for key in ("action_low", "action_high", "action_unit")}
-    names = spec.action_names or [f"action_{i}" for i in range(spec.action_dim)]
+    about: ActionMeaning = {
+        "action_names": spec.action_names or [f"action_{i}" for i in range(spec.action_dim)],
+        "action_low": spec.action_low,
+        "action_high": spec.action_high,
+        "action_unit": spec.action_unit,
+    }
+    height, width = spec.frame_size
     columns = {"next.success": ["success"], "uncertainty": ["uncertainty"]}
     if spec.proprioception_dim:
         columns["observation.state"] = spec.proprioception_names
-    kept, rejected = 0, {}
-    with LabelledWriter(
-        new_folder(out), tuple(spec.frame_size), about | {"action_names": names}, spec.fps, columns
-    ) as writer:
-        for i, one in enumerate(dreams):
+    kept = 0
+    rejected: dict[int, str] = {}
+    with LabelledWriter(new_folder(out), (height, width), about, spec.fps, columns) as writer:
+        for i, one in enumerate(episodes):
             try:
                 actions = filter.actions(one)
             except Rejected as why:
@@ -199,32 +223,63 @@ def write_dreams(
     return kept, rejected
 
 
+@dataclass(frozen=True)
+class ImagineOptions:
+    """How demonstrations are imagined, and which are kept."""
+
+    seed: int = 0
+    """Draws the starts and random actions."""
+    starts: ClipData | None = None
+    """Recordings whose first frames are where episodes begin; the world's own starts by default."""
+    labeller: VideoLabeller | None = None
+    """Reads the actions off the video, and leaves out what it does not believe."""
+    keep_failures: bool = False
+    """Keep also what the judge calls no success."""
+    certain: bool = False
+    """Leave out episodes that are less certain than 9 of 10 of the world's calibration were."""
+    reward: str | Judge = "learned"
+    """The judge of success."""
+    reward_kwargs: dict[str, Any] | None = None
+    """Options of the judge."""
+    progress: bool = True
+    """Show a bar."""
+
+
 def imagine(
     world: World | str | Path,
     policy: str | Path | Agent,
     out: str | Path,
     episodes: int,
-    *,
-    seed: int = 0,
-    starts: ClipData | None = None,
-    labeller: VideoLabeller | None = None,
-    keep_failures: bool = False,
-    certain: bool = False,
-    reward: str | Judge = "learned",
-    reward_kwargs: dict | None = None,
-    progress: bool = True,
+    options: ImagineOptions | None = None,
+    **changes: Any,
 ) -> tuple[int, dict[int, str]]:
     """Imagine demonstrations and write them to `out`: start frames + policy -> video -> actions -> filtered.
 
-    certain: without the dreams that are in more doubt than 9 of 10 of the world's calibration were. The rest as
-    `dream`, `Filter` and `write_dreams` say. ValueError for `certain` where the world is not calibrated.
+    Args:
+        world: As `imagine_episodes` takes it.
+        policy: As `imagine_episodes` takes it.
+        out: The folder to write.
+        episodes: How many are imagined.
+        options: The rest, by their defaults.
+        changes: Fields of `ImagineOptions`, such as certain=True.
+
+    Returns:
+        How many were written, and {episode left out: why}.
+
+    Raises:
+        FileExistsError: Where `out` is there.
+        ValueError: For `certain` where the world is not calibrated, and as `imagine_episodes` and `write_imagined` say.
     """
-    world = load_world(world)
-    if certain and world.calibration is None:
-        raise ValueError(
-            f"the world {world.spec.name!r} is not calibrated, so nobody knows how much doubt is usual: "
-            "wm-gym calibrate WORLD DATASET"
-        )
-    limit = world.calibration.limit if certain else np.inf
-    made = dream(world, policy, episodes, seed, starts, progress, reward=reward, reward_kwargs=reward_kwargs)
-    return write_dreams(made, world, out, Filter(not keep_failures, limit, labeller))
+    world, of = load_world(world), with_changes(ImagineOptions, options, changes)
+    limit = np.inf
+    if of.certain:
+        if world.calibration is None:
+            raise ValueError(
+                f"the world {world.spec.name!r} is not calibrated, so nobody knows which uncertainty is usual: "
+                "wm-gym calibrate WORLD DATASET"
+            )
+        limit = world.calibration.limit
+    made = imagine_episodes(
+        world, policy, episodes, of.seed, of.starts, of.progress, reward=of.reward, reward_kwargs=of.reward_kwargs
+    )
+    return write_imagined(made, world, out, Filter(not of.keep_failures, limit, of.labeller))

@@ -4,103 +4,149 @@ Workers simulate whole episodes; this process encodes and writes them in order. 
 the dataset stays valid, and the same call goes on where it ended.
 """
 
-import contextlib
-from pathlib import Path
+from __future__ import annotations
 
-from wm_gym.collect.episodes import AGENT, KINDS, POLICIES, import_env
+import contextlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tqdm import tqdm
+
+from wm_gym.collect.episodes import AGENT, KINDS, POLICIES, Description, EpisodeSpec, RecordedEpisode, import_env
 from wm_gym.collect.parallel import simulate
+from wm_gym.common.options import with_changes
 from wm_gym.common.processes import Interrupts
 from wm_gym.data.formats.lerobot_resume import tidy
-from wm_gym.data.formats.lerobot_schema import CAMERA, INFO_PATH, DatasetError, feature, read_info, video_feature
+from wm_gym.data.formats.lerobot_schema import (
+    CAMERA,
+    INFO_PATH,
+    DatasetError,
+    Feature,
+    feature,
+    read_info,
+    video_feature,
+)
 from wm_gym.data.formats.lerobot_writer import LeRobotWriter
 
 
-def record(
-    env_id,
-    episodes,
-    policy="mix",
-    *,
-    out,
-    seed=0,
-    workers=None,
-    noise=0.3,
-    resume=True,
-    env_kwargs=None,
-    size=None,
-    progress=True,
-    shard_frames=2000,
-):
-    """Record `episodes` episodes of a registered environment into the LeRobotDataset folder `out`; returns its Path.
+@dataclass(frozen=True)
+class RecordOptions:
+    """How an environment is recorded."""
 
-    policy: expert, noisy, random, near-miss, mix (of those the environment has: without scripted policies that is
-    random alone), or agent:FOLDER, a trained agent in a physics twin: a third of the episodes each as it is,
-    exploring, and with the actions that it takes where its world imagines the episode meanwhile. noise in [0, 1]
-    perturbs "noisy". workers: processes, default one a core; 0 simulates in this process. resume: go on with what is in
-    `out`. size (H, W): store frames resized by area. Episode i depends only on (seed, i). Raises ValueError for an
-    unknown id, policy, or a folder recorded with other arguments.
-    KeyboardInterrupt comes through after what was simulated is written.
+    seed: int = 0
+    """Episode i depends only on (seed, i)."""
+    workers: int | None = None
+    """Processes, default one a core; 0 simulates in this process."""
+    noise: float = 0.3
+    """In [0, 1]: how much the policy "noisy" is perturbed."""
+    resume: bool = True
+    """Go on with what the folder holds."""
+    env_kwargs: Mapping[str, Any] | None = None
+    """Arguments of the environment."""
+    size: tuple[int, int] | None = None
+    """(height, width) to store frames in, resized by area."""
+    progress: bool = True
+    """Show a bar."""
+    shard_frames: int = 2000
+    """Frames after which the writer begins new files."""
+
+
+def record(
+    env_id: str,
+    episodes: int,
+    policy: str = "mix",
+    *,
+    out: str | Path,
+    options: RecordOptions | None = None,
+    **changes: Any,
+) -> Path:
+    """Record episodes of a registered environment into a LeRobotDataset folder.
+
+    Args:
+        env_id: Its id.
+        episodes: How many the folder is to hold.
+        policy: expert, noisy, random, near-miss, mix (of those the environment has: without scripted policies that is
+            random alone), or agent:FOLDER, a trained agent in a physics twin: a third of the episodes each as it is,
+            exploring, and with the actions that it takes where its world imagines the episode meanwhile.
+        out: The folder, which is returned.
+        options: The rest, by their defaults.
+        changes: Fields of `RecordOptions`, such as seed=1.
+
+    Raises:
+        ValueError: For an unknown id or policy, or a folder recorded with other arguments.
+        KeyboardInterrupt: After what was simulated is written.
     """
-    out = Path(out)
+    options, out = with_changes(RecordOptions, options, changes), Path(out)
     if policy not in POLICIES and not policy.startswith(AGENT):
         raise ValueError(f"unknown policy {policy!r}; give one of {', '.join(POLICIES)}, or {AGENT}FOLDER")
     if int(episodes) != episodes or episodes < 1:
         raise ValueError(f"episodes is {episodes!r}, expected a whole number of at least 1")
-    env_kwargs = dict(env_kwargs or {})
-    asked = {
-        "env_id": env_id,
-        "env_kwargs": env_kwargs,
-        "policy": policy,
-        "seed": int(seed),
-        "noise": float(noise),
-        "size": list(size) if size is not None else None,
-    }
-    if policy.startswith(AGENT):
-        from wm_gym.policies.catalogue import digest_of_agent
-
-        asked |= {"policy": _named(policy), "agent_weights": digest_of_agent(policy.removeprefix(AGENT))}
+    kwargs = dict(options.env_kwargs or {})
+    spec = EpisodeSpec(env_id, kwargs, policy, int(options.seed), float(options.noise), options.size)
+    asked = _asked(spec)
     if (out / INFO_PATH).exists():
-        _check_resume(out, asked, resume)
+        _check_resume(out, asked, options.resume)
         if read_info(out)["total_episodes"] >= episodes:  # nothing to write: others may read it at the same time
             tidy(out)
             return out
     import_env(env_id)
-    source = (env_id, env_kwargs, policy, int(seed), float(noise), size)
     with Interrupts() as interrupts, contextlib.ExitStack() as stack:
         writer = None
         if (out / INFO_PATH).exists():
-            writer = stack.enter_context(LeRobotWriter(out, shard_frames=shard_frames))
+            writer = stack.enter_context(LeRobotWriter(out, shard_frames=options.shard_frames))
         first = writer.num_episodes if writer else 0
         if first >= episodes:
             return out
-        numbers = range(first, episodes)
-        stream = stack.enter_context(contextlib.closing(simulate(source, numbers, workers, interrupts)))
-        bar = stack.enter_context(_bar(progress, first, episodes, env_id))
+        made = simulate(spec, range(first, episodes), options.workers, interrupts)
+        stream = stack.enter_context(contextlib.closing(made))
+        bar = stack.enter_context(_bar(options.progress, first, episodes, env_id))
         for describe, episode in stream:
             if writer is None:
-                fps, features = _features(describe, episode)
-                extra = {"wm_gym": _extra(asked, describe, episode)}
-                writer = stack.enter_context(LeRobotWriter(out, fps, features, extra=extra, shard_frames=shard_frames))
+                writer = stack.enter_context(_new_writer(out, asked, describe, episode, options.shard_frames))
             _add(writer, episode, env_id)
             bar.update(1)
             if interrupts.seen:
                 break
         if interrupts.seen:
-            done = 0
-            if writer is not None:
-                writer.flush()
-                done = writer.num_episodes
             bar.close()
-            print(
-                f"interrupted: {out} holds {done} of {episodes} episodes and is valid; the same command goes on "
-                f"from there"
-                if done
-                else f"interrupted before the first episode; nothing is in {out}"
-            )
-            raise KeyboardInterrupt
+            _interrupted(out, writer, episodes)
     return out
 
 
-def _add(writer, episode, env_id):
+def _asked(spec: EpisodeSpec) -> dict[str, Any]:
+    """What info.json says of the call, and what going on with a recording has to agree with."""
+    asked = {
+        "env_id": spec.env_id,
+        "env_kwargs": spec.env_kwargs,
+        "policy": spec.policy,
+        "seed": spec.seed,
+        "noise": spec.noise,
+        "size": list(spec.size) if spec.size is not None else None,
+    }
+    if spec.policy.startswith(AGENT):
+        from wm_gym.policies.catalogue import digest_of_agent
+
+        asked |= {"policy": _named(spec.policy), "agent_weights": digest_of_agent(spec.policy.removeprefix(AGENT))}
+    return asked
+
+
+def _interrupted(out: Path, writer: LeRobotWriter | None, episodes: int) -> None:
+    """Put in place what was simulated, and let the interrupt go through."""
+    done = 0
+    if writer is not None:
+        writer.flush()
+        done = writer.num_episodes
+    print(
+        f"interrupted: {out} holds {done} of {episodes} episodes and is valid; the same command goes on from there"
+        if done
+        else f"interrupted before the first episode; nothing is in {out}"
+    )
+    raise KeyboardInterrupt
+
+
+def _add(writer: LeRobotWriter, episode: RecordedEpisode, env_id: str) -> None:
     """Write one episode; reward terms that this one never had are zero."""
     for key in writer.features:
         if key.startswith("next.reward.") and key not in episode.columns:
@@ -111,51 +157,34 @@ def _add(writer, episode, env_id):
         raise DatasetError(f"{env_id}: {error}") from None
 
 
-def _features(describe, episode):
-    """Give (fps, features) of the dataset from its first episode."""
-    fps = describe["fps"]
-    fps = int(fps) if fps == int(fps) else fps
+def _new_writer(
+    out: Path, asked: Mapping[str, Any], describe: Description, episode: RecordedEpisode, shard_frames: int
+) -> LeRobotWriter:
+    """The writer of a new dataset, whose features are those of its first episode."""
+    fps = int(describe["fps"]) if describe["fps"] == int(describe["fps"]) else describe["fps"]
     names = {"action": describe["action_names"], "observation.state": describe["proprioception_names"]}
-    features = {CAMERA: video_feature(*episode.frames.shape[1:3], fps)}
+    height, width = episode.frames.shape[1:3]
+    features: dict[str, Feature] = {CAMERA: video_feature(height, width, fps)}
     for key, value in episode.columns.items():
         features[key] = feature(value.dtype.name, value.shape[1], names.get(key))
-    return fps, features
+    notes = {
+        **asked,
+        **{key: value for key, value in describe.items() if key != "fps"},
+        "reward_terms": episode.reward_terms,
+        "success": "next.success" in episode.columns,
+        "policy_kinds": list(KINDS),
+    }
+    return LeRobotWriter(out, fps, features, extra={"wm_gym": notes}, shard_frames=shard_frames)
 
 
-def _extra(asked, describe, episode):
-    """Give what info.json says under "wm_gym"."""
-    return (
-        asked
-        | {
-            key: describe[key]
-            for key in (
-                "action_space",
-                "action_low",
-                "action_high",
-                "action_names",
-                "action_unit",
-                "proprioception_names",
-                "proprioception_unit",
-                "horizon",
-                "task_description",
-            )
-        }
-        | {
-            "reward_terms": episode.reward_terms,
-            "success": "next.success" in episode.columns,
-            "policy_kinds": list(KINDS),
-        }
-    )
-
-
-def _named(policy):
-    """Name a policy as info.json does: an agent by its folder's name, for where it lies is nobody else's matter."""
+def _named(policy: str) -> str:
+    """A policy as info.json names it: an agent by its folder's name, for where it lies is nobody else's matter."""
     folder = Path(policy.removeprefix(AGENT))
     is_path = policy.startswith(AGENT) and (folder.is_absolute() or folder.exists())
     return AGENT + folder.resolve().name if is_path else policy
 
 
-def _check_resume(out, asked, resume):
+def _check_resume(out: Path, asked: Mapping[str, Any], resume: bool) -> None:
     info = read_info(out)
     if not resume:
         raise ValueError(
@@ -175,7 +204,5 @@ def _check_resume(out, asked, resume):
             )
 
 
-def _bar(progress, first, episodes, env_id):
-    from tqdm import tqdm
-
+def _bar(progress: bool, first: int, episodes: int, env_id: str) -> tqdm:
     return tqdm(total=episodes, initial=first, unit="episode", desc=f"recording {env_id}", disable=not progress)

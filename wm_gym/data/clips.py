@@ -4,70 +4,121 @@ The cache folder is `wm_gym.common.cache_folder`'s; an entry is keyed by the dat
 and the size, so a changed dataset is decoded anew and an entry can be deleted at any time.
 """
 
+from __future__ import annotations
+
 import hashlib
 import shutil
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, Literal, NamedTuple, NotRequired, TypedDict
 
 import numpy as np
 
 from wm_gym.common.cache_folder import kept_or_scratch, writable
 from wm_gym.common.files import atomic_folder, reserve, write_json
-from wm_gym.data.curation.selection import SelectedFrames
 from wm_gym.data.formats.lerobot_schema import CAMERA_PREFIX, DatasetError, read_json
-from wm_gym.data.formats.reader import warn_left_out
+from wm_gym.data.formats.reader import Reader, warn_left_out
 from wm_gym.data.formats.registry import open_reader
+from wm_gym.data.frames import Frames, JoinedFrames, SelectedFrames
 from wm_gym.data.resize import resize_area
 
 DAMAGED = "damaged.json"  # beside frames that were decoded as far as they can be: the episodes that cannot, and why
 
-SAME = ("action_names", "action_bounds", "proprioception_names", "reward_terms", "has_success", "env_id", "camera")
+
+class ClipMeta(TypedDict):
+    """What is known of a recording beside its rows."""
+
+    fps: float
+    action_names: list[str]
+    action_low: list[float]
+    action_high: list[float]
+    action_bounds: Literal["stated", "data"]
+    """Whether the dataset states the bounds, or they are its smallest and largest values."""
+    action_unit: str
+    """"" where nobody said, as `proprioception_unit`."""
+    proprioception_names: list[str]
+    proprioception_unit: str
+    reward_terms: list[str]
+    has_reward: bool
+    has_success: bool
+    camera: str
+    task_description: str
+    tasks: list[str]
+    """The text of each episode."""
+    env_id: str | None
+    env_kwargs: dict[str, Any]
+    horizon: int
+    """Steps of the longest episode, or the environment's own."""
+    dataset_hash: str
+    dataset: str
+    """Its folder."""
+    latest_row: NotRequired[int]
+    """Where the last of several joined recordings begins."""
+    damaged: NotRequired[dict[int, str]]
+    """{episode left out: why it cannot be read}."""
+    episodes: NotRequired[list[int]]
+    """Each episode's number in the dataset, where some were left out."""
 
 
 @dataclass
 class ClipData:
-    """All rows of a dataset with one camera's frames; rows of episode e are episode_offset[e]:episode_offset[e+1].
+    """All rows of a dataset with one camera's frames; the rows of episode e are episode_offset[e]:episode_offset[e+1].
 
     Row t holds observation t and action t, which leads to observation t+1; an episode's last row has no successor.
-    frames uint8 memmap (or JoinedFrames) [N, H, W, 3]; action float32 [N, A]; proprioception float32 [N, P] (P may be
-    0); reward float32 [N, R], the terms of transition t -> t+1 (zeros where the dataset has none); success bool [N], of
-    the row's observation; episode_offset int64 [E+1]; physics_state float64 [N, S] or None; episode_success bool [E].
-    meta: fps, action_names, action_low, action_high, action_bounds ("stated" by the dataset, or "data": its smallest
-    and largest values), action_unit, proprioception_names, proprioception_unit ("" where nobody said), reward_terms,
-    has_reward, has_success, camera, task_description, tasks (text of each episode), latest_row (where the last of
-    several joined recordings begins), env_id, env_kwargs, horizon, dataset_hash, dataset; damaged {episode: why} and
-    episodes, each one's number in the dataset, where damaged ones were left out.
     """
 
-    frames: np.ndarray
+    frames: Frames
+    """uint8 [N, H, W, 3], mostly a memory map."""
     action: np.ndarray
+    """float32 [N, A]."""
     proprioception: np.ndarray
+    """float32 [N, P]; P may be 0."""
     reward: np.ndarray
+    """float32 [N, R], the terms of transition t -> t+1; zeros where the dataset has none."""
     success: np.ndarray
+    """bool [N], of the row's observation."""
     episode_offset: np.ndarray
+    """int64 [E+1]."""
     physics_state: np.ndarray | None
+    """float64 [N, S]."""
     episode_success: np.ndarray
-    meta: dict = field(default_factory=dict)
+    """bool [E]."""
+    meta: ClipMeta
 
-    def __len__(self):
+    def __len__(self) -> int:
         return len(self.episode_offset) - 1
 
     @property
-    def numbers(self):
+    def numbers(self) -> list[int]:
         """The number of each episode in its dataset."""
         return self.meta.get("episodes") or list(range(len(self)))
 
-    def transitions(self, episodes):
+    def transitions(self, episodes: Iterable[int]) -> np.ndarray:
         """Rows int64 [n] of some episodes whose action led somewhere: all of each but its last."""
         return np.concatenate([np.arange(self.episode_offset[e], self.episode_offset[e + 1] - 1) for e in episodes])
 
 
-def open_clips(dataset, camera=None, size=None, cache_dir=None, progress=True, skip_damaged=False):
-    """Open the dataset folder `dataset`, of any format that `formats` knows, for training -> ClipData.
+def open_clips(
+    dataset: str | Path,
+    camera: str | None = None,
+    size: Sequence[int] | None = None,
+    cache_dir: str | Path | None = None,
+    progress: bool = True,
+    skip_damaged: bool = False,
+) -> ClipData:
+    """Open a dataset for training, its frames decoded into the cache where they are not there yet.
 
-    camera: short or whole name, default the first. size: (H, W) to resize to by area, default the stored size.
-    skip_damaged: leave damaged episodes out, with a warning that names them. Raises DatasetError for whatever else is
-    wrong with the dataset.
+    Args:
+        dataset: Its folder, of any format that `formats.registry` knows.
+        camera: Its short or whole name; the first by default.
+        size: (height, width) to resize frames to by area; the stored size by default.
+        cache_dir: Where decoded frames are kept, if not in the cache folder.
+        progress: Show a bar while decoding.
+        skip_damaged: Leave damaged episodes out, with a warning that names them.
+
+    Raises:
+        DatasetError: For whatever else is wrong with the dataset.
     """
     reader = open_reader(dataset, skip_damaged=skip_damaged)
     camera = reader.camera(camera)
@@ -76,90 +127,104 @@ def open_clips(dataset, camera=None, size=None, cache_dir=None, progress=True, s
         raise DatasetError(f"size is {size}, expected (height, width) in pixels, for example (64, 64)")
     columns = _columns(reader)
     digest = reader.content_hash(camera)
-    frames = _frames(reader, camera, size, digest, cache_dir, progress)
+    frames: Frames = _frames(reader, camera, size, digest, cache_dir, progress)
     rows, offset = reader.sound_rows()
     if reader.damaged:
         warn_left_out(reader, reader.damaged)
         digest = hashlib.blake2b(f"{digest} without {sorted(reader.damaged)}".encode(), digest_size=16).hexdigest()
         frames = SelectedFrames(frames, rows)
-        columns = {key: value[rows] if isinstance(value, np.ndarray) else value for key, value in columns.items()}
+        columns = columns.take(rows)
     success, episode_success = _success(offset, columns)
     return ClipData(
         frames=frames,
-        action=columns["action"],
-        proprioception=columns["proprioception"],
-        reward=columns["reward"],
+        action=columns.action,
+        proprioception=columns.proprioception,
+        reward=columns.reward,
         success=success,
         episode_offset=offset,
-        physics_state=columns["physics_state"],
+        physics_state=columns.physics_state,
         episode_success=episode_success,
         meta=_meta(reader, columns, camera, digest),
     )
 
 
-def join_clips(parts):
-    """Join recordings of one environment (ClipData of the same features); DatasetError where they differ."""
-    if len(parts) == 1:
-        return parts[0]
+def join_clips(parts: Sequence[ClipData]) -> ClipData:
+    """Several recordings of one environment as one; DatasetError where their features differ."""
     first = parts[0]
+    if len(parts) == 1:
+        return first
     for part in parts[1:]:
-        for what, a, b in (
-            ("frame size", first.frames.shape[1:], part.frames.shape[1:]),
-            *((k, first.meta[k], part.meta[k]) for k in SAME),
-        ):
-            if a != b:
+        there = _features(part)
+        for what, a in _features(first).items():
+            if a != (b := there[what]):
                 raise DatasetError(
                     f"{part.meta['dataset']} has {what} {b}, {first.meta['dataset']} has {a}; only "
                     f"recordings of the same environment can be joined"
                 )
-    joined = {
-        key: np.concatenate([getattr(part, key) for part in parts])
-        for key in ("action", "proprioception", "reward", "success", "episode_success")
-    }
-    physics = [part.physics_state for part in parts]
     before = np.cumsum([0, *(len(part.frames) for part in parts)])
-    offset = np.concatenate([[0], *(part.episode_offset[1:] + n for part, n in zip(parts, before))])
+    physics = [part.physics_state for part in parts if part.physics_state is not None]
     digest = hashlib.blake2b(" ".join(part.meta["dataset_hash"] for part in parts).encode(), digest_size=16)
-    one = {key: value for key, value in first.meta.items() if key not in ("damaged", "episodes")}  # their numbers clash
-    meta = one | {
+    meta = first.meta | {
         "action_low": np.min([part.meta["action_low"] for part in parts], 0).tolist(),
         "action_high": np.max([part.meta["action_high"] for part in parts], 0).tolist(),
         "latest_row": int(before[-2]),
-        "tasks": sum((part.meta["tasks"] for part in parts), []),
+        "tasks": [task for part in parts for task in part.meta["tasks"]],
         "dataset_hash": digest.hexdigest(),
         "horizon": max(part.meta["horizon"] for part in parts),
     }
+    meta.pop("damaged", None)  # numbers of several datasets would clash
+    meta.pop("episodes", None)
     return ClipData(
         frames=JoinedFrames([part.frames for part in parts]),
-        episode_offset=offset,
+        action=np.concatenate([part.action for part in parts]),
+        proprioception=np.concatenate([part.proprioception for part in parts]),
+        reward=np.concatenate([part.reward for part in parts]),
+        success=np.concatenate([part.success for part in parts]),
+        episode_offset=np.concatenate([[0], *(part.episode_offset[1:] + n for part, n in zip(parts, before))]),
+        physics_state=np.concatenate(physics) if len(physics) == len(parts) else None,
+        episode_success=np.concatenate([part.episode_success for part in parts]),
         meta=meta,
-        physics_state=None if any(x is None for x in physics) else np.concatenate(physics),
-        **joined,
     )
 
 
-class JoinedFrames:
-    """Several frame arrays [N, H, W, 3] as one, read by slices and integer arrays without joining them in memory."""
-
-    def __init__(self, parts):
-        self.parts, self.ends = parts, np.cumsum([len(part) for part in parts])
-        self.shape = (int(self.ends[-1]), *parts[0].shape[1:])
-
-    def __len__(self):
-        return self.shape[0]
-
-    def __getitem__(self, rows):
-        rows = np.arange(len(self))[rows]
-        out = np.empty((*rows.shape, *self.shape[1:]), np.uint8)
-        which = np.searchsorted(self.ends, rows, side="right")
-        for number, part in enumerate(self.parts):
-            mask = which == number
-            if mask.any():
-                out[mask] = part[rows[mask] - (self.ends[number] - len(part))]
-        return out
+def _features(clips: ClipData) -> dict[str, Any]:
+    """What recordings that are joined have in common."""
+    meta = clips.meta
+    return {
+        "frame size": clips.frames.shape[1:],
+        "action_names": meta["action_names"],
+        "action_bounds": meta["action_bounds"],
+        "proprioception_names": meta["proprioception_names"],
+        "reward_terms": meta["reward_terms"],
+        "has_success": meta["has_success"],
+        "env_id": meta["env_id"],
+        "camera": meta["camera"],
+    }
 
 
-def _columns(reader):
+class _Columns(NamedTuple):
+    """A dataset's numbers, row for row."""
+
+    action: np.ndarray
+    proprioception: np.ndarray
+    reward: np.ndarray
+    physics_state: np.ndarray | None
+    success: np.ndarray | None
+    """next.success of transitions."""
+    reward_terms: list[str]
+
+    def take(self, rows: np.ndarray) -> _Columns:
+        """Some of the rows."""
+        return self._replace(
+            action=self.action[rows],
+            proprioception=self.proprioception[rows],
+            reward=self.reward[rows],
+            physics_state=None if self.physics_state is None else self.physics_state[rows],
+            success=None if self.success is None else self.success[rows],
+        )
+
+
+def _columns(reader: Reader) -> _Columns:
     terms = [key for key in reader.features if key.startswith("next.reward.")]
     terms = _ordered(reader, terms) or [key for key in ("next.reward",) if key in reader.features]
     optional = [key for key in ("observation.state", "physics_state", "next.success") if key in reader.features]
@@ -169,29 +234,28 @@ def _columns(reader):
     action, state = (flat.get(key, np.zeros((rows, 0))) for key in ("action", "observation.state"))
     reward = np.concatenate([flat[key] for key in terms], 1) if terms else np.zeros((rows, 1))
     names = [term.removeprefix("next.").removeprefix("reward.") for term in terms]
-    return {
-        "action": action.astype(np.float32),
-        "proprioception": state.astype(np.float32),
-        "reward": reward.astype(np.float32),
-        "reward_terms": names,
-        "physics_state": flat.get("physics_state"),
-        "next.success": flat.get("next.success"),
-    }
+    return _Columns(
+        action.astype(np.float32),
+        state.astype(np.float32),
+        reward.astype(np.float32),
+        flat.get("physics_state"),
+        flat.get("next.success"),
+        names,
+    )
 
 
-def _ordered(reader, terms):
-    """Put reward terms in the order that info.json states."""
+def _ordered(reader: Reader, terms: list[str]) -> list[str]:
+    """Reward terms in the order that info.json states."""
     stated = [f"next.reward.{term}" for term in reader.notes.get("reward_terms", [])]
     return [t for t in stated if t in terms] + [t for t in terms if t not in stated]
 
 
-def _success(offset, columns):
-    """Turn next.success (of transitions) into success of observations [N] and of episodes [E]."""
-    flags = columns["next.success"]
+def _success(offset: np.ndarray, columns: _Columns) -> tuple[np.ndarray, np.ndarray]:
+    """Success of observations [N] and of episodes [E], from that of transitions."""
     success = np.zeros(int(offset[-1]), bool)
-    if flags is None:
+    if columns.success is None:
         return success, np.zeros(len(offset) - 1, bool)
-    flags = flags[:, 0].astype(bool)
+    flags = columns.success[:, 0].astype(bool)
     success[1:] = flags[:-1]  # observation t+1 is what transition t led to
     success[offset[:-1]] = False  # no transition leads to a first observation
     last = offset[1:] - 1
@@ -199,26 +263,25 @@ def _success(offset, columns):
     return success, np.logical_or.reduceat(success, offset[:-1])
 
 
-def _meta(reader, columns, camera, digest):
-    ours, action = reader.notes, columns["action"]
+def _meta(reader: Reader, columns: _Columns, camera: str, digest: str) -> ClipMeta:
+    ours, action = reader.notes, columns.action
     low, high, stated = ours.get("action_low"), ours.get("action_high"), True
     if low is None or high is None:
         low, high, stated = action.min(0).tolist(), action.max(0).tolist(), False
     tasks = [reader.tasks[e] for e in reader.sound]
     texts = [task for task in tasks if task]
-    left_out = {"damaged": dict(reader.damaged), "episodes": reader.sound} if reader.damaged else {}
-    return left_out | {
+    meta: ClipMeta = {
         "fps": reader.fps,
         "action_names": _names(reader, "action", action.shape[1]),
         "action_low": list(low),
         "action_high": list(high),
         "action_bounds": "stated" if stated else "data",
-        "proprioception_names": _names(reader, "observation.state", columns["proprioception"].shape[1]),
+        "proprioception_names": _names(reader, "observation.state", columns.proprioception.shape[1]),
         "action_unit": ours.get("action_unit", ""),
         "proprioception_unit": ours.get("proprioception_unit", ""),
-        "reward_terms": columns["reward_terms"] or ["reward"],
-        "has_reward": bool(columns["reward_terms"]),
-        "has_success": columns["next.success"] is not None,
+        "reward_terms": columns.reward_terms or ["reward"],
+        "has_reward": bool(columns.reward_terms),
+        "has_success": columns.success is not None,
         "camera": camera.removeprefix(CAMERA_PREFIX),
         "task_description": ours.get("task_description") or (max(texts, key=texts.count) if texts else ""),
         "tasks": tasks,
@@ -228,24 +291,29 @@ def _meta(reader, columns, camera, digest):
         "dataset_hash": digest,
         "dataset": str(reader.root),
     }
+    if reader.damaged:
+        meta["damaged"], meta["episodes"] = dict(reader.damaged), reader.sound
+    return meta
 
 
-def _names(reader, key, size):
-    """Give one name a number of the feature, numbered ones where the dataset has none."""
-    names = reader.features.get(key, {}).get("names")
+def _names(reader: Reader, key: str, size: int) -> list[str]:
+    """One name for each number of the feature, numbered ones where the dataset has none."""
+    names = reader.features[key].get("names") if key in reader.features else None
     if isinstance(names, dict):  # lerobot also writes {"motors": [...]}
         names = [name for group in names.values() for name in (group if isinstance(group, list) else [group])]
     short = key.rpartition(".")[2]
     return list(names) if isinstance(names, list) and len(names) == size else [f"{short}_{i}" for i in range(size)]
 
 
-def _frames(reader, camera, size, digest, cache_dir, progress):
-    """Memory-map the frames [N, h, w, 3] from the cache, decoding them into it where they are not there yet."""
+def _frames(
+    reader: Reader, camera: str, size: Sequence[int], digest: str, cache_dir: str | Path | None, progress: bool
+) -> np.ndarray:
+    """The frames [N, h, w, 3], a memory map in the cache, decoded into it where they are not there yet."""
     key = f"{digest} {camera} {size}" + " but the damaged" * reader.skip_damaged
     key = hashlib.blake2b(key.encode(), digest_size=12).hexdigest()
     shape = (int(reader.offset[-1]), *size, 3)
 
-    def place(cache):
+    def place(cache: str | Path) -> Path:
         path = Path(cache) / "frames" / key / "frames.npy"
         if not path.is_file():
             writable(path.parent.parent)
@@ -267,7 +335,7 @@ def _frames(reader, camera, size, digest, cache_dir, progress):
     return frames
 
 
-def _decode(reader, camera, shape, path, progress):
+def _decode(reader: Reader, camera: str, shape: tuple[int, ...], path: Path, progress: bool) -> None:
     from tqdm import tqdm
 
     need = int(np.prod(shape, dtype=np.int64))

@@ -6,23 +6,25 @@ import contextlib
 import sys
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from types import TracebackType
+from typing import Any, NotRequired, TypedDict
 
 import numpy as np
 import torch
 from tqdm import tqdm
 
 from wm_gym.common.files import atomic_folder, recover, unchanged, write_json
+from wm_gym.common.options import with_changes
 from wm_gym.common.reading import check, many, mapping, maybe, read_mapping, real, text, whole
-from wm_gym.data import ClipData
+from wm_gym.data.clips import ClipData
 from wm_gym.data.formats.lerobot_resume import WRITING
-from wm_gym.data.formats.lerobot_schema import CAMERA, feature, video_feature
+from wm_gym.data.formats.lerobot_schema import CAMERA, Feature, feature, video_feature
 from wm_gym.data.formats.lerobot_writer import LeRobotWriter
 from wm_gym.data.formats.registry import open_reader
 from wm_gym.data.resize import resize_area
 from wm_gym.engine.rollout import roll_out
 from wm_gym.engine.shared import load_engine, load_world
-from wm_gym.inverse.fit import fit_inverse_dynamics, split_labels, without_probe
+from wm_gym.inverse.fit import FitOptions, fit_inverse_dynamics, split_labels, without_probe
 from wm_gym.models.inverse_dynamics import InverseDynamics, Latent
 from wm_gym.models.loading import load_model
 from wm_gym.models.tokenizer import to_float
@@ -52,30 +54,71 @@ REASONS = {
 }
 
 
+class ActionMeaning(TypedDict):
+    """What the numbers of an action mean."""
+
+    action_names: list[str]
+    action_low: list[float]
+    action_high: list[float]
+    action_unit: str
+
+
+class About(ActionMeaning):
+    """What inverse dynamics were trained on, as their JSON file has it."""
+
+    limits: dict[str, float]
+    """The largest value of each sign in `REASONS` that is believed."""
+    episodes: int
+    recording: NotRequired[str]
+    dataset_hash: NotRequired[str]
+    updates: NotRequired[int]
+    seed: NotRequired[int]
+    fps: NotRequired[float]
+    env_id: NotRequired[str | None]
+
+
+class RealActionMap(TypedDict):
+    """The linear map from real actions to latent ones, which `wm_gym.wrappers.RealActions` takes."""
+
+    matrix: list[list[float]]
+    """[A+1][Z], the last row a constant."""
+    episodes: int
+    action_names: list[str]
+    action_low: list[float]
+    action_high: list[float]
+
+
 class Rejected(ValueError):
     """A video from which no actions are made; its text says at which frame it does what no robot does."""
 
 
 @dataclass
 class VideoLabeller:
-    """Reads actions off video, with the limits that its held-out recordings kept to.
-
-    about: what it was taught on, and "limits" of each sign in `REASONS`. world: whose expectations "surprise" compares.
-    """
+    """Reads actions off video, with the limits that its held-out recordings kept to."""
 
     network: InverseDynamics
-    about: dict[str, Any]
+    about: About
+    """What it was trained on, and the limits."""
     world: str | None = None
+    """The world whose expectations the sign "surprise" compares."""
 
     @torch.inference_mode()
     def read(self, frames: np.ndarray) -> np.ndarray:
-        """Actions float32 [T-1, A] of a video uint8 [T, H, W, 3], whether it is believable or not.
+        """The actions that a video shows, whether it is believable or not.
 
-        Each is read in the window in which it is nearest to the middle. ValueError for frames of another size, and for
-        fewer than 2.
+        Each is read in the window in which it is nearest to the middle.
+
+        Args:
+            frames: uint8 [T, H, W, 3].
+
+        Returns:
+            float32 [T-1, A].
+
+        Raises:
+            ValueError: For frames of another size, and for fewer than 2.
         """
         video = self._video(frames)
-        window = self.network.config.window
+        window = self.network.config["window"]
         if len(frames) < window:  # the last frame stands still
             video = torch.cat([video, video[-1:].expand(window - len(video), *video.shape[1:])])
         starts = sorted({*range(0, len(video) - window + 1, max(1, (window - 1) // 2)), len(video) - window})
@@ -96,7 +139,8 @@ class VideoLabeller:
             frame, limit = int(np.argmax(values)), self.about["limits"][sign]
             if values[frame] > limit:
                 raise Rejected(REASONS[sign].format(value=values[frame], limit=limit, frame=frame, after=frame + 1))
-        return np.clip(actions, *np.array([self.about["action_low"], self.about["action_high"]], np.float32))
+        low, high = np.array([self.about["action_low"], self.about["action_high"]], np.float32)
+        return np.clip(actions, low, high)
 
     @torch.inference_mode()
     def signs(self, frames: np.ndarray, actions: np.ndarray) -> dict[str, np.ndarray]:
@@ -112,37 +156,39 @@ class VideoLabeller:
             found["jump"] = moved.norm(dim=1).numpy()
             found["kinematics"] = (moved - self.network.moved(torch.from_numpy(actions))).norm(dim=1).numpy()
         if self.world is not None:
-            found["surprise"] = self._surprise(frames, actions)
+            found["surprise"] = self._surprise(self.world, frames, actions)
         return found
 
-    def _surprise(self, frames: np.ndarray, actions: np.ndarray) -> np.ndarray:
-        world = load_world(self.world)
-        low, high = np.float32(world.spec.action_low), np.float32(world.spec.action_high)
+    def _surprise(self, name: str, frames: np.ndarray, actions: np.ndarray) -> np.ndarray:
+        world = load_world(name)
+        low, high = np.array([world.spec.action_low, world.spec.action_high], np.float32)
         engine, n = load_engine(world, "auto", "auto", decode=True), len(actions)
         made = []
         for first in range(0, n, AT_ONCE):  # always as many: an engine is compiled for each size of a batch
             rows = np.minimum(np.arange(first, first + AT_ONCE), n - 1)
-            told = np.clip(actions[rows], low, high)[:, None]
-            made.append(
-                roll_out(world, frames[rows, None], told, np.zeros((AT_ONCE, 1, 0), np.float32), engine=engine)[
-                    "frame"
-                ][:, 0]
-            )
+            given, pose = np.clip(actions[rows], low, high)[:, None], np.zeros((AT_ONCE, 1, 0), np.float32)
+            made.append(roll_out(world, frames[rows, None], given, pose, engine=engine)["frame"][:, 0])
         off = np.abs(np.concatenate(made)[:n].astype(np.float32) - frames[1:]).mean(-1)
         h, w = off.shape[1] // PATCH, off.shape[2] // PATCH
         return off[:, : h * PATCH, : w * PATCH].reshape(n, h, PATCH, w, PATCH).mean((2, 4)).max((1, 2))
 
+    @property
+    def frame_size(self) -> tuple[int, int]:
+        """(height, width) of the frames that it reads."""
+        height, width = self.network.config["frame_size"]
+        return height, width
+
     def _video(self, frames: np.ndarray) -> torch.Tensor:
-        size = tuple(self.network.config.frame_size)
+        size = self.frame_size
         if frames.ndim != 4 or frames.dtype != np.uint8 or frames.shape[1:] != (*size, 3) or len(frames) < 2:
             raise ValueError(
                 f"the video is {frames.dtype} {list(frames.shape)}, expected uint8 [at least 2, "
-                f"{size[0]}, {size[1]}, 3]: resize it to what the inverse dynamics were taught on"
+                f"{size[0]}, {size[1]}, 3]: resize it to what the inverse dynamics were trained on"
             )
         return to_float(torch.from_numpy(np.array(frames)))
 
     def save(self, out: Path) -> None:
-        """Write the folder `out`: the network as diffusers does, and what it was taught as JSON beside it."""
+        """Write the folder `out`: the network as diffusers does, and what it was trained on as JSON beside it."""
         with atomic_folder(out) as beside:
             self.network.save_pretrained(beside / NETWORK)
             write_json(beside / ABOUT_FILE, {**self.about, "world": self.world}, indent=1)
@@ -161,7 +207,7 @@ class VideoLabeller:
                 "idm train DATASET --out IDM"
             )
         try:
-            about = read_mapping(path)
+            about: Any = read_mapping(path)
             check(
                 path,
                 {key: value for key, value in about.items() if key in ABOUT},
@@ -171,9 +217,10 @@ class VideoLabeller:
             world, limits = about.pop("world"), about["limits"]
             check(path, limits, dict.fromkeys(REASONS, real(0, 1e30)), where="limits")
             network = load_model(folder / NETWORK, (InverseDynamics,), "inverse dynamics'").eval().requires_grad_(False)
-            sizes = {network.config.action_dim, len(about["action_low"]), len(about["action_high"])}
+            assert isinstance(network, InverseDynamics)
+            sizes = {network.config["action_dim"], len(about["action_low"]), len(about["action_high"])}
             if len(sizes) > 1:
-                raise ValueError(f"{path} tells of {sorted(sizes)} actions, expected as many as the network reads")
+                raise ValueError(f"{path} has {sorted(sizes)} actions, expected as many as the network reads")
         except (ValueError, OSError) as error:
             raise ValueError(
                 f"{folder} is damaged ({error}); train it again: wm-gym idm train DATASET --out {folder} --overwrite"
@@ -187,62 +234,77 @@ def train_labeller(
     kind: str = "transformer",
     labels: float = 1.0,
     world: str | None = None,
-    updates: int = 2000,
-    window: int = 9,
-    seed: int = 0,
-    progress: bool = True,
     overwrite: bool = False,
+    options: FitOptions | None = None,
+    **changes: Any,
 ) -> VideoLabeller:
     """Train inverse dynamics on recordings and write them to `out`; every tenth episode is held out, for its limits.
 
-    labels: the share of the other episodes whose actions it is told; 0, for the kind "latent" alone, none: its actions
-    are then latent ones in [-1, 1], and a world trained on video with those is asked with them. world: a catalogue
-    name, folder or Hub id; then half of what it is shown is drawn by that world's tokenizer, and videos that surprise
-    the world are rejected.
-    Raises FileExistsError where `out` is there, ValueError for recordings that nothing can be learned from.
+    Args:
+        clips: The recordings.
+        out: The folder to write.
+        kind: One of `wm_gym.models.inverse_dynamics.KINDS`.
+        labels: The share of the other episodes whose actions are used; 0, for the kind "latent" alone, none: its
+            actions are then latent ones in [-1, 1], and a world trained on video with those takes them.
+        world: A catalogue name, folder or Hub id; then half of what is shown in training is drawn by that world's
+            tokenizer, and videos that surprise the world are rejected.
+        overwrite: Replace inverse dynamics that are in `out`.
+        options: The rest, by their defaults.
+        changes: Fields of `FitOptions`, such as updates=200.
+
+    Raises:
+        FileExistsError: Where `out` is there.
+        ValueError: For recordings that nothing can be learned from.
     """
-    out = Path(out)
-    if out.exists() and not (overwrite and (out / ABOUT_FILE).is_file()):
-        raise FileExistsError(
-            f"{out} is there; choose another --out"
-            + (", or pass --overwrite" if (out / ABOUT_FILE).is_file() else ": it holds no inverse dynamics")
-        )
+    of, out = with_changes(FitOptions, options, changes), Path(out)
+    _check_free(out, overwrite)
     if not (0 < labels <= 1 or labels == 0 and kind == "latent"):
         raise ValueError(f"labels is {labels}, expected a share above 0, at most 1 (or 0 with the kind 'latent')")
     watched, _ = split_labels(clips)
-    taught, held = split_labels(clips, labels, seed)
+    trained, held = split_labels(clips, labels, of.seed)
     if not labels:
         clips = _without_labels(clips)
     tokenizer = load_world(world).tokenizer if world else None
-    network = fit_inverse_dynamics(
-        clips, taught, kind, tokenizer, updates, window, seed=seed, progress=progress, watched=watched
-    )
+    network = fit_inverse_dynamics(clips, trained, kind, tokenizer, watched, of)
     if not labels:
         network = without_probe(network, clips, watched)
-    made = VideoLabeller(
-        network,
-        {
-            "recording": clips.meta["dataset"],
-            "dataset_hash": clips.meta["dataset_hash"],
-            "episodes": len(taught) if labels else 0,
-            "updates": updates,
-            "seed": seed,
-            "fps": clips.meta["fps"],
-            "limits": {},
-            **{key: clips.meta[key] for key in ("action_names", "action_low", "action_high", "action_unit", "env_id")},
-        },
-        world,
-    )
-    signs = []
-    for e in held:
-        frames = np.asarray(clips.frames[clips.episode_offset[e] : clips.episode_offset[e + 1]])
-        actions = made.read(frames)
-        signs.append({name: float(values.max()) for name, values in made.signs(frames, actions).items()})
-    made.about["limits"] = {
-        name: MARGIN * float(np.quantile([sign[name] for sign in signs], TOLERATED)) for name in signs[0]
+    about: About = {
+        "recording": clips.meta["dataset"],
+        "dataset_hash": clips.meta["dataset_hash"],
+        "episodes": len(trained) if labels else 0,
+        "updates": of.updates,
+        "seed": of.seed,
+        "fps": clips.meta["fps"],
+        "limits": {},
+        "action_names": clips.meta["action_names"],
+        "action_low": clips.meta["action_low"],
+        "action_high": clips.meta["action_high"],
+        "action_unit": clips.meta["action_unit"],
+        "env_id": clips.meta["env_id"],
     }
+    made = VideoLabeller(network, about, world)
+    about["limits"] = _limits(made, clips, held)
     made.save(out)
     return made
+
+
+def _check_free(out: Path, overwrite: bool) -> None:
+    replaceable = (out / ABOUT_FILE).is_file()
+    if out.exists() and not (overwrite and replaceable):
+        raise FileExistsError(
+            f"{out} is there; choose another --out"
+            + (", or pass --overwrite" if replaceable else ": it holds no inverse dynamics")
+        )
+
+
+def _limits(labeller: VideoLabeller, clips: ClipData, episodes: np.ndarray) -> dict[str, float]:
+    """The largest value of each sign that is believed, by what recorded episodes show."""
+    signs = []
+    for e in episodes:
+        frames = np.asarray(clips.frames[clips.episode_offset[e] : clips.episode_offset[e + 1]])
+        actions = labeller.read(frames)
+        signs.append({name: float(values.max()) for name, values in labeller.signs(frames, actions).items()})
+    return {name: MARGIN * float(np.quantile([sign[name] for sign in signs], TOLERATED)) for name in signs[0]}
 
 
 def _without_labels(clips: ClipData) -> ClipData:
@@ -261,39 +323,38 @@ def _without_labels(clips: ClipData) -> ClipData:
     )
 
 
-def fit_real_actions(labeller: VideoLabeller, clips: ClipData, episodes: np.ndarray) -> dict[str, Any]:
-    """The linear map from real actions to a labeller's, by least squares on a few recorded episodes with both.
-
-    Returns {"matrix": [A+1][Z], the last row a constant, "action_names", "action_low", "action_high", "episodes"}, what
-    `wm_gym.wrappers.RealActions` takes.
-    """
-    told, read = [], []
-    for e in episodes:
-        part = slice(int(clips.episode_offset[e]), int(clips.episode_offset[e + 1]))
-        read.append(labeller.read(np.asarray(clips.frames[part])))
-        told.append(clips.action[part][:-1])
-    told = np.concatenate(told)
-    matrix = np.linalg.lstsq(
-        np.concatenate([told, np.ones((len(told), 1), np.float32)], axis=1), np.concatenate(read), rcond=None
-    )[0]
+def fit_real_actions(labeller: VideoLabeller, clips: ClipData, episodes: np.ndarray) -> RealActionMap:
+    """The map from real actions to a labeller's, by least squares on a few recorded episodes with both."""
+    parts = [slice(int(clips.episode_offset[e]), int(clips.episode_offset[e + 1])) for e in episodes]
+    read = np.concatenate([labeller.read(np.asarray(clips.frames[part])) for part in parts])
+    real = np.concatenate([clips.action[part][:-1] for part in parts])
+    matrix = np.linalg.lstsq(np.concatenate([real, np.ones((len(real), 1), np.float32)], axis=1), read, rcond=None)[0]
     return {
         "matrix": matrix.tolist(),
         "episodes": len(episodes),
-        **{key: clips.meta[key] for key in ("action_names", "action_low", "action_high")},
+        "action_names": clips.meta["action_names"],
+        "action_low": clips.meta["action_low"],
+        "action_high": clips.meta["action_high"],
     }
 
 
 def label_dataset(
     dataset: str | Path, labeller: VideoLabeller, out: str | Path, camera: str | None = None, progress: bool = True
 ) -> tuple[int, dict[int, str]]:
-    """Write the episodes of a dataset with the actions read off their frames; (how many, {episode left out: why}).
+    """Write the episodes of a dataset with the actions read off their frames.
 
-    Nothing else is taken but the frames, as large as the labeller was taught on, and the tasks. Raises FileExistsError
-    where `out` is there, DatasetError for what is wrong with the dataset.
+    Nothing else is taken but the frames, in the size that the labeller was trained on, and the tasks.
+
+    Returns:
+        How many were written, and {episode left out: why}.
+
+    Raises:
+        FileExistsError: Where `out` is there.
+        DatasetError: For what is wrong with the dataset.
     """
     new_folder(out)
     reader = open_reader(dataset)
-    camera, size = reader.camera(camera), tuple(labeller.network.config.frame_size)
+    camera, size = reader.camera(camera), labeller.frame_size
     rejected: dict[int, str] = {}
     with LabelledWriter(out, size, labeller.about, reader.fps) as writer:
         for e in tqdm(range(len(reader)), desc="labelling", unit="episode", disable=not progress):
@@ -324,34 +385,47 @@ def new_folder(out: str | Path) -> Path:
 class LabelledWriter:
     """Writes video with its actions as a LeRobotDataset v3.0 that trains and clones as a recording does.
 
-    about: "action_names", "action_low", "action_high" and "action_unit". columns: more features of each step, {key:
-    its names}. Use as a context manager; no episode, no folder. It is at `out` once it is whole: after an error or a
-    kill nothing is there, after Ctrl-C what was made until then.
+    Use as a context manager; no episode, no folder. It is at `out` once it is whole: after an error or a kill nothing
+    is there, after Ctrl-C what was made until then.
+
+    Args:
+        out: The folder.
+        size: (height, width) of the frames.
+        about: What the actions mean.
+        fps: Frames a second.
+        columns: More features of each step, {key: its names}.
     """
 
     def __init__(
         self,
         out: str | Path,
         size: tuple[int, int],
-        about: dict[str, Any],
+        about: ActionMeaning,
         fps: float,
         columns: dict[str, list[str]] | None = None,
-    ):
-        self.out, self.writer, self.held = Path(out), None, contextlib.ExitStack()
+    ) -> None:
+        self.out, self.fps, self.held = Path(out), fps, contextlib.ExitStack()
+        self.writer: LeRobotWriter | None = None
         names = about["action_names"]
-        features = {
+        self.features: dict[str, Feature] = {
             CAMERA: video_feature(*size, fps),
             "action": feature("float32", len(names), names),
             **{key: feature("float32", len(names), names) for key, names in (columns or {}).items()},
         }
-        notes = {key: about[key] for key in ("action_names", "action_low", "action_high", "action_unit")}
-        self.arguments = {"fps": fps, "features": features, "extra": {"wm_gym": notes}}
+        self.notes = {
+            "action_names": names,
+            "action_low": about["action_low"],
+            "action_high": about["action_high"],
+            "action_unit": about["action_unit"],
+        }
 
     def add(self, frames: np.ndarray, actions: np.ndarray, task: str, **columns: np.ndarray) -> None:
         """One episode: frames uint8 [T, H, W, 3], actions [T-1, A], columns [T-1, size] of the same steps."""
         if self.writer is None:
             folder = self.held.enter_context(atomic_folder(self.out))
-            self.writer = self.held.enter_context(LeRobotWriter(folder, **self.arguments))
+            self.writer = self.held.enter_context(
+                LeRobotWriter(folder, self.fps, self.features, extra={"wm_gym": self.notes})
+            )
         values = {"action": actions, **columns}
         last = {
             key: np.concatenate([value, np.zeros_like(value[:1])]).astype(np.float32) for key, value in values.items()
@@ -361,7 +435,9 @@ class LabelledWriter:
     def __enter__(self) -> LabelledWriter:
         return self
 
-    def __exit__(self, kind, error, trace) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         if self.writer is not None and isinstance(error, KeyboardInterrupt):
             print(
                 f"interrupted: {self.out} will hold the {self.writer.num_episodes} episodes made until now",

@@ -11,6 +11,7 @@ from torch.nn import functional as F
 from tqdm import tqdm
 
 from wm_gym.data.clips import ClipData
+from wm_gym.data.frames import Frames
 from wm_gym.judges.captions import HELD_OUT, RELATIONS, margins
 from wm_gym.judges.text_model import TextMargin, embed
 from wm_gym.judges.wordings import sentences
@@ -27,7 +28,7 @@ NOISE = 0.005  # on each number of a unit embedding of 384: other words for the 
 class Scenes:
     """Frames of a task uint8 [N, H, W, 3], and each relation's margin [N] in them."""
 
-    frames: np.ndarray
+    frames: Frames
     margins: dict[str, np.ndarray]
     tokenizer: Tokenizer | None = None
 

@@ -122,16 +122,16 @@ def clone_agent(
 def _shown(clips: ClipData) -> ClipData:
     """Frames and actions alone, so that recordings which know different things beside them can be joined."""
     nothing = np.zeros((len(clips.frames), 0), np.float32)
-    alike = {
-        "action_names": None,
-        "action_bounds": None,
+    meta = clips.meta | {
+        "action_names": [],
+        "action_bounds": "data",
         "proprioception_names": [],
         "reward_terms": [],
         "has_success": False,
         "env_id": None,
-        "camera": None,
+        "camera": "",
     }
-    return replace(clips, proprioception=nothing, reward=nothing, physics_state=None, meta=clips.meta | alike)
+    return replace(clips, proprioception=nothing, reward=nothing, physics_state=None, meta=meta)
 
 
 def _check_spaces(observation: gym.Space, action: gym.Space, clips: ClipData, env_id: str) -> None:

@@ -4,10 +4,14 @@ Each filter looks at all episodes and names those that it would leave out; nothi
 with the dataset's median episode, so they need no threshold for a camera, and none fires where all episodes are alike.
 """
 
+from __future__ import annotations
+
+from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 
 import numpy as np
 
+from wm_gym.data.clips import ClipData
 from wm_gym.data.curation.selection import Selection
 from wm_gym.data.curation.summary import wraps
 from wm_gym.data.resize import resize_area
@@ -17,35 +21,59 @@ SIDE = 48  # the shorter side at which frames are looked at
 
 @dataclass
 class Finding:
-    """What one filter found: its name, what it looks for, {episode: (score, frame to show)}, and the threshold."""
+    """What one filter found."""
 
     name: str
     what: str
+    """What it looks for."""
     found: dict[int, tuple[float, int]] = field(default_factory=dict)
+    """{episode: (score, frame to show)}."""
     threshold: str = ""
 
 
 @dataclass
+class Lag:
+    """By how many frames the video follows its actions, beyond the next one."""
+
+    lag: int = 0
+    """0 unless 95 % of the bootstrap samples agree on another."""
+    best: int = 0
+    """The one with the largest R2."""
+    r2: dict[int, float] = field(default_factory=dict)
+    """{lag: R2}; empty where there are too few episodes to estimate it."""
+    share: float = 0.0
+    """Of bootstrap samples of the episodes whose best lag is `best`."""
+
+
+@dataclass
 class Curation:
-    """All findings, the cuts {episode: rows}, lag scores {lag: R2}, angles that wrap, and what success there is."""
+    """What was found in a recording."""
 
     findings: list[Finding]
     cuts: dict[int, list[int]]
-    lag: dict
+    """{episode: the first rows after a cut}."""
+    lag: Lag
     angles: dict[str, int]
-    success: dict
+    """{action: how often it wraps around}."""
+    successes: int | None
+    """How many episodes succeed; None where nobody said."""
     selection: Selection
 
 
 class Looks:
-    """What the filters know of one dataset: small grey frames and their changes, an episode at a time."""
+    """What the filters know of one dataset: how its small grey frames look and change, an array an episode."""
 
-    def __init__(self, clips, progress=True):
+    def __init__(self, clips: ClipData, progress: bool = True) -> None:
         from tqdm import tqdm
 
         self.clips, self.offset = clips, clips.episode_offset
-        self.change, self.moved, self.residual, self.sharpness = [], [], [], []
-        self.light, self.clipped, self.small = [], [], []
+        self.change: list[np.ndarray] = []
+        self.moved: list[np.ndarray] = []
+        self.residual: list[np.ndarray] = []
+        self.sharpness: list[np.ndarray] = []
+        self.light: list[np.ndarray] = []
+        self.clipped: list[np.ndarray] = []
+        self.small: list[np.ndarray] = []
         for e in tqdm(range(len(clips)), unit="episode", desc="looking", disable=not progress):
             grey = self._grey(np.asarray(clips.frames[self.offset[e] : self.offset[e + 1]]))
             change = np.abs(np.diff(grey, axis=0))
@@ -57,20 +85,20 @@ class Looks:
             self.clipped.append(((grey < 6) | (grey > 249)).mean((1, 2)))
             self.small.append(resize_area(grey[..., None].astype(np.uint8), (8, 8))[..., 0].astype(np.float32))
 
-    def _grey(self, frames):
+    def _grey(self, frames: np.ndarray) -> np.ndarray:
         scale = SIDE / min(frames.shape[1:3])
         if scale < 1:
             frames = resize_area(frames, (round(frames.shape[1] * scale), round(frames.shape[2] * scale)))
-        return frames.astype(np.float32) @ np.float32([0.299, 0.587, 0.114])
+        return frames.astype(np.float32) @ np.array([0.299, 0.587, 0.114], np.float32)
 
 
-def curate(clips, max_lag=3, progress=True):
-    """Look at a dataset (ClipData) -> Curation, whose `selection` training takes."""
+def curate(clips: ClipData, max_lag: int = 3, progress: bool = True) -> Curation:
+    """What every filter finds in a recording; training takes its `selection`."""
     looks = Looks(clips, progress)
     cuts, cut = find_cuts(looks)
     findings = [still(looks), jerky(looks), cut, blurred(looks), exposed(looks), duplicates(looks), outliers(looks)]
     lag = action_lag(looks, max_lag)
-    drop = {}
+    drop: dict[int, list[str]] = {}
     for one in findings:
         if one.name != "cut":
             for e in one.found:
@@ -80,18 +108,18 @@ def curate(clips, max_lag=3, progress=True):
         clips.meta["dataset_hash"],
         {of[e]: why for e, why in drop.items()},
         {of[e]: rows for e, rows in cuts.items()},
-        lag["lag"],
+        lag.lag,
     )
     names = clips.meta["action_names"]
     counts = wraps(clips.action, clips.episode_offset) * (np.abs(clips.action).max(0) <= np.pi + 1e-3)
-    return Curation(
-        findings, cuts, lag, {name: int(n) for name, n in zip(names, counts) if n}, _success(clips), selection
-    )
+    angles = {name: int(n) for name, n in zip(names, counts) if n}
+    successes = int(clips.episode_success.sum()) if clips.meta["has_success"] else None
+    return Curation(findings, cuts, lag, angles, successes, selection)
 
 
-def without(curation, filters):
-    """Take filters out of what a Curation leaves out ("lag" its correction); ValueError for an unknown one."""
-    known = [one.name for one in curation.findings] + ["lag"]
+def without(curation: Curation, filters: Iterable[str]) -> Curation:
+    """A Curation that does not act on some filters ("lag": its correction); ValueError for an unknown one."""
+    filters, known = list(filters), [*(one.name for one in curation.findings), "lag"]
     for name in filters:
         if name not in known:
             raise ValueError(f"unknown filter {name!r}; expected one of {', '.join(known)}")
@@ -106,7 +134,7 @@ def without(curation, filters):
     return replace(curation, selection=new)
 
 
-def still(looks):
+def still(looks: Looks) -> Finding:
     """Find episodes in which nothing moves: almost no pixel ever changes by more than noise does."""
     level = np.array([moved.mean() if len(moved) else 0.0 for moved in looks.moved])
     limit = 0.05 * np.median(level)
@@ -118,9 +146,9 @@ def still(looks):
     )
 
 
-def jerky(looks):
+def jerky(looks: Looks) -> Finding:
     """Find episodes with frames repeated or skipped: motion stops dead and is made up for at once, again and again."""
-    found = {}
+    found: dict[int, tuple[float, int]] = {}
     for e, change in enumerate(looks.change):
         if len(change) < 8:
             continue
@@ -138,9 +166,10 @@ def jerky(looks):
     )
 
 
-def find_cuts(looks):
+def find_cuts(looks: Looks) -> tuple[dict[int, list[int]], Finding]:
     """Find jumps to another picture: a change far above the episode's own that optical flow cannot explain."""
-    cuts, found = {}, {}
+    cuts: dict[int, list[int]] = {}
+    found: dict[int, tuple[float, int]] = {}
     usual = np.median([np.quantile(r, 0.95) for r in looks.residual if len(r)])
     for e, residual in enumerate(looks.residual):
         if len(residual) < 4:
@@ -161,7 +190,7 @@ def find_cuts(looks):
     )
 
 
-def blurred(looks):
+def blurred(looks: Looks) -> Finding:
     """Find episodes out of focus: the variance of their Laplacian is below a third of the dataset's median."""
     level = np.array([np.median(x) for x in looks.sharpness])
     limit = np.median(level) / 3
@@ -173,7 +202,7 @@ def blurred(looks):
     )
 
 
-def exposed(looks):
+def exposed(looks: Looks) -> Finding:
     """Find episodes too dark or too bright: light far from the dataset's, and pixels that are clipped."""
     light, clipped = (np.array([np.median(x) for x in values]) for values in (looks.light, looks.clipped))
     spread = max(1.4826 * np.median(np.abs(light - np.median(light))), 6.0)
@@ -187,14 +216,15 @@ def exposed(looks):
     )
 
 
-def duplicates(looks):
+def duplicates(looks: Looks) -> Finding:
     """Find episodes whose pictures and actions are those of an earlier one."""
-    found, seen = {}, []
+    found: dict[int, tuple[float, int]] = {}
+    seen: list[tuple[int, np.ndarray, np.ndarray]] = []
     for e, small in enumerate(looks.small):
         picked = small[np.linspace(0, len(small) - 1, 8).round().astype(int)]
         action = looks.clips.action[looks.offset[e] : looks.offset[e + 1]]
         action = action[np.linspace(0, len(action) - 1, 16).round().astype(int)]
-        for other, (pictures, actions) in seen:
+        for other, pictures, actions in seen:
             if (
                 np.abs(picked - pictures).mean() < 1.0
                 and np.abs(picked - pictures).max() < 8
@@ -203,7 +233,7 @@ def duplicates(looks):
                 found[e] = (float(looks.clips.numbers[other]), 0)
                 break
         else:
-            seen.append((e, (picked, action)))
+            seen.append((e, picked, action))
     return Finding(
         "duplicate",
         "the same as an earlier episode (the score is its number)",
@@ -212,9 +242,9 @@ def duplicates(looks):
     )
 
 
-def outliers(looks):
+def outliers(looks: Looks) -> Finding:
     """Find episodes with actions or states far outside those of the others; jumps of angles at +-pi do not count."""
-    found = {}
+    found: dict[int, tuple[float, int]] = {}
     for values in (looks.clips.action, looks.clips.proprioception):
         if not values.shape[1]:
             continue
@@ -233,12 +263,11 @@ def outliers(looks):
     )
 
 
-def action_lag(looks, max_lag=3):
+def action_lag(looks: Looks, max_lag: int = 3) -> Lag:
     """Estimate by how many frames the video follows its actions, beyond the next one.
 
     How much a frame changes is regressed on the action's size and change `lag` frames before (ridge regression; R^2 on
-    the other half of the episodes, `lag` from -max_lag to max_lag). -> {"lag", "r2": {lag: R2}, "share": of bootstrap
-    samples of the episodes that agree}; lag is 0 unless 95 % agree on another.
+    the other half of the episodes, `lag` from -max_lag to max_lag).
     """
     lags = list(range(-max_lag, max_lag + 1))
     scale = np.maximum(looks.clips.action.std(0), 1e-6)
@@ -256,7 +285,7 @@ def action_lag(looks, max_lag=3):
         if len(t) >= 8 and y.std() > 1e-3:
             pieces.append(((y - y.mean()), np.stack([x[t - lag] - x[t - lag].mean(0) for lag in lags])))
     if len(pieces) < 4:
-        return {"lag": 0, "r2": {}, "share": None}
+        return Lag()
     error = np.zeros((len(pieces), len(lags)))
     total = np.array([(y**2).sum() for y, _ in pieces])
     for half in (0, 1):
@@ -272,39 +301,31 @@ def action_lag(looks, max_lag=3):
     best = np.argmin(error[draws].sum(1), 1)
     lag = lags[int(np.argmax(r2))]
     share = float((np.array(lags)[best] == lag).mean())
-    return {
-        "lag": lag if share >= 0.95 else 0,
-        "best": lag,
-        "r2": {lag: float(v) for lag, v in zip(lags, r2)},
-        "share": share,
-    }
+    return Lag(lag if share >= 0.95 else 0, lag, {lag: float(v) for lag, v in zip(lags, r2)}, share)
 
 
-def _success(clips):
-    n = int(clips.episode_success.sum())
-    return {"known": bool(clips.meta["has_success"]), "successes": n, "episodes": len(clips)}
-
-
-def _sharpness(grey):
+def _sharpness(grey: np.ndarray) -> np.ndarray:
     """Variance of the Laplacian over that of the picture, which light and contrast leave as it is -> [L]."""
     beside = grey[:, :-2, 1:-1] + grey[:, 2:, 1:-1] + grey[:, 1:-1, :-2] + grey[:, 1:-1, 2:]
     laplacian = 4 * grey[:, 1:-1, 1:-1] - beside
     return laplacian.var((1, 2)) / np.maximum(grey.var((1, 2)), 1.0)
 
 
-def _flow_residual(grey):
+def _flow_residual(grey: np.ndarray) -> np.ndarray:
     """What is left of each change of picture after the flow from one to the other is taken out -> [L - 1]."""
     import cv2
 
-    flow_of = cv2.DISOpticalFlow_create(cv2.DISOPTICAL_FLOW_PRESET_ULTRAFAST)
+    flow_of = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_ULTRAFAST)
     height, width = grey.shape[1:]
     grid = np.stack(np.meshgrid(np.arange(width), np.arange(height)), -1).astype(np.float32)
     left = []
     for before, after in zip(grey[:-1], grey[1:]):
         change = np.abs(after - before).mean()
         if change > 2:
-            flow = flow_of.calc(after.astype(np.uint8), before.astype(np.uint8), None)
-            moved = cv2.remap(before, grid + flow, None, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+            # OpenCV's stubs do not know that the first flow and the second map may be None
+            flow = flow_of.calc(after.astype(np.uint8), before.astype(np.uint8), None)  # type: ignore[call-overload]
+            places, edges = grid + flow, cv2.BORDER_REPLICATE
+            moved = cv2.remap(before, places, None, cv2.INTER_LINEAR, borderMode=edges)  # type: ignore[call-overload]
             change = min(change, np.abs(after - moved).mean())
         left.append(change)
     return np.array(left)

@@ -1,16 +1,20 @@
 """How is what curation found shown? As text, and as a page with the pictures that each filter objects to."""
 
+from __future__ import annotations
+
 import io
 
 import numpy as np
 
 from wm_gym.common.page import axes, data_uri, page, picture, text, tile
+from wm_gym.data.clips import ClipData
+from wm_gym.data.curation.curate import Curation, Lag
 
 SHOWN, WIDTH = 6, 140  # episodes shown a filter; width of a picture
 
 
-def curation_text(clips, made):
-    """Say in a few lines what each filter found."""
+def curation_text(clips: ClipData, made: Curation) -> str:
+    """A few lines that say what each filter found."""
     lines = [f"{len(clips)} episodes looked at, {len(made.selection.drop)} left out, {len(made.selection.cut)} split"]
     lines += [f"  damaged, and not looked at: episode {e}: {why}" for e, why in clips.meta.get("damaged", {}).items()]
     for one in made.findings:
@@ -23,32 +27,31 @@ def curation_text(clips, made):
             f"  {name} wraps around +-pi {count} times: call it roll, pitch or yaw (info.json, names) and it "
             f"is taken as an angle"
         )
-    known = made.success
     lines.append(
-        f"  {known['successes']} of {known['episodes']} episodes succeed"
-        if known["known"]
-        else "  the dataset does not say which episodes succeed"
+        "  the dataset does not say which episodes succeed"
+        if made.successes is None
+        else f"  {made.successes} of {len(clips)} episodes succeed"
     )
     return "\n".join(lines)
 
 
-def lag_text(lag):
-    """Say what the lag is and how sure that is."""
-    if not lag["r2"]:
+def lag_text(lag: Lag) -> str:
+    """A sentence that says what the lag is and how sure that is."""
+    if not lag.r2:
         return "action lag: too few long episodes to estimate it"
-    if lag["lag"] == lag["best"]:
+    if lag.lag == lag.best:
         return (
-            f"action lag: {lag['lag']} frames ({lag['share']:.0%} of bootstrap samples agree; R2 "
-            f"{lag['r2'][lag['lag']]:.2f}, {lag['r2'][0]:.2f} without correction)"
+            f"action lag: {lag.lag} frames ({lag.share:.0%} of bootstrap samples agree; R2 "
+            f"{lag.r2[lag.lag]:.2f}, {lag.r2[0]:.2f} without correction)"
         )
     return (
-        f"action lag: not corrected; {lag['best']} frames fit best, in {lag['share']:.0%} of bootstrap samples "
+        f"action lag: not corrected; {lag.best} frames fit best, in {lag.share:.0%} of bootstrap samples "
         f"(95 % are needed)"
     )
 
 
-def curation_page(clips, made):
-    """The page: what was found, with the frames, what is done about it, and how the lag was told."""
+def curation_page(clips: ClipData, made: Curation) -> str:
+    """The page: what was found, with the frames, what is done about it, and how well each lag fits."""
     body = [
         f"<h1>Curation of {text(clips.meta['dataset'])}</h1><p class='lead'>Nothing was deleted: training with "
         f"this filter list leaves these episodes out.</p><div class='tiles'>",
@@ -67,9 +70,9 @@ def curation_page(clips, made):
         body += [_strip(clips, e, score, at) for e, (score, at) in worst]
         body.append("</section>")
     body.append(f"<section><h2>Action lag</h2><p>{text(lag_text(made.lag))}</p>")
-    if made.lag["r2"]:
+    if made.lag.r2:
         figure, (axis,) = axes(1, (6.4, 2.4))
-        axis.plot(list(made.lag["r2"]), list(made.lag["r2"].values()), marker="o")
+        axis.plot(list(made.lag.r2), list(made.lag.r2.values()), marker="o")
         axis.set_xlabel("frames by which the video follows its actions, beyond the next", fontsize=9)
         axis.set_title("held-out R2 of how much a frame changes", loc="left")
         body.append(picture(figure, "R2 over the lag", dpi=110))
@@ -80,7 +83,7 @@ def curation_page(clips, made):
     return page("Curation", "\n".join(body))
 
 
-def _strip(clips, e, score, at):
+def _strip(clips: ClipData, e: int, score: float, at: int) -> str:
     """Six frames around what was found in one episode."""
     from PIL import Image
 

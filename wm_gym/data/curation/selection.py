@@ -1,5 +1,7 @@
 """Which episodes and frames of a dataset does training take? The filter list of `wm-gym data curate`, applied."""
 
+from __future__ import annotations
+
 import hashlib
 import json
 from dataclasses import asdict, dataclass, field, replace
@@ -8,30 +10,32 @@ from pathlib import Path
 import numpy as np
 
 from wm_gym.common.files import write_json
+from wm_gym.data.clips import ClipData
 from wm_gym.data.formats.lerobot_schema import DatasetError, read_json
+from wm_gym.data.frames import SelectedFrames
 
 
 @dataclass
 class Selection:
-    """A filter list: nothing of the dataset is deleted or changed by it.
-
-    dataset: the content hash that it was made for. Episodes have the dataset's own numbers. drop: {episode: why}. cut:
-    {episode: [first rows after a cut]}, where the episode becomes two. action_lag: the frames by which the video
-    follows its actions beyond the usual next one; training then pairs row t with action t - action_lag.
-    """
+    """A filter list: nothing of the dataset is deleted or changed by it. Episodes have the dataset's own numbers."""
 
     dataset: str
+    """The content hash that it was made for."""
     drop: dict[int, list[str]] = field(default_factory=dict)
+    """{episode: why}."""
     cut: dict[int, list[int]] = field(default_factory=dict)
+    """{episode: the first rows after a cut}, where the episode becomes two."""
     action_lag: int = 0
+    """The frames by which the video follows its actions beyond the usual next one; training then pairs row t with
+    action t - action_lag."""
 
-    def save(self, path):
+    def save(self, path: str | Path) -> None:
         """Write the filter list as JSON."""
         write_json(path, asdict(self), indent=1)
 
     @classmethod
-    def load(cls, path):
-        """Read a filter list; raises DatasetError where it is none."""
+    def load(cls, path: str | Path) -> Selection:
+        """Read a filter list; DatasetError where it is none."""
         path = Path(path)
         if not path.is_file():
             raise DatasetError(f"no filter list at {path}; make one with: wm-gym data curate DATASET --out {path}")
@@ -51,15 +55,18 @@ class Selection:
         return made
 
 
-def select(clips, selection):
-    """Take the rows of ClipData that a Selection leaves -> ClipData; raises DatasetError where none are left."""
+def select(clips: ClipData, selection: Selection) -> ClipData:
+    """The rows of a recording that a Selection leaves; DatasetError where none are left."""
     if selection.dataset != clips.meta["dataset_hash"]:
         raise DatasetError(
             f"the filter list was made for the dataset {selection.dataset}, {clips.meta['dataset']} is "
             f"{clips.meta['dataset_hash']}; make it anew with: wm-gym data curate "
             f"{clips.meta['dataset']} --out FILE.json"
         )
-    rows, taken, lengths, episodes, lag = [], [], [], [], selection.action_lag
+    kept: list[np.ndarray] = []
+    lengths: list[int] = []
+    episodes: list[int] = []
+    lag = selection.action_lag
     for e, (number, start, end) in enumerate(zip(clips.numbers, clips.episode_offset[:-1], clips.episode_offset[1:])):
         if number in selection.drop:
             continue
@@ -68,13 +75,12 @@ def select(clips, selection):
             first, last = first + max(lag, 0), stop + min(lag, 0)
             if last - first >= 2:
                 part = np.arange(start + first, start + last)
-                rows.append(part)
-                taken.append(part - lag)
+                kept.append(part)
                 lengths.append(len(part))
                 episodes.append(e)
-    if not rows:
+    if not kept:
         raise DatasetError(f"the filter list leaves nothing of {clips.meta['dataset']}; drop less")
-    rows, taken = np.concatenate(rows), np.concatenate(taken)
+    rows = np.concatenate(kept)
     digest = hashlib.blake2b(
         json.dumps([clips.meta["dataset_hash"], asdict(selection)], sort_keys=True).encode(), digest_size=16
     ).hexdigest()
@@ -82,7 +88,7 @@ def select(clips, selection):
     return replace(
         clips,
         frames=SelectedFrames(clips.frames, rows),
-        action=clips.action[taken],
+        action=clips.action[rows - lag],
         proprioception=clips.proprioception[rows],
         reward=clips.reward[rows],
         success=clips.success[rows],
@@ -94,7 +100,7 @@ def select(clips, selection):
     )
 
 
-def without_actions(clips):
+def without_actions(clips: ClipData) -> ClipData:
     """The same video as ClipData without action and proprioception [N, 0], for pretraining on video alone."""
     nobody = np.zeros((len(clips.frames), 0), np.float32)
     return replace(
@@ -110,17 +116,3 @@ def without_actions(clips):
             "dataset_hash": hashlib.blake2b(f"{clips.meta['dataset_hash']} video".encode(), digest_size=16).hexdigest(),
         },
     )
-
-
-class SelectedFrames:
-    """Some rows of a frame array [N, H, W, 3], read by slices and integer arrays without copying them all."""
-
-    def __init__(self, frames, rows):
-        self.frames, self.rows = frames, rows
-        self.shape = (len(rows), *frames.shape[1:])
-
-    def __len__(self):
-        return self.shape[0]
-
-    def __getitem__(self, rows):
-        return np.asarray(self.frames[self.rows[rows]])

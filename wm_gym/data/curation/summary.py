@@ -1,22 +1,60 @@
 """What is in a dataset, in one page of text: episodes, cameras, the range of each number, and what looks odd."""
 
+from __future__ import annotations
+
+from collections import Counter
+from typing import TypedDict
+
 import numpy as np
 
 from wm_gym.data.formats.lerobot_schema import CAMERA_PREFIX, INDEX_FEATURES
+from wm_gym.data.formats.reader import Reader
 
 
-def summarize(reader):
-    """Describe an open dataset (reader.Reader) as a dictionary that JSON can hold; reads the numbers, not the frames.
+class Range(TypedDict):
+    """What values one number of a column takes."""
 
-    columns: {key: [{"name", "min", "max", "mean", "std", "wraps"}]}, wraps counting the steps within an episode that
-    jump by more than pi: an angle that passes +-pi. Where the reader leaves damaged episodes out, "damaged" has those
-    found without decoding any frame, and all else is about the others.
-    """
+    name: str
+    min: float
+    max: float
+    mean: float
+    std: float
+    wraps: int
+    """Steps within an episode that jump by more than pi: an angle that passes +-pi."""
+
+
+class Length(TypedDict):
+    """How many frames the episodes have."""
+
+    min: int
+    median: float
+    max: int
+
+
+class Summary(TypedDict):
+    """What is in a dataset, as JSON holds it; where damaged episodes are left out, all else is about the others."""
+
+    dataset: str
+    format: str
+    fps: float
+    episodes: int
+    frames: int
+    seconds: float
+    length: Length
+    cameras: dict[str, list[int]]
+    """{name: [height, width]}."""
+    tasks: dict[str, int]
+    """{text: episodes}."""
+    damaged: dict[str, str]
+    """{episode: why}, as far as it is found without decoding any frame."""
+    columns: dict[str, list[Range]]
+
+
+def summarize(reader: Reader) -> Summary:
+    """The summary of an open dataset, from its numbers; no frame is read."""
     columns = reader.columns([key for key in reader.number_keys() if key not in INDEX_FEATURES])
     rows, offset = reader.sound_rows()
-    length, tasks = np.diff(offset), {}
-    for e in reader.sound:
-        tasks[reader.tasks[e]] = tasks.get(reader.tasks[e], 0) + 1
+    length = np.diff(offset)
     return {
         "dataset": str(reader.root),
         "format": reader.format,
@@ -26,38 +64,42 @@ def summarize(reader):
         "seconds": len(rows) / reader.fps,
         "length": {"min": int(length.min()), "median": float(np.median(length)), "max": int(length.max())},
         "cameras": {key.removeprefix(CAMERA_PREFIX): list(reader.frame_size(key)) for key in reader.cameras},
-        "tasks": tasks,
+        "tasks": dict(Counter(reader.tasks[e] for e in reader.sound)),
         "damaged": {reader.name(e): why for e, why in sorted(reader.damaged.items())},
         "columns": {key: _numbers(reader, key, value[rows], offset) for key, value in columns.items()},
     }
 
 
-def wraps(values, offset):
-    """Count, in each column of values [N, D], the steps within an episode that jump by more than pi -> int64 [D]."""
+def wraps(values: np.ndarray, offset: np.ndarray) -> np.ndarray:
+    """How many steps within an episode jump by more than pi, int64 [D], in each column of values [N, D]."""
     jump = np.abs(np.diff(values.astype(np.float64), axis=0)) > np.pi
     jump[offset[1:-1] - 1] = False  # from one episode to the next
     return jump.sum(0)
 
 
-def _numbers(reader, key, value, offset):
-    value = value.reshape(len(value), -1).astype(np.float64)
+def names_of(reader: Reader, key: str, size: int) -> list[str]:
+    """A name for each number of a column, "0", "1", ... where the dataset has none."""
     names = reader.features[key].get("names")
-    names = names if isinstance(names, list) and len(names) == value.shape[1] else range(value.shape[1])
+    return [str(name) for name in (names if isinstance(names, list) and len(names) == size else range(size))]
+
+
+def _numbers(reader: Reader, key: str, value: np.ndarray, offset: np.ndarray) -> list[Range]:
+    value = value.reshape(len(value), -1).astype(np.float64)
     angles = wraps(value, offset) * (np.abs(value).max(0) <= np.pi + 1e-3)
     return [
         {
-            "name": str(name),
+            "name": name,
             "min": float(value[:, i].min()),
             "max": float(value[:, i].max()),
             "mean": float(value[:, i].mean()),
             "std": float(value[:, i].std()),
             "wraps": int(angles[i]),
         }
-        for i, name in enumerate(names)
+        for i, name in enumerate(names_of(reader, key, value.shape[1]))
     ]
 
 
-def summary_text(summary):
+def summary_text(summary: Summary) -> str:
     """The same as text for a terminal."""
     length = summary["length"]
     lines = [

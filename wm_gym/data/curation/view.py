@@ -1,13 +1,16 @@
 """What does a dataset look like? One HTML page: its ranges, a contact sheet, episodes as video over their numbers."""
 
+from __future__ import annotations
+
 import io
+from collections.abc import Iterator
 
 import numpy as np
 
 from wm_gym.common.page import axes, data_uri, legend, page, picture, text, tile
-from wm_gym.data.curation.summary import summarize
+from wm_gym.data.curation.summary import Summary, names_of, summarize
 from wm_gym.data.formats.lerobot_schema import CAMERA_PREFIX
-from wm_gym.data.formats.reader import Damaged, told
+from wm_gym.data.formats.reader import Damaged, Reader, faults
 from wm_gym.data.resize import resize_area
 
 COLUMNS, ROWS, WIDTH = 8, 8, 116  # of the contact sheet: episodes, and the width of a picture
@@ -15,8 +18,8 @@ STYLE = """video { width: 100%; max-height: 420px; background: #000; border-radi
 .episode { max-width: 720px; } .at { position: relative; } """
 
 
-def view_page(reader, camera=None, episodes=4):
-    """Show a dataset (reader.Reader) as HTML: `episodes` of it, spread evenly, as videos with their actions beneath."""
+def view_page(reader: Reader, camera: str | None = None, episodes: int = 4) -> str:
+    """A dataset as HTML: `episodes` of it, spread evenly, as videos with their actions beneath."""
     camera = reader.camera(camera)
     columns = {key: value for key, value in reader.columns().items() if key in ("action", "observation.state")}
     sheet, shown = contact_sheet(reader, camera), []
@@ -45,14 +48,14 @@ def view_page(reader, camera=None, episodes=4):
     if reader.damaged:
         body.append(
             f"<section><h2>Damaged</h2><p class='note'>Left out here. Of the videos those shown were decoded, "
-            f"of the others the headers read.</p><pre><code>{text(told(reader, reader.damaged, chr(10)))}"
+            f"of the others the headers read.</p><pre><code>{text(faults(reader, reader.damaged, chr(10)))}"
             f"</code></pre></section>"
         )
     body += [*shown, f"<section><h2>Ranges</h2><div class='wide'>{_table(summary)}</div></section>"]
     return page(reader.root.name, "\n".join(body), STYLE)
 
 
-def spread(reader, camera, count):
+def spread(reader: Reader, camera: str, count: int) -> Iterator[tuple[int, np.ndarray]]:
     """Yield (episode, its frames) for up to `count` episodes, spread evenly over those that can be read."""
     left = set(reader.sound)
     for at in np.linspace(0, len(reader) - 1, count).round():
@@ -70,8 +73,8 @@ def spread(reader, camera, count):
                 break
 
 
-def contact_sheet(reader, camera):
-    """Put frames of up to ROWS episodes, spread over the dataset, on one picture as an <img>."""
+def contact_sheet(reader: Reader, camera: str) -> str:
+    """An <img> of frames of up to ROWS episodes, spread over the dataset."""
     height, width = reader.frame_size(camera)
     size = (max(1, round(WIDTH * height / width)), WIDTH)
     rows = []
@@ -85,7 +88,7 @@ def contact_sheet(reader, camera):
     return f"<img class='film' alt='frames of {len(rows)} episodes' src='{data_uri(data.getvalue(), 'image/png')}'>"
 
 
-def _video(frames, fps):
+def _video(frames: np.ndarray, fps: float) -> str:
     """Encode frames for any browser (H.264, 4:2:0, even sides, small ones enlarged) as an address of their own."""
     import av
 
@@ -105,12 +108,10 @@ def _video(frames, fps):
     return data_uri(data.getvalue(), "video/mp4")
 
 
-def _lines(reader, key, values):
-    names = reader.features[key].get("names")
-    names = names if isinstance(names, list) and len(names) == values.shape[1] else range(values.shape[1])
+def _lines(reader: Reader, key: str, values: np.ndarray) -> str:
     figure, (axis,) = axes(1, (7.2, 2.3))
     seconds = np.arange(len(values)) / reader.fps
-    names = list(names)[:10]
+    names = names_of(reader, key, values.shape[1])[:10]
     lines = [axis.plot(seconds, values[:, i], linewidth=1.4)[0] for i in range(len(names))]
     axis.set_title(key, loc="left")
     axis.set_xlabel("seconds", fontsize=9)
@@ -118,7 +119,7 @@ def _lines(reader, key, values):
     return picture(figure, f"{key} over time", dpi=110)
 
 
-def _table(summary):
+def _table(summary: Summary) -> str:
     rows = "".join(
         f"<tr><td>{text(key)}</td><td>{text(one['name'])}</td><td>{one['min']:.4g}</td><td>{one['max']:.4g}</td>"
         f"<td>{one['mean']:.4g}</td><td>{one['std']:.4g}</td><td>{one['wraps'] or ''}</td></tr>"

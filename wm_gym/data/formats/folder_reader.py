@@ -6,31 +6,35 @@ success. The csv has a header line: columns that begin with action, state, rewar
 alone are a dataset without actions.
 """
 
+from __future__ import annotations
+
 import csv
 import zipfile
 import zlib
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 
-from wm_gym.data.formats.lerobot_schema import CAMERA_PREFIX, DatasetError, check_features
+from wm_gym.data.formats.lerobot_schema import CAMERA_PREFIX, DatasetError, Feature, check_features
 from wm_gym.data.formats.memory import check_memory
 from wm_gym.data.formats.reader import Damaged, Reader
 from wm_gym.data.formats.video import decode, probe_rate
 
+T = TypeVar("T")
 KEYS = {"action": "action", "state": "observation.state", "reward": "next.reward", "success": "next.success"}
 
 
 class FolderReader(Reader):
-    """Read the folder `root` of mp4 files with npz or csv files beside them (see Reader, and this file's head).
+    """The reader of a folder of mp4 files with npz or csv files beside them (see this file's head).
 
     fps: frames a second, default what the videos say. Opening decodes nothing but reads every file of numbers.
-    Raises DatasetError.
     """
 
     format = "folder"
 
-    def __init__(self, root, fps=None, skip_damaged=False):
+    def __init__(self, root: str | Path, fps: float | None = None, skip_damaged: bool = False) -> None:
         root = Path(root)
         super().__init__(root, skip_damaged)
         videos = {path.name.removesuffix(".mp4"): path for path in sorted(root.glob("*.mp4"))}
@@ -46,26 +50,25 @@ class FolderReader(Reader):
             for camera in cameras
         }
         found = {key: self._probe(key, path) for key, path in self._videos.items()}
-        features = {
-            CAMERA_PREFIX + camera: {
+        features: dict[str, Feature] = {}
+        for camera in cameras:
+            height, width = self._alike(
+                {name: one[1] for name in self._names if (one := found[name, camera])},
+                f"frames of camera {camera}",
+                "scale them, e.g. with ffmpeg -vf scale",
+            )
+            features[CAMERA_PREFIX + camera] = {
                 "dtype": "video",
                 "names": ["height", "width", "channels"],
-                "shape": [
-                    *self._alike(
-                        {name: found[name, camera] and found[name, camera][1] for name in self._names},
-                        f"frames of camera {camera}",
-                        "scale them, e.g. with ffmpeg -vf scale",
-                    ),
-                    3,
-                ],
+                "shape": [height, width, 3],
             }
-            for camera in cameras
-        }
-        first = next((one for one in found.values() if one), None)
-        lengths = [found[name, "main"][0] if found[name, "main"] else 0 for name in self._names]
-        self._numbers, tasks = [], []
+        rate = next(one[2] for one in found.values() if one)
+        lengths = [one[0] if (one := found[name, "main"]) else 0 for name in self._names]
+        self._numbers: list[dict[str, np.ndarray]] = []
+        tasks: list[str] = []
         for e, (name, length) in enumerate(zip(self._names, lengths)):
-            numbers, task = {}, ""
+            numbers: dict[str, np.ndarray] = {}
+            task = ""
             if e not in self.damaged:
                 try:
                     numbers, task = self._read(name, length)
@@ -85,12 +88,13 @@ class FolderReader(Reader):
         for key, width in usual.items():
             features[key] = {"dtype": "bool" if key == "next.success" else "float32", "shape": [width], "names": None}
         check_features(root, features)
-        self._describe(root, fps or first[2], features, lengths, tasks)
+        self._describe(root, fps or rate, features, lengths, tasks)
 
-    def name(self, episode):
+    def name(self, episode: int) -> str:
+        """An episode's number and the NAME of its files."""
         return f"{episode} ({self._names[episode]})"
 
-    def _probe(self, key, path):
+    def _probe(self, key: tuple[str, str], path: Path) -> tuple[int, tuple[int, int], float] | None:
         """What a video's header says, None where it cannot be read."""
         try:
             if not path.is_file():
@@ -100,9 +104,10 @@ class FolderReader(Reader):
             self._fault(self._names.index(key[0]), error)
             return None
 
-    def _alike(self, values, what, mend):
+    def _alike(self, values: Mapping[str, T], what: str, mend: str) -> T:
         """What most episodes that can be read have, the first of several; those with another are damaged."""
-        values = {name: value for e, (name, value) in enumerate(values.items()) if e not in self.damaged}
+        damaged = {self._names[e] for e in self.damaged}
+        values = {name: value for name, value in values.items() if name not in damaged}
         if not values:
             self._settle()
         usual = max(values.values(), key=list(values.values()).count)
@@ -111,7 +116,8 @@ class FolderReader(Reader):
                 self._fault(self._names.index(name), f"{name} has {what} {value}, others {usual}: {mend}")
         return usual
 
-    def columns(self, keys=None):
+    def columns(self, keys: Iterable[str] | None = None) -> dict[str, np.ndarray]:
+        """Columns of all episodes as {key: array [N, *shape]} (see Reader)."""
         keys = self._known(keys)
         whole = {
             key: np.concatenate(
@@ -128,7 +134,7 @@ class FolderReader(Reader):
             self._check_finite(key, whole[key])
         return {key: value.astype(self.features[key]["dtype"]) for key, value in whole.items()}
 
-    def _stream(self, camera):
+    def _stream(self, camera: str) -> Iterator[tuple[int, np.ndarray]]:
         for e in range(self.num_episodes):
             count = 0
             try:
@@ -138,19 +144,20 @@ class FolderReader(Reader):
             except DatasetError as error:
                 raise Damaged(self, {e: self._short(error)}) from None
 
-    def _frames(self, camera, episode):
+    def _frames(self, camera: str, episode: int) -> np.ndarray:
         frames = list(self._decode(camera, episode))
         self._check_count(camera, episode, len(frames))
         return np.stack(frames)
 
-    def files(self, camera):
+    def files(self, camera: str | None) -> list[Path]:
+        """All videos, and the files of numbers beside them."""
         beside = (self.root / f"{name}{end}" for name in self._names for end in (".npz", ".csv"))
         return sorted(path for path in [*self._videos.values(), *beside] if path.is_file())
 
-    def _path(self, camera, e):
+    def _path(self, camera: str, e: int) -> Path:
         return self._videos[self._names[e], camera.removeprefix(CAMERA_PREFIX)]
 
-    def _decode(self, camera, e):
+    def _decode(self, camera: str, e: int) -> Iterator[np.ndarray]:
         """Yield an episode's frames in order, whatever their times: numbers belong to frames, not to seconds."""
         path = self._path(camera, e)
         for count, (_, frame) in enumerate(decode(path, self.fps)):
@@ -158,20 +165,20 @@ class FolderReader(Reader):
                 return
             yield self._check_frame(camera, frame, path)
 
-    def _check_count(self, camera, e, count):
+    def _check_count(self, camera: str, e: int, count: int) -> None:
         if count != self.length[e]:
             raise DatasetError(f"{self._path(camera, e)} has {count} frames, expected {self.length[e]}; copy it again")
 
-    def _read(self, name, length):
-        """Read an episode's numbers -> ({key: array [length, D]}, task)."""
-        archive, table = self.root / f"{name}.npz", self.root / f"{name}.csv"
-        task = ""
-        if archive.is_file():
-            raw, unknown, task, path = *_read_npz(archive), archive
-        elif table.is_file():
-            raw, unknown, path = *_read_csv(table), table
+    def _read(self, name: str, length: int) -> tuple[dict[str, np.ndarray], str]:
+        """An episode's numbers {key: array [length, D]}, and its task."""
+        path, task = self.root / f"{name}.npz", ""
+        if path.is_file():
+            raw, unknown, task = _read_npz(path)
         else:
-            return {}, ""
+            path = path.with_name(f"{name}.csv")
+            if not path.is_file():
+                return {}, ""
+            raw, unknown = _read_csv(path)
         if "action" not in raw and unknown:
             raise DatasetError(
                 f"{path} holds {', '.join(unknown)[:200]} and no action; expected "
@@ -183,7 +190,7 @@ class FolderReader(Reader):
         for short, key in KEYS.items():
             if short not in raw:
                 continue
-            value = np.asarray(raw[short])
+            value = raw[short]
             if value.dtype.kind not in "fiub":
                 raise DatasetError(f"{path}: {short} holds {value.dtype}, expected numbers")
             value = value.astype(np.float32).reshape(len(value), -1) if value.size else np.zeros((0, 1))
@@ -198,8 +205,8 @@ class FolderReader(Reader):
         return columns, task
 
 
-def _read_npz(path):
-    """Read an npz file without pickles -> arrays, names of others, its task; what it unpacks to is checked first."""
+def _read_npz(path: Path) -> tuple[dict[str, np.ndarray], list[str], str]:
+    """The arrays of an npz file without pickles, names of others, its task; what it unpacks to is checked first."""
     try:
         with zipfile.ZipFile(path) as archive:
             check_memory(f"unpacking {path}", sum(entry.file_size for entry in archive.infolist()))
@@ -228,8 +235,8 @@ def _read_npz(path):
     return raw, unknown, str(task) if task.dtype.kind == "U" else ""
 
 
-def _read_csv(path):
-    """Read a csv file -> {"action": [T, A], ...} from the columns whose names begin so, in its order; others' names."""
+def _read_csv(path: Path) -> tuple[dict[str, np.ndarray], list[str]]:
+    """{"action": [T, A], ...} from a csv file's columns whose names begin so, in its order; the others' names."""
     try:
         with open(path, newline="", encoding="utf-8") as file:
             head, *lines = list(csv.reader(file))

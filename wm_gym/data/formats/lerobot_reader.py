@@ -3,12 +3,16 @@
 Reads what lerobot wrote and what we wrote: several chunks, files, cameras; H.264, AV1 or pictures in parquet.
 """
 
+from __future__ import annotations
+
 import contextlib
 import functools
 import io
 import json
 import math
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import numpy as np
 
@@ -22,6 +26,8 @@ from wm_gym.data.formats.lerobot_schema import (
     TASKS_PATH,
     VIDEO_PATH,
     DatasetError,
+    Feature,
+    Info,
     check_count,
     fill_path,
     read_info,
@@ -30,12 +36,19 @@ from wm_gym.data.formats.memory import check_memory
 from wm_gym.data.formats.reader import Damaged, Reader
 from wm_gym.data.formats.video import decode, decode_picture, probe
 
+if TYPE_CHECKING:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
 MOST_LINES, BALLAST = 32_000_000, 64_000_000  # bytes: of meta/episodes.jsonl, and of a video beside its frames
 V21 = ("v2.1", "v2.0")
 
+Rows = dict[str, list[Any]]
+"""meta/episodes: {column: a value an episode}, as files have them, None for an episode that is missing."""
+
 
 class LeRobotReader(Reader):
-    """Read the LeRobotDataset folder at `root` (see Reader); a v2.1 folder opens as LeRobotV21Reader.
+    """The reader of a LeRobotDataset folder; one of v2.1 opens as LeRobotV21Reader.
 
     Opening checks the folder's structure (version, files that are missing, lengths that disagree, paths that lead out
     of the folder); `columns` checks values. Raises DatasetError.
@@ -43,11 +56,12 @@ class LeRobotReader(Reader):
 
     format = "lerobot"
 
-    def __new__(cls, root, **_):
+    def __new__(cls, root: str | Path, **_: Any) -> LeRobotReader:
+        """The reader of the version that info.json states."""
         old = read_info(root, (CODEBASE_VERSION, *V21))["codebase_version"] in V21
         return super().__new__(LeRobotV21Reader if old else cls)
 
-    def __init__(self, root, skip_damaged=False):
+    def __init__(self, root: str | Path, skip_damaged: bool = False) -> None:
         root = Path(root)
         super().__init__(root, skip_damaged)
         self.info = read_info(root, (CODEBASE_VERSION, *V21))
@@ -66,7 +80,7 @@ class LeRobotReader(Reader):
         self._settle()
         self._check_structure()
 
-    def _length(self, e):
+    def _length(self, e: int) -> int:
         """The rows of an episode, as meta/episodes has it; 0 where it is not there."""
         length = self._rows["length"][e]
         if self._rows["episode_index"][e] is None:
@@ -81,24 +95,25 @@ class LeRobotReader(Reader):
             self._fault(e, "it has no frames")
         return length
 
-    def name(self, episode):
+    def name(self, episode: int) -> str:
+        """An episode's number here, and its episode_index where that is another."""
         number = self.numbers[episode]
         return str(episode) if number == episode else f"{episode} (episode_index {number})"
 
-    def data_files(self):
-        """List the parquet files of the rows, in order."""
+    def data_files(self) -> list[Path]:
+        """The parquet files of the rows, in order."""
         return list(self._data_episodes())
 
-    def _data_episodes(self):
-        """Map each file of rows to its episodes."""
-        files = {}
+    def _data_episodes(self) -> dict[Path, list[int]]:
+        """The episodes of each file of rows."""
+        files: dict[Path, list[int]] = {}
         for e in np.flatnonzero(self.length).tolist():
             files.setdefault(self._data_file(e), []).append(e)
         return files
 
-    def video_files(self, camera):
-        """Map each video file of a camera key to its episodes [(episode, number of its first frame in the file)]."""
-        files = {}
+    def video_files(self, camera: str) -> dict[Path, list[tuple[int, int]]]:
+        """The episodes [(episode, number of its first frame in the file)] of each video file of a camera key."""
+        files: dict[Path, list[tuple[int, int]]] = {}
         for e in np.flatnonzero(self.length).tolist():
             try:
                 path, first = self._video_file(camera, e)
@@ -109,7 +124,8 @@ class LeRobotReader(Reader):
         self._settle()
         return {path: sorted(where, key=lambda pair: pair[1]) for path, where in files.items()}
 
-    def columns(self, keys=None):
+    def columns(self, keys: Iterable[str] | None = None) -> dict[str, np.ndarray]:
+        """Columns of all episodes as {key: array [N, *shape]} (see Reader)."""
         keys = self._known(keys)
         check_memory(
             f"reading {', '.join(keys)} of {self.root}",
@@ -117,9 +133,9 @@ class LeRobotReader(Reader):
         )
         tables = [self._read_table(path, episodes, keys) for path, episodes in self._data_episodes().items()]
         self._settle()
-        columns, number, frame, broken = zip(*(table for table in tables if table is not None))
+        columns, *counts = zip(*(table for table in tables if table is not None))
         whole = {key: np.concatenate([table[key] for table in columns]) for key in keys}
-        number, frame, broken = map(np.concatenate, (number, frame, broken))
+        number, frame, broken = map(np.concatenate, counts)
         order, later = np.arange(len(number)), np.diff(number)
         if not np.all((later > 0) | (later == 0) & (np.diff(frame) >= 0)):
             order = np.lexsort((order, frame, number))
@@ -144,8 +160,10 @@ class LeRobotReader(Reader):
             self._check_finite(key, whole[key])
         return {key: whole[key] for key in keys}
 
-    def _read_table(self, path, episodes, keys):
-        """Read one file of rows -> ({key: array}, episode_index, frame_index, which rows lack numbers).
+    def _read_table(
+        self, path: Path, episodes: list[int], keys: list[str]
+    ) -> tuple[dict[str, np.ndarray], np.ndarray, np.ndarray, np.ndarray] | None:
+        """One file of rows: ({key: array}, episode_index, frame_index, which rows lack numbers), None if damaged.
 
         Where it has no frame_index a number below 0 takes its place: by `index`, or else all the same.
         """
@@ -164,8 +182,8 @@ class LeRobotReader(Reader):
         number, lost = table["episode_index"]
         if number.dtype.kind not in "iu" or len(number) and number.min() < 0:
             raise DatasetError(f"{self.root}: episode_index is not a count in data/; {AGAIN}")
-        counts = [key for key in ("frame_index", "index") if key in table and table[key][0].dtype.kind in "iu"]
-        order, frame = (counts or [None])[0], np.zeros(len(number), np.int64)
+        counts = (key for key in ("frame_index", "index") if key in table and table[key][0].dtype.kind in "iu")
+        order, frame = next(counts, None), np.zeros(len(number), np.int64)
         if order:
             frame = table[order][0].reshape(len(number), -1)[:, 0].astype(np.int64)
         broken = np.logical_or.reduce([table[key][1] for key in {*keys, order} if key])
@@ -176,7 +194,7 @@ class LeRobotReader(Reader):
             broken | lost,
         )
 
-    def _stream(self, camera):
+    def _stream(self, camera: str) -> Iterator[tuple[int, np.ndarray]]:
         if self._in_rows(camera):
             for path in self.data_files():
                 yield from self._pictures(camera, path)
@@ -191,9 +209,9 @@ class LeRobotReader(Reader):
             except DatasetError as error:
                 raise Damaged(self, {int(self._episode_of(next(iter(rows.values())))): self._short(error)}) from None
             if rows:
-                self._missing_frame(path, next(iter(rows)), rows)
+                self._missing_frame(path, rows)
 
-    def _frames(self, camera, episode):
+    def _frames(self, camera: str, episode: int) -> np.ndarray:
         length = int(self.length[episode])
         if self._in_rows(camera):
             found = dict(self._pictures(camera, self._data_file(episode), episode))
@@ -206,22 +224,23 @@ class LeRobotReader(Reader):
         found = dict(decode(path, self.fps, first, first + length))
         for number in range(first, first + length):
             if number not in found:
-                self._missing_frame(path, number, {number: self.offset[episode] + number - first})
+                self._missing_frame(path, {number: self.offset[episode] + number - first})
         return np.stack([self._check_frame(camera, found[number], path) for number in range(first, first + length)])
 
-    def files(self, camera):
+    def files(self, camera: str | None) -> list[Path]:
+        """info.json, meta/episodes, the rows and a camera's videos."""
         videos = [] if camera is None or self._in_rows(camera) else self.video_files(camera)
         return [self.root / INFO_PATH, *self._meta_files(), *self.data_files(), *videos]
 
     @functools.cached_property
-    def _place(self):
+    def _place(self) -> dict[int, int]:
         """{episode_index: episode}."""
         return {number: e for e, number in enumerate(self.numbers.tolist())}
 
-    def _in_rows(self, camera):
+    def _in_rows(self, camera: str) -> bool:
         return self.features[camera]["dtype"] == "image"
 
-    def _pictures(self, camera, path, episode=None):
+    def _pictures(self, camera: str, path: Path, episode: int | None = None) -> Iterator[tuple[int, np.ndarray]]:
         """Yield (row, frame) of the pictures stored in one parquet file; every row of its episodes has one."""
         for batch in iter_parquet(path, [camera, "episode_index", "frame_index"]):
             columns = [batch.column(batch.schema.get_field_index(k)) for k in (camera, "episode_index", "frame_index")]
@@ -238,10 +257,10 @@ class LeRobotReader(Reader):
                     raise Damaged(self, {e: self._short(error)}) from None
                 yield int(self.offset[e]) + t, picture
 
-    def _read_rows(self, root):
+    def _read_rows(self, root: Path) -> Rows:
         return read_episodes(root, self.info)
 
-    def _data_file(self, e):
+    def _data_file(self, e: int) -> Path:
         return fill_path(
             self.root,
             self.info.get("data_path", DATA_PATH),
@@ -249,7 +268,7 @@ class LeRobotReader(Reader):
             file_index=self._rows["data/file_index"][e],
         )
 
-    def _video_file(self, camera, e):
+    def _video_file(self, camera: str, e: int) -> tuple[Path, int]:
         chunk, file, start = (
             self._rows[f"videos/{camera}/{name}"][e] for name in ("chunk_index", "file_index", "from_timestamp")
         )
@@ -261,19 +280,20 @@ class LeRobotReader(Reader):
         # the time stamps are running float sums (109.60000000000001): round, never truncate
         return path, round(start * self.fps)
 
-    def _meta_files(self):
+    def _meta_files(self) -> list[Path]:
         return sorted((self.root / "meta/episodes").glob("chunk-*/file-*.parquet"))
 
-    def _check_structure(self):
-        missing, videos = {}, [key for key in self.cameras if not self._in_rows(key)]
+    def _check_structure(self) -> None:
+        missing: dict[int, Path] = {}
+        videos = [key for key in self.cameras if not self._in_rows(key)]
         for path, episodes in self._data_episodes().items():
             if not path.is_file():
                 missing |= dict.fromkeys(episodes, path)
         for key in videos:
             self._check_said(key)
-            for path, episodes in self.video_files(key).items():
+            for path, placed in self.video_files(key).items():
                 if not path.is_file():
-                    missing |= {e: path for e, _ in episodes}
+                    missing |= {e: path for e, _ in placed}
         for e, path in missing.items():
             self._fault(e, f"missing {path.relative_to(self.root)}")
         self._settle()
@@ -283,9 +303,9 @@ class LeRobotReader(Reader):
                 f"total_frames {self.info['total_frames']}; {AGAIN}"
             )
         for key in videos:
-            for path, episodes in self.video_files(key).items():
+            for path, placed in self.video_files(key).items():
                 if path.is_file():
-                    self._check_video(key, path, episodes)
+                    self._check_video(key, path, placed)
         self._settle()
         rows = 0
         for path, episodes in self._data_episodes().items():
@@ -298,7 +318,7 @@ class LeRobotReader(Reader):
         if rows < self.offset[-1]:
             self.columns([])  # names the episodes
 
-    def _check_video(self, camera, path, episodes):
+    def _check_video(self, camera: str, path: Path, episodes: list[tuple[int, int]]) -> None:
         """Compare a video file's header with what meta/episodes places in it."""
         try:
             have, size = probe(path)
@@ -326,13 +346,13 @@ class LeRobotReader(Reader):
                     f"{path} has frames of {size[0]}x{size[1]}, info.json says shape {self.features[camera]['shape']}",
                 )
 
-    def _check_said(self, camera):
+    def _check_said(self, camera: str) -> None:
         for name in ("chunk_index", "file_index", "from_timestamp"):
             if f"videos/{camera}/{name}" not in self._rows:
                 raise DatasetError(f"{self.root}: meta/episodes says nothing of the camera {camera} ({name}); {AGAIN}")
 
-    def _missing_frame(self, path, number, rows):
-        missing = {}
+    def _missing_frame(self, path: Path, rows: Mapping[int, int]) -> NoReturn:
+        missing: dict[int, str] = {}
         for at, row in rows.items():
             e = int(self._episode_of(row))
             missing.setdefault(
@@ -344,9 +364,9 @@ class LeRobotReader(Reader):
 
 
 class LeRobotV21Reader(LeRobotReader):
-    """Read a LeRobotDataset of v2.1 or v2.0: a parquet file an episode, an mp4 an episode and camera."""
+    """The reader of a LeRobotDataset of v2.1 or v2.0: a parquet file an episode, an mp4 an episode and camera."""
 
-    def _read_rows(self, root):
+    def _read_rows(self, root: Path) -> Rows:
         path = root / "meta/episodes.jsonl"
         rows = read_json_lines(path)
         numbers = [check_count(path, "episode_index", row.get("episode_index")) for row in rows]
@@ -356,7 +376,7 @@ class LeRobotV21Reader(LeRobotReader):
             for key in ("episode_index", "length", "tasks")
         }
 
-    def _path(self, template, e, **more):
+    def _path(self, template: str, e: int, **more: str) -> Path:
         number = int(self.numbers[e])
         return fill_path(
             self.root,
@@ -366,26 +386,26 @@ class LeRobotV21Reader(LeRobotReader):
             **more,
         )
 
-    def _data_file(self, e):
+    def _data_file(self, e: int) -> Path:
         return self._path(
             self.info.get("data_path", "data/chunk-{episode_chunk:03d}/episode_{episode_index:06d}.parquet"), e
         )
 
-    def _video_file(self, camera, e):
+    def _video_file(self, camera: str, e: int) -> tuple[Path, int]:
         template = self.info.get("video_path") or (
             "videos/chunk-{episode_chunk:03d}/{video_key}/episode_{episode_index:06d}.mp4"
         )
         return self._path(template, e, video_key=camera), 0
 
-    def _check_said(self, camera):
+    def _check_said(self, camera: str) -> None:
         pass  # where a video lies follows from its episode's number
 
-    def _meta_files(self):
+    def _meta_files(self) -> list[Path]:
         return [self.root / "meta/episodes.jsonl"]
 
 
-def read_parquet(path, columns=None):
-    """Read columns of a parquet file; those that it lacks are left out. Raises DatasetError."""
+def read_parquet(path: Path, columns: list[str] | None = None) -> pa.Table:
+    """Columns of a parquet file, without those that it lacks; DatasetError where it is damaged."""
     import pyarrow as pa
 
     try:
@@ -394,7 +414,7 @@ def read_parquet(path, columns=None):
         raise _unreadable(path, error) from None
 
 
-def iter_parquet(path, columns):
+def iter_parquet(path: Path, columns: list[str]) -> Iterator[pa.RecordBatch]:
     """Yield a parquet file's columns in batches of 64 rows; raises DatasetError."""
     import pyarrow as pa
 
@@ -408,8 +428,8 @@ def iter_parquet(path, columns):
         raise _unreadable(path, error) from None
 
 
-def count_rows(path):
-    """Count the rows of a parquet file from its footer; raises DatasetError."""
+def count_rows(path: Path) -> int:
+    """The number of rows that a parquet file's footer states; DatasetError where it is damaged."""
     import pyarrow as pa
 
     try:
@@ -418,7 +438,7 @@ def count_rows(path):
         raise _unreadable(path, error) from None
 
 
-def _parquet(path):
+def _parquet(path: Path) -> pq.ParquetFile:
     import pyarrow.parquet as pq
 
     if not Path(path).is_file():  # a pipe would be waited for
@@ -426,13 +446,13 @@ def _parquet(path):
     return pq.ParquetFile(path)
 
 
-def _unreadable(path, error):
+def _unreadable(path: Path, error: Exception) -> DatasetError:
     reason = (str(error).splitlines() or ["?"])[0]
     return DatasetError(f"cannot read {path} as parquet: {reason}; it is truncated or damaged: {AGAIN}")
 
 
-def read_json_lines(path):
-    """Read a file with a JSON object an episode and line, at most 32 MB; raises DatasetError."""
+def read_json_lines(path: Path) -> list[dict[str, Any]]:
+    """The JSON objects, one an episode and line, of a file of at most 32 MB; DatasetError where it is another."""
     rows = []
     try:
         for line in io.StringIO(read_text(path, MOST_LINES)):
@@ -447,17 +467,18 @@ def read_json_lines(path):
     return rows
 
 
-def read_tasks(root):
-    """Read the task texts as {task_index: text}; the text may be the index (as pandas writes it) or a column."""
-    table = read_parquet(Path(root) / TASKS_PATH)
+def read_tasks(root: Path) -> dict[int, str]:
+    """The task texts {task_index: text}; the text may be the index (as pandas writes it) or a column."""
+    table = read_parquet(root / TASKS_PATH)
     text = next(name for name in table.column_names if name != "task_index")
     return dict(zip(table["task_index"].to_pylist(), table[text].to_pylist()))
 
 
-def read_episodes(root, info, with_stats=False):
-    """Read meta/episodes as {column: list over episodes}, ordered, up to info.json's total_episodes."""
-    total, rows = info["total_episodes"], {}
-    files = sorted(Path(root).glob("meta/episodes/chunk-*/file-*.parquet"))
+def read_episodes(root: Path, info: Info, with_stats: bool = False) -> Rows:
+    """meta/episodes in order, up to info.json's total_episodes; DatasetError where it does not cover them."""
+    total = info["total_episodes"]
+    rows: Rows = {}
+    files = sorted(root.glob("meta/episodes/chunk-*/file-*.parquet"))
     if not total or not files:
         raise DatasetError(
             f"{root} holds no episodes (info.json says {total}, meta/episodes has {len(files)} files); "
@@ -472,7 +493,7 @@ def read_episodes(root, info, with_stats=False):
     if lacking:
         raise DatasetError(f"{root}: meta/episodes lacks the column {min(lacking)!r}; {AGAIN}")
     for number in rows["episode_index"]:
-        check_count(Path(root) / "meta/episodes", "episode_index", number)
+        check_count(root / "meta/episodes", "episode_index", number)
     order = cover(root, rows["episode_index"], total)
     if with_stats and [i is not None and rows["episode_index"][i] for i in order] != list(range(total)):
         raise DatasetError(
@@ -485,7 +506,7 @@ def read_episodes(root, info, with_stats=False):
     return {key: [None if i is None else value[i] for i in order] for key, value in rows.items()}
 
 
-def cover(root, numbers, total):
+def cover(root: Path, numbers: list[int], total: int) -> Sequence[int | None]:
     """Which of the entries in meta/episodes each of info.json's `total` episodes is; None for one that is missing.
 
     Numbers may have gaps, as after a deletion; entries beyond the total, of a writer that was killed, do not count.
@@ -504,15 +525,15 @@ def cover(root, numbers, total):
     )
 
 
-def _spread(values, rows, length):
+def _spread(values: np.ndarray, rows: np.ndarray, length: int) -> np.ndarray:
     """Put rows of an array at their places in one of that length."""
     whole = np.zeros((length, *values.shape[1:]), values.dtype)
     whole[rows] = values
     return whole
 
 
-def _array(column, spec, path, key):
-    """Turn a parquet column (plain values or lists) into an array [N, *shape]; which rows lack numbers, bool [N]."""
+def _array(column: pa.ChunkedArray, spec: Feature, path: Path, key: str) -> tuple[np.ndarray, np.ndarray]:
+    """A parquet column (plain values or lists) as an array [N, *shape]; which rows lack numbers, bool [N]."""
     import pyarrow as pa
 
     rows, size = len(column), math.prod(spec["shape"])
@@ -536,7 +557,7 @@ def _array(column, spec, path, key):
     return _spread(values, np.flatnonzero(~broken), rows), broken
 
 
-def _complete(value, size):
+def _complete(value: Any, size: int) -> bool:
     """Whether a stored row is `size` numbers, in whatever lists."""
     leaves = [value]
     while leaves and isinstance(leaves[0], list):

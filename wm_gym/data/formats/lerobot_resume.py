@@ -1,25 +1,32 @@
 """How far does a dataset folder that is there already hold, and may this process go on writing to it?"""
 
+from __future__ import annotations
+
 import contextlib
 import fcntl
 import os
 import shutil
+from collections.abc import Mapping
+from pathlib import Path
 
 import numpy as np
 
 from wm_gym.common.files import is_scrap
 from wm_gym.data.formats import lerobot_stats as stats
 from wm_gym.data.formats.lerobot_reader import read_episodes, read_tasks
-from wm_gym.data.formats.lerobot_schema import FILES_PER_CHUNK, INFO_PATH, DatasetError
+from wm_gym.data.formats.lerobot_schema import FILES_PER_CHUNK, INFO_PATH, DatasetError, Feature, Info
 
 PARTS = ("data", "videos", "meta")
 WRITING = ".writing"  # the folder of the shard that is not in place yet
 
 
-def lock(root):
-    """Hold the folder for this process alone; raises DatasetError when it is taken or holds other things.
+def lock(root: Path) -> int:
+    """Hold the folder for this process alone, until the descriptor that is returned is closed.
 
     Without info.json what is named as a dataset's parts is only a killed writer's where `.writing` is there as well.
+
+    Raises:
+        DatasetError: Where another process has it, or it holds other things.
     """
     if root.exists():
         if not root.is_dir():
@@ -42,7 +49,7 @@ def lock(root):
     return descriptor
 
 
-def sweep(root):
+def sweep(root: Path) -> None:
     """Remove what a writer leaves at its end, `.writing` last: without info.json it says whose the rest is."""
     if not (root / INFO_PATH).exists():
         for name in PARTS:
@@ -53,7 +60,7 @@ def sweep(root):
     shutil.rmtree(root / WRITING, ignore_errors=True)
 
 
-def tidy(root):
+def tidy(root: Path) -> None:
     """Remove what a killed writer left beside a dataset that is complete, where nobody else has it."""
     with contextlib.suppress(OSError, DatasetError):
         descriptor = lock(root)
@@ -63,22 +70,21 @@ def tidy(root):
             os.close(descriptor)
 
 
-def compare(root, info, fps, features):
+def compare(root: Path, info: Info, fps: float | None, features: Mapping[str, Feature]) -> None:
     """Refuse to go on with a dataset of other features than those about to be written."""
     if fps is not None and fps != info["fps"]:
         raise DatasetError(f"{root} was written at {info['fps']} fps, now {fps}; give another folder")
     there, now = info["features"], features
     for key in sorted(set(there) | set(now)):
-        a, b = ((f.get(key) or {}) for f in (there, now))
-        if (a.get("dtype"), a.get("shape")) != (b.get("dtype"), b.get("shape")):
+        a, b = ((of[key]["dtype"], of[key]["shape"]) if key in of else (None, None) for of in (there, now))
+        if a != b:
             raise DatasetError(
-                f"{root} has the feature {key!r} as {a.get('dtype')} {a.get('shape')}, now it would be "
-                f"{b.get('dtype')} {b.get('shape')}; give another folder"
+                f"{root} has the feature {key!r} as {a[0]} {a[1]}, now it would be {b[0]} {b[1]}; give another folder"
             )
 
 
-def committed(root, info):
-    """Read (tasks, statistics of each shard, number of the next shard) up to info's totals; remove files beyond."""
+def committed(root: Path, info: Info) -> tuple[dict[str, int], list[dict[str, stats.Stats]], int]:
+    """(Tasks, statistics of each shard, number of the next shard) up to info's totals; removes the files beyond."""
     if not info["total_episodes"]:
         for name in PARTS:
             shutil.rmtree(root / name, ignore_errors=True)
@@ -96,7 +102,8 @@ def committed(root, info):
             for path in (root / kind).glob("chunk-*/file-*"):
                 if (int(path.parent.name[6:]), int(path.stem[5:])) > last[kind]:
                     path.unlink()
-    shards = {}  # statistics are added up shard by shard, so that resuming gives the same numbers to the last bit
+    shards: dict[tuple[int, int], list[dict[str, stats.Stats]]] = {}
+    # statistics are added up shard by shard, so that resuming gives the same numbers to the last bit
     if all(f"stats/{key}/{name}" in rows for key in info["features"] for name in stats.STATISTICS):
         for e, shard in enumerate(zip(rows["data/chunk_index"], rows["data/file_index"])):
             shards.setdefault(shard, []).append(

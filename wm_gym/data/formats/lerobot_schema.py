@@ -10,12 +10,19 @@
 The layout is lerobot 0.4.4's own; a folder written here opens there, and the other way round.
 """
 
+from __future__ import annotations
+
 import json
 import math
 import re
+from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING, Any, NotRequired, TypedDict
 
 from wm_gym.common import reading
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 CODEBASE_VERSION = "v3.0"
 DATA_PATH = "data/chunk-{chunk_index:03d}/file-{file_index:03d}.parquet"
@@ -29,8 +36,58 @@ CAMERA = CAMERA_PREFIX + "main"  # of what we record
 AGAIN = "fetch or record the dataset again"
 MOST_FPS, MOST_JSON, MOST_NUMBERS = 1000, 16_000_000, 8192 * 8192 * 3  # what a file may declare
 
+
+class Feature(TypedDict):
+    """One column or camera, as info.json describes it."""
+
+    dtype: str
+    """"video" and "image" are cameras; "float32", "float64", "int64", "int32", "bool" are numbers."""
+    shape: list[int]
+    """Of one row; a camera's [height, width, 3]."""
+    names: NotRequired[list[str] | dict[str, Any] | None]
+    """One name a number; lerobot also writes {"motors": [...]}."""
+    info: NotRequired[dict[str, Any]]
+
+
+class Source(TypedDict):
+    """The dataset that a converted one was made from."""
+
+    dataset: str
+    content: str
+    cameras: list[str]
+    fps: float
+    left_out: dict[str, str]
+    """{damaged episode: why}."""
+
+
+class Extra(TypedDict, total=False):
+    """What info.json holds beside lerobot's own keys."""
+
+    wm_gym: dict[str, Any]
+    """What `wm-gym record` notes: the environment, the meaning and bounds of actions, the horizon."""
+    wm_gym_source: Source
+
+
+class Info(Extra):
+    """meta/info.json, of which `read_info` checks the first five."""
+
+    codebase_version: str
+    fps: float
+    features: dict[str, Feature]
+    total_episodes: int
+    total_frames: int
+    total_tasks: NotRequired[int]
+    chunks_size: NotRequired[int]
+    robot_type: NotRequired[str | None]
+    data_files_size_in_mb: NotRequired[int]
+    video_files_size_in_mb: NotRequired[int]
+    splits: NotRequired[dict[str, str]]
+    data_path: NotRequired[str]
+    video_path: NotRequired[str]
+
+
 # The columns that every dataset has; the writer fills them in.
-INDEX_FEATURES = {
+INDEX_FEATURES: dict[str, Feature] = {
     "timestamp": {"dtype": "float32", "shape": [1], "names": None},
     "frame_index": {"dtype": "int64", "shape": [1], "names": None},
     "episode_index": {"dtype": "int64", "shape": [1], "names": None},
@@ -43,13 +100,13 @@ class DatasetError(ValueError):
     """A dataset folder, or something put into one, is not what it should be; the message says what to do."""
 
 
-def feature(dtype, size=1, names=None):
-    """Describe one column: `size` numbers of `dtype` a row (`names` one name for each, or None)."""
+def feature(dtype: str, size: int = 1, names: Iterable[str] | None = None) -> Feature:
+    """The description of a column that has `size` numbers of `dtype` a row, and one name for each or none."""
     return {"dtype": dtype, "shape": [int(size)], "names": list(names) if names else None}
 
 
-def video_feature(height, width, fps):
-    """Describe one camera whose frames are stored losslessly: [height, width, 3] at `fps`."""
+def video_feature(height: int, width: int, fps: float) -> Feature:
+    """The description of a camera whose frames [height, width, 3] are stored without loss at `fps` a second."""
     return {
         "dtype": "video",
         "shape": [int(height), int(width), 3],
@@ -67,13 +124,17 @@ def video_feature(height, width, fps):
     }
 
 
-def is_scalar(spec):
-    """Say whether lerobot stores this column as plain values (shape [1]) rather than as lists."""
+def is_scalar(spec: Feature) -> bool:
+    """True where lerobot stores this column as plain values (shape [1]) rather than as lists."""
     return list(spec["shape"]) == [1]
 
 
-def arrow_schema(features):
-    """Give the parquet schema of the data files for these features (video columns are left out)."""
+def arrow_schema(features: Mapping[str, Feature]) -> pa.Schema:
+    """The parquet schema of the data files for these features, without the videos.
+
+    Raises:
+        DatasetError: For a feature that is no vector of numbers.
+    """
     import pyarrow as pa
 
     kinds = {
@@ -83,7 +144,8 @@ def arrow_schema(features):
         "int32": pa.int32(),
         "bool": pa.bool_(),
     }
-    fields, described = [], {}
+    fields: list[pa.Field] = []
+    described: dict[str, dict[str, Any]] = {}
     for key, spec in features.items():
         if spec["dtype"] == "video":
             continue
@@ -100,8 +162,12 @@ def arrow_schema(features):
     return pa.schema(fields, metadata={"huggingface": huggingface})
 
 
-def read_info(root, versions=(CODEBASE_VERSION,)):
-    """Read and check `meta/info.json` of the dataset at `root`; raises DatasetError with what to do."""
+def read_info(root: str | Path, versions: Iterable[str] = (CODEBASE_VERSION,)) -> Info:
+    """The checked `meta/info.json` of the dataset at `root`.
+
+    Raises:
+        DatasetError: Where it is missing, damaged, or of another version; the message says what to do.
+    """
     root = Path(root)
     path = root / INFO_PATH
     if not root.is_dir():
@@ -111,7 +177,7 @@ def read_info(root, versions=(CODEBASE_VERSION,)):
             f"{root} is not a LeRobotDataset: it has no {INFO_PATH}; give the folder that holds "
             f"meta/, data/ and videos/, or record one with: wm-gym record ENV_ID --out DIR"
         )
-    info = read_json(path)
+    info: Any = read_json(path)
     version = info.get("codebase_version")
     if version not in versions:
         raise DatasetError(
@@ -132,8 +198,8 @@ def read_info(root, versions=(CODEBASE_VERSION,)):
     return info
 
 
-def read_json(path):
-    """Read a JSON object of at most 16 MB; raises DatasetError."""
+def read_json(path: str | Path) -> dict[str, Any]:
+    """The JSON object in a file of at most 16 MB; DatasetError where there is none."""
     try:
         value = reading.read_json(path, MOST_JSON, finite=False)  # statistics may hold NaN
     except (OSError, ValueError) as error:
@@ -143,29 +209,33 @@ def read_json(path):
     return value
 
 
-def check_count(path, key, value):
-    """Check that a number read from a file counts things."""
+def check_count(path: str | Path, key: str, value: Any) -> int:
+    """The value that was read from a file as `key`, if it is a count; DatasetError where it is not."""
     if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value < 2**40:
         raise DatasetError(f"{path}: {key} is {value!r}, expected a count; {AGAIN}")
     return value
 
 
-def check_features(path, features):
-    """Check the description of a dataset's columns: dtypes are text, shapes are short lists of plausible sizes."""
+def check_features(path: str | Path, features: Any) -> None:
+    """Check the description of a dataset's columns: dtypes are text, shapes are short lists of plausible sizes.
+
+    Raises:
+        DatasetError: Naming the file `path` and the feature.
+    """
     if not isinstance(features, dict):
         raise DatasetError(f"{path}: features is {type(features).__name__}, expected an object; {AGAIN}")
     for key, spec in features.items():
         shape = spec.get("shape") if isinstance(spec, dict) else None
-        sizes = (
-            isinstance(shape, list)
-            and len(shape) <= 8
-            and all(isinstance(n, int) and not isinstance(n, bool) and n > 0 for n in shape)
-        )
         if ".." in Path(key).parts:  # videos/KEY/... is where a camera's files lie
             raise DatasetError(
                 f"{path}: the feature {key!r} leads out of the dataset's folder; do not trust this dataset"
             )
-        if not sizes or not isinstance(spec.get("dtype"), str):
+        if (
+            not isinstance(shape, list)
+            or len(shape) > 8
+            or not all(isinstance(n, int) and not isinstance(n, bool) and n > 0 for n in shape)
+            or not isinstance(spec.get("dtype"), str)
+        ):
             raise DatasetError(
                 f"{path}: feature {key!r} is {str(spec)[:200]}, expected a dtype and a shape of "
                 f"positive whole numbers; {AGAIN}"
@@ -182,10 +252,10 @@ def check_features(path, features):
             )
 
 
-def fill_path(root, template, **values):
-    """Fill "{name}" and "{name:03d}" in a path of info.json; raises DatasetError where it would leave `root`."""
+def fill_path(root: str | Path, template: Any, **values: Any) -> Path:
+    """A path of info.json below `root`, its "{name}" and "{name:03d}" filled in; DatasetError if it leads elsewhere."""
 
-    def value(match):
+    def value(match: re.Match[str]) -> str:
         name, width = match.group(1), match.group(2)
         if name not in values:
             raise DatasetError(

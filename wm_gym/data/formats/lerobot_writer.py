@@ -5,9 +5,13 @@ folder `.writing` and renamed into place when it is full, then tasks and statist
 was killed when, the folder is valid up to info.json's totals; a later writer removes what lies beyond and goes on.
 """
 
+from __future__ import annotations
+
 import os
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 
@@ -25,68 +29,98 @@ from wm_gym.data.formats.lerobot_schema import (
     TASKS_PATH,
     VIDEO_PATH,
     DatasetError,
+    Extra,
+    Feature,
+    Info,
     arrow_schema,
     read_info,
 )
 from wm_gym.data.formats.video import VideoWriter
 
+if TYPE_CHECKING:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
 
 class LeRobotWriter:
-    """Write episodes to `root`, going on after the last complete one where the folder holds a dataset already.
+    """Writes episodes to a folder, going on after the last complete one where it holds a dataset already.
 
-    features: {key: feature(...) or video_feature(...)} without the index columns; None takes those of the dataset
-    that is there. fps: frames a second. extra: more keys for info.json. A shard is closed after the episode that
-    brings it to `shard_frames` frames, a rule that depends on the episodes only, so that an interrupted and resumed
-    writing gives the same files. Use as a context manager: leaving it writes what is left.
+    Use it as a context manager: leaving it writes what is left.
+
+    Args:
+        root: The folder.
+        fps: Frames a second.
+        features: {key: `feature(...)` or `video_feature(...)`} without the index columns. None, like fps None, takes
+            those of the dataset that is there.
+        robot_type: What info.json says of the robot.
+        extra: More keys for info.json.
+        shard_frames: A shard is closed after the episode that brings it to this many frames, a rule that depends on
+            the episodes only, so that an interrupted and resumed writing gives the same files.
+
+    Raises:
+        DatasetError: Where the folder holds something else, or another process writes to it.
     """
 
-    def __init__(self, root, fps=None, features=None, robot_type=None, extra=None, shard_frames=2000):
+    def __init__(
+        self,
+        root: str | Path,
+        fps: float | None = None,
+        features: Mapping[str, Feature] | None = None,
+        robot_type: str | None = None,
+        extra: Extra | None = None,
+        shard_frames: int = 2000,
+    ) -> None:
         self.root, self.shard_frames = Path(root), shard_frames
-        self._lock = lock(self.root)
+        self._lock: int | None = lock(self.root)
         try:
-            self._start(fps, features, robot_type, extra or {})
+            self.info = self._begun(fps, features, robot_type, extra or {})
+            self.features, self.fps = self.info["features"], self.info["fps"]
+            self.cameras = [key for key, spec in self.features.items() if spec["dtype"] == "video"]
+            self.num_episodes, self.num_frames = self.info["total_episodes"], self.info["total_frames"]
+            self._schema = arrow_schema(self.features)
+            self._tasks, self._shard_stats, self._shard = committed(self.root, self.info)
+            self._begin_shard()
         except BaseException:
             self._unlock()
             raise
 
-    def _start(self, fps, features, robot_type, extra):
+    def _begun(
+        self, fps: float | None, features: Mapping[str, Feature] | None, robot_type: str | None, extra: Extra
+    ) -> Info:
+        """info.json of the dataset that is there, or of a new one."""
         if (self.root / INFO_PATH).exists():
-            self.info = read_info(self.root)
+            info = read_info(self.root)
             if features is not None:
-                compare(self.root, self.info, fps, {**features, **INDEX_FEATURES})
-        elif features is None or fps is None:
+                compare(self.root, info, fps, {**features, **INDEX_FEATURES})
+            return info
+        if features is None or fps is None:
             raise DatasetError(f"{self.root} holds no dataset yet: give fps and features to begin one")
-        else:
-            self.info = {
-                "codebase_version": CODEBASE_VERSION,
-                "robot_type": robot_type,
-                "total_episodes": 0,
-                "total_frames": 0,
-                "total_tasks": 0,
-                "chunks_size": FILES_PER_CHUNK,
-                "data_files_size_in_mb": 100,
-                "video_files_size_in_mb": 200,
-                "fps": fps,
-                "splits": {},
-                "data_path": DATA_PATH,
-                "video_path": VIDEO_PATH,
-                "features": {**features, **INDEX_FEATURES},
-                **extra,
-            }
-        self.features, self.fps = self.info["features"], self.info["fps"]
-        self.cameras = [key for key, spec in self.features.items() if spec["dtype"] == "video"]
-        self.num_episodes, self.num_frames = self.info["total_episodes"], self.info["total_frames"]
-        self._schema = arrow_schema(self.features)
-        self._tasks, self._shard_stats, self._shard = committed(self.root, self.info)
-        self._begin_shard()
+        return {
+            "codebase_version": CODEBASE_VERSION,
+            "robot_type": robot_type,
+            "total_episodes": 0,
+            "total_frames": 0,
+            "total_tasks": 0,
+            "chunks_size": FILES_PER_CHUNK,
+            "data_files_size_in_mb": 100,
+            "video_files_size_in_mb": 200,
+            "fps": fps,
+            "splits": {},
+            "data_path": DATA_PATH,
+            "video_path": VIDEO_PATH,
+            "features": {**features, **INDEX_FEATURES},
+            **extra,
+        }
 
-    def _begin_shard(self):
+    def _begin_shard(self) -> None:
         shutil.rmtree(self.root / WRITING, ignore_errors=True)
         (self.root / WRITING).mkdir(parents=True)
-        self._rows, self._pending, self._shard_length, self._open = [], [], 0, None
-        self._whole = True
+        self._rows: list[dict[str, Any]] = []
+        self._pending: list[dict[str, stats.Stats]] = []
+        self._shard_length, self._whole = 0, True
+        self._open: tuple[pq.ParquetWriter, dict[str, VideoWriter]] | None = None
 
-    def _open_shard(self):
+    def _open_shard(self) -> tuple[pq.ParquetWriter, dict[str, VideoWriter]]:
         import pyarrow.parquet as pq
 
         folder = self.root / WRITING
@@ -94,20 +128,26 @@ class LeRobotWriter:
         for number, key in enumerate(self.cameras):
             height, width, _ = self.features[key]["shape"]
             videos[key] = VideoWriter(folder / f"{number}.mp4", height, width, self.fps)
-        self._open = pq.ParquetWriter(folder / "data.parquet", self._schema, compression="snappy"), videos
+        return pq.ParquetWriter(folder / "data.parquet", self._schema, compression="snappy"), videos
 
-    def add_episode(self, columns, frames, task):
-        """Add one whole episode: columns {key: [L, D] or [L]}, frames {camera key: uint8 [L, H, W, 3]}, its task text.
+    def add_episode(self, columns: Mapping[str, Any], frames: Mapping[str, np.ndarray], task: str) -> None:
+        """Add one whole episode.
 
-        Raises DatasetError, before anything is written, for missing or unknown keys, unequal lengths, wrong shapes
-        and values that are not finite.
+        Args:
+            columns: {key: [L, D] or [L]}.
+            frames: {camera key: uint8 [L, H, W, 3]}.
+            task: What is to be done.
+
+        Raises:
+            DatasetError: Before anything is written, for missing or unknown keys, unequal lengths, wrong shapes and
+                values that are not finite.
         """
-        columns = self._check(columns, frames)
-        length = len(next(iter(columns.values())))
+        checked = self._check(columns, frames)
+        length = len(next(iter(checked.values())))
         episode = self.num_episodes
         task_index = self._tasks.setdefault(task, len(self._tasks))
         frame_index = np.arange(length, dtype=np.int64)
-        columns |= {
+        checked |= {
             "timestamp": (frame_index / self.fps).astype(np.float32),
             "frame_index": frame_index,
             "episode_index": np.full(length, episode, np.int64),
@@ -115,23 +155,33 @@ class LeRobotWriter:
             "task_index": np.full(length, task_index, np.int64),
         }
         if self._open is None:
-            self._open_shard()
+            self._open = self._open_shard()
         self._whole = False  # until all of the episode is in
         data, videos = self._open
-        data.write_table(_table(columns, self._schema))  # one row group an episode
+        data.write_table(_table(checked, self._schema))  # one row group an episode
         for key, video in videos.items():
             video.write(frames[key])
 
-        keys = list(self.features)
         found = {
             key: stats.image_stats(frames[key])
             if key in self.cameras
-            else stats.vector_stats(columns[key].reshape(length, -1))
-            for key in keys
+            else stats.vector_stats(checked[key].reshape(length, -1))
+            for key in self.features
         }
+        self._rows.append(self._row(length, task, found))
+        self._pending.append(found)
+        self.num_episodes += 1
+        self.num_frames += length
+        self._shard_length += length
+        self._whole = True
+        if self._shard_length >= self.shard_frames:
+            self.flush()
+
+    def _row(self, length: int, task: str, found: Mapping[str, stats.Stats]) -> dict[str, Any]:
+        """The next episode's row of meta/episodes; found: its statistics."""
         chunk, file = divmod(self._shard, FILES_PER_CHUNK)
-        row = {
-            "episode_index": episode,
+        row: dict[str, Any] = {
+            "episode_index": self.num_episodes,
             "tasks": [task],
             "length": length,
             "data/chunk_index": chunk,
@@ -146,23 +196,15 @@ class LeRobotWriter:
                 f"videos/{key}/from_timestamp": self._shard_length / self.fps,
                 f"videos/{key}/to_timestamp": (self._shard_length + length) / self.fps,
             }
-        row |= {f"stats/{key}/{name}": value.tolist() for key in keys for name, value in found[key].items()}
-        row |= {"meta/episodes/chunk_index": chunk, "meta/episodes/file_index": file}
-        self._rows.append(row)
-        self._pending.append(found)
-        self.num_episodes += 1
-        self.num_frames += length
-        self._shard_length += length
-        self._whole = True
-        if self._shard_length >= self.shard_frames:
-            self.flush()
+        row |= {f"stats/{key}/{name}": value.tolist() for key in self.features for name, value in found[key].items()}
+        return row | {"meta/episodes/chunk_index": chunk, "meta/episodes/file_index": file}
 
-    def flush(self):
+    def flush(self) -> None:
         """Put the episodes added so far in place, `info.json` last; the next episode begins a new shard."""
         import pyarrow as pa
         import pyarrow.parquet as pq
 
-        if not self._rows:
+        if not self._rows or self._open is None:
             return
         self._whole = False
         data, videos = self._open
@@ -197,25 +239,21 @@ class LeRobotWriter:
             (self.root / target).parent.mkdir(parents=True, exist_ok=True)
             os.replace(folder / source, self.root / target)
         write_json(self.root / STATS_PATH, stats.aggregate(self._shard_stats), indent=4)
-        self.info |= {
-            "total_episodes": self.num_episodes,
-            "total_frames": self.num_frames,
-            "total_tasks": len(self._tasks),
-            "splits": {"train": f"0:{self.num_episodes}"},
-        }
+        self.info["total_episodes"], self.info["total_frames"] = self.num_episodes, self.num_frames
+        self.info["total_tasks"], self.info["splits"] = len(self._tasks), {"train": f"0:{self.num_episodes}"}
         self.write_info()
         self._shard += 1
         self._begin_shard()
 
-    def write_info(self):
+    def write_info(self) -> None:
         """Write `info.json`, which may hold more than the writer's own keys."""
         write_json(self.root / INFO_PATH, self.info, indent=4)
 
-    def discard(self):
+    def discard(self) -> None:
         """Forget the episodes that are not in place yet, so that going on gives the files of an unbroken writing."""
         self._whole = False
 
-    def close(self):
+    def close(self) -> None:
         """Put what is left in place and let go of the folder; may be called twice."""
         if self._lock is None:
             return
@@ -226,17 +264,18 @@ class LeRobotWriter:
             sweep(self.root)
             self._unlock()
 
-    def _unlock(self):
-        os.close(self._lock)
+    def _unlock(self) -> None:
+        if self._lock is not None:
+            os.close(self._lock)
         self._lock = None
 
-    def __enter__(self):
+    def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, *_):
+    def __exit__(self, *_: object) -> None:
         self.close()
 
-    def _check(self, columns, frames):
+    def _check(self, columns: Mapping[str, Any], frames: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         expected = [key for key in self.features if key not in INDEX_FEATURES]
         given = [*columns, *frames]
         if sorted(given) != sorted(expected):
@@ -274,7 +313,7 @@ class LeRobotWriter:
         return checked
 
 
-def _table(columns, schema):
+def _table(columns: Mapping[str, np.ndarray], schema: pa.Schema) -> pa.Table:
     import pyarrow as pa
 
     arrays = []
@@ -288,8 +327,8 @@ def _table(columns, schema):
     return pa.Table.from_arrays(arrays, schema=schema)
 
 
-def _arrow_type(column, features):
-    """Give the type of one column of the episodes-meta file."""
+def _arrow_type(column: str, features: Mapping[str, Feature]) -> pa.DataType:
+    """The type of one column of the episodes-meta file."""
     import pyarrow as pa
 
     if column == "tasks":
@@ -306,7 +345,7 @@ def _arrow_type(column, features):
     return pa.list_(whole.get(dtype, pa.float64()) if name in ("min", "max") else pa.float64())
 
 
-def _write_tasks(path, tasks):
+def _write_tasks(path: Path, tasks: Mapping[str, int]) -> None:
     import pandas as pd
 
     index = pd.Index(list(tasks), name="task", dtype=object)

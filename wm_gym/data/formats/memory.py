@@ -1,11 +1,13 @@
 """Would what a file declares fit into this machine's memory?"""
 
+from __future__ import annotations
+
 import os
 
 from wm_gym.data.formats.lerobot_schema import DatasetError
 
 
-def check_memory(what, need):
+def check_memory(what: str, need: int) -> None:
     """Raise DatasetError where `need` bytes are more than half of the memory that is free."""
     free = free_memory()
     if need > free / 2:
@@ -15,8 +17,8 @@ def check_memory(what, need):
         )
 
 
-def free_memory():
-    """Give the bytes of memory that are available without swapping."""
+def free_memory() -> int:
+    """The bytes of memory that are available without swapping."""
     try:
         with open("/proc/meminfo", encoding="ascii") as file:
             for line in file:

@@ -3,28 +3,35 @@
 An episode of T actions has T + 1 observations: it becomes T + 1 rows, the last of which repeats the last action.
 """
 
-import math
-from pathlib import Path
+from __future__ import annotations
 
+import math
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import Any, TypeVar
+
+import gymnasium as gym
 import minari
 import numpy as np
 
-from wm_gym.data.formats.lerobot_schema import AGAIN, CAMERA_PREFIX, DatasetError, check_features
+from wm_gym.data.formats.lerobot_schema import AGAIN, CAMERA_PREFIX, DatasetError, Feature, check_features
 from wm_gym.data.formats.memory import check_memory
 from wm_gym.data.formats.reader import Damaged, Reader
 
+T = TypeVar("T")
+
 
 class MinariReader(Reader):
-    """Read the Minari dataset at `root`, the folder above data/ or data/ itself (see Reader).
+    """The reader of a Minari dataset: the folder above data/, or data/ itself.
 
     fps: frames a second, default the environment's render_fps where the dataset names one. Box observations of
     uint8 [H, W, 3] become observation.images.NAME, the other Box observations, one after the other,
-    observation.state. Raises DatasetError.
+    observation.state.
     """
 
     format = "minari"
 
-    def __init__(self, root, fps=None, skip_damaged=False):
+    def __init__(self, root: str | Path, fps: float | None = None, skip_damaged: bool = False) -> None:
         root = Path(root)
         super().__init__(root, skip_damaged)
         data = root / "data" if (root / "data/metadata.json").is_file() else root
@@ -34,8 +41,8 @@ class MinariReader(Reader):
         self._states = [name for name, s in spaces.items() if not _is_picture(s)]
         actions = dict(_flat(self._data.action_space))
         self._actions = list(actions)
-        features = {
-            key: {"dtype": "image", "shape": list(spaces[name].shape), "names": ["height", "width", "channels"]}
+        features: dict[str, Feature] = {
+            key: {"dtype": "image", "shape": list(spaces[name].shape or ()), "names": ["height", "width", "channels"]}
             for key, name in self._pictures.items()
         }
         for key, names, of in (("action", self._actions, actions), ("observation.state", self._states, spaces)):
@@ -44,23 +51,24 @@ class MinariReader(Reader):
         features["next.reward"] = {"dtype": "float32", "shape": [1], "names": None}
         check_features(data / "metadata.json", features)
         self.root = root
-        lengths, tasks, self._ids = [], [], list(self._data.episode_indices)
+        lengths: list[int] = []
+        self._ids = list(self._data.episode_indices)
         self.num_episodes = len(self._ids)
         for _, episode in self._episodes():
             lengths.append(0 if episode is None else len(next(_leaves_of(episode.actions))) + 1)
-            tasks.append("")
         if not lengths:
             raise DatasetError(f"{root} holds no episodes; {AGAIN}")
         self._settle()
-        self._describe(root, fps or self._rate(root), features, lengths, tasks)
+        self._describe(root, fps or self._rate(root), features, lengths, [""] * len(lengths))
 
-    def columns(self, keys=None):
+    def columns(self, keys: Iterable[str] | None = None) -> dict[str, np.ndarray]:
+        """Columns of all episodes as {key: array [N, *shape]} (see Reader)."""
         keys = self._known(keys)
         check_memory(
             f"reading {', '.join(keys)} of {self.root}",
             8 * int(self.offset[-1]) * sum(math.prod(self.features[key]["shape"]) for key in keys),
         )
-        parts = {key: [] for key in keys}
+        parts: dict[str, list[np.ndarray]] = {key: [] for key in keys}
         for e, episode in self._episodes():
             made = None
             if e not in self.damaged:
@@ -76,8 +84,8 @@ class MinariReader(Reader):
             self._check_finite(key, whole[key])
         return whole
 
-    def _numbers(self, episode, key, e):
-        """One column of an episode -> float32 [length, D]."""
+    def _numbers(self, episode: minari.EpisodeData, key: str, e: int) -> np.ndarray:
+        """One column float32 [length, D] of an episode."""
         values, names, hold = {
             "action": (episode.actions, self._actions, True),
             "observation.state": (episode.observations, self._states, False),
@@ -96,7 +104,7 @@ class MinariReader(Reader):
             f"{self.features[key]['shape'][0]}; {AGAIN}"
         )
 
-    def _stream(self, camera):
+    def _stream(self, camera: str) -> Iterator[tuple[int, np.ndarray]]:
         row = 0
         for e, episode in self._episodes():
             try:
@@ -107,13 +115,14 @@ class MinariReader(Reader):
                 yield row, frame
                 row += 1
 
-    def _frames(self, camera, episode):
+    def _frames(self, camera: str, episode: int) -> np.ndarray:
         return self._of(camera, episode, self._episode(episode))
 
-    def files(self, camera):
+    def files(self, camera: str | None) -> list[Path]:
+        """All files of the dataset."""
         return sorted(path for path in self.root.rglob("*") if path.is_file())
 
-    def _of(self, camera, e, episode):
+    def _of(self, camera: str, e: int, episode: minari.EpisodeData) -> np.ndarray:
         frames = np.asarray(_at(episode.observations, self._pictures[camera]))
         if len(frames) != self.length[e] or frames.dtype != np.uint8:
             raise DatasetError(
@@ -123,7 +132,7 @@ class MinariReader(Reader):
         self._check_frame(camera, frames[0], self.root)
         return frames
 
-    def _episodes(self):
+    def _episodes(self) -> Iterator[tuple[int, minari.EpisodeData | None]]:
         """Yield (number, episode) of every episode, None for one that cannot be read."""
         for e in range(len(self._ids)):
             episode = None
@@ -134,10 +143,10 @@ class MinariReader(Reader):
                     self._fault(e, error)
             yield e, episode
 
-    def _episode(self, e):
+    def _episode(self, e: int) -> minari.EpisodeData:
         return self._guard(lambda: next(iter(self._data.iterate_episodes([self._ids[e]]))), self.root)
 
-    def _guard(self, call, path):
+    def _guard(self, call: Callable[[], T], path: Path) -> T:
         """Call into minari; whatever it makes of damaged files becomes a DatasetError."""
         try:
             return call()
@@ -146,10 +155,8 @@ class MinariReader(Reader):
         except Exception as error:
             raise DatasetError(f"minari cannot read {path}: {type(error).__name__}: {error}; {AGAIN}") from None
 
-    def _rate(self, root):
+    def _rate(self, root: Path) -> float:
         """Frames a second of the environment. Minari would make it of the file's own entry point: any code at all."""
-        import gymnasium as gym
-
         from wm_gym.common.registry import registered
 
         rate, why = None, ""
@@ -170,14 +177,12 @@ class MinariReader(Reader):
         return rate
 
 
-def _flat(space, prefix=""):
+def _flat(space: gym.Space, prefix: str = "") -> Iterator[tuple[str, gym.spaces.Box | gym.spaces.Discrete]]:
     """Yield (name, Box or Discrete space) of the leaves of an observation or action space."""
-    from gymnasium import spaces
-
-    if isinstance(space, spaces.Dict):
+    if isinstance(space, gym.spaces.Dict):
         for name, child in space.spaces.items():
             yield from _flat(child, f"{prefix}/{name}" if prefix else name)
-    elif isinstance(space, (spaces.Box, spaces.Discrete)):
+    elif isinstance(space, (gym.spaces.Box, gym.spaces.Discrete)):
         yield prefix, space
     else:
         raise DatasetError(
@@ -186,15 +191,15 @@ def _flat(space, prefix=""):
         )
 
 
-def _is_picture(space):
+def _is_picture(space: gym.Space) -> bool:
     return space.shape is not None and len(space.shape) == 3 and space.shape[2] == 3 and space.dtype == np.uint8
 
 
-def _size(space):
+def _size(space: gym.Space) -> int:
     return math.prod(space.shape) if space.shape else 1
 
 
-def _leaves_of(values):
+def _leaves_of(values: Any) -> Iterator[Any]:
     """Yield the arrays in nested dictionaries."""
     for part in values.values() if isinstance(values, dict) else ():
         yield from _leaves_of(part)
@@ -202,7 +207,7 @@ def _leaves_of(values):
         yield values
 
 
-def _at(values, name):
+def _at(values: Any, name: str) -> Any:
     """Find what "a/b" names in nested dictionaries of arrays; "" is the array itself."""
     for part in name.split("/") if name else ():
         values = values[part]

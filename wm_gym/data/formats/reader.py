@@ -1,34 +1,55 @@
 """What can be asked of a dataset of robot video, whatever format it is stored in?"""
 
+from __future__ import annotations
+
 import hashlib
 import warnings
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from wm_gym.data.formats.lerobot_schema import AGAIN, CAMERA_PREFIX, DatasetError
+from wm_gym.data.formats.lerobot_schema import AGAIN, CAMERA_PREFIX, DatasetError, Feature
 
 SKIP = "leave damaged episodes out with --skip-damaged (of train and data convert; skip_damaged=True in Python)"
 
 
 class Reader:
-    """Read one dataset; each format has a subclass, `formats.open_reader` finds it.
+    """A dataset that is open for reading; each format has a subclass, `formats.open_reader` finds it.
 
-    .root its folder; .fps frames a second; .features {key: {"dtype", "shape", "names"}} under LeRobot's keys (action,
-    observation.state, observation.images.NAME, next.reward, next.success); .cameras the keys of the pictures;
-    .length int64 [E]; .offset int64 [E+1], so that rows of episode e are offset[e]:offset[e+1]; .tasks, a text an
-    episode; .notes, what wm-gym's own recorder wrote down ({} elsewhere). Row t holds observation t and action t.
-    Whatever is wrong with the files raises DatasetError. With skip_damaged what is wrong with single episodes is put
-    into .damaged instead, {episode: why}, as far as it is seen: at opening, by `columns` and by `iter_frames`. They
-    keep their numbers and rows; what those rows hold means nothing, and no frame of them is given.
+    Row t holds observation t and action t. Whatever is wrong with the files raises DatasetError. With skip_damaged,
+    what is wrong with single episodes is put into `damaged` instead, as far as it is seen: at opening, by `columns`
+    and by `iter_frames`. Damaged episodes keep their numbers and rows; what those rows hold means nothing, and no
+    frame of them is given.
     """
 
     format = ""
-    notes: dict = {}
+    notes: dict[str, Any] = {}
+    """What wm-gym's own recorder wrote down."""
+    root: Path
+    fps: float
+    """Frames a second."""
+    features: dict[str, Feature]
+    """Under LeRobot's keys: action, observation.state, observation.images.NAME, next.reward, next.success."""
+    cameras: list[str]
+    """The keys of the pictures."""
+    num_episodes: int
+    length: np.ndarray
+    """int64 [E], rows of each episode."""
+    offset: np.ndarray
+    """int64 [E+1]: the rows of episode e are offset[e]:offset[e+1]."""
+    tasks: list[str]
+    """The text of each episode, "" where there is none."""
+    damaged: dict[int, str]
+    """{episode: why it cannot be read}."""
 
-    def __init__(self, root, skip_damaged=False):
+    def __init__(self, root: Path, skip_damaged: bool = False) -> None:
         self.root, self.skip_damaged, self.damaged = root, skip_damaged, {}
 
-    def _describe(self, root, fps, features, length, tasks):
+    def _describe(
+        self, root: Path, fps: float, features: dict[str, Feature], length: Sequence[int], tasks: Iterable[str]
+    ) -> None:
         self.root, self.fps, self.features = root, fps, features
         self.cameras = [key for key, spec in features.items() if is_picture(spec)]
         self.num_episodes = len(length)
@@ -36,14 +57,14 @@ class Reader:
         self.offset = np.concatenate([[0], np.cumsum(self.length)]).astype(np.int64)
         self.tasks = list(tasks)
 
-    def __len__(self):
+    def __len__(self) -> int:
         return self.num_episodes
 
-    def columns(self, keys=None):
-        """Read columns of all episodes as {key: array [N, *shape]}, default all but the pictures; floats are finite."""
+    def columns(self, keys: Iterable[str] | None = None) -> dict[str, np.ndarray]:
+        """Columns of all episodes as {key: array [N, *shape]}, all but the pictures by default; floats are finite."""
         raise NotImplementedError
 
-    def iter_frames(self, camera):
+    def iter_frames(self, camera: str) -> Iterator[tuple[int, np.ndarray]]:
         """Yield (row, frame uint8 [H, W, 3]) for every row of the episodes; a missing one is an error, or left out."""
         if not self.skip_damaged:
             yield from self._stream(camera)
@@ -57,9 +78,10 @@ class Reader:
                 yield from enumerate(frames, int(self.offset[e]))
         self._settle()
 
-    def frames(self, camera, episode):
-        """Decode one episode of a camera: uint8 [L, H, W, 3]."""
+    def frames(self, camera: str, episode: int) -> np.ndarray:
+        """The frames uint8 [L, H, W, 3] of one episode of a camera; Damaged where they cannot be read."""
         self._check_episode(episode)
+        why: DatasetError | str
         if episode not in self.damaged:
             try:
                 return self._frames(camera, episode)
@@ -69,21 +91,21 @@ class Reader:
             why = self.damaged[episode]
         raise Damaged(self, {episode: self._short(why)}) from None
 
-    def _stream(self, camera):
+    def _stream(self, camera: str) -> Iterator[tuple[int, np.ndarray]]:
         """Yield (row, frame) for every row, in any order."""
         for e in range(self.num_episodes):
             yield from enumerate(self.frames(camera, e), int(self.offset[e]))
 
-    def _frames(self, camera, episode):
+    def _frames(self, camera: str, episode: int) -> np.ndarray:
         """Decode one episode of a camera, or raise DatasetError."""
         raise NotImplementedError
 
-    def files(self, camera):
-        """List every file that the rows and one camera's frames, None for no camera, are read from."""
+    def files(self, camera: str | None) -> list[Path]:
+        """Every file that the rows, and the frames of one camera or none, are read from."""
         raise NotImplementedError
 
-    def camera(self, name=None):
-        """Resolve a camera's name, short ("wrist_left") or whole, to its key; None takes the first."""
+    def camera(self, name: str | None = None) -> str:
+        """The key of a camera by its name, short ("wrist_left") or whole; of the first by None."""
         if not self.cameras:
             raise DatasetError(f"{self.root} has no pictures; its features are {', '.join(self.features)}")
         if name is None:
@@ -94,12 +116,12 @@ class Reader:
         there = ", ".join(key.removeprefix(CAMERA_PREFIX) for key in self.cameras)
         raise DatasetError(f"{self.root} has no camera {name!r}; it has {there}: give one with --camera")
 
-    def frame_size(self, camera):
-        """Give the stored (height, width) of a camera's frames."""
+    def frame_size(self, camera: str) -> tuple[int, int]:
+        """The stored (height, width) of a camera's frames."""
         return picture_size(self.features[camera])
 
-    def content_hash(self, *cameras):
-        """Hash what the rows and the cameras' frames are read from: the same content gives the same hash anywhere."""
+    def content_hash(self, *cameras: str) -> str:
+        """A hash of the files that the rows and the cameras' frames are read from, the same wherever they lie."""
         digest = hashlib.blake2b(digest_size=16)
         for path in dict.fromkeys(path for camera in cameras or [None] for path in self.files(camera)):
             digest.update(str(path.relative_to(self.root)).encode())
@@ -110,24 +132,23 @@ class Reader:
                     digest.update(block)
         return digest.hexdigest()
 
-    def number_keys(self):
-        """List the columns that hold numbers."""
+    def number_keys(self) -> list[str]:
+        """The columns that hold numbers."""
         return [key for key, spec in self.features.items() if not is_picture(spec) and spec["dtype"] != "string"]
 
-    def _known(self, keys):
-        """Check column names -> list; None means every column of numbers."""
-        if keys is None:
-            return self.number_keys()
-        for key in keys:
+    def _known(self, keys: Iterable[str] | None) -> list[str]:
+        """The checked names of columns; None means every column of numbers."""
+        known = self.number_keys() if keys is None else list(keys)
+        for key in known:
             if key not in self.features:
                 raise DatasetError(f"{self.root} has no feature {key!r}; it has {', '.join(self.features)}")
-        return list(keys)
+        return known
 
-    def _check_episode(self, episode):
+    def _check_episode(self, episode: int) -> None:
         if not 0 <= episode < self.num_episodes:
             raise DatasetError(f"{self.root} has no episode {episode}; it has 0 to {self.num_episodes - 1}")
 
-    def _check_frame(self, camera, frame, path):
+    def _check_frame(self, camera: str, frame: np.ndarray, path: Path) -> np.ndarray:
         """Give the frame back if it has the promised size."""
         if frame.shape[:2] != self.frame_size(camera):
             raise DatasetError(
@@ -137,43 +158,43 @@ class Reader:
         return frame
 
     @property
-    def sound(self):
+    def sound(self) -> list[int]:
         """The episodes that nothing is known against."""
         return [e for e in range(self.num_episodes) if e not in self.damaged]
 
-    def sound_rows(self):
+    def sound_rows(self) -> tuple[np.ndarray, np.ndarray]:
         """Rows int64 [n] of the sound episodes, and their own offset [E+1]."""
         rows = [np.arange(self.offset[e], self.offset[e + 1]) for e in self.sound]
         return np.concatenate(rows), np.cumsum([0, *map(len, rows)])
 
-    def know(self, damaged):
+    def know(self, damaged: Mapping[int, str] | Mapping[str, str]) -> None:
         """Take over what an earlier reading of the same files found, {episode: why}."""
         for e, why in damaged.items():
             self._fault(int(e), why)
         self._settle()
 
-    def name(self, episode):
+    def name(self, episode: int) -> str:
         """An episode's number here, and the one that the dataset itself has for it where that is another."""
         return str(episode)
 
-    def _fault(self, episode, why):
+    def _fault(self, episode: int | np.integer, why: DatasetError | str) -> None:
         """Note that an episode cannot be read; `_settle` raises it where none is to be left out."""
         self.damaged.setdefault(int(episode), self._short(why))
 
-    def _settle(self):
+    def _settle(self) -> None:
         """Raise DatasetError for the episodes noted, unless they are left out and others remain."""
         if self.damaged and not (self.skip_damaged and self.sound):
             damaged, self.damaged = self.damaged, self.damaged if self.skip_damaged else {}
             raise Damaged(self, damaged)
 
-    def _short(self, why):
+    def _short(self, why: DatasetError | str) -> str:
         """A fault's words without the folder and what to do about the whole dataset."""
         if isinstance(why, Damaged):
             return next(iter(why.episodes.values()))
         words = str(why).replace(f"{self.root}/", "").removeprefix(f"{self.root}: ")
         return words.removesuffix(f"; {AGAIN}").removesuffix(f": {AGAIN}")
 
-    def _check_finite(self, key, values):
+    def _check_finite(self, key: str, values: np.ndarray) -> None:
         if values.dtype.kind != "f" or np.isfinite(values).all():
             return
         rows = np.flatnonzero(~np.isfinite(values.reshape(len(values), -1)).all(1))
@@ -182,48 +203,53 @@ class Reader:
             self._fault(e, f"{key!r} is {values[rows[row]].tolist()} in frame {at}, expected finite numbers")
         self._settle()
 
-    def _episode_of(self, row):
+    def _episode_of(self, row: Any) -> Any:
+        """The episode of a row, or of each of several."""
         return np.searchsorted(self.offset, row, side="right") - 1
 
 
 class Damaged(DatasetError):
-    """Some episodes of a dataset cannot be read; .episodes {number: why}."""
+    """Some episodes of a dataset cannot be read."""
 
-    def __init__(self, reader, episodes):
+    episodes: Mapping[int, str]
+    """{number: why}."""
+
+    def __init__(self, reader: Reader, episodes: Mapping[int, str]) -> None:
         self.episodes = episodes
         every = len(episodes) == reader.num_episodes > 1
         super().__init__(
-            f"{reader.root}: {'every episode is damaged, ' if every else ''}{told(reader, episodes)}; "
+            f"{reader.root}: {'every episode is damaged, ' if every else ''}{faults(reader, episodes)}; "
             f"{AGAIN}{'' if every or reader.skip_damaged else f', or {SKIP}'}"
         )
 
 
-def told(reader, damaged, each="; "):
-    """Say which episodes are damaged and why, those of one fault together."""
-    faults = {}
+def faults(reader: Reader, damaged: Mapping[int, str], each: str = "; ") -> str:
+    """The text that says which episodes are damaged and why, those of one fault together."""
+    names: dict[str, list[str]] = {}
     for e, why in sorted(damaged.items()):
-        faults.setdefault(why, []).append(reader.name(e))
-    return each.join(f"episode{'s' * (len(names) > 1)} {', '.join(names)}: {why}" for why, names in faults.items())
+        names.setdefault(why, []).append(reader.name(e))
+    return each.join(f"episode{'s' * (len(of) > 1)} {', '.join(of)}: {why}" for why, of in names.items())
 
 
-def is_picture(spec):
-    """Say whether a feature is a camera's: a video, or pictures stored among the rows."""
+def is_picture(spec: Feature) -> bool:
+    """True where a feature is a camera's: a video, or pictures stored among the rows."""
     return spec["dtype"] in ("video", "image")
 
 
-def picture_size(spec):
-    """Give (height, width) of a camera's feature, whose shape is [H, W, 3], or [3, H, W] in older datasets."""
+def picture_size(spec: Feature) -> tuple[int, int]:
+    """The (height, width) of a camera's feature, whose shape is [H, W, 3], or [3, H, W] in older datasets."""
     shape = spec["shape"]
     names = spec.get("names")
     first = names[0] if isinstance(names, list) and names else ""
-    return tuple(shape[1:]) if str(first).startswith("channel") else tuple(shape[:2])
+    height, width = shape[1:] if str(first).startswith("channel") else shape[:2]
+    return height, width
 
 
-def warn_left_out(reader, damaged, stacklevel=3):
+def warn_left_out(reader: Reader, damaged: Mapping[int, str], stacklevel: int = 3) -> None:
     """Warn of the episodes that are left out, each by its number, and why."""
     if damaged:
         warnings.warn(
             f"{reader.root}: {len(damaged)} of {reader.num_episodes} episodes are damaged and left out: "
-            f"{told(reader, damaged)}",
+            f"{faults(reader, damaged)}",
             stacklevel=stacklevel,
         )

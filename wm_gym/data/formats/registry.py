@@ -1,20 +1,31 @@
 """Which dataset formats are there, which of them is this folder, and how is it opened?"""
 
+from __future__ import annotations
+
 import importlib
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-from wm_gym.data.formats.lerobot_schema import INFO_PATH, DatasetError
+from wm_gym.data.formats.lerobot_schema import INFO_PATH, DatasetError, Feature
+from wm_gym.data.formats.reader import Reader
+
+if TYPE_CHECKING:
+    from wm_gym.data.formats.lerobot_writer import LeRobotWriter
 
 
 @dataclass(frozen=True)
 class Format:
-    """One format: its name, what it is, its reader ("module:class"), the extra that installs what that imports."""
+    """One format of datasets."""
 
     name: str
     what: str
+    """What it is, as errors say it."""
     reader: str
+    """Its `Reader`, "module:class"."""
     extra: str | None = None
+    """The extra that installs what the reader imports."""
 
 
 FORMATS = {
@@ -33,8 +44,8 @@ FORMATS = {
 }
 
 
-def detect(path):
-    """Say which format a dataset's folder has, by the files in it; raises DatasetError for an unknown one."""
+def detect(path: str | Path) -> str:
+    """The format that a dataset's folder has, by the files in it; DatasetError for an unknown one."""
     path = Path(path)
     if not path.is_dir():
         raise DatasetError(f"no dataset folder at {path}; record one with: wm-gym record ENV_ID --out {path}")
@@ -53,18 +64,24 @@ def detect(path):
     )
 
 
-def rlds_folder(path):
-    """Find the folder of an RLDS dataset that holds the records: `path`, or its one version below; None if neither."""
+def rlds_folder(path: Path) -> Path | None:
+    """The folder of an RLDS dataset that holds the records: `path`, or its one version below; None if neither."""
     inside = [path, *sorted(p for p in path.glob("*") if p.is_dir())]
     return next((p for p in inside if (p / "features.json").is_file() and (p / "dataset_info.json").is_file()), None)
 
 
-def open_reader(path, format=None, skip_damaged=False, **options):
-    """Open a dataset for reading (see reader.Reader).
+def open_reader(path: str | Path, format: str | None = None, skip_damaged: bool = False, **options: Any) -> Reader:
+    """Open a dataset for reading.
 
-    format: one of FORMATS, default what the folder holds. skip_damaged: go on where single episodes are damaged, and
-    say which (`Reader.damaged`). options: fps (frames a second) where the format does not store it, split for RLDS.
-    Raises DatasetError for bad data, ImportError naming the extra that is not installed.
+    Args:
+        path: Its folder.
+        format: One of FORMATS; what the folder holds by default.
+        skip_damaged: Go on where single episodes are damaged, and say which in `Reader.damaged`.
+        options: fps (frames a second) where the format does not store it, split for RLDS.
+
+    Raises:
+        DatasetError: For bad data.
+        ImportError: Naming the extra that is not installed.
     """
     one = FORMATS.get(format or detect(path))
     if one is None:
@@ -86,8 +103,18 @@ def open_reader(path, format=None, skip_damaged=False, **options):
         raise DatasetError(f"{path} is {one.what}; it takes none of {', '.join(options)}") from None
 
 
-def open_writer(path, fps, features, format="lerobot", **options):
-    """Open a dataset for writing -> LeRobotWriter; LeRobotDataset v3.0 is the one format that is written."""
+def open_writer(
+    path: str | Path, fps: float, features: Mapping[str, Feature], format: str = "lerobot", **options: Any
+) -> LeRobotWriter:
+    """Open a dataset for writing; LeRobotDataset v3.0 is the one format that is written.
+
+    Args:
+        path: Its folder.
+        fps: Frames a second.
+        features: {key: `feature(...)` or `video_feature(...)`}.
+        format: "lerobot".
+        options: Of `LeRobotWriter`.
+    """
     if format != "lerobot":
         raise DatasetError(
             f"cannot write the format {format!r}; LeRobotDataset v3.0 is written ('lerobot'), which "

@@ -4,13 +4,17 @@ An episode is one record; its steps lie flattened, one list a field. The end of 
 is_last and is_terminal are often unset, and not used.
 """
 
+from __future__ import annotations
+
 import math
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
+from typing import Any, TypedDict
 
 import numpy as np
 
 from wm_gym.data.formats import tfrecord
-from wm_gym.data.formats.lerobot_schema import AGAIN, CAMERA_PREFIX, DatasetError, check_features, read_json
+from wm_gym.data.formats.lerobot_schema import AGAIN, CAMERA_PREFIX, DatasetError, Feature, check_features, read_json
 from wm_gym.data.formats.memory import check_memory
 from wm_gym.data.formats.reader import Reader
 from wm_gym.data.formats.registry import rlds_folder
@@ -20,20 +24,32 @@ STATES = ("steps/observation/state", "steps/observation/proprio")
 TEXTS = ("steps/language_instruction", "steps/observation/natural_language_instruction", "language_instruction")
 
 
+Example = Mapping[str, np.ndarray | list[bytes]]
+
+
+class Leaf(TypedDict):
+    """One field of features.json."""
+
+    kind: str | None
+    """"image", "text" or "tensor"; None for what is not read."""
+    shape: list[int]
+    dtype: str
+
+
 class RLDSReader(Reader):
-    """Read one split of the RLDS dataset at `root`, the folder with features.json or the one above (see Reader).
+    """The reader of one split of an RLDS dataset: the folder with features.json, or the one above.
 
     fps: frames a second, which RLDS does not store. split: default the first. Pictures become
     observation.images.NAME, steps/observation/state observation.state, steps/action action (several tensors are put
-    one after the other in alphabetical order), steps/reward next.reward. Opening reads every record once. Raises
-    DatasetError.
+    one after the other in alphabetical order), steps/reward next.reward. Opening reads every record once.
     """
 
     format = "rlds"
 
-    def __init__(self, root, fps=None, split=None, skip_damaged=False):
+    def __init__(
+        self, root: str | Path, fps: float | None = None, split: str | None = None, skip_damaged: bool = False
+    ) -> None:
         folder = rlds_folder(Path(root))
-        super().__init__(folder, skip_damaged)
         if folder is None:
             raise DatasetError(
                 f"{root} is not an RLDS dataset: it has no features.json and dataset_info.json; give "
@@ -44,21 +60,26 @@ class RLDSReader(Reader):
                 f"{root} is in RLDS, which does not store the frame rate; give it, e.g. --fps 5, with: "
                 f"wm-gym data convert {root} --fps 5 --to DIR"
             )
+        super().__init__(folder, skip_damaged)
         leaves = dict(_leaves(read_json(folder / "features.json"), folder / "features.json"))
         features, self._source = _map_features(leaves)
         check_features(folder / "features.json", features)
         self.splits, files = _split_files(folder, split)
         self._text = next((key for key in TEXTS if key in leaves), None)
-        self._where, length, tasks = [], [], []
+        self._where: list[tuple[Path, int]] = []
+        length: list[int] = []
+        tasks: list[str] = []
         for path, promised in files:
-            begun = len(length)
-            for offset, data in self._records(path, promised, begun):
+            for offset, data in self._records(path, promised):
                 steps, task = 0, ""
                 try:
                     if isinstance(data, DatasetError):
                         raise data
                     example = tfrecord.parse_example(data, path)
-                    steps, task = self._steps(example, features, path), _text(example.get(self._text))
+                    steps, task = (
+                        self._steps(example, features, path),
+                        _text(example.get(self._text) if self._text else None),
+                    )
                 except DatasetError as error:
                     self._fault(len(length), error)
                 self._where.append((path, offset))
@@ -69,25 +90,27 @@ class RLDSReader(Reader):
         self._describe(folder, fps, features, length, tasks)
         self._settle()
 
-    def _records(self, path, promised, begun):
+    def _records(self, path: Path, promised: int) -> Iterator[tuple[int, bytes | DatasetError]]:
         """Yield (offset, bytes or DatasetError) of a file's records, those that are lost at its end too."""
         count = 0
         try:
-            for count, record in enumerate(tfrecord.records(path), 1):
+            for record in tfrecord.records(path):
                 yield record
+                count += 1
         except DatasetError as error:
             for _ in range(max(promised - count, 1)):
                 yield 0, error
 
-    def columns(self, keys=None):
+    def columns(self, keys: Iterable[str] | None = None) -> dict[str, np.ndarray]:
+        """Columns of all episodes as {key: array [N, *shape]} (see Reader)."""
         keys = self._known(keys)
         check_memory(
             f"reading {', '.join(keys)} of {self.root}",
             8 * int(self.offset[-1]) * sum(math.prod(self.features[key]["shape"]) for key in keys),
         )
-        parts = {key: [] for key in keys}
+        parts: dict[str, list[np.ndarray]] = {key: [] for key in keys}
         for e in range(self.num_episodes):
-            made = {}
+            made: dict[str, np.ndarray] = {}
             if e not in self.damaged:
                 try:
                     path, example = self._example(e)
@@ -106,9 +129,9 @@ class RLDSReader(Reader):
             self._check_finite(key, whole[key])
         return whole
 
-    def _frames(self, camera, episode):
+    def _frames(self, camera: str, episode: int) -> np.ndarray:
         path, example = self._example(episode)
-        stored = example.get(self._source[camera], [])
+        stored = example.get(self._source[camera][0], [])
         if not isinstance(stored, list) or len(stored) != self.length[episode]:
             raise DatasetError(
                 f"{path}: episode {episode} has {len(stored)} pictures of {camera} in "
@@ -116,23 +139,24 @@ class RLDSReader(Reader):
             )
         return np.stack([decode_picture(data, self.frame_size(camera), path) for data in stored])
 
-    def files(self, camera):
+    def files(self, camera: str | None) -> list[Path]:
+        """features.json and the split's files of records."""
         return [self.root / "features.json", *dict.fromkeys(path for path, _ in self._where)]
 
-    def _example(self, e):
+    def _example(self, e: int) -> tuple[Path, Example]:
         path, offset = self._where[e]
         return path, tfrecord.parse_example(tfrecord.record_at(path, offset), path)
 
-    def _steps(self, example, features, path):
+    def _steps(self, example: Example, features: Mapping[str, Feature], path: Path) -> int:
         """Count an episode's steps by its first camera's pictures, or else by its actions."""
         for key, spec in features.items():
-            values = example.get(self._source[key] if spec["dtype"] == "image" else self._source[key][0])
+            values = example.get(self._source[key][0])
             size = 1 if spec["dtype"] == "image" else math.prod(spec["shape"])
             if values is not None and len(values) and (size == 1 or len(self._source[key]) == 1):
                 return len(values) // size or 1
         raise DatasetError(f"{path}: a record has neither pictures nor numbers; {AGAIN}")
 
-    def _numbers(self, example, key, length, path):
+    def _numbers(self, example: Example, key: str, length: int, path: Path) -> np.ndarray:
         columns = []
         for name in self._source[key]:
             values = example.get(name)
@@ -150,8 +174,8 @@ class RLDSReader(Reader):
         return array.astype(self.features[key]["dtype"])
 
 
-def _leaves(node, path, prefix=""):
-    """Yield (name, {"kind", "shape", "dtype"}) of every leaf of TFDS's features.json, names joined by "/"."""
+def _leaves(node: Any, path: Path, prefix: str = "") -> Iterator[tuple[str, Leaf]]:
+    """Yield (name, leaf) of every leaf of TFDS's features.json, names joined by "/"."""
     try:
         if "featuresDict" in node:
             for name, child in node["featuresDict"]["features"].items():
@@ -174,14 +198,15 @@ def _leaves(node, path, prefix=""):
         ) from None
 
 
-def _map_features(leaves):
-    """Turn RLDS fields into LeRobot's features -> (features, {key: field, or list of fields})."""
-    features, source = {}, {}
+def _map_features(leaves: Mapping[str, Leaf]) -> tuple[dict[str, Feature], dict[str, list[str]]]:
+    """RLDS fields as LeRobot's features, and {key: the fields that it is made of}."""
+    features: dict[str, Feature] = {}
+    source: dict[str, list[str]] = {}
     for name, leaf in leaves.items():
         if name.startswith("steps/observation/") and leaf["kind"] == "image" and leaf["shape"][-1:] == [3]:
             key = CAMERA_PREFIX + name.removeprefix("steps/observation/").replace("/", "_")
             features[key] = {"dtype": "image", "shape": leaf["shape"], "names": ["height", "width", "channels"]}
-            source[key] = name
+            source[key] = [name]
     numbers = {
         name: leaf
         for name, leaf in leaves.items()
@@ -209,12 +234,12 @@ def _map_features(leaves):
     return features, source
 
 
-def _split_files(folder, split):
-    """Find the files of a split -> (names of all splits, [(path, how many records it should have)])."""
+def _split_files(folder: Path, split: str | None) -> tuple[list[str], list[tuple[Path, int]]]:
+    """The names of all splits, and [(path, how many records it should have)] of the files of one."""
     path = folder / "dataset_info.json"
     info = read_json(path)
-    listed = info.get("splits") if isinstance(info.get("splits"), list) else []
-    splits = {str(one.get("name")): one for one in listed if isinstance(one, dict)}
+    listed = info.get("splits")
+    splits = {str(one.get("name")): one for one in listed if isinstance(one, dict)} if isinstance(listed, list) else {}
     if not splits or split is not None and split not in splits:
         raise DatasetError(
             f"{folder} has no split {split!r}; it has {', '.join(splits) or 'none'}: give one with --split"
@@ -246,7 +271,7 @@ def _split_files(folder, split):
     return list(splits), paths
 
 
-def _text(values):
+def _text(values: Any) -> str:
     """An episode's instruction: its first step's."""
     if not values or not isinstance(values, list):
         return ""

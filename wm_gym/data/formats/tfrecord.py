@@ -1,7 +1,12 @@
 """What is in a TFRecord file? Its records with their checksums, and each one's tf.train.Example, without TensorFlow."""
 
+from __future__ import annotations
+
 import functools
 import struct
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, BinaryIO
 
 import google_crc32c
 import numpy as np
@@ -10,15 +15,19 @@ from wm_gym.data.formats.lerobot_schema import AGAIN, DatasetError
 from wm_gym.data.formats.memory import check_memory
 
 
-def records(path):
-    """Yield (offset, bytes) of each record of a TFRecord file, its checksums compared; raises DatasetError.
+def records(path: Path) -> Iterator[tuple[int, bytes | DatasetError]]:
+    """Yield (offset, bytes) of each record of a TFRecord file, its checksums compared.
 
     A record whose content does not have its checksum is a DatasetError in the place of the bytes: others follow it.
+
+    Raises:
+        DatasetError: Where the file breaks off.
     """
     size = path.stat().st_size
     with open(path, "rb") as file:
         offset = 0
         while offset < size:
+            data: bytes | DatasetError
             try:
                 data = _record(file, path, offset, size)
             except WrongChecksum as error:
@@ -27,13 +36,13 @@ def records(path):
             offset = file.tell()
 
 
-def record_at(path, offset):
-    """Read the record that begins at `offset` of a TFRecord file."""
+def record_at(path: Path, offset: int) -> bytes:
+    """The record that begins at `offset` of a TFRecord file."""
     with open(path, "rb") as file:
         return _record(file, path, offset, path.stat().st_size)
 
 
-def _record(file, path, offset, size):
+def _record(file: BinaryIO, path: Path, offset: int, size: int) -> bytes:
     file.seek(offset)
     head = file.read(12)
     if len(head) < 12 or _masked(head[:8]) != struct.unpack("<I", head[8:])[0]:
@@ -54,14 +63,14 @@ class WrongChecksum(DatasetError):
     """What a record holds was changed; where it ends is known."""
 
 
-def _masked(data):
+def _masked(data: bytes) -> int:
     """TFRecord's rotated CRC-32C."""
     crc = google_crc32c.value(data)
     return ((crc >> 15 | crc << 17) + 0xA282EAD8) & 0xFFFFFFFF
 
 
-def parse_example(data, path):
-    """Parse a serialised tf.train.Example -> {name: float32 or int64 array, or list of bytes}."""
+def parse_example(data: bytes, path: Path) -> dict[str, np.ndarray | list[bytes]]:
+    """The values of a serialised tf.train.Example, float32 or int64 arrays and lists of bytes, by their names."""
     from google.protobuf.message import DecodeError
 
     example = _example_class()()
@@ -69,7 +78,7 @@ def parse_example(data, path):
         example.ParseFromString(data)
     except DecodeError as error:
         raise DatasetError(f"{path}: a record is no tf.train.Example ({error}); {AGAIN}") from None
-    values = {}
+    values: dict[str, np.ndarray | list[bytes]] = {}
     for name, feature in example.features.feature.items():
         kind = feature.WhichOneof("kind")
         if kind == "bytes_list":
@@ -82,14 +91,14 @@ def parse_example(data, path):
 
 
 @functools.cache
-def _example_class():
+def _example_class() -> Any:
     """tf.train.Example from TensorFlow's published example.proto and feature.proto, built while running."""
     from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
 
     field = descriptor_pb2.FieldDescriptorProto
     file = descriptor_pb2.FileDescriptorProto(name="wm_gym/example.proto", package="wm_gym.tf", syntax="proto3")
 
-    def message(name, *fields, parent=file.message_type):
+    def message(name: str, *fields: tuple[str, int, int, str | None], parent: Any = file.message_type) -> Any:
         made = parent.add(name=name)
         for number, (key, kind, label, type_name) in enumerate(fields, 1):
             made.field.add(name=key, number=number, type=kind, label=label, type_name=type_name)

@@ -1,6 +1,10 @@
 """How are frames put into a video file without loss, and taken out of any video file by their number?"""
 
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -12,7 +16,7 @@ KEYFRAME_EVERY = 10  # random access decodes at most this many frames
 class VideoWriter:
     """Encode uint8 RGB frames [L, H, W, 3] losslessly (H.264 RGB, qp 0, no B-frames) into one mp4."""
 
-    def __init__(self, path, height, width, fps):
+    def __init__(self, path: str | Path, height: int, width: int, fps: float) -> None:
         from fractions import Fraction
 
         import av
@@ -27,20 +31,20 @@ class VideoWriter:
         # scenecut off: keyframes at fixed places
         self._stream.options = {"qp": "0", "preset": "superfast", "bf": "0", "sc_threshold": "0"}
 
-    def write(self, frames):
+    def write(self, frames: Iterable[np.ndarray]) -> None:
         """Append frames uint8 [L, H, W, 3]."""
         for array in frames:
             for packet in self._stream.encode(self._frame.from_ndarray(np.ascontiguousarray(array), format="rgb24")):
                 self._file.mux(packet)
 
-    def close(self):
+    def close(self) -> None:
         """Finish the file; it cannot be read before."""
         for packet in self._stream.encode():
             self._file.mux(packet)
         self._file.close()
 
 
-def _open(path):
+def _open(path: str | Path) -> Any:
     import av
 
     if not Path(path).is_file():  # a pipe would be waited for, and FFmpeg reads addresses too
@@ -48,7 +52,7 @@ def _open(path):
     return av.open(str(path))
 
 
-def decode(path, fps, start=0, stop=None):
+def decode(path: str | Path, fps: float, start: int = 0, stop: int | None = None) -> Iterator[tuple[int, np.ndarray]]:
     """Yield (frame number, uint8 [H, W, 3]) for the frames start <= number < stop of a video, in order.
 
     The number is round(time x fps). H.264, AV1 and whatever else PyAV decodes. A file that is not a video, or that
@@ -63,7 +67,8 @@ def decode(path, fps, start=0, stop=None):
             stream.thread_type = "NONE" if small else "AUTO"
             if start > 0:  # to the keyframe at or before it
                 file.seek(int((start - 0.25) / fps / stream.time_base), stream=stream)
-            begun, guessed = False, None
+            begun = False
+            guessed: int | None = None
             for frame in file.decode(stream):
                 number = round(float(frame.pts * stream.time_base) * fps)
                 if stop is not None and number >= stop:
@@ -85,8 +90,8 @@ def decode(path, fps, start=0, stop=None):
         ) from None
 
 
-def probe(path):
-    """Give a video's number of frames, None where its header does not say, and its (height, width)."""
+def probe(path: str | Path) -> tuple[int | None, tuple[int, int]]:
+    """A video's number of frames, None where its header does not say, and its (height, width)."""
     import av
 
     try:
@@ -100,8 +105,8 @@ def probe(path):
         ) from None
 
 
-def probe_rate(path):
-    """Give a video's number of frames (counted where its header does not say), its (height, width) and its rate."""
+def probe_rate(path: str | Path) -> tuple[int, tuple[int, int], float]:
+    """A video's number of frames (counted where its header does not say), its (height, width) and its rate."""
     import av
 
     count, size = probe(path)
@@ -115,8 +120,17 @@ def probe_rate(path):
     return count or sum(1 for _ in decode(path, float(rate))), size, float(rate)
 
 
-def decode_picture(data, size, path):
-    """Decode a PNG or JPEG file's bytes of the promised (height, width) -> uint8 [H, W, 3]; path: where it lies."""
+def decode_picture(data: bytes, size: Sequence[int], path: str | Path) -> np.ndarray:
+    """The pixels uint8 [H, W, 3] of a PNG, JPEG or WebP file's bytes.
+
+    Args:
+        data: The file.
+        size: The (height, width) that the dataset promises.
+        path: Where it lies, for errors.
+
+    Raises:
+        DatasetError: For another size, and for what cannot be decoded.
+    """
     import io
 
     from PIL import Image

@@ -10,6 +10,7 @@ from torch import nn
 from torch.nn import functional as F
 from tqdm import tqdm
 
+from wm_gym.data.frames import Frames
 from wm_gym.models.tokenizer import to_float
 from wm_gym.training.schedule import one_cycle
 
@@ -58,7 +59,7 @@ class DecoderReport:
 
 
 def fit_state_decoder(
-    frames: np.ndarray,
+    frames: Frames,
     states: np.ndarray,
     held_frames: np.ndarray,
     held_states: np.ndarray,
