@@ -16,13 +16,14 @@ BIN := $(VENV)/bin
 # One stamp for each content of these two files: touching them costs nothing, changing them sets up again.
 STAMP := $(VENV)/.ready-$(shell cat setup.py constraints.txt | cksum | cut -d' ' -f1)
 
-.PHONY: help setup demo test lint format docs docs-serve clean
+.PHONY: help setup demo test lint format summaries docs docs-serve clean
 
 help:
 	@echo "make demo    train in the shipped Reach world, evaluate there and in PyBullet, write a video and a report (outputs/demo)"
 	@echo "make test    run the tests (JOBS=2 processes; PYTEST_ARGS='-k name' to choose)"
 	@echo "make lint    ruff, the order of the rooms (import-linter), mypy, the size of functions"
 	@echo "make format  ruff format, and what ruff can mend"
+	@echo "make summaries   a line a bar of every benchmark and study, from their committed results"
 	@echo "make docs    build the documentation in site/ (make docs-serve to look at it while writing)"
 	@echo "make setup   only make $(VENV) (PYTHON=python3.11 to choose the interpreter)"
 	@echo "make clean   remove $(VENV)"
@@ -50,6 +51,9 @@ lint: setup
 format: setup
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+summaries: setup
+	$(BIN)/python benchmarks/summaries.py
 
 docs: setup
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[docs]'

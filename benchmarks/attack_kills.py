@@ -16,7 +16,7 @@ import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 
 import numpy as np
@@ -290,7 +290,7 @@ def attack(name: str, trials: int, scratch: Path, seed: int = 0) -> dict:
         folder.parent.mkdir(parents=True)
         command.begin(folder)
         moment = rng.uniform(0, LENGTH * length)
-        act = (lambda: _for_ever(command, folder)) if command.saves else (lambda: command.act(folder))
+        act = partial(_for_ever if command.saves else _once, command, folder)
         status, _ = in_child(act, moment)
         if status == 0:
             ended += 1
@@ -311,6 +311,10 @@ def attack(name: str, trials: int, scratch: Path, seed: int = 0) -> dict:
         "unbroken_s": round(length, 3),
         "seconds": round(time.monotonic() - started, 1),
     }
+
+
+def _once(command: Command, folder: Path) -> None:
+    command.act(folder)
 
 
 def _for_ever(command: Command, folder: Path) -> None:
@@ -352,14 +356,14 @@ def _whole(command: Command, folder: Path, expected: set[str]) -> str:
 
     read, write = os.pipe()
 
-    def told() -> None:
+    def attempt() -> None:
         try:
             look()
         except BaseException as error:
             os.write(write, f"{type(error).__name__}: {error}".encode()[:2000])
             raise
 
-    status, _ = in_child(told)
+    status, _ = in_child(attempt)
     os.close(write)
     with os.fdopen(read, "rb") as pipe:
         found = pipe.read().decode(errors="replace")

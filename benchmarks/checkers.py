@@ -8,7 +8,7 @@ from __future__ import annotations
 import warnings
 
 import gymnasium as gym
-from common import write_results
+from common import Bar, command, write_results
 from gymnasium.utils.env_checker import check_env as gymnasium_check
 from stable_baselines3 import DQN, PPO, SAC
 from stable_baselines3.common.env_checker import check_env as sb3_check
@@ -21,6 +21,28 @@ SHORT = {
     "SAC": {"buffer_size": 500, "learning_starts": 32, "batch_size": 16},
     "DQN": {"buffer_size": 500, "learning_starts": 32, "batch_size": 16},
 }
+CHECKS = ("gymnasium.check_env", "stable_baselines3.check_env", "PPO", "SAC", "DQN")
+
+
+def ids_of(found: dict) -> list[dict]:
+    """A row an environment's id."""
+    return [row for name, row in found.items() if name.startswith("wm_gym/")]
+
+
+BARS = {
+    "checkers": [
+        Bar(
+            "ids that lack a checker or an algorithm",
+            lambda found: sum(not row.keys() >= {*CHECKS} for row in ids_of(found)),
+            most=0,
+        ),
+        Bar(
+            "ids that passed both checkers without a warning and ran PPO, SAC and DQN",
+            lambda found: len(ids_of(found)),
+            least=7,
+        ),
+    ]
+}
 
 
 def make(env_id: str, **kwargs) -> gym.Env:
@@ -30,6 +52,7 @@ def make(env_id: str, **kwargs) -> gym.Env:
 
 
 def main() -> None:
+    command(__doc__, BARS).parse_args()
     numbers = {}
     for env_id in env_ids():
         row = numbers[env_id] = {}

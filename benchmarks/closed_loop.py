@@ -9,11 +9,9 @@ starts (paired 95 % interval).
 
 from __future__ import annotations
 
-import argparse
-
 import numpy as np
 import torch
-from common import write_results
+from common import Bar, command, write_results
 
 from wm_gym.common.statistics import paired_difference, rate
 from wm_gym.core import WorldCore
@@ -25,6 +23,39 @@ from wm_gym.registration import physics_twin
 
 REFERENCE = {"backend": "torch", "precision": "fp32"}
 MARKS = (1, 10, 50, 100, 200)
+
+
+def worst_step(found: dict) -> float:
+    """The largest difference of one step's tensors from eager, over the fp32 back-ends; the frame is in grey levels."""
+    rows = [row for name, row in found["backends"].items() if name.endswith("fp32") and name != "torch fp32"]
+    return max(d for row in rows for key, d in row["one_step_largest_difference"].items() if key != "frame")
+
+
+def success_lost(found: dict, end: str) -> float:
+    """The outermost such end of the intervals of success minus eager's, over the bf16 back-ends."""
+    ends = [row["success_minus_eager"][end] for name, row in found["backends"].items() if name.endswith("bf16")]
+    return (min if end == "low" else max)(ends)
+
+
+BARS = {
+    "closed_loop_Push-v0": [
+        Bar("largest difference of a step from eager, fp32 back-ends", worst_step, most=1e-4, show="{:.1e}"),
+        Bar(
+            "success minus eager's, bf16, lowest end of an interval",
+            lambda found: success_lost(found, "low"),
+            -0.05,
+            0,
+            "{:+.1%}",
+        ),
+        Bar(
+            "success minus eager's, bf16, highest end of an interval",
+            lambda found: success_lost(found, "high"),
+            0,
+            0.05,
+            "{:+.1%}",
+        ),
+    ]
+}
 
 
 def one_step(world, engine: dict, batch: int = 8) -> dict[str, np.ndarray]:
@@ -52,7 +83,7 @@ def roll_out(world, engine: dict, steps: int, batch: int = 16) -> np.ndarray:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = command(__doc__, BARS)
     parser.add_argument("agent")
     parser.add_argument("world")
     parser.add_argument("--episodes", type=int, default=400)

@@ -5,18 +5,29 @@ python benchmarks/curation.py RECORDING                  # e.g. 350 episodes of 
 
 from __future__ import annotations
 
-import argparse
 from dataclasses import replace
 from pathlib import Path
 
 import cv2
 import numpy as np
-from common import write_results
+from common import Bar, command, write_results
 
 from wm_gym.data import open_clips
 from wm_gym.data.curation.curate import curate
 
 KINDS = ("still", "jerky", "cut", "blurred", "exposure", "duplicate", "outlier")
+BARS = {
+    f"curation_{name}": [
+        *(Bar(f"{kind}, recall", (kind, "recall"), show="{:.0%}") for kind in KINDS),
+        *(Bar(f"{kind}, precision", (kind, "precision"), show="{:.0%}") for kind in KINDS),
+        Bar(
+            "lags estimated wrong",
+            lambda found: sum(int(lag) != row["estimated"] for lag, row in found["lag"].items()),
+            show="{:d} of 4",
+        ),
+    ]
+    for name in ("push-held", "drawer-cal", "reach-cal")
+}
 
 
 def damage(kind: str, e: int, frames: np.ndarray, action: np.ndarray, offset: np.ndarray, rng) -> int | None:
@@ -54,7 +65,7 @@ def damage(kind: str, e: int, frames: np.ndarray, action: np.ndarray, offset: np
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = command(__doc__, BARS)
     parser.add_argument("recording")
     parser.add_argument("--each", type=int, default=20, help="episodes with each defect (default: 20)")
     parser.add_argument("--seed", type=int, default=0)

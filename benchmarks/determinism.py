@@ -11,12 +11,35 @@ import sys
 
 import gymnasium as gym
 import numpy as np
-from common import write_results
+from common import Bar, command, write_results
 
 import wm_gym  # noqa: F401
 
 STEPS, SEED = 50, 7
 ENGINES = ("torch fp32", "openvino fp32", "openvino bf16", "onnxruntime fp32")
+
+
+def differing(found: dict) -> int:
+    """How many of the promises of equal frames were broken, over the back-ends."""
+    return sum(not same for name in ENGINES for key, same in found[name].items() if key.startswith("identical"))
+
+
+BARS = {
+    "determinism": [
+        Bar("same seed, other frames: across processes, slots, neighbours, back-ends", differing, most=0),
+        *(
+            Bar(
+                f"grey levels between batch 1 and 8, {name}",
+                (name, f"grey levels between batch 1 and 8, {STEPS - 1} steps"),
+            )
+            for name in ENGINES
+        ),
+        *(
+            Bar(f"grey levels, torch fp32 against {name}", (f"torch against {name}", f"grey levels, {STEPS - 1} steps"))
+            for name in ENGINES[1:]
+        ),
+    ]
+}
 
 
 def roll_out(world: str, num_envs: int, seeds: list[int], engine: str) -> np.ndarray:
@@ -49,7 +72,9 @@ def main() -> None:
         world, engine = sys.argv[2:]
         print(digest(roll_out(world, 1, [SEED], engine)[0]))
         return
-    world = sys.argv[1] if len(sys.argv) > 1 else "wm_gym/Reach-v0"
+    parser = command(__doc__, BARS)
+    parser.add_argument("world", nargs="?", default="wm_gym/Reach-v0")
+    world = parser.parse_args().world
     numbers = {}
     alone = {}
     for engine in ENGINES:

@@ -12,7 +12,6 @@ Each part is written into benchmarks/results/faults.json as it ends, with the co
 
 from __future__ import annotations
 
-import argparse
 import json
 import sys
 import tempfile
@@ -21,7 +20,7 @@ from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
-from common import RESULTS, about
+from common import RESULTS, Line, about, command
 
 from wm_gym.common.files import write_json
 
@@ -127,11 +126,11 @@ def speed(world: str, against: str) -> None:
         keep("speed", {f"batch {batch}": {"against": against, "threads_each": 1, **found}})
 
 
-def bars(results: dict) -> Iterator[tuple[str, str, str, bool]]:
-    """(name, value, bar, whether it is met) of everything that has to be shown."""
+def bars(results: dict) -> Iterator[Line]:
+    """A line of everything that has to be shown."""
     for name, wanted in KILLS.items():
         one = results.get("kills", {}).get(name)
-        yield (
+        yield Line(
             f"kills survived, {name}",
             f"{one['survived']} of {one['kills']}" if one else "not measured",
             f"all of >= {wanted}",
@@ -139,7 +138,7 @@ def bars(results: dict) -> Iterator[tuple[str, str, str, bool]]:
         )
     for kind in DAMAGED:
         one = results.get("damage", {}).get(kind)
-        yield (
+        yield Line(
             f"damaged {kind}s: hangs, raw errors, code, NaN",
             f"{one['faults']} in {one['tried']}" if one else "not measured",
             f"0 in >= {TRIALS}",
@@ -147,7 +146,7 @@ def bars(results: dict) -> Iterator[tuple[str, str, str, bool]]:
         )
     one = results.get("server", {}).get("judge")
     found = [one[key] for key in ("hangs", "raw", "leaked_characters")] if one else []
-    yield (
+    yield Line(
         "judge-server faults: hangs, raw errors, characters leaked",
         f"{', '.join(map(str, found))} in {one['faults']}" if one else "not measured",
         f"0, 0, 0 in >= {SERVER_FAULTS}",
@@ -164,7 +163,7 @@ def bars(results: dict) -> Iterator[tuple[str, str, str, bool]]:
             and one["descriptors_grown"] <= 0
             and one["children_grown"] <= 0
         )
-        yield (
+        yield Line(
             f"leaks, {name}: MB, descriptors, children",
             one.get("failed")
             or f"{one['mb_grown']}, {one['descriptors_grown']:g}, {one['children_grown']:g} in {one['number']}",
@@ -173,7 +172,7 @@ def bars(results: dict) -> Iterator[tuple[str, str, str, bool]]:
         )
     nothing = {"not measured": {"frames_that_differ": 1, "errors": [], "frames": 0}}
     for name, one in results.get("threads", nothing).items():
-        yield (
+        yield Line(
             f"frames that differ from threads, {name}",
             f"{one['frames_that_differ']} of {one['frames']}, {len(one['errors'])} errors",
             "0",
@@ -181,7 +180,7 @@ def bars(results: dict) -> Iterator[tuple[str, str, str, bool]]:
         )
     for name in ("batch 1", "batch 32"):
         one = results.get("speed", {}).get(name)
-        yield (
+        yield Line(
             f"time of a step over that of {one['against']}, {name}" if one else f"time of a step, {name}",
             f"{one['ratio']} {one['interval_95']}" if one else "not measured",
             f"<= {SLOWER}",
@@ -189,32 +188,25 @@ def bars(results: dict) -> Iterator[tuple[str, str, str, bool]]:
         )
 
 
-def summary() -> int:
-    """Print a line a bar; 1 where one falls short."""
-    results, short = json.loads(RESULT.read_text()) if RESULT.is_file() else {}, 0
-    for name, value, bar, met in bars(results):
-        print(f"{'ok   ' if met else 'SHORT'} {name}: {value} (bar: {bar})")
-        short |= not met
-    return int(short)
+def lines() -> Iterator[Line]:
+    """`bars` of the committed results."""
+    return bars(json.loads(RESULT.read_text()) if RESULT.is_file() else {})
 
 
-def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+def main() -> None:
+    parser = command(__doc__, lines)
     parser.add_argument("part", nargs="?", choices=["kills", "damage", "server", "leaks", "threads", "speed"])
     parser.add_argument("names", nargs="*", help="commands to kill, kinds to damage, questions (default: all)")
     parser.add_argument("--number", type=int, help="kills, or damaged folders, of each (default: as many as the bar)")
     parser.add_argument("--share", type=float, default=1.0, help="of the steps, resets and makes that leaks needs")
     parser.add_argument("--world", default="Push-v0")
     parser.add_argument("--against", help="the commit that speed is compared with")
-    parser.add_argument("--summary", action="store_true")
     args = parser.parse_args()
     from attack_leaks import QUESTIONS
 
     known = {"kills": KILLS, "damage": DAMAGED, "leaks": QUESTIONS}.get(args.part, ())
     if unknown := [name for name in args.names if name not in known]:
         parser.error(f"{unknown} are none of {[*known]}")
-    if args.summary:
-        return summary()
     if args.part in ("kills", "damage"):
         (kills if args.part == "kills" else damage)(args.names, args.number)
     elif args.part == "server":
@@ -227,8 +219,7 @@ def main() -> int:
         speed(args.world, args.against)
     else:
         parser.error("which part? Or --summary; speed needs --against COMMIT")
-    return 0
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

@@ -5,19 +5,29 @@ python benchmarks/fidelity.py WORLD TRAIN_DATASET HELD_OUT_DATASET
 
 from __future__ import annotations
 
-import argparse
-
 import numpy as np
-from common import write_results
+from common import Bar, command, write_results
 
 from wm_gym.data import open_clips
 from wm_gym.evaluation.metrics.fidelity import fidelity
 from wm_gym.evaluation.probes.state_decoder import fit_state_decoder
 from wm_gym.worlds.world import World
 
+BARS = {
+    "fidelity_Reach-v0": [
+        *(
+            Bar(f"end-effector, median cm off after {n} steps, {who}", (f"at_{n}", who, "end_effector_cm_median"))
+            for n in (1, 10, 50)
+            for who in ("world", "frozen")
+        ),
+        Bar("the decoder's own error, median cm", ("decoder_median_cm",)),
+        Bar("PSNR of true over mirrored actions after 10 steps, dB", ("at_10", "delta_psnr_true_minus_mirrored_db")),
+    ]
+}
+
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = command(__doc__, BARS)
     parser.add_argument("world")
     parser.add_argument("train")
     parser.add_argument("held_out")

@@ -5,7 +5,6 @@ python benchmarks/fuzz_readers.py --each 2000
 
 from __future__ import annotations
 
-import argparse
 import multiprocessing
 import resource
 import sys
@@ -14,10 +13,17 @@ import time
 from collections import Counter
 from pathlib import Path
 
-from common import write_results
+from common import Bar, command, write_results
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
 MEMORY, SECONDS, BATCH = 4 << 30, 120, 100  # bytes a process may map, seconds for a batch of damaged copies
+BARS = {
+    "fuzz_readers": [
+        Bar("crashes, hangs and other errors than the documented one", lambda found: len(found["findings"]), most=0),
+        Bar("damaged datasets", lambda found: sum(sum(counts.values()) for counts in found["outcomes"].values())),
+        Bar("of them read", lambda found: sum(counts["read"] for counts in found["outcomes"].values())),
+    ]
+}
 
 
 def run(folder: str, name: str, options: dict, seeds: range, pipe) -> None:
@@ -41,7 +47,7 @@ def run(folder: str, name: str, options: dict, seeds: range, pipe) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = command(__doc__, BARS)
     parser.add_argument("--each", type=int, default=1000, help="damaged copies of each format (default: 1000)")
     args = parser.parse_args()
     from damage import make_datasets

@@ -4,15 +4,24 @@
     /tmp/lerobot/bin/python benchmarks/lerobot_opens.py DATASET EXPECTED.npz
 
 EXPECTED.npz is made here, by our own reader: python benchmarks/lerobot_opens.py DATASET EXPECTED.npz --make
+What was compared is added to results/lerobot_opens.json.
 """
 
-import argparse
+import json
 import sys
 from pathlib import Path
 
 import numpy as np
+from common import RESULTS, Bar, command
 
 ROWS = 60  # compared, spread over the dataset
+NAME, LEVELS = "lerobot_opens", 1.5  # of 255, that a frame may be off: videos are decoded by other libraries
+BARS = {
+    NAME: [
+        Bar("datasets that lerobot opens and reads as we do", len, least=2),
+        Bar("frames, levels of 255 apart", lambda found: max(row["levels"] for row in found.values()), most=LEVELS),
+    ]
+}
 
 
 def make(dataset: str, expected: str) -> None:
@@ -54,15 +63,21 @@ def compare(dataset: str, expected: str) -> None:
             elif kind == "frames":
                 frame = item[key].numpy().transpose(1, 2, 0) * 255
                 worst = max(worst, float(np.abs(frame - truth[name][i]).max()))
-    print(
-        f"lerobot {lerobot.__version__}: {theirs.num_episodes} episodes, {len(truth['rows'])} rows equal, task and "
-        f"columns exact, frames at most {worst:.2f} of 255 levels apart"
-    )
-    assert worst < 1.5, worst
+    found = {
+        "lerobot": lerobot.__version__,
+        "episodes": theirs.num_episodes,
+        "rows": len(truth["rows"]),
+        "levels": worst,
+    }
+    print(found)
+    assert worst < LEVELS, worst
+    path = RESULTS / f"{NAME}.json"
+    results = json.loads(path.read_text()) if path.is_file() else {}
+    path.write_text(json.dumps(results | {Path(dataset).name: found}, indent=1))
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = command(__doc__, BARS)
     parser.add_argument("dataset")
     parser.add_argument("expected")
     parser.add_argument("--make", action="store_true")

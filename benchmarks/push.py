@@ -4,20 +4,19 @@
 
 Held-out episodes in which physics moves the block >= 5 cm, same starts and actions. `state model`: an MLP on simulator
 states, trained on the same transitions (ceiling). `chaos`: PyBullet against itself, its block put 2 mm and 3 degrees
-off at the start (floor). `frozen` repeats the first frame, `deaf` is the world given zero actions, `real frames` are
-physics' own, read as the generated ones are. Motion without contact is told from the median of three readings, where
+off at the start (floor). `frozen` repeats the first frame, `deaf` the world given zero actions, `real frames` are
+physics' own, read as the generated ones are. Motion without contact is judged from the median of three readings, where
 the block is found; where it is not, it counts as lost. Worlds beside the first are read by the same network, which
 has learned the first one's reconstructions: let them share its tokenizer.
 """
 
 from __future__ import annotations
 
-import argparse
 from pathlib import Path
 
 import gymnasium as gym
 import numpy as np
-from common import write_results
+from common import Bar, command, write_results
 
 import wm_gym  # noqa: F401
 from wm_gym.common.registry import registered
@@ -35,6 +34,31 @@ from wm_gym.physics.tracked import displacement
 HORIZONS = (1, 10, 25, 50)
 TRACKED = PushTask.tracked
 TOUCHED, CLEAR, STILL = 0.002, 0.015, 0.005  # metres
+WORLD = "U-Net of 31 minutes"
+BARS = {
+    "push_dynamics": [
+        *(
+            Bar(
+                f"{WORLD}, block error after {n} steps, median cm",
+                ("world", f"at_{n}", "cm_median"),
+                most=lambda found, at=f"at_{n}": max(2.0, 1.5 * found["chaos"][at]["cm_median"]),
+            )
+            for n in (10, 25, 50)
+        ),
+        *(
+            Bar(
+                f"block error of a frozen frame after {n} steps, median cm",
+                ("frozen", f"at_{n}", "cm_median"),
+                least=lambda found, at=f"at_{n}": 4 * found["world"][at]["cm_median"],
+            )
+            for n in (10, 25, 50)
+        ),
+        Bar(f"{WORLD}, displacement in contact over physics'", ("world", "displacement_in_contact"), 0.8, 1.2),
+        Bar(f"{WORLD}, motion without contact", ("world", "motion_without_contact"), most=0.02, show="{:.1%}"),
+        Bar("motion without contact, real frames", ("real frames", "motion_without_contact"), show="{:.1%}"),
+        Bar("transformer of 31 minutes, block error after 50 steps, median cm", ("dyn-dit", "at_50", "cm_median")),
+    ]
+}
 
 
 def pushes(held: ClipData, at_most: int) -> Episodes:
@@ -44,7 +68,7 @@ def pushes(held: ClipData, at_most: int) -> Episodes:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = command(__doc__, BARS)
     parser.add_argument("world")
     parser.add_argument("train")
     parser.add_argument("held_out")
@@ -56,19 +80,19 @@ def main() -> None:
     args = parser.parse_args()
     world, clips, held = load_world(args.world), open_clips(args.train), open_clips(args.held_out)
 
-    known, told = TRACKED.states(clips), TRACKED.states(held)
+    known, held_states = TRACKED.states(clips), TRACKED.states(held)
     report = fit_state_decoder(
         clips.frames,
         known[:, :4],
         held.frames[::7],
-        told[::7, :4],
+        held_states[::7, :4],
         views=world.tokenizer.round_trip,
         updates=args.updates,
     )
-    error = np.linalg.norm(report.decoder.read(held.frames[::7])[:, 2:] - told[::7, 2:4], axis=1)
+    error = np.linalg.norm(report.decoder.read(held.frames[::7])[:, 2:] - held_states[::7, 2:4], axis=1)
 
     episodes, acting, rng = pushes(held, args.episodes), learned(world), np.random.default_rng(0)
-    rollers = {
+    rollouts = {
         "world": acting,
         **{Path(w).name: learned(load_world(w)) for w in args.beside},
         "deaf": deaf(acting, world.spec),
@@ -76,8 +100,8 @@ def main() -> None:
         "real frames": recorded,
     }
     found, lost = {}, {}
-    for name, roller in rollers.items():
-        found[name], lost[name] = TRACKED.followed(report.decoder.read, roller(episodes)["frame"], episodes)
+    for name, rollout in rollouts.items():
+        found[name], lost[name] = TRACKED.followed(report.decoder.read, rollout(episodes)["frame"], episodes)
     truth = TRACKED.states(episodes)
     nothing = np.zeros(truth.shape[:2], bool)
     model = fit_state_model(known, clips.action, clips.episode_offset, args.model_updates)

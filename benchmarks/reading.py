@@ -4,25 +4,35 @@
     python benchmarks/reading.py data/push --size 96 --gigabytes 1.2
 
 The process that trains may use so much memory, page cache included; the dataset's decoded frames must be larger. Per
-stage of a training: the samples a second that its updates take, and those that its own batches give when nothing is
-done with them.
+stage of a training: the samples a second that reading its batches alone would give, and those that the rest of its
+updates would.
 """
 
 from __future__ import annotations
 
 import argparse
+import cProfile
 import os
+import pstats
 import resource
 import subprocess
 import sys
 import tempfile
-import time
+from collections.abc import Callable
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
-UPDATES, READS = 30, 300
+from common import Bar, command, write_results
+
+UPDATES = 100
 STAGES = ("tokenizer", "dynamics", "heads")
+BARS = {
+    "reading": [
+        Bar(f"samples read in the time of one trained, {stage}", ("samples_a_second", stage, "ratio"), least=2)
+        for stage in STAGES
+    ]
+}
 
 
 @contextmanager
@@ -38,15 +48,29 @@ def limited(memory: int):
         folder.rmdir()
 
 
+def rates(batch: int, stage: Callable, *given) -> dict[str, float]:
+    """Samples a second of a stage's batches alone, of the rest of its updates, and the ratio of the two.
+
+    The profiler tells the library's functions apart by name: `fit` trains, and calls the stage's `batch` for samples.
+    """
+    profile = cProfile.Profile()
+    profile.runcall(stage, *given)
+    spent = {
+        name: total for (file, _, name), (_, _, _, total, _) in pstats.Stats(profile).stats.items() if "wm_gym" in file
+    }
+    read, trained = (batch * UPDATES / seconds for seconds in (spent["batch"], spent["fit"] - spent["batch"]))
+    return {"read": round(read), "trained": round(trained), "ratio": round(read / trained, 1)}
+
+
 def inside(dataset: str, size: int | None, out: Path) -> None:
-    """What the limited process does: each stage reads its batches, then trains on them."""
+    """What the limited process does: train each stage, and see how long its batches take of that."""
     import torch
 
     from wm_gym.data import open_clips
     from wm_gym.training import stages, trainer
     from wm_gym.training.build import new_world
     from wm_gym.training.presets import PRESETS
-    from wm_gym.training.segments import update_generators
+    from wm_gym.training.segments import split_episodes
 
     torch.set_num_threads(1)
     sizes = replace(PRESETS["small"], **{f"{stage}_updates": UPDATES for stage in STAGES})
@@ -54,32 +78,13 @@ def inside(dataset: str, size: int | None, out: Path) -> None:
     run = trainer.begin_run(out, sizes, 0, cpu=True, progress=False)
     world = new_world(trainer.spec_of(clips, "Reading-v0"), sizes, 0)
     trainer.fit_statistics(world, clips)
-    found, fit = {}, stages.fit
-
-    def timed(run, stage, module, updates, batch, *rest, **named):
-        def samples_a_second(work, count):
-            began = time.monotonic()
-            work(count)
-            return sizes.dynamics_batch * count / (time.monotonic() - began)
-
-        def read(count):
-            for update in range(count):
-                for value in batch(*update_generators(1, 0, update), update).values():
-                    value.sum()
-
-        reads = samples_a_second(read, READS)
-        trains = samples_a_second(lambda n: fit(run, stage, module, n, batch, *rest, **named), updates)
-        found[stage] = {"read": round(reads), "trained": round(trains), "ratio": round(reads / trains, 1)}
-
-    stages.fit = timed
-    trained, held = trainer.split_episodes(clips)
+    trained, held = split_episodes(clips)
     background = trainer.median_frame(clips, 0)
-    stages.train_tokenizer(run, world, clips, background)
+    found = {"tokenizer": rates(sizes.tokenizer_batch, stages.train_tokenizer, run, world, clips, background)}
     latents = stages.encode_all(run, world.tokenizer, clips, world.spec.latent_shape)
-    stages.train_dynamics(run, world, clips, latents, trained, held, background)
-    stages.train_heads(run, world, clips, latents, trained)
-    from common import write_results
-
+    given = (run, world, clips, latents, trained)
+    found["dynamics"] = rates(sizes.dynamics_batch, stages.train_dynamics, *given, held, background)
+    found["heads"] = rates(sizes.dynamics_batch, stages.train_heads, *given)
     write_results(
         "reading",
         {
@@ -93,7 +98,7 @@ def inside(dataset: str, size: int | None, out: Path) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = command(__doc__, BARS)
     parser.add_argument("dataset")
     parser.add_argument("--size", type=int, help="resize the frames to this square (default: as they are)")
     parser.add_argument("--gigabytes", type=float, default=1.2, help="of memory for the process (default: 1.2)")
@@ -103,11 +108,11 @@ def main() -> None:
         return inside(args.dataset, args.size, args.inside)
     memory = int(args.gigabytes * 1e9)
     with limited(memory) as group, tempfile.TemporaryDirectory() as scratch:
-        command = [sys.executable, __file__, args.dataset, "--inside", f"{scratch}/run"]
-        command += ["--size", str(args.size)] if args.size else []
+        limited_run = [sys.executable, __file__, args.dataset, "--inside", f"{scratch}/run"]
+        limited_run += ["--size", str(args.size)] if args.size else []
         environment = os.environ | {"WM_GYM_CACHE": f"{scratch}/cache", "WM_GYM_MEMORY_LIMIT": str(memory)}
         subprocess.run(
-            command,
+            limited_run,
             check=True,
             env=environment,
             preexec_fn=lambda: (group / "cgroup.procs").write_text(str(os.getpid())),

@@ -8,7 +8,6 @@ a machine that slows down does not look like a leak. Episodes end and are reset 
 
 from __future__ import annotations
 
-import argparse
 import resource
 import time
 from pathlib import Path
@@ -16,12 +15,21 @@ from pathlib import Path
 import gymnasium as gym
 import numpy as np
 import torch
-from common import write_results
+from common import Bar, command, write_results
 from timing import gemm_flops
 
 import wm_gym  # noqa: F401  registers the ids
 
 BLOCK = 100
+BARS = {
+    "soak_Push-v0": [
+        Bar("time of a step, last tenth over first", ("last_tenth_over_first",), 0.85, 1.15),
+        Bar(
+            "memory that the last tenth adds, MB", lambda found: found["memory_mb"][-1] - found["memory_mb"][-2], most=1
+        ),
+        Bar("steps", ("steps",), least=20_000, show="{:,}"),
+    ]
+}
 
 
 def resident_megabytes() -> float:
@@ -31,7 +39,7 @@ def resident_megabytes() -> float:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = command(__doc__, BARS)
     parser.add_argument("world", nargs="?", default="Push-v0")
     parser.add_argument("--steps", type=int, default=20_000)
     parser.add_argument("--batch", type=int, default=8)

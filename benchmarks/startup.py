@@ -8,13 +8,12 @@ The first process fills the cache and is not counted. Writes results/startup.jso
 
 from __future__ import annotations
 
-import argparse
 import json
 import subprocess
 import sys
 
 import numpy as np
-from common import write_results
+from common import Bar, command, write_results
 
 CODE = """
 import json, sys, time
@@ -29,10 +28,17 @@ env.step(env.action_space.sample())
 passed["first_step"] = time.perf_counter() - started
 print(json.dumps(passed))
 """
+BARS = {
+    "startup": [
+        Bar("import wm_gym, median s", ("seconds", "import", "median"), most=0.15),
+        Bar("first frame, median s", ("seconds", "first_frame", "median"), most=3),
+        Bar("first step, median s", ("seconds", "first_step", "median")),
+    ]
+}
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = command(__doc__, BARS)
     parser.add_argument("env", nargs="?", default="wm_gym/Push-v0")
     parser.add_argument("--processes", type=int, default=9, help="(default: 9)")
     args = parser.parse_args()

@@ -8,12 +8,12 @@ turns, round by round; the share of peak is of a matrix product timed in between
 
 from __future__ import annotations
 
-import argparse
 import time
+from collections.abc import Callable
 
 import numpy as np
 import torch
-from common import write_results
+from common import Bar, command, write_results
 from timing import alternate, gemm_flops
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -23,11 +23,43 @@ from wm_gym.engine.base import TYPES, WorldStep, step_inputs
 from wm_gym.engine.shared import load_world
 
 
+def best(key: str, batch: int, pick=max) -> Callable[[dict], float]:
+    """The best back-end's number at a batch size."""
+    return lambda found: pick(row[key] for row in found["steps"] if row["batch"] == batch)
+
+
+BARS = {
+    "stepping_Push-v0_cpu": [
+        Bar("batch 1, best back-end, median ms a step", best("ms", 1, min), most=5),
+        *(
+            Bar(f"batch {n}, best back-end, frames/s", best("frames_per_second", n), show="{:,.0f}")
+            for n in (1, 8, 32, 128)
+        ),
+    ]
+}
+
+
 def flops_per_frame(world) -> int:
     """Floating-point operations of one frame's step, by torch's count of products and convolutions."""
     with FlopCounterMode(display=False) as counter, torch.inference_mode():
         WorldStep(world).eval()(*step_inputs(world, 1))
     return counter.get_total_flops()
+
+
+def make_core(world, backend: str, device: str, precision: str, batch: int) -> WorldCore:
+    """An environment that has been stepped once and goes on for ever; raises what hinders the back-end here."""
+    core = WorldCore(
+        world,
+        batch,
+        backend=backend,
+        device=device,
+        precision=precision,
+        max_episode_steps=-1,
+        terminate_on_success=False,
+    )
+    core.reset(seeds=list(range(batch)))
+    core.step(np.zeros((batch, core.spec.action_dim), np.float32))
+    return core
 
 
 def usable(world, device: str, batches: list[int]) -> dict[tuple[str, str, int], WorldCore]:
@@ -37,21 +69,25 @@ def usable(world, device: str, batches: list[int]) -> dict[tuple[str, str, int],
         for precision in needs.precisions:
             try:
                 for batch in batches:
-                    core = WorldCore(
-                        world,
-                        batch,
-                        backend=backend,
-                        device=device,
-                        precision=precision,
-                        max_episode_steps=-1,
-                        terminate_on_success=False,
-                    )
-                    core.reset(seeds=list(range(batch)))
-                    core.step(np.zeros((batch, core.spec.action_dim), np.float32))
-                    cores[backend, precision, batch] = core
+                    cores[backend, precision, batch] = make_core(world, backend, device, precision, batch)
             except (ValueError, ImportError, RuntimeError) as error:
                 print(f"not measured: {backend} {precision}: {error}")
     return cores
+
+
+def row_of(backend: str, precision: str, batch: int, seconds: list[float]) -> dict:
+    """What the seconds of each step say."""
+    low, middle, high, top = (1e3 * float(np.quantile(seconds, q)) for q in (0.05, 0.5, 0.95, 0.99))
+    return {
+        "backend": backend,
+        "precision": precision,
+        "batch": batch,
+        "frames_per_second": round(1e3 * batch / middle, 1),
+        "ms": round(middle, 3),
+        "ms_p5": round(low, 3),
+        "ms_p95": round(high, 3),
+        "ms_p99": round(top, 3),
+    }
 
 
 def times(core: WorldCore, seconds: float) -> list[float]:
@@ -66,7 +102,7 @@ def times(core: WorldCore, seconds: float) -> list[float]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = command(__doc__, BARS)
     parser.add_argument("world", nargs="?", default="Push-v0")
     parser.add_argument("--batch", type=int, nargs="+", default=[1, 8, 32, 128])
     parser.add_argument("--device", default="auto")
@@ -86,21 +122,12 @@ def main() -> None:
             spent[key] += times(core, args.seconds)
     rows = []
     for (backend, precision, batch), seconds in spent.items():
-        low, middle, high, top = (float(np.quantile(seconds, q)) for q in (0.05, 0.5, 0.95, 0.99))
-        rows.append(
-            {
-                "backend": backend,
-                "precision": precision,
-                "batch": batch,
-                "frames_per_second": round(batch / middle, 1),
-                "ms": round(1e3 * middle, 3),
-                "ms_p5": round(1e3 * low, 3),
-                "ms_p95": round(1e3 * high, 3),
-                "ms_p99": round(1e3 * top, 3),
-                "share_of_gemm_peak": round(flops * batch / middle / float(np.median(peaks[precision])), 3),
-            }
+        row = row_of(backend, precision, batch, seconds)
+        share = flops * batch / float(np.median(seconds)) / float(np.median(peaks[precision]))
+        rows.append(row | {"share_of_gemm_peak": round(share, 3)})
+        print(
+            f"{backend:12} {precision} batch {batch:5}: {row['frames_per_second']:9.1f} frames/s, {row['ms']:8.3f} ms"
         )
-        print(f"{backend:12} {precision} batch {batch:5}: {batch / middle:9.1f} frames/s, {1e3 * middle:8.3f} ms")
     card = torch.cuda.get_device_name(device) if device != "cpu" else None
     write_results(
         f"stepping_{world.spec.name}_{'cuda' if card else 'cpu'}",

@@ -5,18 +5,29 @@ python benchmarks/tasks.py
 
 from __future__ import annotations
 
-import argparse
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
 
 import gymnasium as gym
 import numpy as np
-from common import write_results
+from common import Bar, command, write_results
 
 import wm_gym  # noqa: F401
 from wm_gym.common.statistics import rate
 from wm_gym.physics import TASKS
 from wm_gym.policies.rollouts import make_twin, run_twin, start_seeds
+
+BARS = {
+    "tasks": [
+        Bar(f"{task}, success of {policy}", (task, policy, "rate"), most=0.05, show="{:.1%}")
+        for task in ("reach", "push", "drawer")
+        for policy in ("random", "no-op")
+    ]
+    + [
+        Bar(f"{task}, success of the expert", (task, "expert", "rate"), show="{:.1%}")
+        for task in ("reach", "push", "drawer")
+    ]
+}
 
 
 def expert(env: gym.Env, seeds: list[int]) -> list[bool]:
@@ -41,7 +52,7 @@ def measure(task: str, episodes: int) -> dict:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = command(__doc__, BARS)
     parser.add_argument("--episodes", type=int, default=400, help="(default: 400)")
     args = parser.parse_args()
     with ProcessPoolExecutor(mp_context=get_context("spawn")) as pool:

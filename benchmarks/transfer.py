@@ -5,16 +5,30 @@ python benchmarks/transfer.py AGENT WORLD_ID --episodes 400
 
 from __future__ import annotations
 
-import argparse
-
-from common import write_results
+from common import Bar, command, write_results
 
 from wm_gym.policies.loaders import load_agent
 from wm_gym.policies.matched import evaluate_matched, save_results, summary
 
 
+def off(found: dict) -> float:
+    """How far from 0 the interval of success in the world minus in physics reaches."""
+    return max(abs(found["world_minus_physics"][end]) for end in ("low", "high"))
+
+
+BARS = {
+    f"transfer_{world}": [
+        Bar("success in physics", ("physics", "rate"), least=least, show="{:.1%}"),
+        Bar("success in the world minus in physics, farthest end of its interval", off, most=0.10, show="{:.1%}"),
+        Bar("success of random actions in physics", ("baselines", "random", "rate"), most=0.10, show="{:.1%}"),
+        Bar("episodes", ("episodes",), least=400, show="{}"),
+    ]
+    for world, least in (("Reach-v0", 0.95), ("Push-v0", 0.80), ("Drawer-v0", 0.70))
+}
+
+
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = command(__doc__, BARS)
     parser.add_argument("agent")
     parser.add_argument("world")
     parser.add_argument("--episodes", type=int, default=400)

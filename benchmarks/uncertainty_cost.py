@@ -5,17 +5,25 @@ python benchmarks/uncertainty_cost.py [WORLD] --batch 1 32
 
 from __future__ import annotations
 
-import argparse
 from dataclasses import replace
 
 import numpy as np
 import torch
-from common import write_results
+from common import Bar, command, write_results
 from timing import alternate, ratio
 
 from wm_gym.core import WorldCore
 from wm_gym.engine.shared import load_world
 from wm_gym.models import Uncertainty
+
+BARS = {
+    "uncertainty_cost_Push-v0": [
+        Bar(
+            f"time with uncertainty over without, batch {batch}", (f"batch_{batch}", "time_with_over_without", "median")
+        )
+        for batch in (1, 32)
+    ]
+}
 
 
 class Silent(Uncertainty):
@@ -40,7 +48,7 @@ def stepping(world, batch: int):
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = command(__doc__, BARS)
     parser.add_argument("world", nargs="?", default="Push-v0")
     parser.add_argument("--batch", type=int, nargs="+", default=[1, 32])
     parser.add_argument("--rounds", type=int, default=15)

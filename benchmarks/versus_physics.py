@@ -9,17 +9,23 @@ there is a GPU). Wants `pip install -e '.[benchmarks]'`. Random actions, episode
 
 from __future__ import annotations
 
-import argparse
 import os
 
 import gymnasium as gym
 import numpy as np
-from common import write_results
+from common import Bar, command, write_results
 from timing import alternate, ratio
 
 import wm_gym  # noqa: F401  registers the ids
 from wm_gym.common.registry import registered
 from wm_gym.engine.shared import load_world
+
+BARS = {
+    "versus_physics_Push-v0": [
+        Bar("times as fast as the twin with its fastest renderer", ("times_faster", "twin", "median"), least=2),
+        Bar("times as fast as panda-gym", ("times_faster", "panda-gym, Tiny", "median"), least=20),
+    ]
+}
 
 
 class Drawn(gym.ObservationWrapper):
@@ -53,7 +59,7 @@ def stepped(envs: gym.vector.VectorEnv):
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = command(__doc__, BARS)
     parser.add_argument("world", nargs="?", default="Push-v0")
     parser.add_argument("--batch", type=int, default=32)
     parser.add_argument("--processes", type=int, default=len(os.sched_getaffinity(0)))

@@ -156,7 +156,9 @@ def _make_push_like(folder: Path) -> None:
 
     def far_from_half(threshold: float) -> float:
         world.spec.success_threshold = float(threshold)
-        return abs(np.mean([one.success.any() for one in imagine_episodes(world, agent, 12, seed=4, progress=False)]) - 0.5)
+        return abs(
+            np.mean([one.success.any() for one in imagine_episodes(world, agent, 12, seed=4, progress=False)]) - 0.5
+        )
 
     world.spec.success_threshold = float(min(np.quantile(likely, [0.5, 0.8, 0.9, 0.95, 0.98]), key=far_from_half))
     world.save_pretrained(folder / "PushLike-v0")

@@ -10,25 +10,68 @@
     wm-gym idm benchmark data/push-held idm/transformer idm/pair idm/flow idm/video idm/masked --world Push-v0 \
         --episodes 40 --out runs/held.json
     wm-gym idm benchmark data/push-long idm/transformer --world Push-v0 --episodes 30 --out runs/long.json
-    python benchmarks/inverse_dynamics.py runs/held.json runs/long.json --labels data/push-held idm/transformer-0.*
+    python benchmarks/studies/inverse_dynamics.py runs/held.json runs/long.json \
+        --labels data/push-held idm/transformer-0.*
 """
 
 from __future__ import annotations
 
-import argparse
 import json
+import sys
+from collections.abc import Callable
 from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from common import Bar, command, follow, write_results
+
+
+def of_kinds(*keys: str) -> Callable[[dict], list]:
+    """A number of each kind of network."""
+    return lambda found: [follow(row, keys) for row in found["benchmark"]["idm_held"].values()]
+
+
+def lost_on_generated(found: dict) -> float:
+    """Strict accuracy that the most accurate kind loses from real to generated video of steps 11 to 50."""
+    rows = found["benchmark"]["idm_held"].values()
+    reading = max((row["reading"] for row in rows), key=lambda row: row["real"]["strict_told"])
+    return reading["real, steps 11 to 50"]["strict_told"] - reading["generated, steps 11 to 50"]["strict_told"]
+
+
+BARS = {
+    "inverse_dynamics": [
+        Bar(
+            "best R2 on real frames, all steps", lambda found: max(of_kinds("reading", "real", "r2")(found)), least=0.97
+        ),
+        Bar(
+            "best R2 on real frames, steps that can be seen",
+            lambda found: max(of_kinds("reading", "real", "r2_told")(found)),
+        ),
+        Bar("strict accuracy lost on 5 s of generated video, best kind", lost_on_generated, most=0.05, show="{:+.1%}"),
+        Bar(
+            "replays that succeed, actions read off real video",
+            ("benchmark", "idm_held", "flow-1", "replay", "real", "rate"),
+            least=0.95,
+            show="{:.1%}",
+        ),
+        Bar(
+            "replays that succeed, off generated video",
+            ("benchmark", "idm_held", "flow-1", "replay", "generated", "rate"),
+            least=0.8,
+            show="{:.1%}",
+        ),
+    ]
+}
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = command(__doc__, BARS)
     parser.add_argument("results", nargs="+", type=Path, help="what wm-gym idm benchmark --out wrote")
     parser.add_argument(
         "--labels", nargs="+", default=[], metavar="DATASET IDM", help="read these, too, on real frames"
     )
     args = parser.parse_args()
     import numpy as np
-    from common import write_results
 
     from wm_gym.data import open_clips
     from wm_gym.evaluation.probes.inverse_benchmark import readings

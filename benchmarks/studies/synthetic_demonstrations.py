@@ -4,12 +4,12 @@
         wm-gym record wm_gym/PushPyBullet-v0 --episodes 10 --policy expert --seed 30$s --out data/demo-$s; done
     wm-gym record wm_gym/PushPyBullet-v0 --episodes 1000 --seed 100 --out data/push-mix
     wm-gym idm train data/push-mix --world Push-v0 --out data/idm
-    python benchmarks/synthetic_demonstrations.py data/demo-? --idm data/idm --out runs/synthetic
+    python benchmarks/studies/synthetic_demonstrations.py data/demo-? --idm data/idm --out runs/synthetic
 
-Each seed has demonstrations, dreams and cloning of its own. "unfiltered": every dream, with the actions that were read
-off it; "judged": those that the world's judge calls a success; "certain": of these, without those in much doubt;
-"believed": of these, without those that the inverse dynamics refuse; "taken": the same as "believed" with the actions
-that the policy took. 100 starts in physics, the same for all.
+Each seed has demonstrations, imagined episodes and cloning of its own. "unfiltered": every imagined episode, with the
+actions that were read off it; "judged": those that the world's judge calls a success; "certain": of these, without
+those of much uncertainty; "accepted": of these, without those that the inverse dynamics refuse; "taken": the same as
+"accepted" with the actions that the policy took. 100 starts in physics, the same for all.
 """
 
 from __future__ import annotations
@@ -18,12 +18,32 @@ import argparse
 import json
 import os
 import shutil
+import sys
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
 from pathlib import Path
 
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from common import Bar, command, write_results
+
 WORLD, TWIN = "Push-v0", "wm_gym/PushPyBullet-v0"
-ARMS = ("real", "unfiltered", "judged", "certain", "believed", "taken")
+ARMS = ("real", "unfiltered", "judged", "certain", "accepted", "taken")
+BARS = {
+    "synthetic_demonstrations": [
+        Bar(
+            "success over 10 real demonstrations', lower end",
+            ("arms", "accepted", "more_than_real", "low"),
+            least=0.15,
+            show="{:.1%}",
+        ),
+        Bar("seeds", lambda found: len(found["arms"]["accepted"]["seeds"]), least=5),
+        *(
+            Bar(f"success in physics, {arm}", ("arms", arm, "mean"), show="{:.1%}")
+            for arm in ("real", "unfiltered", "accepted")
+        ),
+    ]
+}
 
 
 def one(seed: int, demos: Path, args: argparse.Namespace) -> dict:
@@ -51,7 +71,7 @@ def one(seed: int, demos: Path, args: argparse.Namespace) -> dict:
         "unfiltered": Filter(False, np.inf, unlimited),
         "judged": Filter(True, np.inf, unlimited),
         "certain": Filter(True, limit, unlimited),
-        "believed": Filter(True, limit, labeller),
+        "accepted": Filter(True, limit, labeller),
         "taken": Filter(True, limit, labeller),
     }
     imagined, out = None, {}
@@ -60,7 +80,9 @@ def one(seed: int, demos: Path, args: argparse.Namespace) -> dict:
             continue
         data, agent = args.out / f"{arm}-{seed}", args.out / f"clone-{arm}-{seed}"
         if arm != "real":
-            imagined = imagined or list(imagine_episodes(world, args.policy, args.dreams, 1000 + seed, progress=False))
+            imagined = imagined or list(
+                imagine_episodes(world, args.policy, args.imagined, 1000 + seed, progress=False)
+            )
             shutil.rmtree(data, ignore_errors=True)
             result["kept"][arm], why = write_imagined(imagined, world, data, filters[arm])
             if arm == "taken":
@@ -92,16 +114,18 @@ def one(seed: int, demos: Path, args: argparse.Namespace) -> dict:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = command(__doc__, BARS)
     parser.add_argument("demos", nargs="+", type=Path, help="a recording of 10 episodes for each seed")
     parser.add_argument("--idm", type=Path, required=True)
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--policy", default="ppo-Push-v0")
     parser.add_argument("--arms", nargs="+", choices=ARMS, default=list(ARMS))
-    parser.add_argument("--dreams", type=int, default=300)
+    parser.add_argument("--imagined", type=int, default=300)
     parser.add_argument("--updates", type=int, default=1500)
     parser.add_argument("--episodes", type=int, default=100)
-    parser.add_argument("--blind", action="store_true", help="do not ask the world whether a dream surprises it")
+    parser.add_argument(
+        "--blind", action="store_true", help="do not ask the world whether an imagined episode surprises it"
+    )
     parser.add_argument("--workers", type=int, default=2)
     args = parser.parse_args()
     args.out.mkdir(parents=True, exist_ok=True)
@@ -110,7 +134,6 @@ def main() -> None:
         waiting = [pool.submit(one, seed, demos, args) for seed, demos in enumerate(args.demos)]
         results = [each.result() for each in waiting]
     import numpy as np
-    from common import write_results
 
     from wm_gym.common.statistics import mean
 
@@ -131,7 +154,7 @@ def main() -> None:
         {
             "world": WORLD,
             "policy": args.policy,
-            "dreams": args.dreams,
+            "imagined": args.imagined,
             "updates": args.updates,
             "starts": args.episodes,
             "kept": [each["kept"] for each in results],

@@ -1,7 +1,7 @@
 """Does planning in the world alone succeed in physics, and how fast is a decision? Beside the simulator as the model.
 
     wm-gym agent plan Push-v0 --out runs/planner
-    python benchmarks/planning.py runs/planner --against ppo-Push-v0 --episodes 100
+    python benchmarks/studies/planning.py runs/planner --against ppo-Push-v0 --episodes 100
 
 The planner and a trained policy run in physics from the same starts, planned in the world from rendered pictures alone.
 Decisions a second: the search in the world, in turns with the same search with the rendered PyBullet twin as its model,
@@ -10,13 +10,16 @@ which is set to the true state, steps and draws every sequence of actions, and s
 
 from __future__ import annotations
 
-import argparse
+import sys
 import time
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import gymnasium as gym
 import numpy as np
 import torch
-from common import write_results
+from common import Bar, command, write_results
 from timing import alternate, ratio
 
 from wm_gym.common.statistics import rate
@@ -26,6 +29,19 @@ from wm_gym.policies.loaders import load_agent
 from wm_gym.policies.planner import DISCOUNT, PlannerAgent
 from wm_gym.policies.rollouts import make_twin, run_twin, start_seeds
 from wm_gym.registration import physics_twin
+
+BARS = {
+    "planning_Push-v0": [
+        Bar(
+            "success in physics, planned in the world alone",
+            ("in_physics", 0, "success", "rate"),
+            least=0.8,
+            show="{:.1%}",
+        ),
+        Bar("a decision as often as with the rendered twin as the model", ("faster_by", "median"), least=10),
+        Bar("success in physics of ppo-Push-v0, same starts", ("in_physics", 1, "success", "rate"), show="{:.1%}"),
+    ]
+}
 
 
 def twin_score(env: gym.Env, state: np.ndarray, actions: np.ndarray) -> np.ndarray:
@@ -83,7 +99,7 @@ def in_physics(agent: Agent, twin: str, seeds: list[int]) -> dict:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = command(__doc__, BARS)
     parser.add_argument("planner", help="an agent folder of wm-gym agent plan")
     parser.add_argument("--against", default=None, help="a trained agent of the same world")
     parser.add_argument("--episodes", type=int, default=100)

@@ -1,6 +1,6 @@
 """Is training in the world worth it? Agents trained inside it against agents trained in PyBullet from the same pixels.
 
-    python benchmarks/against_physics.py WORLD --inside AGENT... --physics AGENT... \\
+    python benchmarks/studies/against_physics.py WORLD --inside AGENT... --physics AGENT... \\
         --recorded-steps N --recording-seconds S --world-seconds S
 
 Both were trained with the recipes' physics checks (AGENT.training/checks.csv): success in physics of the deterministic
@@ -12,11 +12,14 @@ results/against_physics_NAME.json and .png; killed, it goes on where it was.
 
 from __future__ import annotations
 
-import argparse
+import sys
 from pathlib import Path
+from statistics import median
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import numpy as np
-from common import RESULTS, write_results
+from common import RESULTS, Bar, command, write_results
 
 from wm_gym.common.page import PHYSICS, WORLD, axes
 from wm_gym.engine.shared import load_world
@@ -24,6 +27,40 @@ from wm_gym.evaluation.ranking.policies import evaluate_policies
 from wm_gym.policies.loaders import load_agent
 from wm_gym.rl.callbacks import CURVE_FILE, read_curve
 from wm_gym.rl.physics_check import CHECKS_FILE, read_checks
+
+SIDES = {"inside": "the world", "physics": "physics"}
+
+
+def middle(found: dict, side: str) -> float:
+    """The median seed's success in physics."""
+    return median(agent["physics"]["rate"] for agent in found[side])
+
+
+BARS = {
+    "against_physics_Push-v0": [
+        *(
+            Bar(f"seeds, trained in {where}", lambda found, side=side: len(found[side]), least=3)
+            for side, where in SIDES.items()
+        ),
+        *(
+            Bar(
+                f"success in physics, trained in {where}, median seed",
+                lambda found, side=side: middle(found, side),
+                show="{:.1%}",
+            )
+            for side, where in SIDES.items()
+        ),
+        *(
+            Bar(
+                f"{what} until then, trained in {where}",
+                lambda found, side=side, key=key: median(seed["history"][key][-1] for seed in found[side]),
+                show="{:,.0f}",
+            )
+            for side, where in SIDES.items()
+            for key, what in (("physics_steps", "physics steps"), ("seconds", "seconds"))
+        ),
+    ]
+}
 
 
 def history(agent: str, inside: bool, steps_before: int, seconds_before: float) -> dict[str, list[float]]:
@@ -65,7 +102,7 @@ def draw(groups: dict[str, list[dict]], path: Path) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = command(__doc__, BARS)
     parser.add_argument("world")
     parser.add_argument("--inside", nargs="+", required=True)
     parser.add_argument("--physics", nargs="+", required=True)

@@ -2,7 +2,7 @@
 
     wm-gym record wm_gym/DrawerPyBullet-v0 --episodes 1000 --seed 100 --out data/drawer-mix
     wm-gym record wm_gym/DrawerPyBullet-v0 --episodes 200 --seed 900 --out data/drawer-held
-    python benchmarks/labels.py data/drawer-mix data/drawer-held --out runs/labels
+    python benchmarks/studies/labels.py data/drawer-mix data/drawer-held --out runs/labels
 
 "scratch" sees the labelled episodes only; "tokenizer" also has the tokenizer of the pretrained world; "pretrained" goes
 on from that world, which has watched all episodes without their actions.
@@ -14,14 +14,18 @@ import argparse
 import json
 import os
 import shutil
+import sys
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
 from pathlib import Path
 
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from common import Bar, command, write_results
 from conditioning import ask, fit_reader
 
 FRACTIONS = (0.01, 0.1, 1.0)
-WAYS = ("scratch", "tokenizer", "pretrained")
+STARTS = ("scratch", "tokenizer", "pretrained")
 SIZES = {
     "dynamics_batch": 32,
     "rollout_lengths": (2, 4, 8),
@@ -30,6 +34,21 @@ SIZES = {
     "report_every": 10**9,
     "tokenizer_updates": 1200,
     "pose_updates": 1500,
+}
+BARS = {
+    "labels": [
+        Bar(
+            f"what true actions give after 4 steps, {fraction:.0%} of the labels, {way}, dB",
+            lambda found, fraction=fraction, way=way: next(
+                one["delta_psnr_shuffled"]["mean"]
+                for one in found["worlds"]
+                if (one["fraction"], one["way"]) == (fraction, way)
+            ),
+            show="{:.1f}",
+        )
+        for fraction in FRACTIONS
+        for way in STARTS
+    ]
 }
 
 
@@ -95,7 +114,7 @@ def watch(args: argparse.Namespace) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = command(__doc__, BARS)
     parser.add_argument("dataset")
     parser.add_argument("held")
     parser.add_argument("--out", type=Path, required=True)
@@ -112,11 +131,9 @@ def main() -> None:
             pool.submit(one, way, fraction, seed, args)
             for seed in range(args.seeds)
             for fraction in FRACTIONS
-            for way in WAYS
+            for way in STARTS
         ]
         results = [each.result() for each in waiting]
-    from common import write_results
-
     write_results("labels", {"updates": args.updates, "watch_updates": args.watch_updates, "worlds": results})
 
 

@@ -3,7 +3,7 @@
     for task in Push Drawer Reach; do
         wm-gym record wm_gym/${task}PyBullet-v0 --episodes 300 --seed 100 --out data/${task,,}-mix
         wm-gym record wm_gym/${task}PyBullet-v0 --episodes 100 --seed 900 --out data/${task,,}-held; done
-    python benchmarks/judges.py data --out runs/judges
+    python benchmarks/studies/judges.py data --out runs/judges
 
 Each shipped world imagines what the held-out recordings' actions do; a judge says success if it does at any step. Truth
 is what physics said of the same actions. The goal picture is the last frame of one success; the oracle reads positions
@@ -12,8 +12,12 @@ off the frames with a network trained on physics' and applies the task's own rul
 
 from __future__ import annotations
 
-import argparse
+import sys
 from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from common import Bar, command, write_results
 
 PROMPTS = {
     "push": "the yellow block is on the blue disc",
@@ -26,6 +30,17 @@ RULES = {
     "reach": ("hand at ball", [21, 22, 23]),
 }
 STEPS = 50
+BARS = {
+    "judges": [
+        Bar(
+            f"{task}, right about episodes, {judge}",
+            (task, "judges", judge, "episodes", "accuracy", "rate"),
+            show="{:.1%}",
+        )
+        for task in PROMPTS
+        for judge in ("learned", "text", "state oracle", "goal picture")
+    ]
+}
 
 
 def study(task: str, folder: Path, out: Path, updates: int, seed: int = 0) -> dict:
@@ -45,9 +60,9 @@ def study(task: str, folder: Path, out: Path, updates: int, seed: int = 0) -> di
 
     world = load_world(f"{task.title()}-v0")
     taught, held = (open_clips(folder / f"{task}-{name}") for name in ("mix", "held"))
-    asked = Episodes.of(held, min(STEPS, int(np.diff(held.episode_offset).min()) - 1))
-    made = learned(world)(asked)
-    truth = held.success[asked.rows[:, 1:]]
+    recorded = Episodes.of(held, min(STEPS, int(np.diff(held.episode_offset).min()) - 1))
+    made = learned(world)(recorded)
+    truth = held.success[recorded.rows[:, 1:]]
     relation, columns = RULES[task]
     hand = taught.proprioception.shape[1]
     states = [
@@ -86,15 +101,15 @@ def study(task: str, folder: Path, out: Path, updates: int, seed: int = 0) -> di
     result = {"learned": _row(made["success"], made["success"] > world.spec.success_threshold, truth, confusion)}
     frames = made["frame"].reshape(-1, *made["frame"].shape[2:])
     for name, judge in judges.items():
-        verdict = judge(frames, np.repeat(asked.frames[:, 0], truth.shape[1], axis=0))
+        verdict = judge(frames, np.repeat(recorded.frames[:, 0], truth.shape[1], axis=0))
         result[name] = _row(verdict.score.reshape(truth.shape), verdict.success.reshape(truth.shape), truth, confusion)
     return {
-        "episodes": len(asked),
+        "episodes": len(recorded),
         "steps": int(truth.shape[1]),
         "succeed": float(truth.any(1).mean()),
         "oracle_error": fitted.median_error,
         "judges": result,
-        "doubt": median(made["uncertainty"].mean((1, 2, 3))),
+        "uncertainty": median(made["uncertainty"].mean((1, 2, 3))),
     }
 
 
@@ -106,15 +121,13 @@ def _row(score, says, truth, confusion) -> dict:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = command(__doc__, BARS)
     parser.add_argument("data", type=Path, help="the folder of the recordings TASK-mix and TASK-held")
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--tasks", nargs="+", default=list(PROMPTS), choices=list(PROMPTS))
     parser.add_argument("--reader-updates", type=int, default=2000, help="of the oracle's network (default: 2000)")
     args = parser.parse_args()
     args.out.mkdir(parents=True, exist_ok=True)
-    from common import write_results
-
     write_results("judges", {task: study(task, args.data, args.out, args.reader_updates) for task in args.tasks})
 
 

@@ -1,20 +1,25 @@
 """Do the corrections of real data matter: the lag between actions and video, and angles that wrap? On DROID episodes.
 
-    python benchmarks/corrections.py ../shared/data/droid_lerobot --out runs/corrections
+    python benchmarks/studies/corrections.py ../shared/data/droid_lerobot --out runs/corrections
 
 Four worlds a seed, on one tokenizer: as `wm-gym data curate` finds the data ("as found"), each action moved by a frame
-either way, and angles taken for plain numbers ("not wrapped"). All are asked on their training scenes, each with its own
-lag.
+either way, and angles taken for plain numbers ("not wrapped"). All are asked on their training scenes, each with
+its own lag.
 """
 
 from __future__ import annotations
 
-import argparse
 import json
 import os
+import shutil
+import sys
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
 from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from common import Bar, command, write_results
 
 VARIANTS = {"as found": 0, "one frame later": 1, "one frame earlier": -1, "not wrapped": 0}
 SIZES = {
@@ -29,13 +34,25 @@ SIZES = {
 FIRST = {"tokenizer_updates": 1500, "dynamics_updates": 0}
 FRAME_SIZE = (64, 96)
 HORIZONS = (1, 4, 10)
+BARS = {
+    "corrections": [
+        Bar(
+            f"what true actions give after 4 steps, {variant}, seed {seed}, dB",
+            lambda found, variant=variant, seed=seed: next(
+                one["4"]["shuffled"]["mean"]
+                for one in found["worlds"]
+                if (one["variant"], one["seed"]) == (variant, seed)
+            ),
+            show="{:.2f}",
+        )
+        for variant in VARIANTS
+        for seed in (0, 1)
+    ]
+}
 
 
 def one(variant: str, seed: int, dataset: str, out: Path) -> dict:
     """Train a variant and ask it."""
-    import wm_gym.training.build
-    import wm_gym.training.trainer
-    import wm_gym.worlds.world
     from wm_gym.data import open_clips
     from wm_gym.data.curation.selection import Selection, select
     from wm_gym.engine.torch import TorchEngine
@@ -43,17 +60,18 @@ def one(variant: str, seed: int, dataset: str, out: Path) -> dict:
     from wm_gym.evaluation.episodes import Episodes
     from wm_gym.evaluation.metrics.control import delta_psnr
     from wm_gym.training.segments import split_episodes
+    from wm_gym.training.trainer import train
+    from wm_gym.worlds.world import World
 
     file = out / f"{variant.replace(' ', '-')}-{seed}.json"
     if file.is_file():
         return json.loads(file.read_text())
-    if variant == "not wrapped":  # this process makes no other world
-        for module in (wm_gym.worlds.world, wm_gym.training.trainer, wm_gym.training.build):
-            module.is_angle = lambda name: False
+    if variant == "not wrapped":
+        dataset = without_angles(Path(dataset), out / f"numbers-{seed}")
     plain = open_clips(dataset, size=FRAME_SIZE, progress=False)
     chosen = Selection(plain.meta["dataset_hash"], action_lag=VARIANTS[variant])
     chosen.save(file.with_suffix(".filter"))
-    folder = wm_gym.training.trainer.train(
+    folder = train(
         dataset,
         file.with_suffix(""),
         size=FRAME_SIZE,
@@ -65,19 +83,30 @@ def one(variant: str, seed: int, dataset: str, out: Path) -> dict:
         cpu=True,
         overwrite=True,
     )
-    world, clips = wm_gym.worlds.world.World.from_pretrained(folder), select(plain, chosen)
+    world, clips = World.from_pretrained(folder), select(plain, chosen)
     _, held = split_episodes(clips)
     scenes = select(clips, Selection(clips.meta["dataset_hash"], {int(e): ["held out"] for e in held}))
-    roller, result = learned(world, TorchEngine(world)), {"variant": variant, "seed": seed}
+    result: dict = {"variant": variant, "seed": seed}
     for steps in HORIZONS:
-        told = delta_psnr({"w": roller}, Episodes.of(scenes, steps, every=max(2, steps // 2)), world.spec, steps)["w"]
-        result[str(steps)] = {"psnr_true_db": told["psnr_true_db"], "shuffled": told["shuffled"]}
+        pieces = Episodes.of(scenes, steps, every=max(2, steps // 2))
+        found = delta_psnr({"w": learned(world, TorchEngine(world))}, pieces, world.spec, steps)["w"]
+        result[str(steps)] = {key: found[key] for key in ("psnr_true_db", "shuffled")}
     file.write_text(json.dumps(result))
     return result
 
 
+def without_angles(dataset: Path, copy: Path) -> str:
+    """A copy of a LeRobot dataset in which no component's name says that it is an angle."""
+    shutil.copytree(dataset, copy, dirs_exist_ok=True)
+    info = json.loads((copy / "meta" / "info.json").read_text())
+    for key in ("action", "observation.state"):
+        info["features"][key]["names"] = [f"{name}_number" for name in info["features"][key]["names"]]
+    (copy / "meta" / "info.json").write_text(json.dumps(info))
+    return str(copy)
+
+
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = command(__doc__, BARS)
     parser.add_argument("dataset")
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--seeds", type=int, default=2)
@@ -96,8 +125,6 @@ def main() -> None:
             for variant in VARIANTS
         ]
         results = [each.result() for each in waiting]
-    from common import write_results
-
     write_results("corrections", {"worlds": results})
 
 

@@ -5,18 +5,20 @@
         --env-kwargs '{"reward": "text:the gripper is at the green ball"}'
     for agent in learned text; do wm-gym agent evaluate runs/$agent --env wm_gym/ReachPyBullet-v0 --episodes 200 \
         --json runs/$agent.json; done
-    python benchmarks/judged_training.py runs/learned.json runs/text.json
+    python benchmarks/studies/judged_training.py runs/learned.json runs/text.json
 
 The state oracle is the twin itself: the same training with --env wm_gym/ReachPyBullet-v0, in 4 processes of 256 steps.
 """
 
 from __future__ import annotations
 
-import argparse
 import json
+import sys
 from pathlib import Path
 
-from common import write_results
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from common import Bar, command, write_results
 
 KEPT = (
     "agent",
@@ -31,10 +33,22 @@ KEPT = (
     "optimism",
     "pessimism",
 )
+BARS = {
+    "judged_training": [
+        Bar(
+            "success in physics of an agent trained by text alone over the learned reward's",
+            ("share_of_learned", "reach-text"),
+            least=0.8,
+            show="{:.1%}",
+        ),
+        Bar("the same by one goal picture", ("share_of_learned", "reach-goal"), show="{:.1%}"),
+        Bar("the same in the twin itself", ("share_of_learned", "reach-oracle"), show="{:.1%}"),
+    ]
+}
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = command(__doc__, BARS)
     parser.add_argument("results", nargs="+", type=Path, help="what wm-gym agent evaluate --json wrote, learned first")
     found = [json.loads(file.read_text()) for file in parser.parse_args().results]
     learned, *others = (each.get("physics", each.get("success"))["rate"] for each in found)

@@ -1,7 +1,7 @@
 """Which cheap metric predicts whether a world is useful? Push worlds of different quality, measured and used.
 
-    python benchmarks/usefulness.py WORK --data DATASET --judged POLICIES --starter AGENT [--worlds NAME ...]
-    python benchmarks/usefulness.py WORK --table
+    python benchmarks/studies/usefulness.py WORK --data DATASET --judged POLICIES --starter AGENT [--worlds NAME ...]
+    python benchmarks/studies/usefulness.py WORK --table
 
 Every world has the shipped one's tokenizer, pose and heads; what draws the next frame is trained anew, for longer or
 shorter, on more or fewer episodes, narrower, without its own roll-outs or on wrong actions, or is the shipped one with
@@ -15,15 +15,17 @@ noise on its weights. Kept in WORK, a folder a world, so that the same command g
 
 from __future__ import annotations
 
-import argparse
 import json
+import sys
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
 import numpy as np
 import torch
-from common import write_results
+from common import Bar, command, write_results
 
 from wm_gym.common.files import write_json
 from wm_gym.data import ClipData, open_clips
@@ -75,6 +77,13 @@ METRICS = {
 }
 """1 where more is better, -1 where less is."""
 USES = {"pearson": 1, "mmrv": -1, "outcomes_wrong": -1, "transfer": 1}
+BARS = {
+    "usefulness_Push-v0": [
+        Bar(f"Spearman's rho of {name} with {use}", ("spearman", name, use, "rho"), show="{:.2f}")
+        for use in ("pearson", "transfer")
+        for name in METRICS
+    ]
+}
 
 
 @dataclass(frozen=True)
@@ -84,7 +93,7 @@ class Variant:
     preset: Preset | None = SHORT
     episodes: int = 1000
     wrong_actions: float = 0.0
-    """Share of the episodes that are told another's actions."""
+    """Share of the episodes that are given another's actions."""
     weight_noise: float = 0.0
     """Standard deviation, of each tensor's own."""
 
@@ -214,10 +223,10 @@ def judged(folder: Path, policies: Path) -> dict:
         kept = json.loads(file.read_text())
         if kept["result"]["twin_id"] != TWIN:
             continue
-        agent, told = load_agent(kept["arguments"]["agent"]), kept["result"]["per_episode"]
-        starts = starts_of_seeds(tuple(told["seed"][:STARTS]))
+        agent, outcomes = load_agent(kept["arguments"]["agent"]), kept["result"]["per_episode"]
+        starts = starts_of_seeds(tuple(outcomes["seed"][:STARTS]))
         rows.append([o.success for o in run_world(agent, world, starts, kept["result"]["horizon"])])
-        real.append(told["physics_success"][:STARTS])
+        real.append(outcomes["physics_success"][:STARTS])
     found = agreement(np.array(rows), np.array(real))
     return {
         "policies": len(rows),
@@ -279,7 +288,7 @@ def table(work: Path) -> dict:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = command(__doc__, BARS)
     parser.add_argument("work", type=Path)
     parser.add_argument("--data", type=Path)
     parser.add_argument("--judged", type=Path)
@@ -293,13 +302,13 @@ def main() -> None:
     for name in args.worlds:
         folder, file = make(name, args.work, args.data), args.work / name / "measured.json"
         found = json.loads(file.read_text()) if file.is_file() else {}
-        for what, measure in (
-            ("metrics", lambda: metrics(folder, args.work)),
-            ("judge", lambda: judged(folder, args.judged)),
-            ("transfer", lambda: learned_in(folder, args.starter, args.work / name / "agent")),
+        for what, measure, *given in (
+            ("metrics", metrics, folder, args.work),
+            ("judge", judged, folder, args.judged),
+            ("transfer", learned_in, folder, args.starter, args.work / name / "agent"),
         ):
             if what not in found:
-                found[what] = measure()
+                found[what] = measure(*given)
                 write_json(file, found, indent=1)
                 print(name, what, found[what], flush=True)
 

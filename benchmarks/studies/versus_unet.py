@@ -1,6 +1,6 @@
 """Is a latent world worth it against a pixel U-Net? Speed and block error for the same data and training time.
 
-    python benchmarks/versus_unet.py WORLD TRAIN_DATASET HELD_OUT_DATASET --minutes 60
+    python benchmarks/studies/versus_unet.py WORLD TRAIN_DATASET HELD_OUT_DATASET --minutes 60
 
 The rival has DIAMOND's default widths, depths and recipe (Alonso et al. 2024, "Diffusion for World Modeling: Visual
 Details Matter in Atari"): a U-Net over 4 stacked frames, EDM preconditioning, 3 Euler steps a frame. Built of
@@ -10,13 +10,15 @@ diffusers' U-Net it has 3.3 M parameters instead of 4.4 M, for its blocks are mo
 
 from __future__ import annotations
 
-import argparse
+import sys
 import time
 from pathlib import Path
 
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
 import numpy as np
 import torch
-from common import write_results
+from common import Bar, command, write_results
 from diffusers import UNet2DModel
 from push import HORIZONS, TRACKED, pushes
 from timing import alternate, ratio
@@ -34,6 +36,16 @@ from wm_gym.worlds.world import World
 FRAMES = 4  # that condition the next one
 SIGMA_DATA, OFFSET, LOG_MEAN, LOG_STD = 0.5, 0.3, -0.4, 1.2
 SIGMA_MIN, SIGMA_MAX, RHO, STEPS = 2e-3, 5.0, 7, 3
+BARS = {
+    "versus_unet_Push-unet": [
+        Bar("times as fast as a pixel U-Net of DIAMOND's size", ("times_faster", "median"), least=50),
+        Bar(
+            "block error after 50 steps, median cm",
+            ("block_error", "world", "at_50", "cm_median"),
+            most=lambda found: found["block_error"]["pixel U-Net"]["at_50"]["cm_median"],
+        ),
+    ]
+}
 
 
 class PixelWorld(nn.Module):
@@ -145,7 +157,7 @@ def rival_roll_out(rival: PixelWorld, frames: np.ndarray, actions: np.ndarray, b
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = command(__doc__, BARS)
     parser.add_argument("world")
     parser.add_argument("train")
     parser.add_argument("held_out")
@@ -159,9 +171,9 @@ def main() -> None:
     world, clips, held = World.from_pretrained(args.world), open_clips(args.train), open_clips(args.held_out)
     rival, done = train_rival(clips, 60 * args.minutes, Path(args.checkpoint))
 
-    known, told = TRACKED.states(clips), TRACKED.states(held)
+    known, held_states = TRACKED.states(clips), TRACKED.states(held)
     report = fit_state_decoder(
-        clips.frames, known[:, :4], held.frames[::7], told[::7, :4], views=world.tokenizer.round_trip
+        clips.frames, known[:, :4], held.frames[::7], held_states[::7, :4], views=world.tokenizer.round_trip
     )
     episodes = pushes(held, args.episodes)
     truth = TRACKED.states(episodes)

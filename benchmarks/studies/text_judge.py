@@ -4,8 +4,8 @@
         wm-gym record wm_gym/${task}PyBullet-v0 --episodes N --seed 100 --out data/${task,,}-mix     # 1,000, 500, 300
         wm-gym record wm_gym/${task}PyBullet-v0 --episodes M --seed 900 --out data/${task,,}-held    # 200, 100, 100
     done
-    python benchmarks/text_judge.py data                      # the shipped weights
-    python benchmarks/text_judge.py data --train runs/text    # train others, then ask them
+    python benchmarks/studies/text_judge.py data                      # the shipped weights
+    python benchmarks/studies/text_judge.py data --train runs/text    # train others, then ask them
 
 The AUROC and the share of right answers of up to 40 sentences a relation, on 1,500 held-out frames a task. Relations in
 `HELD_OUT` were never taught.
@@ -13,11 +13,14 @@ The AUROC and the share of right answers of up to 40 sentences a relation, on 1,
 
 from __future__ import annotations
 
-import argparse
+import sys
 from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import numpy as np
 import torch
+from common import Bar, command, write_results
 
 FRAMES, SENTENCES = 1500, 40
 STAGES = (
@@ -25,6 +28,18 @@ STAGES = (
     (("reach", "push", "reach", "drawer"), 0.5),
     (("drawn", "push", "drawn", "reach", "drawer"), 0.3),
 )  # scenes in turn, and the share of the updates
+BARS = {
+    "text_judge": [
+        *(
+            Bar(f"AUROC of relations, {words}", ("auroc", words))
+            for words in ("taught", "other words", "relations not taught")
+        ),
+        *(
+            Bar(f"AUROC of success, {task}, taught words", ("success", task, "taught", "auroc"))
+            for task in ("push", "drawer", "reach")
+        ),
+    ]
+}
 
 
 def train(data: Path, out: Path, updates: int) -> Path:
@@ -82,13 +97,11 @@ def ask(model, task: str, data: Path, rng: np.random.Generator) -> dict:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = command(__doc__, BARS)
     parser.add_argument("data", type=Path, help="the folder of the recordings TASK-mix and TASK-held")
     parser.add_argument("--train", type=Path, default=None, metavar="OUT")
     parser.add_argument("--updates", type=int, default=6000)
     args = parser.parse_args()
-    from common import write_results
-
     from wm_gym.judges.captions import HELD_OUT, RELATIONS
     from wm_gym.judges.text import WEIGHTS
     from wm_gym.judges.text_model import TextMargin

@@ -2,7 +2,7 @@
 
     wm-gym record wm_gym/PushPyBullet-v0 --episodes 1000 --seed 100 --out data/push-mix
     wm-gym record wm_gym/PushPyBullet-v0 --episodes 200 --seed 900 --out data/push-held
-    python benchmarks/latent_actions.py data/push-mix data/push-held --out runs/latent
+    python benchmarks/studies/latent_actions.py data/push-mix data/push-held --out runs/latent
 
 The latent action model and the world see the video of push-mix and nothing else. "own": the held-out video's own latent
 actions; "mapped": its real actions through a linear map fitted on a share of push-mix's labels; "acts": a world of the
@@ -11,18 +11,37 @@ same sizes that was trained with the real actions. Beside each the gain over ano
 
 from __future__ import annotations
 
-import argparse
 import json
+import sys
 from pathlib import Path
 
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from common import Bar, command, write_results
 from labels import SIZES
 
 SHARES = (0.01, 0.1, 1.0)
 STEPS = (1, 4, 10)
+BARS = {
+    "latent_actions": [
+        *(
+            Bar(f"probe's R2, {n} labelled episodes", ("gain", f"mapped, {n} labelled episodes", "probe_r2"))
+            for n in (9, 90, 900)
+        ),
+        *(
+            Bar(
+                f"gain over another episode's actions after 4 steps, {name}, dB",
+                ("gain", name, "at_4", "gain", "mean"),
+                show="{:.1f}",
+            )
+            for name in ("own", "mapped, 9 labelled episodes", "mapped, 900 labelled episodes")
+        ),
+    ]
+}
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = command(__doc__, BARS)
     parser.add_argument("dataset")
     parser.add_argument("held")
     parser.add_argument("--out", type=Path, required=True)
@@ -33,7 +52,6 @@ def main() -> None:
     args = parser.parse_args()
     args.out.mkdir(parents=True, exist_ok=True)
     import numpy as np
-    from common import write_results
 
     from wm_gym.data import open_clips
     from wm_gym.evaluation.episodes import Episodes
@@ -61,10 +79,10 @@ def main() -> None:
     for share in SHARES:
         episodes, _ = split_labels(clips, share)
         maps[share] = np.array(fit_real_actions(model, clips, episodes)["matrix"], np.float32)
-        told = np.concatenate([asked.action, np.ones((*asked.action.shape[:2], 1), np.float32)], axis=-1)
-        result[f"mapped, {len(episodes)} labelled episodes"] = gain(latent, asked, (told @ maps[share]).clip(-1, 1)) | {
-            "probe_r2": probe(model, clips, episodes, asked, own)
-        }
+        given = np.concatenate([asked.action, np.ones((*asked.action.shape[:2], 1), np.float32)], axis=-1)
+        result[f"mapped, {len(episodes)} labelled episodes"] = gain(
+            latent, asked, (given @ maps[share]).clip(-1, 1)
+        ) | {"probe_r2": probe(model, clips, episodes, asked, own)}
     if not args.without_acts:
         result["acts"] = gain(World.from_pretrained(args.out / "acts"), asked, asked.action)
     write_results(
@@ -110,12 +128,12 @@ def gain(world, asked, actions) -> dict:
 
         clips = replace(asked.clips, proprioception=np.zeros((len(asked.clips.frames), 0), np.float32))
         some = Episodes(clips, asked.rows, actions)
-    roller = learned(world)
+    rollout = learned(world)
     truth = asked.frames[:, 1:]
-    told = psnr(roller(some)["frame"], truth)
-    other = psnr(roller(Episodes(some.clips, some.rows, actions[asked.others()]))["frame"], truth)
+    own = psnr(rollout(some)["frame"], truth)
+    other = psnr(rollout(Episodes(some.clips, some.rows, actions[asked.others()]))["frame"], truth)
     return {
-        f"at_{t}": {"psnr": mean(asked.means(told[:, t - 1])), "gain": mean(asked.means((told - other)[:, t - 1]))}
+        f"at_{t}": {"psnr": mean(asked.means(own[:, t - 1])), "gain": mean(asked.means((own - other)[:, t - 1]))}
         for t in STEPS
     }
 

@@ -1,14 +1,14 @@
-"""Does a world that has never seen the block go left push it left when told to? On Push, in the picture's directions.
+"""Does a world that has never seen the block go left push it left when asked to? On Push, in the picture's directions.
 
     wm-gym record wm_gym/PushPyBullet-v0 --episodes 1000 --seed 200 --out data/push-mix
-    python benchmarks/directive.py filter data/push-mix --out runs/no-left.json
+    python benchmarks/studies/directive.py filter data/push-mix --out runs/no-left.json
     S="--set tokenizer_updates=1200 --set pose_updates=2000 --set dynamics_updates=2500 --set dynamics_batch=32
        --set heads_updates=0 --set uncertainty_updates=0"
     wm-gym train data/push-mix --filter runs/no-left.json --out runs/no-left $S
     wm-gym train data/push-mix --out runs/all-ways $S
-    python benchmarks/directive.py measure runs/no-left runs/all-ways Push-v0
+    python benchmarks/studies/directive.py measure runs/no-left runs/all-ways Push-v0
 
-The foot begins beside the block and is told to go left (and, from the other side, right) at full speed. A push counts
+The foot begins beside the block and is asked to go left (and, from the other side, right) at full speed. A push counts
 if the block has moved by half of what physics moves it, within 45 degrees of the command. "chance" is the rate at which
 the block goes left under a command drawn from the four directions.
 """
@@ -16,13 +16,29 @@ the block goes left under a command drawn from the four directions.
 from __future__ import annotations
 
 import argparse
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import gymnasium as gym
 import numpy as np
-from common import write_results
+from common import Bar, command, write_results
 
 STEPS, SPEED = 10, 0.005
-WAYS = {"left": -1, "right": 1}
+SIDES = {"left": -1, "right": 1}
+BARS = {
+    "directive": [
+        *(
+            Bar(f"{world}: goes {side} when asked to", (world, side, "obeyed", "rate"), show="{:.1%}")
+            for world in ("no-left", "all-ways", "Push-v0")
+            for side in SIDES
+        ),
+        Bar("all-ways: goes left by chance", ("all-ways", "left", "chance", "rate"), show="{:.1%}"),
+        Bar("all-ways: goes left when sent right", ("all-ways", "left", "mirrored command", "rate"), show="{:.1%}"),
+        Bar("starts", ("n",), least=200),
+    ]
+}
 
 
 def sideways(positions: np.ndarray) -> np.ndarray:
@@ -61,10 +77,10 @@ def measure(args: argparse.Namespace) -> None:
     column, low, high = list(tracked.position), env.action_space.low, env.action_space.high
     commands = {
         way: np.tile(np.array([0.0, high[1] if sign > 0 else low[1]], np.float32), (STEPS, 1))
-        for way, sign in WAYS.items()
+        for way, sign in SIDES.items()
     }
     commands |= {"away": np.tile([high[0], 0.0], (STEPS, 1)), "near": np.tile([low[0], 0.0], (STEPS, 1))}
-    starts: dict[str, list] = {way: [] for way in WAYS}
+    starts: dict[str, list] = {way: [] for way in SIDES}
     seed = 0
     while min(map(len, starts.values())) < args.n:
         _, info = env.reset(seed=seed)
@@ -72,7 +88,7 @@ def measure(args: argparse.Namespace) -> None:
         state = env.get_physics_state()
         foot, block = np.array(info["proprioception"][:2]), state[column]
         side, along = sideways(foot) - sideways(block), abs(foot[0] - block[0])
-        for way, sign in WAYS.items():
+        for way, sign in SIDES.items():
             room = sideways(block) * -sign + 0.06
             if BESIDE < -sign * side < BESIDE + 0.05 and along < 0.02 and room > 0.05 and len(starts[way]) < args.n:
                 starts[way].append((state, env.render(), info["proprioception"]))
@@ -80,7 +96,7 @@ def measure(args: argparse.Namespace) -> None:
     frames_of, moved_of = [], []
     truth = {}
     for way, begun in starts.items():
-        for command, actions in commands.items():
+        for order, actions in commands.items():
             last, moves = [], []
             for state, _, _ in begun:
                 env.reset(options={"physics_state": state})
@@ -90,17 +106,17 @@ def measure(args: argparse.Namespace) -> None:
                 moves.append(env.get_physics_state()[column] - state[column])
                 frames_of.append(last[-1])
                 moved_of.append(env.get_physics_state()[column])
-            truth[way, command] = np.array(moves)
-    read = reader(np.stack(frames_of), np.stack(moved_of), tracked)
+            truth[way, order] = np.array(moves)
+    read = block_decoder(np.stack(frames_of), np.stack(moved_of), tracked)
     rng = np.random.default_rng(0)
     for name in args.worlds:
-        world = World.from_pretrained(name)
+        world, name = World.from_pretrained(name), Path(name).name
         engine = TorchEngine(world)
         result[name] = {"trained_on": world.spec.trained_on}
         for way, begun in starts.items():
             pictures, poses = np.stack([b[1] for b in begun]), np.stack([b[2] for b in begun]).astype(np.float32)
             before, went = read(pictures), {}
-            for command, actions in commands.items():
+            for order, actions in commands.items():
                 made = roll_out(
                     world,
                     pictures[:, None],
@@ -108,22 +124,22 @@ def measure(args: argparse.Namespace) -> None:
                     poses[:, None],
                     engine=engine,
                 )["frame"][:, -1]
-                went[command] = read(made) - before
+                went[order] = read(made) - before
             half = np.linalg.norm(truth[way, way], axis=1) / 2
             drawn = rng.choice(list(commands), len(begun))
-            chance = np.stack([went[command][i] for i, command in enumerate(drawn)])
+            chance = np.stack([went[order][i] for i, order in enumerate(drawn)])
             result[name][way] = {
                 "obeyed": rate(goes(went[way], way, half)),
                 "chance": rate(goes(chance, way, half)),
                 "mirrored command": rate(goes(went["right" if way == "left" else "left"], way, half)),
                 "lost": rate(np.isnan(went[way]).any(1)),
-                "median_cm": float(100 * np.nanmedian(WAYS[way] * sideways(went[way]))),
+                "median_cm": float(100 * np.nanmedian(SIDES[way] * sideways(went[way]))),
             }
-    for way in WAYS:
+    for way in SIDES:
         half = np.linalg.norm(truth[way, way], axis=1) / 2
         result.setdefault("physics", {})[way] = {
             "obeyed": rate(goes(truth[way, way], way, half)),
-            "median_cm": float(100 * np.median(WAYS[way] * sideways(truth[way, way]))),
+            "median_cm": float(100 * np.median(SIDES[way] * sideways(truth[way, way]))),
         }
     wrong = np.linalg.norm(read(np.stack(frames_of)) - np.stack(moved_of), axis=1)
     result["reader_cm"] = float(100 * np.nanmedian(wrong))
@@ -132,12 +148,12 @@ def measure(args: argparse.Namespace) -> None:
 
 def goes(moves: np.ndarray, way: str, least: np.ndarray) -> np.ndarray:
     """bool [N]: displacements [N, 2] of at least so many metres, within 45 degrees of a way; nan is none."""
-    length, along = np.linalg.norm(moves, axis=1), WAYS[way] * sideways(moves)
+    length, along = np.linalg.norm(moves, axis=1), SIDES[way] * sideways(moves)
     with np.errstate(invalid="ignore"):
         return (length >= np.maximum(least, 0.005)) & (along >= np.cos(np.pi / 4) * length)
 
 
-def reader(frames: np.ndarray, positions: np.ndarray, tracked):
+def block_decoder(frames: np.ndarray, positions: np.ndarray, tracked):
     """Frames -> block [N, 2] in metres: the centre of its pixels, to metres by least squares on physics' own frames."""
 
     def centre(pictures: np.ndarray) -> np.ndarray:
@@ -156,7 +172,7 @@ def reader(frames: np.ndarray, positions: np.ndarray, tracked):
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = command(__doc__, BARS)
     commands = parser.add_subparsers(required=True)
     one = commands.add_parser("filter")
     one.add_argument("dataset")

@@ -2,7 +2,7 @@
 
     wm-gym record wm_gym/DrawerPyBullet-v0 --episodes 1000 --seed 100 --out data/drawer-mix
     wm-gym record wm_gym/DrawerPyBullet-v0 --episodes 200 --seed 900 --out data/drawer-held
-    python benchmarks/conditioning.py data/drawer-mix data/drawer-held --out runs/conditioning
+    python benchmarks/studies/conditioning.py data/drawer-mix data/drawer-held --out runs/conditioning
 
 Screens every cell with one seed, then trains the best two ways and the default longer, with three. What is finished is
 taken from --out. Tokenizer, latents and pose network are the same for all cells.
@@ -14,17 +14,56 @@ import argparse
 import json
 import os
 import shutil
+import sys
+from collections import Counter
+from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass
 from multiprocessing import get_context
 from pathlib import Path
 
-import numpy as np
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-WAYS = ("film+map", "film", "cross", "token", "concat", "map")
+import numpy as np
+from common import Bar, command, write_results
+
+CONDITIONINGS = ("film+map", "film", "cross", "token", "concat", "map")
 DROPOUTS = (0.0, 0.1, 0.2)
 SCALES = (0.0, 1.0, 1.5, 2.0, 3.0, 4.0)
 LONG = 25  # steps
+
+
+def of_cells(stage: str, way: str, key: str) -> Callable[[dict], float]:
+    """The mean over the cells of a way without dropout, unguided."""
+
+    def read(found: dict) -> float:
+        cells = [one["scales"]["1.0"] for one in found[stage] if is_plain(one["cell"], way)]
+        return float(np.mean([one[key]["mean"] if isinstance(one[key], dict) else one[key] for one in cells]))
+
+    return read
+
+
+def is_plain(cell: dict, way: str) -> bool:
+    return cell["conditioning"] == way and cell["dropout"] == 0
+
+
+BARS = {
+    "conditioning": [
+        *(
+            Bar(f"PSNR after 4 steps, screened, {way}, dB", of_cells("screened", way, "psnr_4"), show="{:.1f}")
+            for way in CONDITIONINGS
+        ),
+        *(
+            Bar(f"PSNR after {LONG} steps, confirmed, {way}, dB", of_cells("confirmed", way, "psnr_25"), show="{:.2f}")
+            for way in ("film+map", "map", "cross")
+        ),
+        Bar(
+            "seeds of each that is confirmed",
+            lambda found: min(Counter(one["cell"]["conditioning"] for one in found["confirmed"]).values()),
+            least=3,
+        ),
+    ]
+}
 
 
 @dataclass(frozen=True)
@@ -72,8 +111,8 @@ def fit_reader(clips, held: str, tokenizer, out: Path) -> None:
         return
     tracked = tracked_by(gym.make(registered(clips.meta["env_id"], "env_id"), render_mode="rgb_array"))
     apart = open_clips(held)
-    told, seen = (tracked.states(some)[:, : tracked.read] for some in (clips, apart))
-    made = fit_state_decoder(clips.frames, told, apart.frames[::50], seen[::50], views=tokenizer.round_trip)
+    truth, seen = (tracked.states(some)[:, : tracked.read] for some in (clips, apart))
+    made = fit_state_decoder(clips.frames, truth, apart.frames[::50], seen[::50], views=tokenizer.round_trip)
     print(f"reader: median error {100 * made.median_error:.2f} cm")
     save_file({k: v.contiguous() for k, v in made.decoder.state_dict().items()}, out / "reader.safetensors")
 
@@ -151,16 +190,16 @@ def ask(world, held: str, out: Path, scale: float) -> dict:
     from wm_gym.physics.tracked import tracked_by
 
     world.spec.guidance_scale = scale
-    roller, clips = learned(world, TorchEngine(world)), open_clips(held)
+    rollout, clips = learned(world, TorchEngine(world)), open_clips(held)
     env = gym.make(registered(clips.meta["env_id"], "env_id"), render_mode="rgb_array")
     tracked, weights = tracked_by(env), load_file(out / "reader.safetensors")
     reader = StateDecoder(clips.frames.shape[1:3], len(weights["mean"]))
     reader.load_state_dict(weights)
     reader.eval()
     short, long = Episodes.of(clips, 4, every=50), Episodes.of(clips, LONG).select(np.arange(100))
-    told = delta_psnr({"w": roller}, short, world.spec)["w"]
-    sent = directions({"w": roller}, Episodes.of(clips, 5, every=50), world.spec, reader.read, twin=physics(env))
-    made = roller(long)["frame"]
+    gained = delta_psnr({"w": rollout}, short, world.spec)["w"]
+    sent = directions({"w": rollout}, Episodes.of(clips, 5, every=50), world.spec, reader.read, twin=physics(env))
+    made = rollout(long)["frame"]
     states = tracked.states(clips)[long.rows[:, -1], : tracked.read]
 
     def apart(frames):
@@ -171,8 +210,8 @@ def ask(world, held: str, out: Path, scale: float) -> dict:
     return {
         "within_45": sent["w"]["frames"]["within_45"],
         "along_cm": sent["w"]["frames"]["along_cm"],
-        "delta_psnr_shuffled": told["shuffled"],
-        "psnr_4": told["psnr_true_db"],
+        "delta_psnr_shuffled": gained["shuffled"],
+        "psnr_4": gained["psnr_true_db"],
         "psnr_25": float(psnr(made[:, -1], long.frames[:, -1]).mean()),
         "drift_25": apart(made[:, -1]),
         "reader": apart(long.frames[:, -1]),
@@ -188,7 +227,7 @@ def run_cells(cells: list[Cell], args: argparse.Namespace) -> list[dict]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = command(__doc__, BARS)
     parser.add_argument("dataset")
     parser.add_argument("held", help="recorded with another seed")
     parser.add_argument("--out", type=Path, required=True)
@@ -199,15 +238,15 @@ def main() -> None:
     args.out.mkdir(parents=True, exist_ok=True)
     if not (args.out / "shared" / "ready").is_file():
         prepare(args.dataset, args.held, args.out)
-    screened = run_cells([Cell(way, dropout, 0, args.updates) for dropout in DROPOUTS for way in WAYS], args)
+    screened = run_cells([Cell(way, dropout, 0, args.updates) for dropout in DROPOUTS for way in CONDITIONINGS], args)
     order = sorted(screened, key=lambda r: -r["scales"]["1.0"]["psnr_4"]["mean"])
-    best = [r["cell"] for r in order if (r["cell"]["conditioning"], r["cell"]["dropout"]) != (WAYS[0], 0.0)][:2]
-    chosen = [(WAYS[0], 0.0), *((cell["conditioning"], cell["dropout"]) for cell in best)]
+    best = [r["cell"] for r in order if (r["cell"]["conditioning"], r["cell"]["dropout"]) != (CONDITIONINGS[0], 0.0)][
+        :2
+    ]
+    chosen = [(CONDITIONINGS[0], 0.0), *((cell["conditioning"], cell["dropout"]) for cell in best)]
     confirmed = run_cells(
         [Cell(way, dropout, seed, args.more_updates) for seed in (1, 2, 3) for way, dropout in chosen], args
     )
-    from common import write_results
-
     plot(screened, write_results("conditioning", {"screened": screened, "confirmed": confirmed}).with_suffix(".png"))
 
 
@@ -227,17 +266,17 @@ def plot(cells: list[dict], path: Path) -> None:
     }
     for axis, (title, value) in zip(axes, read.items()):
         for cell in cells:
-            told = cell["cell"]
+            sizes = cell["cell"]
             x = [float(s) for s in cell["scales"]]
             y = [value(r) for r in cell["scales"].values()]
-            style = {0.0: "o", 0.1: "-", 0.2: "--"}[told["dropout"]]
+            style = {0.0: "o", 0.1: "-", 0.2: "--"}[sizes["dropout"]]
             axis.plot(
                 x,
                 y,
                 style,
-                color=f"C{WAYS.index(told['conditioning'])}",
+                color=f"C{CONDITIONINGS.index(sizes['conditioning'])}",
                 markersize=4,
-                label=f"{told['conditioning']}, {told['dropout']:.0%}",
+                label=f"{sizes['conditioning']}, {sizes['dropout']:.0%}",
             )
         axis.set(title=title, xlabel="guidance scale")
     figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=6, fontsize=8)
