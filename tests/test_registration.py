@@ -70,7 +70,7 @@ def test_what_users_reach_for_is_loaded_when_it_is_asked_for():
     assert done.returncode == 0 and done.stdout.strip() == "True", done.stderr + done.stdout
     assert set(wm_gym.__all__) <= set(dir(wm_gym))
     with pytest.raises(AttributeError, match="no attribute 'teach'; it has EnvOptions"):
-        wm_gym.teach  # noqa: B018
+        wm_gym.teach
 
 
 def test_an_unknown_id_and_an_unknown_world_name_what_there_is():
