@@ -248,7 +248,7 @@ class WorldCore:
         total = uncertainty + out["success"] + out["reward"].sum(1) + out["proprioception"].sum(1)
         if not (finite := np.isfinite(total)).all() and not finite[active].all():
             raise self.world.not_finite("rewards, poses or uncertainties")
-        judged = self.judged.step(frames.cpu().numpy(), active) if self.judged else None
+        judged = self.judged.step(frames.cpu().numpy(), active) if self.judged and frames is not None else None
         self._keep(state, frames, active)
         return self._score(out, uncertainty, judged, active)
 
@@ -302,8 +302,11 @@ class WorldCore:
 
     # --- what goes out -----------------------------------------------------------------------------------------------
 
-    def observation(self) -> Observation:
-        """A copy of the current observations: NumPy arrays, or tensors on the engine's device with output="torch"."""
+    def observation(self) -> Any:
+        """A copy of the current observations, with a leading batch axis; a dict for observation="pixels+state".
+
+        NumPy arrays, or tensors on the engine's device with output="torch".
+        """
         state = self.require_reset("observation")
         if self.observation_mode == "latent":
             return self._copy(state["latents"][:, -1].flatten(1))

@@ -142,7 +142,7 @@ class WorldVecEnv(CopiesWhole, VecEnv):
         return [self.envs[i] for i in self._get_indices(indices)]
 
     def _observation(self) -> np.ndarray | dict[str, np.ndarray]:
-        return self.core.observation()  # type: ignore[return-value]  # arrays: the core's output is "numpy"
+        return self.core.observation()
 
     def _infos(self) -> list[dict[str, Any]]:
         columns = {k: v.tolist() if v.ndim == 1 else v for k, v in self.core.info().items()}

@@ -49,8 +49,8 @@ def run_measure(args: argparse.Namespace) -> None:
     from wm_gym.judges import LEARNED, make_judge
 
     world = load_world(args.world) if args.world or args.reward == LEARNED else None
-    of_world = {} if world is None else {"camera": world.spec.camera or None, "size": tuple(world.spec.frame_size)}
-    clips = open_clips(args.dataset, **of_world)
+    camera, size = (world.spec.camera or None, world.spec.frame_size) if world else (None, None)
+    clips = open_clips(args.dataset, camera, size)
     judge = make_judge(args.reward, world, clips.meta["task_description"], **(args.reward_kwargs or {}))
     by = judge or world
     assert by is not None  # `learned` has a world

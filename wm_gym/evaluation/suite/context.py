@@ -145,7 +145,7 @@ class Context:
         clips = self.recording("reader", "mix", self.size.decoder_episodes, 3)
         states = tracked.states(clips)[:, : tracked.read]
         if file.is_file():
-            decoder = StateDecoder(clips.frames.shape[1:3], states.shape[1])
+            decoder = StateDecoder((clips.frames.shape[1], clips.frames.shape[2]), states.shape[1])
             decoder.load_state_dict(load_file(file))
             return decoder.eval().requires_grad_(False)
         decoder = fit_state_decoder(

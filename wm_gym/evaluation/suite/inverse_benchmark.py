@@ -218,7 +218,7 @@ def _generated_replays(
 
 def _replayed(labeller: VideoLabeller, asked: Episodes, env: gym.Env, actions: np.ndarray, which: np.ndarray) -> Rate:
     """How often actions [E, n, A] succeed in the twin from the starts of some episodes."""
-    low, high = (np.float32(labeller.about[key]) for key in ("action_low", "action_high"))
+    low, high = (np.array(labeller.about[key], np.float32) for key in ("action_low", "action_high"))
     return rate([succeeds(env, asked.physics_state[e, 0], np.clip(actions[e], low, high)) for e in which])
 
 
