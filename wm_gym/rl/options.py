@@ -68,7 +68,7 @@ class ImproveOptions:
     evaluations: Count = 100
     "Matched starts of each round's measurement."
     overrides: Overrides | None = None
-    "Change one number of the finetune preset, e.g. dynamics_updates=2000; may be repeated."
+    "Change one field of the finetune preset, e.g. dynamics_updates=2000."
     seed: int = 0
     "Round r's agent and world are trained with seed + r."
     preset: str = "finetune"
