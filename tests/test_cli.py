@@ -105,6 +105,7 @@ def test_an_option_dataclass_makes_the_flags_of_its_command():
     typed = ["--timesteps", "1_000", "--env-kwargs", '{"size": 96}', "--recipe", "my.yml", "--resume", "--no-progress"]
     wanted = AgentOptions(timesteps=1000, env_kwargs={"size": 96}, recipe_file="my.yml", resume=True, progress=False)
     assert options_of(AgentOptions, parser.parse_args(typed)) == wanted
+    assert options_of(AgentOptions, parser.parse_args(["--seed", "1"]), seed=2).seed == 2, "what is given wins"
     with pytest.raises(TypeError, match="leave the field out"):
         add_options(argparse.ArgumentParser(), AgentOptions)
 

@@ -50,7 +50,10 @@ def add_agent_clone(parser: argparse.ArgumentParser) -> None:
         help="demonstrations, best of an expert; recorded, or made by wm-gym imagine",
     )
     parser.add_argument(
-        "--env", required=True, metavar="ENV_ID", help="whose pixels and actions these are; " + ENV_ID_HELP
+        "--env",
+        required=True,
+        metavar="ENV_ID",
+        help="the environment whose pixels and actions these are; " + ENV_ID_HELP,
     )
     parser.add_argument("--out", required=True, metavar="DIR", help="the agent folder to write")
     add_options(parser, CloneOptions, ("batch", "learning_rate", "progress"), recipe_file="recipe")
@@ -101,8 +104,10 @@ def add_agent_evaluate(parser: argparse.ArgumentParser) -> None:
         help=ENV_ID_HELP + "; a learned world with a physics twin, or that twin: the policy is "
         "measured in both from the same starts",
     )
-    parser.add_argument("--episodes", type=positive_int, default=100, metavar="N", help="(default: 100)")
-    parser.add_argument("--seed", type=int, default=0, help="of the starts (default: 0)")
+    parser.add_argument(
+        "--episodes", type=positive_int, default=100, metavar="N", help="episodes to measure (default: 100)"
+    )
+    parser.add_argument("--seed", type=int, default=0, help="draws the starts (default: 0)")
     parser.add_argument("--env-kwargs", type=json_object, default=None, metavar="JSON", help=ENV_KWARGS_HELP)
     parser.add_argument("--video", default=None, metavar="FILE", help="also write an .mp4 or .gif of some episodes")
     parser.add_argument("--json", default=None, metavar="FILE", help="also write everything, an entry an episode")
@@ -156,7 +161,7 @@ def add_evaluate_policies(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--episodes", type=positive_int, default=400, metavar="N", help="matched starts a policy (default: 400)"
     )
-    parser.add_argument("--seed", type=int, default=0, help="of the starts (default: 0)")
+    parser.add_argument("--seed", type=int, default=0, help="draws the starts (default: 0)")
     parser.add_argument(
         "--workers",
         type=positive_int,
@@ -220,7 +225,12 @@ def run_imagine(args: argparse.Namespace) -> None:
 
 
 def add_demo(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--out", default="outputs/demo", metavar="DIR", help="(default: outputs/demo)")
+    parser.add_argument(
+        "--out",
+        default="outputs/demo",
+        metavar="DIR",
+        help="folder of the agent and the report (default: outputs/demo)",
+    )
     add_options(parser, DemoOptions, ("algo", "timesteps"), env_id="env")
 
 

@@ -63,7 +63,7 @@ def add_options(parser: argparse.ArgumentParser, kind: type, leave_out: Collecti
 
 
 def options_of(kind: type[Options], args: argparse.Namespace, **given: Any) -> Options:
-    """The options that were typed at the flags of `add_options`, those given, and the dataclass's own for the rest."""
+    """The options that are given, else those typed at the flags of `add_options`, else the dataclass's own."""
     typed = {}
     for field in fields(kind):  # type: ignore[arg-type]  # mypy cannot say "a dataclass"
         if hasattr(args, field.name):
@@ -71,7 +71,7 @@ def options_of(kind: type[Options], args: argparse.Namespace, **given: Any) -> O
             if isinstance(value, list):
                 value = dict(value) if READERS.get(_one(_type(kind, field))) is preset_field else tuple(value)
             typed[field.name] = value
-    return kind(**typed, **given)
+    return kind(**typed | given)
 
 
 class _Names(dict):

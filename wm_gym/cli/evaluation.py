@@ -24,7 +24,9 @@ def run_evaluate(args: argparse.Namespace) -> None:
 
 def add_report(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("folder", metavar="FOLDER", help="a folder of measurements, as `wm-gym evaluate` writes it")
-    parser.add_argument("--out", default=None, metavar="FILE.html", help="(default: FOLDER/report.html)")
+    parser.add_argument(
+        "--out", default=None, metavar="FILE.html", help="the page to write (default: FOLDER/report.html)"
+    )
 
 
 def run_report(args: argparse.Namespace) -> None:

@@ -53,7 +53,7 @@ def add_label(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("dataset", metavar="VIDEOS", help="any dataset of video; actions in it are not looked at")
     parser.add_argument("--idm", required=True, metavar="IDM", help=IDM_HELP)
     parser.add_argument("--out", required=True, metavar="DIR", help="the LeRobotDataset v3.0 folder to write")
-    parser.add_argument("--camera", default=None, metavar="KEY", help="(default: the first)")
+    parser.add_argument("--camera", default=None, metavar="KEY", help="which camera (default: the first)")
 
 
 def run_label(args: argparse.Namespace) -> None:

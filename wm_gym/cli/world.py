@@ -31,7 +31,10 @@ def add_record(parser: argparse.ArgumentParser) -> None:
         "(default: mix)",
     )
     parser.add_argument("--out", required=True, metavar="DIR", help="the LeRobotDataset v3.0 folder to write")
-    add_options(parser, RecordOptions, ("progress", "shard_frames"))
+    add_options(parser, RecordOptions, ("resume", "progress", "shard_frames"))
+    parser.add_argument(
+        "--no-resume", dest="resume", action="store_false", help="fail if DIR holds a dataset, instead of going on"
+    )
 
 
 def run_record(args: argparse.Namespace) -> None:
@@ -148,7 +151,7 @@ def add_calibrate(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--alpha", type=float, default=0.1, help="the guarantee holds in 1 - ALPHA of episodes (default: 0.1)"
     )
-    parser.add_argument("--seed", type=int, default=0, help="(default: 0)")
+    parser.add_argument("--seed", type=int, default=0, help="seed of the roll-outs and of the refit (default: 0)")
     parser.add_argument("--cpu", action="store_true", help="leave the GPUs alone")
 
 

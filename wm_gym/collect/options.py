@@ -21,7 +21,9 @@ class RecordOptions:
     seed: int = 0
     """Episode i depends only on (seed, i)."""
     workers: Count | None = None
-    """Processes; the data do not depend on it (default: one a core; in Python 0 simulates in this process)."""
+    """Processes; the data do not depend on it (default: one a core).
+
+    In Python 0 simulates in this process."""
     noise: float = 0.3
     """How much the policy "noisy" perturbs the expert, 0 to 1."""
     resume: bool = True
@@ -29,7 +31,7 @@ class RecordOptions:
     env_kwargs: Json | None = None
     """Keyword arguments for gym.make, e.g. '{"size": 96}'."""
     size: FrameSize | None = None
-    """Height and width that frames are resized to (default: as they are); on a command line 64 or 96x160."""
+    """Height and width that frames are resized to, on a command line as 64 or 96x160 (default: as they are)."""
     progress: bool = True
     """Show a bar."""
     shard_frames: int = 2000

@@ -22,9 +22,9 @@ class TrainOptions:
     camera: Annotated[str, "KEY"] | None = None
     """Which camera, by its short or whole name, e.g. wrist_left (default: the first)."""
     size: FrameSize | None = None
-    """Height and width that frames are resized to (default: as they are); on a command line 64 or 96x160."""
+    """Height and width that frames are resized to, on a command line as 64 or 96x160 (default: as they are)."""
     overrides: Overrides | None = None
-    """Change one field of the preset or several, e.g. dynamics_updates=2000."""
+    """Fields of the preset to change, e.g. dynamics_updates=2000."""
     name: str | None = None
     """What the world is called (default: the name of its folder)."""
     init: Annotated[str | Path, "WORLD"] | None = None
@@ -42,10 +42,11 @@ class TrainOptions:
     filters: Sequence[Annotated[str | Path, "FILE.json"]] = ()
     """Filter lists that `wm-gym data curate` wrote, one for each dataset that has any."""
     action_free: bool = False
-    """Train on the video alone, without actions and proprioception; a later training with init adds them."""
+    """Train on the video alone, without actions and proprioception; a later training with init, on
+    episodes that have some, adds them."""
     base: str | Path | None = None
     """A pretrained video pipeline, a folder or a Hub id, on which the world is an adapter, with preset adapter."""
     prompt: str = ""
-    """The text that the text encoder of the base, where it has one, gets with every frame."""
+    """The text that goes with every frame, for a base with a text encoder (Wan)."""
     skip_damaged: bool = False
     """Leave out episodes that cannot be read, with a warning that names them; without it they are an error."""

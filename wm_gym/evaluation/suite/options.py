@@ -48,8 +48,9 @@ class EvaluateOptions:
     workers: Count | None = None
     """Tasks measured at once; the numbers do not depend on it (default: one a core)."""
     ray: Annotated[str, "ADDRESS"] | None = None
-    """Measure on a Ray cluster, where the world must lie under the same path: auto, ray://HOST:10001, or local (one of
-    as many CPUs as workers, here)."""
+    """Measure on a Ray cluster: auto, ray://HOST:10001, or local (a cluster of `workers` CPUs here).
+
+    The world must lie under the same path there."""
     progress: bool = True
     """Show a bar."""
 
