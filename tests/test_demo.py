@@ -21,7 +21,7 @@ def test_the_demo_trains_evaluates_and_reports(tmp_path):
     assert 0 < agent.config["n_timesteps"] < 10**6 and agent.env_id == "wm_gym/Reach-v0"
     assert results["episodes"] == 2 and "random" in json.dumps(results)
     html = report.read_text()
-    assert report == tmp_path / "report.html" and "ppo-Push-v0" in html and "wm_gym/Reach-v0" in html
+    assert report == tmp_path / "report.html" and "wm_gym/Reach-v0" in html
     assert all((tmp_path / f"side-by-side.{kind}").stat().st_size > 1000 for kind in ("mp4", "gif"))
 
 
