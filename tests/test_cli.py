@@ -8,6 +8,7 @@ import os
 import shlex
 import subprocess
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Annotated
 
@@ -18,6 +19,7 @@ from wm_gym.cli.command import add_options, options_of
 from wm_gym.policies.options import MatchedOptions
 from wm_gym.policies.planning import Search
 from wm_gym.rl.options import AgentOptions, ImproveOptions
+from wm_gym.training.options import TrainOptions
 
 
 def outcome(capsys, *words: str) -> tuple[int, str, str]:
@@ -86,7 +88,7 @@ def test_bad_values_are_named_with_what_was_expected(words, named, capsys):
 def test_sizes_fields_and_keyword_arguments_are_read():
     parse = build_parser().parse_args
     args = parse(["train", "data", "--out", "w", "--set", "starts=7", "--set", "rollout_lengths=[2,4]"])
-    assert dict(args.set) == {"starts": 7, "rollout_lengths": (2, 4)}
+    assert options_of(TrainOptions, args).overrides == {"starts": 7, "rollout_lengths": (2, 4)}
     assert parse(["train", "data", "--out", "w", "--size", "96"]).size == (96, 96)
     assert parse(["train", "data", "--out", "w", "--size", "96x160"]).size == (96, 160)
     args = parse(["record", "some/Env-v0", "--out", "d", "--episodes", "1_000", "--env-kwargs", '{"size": 96}'])
@@ -103,6 +105,7 @@ def test_an_option_dataclass_makes_the_flags_of_its_command():
     typed = ["--timesteps", "1_000", "--env-kwargs", '{"size": 96}', "--recipe", "my.yml", "--resume", "--no-progress"]
     wanted = AgentOptions(timesteps=1000, env_kwargs={"size": 96}, recipe_file="my.yml", resume=True, progress=False)
     assert options_of(AgentOptions, parser.parse_args(typed)) == wanted
+    assert options_of(AgentOptions, parser.parse_args(["--seed", "1"]), seed=2).seed == 2, "what is given wins"
     with pytest.raises(TypeError, match="leave the field out"):
         add_options(argparse.ArgumentParser(), AgentOptions)
 
@@ -111,6 +114,12 @@ def test_an_option_dataclass_makes_the_flags_of_its_command():
 class Several:
     agents: Annotated[tuple[str, ...], "AGENT"] = ()
     "Agents to measure."
+    filters: Sequence[Annotated[str, "FILE"]] = ()
+    """Lists that leave some out.
+
+    A second paragraph is no part of the help."""
+    resume: bool = True
+    "Go on with what is there."
 
 
 def test_overrides_choices_and_repeated_flags_are_read():
@@ -122,7 +131,10 @@ def test_overrides_choices_and_repeated_flags_are_read():
     args = parser.parse_args(["--baselines", "random", "--baselines", "no-op", "--no-deterministic"])
     assert options_of(MatchedOptions, args, workers=0) == MatchedOptions(deterministic=False, workers=0)
     add_options(parser, Several)
-    assert options_of(Several, parser.parse_args(["--agents", "a", "b"])) == Several(("a", "b"))
+    typed = ["--agents", "a", "b", "--filters", "c", "--filters", "d", "--no-resume"]
+    assert options_of(Several, parser.parse_args(typed)) == Several(("a", "b"), ("c", "d"), False)
+    said = " ".join(parser.format_help().split())
+    assert "--filters FILE lists that leave some out; may be repeated --no-resume do not go on with" in said
     add_options(parser, Search, ("horizon",))
     assert options_of(Search, parser.parse_args(["--method", "mppi"])) == Search("mppi")
 

@@ -143,6 +143,11 @@ def test_the_command(tmp_path, capsys, push_like):
     assert "is there; choose another --out" in capsys.readouterr().err
     assert main(["imagine", world, "--policy", "nobody", "--out", str(tmp_path / "x")]) == 2
     assert "nobody" in capsys.readouterr().err
+    typed = ["imagine", world, "--policy", "no-op", "--episodes", "2", "--keep-failures", "--out", str(tmp_path / "x")]
+    assert main([*typed, "--idm", str(tmp_path)]) == 2
+    assert "wm-gym idm train" in capsys.readouterr().err
+    assert main([*typed, "--starts", str(out)]) == 0
+    assert len(open_clips(tmp_path / "x", progress=False)) == 2
 
 
 def test_a_world_that_is_not_calibrated_knows_no_usual_uncertainty(tiny_world_folder, tmp_path):

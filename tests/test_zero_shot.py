@@ -82,7 +82,7 @@ def test_probe_on_a_real_pipeline(write, tmp_path, capsys):
             "--n",
             "1",
             "--frames",
-            "3",
+            "5",
             "--steps",
             "1",
             "--device",
@@ -95,4 +95,4 @@ def test_probe_on_a_real_pipeline(write, tmp_path, capsys):
     result = json.loads((tmp_path / "out" / "probe.json").read_text())
     assert result["prompted"]["obeyed"]["n"] == result["mirrored"]["moved"]["n"] == 1
     assert result["takes_a_prompt"] is (write is write_wan)
-    assert iio.imread(tmp_path / "out" / "told.mp4").shape == (3, 32, 32, 3)
+    assert iio.imread(tmp_path / "out" / "prompted.mp4").shape == (5, 32, 32, 3)

@@ -6,7 +6,8 @@ import argparse
 import os
 import sys
 
-from wm_gym.cli.command import ENV_ID_HELP, Command, add_options, add_spreading, json_object, options_of, positive_int
+from wm_gym.cli.command import ENV_ID_HELP, Command, add_options, json_object, options_of, positive_int
+from wm_gym.collect.options import ImagineOptions
 from wm_gym.policies.options import CloneOptions, PlannerOptions
 from wm_gym.policies.planning import Search
 from wm_gym.rl.options import AgentOptions, DemoOptions
@@ -49,7 +50,10 @@ def add_agent_clone(parser: argparse.ArgumentParser) -> None:
         help="demonstrations, best of an expert; recorded, or made by wm-gym imagine",
     )
     parser.add_argument(
-        "--env", required=True, metavar="ENV_ID", help="whose pixels and actions these are; " + ENV_ID_HELP
+        "--env",
+        required=True,
+        metavar="ENV_ID",
+        help="the environment whose pixels and actions these are; " + ENV_ID_HELP,
     )
     parser.add_argument("--out", required=True, metavar="DIR", help="the agent folder to write")
     add_options(parser, CloneOptions, ("batch", "learning_rate", "progress"), recipe_file="recipe")
@@ -100,8 +104,10 @@ def add_agent_evaluate(parser: argparse.ArgumentParser) -> None:
         help=ENV_ID_HELP + "; a learned world with a physics twin, or that twin: the policy is "
         "measured in both from the same starts",
     )
-    parser.add_argument("--episodes", type=positive_int, default=100, metavar="N", help="(default: 100)")
-    parser.add_argument("--seed", type=int, default=0, help="of the starts (default: 0)")
+    parser.add_argument(
+        "--episodes", type=positive_int, default=100, metavar="N", help="episodes to measure (default: 100)"
+    )
+    parser.add_argument("--seed", type=int, default=0, help="draws the starts (default: 0)")
     parser.add_argument("--env-kwargs", type=json_object, default=None, metavar="JSON", help=ENV_KWARGS_HELP)
     parser.add_argument("--video", default=None, metavar="FILE", help="also write an .mp4 or .gif of some episodes")
     parser.add_argument("--json", default=None, metavar="FILE", help="also write everything, an entry an episode")
@@ -155,7 +161,20 @@ def add_evaluate_policies(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--episodes", type=positive_int, default=400, metavar="N", help="matched starts a policy (default: 400)"
     )
-    add_spreading(parser, "policies")
+    parser.add_argument("--seed", type=int, default=0, help="draws the starts (default: 0)")
+    parser.add_argument(
+        "--workers",
+        type=positive_int,
+        default=None,
+        metavar="N",
+        help="policies measured at once; the numbers do not depend on it (default: one a core)",
+    )
+    parser.add_argument(
+        "--ray",
+        default=None,
+        metavar="ADDRESS",
+        help="measure on a Ray cluster: auto, ray://HOST:10001, or local (one of --workers CPUs here)",
+    )
 
 
 def run_evaluate_policies(args: argparse.Namespace) -> None:
@@ -184,54 +203,17 @@ def add_imagine(parser: argparse.ArgumentParser) -> None:
         type=positive_int,
         default=100,
         metavar="N",
-        help="that are imagined; those that do not pass are left out (default: 100)",
+        help="episodes that are imagined; those that do not pass are left out (default: 100)",
     )
-    parser.add_argument(
-        "--starts",
-        default=None,
-        metavar="DATASET",
-        help="recordings whose first frames are where episodes begin (default: the world's own starts)",
-    )
-    parser.add_argument(
-        "--idm",
-        default=None,
-        metavar="IDM",
-        help="inverse dynamics (wm-gym idm train) that read the actions off the video and leave out "
-        "episodes whose actions are unsure (default: the actions that the policy took)",
-    )
-    parser.add_argument("--reward", default="learned", metavar="JUDGE", help="who says success (default: learned)")
-    parser.add_argument("--reward-kwargs", type=json_object, default=None, metavar="JSON", help="options of the judge")
-    parser.add_argument("--keep-failures", action="store_true", help="also what the judge calls no success")
-    parser.add_argument(
-        "--certain",
-        action="store_true",
-        help="leave out episodes more uncertain than 9 of 10 of the world's calibration were",
-    )
-    parser.add_argument("--seed", type=int, default=0, help="(default: 0)")
+    add_options(parser, ImagineOptions, ("progress",), labeller="idm")
 
 
 def run_imagine(args: argparse.Namespace) -> None:
     from collections import Counter
 
     from wm_gym.collect.imagine import imagine
-    from wm_gym.data import open_clips
-    from wm_gym.engine.shared import load_world
-    from wm_gym.inverse.labeller import VideoLabeller
 
-    size = tuple(load_world(args.world).spec.frame_size)
-    kept, rejected = imagine(
-        args.world,
-        args.policy,
-        args.out,
-        args.episodes,
-        seed=args.seed,
-        keep_failures=args.keep_failures,
-        certain=args.certain,
-        reward=args.reward,
-        reward_kwargs=args.reward_kwargs,
-        starts=open_clips(args.starts, size=size) if args.starts else None,
-        labeller=VideoLabeller.load(args.idm) if args.idm else None,
-    )
+    kept, rejected = imagine(args.world, args.policy, args.out, args.episodes, options_of(ImagineOptions, args))
     for why, count in Counter(rejected.values()).most_common(10):
         print(f"{count} left out: {why}")
     print(
@@ -243,7 +225,12 @@ def run_imagine(args: argparse.Namespace) -> None:
 
 
 def add_demo(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--out", default="outputs/demo", metavar="DIR", help="(default: outputs/demo)")
+    parser.add_argument(
+        "--out",
+        default="outputs/demo",
+        metavar="DIR",
+        help="folder of the agent and the report (default: outputs/demo)",
+    )
     add_options(parser, DemoOptions, ("algo", "timesteps"), env_id="env")
 
 

@@ -6,12 +6,12 @@ import argparse
 import builtins
 import json
 import sys
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import Field, dataclass, fields
 from types import NoneType, UnionType
 from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin
 
-from wm_gym.common.options import Count, FrameSize, Json, Overrides, field_docs
+from wm_gym.common.options import Colour, Count, FrameSize, Json, Overrides, field_docs
 from wm_gym.training.presets import Preset
 
 Options = TypeVar("Options")
@@ -33,9 +33,10 @@ class Command:
 def add_options(parser: argparse.ArgumentParser, kind: type, leave_out: Collection[str] = (), **names: str) -> None:
     """A flag for each field of an option dataclass, so that an option stands once.
 
-    The field's docstring is the help, its type says how a value is written (`wm_gym.common.options`), and its default
-    holds where nothing is typed: `options_of` gives the dataclass then. A switch that is on has a flag --no-NAME. The
-    flag of a tuple[str, ...] may be repeated; that of an Annotated[tuple[str, ...], "NAME"] takes several values.
+    The first paragraph of the field's docstring is the help, its type says how a value is written
+    (`wm_gym.common.options`), and its default holds where nothing is typed: `options_of` gives the dataclass then. A
+    switch that is on has a flag --no-NAME. The flag of a Sequence[str] or tuple[str, ...] may be repeated; that of an
+    Annotated[Sequence[str], "NAME"] takes several values.
 
     Args:
         parser: What gets the flags.
@@ -52,16 +53,17 @@ def add_options(parser: argparse.ArgumentParser, kind: type, leave_out: Collecti
         flag, how = names.get(field.name, field.name).replace("_", "-"), _spelled(_type(kind, field))
         if isinstance(field.default, bool):
             how = {"action": f"store_{str(not field.default).lower()}"}
-            flag, doc = (f"no-{flag}", f"switch off: {doc}") if field.default else (flag, doc)
+            flag, doc = (f"no-{flag}", f"do not {doc}") if field.default else (flag, doc)
+        elif how.get("action") == "append":
+            doc += "; may be repeated"
         elif "(default" not in doc and field.default not in (None, "", ()):
-            doc += (
-                f" (default: {field.default:g})" if isinstance(field.default, float) else f" (default: {field.default})"
-            )
+            default = f"{field.default:g}" if isinstance(field.default, float) else field.default
+            doc += f" (default: {default})"
         parser.add_argument(f"--{flag}", dest=field.name, default=argparse.SUPPRESS, help=doc, **how)
 
 
 def options_of(kind: type[Options], args: argparse.Namespace, **given: Any) -> Options:
-    """The options that were typed at the flags of `add_options`, those given, and the dataclass's own for the rest."""
+    """The options that are given, else those typed at the flags of `add_options`, else the dataclass's own."""
     typed = {}
     for field in fields(kind):  # type: ignore[arg-type]  # mypy cannot say "a dataclass"
         if hasattr(args, field.name):
@@ -69,7 +71,7 @@ def options_of(kind: type[Options], args: argparse.Namespace, **given: Any) -> O
             if isinstance(value, list):
                 value = dict(value) if READERS.get(_one(_type(kind, field))) is preset_field else tuple(value)
             typed[field.name] = value
-    return kind(**typed, **given)
+    return kind(**typed | given)
 
 
 class _Names(dict):
@@ -100,7 +102,7 @@ def _spelled(hint: Any) -> dict[str, Any]:
     reader, metavar = READERS.get(hint), None
     if get_origin(hint) is Annotated:
         hint, metavar = hint.__origin__, hint.__metadata__[0]
-    if get_origin(hint) is tuple and get_args(hint)[-1] is Ellipsis:
+    if get_origin(hint) is Sequence or get_origin(hint) is tuple and get_args(hint)[-1] is Ellipsis:
         each = _spelled(get_args(hint)[0])
         return each | ({"nargs": "+", "metavar": metavar} if metavar else {"action": "append"})
     if get_origin(hint) is Literal:
@@ -109,24 +111,6 @@ def _spelled(hint: Any) -> dict[str, Any]:
     if reader is None:
         raise TypeError(f"{hint} cannot be typed on a command line; leave the field out")
     return {"type": reader, "metavar": metavar, **({"action": "append"} if reader is preset_field else {})}
-
-
-def add_spreading(parser: argparse.ArgumentParser, what: str) -> None:
-    """The flags of commands that measure many things beside each other, in processes or on a Ray cluster."""
-    parser.add_argument("--seed", type=int, default=0, help="of the starts (default: 0)")
-    parser.add_argument(
-        "--workers",
-        type=positive_int,
-        default=None,
-        metavar="N",
-        help=f"{what} measured at once; the numbers do not depend on it (default: one a core)",
-    )
-    parser.add_argument(
-        "--ray",
-        default=None,
-        metavar="ADDRESS",
-        help="measure on a Ray cluster: auto, ray://HOST:10001, or local (one of --workers CPUs here)",
-    )
 
 
 def json_object(text: str) -> dict[str, Any]:
@@ -187,6 +171,7 @@ READERS: dict[Any, Callable[[str], Any]] = {
     Count: positive_int,
     Json: json_object,
     FrameSize: frame_size,
+    Colour: colour,
     Overrides: preset_field,
 }
 """How what is typed becomes a value of a type that is none of Python's own."""

@@ -15,9 +15,11 @@ if TYPE_CHECKING:
 def add_dataset(parser: argparse.ArgumentParser) -> None:
     """The dataset, and what has to be said where its format does not store it."""
     parser.add_argument("dataset", metavar="DATASET", help="; ".join(one.what for one in FORMATS.values()))
-    parser.add_argument("--format", choices=list(FORMATS), default=None, help="(default: what the folder holds)")
+    parser.add_argument(
+        "--format", choices=list(FORMATS), default=None, help="its format (default: what the folder holds)"
+    )
     parser.add_argument("--fps", type=float, default=None, help="frames a second, where the format does not store it")
-    parser.add_argument("--split", default=None, help="of an RLDS dataset (default: its first)")
+    parser.add_argument("--split", default=None, help="which split of an RLDS dataset (default: its first)")
 
 
 def add_skip_damaged(parser: argparse.ArgumentParser, always: bool) -> None:
@@ -63,7 +65,7 @@ def add_convert(parser: argparse.ArgumentParser) -> None:
         help="the LeRobotDataset v3.0 folder to write; the same command goes on after a kill",
     )
     parser.add_argument(
-        "--camera", action="append", default=None, metavar="KEY", help="(default: all; may be repeated)"
+        "--camera", action="append", default=None, metavar="KEY", help="which camera; may be repeated (default: all)"
     )
 
 
@@ -93,7 +95,7 @@ def add_view(parser: argparse.ArgumentParser) -> None:
         metavar="N",
         help="shown with video, spread over the dataset (default: 4)",
     )
-    parser.add_argument("--camera", default=None, metavar="KEY", help="(default: the first)")
+    parser.add_argument("--camera", default=None, metavar="KEY", help="which camera (default: the first)")
 
 
 def run_view(args: argparse.Namespace) -> None:
@@ -116,7 +118,7 @@ def add_curate(parser: argparse.ArgumentParser) -> None:
         metavar="FILE.json",
         help="the filter list to write, for wm-gym train --filter; FILE.html beside it shows why",
     )
-    parser.add_argument("--camera", default=None, metavar="KEY", help="(default: the first)")
+    parser.add_argument("--camera", default=None, metavar="KEY", help="which camera (default: the first)")
     parser.add_argument(
         "--max-lag",
         type=positive_int,

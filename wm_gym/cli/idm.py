@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import argparse
 
-from wm_gym.cli.command import Command, positive_int
+from wm_gym.cli.command import Command, add_options, options_of, positive_int
+from wm_gym.inverse.options import FitOptions
 
 IDM_HELP = "a folder that wm-gym idm train made"
 
@@ -20,21 +21,17 @@ def add_train(parser: argparse.ArgumentParser) -> None:
         type=float,
         default=1.0,
         metavar="SHARE",
-        help="of the episodes whose actions it is given (default: 1; 0: none, and it makes up latent "
-        "actions, with --kind latent)",
+        help="share of the episodes whose actions are learned (default: 1; 0 learns latent actions from the "
+        "video alone, with --kind latent)",
     )
     parser.add_argument(
         "--world",
         default=None,
         metavar="WORLD",
-        help="whose generated video it is for: half of what it sees is drawn by that world's "
-        "tokenizer, and video that surprises that world is refused",
+        help="the world whose generated video will be read: half of the training's frames are drawn by its "
+        "tokenizer, and video that surprises it is refused",
     )
-    parser.add_argument("--updates", type=positive_int, default=2000, metavar="N", help="(default: 2000)")
-    parser.add_argument(
-        "--window", type=positive_int, default=9, metavar="FRAMES", help="that it looks at together (default: 9)"
-    )
-    parser.add_argument("--seed", type=int, default=0)
+    add_options(parser, FitOptions, ("batch", "progress"))
     parser.add_argument("--overwrite", action="store_true", help="replace the inverse dynamics in --out")
 
 
@@ -45,17 +42,8 @@ def run_train(args: argparse.Namespace) -> None:
     from wm_gym.inverse.labeller import train_labeller
 
     clips = open_clips(args.dataset)
-    made = train_labeller(
-        clips,
-        args.out,
-        args.kind,
-        args.labels,
-        args.world,
-        updates=args.updates,
-        window=args.window,
-        seed=args.seed,
-        overwrite=args.overwrite,
-    )
+    options = options_of(FitOptions, args)
+    made = train_labeller(clips, args.out, args.kind, args.labels, args.world, args.overwrite, options)
     if args.labels:
         print(reading_text({"held out": readings(made, clips, split_labels(clips)[1])}))
     print(f"written: {args.out}\nnext: wm-gym idm label VIDEOS --idm {args.out} --out DATASET")
@@ -65,7 +53,7 @@ def add_label(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("dataset", metavar="VIDEOS", help="any dataset of video; actions in it are not looked at")
     parser.add_argument("--idm", required=True, metavar="IDM", help=IDM_HELP)
     parser.add_argument("--out", required=True, metavar="DIR", help="the LeRobotDataset v3.0 folder to write")
-    parser.add_argument("--camera", default=None, metavar="KEY", help="(default: the first)")
+    parser.add_argument("--camera", default=None, metavar="KEY", help="which camera (default: the first)")
 
 
 def run_label(args: argparse.Namespace) -> None:

@@ -28,7 +28,7 @@ def add_measure(parser: argparse.ArgumentParser) -> None:
         "--world",
         default=None,
         metavar="WORLD",
-        help="whose head (learned) or tokenizer (goal) it is: a folder, a Hub id, a shipped one's name",
+        help="the world whose head (learned) or tokenizer (goal) judges: a folder, a Hub id, a shipped one's name",
     )
     parser.add_argument("--episodes", type=positive_int, default=None, metavar="N", help="the first N (default: all)")
     parser.add_argument(

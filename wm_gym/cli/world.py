@@ -5,22 +5,13 @@ from __future__ import annotations
 import argparse
 from dataclasses import replace
 
-from wm_gym.cli.command import (
-    ENV_ID_HELP,
-    Command,
-    add_options,
-    frame_size,
-    json_object,
-    options_of,
-    positive_int,
-    preset_field,
-)
+from wm_gym.cli.command import ENV_ID_HELP, Command, add_options, options_of, positive_int
 from wm_gym.collect.episodes import POLICIES
+from wm_gym.collect.options import RecordOptions
 from wm_gym.engine import BACKENDS, PRECISIONS
 from wm_gym.rl.options import ImproveOptions
+from wm_gym.training.options import TrainOptions
 from wm_gym.training.presets import PRESETS
-
-SIZE_HELP = "resize the frames, e.g. 64 or 96x160 (default: as they are)"
 
 
 def add_record(parser: argparse.ArgumentParser) -> None:
@@ -40,43 +31,16 @@ def add_record(parser: argparse.ArgumentParser) -> None:
         "(default: mix)",
     )
     parser.add_argument("--out", required=True, metavar="DIR", help="the LeRobotDataset v3.0 folder to write")
-    parser.add_argument("--seed", type=int, default=0, help="episode i depends on (seed, i) only (default: 0)")
+    add_options(parser, RecordOptions, ("resume", "progress", "shard_frames"))
     parser.add_argument(
-        "--workers",
-        type=positive_int,
-        default=None,
-        metavar="N",
-        help="processes; the data do not depend on it (default: one a core)",
+        "--no-resume", dest="resume", action="store_false", help="fail if DIR holds a dataset, instead of going on"
     )
-    parser.add_argument(
-        "--noise", type=float, default=0.3, help="how much `noisy` perturbs the expert, 0 to 1 (default: 0.3)"
-    )
-    parser.add_argument("--size", type=frame_size, default=None, metavar="HxW", help=SIZE_HELP)
-    parser.add_argument(
-        "--env-kwargs",
-        type=json_object,
-        default=None,
-        metavar="JSON",
-        help="keyword arguments for gym.make, e.g. '{\"size\": 96}'",
-    )
-    parser.add_argument("--no-resume", action="store_true", help="fail if DIR holds a dataset, instead of going on")
 
 
 def run_record(args: argparse.Namespace) -> None:
     from wm_gym.collect.record import record
 
-    out = record(
-        args.env_id,
-        args.episodes,
-        policy=args.policy,
-        out=args.out,
-        seed=args.seed,
-        workers=args.workers,
-        noise=args.noise,
-        size=args.size,
-        resume=not args.no_resume,
-        env_kwargs=args.env_kwargs,
-    )
+    out = record(args.env_id, args.episodes, args.policy, out=args.out, options=options_of(RecordOptions, args))
     print(f"recorded: {out}\nnext: wm-gym train {out} --out WORLD")
 
 
@@ -97,78 +61,17 @@ def add_train(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--preset",
         choices=[name for name in PRESETS if name != "adapter"],
-        default="small",
+        default=TrainOptions.preset,
         help="tiny: seconds, for tests; small: a CPU in an hour or two; base: a GPU; finetune: "
         "minutes, with --init (default: small)",
     )
-    parser.add_argument(
-        "--action-free",
-        action="store_true",
-        help="train on the video alone; later: --init WORLD on episodes with actions",
-    )
-    parser.add_argument(
-        "--init",
-        default=None,
-        metavar="WORLD",
-        help="go on from this trained world, with --preset finetune and more recordings",
-    )
-    add_training(parser)
-
-
-def add_training(parser: argparse.ArgumentParser) -> None:
-    """The flags of every training of a world."""
-    parser.add_argument(
-        "--filter",
-        action="append",
-        default=[],
-        metavar="FILE.json",
-        help="a filter list that `wm-gym data curate` wrote for a dataset given; may be repeated",
-    )
-    parser.add_argument(
-        "--skip-damaged",
-        action="store_true",
-        help="leave episodes out that cannot be read, and name them (without it they are an error)",
-    )
-    parser.add_argument(
-        "--set",
-        type=preset_field,
-        action="append",
-        default=[],
-        metavar="FIELD=VALUE",
-        help="change one number of the preset, e.g. dynamics_updates=2000; may be repeated",
-    )
-    parser.add_argument("--seed", type=int, default=0, help="the one seed of the whole training (default: 0)")
-    parser.add_argument(
-        "--camera",
-        default=None,
-        metavar="KEY",
-        help="which camera, by its short or whole name, e.g. wrist_left (default: the first)",
-    )
-    parser.add_argument("--size", type=frame_size, default=None, metavar="HxW", help=SIZE_HELP)
-    parser.add_argument("--name", default=None, help="what the world is called (default: the name of its folder)")
-    parser.add_argument("--cpu", action="store_true", help="leave the GPUs alone")
-    parser.add_argument("--overwrite", action="store_true", help="start anew where WORLD or its training is there")
+    add_options(parser, TrainOptions, ("preset", "progress", "base", "prompt"), filters="filter", overrides="set")
 
 
 def run_train(args: argparse.Namespace) -> None:
     from wm_gym.training import train
 
-    out = train(
-        args.dataset,
-        args.out,
-        preset=args.preset,
-        overrides=dict(args.set),
-        seed=args.seed,
-        camera=args.camera,
-        size=args.size,
-        name=args.name,
-        init=args.init,
-        cpu=args.cpu,
-        overwrite=args.overwrite,
-        filters=args.filter,
-        action_free=args.action_free,
-        skip_damaged=args.skip_damaged,
-    )
+    out = train(args.dataset, args.out, options_of(TrainOptions, args))
     print(f'trained: {out}\nnext: gym.make("wm_gym/World-v0", world="{out}")')
 
 
@@ -180,30 +83,15 @@ def add_finetune(parser: argparse.ArgumentParser) -> None:
         metavar="PATH_OR_HUB_ID",
         help="a diffusers pipeline: Stable Video Diffusion, or Wan 2.2 TI2V",
     )
-    parser.add_argument("--prompt", default="", help="the text that Wan's text encoder gets with every frame")
     parser.add_argument("--out", required=True, metavar="WORLD", help="the world folder to write: the adapter alone")
-    add_training(parser)
+    leave_out = ("preset", "init", "progress", "action_free", "base")
+    add_options(parser, TrainOptions, leave_out, filters="filter", overrides="set")
 
 
 def run_finetune(args: argparse.Namespace) -> None:
     from wm_gym.training import train
 
-    out = train(
-        args.dataset,
-        args.out,
-        preset="adapter",
-        overrides=dict(args.set),
-        seed=args.seed,
-        camera=args.camera,
-        size=args.size,
-        name=args.name,
-        cpu=args.cpu,
-        overwrite=args.overwrite,
-        filters=args.filter,
-        base=args.base,
-        prompt=args.prompt,
-        skip_damaged=args.skip_damaged,
-    )
+    out = train(args.dataset, args.out, options_of(TrainOptions, args, preset="adapter"))
     print(f'finetuned: {out}\nnext: gym.make("wm_gym/World-v0", world="{out}")')
 
 
@@ -263,7 +151,7 @@ def add_calibrate(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--alpha", type=float, default=0.1, help="the guarantee holds in 1 - ALPHA of episodes (default: 0.1)"
     )
-    parser.add_argument("--seed", type=int, default=0, help="(default: 0)")
+    parser.add_argument("--seed", type=int, default=0, help="seed of the roll-outs and of the refit (default: 0)")
     parser.add_argument("--cpu", action="store_true", help="leave the GPUs alone")
 
 

@@ -11,13 +11,13 @@ import gymnasium as gym
 import numpy as np
 from tqdm import tqdm
 
+from wm_gym.collect.options import ImagineOptions
 from wm_gym.common import spaces
 from wm_gym.common.options import with_changes
 from wm_gym.core import WorldCore
-from wm_gym.data.clips import ClipData
+from wm_gym.data.clips import ClipData, open_clips
 from wm_gym.engine.shared import load_world
 from wm_gym.inverse.labeller import ActionMeaning, LabelledWriter, Rejected, VideoLabeller, new_folder
-from wm_gym.judges import Judge
 from wm_gym.policies.agent import Agent
 from wm_gym.policies.loaders import load_agent
 from wm_gym.policies.rollouts import BASELINES, WORLD_BATCH, Actor, Start, observation_mode, start_seeds, world_options
@@ -223,28 +223,6 @@ def write_imagined(
     return kept, rejected
 
 
-@dataclass(frozen=True)
-class ImagineOptions:
-    """How demonstrations are imagined, and which are kept."""
-
-    seed: int = 0
-    """Draws the starts and random actions."""
-    starts: ClipData | None = None
-    """Recordings whose first frames are where episodes begin; the world's own starts by default."""
-    labeller: VideoLabeller | None = None
-    """Reads the actions off the video, and leaves out what it does not believe."""
-    keep_failures: bool = False
-    """Keep also what the judge calls no success."""
-    certain: bool = False
-    """Leave out episodes that are less certain than 9 of 10 of the world's calibration were."""
-    reward: str | Judge = "learned"
-    """The judge of success."""
-    reward_kwargs: dict[str, Any] | None = None
-    """Options of the judge."""
-    progress: bool = True
-    """Show a bar."""
-
-
 def imagine(
     world: World | str | Path,
     policy: str | Path | Agent,
@@ -279,7 +257,12 @@ def imagine(
                 "wm-gym calibrate WORLD DATASET"
             )
         limit = world.calibration.limit
+    starts, labeller = of.starts, of.labeller
+    if isinstance(starts, (str, Path)):
+        starts = open_clips(starts, size=world.spec.frame_size)
+    if isinstance(labeller, (str, Path)):
+        labeller = VideoLabeller.load(labeller)
     made = imagine_episodes(
-        world, policy, episodes, of.seed, of.starts, of.progress, reward=of.reward, reward_kwargs=of.reward_kwargs
+        world, policy, episodes, of.seed, starts, of.progress, reward=of.reward, reward_kwargs=of.reward_kwargs
     )
-    return write_imagined(made, world, out, Filter(not of.keep_failures, limit, of.labeller))
+    return write_imagined(made, world, out, Filter(not of.keep_failures, limit, labeller))

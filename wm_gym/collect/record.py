@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from tqdm import tqdm
 
 from wm_gym.collect.episodes import AGENT, KINDS, POLICIES, Description, EpisodeSpec, RecordedEpisode, import_env
+from wm_gym.collect.options import RecordOptions
 from wm_gym.collect.parallel import simulate
 from wm_gym.common.options import with_changes
 from wm_gym.common.processes import Interrupts
@@ -29,28 +29,6 @@ from wm_gym.data.formats.lerobot_schema import (
     video_feature,
 )
 from wm_gym.data.formats.lerobot_writer import LeRobotWriter
-
-
-@dataclass(frozen=True)
-class RecordOptions:
-    """How an environment is recorded."""
-
-    seed: int = 0
-    """Episode i depends only on (seed, i)."""
-    workers: int | None = None
-    """Processes, default one a core; 0 simulates in this process."""
-    noise: float = 0.3
-    """In [0, 1]: how much the policy "noisy" is perturbed."""
-    resume: bool = True
-    """Go on with what the folder holds."""
-    env_kwargs: Mapping[str, Any] | None = None
-    """Arguments of the environment."""
-    size: tuple[int, int] | None = None
-    """(height, width) to store frames in, resized by area."""
-    progress: bool = True
-    """Show a bar."""
-    shard_frames: int = 2000
-    """Frames after which the writer begins new files."""
 
 
 def record(

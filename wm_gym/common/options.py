@@ -31,6 +31,8 @@ Json = Annotated[dict[str, Any], "JSON"]
 File = Annotated[str | Path, "FILE"]
 FrameSize = Annotated[tuple[int, int], "HxW"]
 """Height and width in pixels; on a command line 64 or 96x160."""
+Colour = Annotated[tuple[int, int, int], "R,G,B"]
+"""Red, green and blue, each 0 to 255; on a command line 242,191,26."""
 Overrides = Annotated[dict[str, Any], "FIELD=VALUE"]
 """Fields of a preset with other values; on a command line one a flag, which may be repeated."""
 
@@ -61,7 +63,7 @@ def with_changes(kind: type[Options], options: Options | None, changes: Mapping[
 
 
 def field_docs(kind: type) -> dict[str, str]:
-    """The docstring under each field of a dataclass, its bases' too: what a command line says of the option."""
+    """The first paragraph under each field of a dataclass, its bases' too: what a command line says of the option."""
     docs: dict[str, str] = {}
     for one in reversed(kind.__mro__[:-1]):
         body = ast.parse(textwrap.dedent(inspect.getsource(one))).body[0]
@@ -69,7 +71,7 @@ def field_docs(kind: type) -> dict[str, str]:
         for field, below in zip(body.body, body.body[1:]):
             if isinstance(field, ast.AnnAssign) and isinstance(field.target, ast.Name):
                 if isinstance(below, ast.Expr) and isinstance(below.value, ast.Constant):
-                    docs[field.target.id] = " ".join(str(below.value.value).split())
+                    docs[field.target.id] = " ".join(str(below.value.value).partition("\n\n")[0].split())
     return docs
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -11,28 +10,13 @@ import torch
 
 from wm_gym.common.options import with_changes
 from wm_gym.data.clips import ClipData
+from wm_gym.inverse.options import FitOptions
 from wm_gym.models.inverse_dynamics import InverseDynamics, Latent, flushed_denormals
 from wm_gym.models.tokenizer import Codec, redrawn, to_float
 from wm_gym.training.segments import every_tenth
 from wm_gym.training.supervised import fit_supervised
 
 RATES = {"transformer": 3e-3, "flow": 3e-3}  # the others: 1e-2
-
-
-@dataclass(frozen=True)
-class FitOptions:
-    """How long inverse dynamics are trained, and on what at once."""
-
-    updates: int = 2000
-    """Steps of the optimizer."""
-    window: int = 9
-    """Frames that are looked at together."""
-    batch: int = 16
-    """Windows an update."""
-    seed: int = 0
-    """Draws the first weights and the batches."""
-    progress: bool = True
-    """Show a bar."""
 
 
 def split_labels(clips: ClipData, labels: float = 1.0, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:

@@ -24,7 +24,8 @@ from wm_gym.data.formats.registry import open_reader
 from wm_gym.data.resize import resize_area
 from wm_gym.engine.rollout import roll_out
 from wm_gym.engine.shared import load_engine, load_world
-from wm_gym.inverse.fit import FitOptions, fit_inverse_dynamics, split_labels, without_probe
+from wm_gym.inverse.fit import fit_inverse_dynamics, split_labels, without_probe
+from wm_gym.inverse.options import FitOptions
 from wm_gym.models.inverse_dynamics import InverseDynamics, Latent
 from wm_gym.models.loading import load_model
 from wm_gym.models.tokenizer import to_float

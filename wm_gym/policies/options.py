@@ -26,7 +26,7 @@ class CloneOptions:
     updates: Count = 3000
     "Updates of the policy's weights."
     seed: int = 0
-    "Of the first weights and of the batches."
+    "Draws the first weights and the batches."
     recipe_file: File | None = None
     "YAML whose ppo policy it is (default: wm_gym/policies/recipes/ppo.yml)."
     views: World | Annotated[str | Path, "WORLD"] | None = None

@@ -22,7 +22,7 @@ class AgentOptions:
     max_minutes: Annotated[float, "M"] | None = None
     "End the training by then."
     seed: int = 0
-    "Of the first weights, the environments and the exploration."
+    "Draws the first weights, the environments' starts and the exploration."
     env_kwargs: Json | None = None
     'Keyword arguments for the environment, e.g. \'{"world": "my-world"}\'.'
     recipe_file: File | None = None
@@ -60,7 +60,7 @@ class ImproveOptions:
     timesteps: Count | None = None
     "Environment steps of the first agent (default: the recipe's)."
     more_timesteps: Count | None = None
-    "Of the later ones, which go on from the one before (default: as many)."
+    "Environment steps of each later agent, which goes on from the one before (default: as many)."
     recipe_file: File | None = None
     "YAML in rl_zoo3's keys (default: wm_gym/policies/recipes/ALGO.yml)."
     episodes: Count = 200
@@ -68,7 +68,7 @@ class ImproveOptions:
     evaluations: Count = 100
     "Matched starts of each round's measurement."
     overrides: Overrides | None = None
-    "Change one number of the finetune preset, e.g. dynamics_updates=2000; may be repeated."
+    "Fields of the finetune preset to change, e.g. dynamics_updates=2000."
     seed: int = 0
     "Round r's agent and world are trained with seed + r."
     preset: str = "finetune"
@@ -88,7 +88,7 @@ class DemoOptions:
     episodes: Count = 100
     "Matched starts of the evaluation."
     seed: int = 0
-    "Of the training and of the starts."
+    "Seed of the training and of the starts."
     algo: str = "ppo"
     "The algorithm: ppo, sac or dqn."
     timesteps: Count = 120_000

@@ -7,7 +7,6 @@ the block left", and the generated video; here with the controls that tell obedi
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +15,7 @@ import torch
 
 from wm_gym.common.options import with_changes
 from wm_gym.common.statistics import rate
+from wm_gym.evaluation.suite.options import ProbeOptions
 from wm_gym.models.pretrained import base_folder, family_of
 
 DIRECTIONS = {"left": (-1, 0), "right": (1, 0), "up": (0, -1), "down": (0, 1)}
@@ -108,25 +108,6 @@ def generate(
             raise FloatingPointError(f"{base} drew NaN with seed {seed}; try another number of steps or precision")
         films.append(np.concatenate([image[None], (film[1:] * 255).round().astype(np.uint8)]))
     return np.stack(films)
-
-
-@dataclass(frozen=True)
-class ProbeOptions:
-    """Options of `probe`."""
-
-    direction: str | None = None
-    """In the picture (default: the one that the prompt names)."""
-    n: int = 20
-    """Videos, and as many of each control."""
-    colour: tuple[int, int, int] = (242, 191, 26)
-    """Of the block."""
-    frames: int = 25
-    """Of each video."""
-    steps: int = 25
-    """Denoising evaluations."""
-    device: str = "cpu"
-    seed: int = 0
-    """Of the first video."""
 
 
 def probe(
