@@ -16,8 +16,8 @@ def add_evaluate(parser: argparse.ArgumentParser) -> None:
         nargs="+",
         default=None,
         metavar="TASK",
-        help="of fidelity, drift, agent_drift, control, inverse, judge, physics_iq, violations, "
-        "uncertainty, shifts, films (default: all, agent_drift with --agent)",
+        help="such as fidelity, drift or films; an unknown one is answered with the list (default: all, agent_drift "
+        "with --agent)",
     )
     parser.add_argument("--agent", default=None, metavar="AGENT", help="also measure the drift under this policy")
     parser.add_argument(

@@ -5,7 +5,8 @@ from __future__ import annotations
 import inspect
 from collections.abc import Iterator, Mapping
 from dataclasses import fields, is_dataclass
-from typing import Any
+from math import floor, log10
+from typing import Any, cast
 
 from markupsafe import Markup
 
@@ -14,7 +15,7 @@ from wm_gym.common.page import fill
 from wm_gym.common.records import Blank
 from wm_gym.evaluation.report.figures import name_of
 from wm_gym.evaluation.report.found import Found
-from wm_gym.evaluation.report.numbers import Cell, Row, cell
+from wm_gym.evaluation.report.numbers import Cell, Row, Stat, cell, middle_of
 
 
 def every_field(data: Any, found: Found) -> Markup:
@@ -25,21 +26,31 @@ def every_field(data: Any, found: Found) -> Markup:
 def _rows_of(value: Any, name: str, about: str, kind: str = "") -> Iterator[Row]:
     """A value in a row, or what it holds in rows of their own; TypeError for what cannot be shown."""
     inside: list[tuple[str, Any, str, str]] = []  # name, value, about, kind
+    shown: Cell | None = None
     if isinstance(value, Blank):
-        yield Row(name, [cell(None, 0, value.undefined), Cell("", about, "why")], kind)
-    elif value is None or isinstance(value, (str, int, float)):
-        text = f"{value:.4g}" if isinstance(value, float) else "none" if value is None else str(value)
-        yield Row(name, [Cell(text), Cell("", about, "why")], kind)
+        shown = cell(None, why=value.undefined)
+    elif value is None or isinstance(value, float):
+        shown = cell(value, _digits(value))
+    elif isinstance(value, (str, int)):
+        shown = Cell(str(value))
     elif isinstance(value, Mapping) and "n" in value and value.keys() & {"rate", "mean", "median"}:
-        yield Row(name, [cell(value, 2), Cell("", about, "why")], kind)  # type: ignore[arg-type]  # a Stat, by its keys
+        stat = cast(Stat, value)  # a TypedDict is a dict like any other: its keys say which it is
+        shown = cell(stat, _digits(middle_of(stat)[0]))
     elif is_dataclass(value):
         docs = field_docs(type(value))
         inside = [(f.name.replace("_", " "), getattr(value, f.name), docs.get(f.name, ""), kind) for f in fields(value)]
     elif isinstance(value, Mapping):
-        inside = [(name_of(key), each, about, kind or key) for key, each in value.items()]
+        inside = [(name_of(key), each, about, "world" if key == "world" else kind) for key, each in value.items()]
     elif isinstance(value, (list, tuple)):
         inside = [(str(i), each, about, kind) for i, each in enumerate(value)]
     else:
         raise TypeError(f"{name} is a {type(value).__name__}, which no table can show: give it a section of its own")
+    if shown:
+        yield Row(name, [shown, Cell("", about, "why")], kind)
     for inner, each, words, colour in inside:
         yield from _rows_of(each, f"{name}, {inner}" if name else inner, words, colour)
+
+
+def _digits(value: float | None) -> int:
+    """Decimals that show three digits of a number."""
+    return max(0, 2 - floor(log10(abs(value)))) if value else 0

@@ -66,8 +66,8 @@ def read_measurements(folder: str | Path) -> Found:
 def report_html(found: Found) -> str:
     """The page as a string."""
     world = found.setting.world or "a world"
-    each = [_section(name, *section, found) for name, section in sections.all_sections().items()]
-    parts = [_opening(found, world), *each, sections.with_care(found)]
+    inside = (_section(name, *each, found) for name, each in sections.all_sections().items())
+    parts = [_opening(found, world), *inside, sections.with_care(found)]
     return page(f"{world}: can it be trusted?", Markup("\n").join(parts), sections.STYLE)
 
 

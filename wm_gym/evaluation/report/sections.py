@@ -20,8 +20,8 @@ from wm_gym.evaluation.ranking.gating import Gating
 from wm_gym.evaluation.ranking.policies import CONTROLS, PoliciesResult, PredictionPowered, policy_figure
 from wm_gym.evaluation.report import figures as figures
 from wm_gym.evaluation.report.control import control, inverse
-from wm_gym.evaluation.report.figures import name_of
 from wm_gym.evaluation.report.fields import every_field
+from wm_gym.evaluation.report.figures import name_of
 from wm_gym.evaluation.report.films import films, pair
 from wm_gym.evaluation.report.found import Found, result_types
 from wm_gym.evaluation.report.numbers import Cell, Row, cell, number, percent, share_cell

@@ -34,8 +34,7 @@ class EvaluateOptions:
     out: str | Path | None = None
     """Folder of the results (default: NAME-evaluation; goes on there)."""
     only: Sequence[str] | None = None
-    """Of fidelity, drift, agent_drift, control, inverse, judge, physics_iq, violations, uncertainty, shifts, films
-    (default: all, agent_drift with an agent)."""
+    """Names of `TASKS`, such as fidelity or drift, and films (default: all, agent_drift with an agent)."""
     agent: str | Path | None = None
     """Folder of a policy, under whose actions the drift is measured too ("agent_drift")."""
     size: Size = Size()
