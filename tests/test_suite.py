@@ -60,7 +60,7 @@ def test_measured_tasks_are_not_measured_again(measured, push_like):
 def test_what_lacks_weights_says_how_to_get_them(measured, push_like, tmp_path, monkeypatch):
     monkeypatch.setenv("WM_GYM_CACHE", str(tmp_path))  # without weights
     context = Context(push_like.folder, PUSH, measured, FEW)
-    fidelity = TASKS["fidelity"](context)
+    fidelity = TASKS["fidelity"].measure(context)
     assert "python -m wm_gym.models.st_lpips" in fidelity.looks.undefined
     assert "python -m wm_gym.models.i3d" in fidelity.fvd["at_25"].undefined
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, replace
 from html.parser import HTMLParser
+from typing import get_type_hints
 
 import numpy as np
 import pytest
@@ -12,7 +13,7 @@ import pytest
 from wm_gym.cli import main
 from wm_gym.common.files import write_json
 from wm_gym.common.records import Blank, Undefined, or_blank
-from wm_gym.common.statistics import mean, median, rate, ratio
+from wm_gym.common.statistics import Mean, mean, median, rate, ratio
 from wm_gym.evaluation.judges.attribution import Judged, JudgeErrors
 from wm_gym.evaluation.kept import KEYS
 from wm_gym.evaluation.metrics.control import (
@@ -33,10 +34,15 @@ from wm_gym.evaluation.ranking.agreement import agreement, split_half
 from wm_gym.evaluation.ranking.gating import gating
 from wm_gym.evaluation.ranking.policies import PoliciesResult
 from wm_gym.evaluation.report.films import overlay
-from wm_gym.evaluation.report.found import Found
-from wm_gym.evaluation.report.page import MEASURED, SECTIONS, read_measurements, report_html, write_trust_report
+from wm_gym.evaluation.report.found import Found, result_types
+from wm_gym.evaluation.report.page import read_measurements, report_html, write_trust_report
+from wm_gym.evaluation.report.sections import SECTIONS, all_sections
 from wm_gym.evaluation.report.summary import failures, headline, trusted
-from wm_gym.evaluation.suite.results import (
+from wm_gym.evaluation.suite.context import Context
+from wm_gym.evaluation.suite.setting import Setting
+from wm_gym.evaluation.suite.suite import measure
+from wm_gym.evaluation.suite.tasks import (
+    TASKS,
     ControlResult,
     Distances,
     FidelityResult,
@@ -44,8 +50,8 @@ from wm_gym.evaluation.suite.results import (
     InverseResult,
     PhysicsIQ,
     PhysicsIQResult,
-    Setting,
     ShiftsResult,
+    Task,
     ViolationsResult,
     WorstEvent,
 )
@@ -277,7 +283,7 @@ def test_the_page_is_whole_and_needs_no_network(html):
     page = Page(html)
     assert not page.open and len(page.addresses) > 12 and len(html) < 6_000_000
     assert all(address.startswith("data:image/") for address in page.addresses)
-    assert page.sections == [*(name for name, *_ in SECTIONS), "care"]
+    assert page.sections == [*SECTIONS, "care"]
 
 
 def test_the_summary_comes_first_with_its_numbers(html, made):
@@ -294,7 +300,7 @@ def test_the_summary_comes_first_with_its_numbers(html, made):
         "guaranteed were 90 %",
     ):
         assert said in words, said
-    assert html.index('class="summary"') < min(html.index(f'id="{name}"') for name, *_ in SECTIONS)
+    assert html.index('class="summary"') < min(html.index(f'id="{name}"') for name in SECTIONS)
 
 
 def test_what_is_undefined_says_why_and_is_no_number(html):
@@ -312,10 +318,10 @@ def test_text_is_escaped(html):
 def test_missing_measurements_are_named_with_their_commands(made):
     found = read_measurements(made)
     html = report_html(Found(setting=found.setting, films=found.films))
-    for name in MEASURED:
+    for name in result_types():
         command = "wm-gym evaluate-policies" if name == "policies" else f"wm-gym evaluate envs/Tiny-v0 --only {name}"
         assert f"there is no <code>{name}.json</code>" in html and command in html
-    assert html.count("Not measured: there is no") == len(MEASURED)
+    assert html.count("Not measured: there is no") == len(result_types())
 
 
 def test_one_measurement_alone_makes_a_page(tmp_path):
@@ -375,17 +381,17 @@ def test_films_of_other_lengths_are_refused(copy):
 
 def test_a_rule_fires_on_its_number_only():
     rng = np.random.default_rng(0)
-    assert any("lost in 33 %" in each.what for each in failures(Found(drift=made_drift(rng))))
-    assert not any("lost" in each.what for each in failures(Found(drift=made_drift(rng, lost=0))))
-    few, all_ = (failures(Found(control=made_control(rng, hits))) for hits in (3, 12))
+    assert any("lost in 33 %" in each.what for each in failures(Found(results={"drift": made_drift(rng)})))
+    assert not any("lost" in each.what for each in failures(Found(results={"drift": made_drift(rng, lost=0)})))
+    few, all_ = (failures(Found(results={"control": made_control(rng, hits)})) for hits in (3, 12))
     assert any("--policy random" in each.command and "25 %" in each.what for each in few)
     assert not any("command" in each.what for each in all_)
-    uncalibrated = failures(Found(uncertainty=made_uncertainty(rng)))
+    uncalibrated = failures(Found(results={"uncertainty": made_uncertainty(rng)}))
     assert any("no calibration" in each.what for each in uncalibrated)
 
 
 def test_nothing_measured_is_nothing_claimed():
-    found = Found(fidelity=made_fidelity())
+    found = Found(results={"fidelity": made_fidelity()})
     assert "not known" in headline(found) and not trusted(found) and not failures(found)
 
 
@@ -405,7 +411,7 @@ def keys_of(value):
 def test_the_committed_results_of_earlier_versions_are_read(repository, tmp_path):
     folder = repository / "benchmarks" / "results" / "evaluation_Push-v0"
     found = read_measurements(folder)
-    assert all(getattr(found, name) for name in MEASURED) and not found.undefined
+    assert set(found.results) == set(result_types()) and not found.undefined
     committed = {name: json.loads((folder / f"{name}.json").read_text()) for name in ("drift", "control", "violations")}
     assert {"deaf", "nudged"} <= keys_of(committed) and not keys_of(json.loads(json.dumps(asdict(found)))) & set(KEYS)
     drift, control, violations = (committed[name]["result"] for name in committed)
@@ -429,6 +435,66 @@ def test_an_error_of_ours_is_no_blank(made, monkeypatch):
         report_html(found)
     with pytest.raises(TypeError, match="object"):
         Drifted(**{key.replace("object_cm", "object"): value for key, value in vars(world).items()})
+
+
+def test_a_section_takes_what_its_task_gives():
+    """So does the summary; mypy sees neither, as both go by a name."""
+    taken = {name: get_type_hints(build)["data"] for name, (_, build) in SECTIONS.items() if name != "films"}
+    assert taken == result_types() and set(all_sections()) == set(SECTIONS)
+    with pytest.raises(TypeError, match="control is a FidelityResult, expected a ControlResult"):
+        report_html(Found(results={"control": made_fidelity()}))
+
+
+@dataclass(frozen=True)
+class Toy:
+    """What a <toy> measures."""
+
+    episodes: int
+    brightness: dict[str, Mean | Blank]
+    """Of the last frame, of 255 levels."""
+    darkest: list[float] | None = None
+
+
+def measure_toy(context: Context) -> Toy:
+    return Toy(2, {"world": mean([0.01, 0.02]), "physics": Blank("it is dark")})
+
+
+def test_a_measurement_without_a_section_shows_every_field(copy, monkeypatch):
+    monkeypatch.setitem(TASKS, "toy_brightness", Task(measure_toy))
+    assert "--only toy_brightness --import test_trust_report" in write_trust_report(copy).read_text()
+    write_json(copy / "toy_brightness.json", asdict(TASKS["toy_brightness"].measure(None)))
+    page = Page(html := write_trust_report(copy).read_text())
+    assert not page.open and page.sections[-2:] == ["toy_brightness", "care"]
+    for said in (
+        "<h2>Toy brightness</h2>",
+        "<p>What a &lt;toy&gt; measures.</p>",
+        "<th>episodes</th><td>2</td>",
+        '<tr class="world"><th>brightness, the world</th><td>0.0150<small>',
+        "<small class=why>Of the last frame, of 255 levels.</small>",
+        "<td>undefined<small class=why>it is dark</small></td>",
+    ):
+        assert said in html, said
+    with pytest.raises(TypeError, match="darkest is a ndarray, which no table can show"):
+        report_html(Found(results={"toy_brightness": Toy(2, {}, np.zeros(3))}))
+    spoil(copy, "toy_brightness", lambda value: value.pop("brightness"))
+    with pytest.raises(ValueError, match="toy_brightness.json is not as .* lacks brightness"):
+        write_trust_report(copy)
+
+
+def test_a_result_of_an_unknown_measurement_is_not_left_out(copy):
+    (copy / "notes.json").write_text("not JSON, and none of ours")
+    write_trust_report(copy)
+    job = {"function": f"{measure.__module__}:{measure.__name__}", "arguments": {}, "result": {}}
+    write_json(copy / "toy_brightness.json", job)
+    with pytest.raises(ValueError, match="toy_brightness.json is of a measurement that is not known.*--import MODULE"):
+        write_trust_report(copy)
+
+
+def test_a_task_that_does_not_say_what_it_gives_is_refused():
+    with pytest.raises(TypeError, match=r"expected a dataclass, named in the signature: def <lambda>"):
+        Task(lambda context: {"brightness": 1.0})
+    with pytest.raises(ValueError, match=r"needs \['hold'\], which a Context does not have"):
+        Task(measure_toy, ("hold",))
 
 
 def test_only_undefined_becomes_a_blank():

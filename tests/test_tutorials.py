@@ -47,7 +47,7 @@ def test_a_page_runs(page, tmp_path, request):
 
 
 def test_the_tutorials_are_all_run_and_assert_something():
-    assert len(TUTORIALS) == 6
+    assert len(TUTORIALS) == 7
     for page in TUTORIALS:
         code = "".join(block.code for block in blocks_of(page) if is_run(block) and block.language == "python")
         assert "assert " in code, f"{page} ends with nothing that could fail"

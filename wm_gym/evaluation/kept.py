@@ -62,7 +62,7 @@ def renamed(value: Any) -> Any:
 
 
 def upgraded(name: str, value: dict[str, Any]) -> dict[str, Any]:
-    """A measurement's result in the layout of its record (`suite.results`), also where an earlier version wrote it."""
+    """A measurement's result in the layout of its dataclass, also where an earlier version wrote it."""
     return UPGRADES[name](value) if name in UPGRADES and set(value) != {"undefined"} else value
 
 

@@ -12,7 +12,7 @@ from wm_gym.evaluation.report import figures as figures
 from wm_gym.evaluation.report.figures import name_of
 from wm_gym.evaluation.report.found import Found
 from wm_gym.evaluation.report.numbers import Cell, Row, cell, number, percent, share_cell, stated
-from wm_gym.evaluation.suite.results import ControlResult, InverseResult
+from wm_gym.evaluation.suite.tasks import ControlResult, InverseResult
 
 
 def control(data: ControlResult, found: Found) -> Markup:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
+import json
 import zipfile
 import zlib
-from collections.abc import Callable
+from collections.abc import Mapping
 from math import isfinite
 from pathlib import Path
 from shlex import quote
@@ -17,31 +19,16 @@ from wm_gym.common.files import write_text
 from wm_gym.common.page import fill, page
 from wm_gym.common.records import Blank, from_json
 from wm_gym.evaluation.kept import is_of_job, read_kept, upgraded
-from wm_gym.evaluation.report import control as control_sections
 from wm_gym.evaluation.report import sections as sections
-from wm_gym.evaluation.report.films import films
-from wm_gym.evaluation.report.found import Found
+from wm_gym.evaluation.report.found import Found, result_types
 from wm_gym.evaluation.report.summary import Failure, failures, headline, trusted
 from wm_gym.evaluation.report.tiles import tiles
-from wm_gym.evaluation.suite.results import RESULTS, Setting
+from wm_gym.evaluation.suite.setting import Setting
+from wm_gym.evaluation.suite.tasks import TASKS
 
 PAGE_FILE, FILMS_FILE = "report.html", "films.npz"
-MEASURED = tuple(RESULTS)
+MEASURE = "wm_gym.evaluation.suite.suite:measure"
 FILMS = ("world", "physics", "uncertainty", "worst_frames")
-SECTIONS: tuple[tuple[str, str, Callable[[Any, Found], Markup]], ...] = (
-    ("films", "What it looks like", lambda arrays, found: _films(arrays, found)),
-    ("drift", "How long does it stay right?", sections.drift),
-    ("agent_drift", "And under an agent's actions?", sections.drift),
-    ("fidelity", "How close are its frames?", sections.fidelity),
-    ("control", "Does it obey?", control_sections.control),
-    ("inverse", "Which actions do its frames show?", control_sections.inverse),
-    ("judge", "Does it know success when it sees it?", sections.judge),
-    ("physics_iq", "Does it move where, when and as much as physics?", sections.physics_iq),
-    ("uncertainty", "Does it know where it is wrong?", sections.uncertainty),
-    ("shifts", "Does it notice another scene?", sections.shifts),
-    ("violations", "Which laws of physics does it break?", sections.violations),
-    ("policies", "Does it judge policies as physics does?", sections.policies),
-)
 
 
 def write_trust_report(folder: str | Path, out: str | Path | None = None) -> Path:
@@ -61,27 +48,26 @@ def read_measurements(folder: str | Path) -> Found:
     """What a folder holds, of earlier versions too. Errors as in `write_trust_report`."""
     folder = Path(folder)
     setting = _record(folder / "setting.json", Setting) or Setting()
-    read = {name: _record(folder / f"{name}.json", RESULTS[name] | Blank) for name in MEASURED}
+    kinds = result_types()
+    _check_known(folder, kinds)
+    read = {name: _record(folder / f"{name}.json", kind | Blank) for name, kind in kinds.items()}
     films = _read_films(folder / FILMS_FILE) if (folder / FILMS_FILE).is_file() else None
     if films is None and not any(read.values()):
         raise FileNotFoundError(
             f"{folder} holds no measurement; expected one of "
-            f"{', '.join(f'{name}.json' for name in MEASURED)}, {FILMS_FILE}; measure it first: "
+            f"{', '.join(f'{name}.json' for name in kinds)}, {FILMS_FILE}; measure it first: "
             f"wm-gym evaluate {quote(setting.world_folder or 'WORLD')}"
         )
     undefined = {name: value.undefined for name, value in read.items() if isinstance(value, Blank)}
-    return Found(
-        setting=setting,
-        films=films,
-        undefined=undefined,
-        **{name: None if name in undefined else value for name, value in read.items()},
-    )
+    results = {name: value for name, value in read.items() if value is not None and name not in undefined}
+    return Found(setting, films, results, undefined)
 
 
 def report_html(found: Found) -> str:
     """The page as a string."""
     world = found.setting.world or "a world"
-    parts = [_opening(found, world), *(_section(*each, found) for each in SECTIONS), sections.with_care(found)]
+    inside = (_section(name, *each, found) for name, each in sections.all_sections().items())
+    parts = [_opening(found, world), *inside, sections.with_care(found)]
     return page(f"{world}: can it be trusted?", Markup("\n").join(parts), sections.STYLE)
 
 
@@ -111,9 +97,9 @@ def _remedies(wrong: list[Failure]) -> list[tuple[str, str, str]]:
     ]
 
 
-def _section(name: str, title: str, build: Callable[[Any, Found], Markup], found: Found) -> Markup:
+def _section(name: str, title: str, build: sections.Section, found: Found) -> Markup:
     """A section, or how to measure what it would show."""
-    data = getattr(found, name)
+    data = found.films if name == "films" else found.results.get(name)
     return fill(
         "report/section.html",
         name=name,
@@ -136,17 +122,21 @@ def command_of(name: str, found: Found) -> str:
     if name == "policies":
         return f"wm-gym evaluate-policies AGENT AGENT AGENT AGENT --world {world} --out FOLDER"
     agent = " --agent AGENT" if name == "agent_drift" else ""
-    return f"wm-gym evaluate {world} --only {name}{agent}"
+    module = TASKS[name].measure.__module__ if name in TASKS else __name__
+    other = "" if module.startswith("wm_gym.") else f" --import {module}"
+    return f"wm-gym evaluate {world} --only {name}{agent}{other}"
 
 
-def _films(arrays: dict[str, np.ndarray], found: Found) -> Markup:
-    return films(
-        arrays["physics"],
-        arrays["world"],
-        arrays["uncertainty"],
-        found.setting.fps or 10,
-        found.trust_horizon if found.setting.calibration else None,
-    )
+def _check_known(folder: Path, kinds: Mapping[str, Any]) -> None:
+    """ValueError for a result of `evaluate` that would be left out, as nothing here says what it is."""
+    for path in sorted(folder.glob("*.json")):
+        with contextlib.suppress(json.JSONDecodeError):  # none of ours
+            if path.stem in kinds or not is_of_job(value := read_kept(path)) or value["function"] != MEASURE:
+                continue
+            raise ValueError(
+                f"{path} is of a measurement that is not known here; import the module that adds it: "
+                f"wm-gym report {quote(str(folder))} --import MODULE"
+            )
 
 
 def _read_films(path: Path) -> dict[str, np.ndarray]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from markupsafe import Markup
@@ -19,12 +19,14 @@ from wm_gym.evaluation.ranking.agreement import Agreement, Correlation
 from wm_gym.evaluation.ranking.gating import Gating
 from wm_gym.evaluation.ranking.policies import CONTROLS, PoliciesResult, PredictionPowered, policy_figure
 from wm_gym.evaluation.report import figures as figures
+from wm_gym.evaluation.report.control import control, inverse
+from wm_gym.evaluation.report.fields import every_field
 from wm_gym.evaluation.report.figures import name_of
-from wm_gym.evaluation.report.films import pair
-from wm_gym.evaluation.report.found import Found
+from wm_gym.evaluation.report.films import films, pair
+from wm_gym.evaluation.report.found import Found, result_types
 from wm_gym.evaluation.report.numbers import Cell, Row, cell, number, percent, share_cell
 from wm_gym.evaluation.report.summary import seconds_of, violation_floor
-from wm_gym.evaluation.suite.results import (
+from wm_gym.evaluation.suite.tasks import (
     Distances,
     FidelityResult,
     PhysicsIQResult,
@@ -74,6 +76,12 @@ def setting_line(found: Found) -> str:
     known = {key: value for key, value in vars(found.setting).items() if value is not None}
     parts = [say.format(known[key]) for key, say in words.items() if key in known]
     return "; ".join(parts) + "." if known else ""
+
+
+def side_by_side(data: dict[str, np.ndarray], found: Found) -> Markup:
+    """Films of physics, the world and its uncertainty."""
+    trusted = found.trust_horizon if found.setting.calibration else None
+    return films(data["physics"], data["world"], data["uncertainty"], found.setting.fps or 10, trusted)
 
 
 def drift(data: DriftResult, found: Found) -> Markup:
@@ -385,8 +393,8 @@ def _judges(data: PoliciesResult) -> list[tuple[str, Agreement]]:
     pairs: list[tuple[str, Agreement]] = []
     for name, one in data.agreement.items():
         pairs.append((name, one))
-        for control, what in CONTROLS.items():
-            other = data.control(control)[name]
+        for judge_name, what in CONTROLS.items():
+            other = data.control(judge_name)[name]
             if not isinstance(other, Blank):
                 pairs.append((f"{name}: {what}", other))
     return pairs
@@ -412,3 +420,28 @@ def _correlation(one: Correlation) -> Cell:
 def with_care(found: Found) -> Markup:
     """What these numbers do not say."""
     return fill("report/care.html", calibrated=found.setting.calibration)
+
+
+Section = Callable[[Any, Found], Markup]
+SECTIONS: dict[str, tuple[str, Section]] = {
+    "films": ("What it looks like", side_by_side),
+    "drift": ("How long does it stay right?", drift),
+    "agent_drift": ("And under an agent's actions?", drift),
+    "fidelity": ("How close are its frames?", fidelity),
+    "control": ("Does it obey?", control),
+    "inverse": ("Which actions do its frames show?", inverse),
+    "judge": ("Does it know success when it sees it?", judge),
+    "physics_iq": ("Does it move where, when and as much as physics?", physics_iq),
+    "uncertainty": ("Does it know where it is wrong?", uncertainty),
+    "shifts": ("Does it notice another scene?", shifts),
+    "violations": ("Which laws of physics does it break?", violations),
+    "policies": ("Does it judge policies as physics does?", policies),
+}
+"""Title and content of each measurement's section, in the order of the page."""
+
+
+def all_sections() -> dict[str, tuple[str, Section]]:
+    """`SECTIONS`, and `every_field` for each measurement that is not among them."""
+    return SECTIONS | {
+        name: (name.replace("_", " ").capitalize(), every_field) for name in result_types() if name not in SECTIONS
+    }

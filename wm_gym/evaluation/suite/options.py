@@ -37,8 +37,8 @@ class EvaluateOptions:
     out: Annotated[str | Path, "DIR"] | None = None
     """Folder of the results (default: NAME-evaluation; goes on there)."""
     only: Annotated[Sequence[str], "TASK"] | None = None
-    """Measure some of fidelity, drift, agent_drift, control, inverse, judge, physics_iq, violations, uncertainty,
-    shifts, films (default: all, agent_drift with an agent)."""
+    """Measure some tasks only, such as fidelity, drift or films; an unknown name is answered with the list (default:
+    all, agent_drift with an agent)."""
     agent: Annotated[str | Path, "AGENT"] | None = None
     """A policy under whose actions the drift is measured too ("agent_drift")."""
     size: Size = Size()

@@ -24,8 +24,8 @@ from wm_gym.evaluation.jobs import Job, run_jobs
 from wm_gym.evaluation.kept import read_kept, renamed, upgraded
 from wm_gym.evaluation.suite.context import Context
 from wm_gym.evaluation.suite.options import EvaluateOptions, Size
-from wm_gym.evaluation.suite.results import Setting, ViolationsResult, WorstEvent
-from wm_gym.evaluation.suite.tasks import NEEDS, TASKS
+from wm_gym.evaluation.suite.setting import Setting
+from wm_gym.evaluation.suite.tasks import TASKS, ViolationsResult, WorstEvent
 from wm_gym.physics.tracked import displacement
 from wm_gym.policies.loaders import load_agent
 from wm_gym.worlds.catalogue import find_world
@@ -57,10 +57,11 @@ def evaluate(world: str | Path, options: EvaluateOptions | None = None, **change
     tasks, context = _chosen_tasks(chosen), _context(folder, chosen)
     _check_begun(context)
     write_json(context.out / SETTING_FILE, asdict(setting(context)), indent=1)
-    for task in tasks:
+    measured = [task for task in tasks if task != FILMS]
+    for task in measured:
         with contextlib.suppress(Undefined):  # the task will say so
             prepare(context, task)
-    run_jobs([_job(context, task) for task in tasks if task != FILMS], chosen.workers, chosen.ray, chosen.progress)
+    run_jobs([_job(context, task) for task in measured], chosen.workers, chosen.ray, chosen.progress)
     if FILMS in tasks:
         write_films(context)
     return context.out
@@ -144,14 +145,14 @@ def measure(
         raise ValueError(f"{folder} holds other weights than were asked about: {context.weights}, not {weights}")
     try:
         prepare(context, task)
-        return asdict(TASKS[task](context))
+        return asdict(TASKS[task].measure(context))
     except Undefined as reason:
         return asdict(Blank(str(reason)))
 
 
 def prepare(context: Context, task: str) -> None:
     """Make what a task needs of a context, so that tasks measured at once find it there."""
-    for need in NEEDS.get(task, ()):
+    for need in TASKS[task].needs:
         getattr(context, need)
 
 

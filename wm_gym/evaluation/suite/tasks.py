@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, field, is_dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, get_type_hints
 
 import numpy as np
 
 from wm_gym.common.records import Blank, Undefined, or_blank
-from wm_gym.common.statistics import mean
+from wm_gym.common.statistics import Mean, mean
 from wm_gym.engine.shared import load_engine
 from wm_gym.evaluation.control_worlds import (
     RollOut,
@@ -25,30 +25,35 @@ from wm_gym.evaluation.control_worlds import (
 )
 from wm_gym.evaluation.episodes import Episodes
 from wm_gym.evaluation.judges.attribution import JudgeErrors, judge_errors
-from wm_gym.evaluation.metrics.control import DistractorResult, delta_psnr, directions, distractor, loss_ratio, no_op
+from wm_gym.evaluation.metrics.control import (
+    DeltaPsnr,
+    DirectionsResult,
+    DistractorResult,
+    LossRatio,
+    Rest,
+    delta_psnr,
+    directions,
+    distractor,
+    loss_ratio,
+    no_op,
+)
 from wm_gym.evaluation.metrics.drift import DriftResult, drift
 from wm_gym.evaluation.metrics.fvd import frechet_distance, i3d_features
 from wm_gym.evaluation.metrics.perceptual import Looks, perceptual
 from wm_gym.evaluation.metrics.physics_iq import METRICS, compare, score
-from wm_gym.evaluation.metrics.violations import UNITS, Detector, violations
-from wm_gym.evaluation.probes.inverse import fit_inverse, inverse_accuracy, inverse_error
+from wm_gym.evaluation.metrics.violations import UNITS, Broken, Detector, violations
+from wm_gym.evaluation.probes.inverse import InverseAccuracy, InverseError, fit_inverse, inverse_accuracy, inverse_error
 from wm_gym.evaluation.suite.context import Context, shifted_twin, starts_of
-from wm_gym.evaluation.suite.results import (
-    ControlResult,
-    Distances,
-    FidelityResult,
-    HiddenShift,
-    InverseResult,
-    PhysicsIQ,
-    PhysicsIQResult,
-    ShiftsResult,
-    ViolationsResult,
-    WorstEvent,
-)
 from wm_gym.evaluation.trust.coverage import auroc
-from wm_gym.evaluation.trust.injected import Injector, detector_quality
+from wm_gym.evaluation.trust.injected import DetectorQuality, Injector, detector_quality
 from wm_gym.evaluation.trust.signals import StartCheck
-from wm_gym.evaluation.trust.uncertainty import UncertaintyResult, detects_shifts, teacher_forced_errors, uncertainty
+from wm_gym.evaluation.trust.uncertainty import (
+    ShiftSeen,
+    UncertaintyResult,
+    detects_shifts,
+    teacher_forced_errors,
+    uncertainty,
+)
 from wm_gym.models.i3d import load_i3d
 from wm_gym.models.st_lpips import load_st_lpips
 from wm_gym.physics.shift import HIDDEN, VISIBLE
@@ -56,6 +61,51 @@ from wm_gym.physics.shift import HIDDEN, VISIBLE
 Network = TypeVar("Network")
 CLIP, CLIPS = 16, 32  # frames that an FVD looks at, and how many such clips: more take I3D an hour
 OTHER_TAKE = {"mass": 1.1, "friction": 0.95}
+
+
+@dataclass(frozen=True)
+class Task:
+    """A measurement: what it calls, and what of the context that must have been made before tasks run at once."""
+
+    measure: Callable[[Context], Any]
+    """Its signature says which dataclass it returns: by that one the report reads what was kept."""
+    needs: tuple[str, ...] = ()
+    """Names of properties of a `Context`."""
+
+    def __post_init__(self) -> None:
+        if not is_dataclass(self.result):
+            raise TypeError(
+                f"{self.measure.__name__} returns {self.result}; expected a dataclass, named in the signature: "
+                f"def {self.measure.__name__}(context: Context) -> MyResult"
+            )
+        if unknown := [need for need in self.needs if not hasattr(Context, need)]:
+            raise ValueError(f"{self.measure.__name__} needs {unknown}, which a Context does not have")
+
+    @property
+    def result(self) -> Any:
+        """The dataclass of its results."""
+        return get_type_hints(self.measure).get("return")
+
+
+@dataclass(frozen=True)
+class Distances:
+    """Frechet Video Distances from true clips that end at one step."""
+
+    n: int
+    frames: int
+    features: str
+    of: dict[str, float]
+    """By name; "floor" are other true clips."""
+
+
+@dataclass(frozen=True)
+class FidelityResult:
+    """How close frames are to the true ones, by horizon ("at_{t}") and name."""
+
+    episodes: int
+    horizons: list[int]
+    looks: dict[str, dict[str, Looks]] | Blank
+    fvd: dict[str, Distances | Blank]
 
 
 def measure_fidelity(context: Context) -> FidelityResult:
@@ -130,6 +180,17 @@ def _perturbed(context: Context) -> RollOut:
     return physics(context.env, lambda state: context.tracked.perturbed(state, rng))
 
 
+@dataclass(frozen=True)
+class ControlResult:
+    """What worlds and controls make of actions; None for what an earlier version did not measure."""
+
+    delta_psnr: dict[str, DeltaPsnr] | None = None
+    loss_ratio: dict[str, LossRatio] | None = None
+    directions: DirectionsResult | None = None
+    no_op: dict[str, Rest] | None = None
+    distractor: DistractorResult | Blank | None = None
+
+
 def measure_control(context: Context) -> ControlResult:
     """What the world, physics and the controls make of actions: every measure of `metrics.control`."""
     spec, twin = context.world.spec, physics(context.env)
@@ -162,6 +223,14 @@ def _distractor(context: Context, plain: RollOut) -> DistractorResult:
         env.close()
 
 
+@dataclass(frozen=True)
+class InverseResult:
+    """Which actions the frames show: real ones, and by name those that were made, up to each horizon."""
+
+    real: InverseAccuracy
+    made: dict[str, dict[str, InverseError]]
+
+
 def measure_inverse(context: Context) -> InverseResult:
     """Which actions the frames show: `inverse_accuracy` of real pairs, `inverse_error` of world and controls."""
     horizons, half = context.horizons, len(context.held) // 2
@@ -190,6 +259,26 @@ def measure_judge(context: Context) -> JudgeErrors:
     )
 
 
+@dataclass(frozen=True)
+class PhysicsIQ:
+    """Physics-IQ's score and the means of its parts."""
+
+    score: float
+    spatiotemporal_iou: Mean
+    spatial_iou: Mean
+    weighted_spatial_iou: Mean
+    mse: Mean
+
+
+@dataclass(frozen=True)
+class PhysicsIQResult:
+    """Physics-IQ against physics; the other take is a twin with other parameters, by so many times."""
+
+    episodes: int
+    other_take: dict[str, float]
+    of: dict[str, PhysicsIQ]
+
+
 def measure_physics_iq(context: Context) -> PhysicsIQResult:
     """Physics-IQ's score against physics; the other take is a twin whose object is heavier and smoother by a little."""
     other = shifted_twin(context.twin, OTHER_TAKE)
@@ -215,6 +304,35 @@ def measure_physics_iq(context: Context) -> PhysicsIQResult:
             for name, rows in found.items()
         },
     )
+
+
+@dataclass(frozen=True)
+class WorstEvent:
+    """One of the violations that exceed their limit most."""
+
+    kind: str
+    severity: float
+    unit: str
+    episode: int
+    step: int
+    frame: int
+    """Which of the worst frames of the films shows it."""
+    over_limit: float | None = None
+    """The severity in multiples of the limit."""
+
+
+@dataclass(frozen=True)
+class ViolationsResult:
+    """Which laws are broken, by name and class."""
+
+    episodes: int
+    steps: int
+    violations: dict[str, dict[str, Broken]]
+    limits: dict[str, float | None] = field(default_factory=dict)
+    detector: dict[str, DetectorQuality] | None = None
+    worst: list[WorstEvent] = field(default_factory=list)
+    per_100_frames: dict[str, float] = field(default_factory=dict)
+    """All classes together, by name."""
 
 
 def measure_violations(context: Context) -> ViolationsResult:
@@ -249,6 +367,23 @@ def measure_violations(context: Context) -> ViolationsResult:
 def measure_uncertainty(context: Context) -> UncertaintyResult:
     """`uncertainty` under the recorded actions."""
     return uncertainty(context.world, context.guarantee_held, context.horizons, seed=context.seed)
+
+
+@dataclass(frozen=True)
+class HiddenShift:
+    """AUROC of one-step errors on true frames for a shift that no picture shows."""
+
+    auroc: float
+
+
+@dataclass(frozen=True)
+class ShiftsResult:
+    """Which shifts are noticed."""
+
+    starts: int
+    """Usual ones, and as many shifted ones each."""
+    visible: dict[str, ShiftSeen | Blank]
+    hidden: dict[str, HiddenShift | Blank]
 
 
 def measure_shifts(context: Context) -> ShiftsResult:
@@ -294,28 +429,17 @@ def _worst(detector: Detector, roll_out: RollOut, episodes: Episodes, most: int 
     ]
 
 
-TASKS: dict[str, Callable[[Context], Any]] = {
-    "fidelity": measure_fidelity,
-    "drift": measure_drift,
-    "agent_drift": measure_agent_drift,
-    "control": measure_control,
-    "inverse": measure_inverse,
-    "judge": measure_judge,
-    "physics_iq": measure_physics_iq,
-    "violations": measure_violations,
-    "uncertainty": measure_uncertainty,
-    "shifts": measure_shifts,
+TASKS: dict[str, Task] = {
+    "fidelity": Task(measure_fidelity, ("held",)),
+    "drift": Task(measure_drift, ("decoder", "long")),
+    "agent_drift": Task(measure_agent_drift, ("decoder", "agent_long")),
+    "control": Task(measure_control, ("decoder", "held", "wandering_or_blank")),
+    "inverse": Task(measure_inverse, ("decoder", "held")),
+    "judge": Task(measure_judge, ("decoder", "held")),
+    "physics_iq": Task(measure_physics_iq, ("held",)),
+    "violations": Task(measure_violations, ("decoder", "held")),
+    "uncertainty": Task(measure_uncertainty, ("guarantee_held",)),
+    "shifts": Task(measure_shifts, ("usual", "all_shifted")),
 }
-NEEDS: dict[str, tuple[str, ...]] = {
-    "fidelity": ("held",),
-    "drift": ("decoder", "long"),
-    "agent_drift": ("decoder", "agent_long"),
-    "control": ("decoder", "held", "wandering_or_blank"),
-    "inverse": ("decoder", "held"),
-    "judge": ("decoder", "held"),
-    "physics_iq": ("held",),
-    "violations": ("decoder", "held"),
-    "uncertainty": ("guarantee_held",),
-    "shifts": ("usual", "all_shifted"),
-}
-"""What of a `Context` each task needs; all of it must be there before tasks are measured at once."""
+"""Each result is kept in a file of its task's name. What is named here is measured by `wm-gym evaluate` and shown by
+`wm-gym report`; the report's section is in `report.sections.SECTIONS`, or else a table of the result's fields."""
