@@ -58,7 +58,7 @@ from wm_gym.training import train
 saved = False
 def kill(event, arguments):  # at the first call to the system after a checkpoint of the stage is there
     global saved
-    if saved and event.startswith("os."):
+    if saved and event.startswith("os.") and event != "os.kill":
         os.kill(os.getpid(), signal.SIGKILL)
     saved = saved or event == "os.rename" and os.fspath(arguments[1]).endswith("{stage}-8")
 sys.addaudithook(kill)

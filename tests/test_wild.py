@@ -180,6 +180,7 @@ def test_looking_names_the_damaged_and_goes_on(whole, tmp_path, capsys, damage):
 
 def test_curate_names_the_damaged_and_training_takes_its_list(whole, tmp_path, capsys):
     from wm_gym.data.curation.selection import Selection
+    from wm_gym.training.options import TrainOptions
     from wm_gym.training.trainer import _open
 
     root = shutil.copytree(whole, tmp_path / "set")
@@ -189,8 +190,9 @@ def test_curate_names_the_damaged_and_training_takes_its_list(whole, tmp_path, c
     assert "damaged, and not looked at: episode 2: 'action' is" in told and "--skip-damaged --filter" in told
     chosen = Selection.load(tmp_path / "list.json")
     chosen.drop = {4: ["by hand"]}  # as the dataset numbers them
+    chosen.save(tmp_path / "chosen.json")
     with pytest.warns(UserWarning, match="episode 2"):
-        (clips,) = _open([root], None, None, [chosen], skip_damaged=True)
+        (clips,) = _open([root], TrainOptions(filters=(tmp_path / "chosen.json",), skip_damaged=True))
     assert clips.meta["tasks"] == [f"task {e}" for e in (0, 1, 3, 5)] and clips.numbers == [0, 1, 3, 5]
 
 
