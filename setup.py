@@ -41,6 +41,7 @@ CORE = [
     "pillow>=10",
     "matplotlib>=3.8",
     "jinja2>=3.1",  # all HTML, every value escaped
+    "markupsafe>=2.1",
     "tensorboard>=2.16",
     "tqdm>=4.66",
     "pyyaml>=6.0",
