@@ -193,6 +193,12 @@ def test_unknown_preset_names_the_known_ones(balls, tmp_path):
         train(balls, tmp_path / "w", preset="huge")
 
 
+def test_frames_of_odd_size_are_refused_before_anything_is_written(balls, tmp_path):
+    with pytest.raises(ValueError, match="frames are 30x34, .* --size 28x32"):
+        train(balls, tmp_path / "w", preset="tiny", size=(30, 34))
+    assert not list(tmp_path.iterdir())
+
+
 def test_finished_world_is_not_overwritten(balls, tiny_world_folder):
     with pytest.raises(ValueError, match="--overwrite"):
         train(balls, tiny_world_folder, preset="tiny")

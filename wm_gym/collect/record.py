@@ -46,7 +46,7 @@ class RecordOptions:
     env_kwargs: Mapping[str, Any] | None = None
     """Arguments of the environment."""
     size: tuple[int, int] | None = None
-    """(height, width) to store frames in, resized by area."""
+    """(height, width) to store frames in, resized by area; worlds take sides that 4 divides."""
     progress: bool = True
     """Show a bar."""
     shard_frames: int = 2000
