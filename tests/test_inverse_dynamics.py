@@ -13,7 +13,7 @@ from wm_gym.cli import main
 from wm_gym.collect.record import record
 from wm_gym.data import ClipData, open_clips
 from wm_gym.evaluation.episodes import Episodes
-from wm_gym.evaluation.suite.inverse_benchmark import benchmark, impossible, readings, rejects
+from wm_gym.evaluation.suite.inverse_benchmark import _r2, benchmark, impossible, readings, rejects
 from wm_gym.inverse.fit import fit_inverse_dynamics, fit_motion, split_labels
 from wm_gym.inverse.labeller import Rejected, VideoLabeller, fit_real_actions, label_dataset, train_labeller
 from wm_gym.models.inverse_dynamics import KINDS, InverseDynamics
@@ -112,6 +112,14 @@ def test_benchmark_tells_real_from_disturbed_video(labeller, clips):
     assert reading["real"]["r2_carried_out"] > reading["noise of 25 levels"]["r2_carried_out"]
     assert reading["real"]["strict_carried_out"] >= reading["real"]["strict"]["mean"] - 0.05
     assert set(found["rejected"]) >= {"real", "spliced"} and found["rejected"]["real"]["n"] == 6
+
+
+def test_r2_is_undefined_where_no_action_varies():
+    true = np.stack([np.full(5, 0.3), np.arange(5.0)], 1)[None].astype(np.float32)
+    every, first = np.ones((1, 5), bool), np.eye(1, 5, dtype=bool)
+    assert _r2(true, true, every) == 1 and _r2(true + np.float32([0.2, 0]), true, every) == 1  # of the one that varies
+    assert _r2(true[..., :1] + 0.2, true[..., :1], every) is None
+    assert _r2(true, true, first) is None and _r2(true, true, ~every) is None
 
 
 def test_label_writes_a_dataset_and_says_what_it_leaves_out(labeller, clips, tmp_path, capsys):

@@ -9,11 +9,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from accelerate import Accelerator
 
 from wm_gym.collect.record import record
 from wm_gym.data import join_clips, open_clips
+from wm_gym.models.conditioning import VectorCode
 from wm_gym.models.tokenizer import to_float
 from wm_gym.training import train
+from wm_gym.training.loop import Run, fit
+from wm_gym.training.presets import PRESETS
 from wm_gym.training.segments import SegmentSampler
 from wm_gym.worlds.world import World
 
@@ -148,6 +152,32 @@ def test_killed_training_ends_with_the_same_weights(balls, tmp_path):
     assert_same_weights(whole, train(balls, out, preset="tiny", overrides=SHORT, progress=False))
 
 
+class Coded(torch.nn.Module):
+    """As in a world without proprioception: the normaliser of the pose has two empty buffers."""
+
+    def __init__(self):
+        super().__init__()
+        self.code, self.net = VectorCode(0, ()), torch.nn.Linear(2, 1)
+
+    def forward(self, x):
+        return self.net(torch.cat([x, self.code(x[:, :0])], 1)).mean(), {}
+
+
+def test_training_without_proprioception_resumes(tmp_path, caplog):
+    """Accelerate would take its empty buffers for one, and store that once."""
+
+    def trained():
+        torch.manual_seed(0)
+        run, module = Run(tmp_path, PRESETS["tiny"], 0, Accelerator(cpu=True), progress=False), Coded()
+        fit(run, "dynamics", module, 3, lambda *_: {"x": torch.ones(1, 2)})
+        return module.state_dict()
+
+    first, again = trained(), trained()
+    assert (tmp_path / "checkpoints" / "dynamics-3").is_dir() and "shared" not in caplog.text
+    for name, value in first.items():
+        torch.testing.assert_close(value, again[name], rtol=0, atol=0)
+
+
 def test_seed_decides_the_weights(balls, tmp_path):
     one = train(balls, tmp_path / "one", preset="tiny", overrides=SHORT, progress=False, seed=1)
     same = train(balls, tmp_path / "same", preset="tiny", overrides=SHORT, progress=False, seed=1)
@@ -160,6 +190,12 @@ def test_seed_decides_the_weights(balls, tmp_path):
 def test_unknown_preset_names_the_known_ones(balls, tmp_path):
     with pytest.raises(ValueError, match="'huge' is unknown.*small"):
         train(balls, tmp_path / "w", preset="huge")
+
+
+def test_frames_of_odd_size_are_refused_before_anything_is_written(balls, tmp_path):
+    with pytest.raises(ValueError, match="frames are 30x34, .* --size 28x32"):
+        train(balls, tmp_path / "w", preset="tiny", size=(30, 34))
+    assert not list(tmp_path.iterdir())
 
 
 def test_finished_world_is_not_overwritten(balls, tiny_world_folder):

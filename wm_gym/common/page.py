@@ -10,9 +10,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
-from markupsafe import Markup, escape
+from markupsafe import Markup
 
 if TYPE_CHECKING:
+    import numpy as np
     from matplotlib.axes import Axes
     from matplotlib.backend_bases import RendererBase
     from matplotlib.figure import Figure
@@ -67,9 +68,9 @@ def fill(template: str, **values: Any) -> Markup:
     return Markup(_templates().get_template(template).render(**values))
 
 
-def page(title: str, body: str, style: str = "") -> str:
-    """A whole HTML page; style: more CSS than `STYLE`. body is HTML, title is plain text."""
-    return str(fill("page.html", title=title, style=Markup(STYLE + style), body=Markup(body)))
+def page(title: str, body: Markup, style: str = "") -> str:
+    """A whole HTML page; style: more CSS than `STYLE`."""
+    return str(fill("page.html", title=title, style=Markup(STYLE + style), body=body))
 
 
 def axes(columns: int, size: tuple[float, float]) -> tuple[Figure, Sequence[Axes]]:
@@ -125,11 +126,10 @@ def data_uri(data: bytes, kind: str) -> str:
     return f"data:{kind};base64,{base64.b64encode(data).decode()}"
 
 
-def tile(kind: str, number: str, words: str) -> Markup:
-    """A number in large type over a few words; kind: "world", "physics" or "" colours it."""
-    return Markup('<div class="tile {}"><b>{}</b><span>{}</span></div>').format(kind, number, words)
+def png_uri(image: np.ndarray) -> str:
+    """A picture `uint8 [H, W, 3]` as the address of a PNG."""
+    from PIL import Image
 
-
-def text(value: Any) -> Markup:
-    """Anything as text that HTML cannot take for markup."""
-    return escape(str(value))
+    data = io.BytesIO()
+    Image.fromarray(image).save(data, "PNG")
+    return data_uri(data.getvalue(), "image/png")

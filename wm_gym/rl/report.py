@@ -7,7 +7,7 @@ from shlex import quote
 from typing import TYPE_CHECKING, Any
 
 from wm_gym.common.files import atomic_file, write_text
-from wm_gym.common.page import GREY, PHYSICS, WORLD, axes, data_uri, page, picture, text, tile
+from wm_gym.common.page import GREY, PHYSICS, WORLD, axes, data_uri, fill, page, picture
 from wm_gym.policies.card import matched_rows
 
 if TYPE_CHECKING:
@@ -51,41 +51,21 @@ def report_html(
     harder: dict[str, Any] | None = None,
 ) -> str:
     """The page as a string."""
-    return page(
-        f"{results['world_name']}: trained in imagination, checked in physics",
-        f"""
-<h1>Trained in imagination, checked in physics</h1>
-<p class="lead">A {text(config["algo"].upper())} policy learned from pixels inside
-<code>{text(config["env_id"])}</code>, a video world model that imagines every frame.
-The same policy was then run in the simulator <code>{text(results["twin_id"])}</code>,
-which it had never seen.</p>
-<div class="tiles">{_tiles(results, config)}</div>
-{_film_section(film)}
-<section><h2>How it learned</h2>
-<p>Share of the last 100 episodes that ended in success while exploring, and the reward of an episode. All of it
-happened inside the learned world.</p>
-{picture(learning_curve(curve), "learning curve: success rate and reward against environment steps")}</section>
-<section><h2>Does it hold in physics?</h2>
-<p>{results["episodes"]} episodes began from the same picture in both. Bars are 95 % intervals.</p>
-{picture(rates_figure(results), "success rates with 95 % intervals")}
-{_cross(results["table"])}</section>
-{_harder_section(harder)}
-<section><h2>All numbers</h2>
-<table>{"".join(f"<tr><td>{text(w)}</td><td>{text(n)}</td></tr>" for w, n in matched_rows(results))}</table>
-<p class="note" style="margin-top:12px">In brackets: 95 % intervals. Rates: Wilson. Difference:
-{text(results["world_minus_physics"]["method"])}. Optimism is the share of physics failures that the world
-takes for successes, pessimism the reverse. At most {results["horizon"]} steps an episode,
-{"deterministic" if results["deterministic"] else "stochastic"} actions, seed {results["seed"]}.</p></section>
-<section><h2>Read this with care</h2>
-<p>Physics here is a simulator, not a robot: nothing on this page says that the policy works on real hardware. The
-policy sees the simulator's pictures through the world's tokenizer, the way it saw the imagined ones.
-One training run with one seed; another seed gives other numbers.</p>
-{_timings(timings)}
-<p>Again, and with more episodes:</p>
-<pre><code>wm-gym demo
-wm-gym agent train {text(config["algo"])} --env {text(quote(config["env_id"]))} --out my-agent
-wm-gym agent evaluate my-agent --env {text(quote(config["env_id"]))} --episodes 400</code></pre></section>""",
+    body = fill(
+        "agent.html",
+        results=results,
+        config=config,
+        env_id=quote(config["env_id"]),
+        tiles=_tiles(results, config),
+        film=data_uri(Path(film).read_bytes(), "image/gif") if film else None,
+        curve=picture(learning_curve(curve), "learning curve: success rate and reward against environment steps"),
+        rates=picture(rates_figure(results), "success rates with 95 % intervals"),
+        rows=matched_rows(results),
+        timings=timings,
+        harder=harder,
+        harder_rates=harder and picture(rates_figure(harder), "success rates of the shipped agent with 95 % intervals"),
     )
+    return page(f"{results['world_name']}: trained in imagination, checked in physics", body)
 
 
 def learning_curve(curve: list[dict[str, float]]) -> Figure:
@@ -155,7 +135,7 @@ def improvement_plot(notes: list[dict[str, Any]], path: Path) -> None:
         figure.savefig(beside, dpi=170)
 
 
-def _tiles(results: dict[str, Any], config: dict[str, Any]) -> str:
+def _tiles(results: dict[str, Any], config: dict[str, Any]) -> list[tuple[str, str, str]]:
     world, physics = results["world"], results["physics"]
     minutes = (config.get("training_seconds") or 0) / 60
     tiles = [
@@ -176,36 +156,4 @@ def _tiles(results: dict[str, Any], config: dict[str, Any]) -> str:
                 f"success of random actions in physics ({chance['successes']} of {chance['n']})",
             )
         )
-    return "".join(tile(*one) for one in tiles)
-
-
-def _film_section(film: str | Path | None) -> str:
-    if film is None:
-        return ""
-    data = data_uri(Path(film).read_bytes(), "image/gif")
-    return f"""<section><h2>What it looks like</h2>
-<p>Left: what the learned world imagines. Right: the simulator, given exactly the same actions from the same start.
-The policy acts on the left.</p>
-<img class="film" alt="learned world beside physics, same actions" src="{data}"></section>"""
-
-
-def _harder_section(results: dict[str, Any] | None) -> str:
-    if results is None:
-        return ""
-    return f"""<section><h2>A harder task: {text(results["world_name"])}</h2>
-<p>A shipped policy, trained inside its own learned world beforehand, from {results["episodes"]} matched starts.</p>
-{picture(rates_figure(results), "success rates of the shipped agent with 95 % intervals")}
-{_cross(results["table"])}</section>"""
-
-
-def _cross(table: dict[str, int]) -> str:
-    return f"""<table class="cross"><tr><th></th><th>physics: success</th><th>physics: failure</th></tr>
-<tr><th>world: success</th><td>{table["both"]}</td><td>{table["world_only"]}</td></tr>
-<tr><th>world: failure</th><td>{table["physics_only"]}</td><td>{table["neither"]}</td></tr></table>"""
-
-
-def _timings(timings: dict[str, float] | None) -> str:
-    if not timings:
-        return ""
-    phases = ", ".join(f"{name} {seconds:.0f} s" for name, seconds in timings.items())
-    return f'<p class="note">Time: {text(phases)}; together {sum(timings.values()) / 60:.1f} minutes.</p>'
+    return tiles

@@ -16,7 +16,7 @@ import torch
 from accelerate import Accelerator
 from accelerate.utils import send_to_device
 from diffusers.training_utils import EMAModel
-from torch import nn
+from torch import Tensor, nn
 from tqdm import tqdm
 
 from wm_gym.common.files import full_disk_named, put, write_json
@@ -55,6 +55,7 @@ class Run:
 
     def __post_init__(self) -> None:
         self.accelerator.register_for_checkpointing(self.averages)
+        self.accelerator.register_save_state_pre_hook(_store_apart)
 
     def log(self, stage: str, update: int, values: dict[str, float]) -> None:
         """Write a stage's numbers into its TensorBoard log."""
@@ -164,6 +165,13 @@ def learning_rate(update: int, updates: int, highest: float, warmup: int) -> flo
     """The learning rate of an update: a linear warm-up, then a cosine down to 2 % of the highest."""
     warm = min(1.0, (update + 1) / warmup)
     return highest * warm * (0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * update / updates)))
+
+
+def _store_apart(models: list[nn.Module], weights: list[dict[str, Tensor]], folder: str) -> None:
+    """Give each empty tensor memory of its own: accelerate takes all without any for one, and keeps only the first."""
+    for state in weights:
+        empty = {name: value for name, value in state.items() if not value.numel()}
+        state.update({name: value.new_empty(1)[:0].reshape(value.shape) for name, value in empty.items()})
 
 
 def _save(accelerator: Accelerator, folder: Path, stage: str, step: int) -> None:

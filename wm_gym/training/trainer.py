@@ -118,8 +118,14 @@ def _sizes(options: TrainOptions) -> Preset:
 
 
 def _clips(datasets: list[str | Path], options: TrainOptions) -> ClipData:
-    """What is trained on; ValueError where it has no actions and nobody said that it may have none."""
+    """What is trained on; ValueError for frames of odd size, and where nobody said that there may be no actions."""
     clips = join_clips(_open(datasets, options))
+    height, width = clips.frames.shape[1:3]
+    if height % 4 or width % 4:
+        raise ValueError(
+            f"frames are {height}x{width}, but 4 must divide both sides; resize them, e.g. "
+            f"--size {max(4, height // 4 * 4)}x{max(4, width // 4 * 4)}"
+        )
     if options.action_free:
         return without_actions(clips)
     if not clips.action.shape[1] and not options.init:

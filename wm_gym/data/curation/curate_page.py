@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import io
+from typing import NamedTuple
 
 import numpy as np
+from markupsafe import Markup
 
-from wm_gym.common.page import axes, data_uri, page, picture, text, tile
+from wm_gym.common.page import axes, fill, page, picture, png_uri
 from wm_gym.data.clips import ClipData
-from wm_gym.data.curation.curate import Curation, Lag
+from wm_gym.data.curation.curate import Curation, Finding, Lag
 
 SHOWN, WIDTH = 6, 140  # episodes shown a filter; width of a picture
 
@@ -52,39 +53,48 @@ def lag_text(lag: Lag) -> str:
 
 def curation_page(clips: ClipData, made: Curation) -> str:
     """The page: what was found, with the frames, what is done about it, and how well each lag fits."""
-    body = [
-        f"<h1>Curation of {text(clips.meta['dataset'])}</h1><p class='lead'>Nothing was deleted: training with "
-        f"this filter list leaves these episodes out.</p><div class='tiles'>",
-        tile("", str(len(clips)), "episodes"),
-        tile("", str(len(made.selection.drop)), "left out"),
-        tile("", str(len(made.selection.cut)), "split at a cut"),
-        tile("", str(made.selection.action_lag), "frames of lag corrected"),
-        "</div>",
-    ]
-    for one in made.findings:
-        body.append(
-            f"<section><h2>{text(one.name)}: {len(one.found)}</h2><p class='note'>{text(one.what)}. "
-            f"Threshold: {text(one.threshold)}.</p>"
-        )
-        worst = sorted(one.found.items(), key=lambda item: -item[1][0])[:SHOWN]
-        body += [_strip(clips, e, score, at) for e, (score, at) in worst]
-        body.append("</section>")
-    body.append(f"<section><h2>Action lag</h2><p>{text(lag_text(made.lag))}</p>")
-    if made.lag.r2:
-        figure, (axis,) = axes(1, (6.4, 2.4))
-        axis.plot(list(made.lag.r2), list(made.lag.r2.values()), marker="o")
-        axis.set_xlabel("frames by which the video follows its actions, beyond the next", fontsize=9)
-        axis.set_title("held-out R2 of how much a frame changes", loc="left")
-        body.append(picture(figure, "R2 over the lag", dpi=110))
-    body.append(
-        "</section><section><h2>All in a few lines</h2><pre><code>"
-        f"{text(curation_text(clips, made))}</code></pre></section>"
+    body = fill(
+        "curation.html",
+        dataset=clips.meta["dataset"],
+        tiles=[
+            ("", len(clips), "episodes"),
+            ("", len(made.selection.drop), "left out"),
+            ("", len(made.selection.cut), "split at a cut"),
+            ("", made.selection.action_lag, "frames of lag corrected"),
+        ],
+        findings=[(one, _strips(clips, one)) for one in made.findings],
+        lag=lag_text(made.lag),
+        lags=_lags(made.lag) if made.lag.r2 else "",
+        summary=curation_text(clips, made),
     )
-    return page("Curation", "\n".join(body))
+    return page("Curation", body)
 
 
-def _strip(clips: ClipData, e: int, score: float, at: int) -> str:
-    """Six frames around what was found in one episode."""
+def _lags(lag: Lag) -> Markup:
+    figure, (axis,) = axes(1, (6.4, 2.4))
+    axis.plot(list(lag.r2), list(lag.r2.values()), marker="o")
+    axis.set_xlabel("frames by which the video follows its actions, beyond the next", fontsize=9)
+    axis.set_title("held-out R2 of how much a frame changes", loc="left")
+    return picture(figure, "R2 over the lag", dpi=110)
+
+
+class Strip(NamedTuple):
+    """Up to six frames around what was found in one episode."""
+
+    number: int
+    first: int
+    last: int
+    score: float
+    picture: str
+
+
+def _strips(clips: ClipData, finding: Finding) -> list[Strip]:
+    """The episodes with the largest scores."""
+    worst = sorted(finding.found.items(), key=lambda item: -item[1][0])[:SHOWN]
+    return [_strip(clips, e, score, at) for e, (score, at) in worst]
+
+
+def _strip(clips: ClipData, e: int, score: float, at: int) -> Strip:
     from PIL import Image
 
     start, end = clips.episode_offset[e : e + 2]
@@ -92,11 +102,5 @@ def _strip(clips: ClipData, e: int, score: float, at: int) -> str:
     frames = np.asarray(clips.frames[first : min(first + 6, end)])
     size = (WIDTH, round(WIDTH * frames.shape[1] / frames.shape[2]))
     row = np.concatenate([np.asarray(Image.fromarray(frame).resize(size)) for frame in frames], 1)
-    data = io.BytesIO()
-    Image.fromarray(row).save(data, "PNG")
-    number, first = clips.numbers[e], first - start
-    return (
-        f"<p class='note'>episode {number}, frames {first} to {first + len(frames) - 1} (score "
-        f"{score:.3g})</p><img class='film' alt='frames of episode {number}' "
-        f"src='{data_uri(data.getvalue(), 'image/png')}'>"
-    )
+    first -= start
+    return Strip(clips.numbers[e], first, first + len(frames) - 1, score, png_uri(row))

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import io
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
+from markupsafe import Markup
 
-from wm_gym.common.page import axes, data_uri, legend, page, picture, text, tile
-from wm_gym.data.curation.summary import Summary, names_of, summarize
+from wm_gym.common.page import axes, data_uri, fill, legend, page, picture, png_uri
+from wm_gym.data.curation.summary import names_of, summarize
 from wm_gym.data.formats.lerobot_schema import CAMERA_PREFIX
 from wm_gym.data.formats.reader import Damaged, Reader, faults
 from wm_gym.data.resize import resize_area
@@ -22,37 +24,39 @@ def view_page(reader: Reader, camera: str | None = None, episodes: int = 4) -> s
     """A dataset as HTML: `episodes` of it, spread evenly, as videos with their actions beneath."""
     camera = reader.camera(camera)
     columns = {key: value for key, value in reader.columns().items() if key in ("action", "observation.state")}
-    sheet, shown = contact_sheet(reader, camera), []
-    for e, frames in spread(reader, camera, episodes):
-        part = slice(int(reader.offset[e]), int(reader.offset[e + 1]))
-        shown.append(
-            f"<section class='episode-section'><h2>Episode {text(reader.name(e))}</h2><p class='note'>"
-            f"{text(reader.tasks[e] or 'no task given')} &middot; {len(frames)} frames</p>"
-            f"<video controls loop muted playsinline src='{_video(frames, reader.fps)}'></video>"
-        )
-        for key, value in columns.items():
-            shown.append(_lines(reader, key, value[part].reshape(len(frames), -1)))
-        shown.append("</section>")
+    sheet, rows = contact_sheet(reader, camera)
+    shown = [_episode(reader, e, frames, columns) for e, frames in spread(reader, camera, episodes)]
     summary = summarize(reader)
-    body = [
-        f"<h1>{text(reader.root.name)}</h1><p class='lead'>{text(reader.format)} dataset at <code>"
-        f"{text(reader.root)}</code>, camera {text(camera.removeprefix(CAMERA_PREFIX))}.</p><div class='tiles'>",
-        tile("", f"{summary['episodes']:,}", "episodes"),
-        tile("", f"{summary['frames']:,}", "frames"),
-        tile("", f"{reader.fps:g}", "frames a second"),
-        tile("", "{}x{}".format(*reader.frame_size(camera)), "pixels"),
-        "</div>",
-        f"<section><h2>Contact sheet</h2><p class='note'>A row an episode, from its first frame to its last.</p>"
-        f"{sheet}</section>",
-    ]
-    if reader.damaged:
-        body.append(
-            f"<section><h2>Damaged</h2><p class='note'>Left out here. Of the videos those shown were decoded, "
-            f"of the others the headers read.</p><pre><code>{text(faults(reader, reader.damaged, chr(10)))}"
-            f"</code></pre></section>"
-        )
-    body += [*shown, f"<section><h2>Ranges</h2><div class='wide'>{_table(summary)}</div></section>"]
-    return page(reader.root.name, "\n".join(body), STYLE)
+    body = fill(
+        "dataset.html",
+        name=reader.root.name,
+        format=reader.format,
+        root=reader.root,
+        camera=camera.removeprefix(CAMERA_PREFIX),
+        tiles=[
+            ("", f"{summary['episodes']:,}", "episodes"),
+            ("", f"{summary['frames']:,}", "frames"),
+            ("", f"{reader.fps:g}", "frames a second"),
+            ("", "{}x{}".format(*reader.frame_size(camera)), "pixels"),
+        ],
+        sheet=png_uri(sheet),
+        rows=rows,
+        damaged=faults(reader, reader.damaged, "\n") if reader.damaged else "",
+        episodes=shown,
+        columns=summary["columns"],
+    )
+    return page(reader.root.name, body, STYLE)
+
+
+def _episode(reader: Reader, e: int, frames: np.ndarray, columns: dict[str, np.ndarray]) -> dict[str, Any]:
+    part = slice(int(reader.offset[e]), int(reader.offset[e + 1]))
+    return {
+        "name": reader.name(e),
+        "task": reader.tasks[e],
+        "length": len(frames),
+        "video": _video(frames, reader.fps),
+        "lines": [_lines(reader, key, value[part].reshape(len(frames), -1)) for key, value in columns.items()],
+    }
 
 
 def spread(reader: Reader, camera: str, count: int) -> Iterator[tuple[int, np.ndarray]]:
@@ -73,19 +77,15 @@ def spread(reader: Reader, camera: str, count: int) -> Iterator[tuple[int, np.nd
                 break
 
 
-def contact_sheet(reader: Reader, camera: str) -> str:
-    """An <img> of frames of up to ROWS episodes, spread over the dataset."""
+def contact_sheet(reader: Reader, camera: str) -> tuple[np.ndarray, int]:
+    """One picture of frames of up to ROWS episodes, spread over the dataset, and of how many."""
     height, width = reader.frame_size(camera)
     size = (max(1, round(WIDTH * height / width)), WIDTH)
     rows = []
     for _, frames in spread(reader, camera, ROWS):
         chosen = frames[np.linspace(0, len(frames) - 1, COLUMNS).round().astype(int)]
         rows.append(np.concatenate(list(resize_area(chosen, size)), 1))
-    data = io.BytesIO()
-    from PIL import Image
-
-    Image.fromarray(np.concatenate(rows)).save(data, "PNG")
-    return f"<img class='film' alt='frames of {len(rows)} episodes' src='{data_uri(data.getvalue(), 'image/png')}'>"
+    return np.concatenate(rows), len(rows)
 
 
 def _video(frames: np.ndarray, fps: float) -> str:
@@ -108,7 +108,7 @@ def _video(frames: np.ndarray, fps: float) -> str:
     return data_uri(data.getvalue(), "video/mp4")
 
 
-def _lines(reader: Reader, key: str, values: np.ndarray) -> str:
+def _lines(reader: Reader, key: str, values: np.ndarray) -> Markup:
     figure, (axis,) = axes(1, (7.2, 2.3))
     seconds = np.arange(len(values)) / reader.fps
     names = names_of(reader, key, values.shape[1])[:10]
@@ -117,16 +117,3 @@ def _lines(reader: Reader, key: str, values: np.ndarray) -> str:
     axis.set_xlabel("seconds", fontsize=9)
     legend(axis, lines, names, fontsize=7.5, frameon=False, loc="center left", bbox_to_anchor=(1, 0.5))
     return picture(figure, f"{key} over time", dpi=110)
-
-
-def _table(summary: Summary) -> str:
-    rows = "".join(
-        f"<tr><td>{text(key)}</td><td>{text(one['name'])}</td><td>{one['min']:.4g}</td><td>{one['max']:.4g}</td>"
-        f"<td>{one['mean']:.4g}</td><td>{one['std']:.4g}</td><td>{one['wraps'] or ''}</td></tr>"
-        for key, numbers in summary["columns"].items()
-        for one in numbers[:32]
-    )
-    return (
-        "<table><tr><th>column</th><th>name</th><th>min</th><th>max</th><th>mean</th><th>std</th>"
-        f"<th>jumps at &plusmn;&pi;</th></tr>{rows}</table>"
-    )

@@ -5,9 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TypeAlias
 
-from markupsafe import Markup
-
-from wm_gym.common.page import tile
 from wm_gym.evaluation.metrics.survival import Survival
 from wm_gym.evaluation.report.found import Found
 from wm_gym.evaluation.report.numbers import percent
@@ -17,13 +14,13 @@ Tile: TypeAlias = tuple[str, str, str]
 """Whose it is ("world", "physics" or ""), a number, and what it is."""
 
 
-def tiles(found: Found) -> Markup:
-    """The main numbers (HTML)."""
-    return Markup("").join(
-        tile(*each)
+def tiles(found: Found) -> list[Tile]:
+    """The main numbers."""
+    return [
+        each
         for rule in (_trust_tile, _life_tile, _lost_tile, _obeys_tile, _coverage_tile, _violation_tile)
         for each in rule(found)
-    )
+    ]
 
 
 def _trust_tile(found: Found) -> Iterator[Tile]:

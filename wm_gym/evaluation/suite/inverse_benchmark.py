@@ -125,7 +125,7 @@ def reading(
         span: The steps first .. last that count.
 
     Returns:
-        {"r2": the lowest of all dimensions, at most 1, 0 for always saying the mean, None for fewer than 2 steps,
+        {"r2": the lowest of the dimensions that vary, at most 1, 0 for always saying the mean, None where none varies,
         "r2_carried_out" of the steps that were carried out, "strict": the share of steps with all dimensions within 0.1
         of half their range (`mean` over episodes), "strict_carried_out"; "strict_touching" and "r2_touching" of steps
         that were carried out while hand and object touch}.
@@ -154,9 +154,10 @@ def reading(
 
 def _r2(found: np.ndarray, true: np.ndarray, which: np.ndarray) -> float | None:
     found, true = found[which], true[which]
-    if len(true) < 2:
+    varying = true.var(0) > 1e-12 if len(true) else np.zeros(true.shape[1], bool)
+    if not varying.any():
         return None
-    return float((1 - ((found - true) ** 2).mean(0) / np.maximum(true.var(0), 1e-12)).min())
+    return float((1 - ((found - true) ** 2).mean(0)[varying] / true.var(0)[varying]).min())
 
 
 def _carried_out(labeller: VideoLabeller, asked: Episodes) -> np.ndarray:
@@ -260,7 +261,10 @@ def rejects(labeller: VideoLabeller, video: np.ndarray) -> bool:
 
 
 def reading_text(conditions: dict[str, dict[str, Any]]) -> str:
-    """The readings as a table for a terminal; "done": of steps in which the robot did as its action says."""
+    """The readings as a table for a terminal; "done": of steps in which the robot did as its action says.
+
+    "-" is undefined: no such step is known, or no action varies in them.
+    """
     lines = [f"{'':32s} {'R2':>6s} {'R2 done':>8s} {'strict':>7s} {'done':>7s} {'touching':>9s}"]
     for name, row in conditions.items():
         shares = (
