@@ -60,7 +60,7 @@ JUDGES = [
 ]  # reward="text:...": MiniLM and its weights
 JUDGE_SERVER = ["httpx2>=2.16"]  # reward="vlm:server:...", a deadline over every byte of the protocol
 
-LINT = ["ruff==0.17.5", "mypy==2.4.1", "import-linter>=2.16", "types-PyYAML>=6", "types-tqdm>=4"]
+LINT = ["ruff==0.17.5", "mypy==2.4.1", "import-linter>=2.17", "types-PyYAML>=6", "types-tqdm>=4"]
 DOCS = ["mkdocs-material>=9.8", "mkdocstrings[python]>=1.0"]  # make docs
 
 EXTRAS = {
