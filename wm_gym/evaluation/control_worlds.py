@@ -51,8 +51,8 @@ def recorded(episodes: Episodes) -> Roll:
 def physics(env: gym.Env, perturbed: Callable[[np.ndarray], np.ndarray] | None = None) -> RollOut:
     """A physics twin from the episodes' physics states, under any actions; also gives "physics_state" [E, n, S].
 
-    perturbed: changes a start's physics state [S] (`TrackedObject.perturbed`: the chaos floor). ValueError where the twin
-    draws nothing (its render_mode is not "rgb_array") and where the recording holds no physics states.
+    perturbed: changes a start's physics state [S] (`TrackedObject.perturbed`: the chaos floor). ValueError where the
+    twin draws nothing (its render_mode is not "rgb_array") and where the recording holds no physics states.
     """
     twin: Any = env.unwrapped
     if twin.render_mode != "rgb_array":
