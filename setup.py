@@ -109,7 +109,7 @@ setup(
     packages=[*find_packages(include=["wm_gym", "wm_gym.*"]), *(f"wm_gym.{name}" for name in CATALOGUES)],
     package_dir={f"wm_gym.{name}": name for name in CATALOGUES},
     package_data={
-        "wm_gym": ["**/*.yml", "**/*.yaml", "**/*.html", "judges/weights/**/*"],
+        "wm_gym": ["py.typed", "**/*.yml", "**/*.yaml", "**/*.html", "judges/weights/**/*"],
         **{f"wm_gym.{name}": ["**/*"] for name in CATALOGUES},
     },
     # checkpoints and logs of one's own
