@@ -1,12 +1,12 @@
 """How does a function take many options and state none of them twice? As one frozen dataclass and changes to it.
 
-    @dataclass(frozen=True)
-    class TrainOptions:
-        preset: str = "tiny"
-        "Sizes and lengths, one of PRESETS."
+@dataclass(frozen=True)
+class TrainOptions:
+    preset: str = "tiny"
+    "Sizes and lengths, one of PRESETS."
 
-    def train(dataset, out, options=None, **changes):
-        options = with_changes(TrainOptions, options, changes)   # train(d, o, preset="small") as ever
+def train(dataset, out, options=None, **changes):
+    options = with_changes(TrainOptions, options, changes)   # train(d, o, preset="small") as ever
 """
 
 from __future__ import annotations
