@@ -7,6 +7,7 @@ from pathlib import Path
 from wm_gym.common.files import digest, recover
 from wm_gym.policies.agent import TENSORS_FILE
 from wm_gym.policies.config import CONFIG_FILE
+from wm_gym.worlds.catalogue import folders_of
 
 
 def find_agent(source: str | Path) -> Path:
@@ -45,13 +46,5 @@ def digest_of_agent(source: str | Path) -> str:
 
 
 def catalogue() -> dict[str, Path]:
-    """Name -> folder of every shipped agent: `wm_gym/agents` (a wheel), then `agents` beside the package."""
-    package = Path(__file__).resolve().parents[1]
-    roots = [package / "agents"]
-    if (package.parent / "setup.py").is_file():
-        roots.append(package.parent / "agents")
-    found: dict[str, Path] = {}
-    for root in roots:
-        for config in sorted(root.glob(f"*/{CONFIG_FILE}")):
-            found.setdefault(config.parent.name, config.parent)
-    return found
+    """Name -> folder of every shipped agent."""
+    return folders_of("agents", CONFIG_FILE)

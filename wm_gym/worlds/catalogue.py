@@ -8,17 +8,29 @@ from wm_gym.common.files import recover
 from wm_gym.worlds.spec import SPEC_FILE
 
 
-def catalogue_folders() -> dict[str, Path]:
-    """Name -> folder of every shipped world: `wm_gym/envs` (a wheel), then `envs` beside the package (a checkout)."""
+def folders_of(catalogue: str, mark: str) -> dict[str, Path]:
+    """Name -> folder of all that is shipped in a catalogue, "envs" or "agents".
+
+    It lies in the package (a wheel), then beside it (a checkout).
+
+    Args:
+        catalogue: The catalogue's folder.
+        mark: The file that every entry has.
+    """
     package = Path(__file__).resolve().parents[1]
-    roots = [package / "envs"]
-    if (package.parent / "setup.py").is_file():  # else `envs` beside us is some other distribution's
-        roots.append(package.parent / "envs")
+    roots = [package / catalogue]
+    if (package.parent / "setup.py").is_file():  # else the folder beside us is some other distribution's
+        roots.append(package.parent / catalogue)
     folders: dict[str, Path] = {}
     for root in roots:
-        for spec_file in sorted(root.glob(f"*/{SPEC_FILE}")):
-            folders.setdefault(spec_file.parent.name, spec_file.parent)
+        for path in sorted(root.glob(f"*/{mark}")):
+            folders.setdefault(path.parent.name, path.parent)
     return folders
+
+
+def catalogue_folders() -> dict[str, Path]:
+    """Name -> folder of every shipped world."""
+    return folders_of("envs", SPEC_FILE)
 
 
 def find_world(path_or_id: str | Path) -> Path:
