@@ -15,7 +15,6 @@ import minari
 import numpy as np
 
 from wm_gym.data.formats.lerobot_schema import AGAIN, CAMERA_PREFIX, DatasetError, Feature, check_features
-from wm_gym.data.formats.memory import check_memory
 from wm_gym.data.formats.reader import Damaged, Reader
 
 T = TypeVar("T")
@@ -63,26 +62,11 @@ class MinariReader(Reader):
 
     def columns(self, keys: Iterable[str] | None = None) -> dict[str, np.ndarray]:
         """Columns of all episodes as {key: array [N, *shape]} (see Reader)."""
-        keys = self._known(keys)
-        check_memory(
-            f"reading {', '.join(keys)} of {self.root}",
-            8 * int(self.offset[-1]) * sum(math.prod(self.features[key]["shape"]) for key in keys),
-        )
-        parts: dict[str, list[np.ndarray]] = {key: [] for key in keys}
-        for e, episode in self._episodes():
-            made = None
-            if e not in self.damaged:
-                try:
-                    made = {key: self._numbers(episode, key, e) for key in keys}
-                except DatasetError as error:
-                    self._fault(e, error)
-            for key in keys:
-                parts[key].append(made[key] if made else np.zeros((self.length[e], *self.features[key]["shape"]), "f4"))
-        self._settle()
-        whole = {key: np.concatenate(part) for key, part in parts.items()}
-        for key in keys:
-            self._check_finite(key, whole[key])
-        return whole
+        return self._by_episode(keys, self._columns_of)
+
+    def _columns_of(self, e: int, keys: list[str]) -> dict[str, np.ndarray]:
+        episode = self._episode(e)
+        return {key: self._numbers(episode, key, e) for key in keys}
 
     def _numbers(self, episode: minari.EpisodeData, key: str, e: int) -> np.ndarray:
         """One column float32 [length, D] of an episode."""

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import hashlib
+import math
 import warnings
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from wm_gym.data.formats.lerobot_schema import AGAIN, CAMERA_PREFIX, DatasetError, Feature
+from wm_gym.data.formats.memory import check_memory
 
 SKIP = "leave damaged episodes out with --skip-damaged (of train and data convert; skip_damaged=True in Python)"
 
@@ -143,6 +145,34 @@ class Reader:
             if key not in self.features:
                 raise DatasetError(f"{self.root} has no feature {key!r}; it has {', '.join(self.features)}")
         return known
+
+    def _by_episode(
+        self, keys: Iterable[str] | None, read: Callable[[int, list[str]], dict[str, np.ndarray]]
+    ) -> dict[str, np.ndarray]:
+        """`columns`, where a format gives the columns of one episode after the other."""
+        keys = self._known(keys)
+        check_memory(
+            f"reading {', '.join(keys)} of {self.root}",
+            8 * int(self.offset[-1]) * sum(math.prod(self.features[key]["shape"]) for key in keys),
+        )
+        parts: dict[str, list[np.ndarray]] = {key: [] for key in keys}
+        for e in range(self.num_episodes):
+            made: dict[str, np.ndarray] = {}
+            if e not in self.damaged:
+                try:
+                    made = read(e, keys)
+                except DatasetError as error:
+                    self._fault(e, error)
+            for key in keys:
+                feature = self.features[key]
+                parts[key].append(
+                    made[key] if made else np.zeros((self.length[e], *feature["shape"]), feature["dtype"])
+                )
+        self._settle()
+        whole = {key: np.concatenate(part) for key, part in parts.items()}
+        for key in keys:
+            self._check_finite(key, whole[key])
+        return whole
 
     def _check_episode(self, episode: int) -> None:
         if not 0 <= episode < self.num_episodes:

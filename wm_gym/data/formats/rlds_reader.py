@@ -15,7 +15,6 @@ import numpy as np
 
 from wm_gym.data.formats import tfrecord
 from wm_gym.data.formats.lerobot_schema import AGAIN, CAMERA_PREFIX, DatasetError, Feature, check_features, read_json
-from wm_gym.data.formats.memory import check_memory
 from wm_gym.data.formats.reader import Reader
 from wm_gym.data.formats.registry import rlds_folder
 from wm_gym.data.formats.video import decode_picture
@@ -103,31 +102,11 @@ class RLDSReader(Reader):
 
     def columns(self, keys: Iterable[str] | None = None) -> dict[str, np.ndarray]:
         """Columns of all episodes as {key: array [N, *shape]} (see Reader)."""
-        keys = self._known(keys)
-        check_memory(
-            f"reading {', '.join(keys)} of {self.root}",
-            8 * int(self.offset[-1]) * sum(math.prod(self.features[key]["shape"]) for key in keys),
-        )
-        parts: dict[str, list[np.ndarray]] = {key: [] for key in keys}
-        for e in range(self.num_episodes):
-            made: dict[str, np.ndarray] = {}
-            if e not in self.damaged:
-                try:
-                    path, example = self._example(e)
-                    made = {key: self._numbers(example, key, int(self.length[e]), path) for key in keys}
-                except DatasetError as error:
-                    self._fault(e, error)
-            for key in keys:
-                parts[key].append(
-                    made[key]
-                    if made
-                    else np.zeros((self.length[e], *self.features[key]["shape"]), self.features[key]["dtype"])
-                )
-        self._settle()
-        whole = {key: np.concatenate(part) for key, part in parts.items()}
-        for key in keys:
-            self._check_finite(key, whole[key])
-        return whole
+        return self._by_episode(keys, self._columns_of)
+
+    def _columns_of(self, e: int, keys: list[str]) -> dict[str, np.ndarray]:
+        path, example = self._example(e)
+        return {key: self._numbers(example, key, int(self.length[e]), path) for key in keys}
 
     def _frames(self, camera: str, episode: int) -> np.ndarray:
         path, example = self._example(episode)
