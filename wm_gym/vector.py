@@ -11,6 +11,7 @@ import torch
 from gymnasium.error import ClosedEnvironmentError
 from gymnasium.vector import AutoresetMode, VectorEnv
 from gymnasium.vector.utils import batch_space
+from torch import Tensor
 
 from wm_gym import resets
 from wm_gym.common import accepted
@@ -119,7 +120,7 @@ class WorldVectorEnv(CopiesWhole, VectorEnv):
         if over.all():
             reward, (terminated, truncated) = np.zeros(self.num_envs), np.zeros((2, self.num_envs), bool)
         else:
-            actions = actions.detach().cpu().numpy() if isinstance(actions, torch.Tensor) else actions
+            actions = actions.detach().cpu().numpy() if isinstance(actions, Tensor) else actions
             reward, terminated, truncated = core.step(actions, active=~over)
         extra: dict[str, Any] = {}
         if mode == AutoresetMode.NEXT_STEP and over.any():
@@ -232,7 +233,7 @@ def slot_observation(observation: Array | Mapping[str, Array], slot: int) -> Obs
 
 
 def _row(values: Array, slot: int) -> Array:
-    return values[slot].clone() if isinstance(values, torch.Tensor) else values[slot].copy()
+    return values[slot].clone() if isinstance(values, Tensor) else values[slot].copy()
 
 
 def masked(info: dict[str, np.ndarray], mask: np.ndarray) -> dict[str, np.ndarray]:

@@ -7,6 +7,7 @@ from collections.abc import Callable
 import numpy as np
 import onnxruntime
 import torch
+from torch import Tensor
 
 from wm_gym.engine.artefacts import artefact
 from wm_gym.engine.base import Engine
@@ -18,7 +19,7 @@ class ONNXRuntimeEngine(Engine):
 
     name = "onnxruntime"
 
-    def _build(self, batch: int) -> Callable[..., tuple[torch.Tensor, ...]]:
+    def _build(self, batch: int) -> Callable[..., tuple[Tensor, ...]]:
         graph = artefact(
             {"backend": "onnx", "opset": OPSET, **self.made_from(batch)},
             lambda: export_step(self.world, batch, self.decode),
@@ -28,7 +29,7 @@ class ONNXRuntimeEngine(Engine):
         session = onnxruntime.InferenceSession(graph, options, ["CPUExecutionProvider"])
         names, results = step_names(self.world, self.decode)
 
-        def run(*inputs: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        def run(*inputs: Tensor) -> tuple[Tensor, ...]:
             feed = {name: np.ascontiguousarray(x.numpy()) for name, x in zip(names, inputs)}
             return tuple(map(torch.from_numpy, session.run(results, feed)))
 

@@ -8,6 +8,7 @@ from types import ModuleType
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from wm_gym.engine import KNOWN
 from wm_gym.engine.artefacts import artefact
@@ -103,7 +104,7 @@ class TensorRTEngine(Engine):
         for name, buffer in buffers.items():
             context.set_tensor_address(name, buffer.data_ptr())
 
-        def run(*_: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        def run(*_: Tensor) -> tuple[Tensor, ...]:
             context.execute_async_v3(torch.cuda.current_stream().cuda_stream)
             return tuple(buffers[name] for name in results)
 

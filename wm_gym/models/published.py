@@ -17,9 +17,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save
+from torch import Tensor
 
 from wm_gym.common.cache_folder import cache_folder, kept
 from wm_gym.common.files import write_bytes
@@ -39,7 +39,7 @@ class Published:
     member: str
     """How the path of the weights ends inside the archive."""
     member_sha256: str
-    convert: Callable[[bytes], dict[str, torch.Tensor]]
+    convert: Callable[[bytes], dict[str, Tensor]]
     """From the file's bytes to the state dict of our network, running no code of the file's."""
 
     @property
@@ -48,7 +48,7 @@ class Published:
         return cache_folder() / self.name / f"{Path(self.member).stem}.safetensors"
 
 
-def load(published: Published, source: str | Path | None = None, download: bool = False) -> dict[str, torch.Tensor]:
+def load(published: Published, source: str | Path | None = None, download: bool = False) -> dict[str, Tensor]:
     """The state dict of published weights; it is in the cache afterwards.
 
     Args:

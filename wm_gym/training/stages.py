@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from wm_gym.common.files import atomic_file, atomic_folder, reserve
 from wm_gym.data.clips import ClipData
@@ -204,7 +205,7 @@ def held_out_segments(clips: ClipData, held: np.ndarray, context: int, seed: int
 
 def _segment_inputs(
     segments: Segments, clips: ClipData, latents: np.ndarray, torch_rng: torch.Generator
-) -> dict[str, torch.Tensor]:
+) -> dict[str, Tensor]:
     """Tensors of one batch of segments, as the losses name them."""
     moves = segments.moves
     z = torch.from_numpy(latents[segments.rows].astype(np.float32))
