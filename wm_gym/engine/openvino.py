@@ -32,8 +32,8 @@ class OpenVINOEngine(Engine):
 
     name = "openvino"
 
-    @staticmethod
-    def best_precision() -> str:
+    @classmethod
+    def best_precision(cls) -> str:
         """bf16 where the CPU computes in it."""
         return "bf16" if "BF16" in openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES") else "fp32"
 
@@ -47,7 +47,10 @@ class OpenVINOEngine(Engine):
         first, pose, error_distribution, latents = (
             state[key] for key in ("first", "proprioception", "error_distribution", "latents")
         )
-        integrate, imagined = self._imagining(len(first), uncertainty)
+        part, batch = "imagine" if uncertainty else "imagine certainly", len(first)
+        integrate, imagined = self._once(
+            (part, batch), lambda: self._parts(batch, part, ImaginedStep(self.world, uncertainty))
+        )
         seen = []
         for action, drawn in zip(actions.unbind(1), noise.unbind(1)):
             next_pose = integrate(pose, action)
@@ -59,25 +62,8 @@ class OpenVINOEngine(Engine):
             seen.append((latent, *out))
         return dict(zip(("latent", "reward", "success", "uncertainty"), (torch.stack(x, dim=1) for x in zip(*seen))))
 
-    def _imagining(self, batch: int, uncertainty: bool) -> tuple[Callable, Callable]:
-        """The functions that integrate the pose and that run `ImaginedStep`, for a batch size."""
-
-        def build() -> tuple[Callable, Callable]:
-            inputs = step_inputs(self.world, batch)
-            step = self._compile(
-                "imagine" if uncertainty else "imagine certainly",
-                ImaginedStep(self.world, uncertainty),
-                (inputs[1], *inputs),
-                HINTS[self.precision],
-            )
-            return self._integrator(inputs), step
-
-        return self._once(("imagine", batch, uncertainty), build)
-
     def _build(self, batch: int) -> Callable[..., tuple[Tensor, ...]]:
-        inputs = step_inputs(self.world, batch)
-        integrate = self._integrator(inputs)
-        draw = self._compile("draw", DrawStep(self.world, self.decode), (inputs[1], *inputs), HINTS[self.precision])
+        integrate, draw = self._parts(batch, "draw", DrawStep(self.world, self.decode))
 
         def run(
             first: Tensor, pose: Tensor, error_distribution: Tensor, action: Tensor, *others: Tensor
@@ -86,13 +72,14 @@ class OpenVINOEngine(Engine):
 
         return run
 
-    def _integrator(self, inputs: tuple[Tensor, ...]) -> Callable[[Tensor, Tensor], Tensor]:
-        """(proprioception [B, P], action [B, A]) -> proprioception', for inputs of `step_inputs`."""
-        _, pose, _, action, *_ = inputs
+    def _parts(self, batch: int, part: str, module: nn.Module) -> tuple[Callable, Callable]:
+        """What integrates the pose, and a module that takes the next pose before the step's inputs."""
+        inputs = step_inputs(self.world, batch)
+        drawn = self._compile(part, module, (inputs[1], *inputs), HINTS[self.precision])
         if not self.world.dynamics.pose_net:
-            return lambda pose, action: pose
-        integrate = self._compile("pose", PoseStep(self.world.dynamics), (pose, action), "f32")
-        return lambda pose, action: integrate(pose, action)[0]
+            return lambda pose, action: pose, drawn
+        integrate = self._compile("pose", PoseStep(self.world.dynamics), (inputs[1], inputs[3]), "f32")
+        return lambda pose, action: integrate(pose, action)[0], drawn
 
     def _compile(
         self, part: str, module: nn.Module, example: tuple[Tensor, ...], hint: str

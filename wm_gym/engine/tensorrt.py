@@ -69,11 +69,6 @@ class TensorRTEngine(Engine):
         self._trt = import_tensorrt()
         self._runtime = self._trt.Runtime(self._trt.Logger(self._trt.Logger.ERROR))
 
-    @staticmethod
-    def best_precision() -> str:
-        """bf16: a GPU computes in it."""
-        return "bf16"
-
     def _engine(self, batch: int) -> bytes:
         """The serialized engine of a batch size, from the cache where it is there."""
         made_from = {

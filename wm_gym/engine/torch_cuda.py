@@ -18,10 +18,5 @@ class TorchCudaEngine(Engine):
         super().__init__(world, device, decode, precision)
         self._step = torch.compile(WorldStep(world, decode, precision).to(self.device).eval(), dynamic=False)
 
-    @staticmethod
-    def best_precision() -> str:
-        """bf16: a GPU computes in it."""
-        return "bf16"
-
     def _build(self, batch: int) -> CudaGraph:
         return CudaGraph(self._step, tuple(x.to(self.device) for x in step_inputs(self.world, batch)))
