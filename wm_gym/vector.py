@@ -8,23 +8,21 @@ from typing import Any
 
 import numpy as np
 import torch
-from gymnasium.error import ClosedEnvironmentError
 from gymnasium.vector import AutoresetMode, VectorEnv
 from gymnasium.vector.utils import batch_space
 from torch import Tensor
 
 from wm_gym import resets
 from wm_gym.common import accepted
-from wm_gym.common.copies import CopiesWhole
 from wm_gym.common.options import takes
 from wm_gym.core import Array, Observation, WorldCore
 from wm_gym.env import check_render_mode
 from wm_gym.options import EnvOptions
-from wm_gym.slots import Slot, set_attributes
+from wm_gym.slots import Batch, Slot, set_attributes
 from wm_gym.worlds.world import World
 
 
-class WorldVectorEnv(CopiesWhole, VectorEnv):
+class WorldVectorEnv(Batch, VectorEnv):
     """A batch of episodes in a learned world, stepped by one call of the engine.
 
     Observations, actions and infos are `WorldEnv`'s with a leading batch axis B. Actions may be tensors.
@@ -46,6 +44,7 @@ class WorldVectorEnv(CopiesWhole, VectorEnv):
     """
 
     metadata = {"render_modes": ["rgb_array"], "render_fps": 10, "autoreset_mode": AutoresetMode.NEXT_STEP}
+    made_by = "gym.make_vec"
 
     @takes(EnvOptions)
     def __init__(
@@ -61,7 +60,7 @@ class WorldVectorEnv(CopiesWhole, VectorEnv):
     ):
         check_render_mode(render_mode, self.metadata)
         self.autoreset_mode = as_autoreset_mode(autoreset_mode)
-        self._core: WorldCore | None = WorldCore(world, num_envs, output=output, options=options, **changes)
+        self._core = WorldCore(world, num_envs, output=output, options=options, **changes)
         self.num_envs, self.render_mode = num_envs, render_mode
         self.metadata = {**self.metadata, "render_fps": self.core.spec.fps, "autoreset_mode": self.autoreset_mode}
         self.single_observation_space = self.core.single_observation_space
@@ -69,11 +68,6 @@ class WorldVectorEnv(CopiesWhole, VectorEnv):
         self.observation_space = batch_space(self.single_observation_space, num_envs)
         self.action_space = batch_space(self.single_action_space, num_envs)
         self.envs = tuple(Slot(self, i) for i in range(num_envs))
-
-    @property
-    def core(self) -> WorldCore:
-        """What steps the world; ClosedEnvironmentError after `close`."""
-        return self._open("core")
 
     def reset(
         self, *, seed: int | list[int | None] | None = None, options: dict[str, Any] | None = None
@@ -130,8 +124,9 @@ class WorldVectorEnv(CopiesWhole, VectorEnv):
             core.reset(done)
         info = masked(core.info(), np.ones(self.num_envs, bool))
         if core.output == "torch":
-            ends = [torch.from_numpy(x).to(core.engine.device) for x in (reward, terminated, truncated)]
-            return core.observation(), ends[0], ends[1], ends[2], info | extra
+            reward, terminated, truncated = (
+                torch.from_numpy(x).to(core.engine.device) for x in (reward, terminated, truncated)
+            )
         return core.observation(), reward, terminated, truncated, info | extra
 
     def _final(self, done: np.ndarray) -> dict[str, Any]:
@@ -208,13 +203,6 @@ class WorldVectorEnv(CopiesWhole, VectorEnv):
         core = self._open("branch")
         core.branch(source, targets, seeds)
         return core.observation()
-
-    # --- small things ------------------------------------------------------------------------------------------------
-
-    def _open(self, what: str) -> WorldCore:
-        if self._core is None:
-            raise ClosedEnvironmentError(f"{what} was called after close; make a new environment with gym.make_vec")
-        return self._core
 
 
 def as_autoreset_mode(mode: AutoresetMode | str) -> AutoresetMode:

@@ -55,11 +55,8 @@ class VectorCode(nn.Module):
         n, k = len(self.lines), len(self.angles)
         if not k:
             return code * self.std + self.mean
-        columns: dict[int, Tensor] = {}
-        for i, d in enumerate(self.lines):
-            columns[d] = code[:, i] * self.std[d] + self.mean[d]
-        for i, d in enumerate(self.angles):
-            columns[d] = torch.atan2(code[:, n + i], code[:, n + k + i])
+        columns = {d: code[:, i] * self.std[d] + self.mean[d] for i, d in enumerate(self.lines)}
+        columns |= {d: torch.atan2(code[:, n + i], code[:, n + k + i]) for i, d in enumerate(self.angles)}
         return torch.stack([columns[d] for d in range(self.dim)], dim=1)
 
 
@@ -98,12 +95,9 @@ class Conditioned(Network):
         self.pose_projection = PoseMaps(2 * pose_dim, pose_maps, c.grid) if drawn else None
         self.planes = nn.Linear(self.vector_dim, pose_maps) if "concat" in ways else None
         self.null = nn.Parameter(torch.zeros(self.vector_dim)) if nullable else None
-        self.condition = nn.Sequential(
-            nn.Linear((self.vector_dim if "film" in ways else 0) + 2, c.condition_dim),
-            nn.SiLU(),
-            nn.Linear(c.condition_dim, c.condition_dim),
-            nn.SiLU(),
-        )
+        told = (self.vector_dim if "film" in ways else 0) + 2
+        layers = nn.Linear(told, c.condition_dim), nn.SiLU(), nn.Linear(c.condition_dim, c.condition_dim), nn.SiLU()
+        self.condition = nn.Sequential(*layers)
         self.drawn = pose_maps * ((self.pose_projection is not None) + (self.planes is not None))
 
     def _pose_net(self) -> nn.Sequential:
@@ -114,11 +108,6 @@ class Conditioned(Network):
         nn.init.zeros_(last.weight)
         nn.init.zeros_(last.bias)
         return nn.Sequential(first, bend(), middle, bend(), last)
-
-    @property
-    def feature_dim(self) -> int:
-        """Channels of the features that `forward` returns."""
-        raise NotImplementedError
 
     def memory_shapes(self) -> dict[str, tuple[int, ...]]:
         """Shape of each tensor of the memory, without the batch axis."""

@@ -70,26 +70,13 @@ class Mixed(nn.Module):
 
     def __init__(self, c_in: int, one: int, two: tuple[int, int], three: tuple[int, int], four: int):
         super().__init__()
-        self.branches = nn.ModuleList(
-            [
-                nn.Sequential(OrderedDict({"Branch_0/Conv3d_0a_1x1": Unit(c_in, one, 1)})),
-                nn.Sequential(
-                    OrderedDict(
-                        {"Branch_1/Conv3d_0a_1x1": Unit(c_in, two[0], 1), "Branch_1/Conv3d_0b_3x3": Unit(*two, 3)}
-                    )
-                ),
-                nn.Sequential(
-                    OrderedDict(
-                        {"Branch_2/Conv3d_0a_1x1": Unit(c_in, three[0], 1), "Branch_2/Conv3d_0b_3x3": Unit(*three, 3)}
-                    )
-                ),
-                nn.Sequential(
-                    OrderedDict(
-                        {"MaxPool3d_0a_3x3": Pool((3, 3, 3), (1, 1, 1)), "Branch_3/Conv3d_0b_1x1": Unit(c_in, four, 1)}
-                    )
-                ),
-            ]
-        )
+        branches: list[dict[str, nn.Module]] = [
+            {"Branch_0/Conv3d_0a_1x1": Unit(c_in, one, 1)},
+            {"Branch_1/Conv3d_0a_1x1": Unit(c_in, two[0], 1), "Branch_1/Conv3d_0b_3x3": Unit(*two, 3)},
+            {"Branch_2/Conv3d_0a_1x1": Unit(c_in, three[0], 1), "Branch_2/Conv3d_0b_3x3": Unit(*three, 3)},
+            {"MaxPool3d_0a_3x3": Pool((3, 3, 3), (1, 1, 1)), "Branch_3/Conv3d_0b_1x1": Unit(c_in, four, 1)},
+        ]
+        self.branches = nn.ModuleList(nn.Sequential(OrderedDict(branch)) for branch in branches)
 
     def forward(self, x: Tensor) -> Tensor:
         """The branches' maps, one behind the other."""
@@ -103,24 +90,21 @@ class I3D(nn.Module):
         super().__init__()
         mixed = {name: Mixed(*widths) for name, widths in MIXED.items()}
         three, four, five = ({n: m for n, m in mixed.items() if n.startswith(f"Mixed_{i}")} for i in (3, 4, 5))
-        self.trunk = nn.Sequential(
-            OrderedDict(
-                {
-                    "Conv3d_1a_7x7": Unit(3, 64, 7, 2),
-                    "MaxPool3d_2a_3x3": Pool((1, 3, 3), (1, 2, 2)),
-                    "Conv3d_2b_1x1": Unit(64, 64, 1),
-                    "Conv3d_2c_3x3": Unit(64, 192, 3),
-                    "MaxPool3d_3a_3x3": Pool((1, 3, 3), (1, 2, 2)),
-                    **three,
-                    "MaxPool3d_4a_3x3": Pool((3, 3, 3), (2, 2, 2)),
-                    **four,
-                    "MaxPool3d_5a_2x2": Pool((2, 2, 2), (2, 2, 2)),
-                    **five,
-                    "AvgPool3d": nn.AvgPool3d((2, 7, 7), 1),
-                    "Logits/Conv3d_0c_1x1": nn.Conv3d(1024, CLASSES, 1),
-                }
-            )
-        )
+        layers: dict[str, nn.Module] = {
+            "Conv3d_1a_7x7": Unit(3, 64, 7, 2),
+            "MaxPool3d_2a_3x3": Pool((1, 3, 3), (1, 2, 2)),
+            "Conv3d_2b_1x1": Unit(64, 64, 1),
+            "Conv3d_2c_3x3": Unit(64, 192, 3),
+            "MaxPool3d_3a_3x3": Pool((1, 3, 3), (1, 2, 2)),
+            **three,
+            "MaxPool3d_4a_3x3": Pool((3, 3, 3), (2, 2, 2)),
+            **four,
+            "MaxPool3d_5a_2x2": Pool((2, 2, 2), (2, 2, 2)),
+            **five,
+            "AvgPool3d": nn.AvgPool3d((2, 7, 7), 1),
+            "Logits/Conv3d_0c_1x1": nn.Conv3d(1024, CLASSES, 1),
+        }
+        self.trunk = nn.Sequential(OrderedDict(layers))
         self.requires_grad_(False).eval()
 
     def forward(self, video: Tensor) -> Tensor:

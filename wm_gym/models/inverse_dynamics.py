@@ -53,6 +53,10 @@ class Points(nn.Module):
         """The places of features in frames."""
         return self.read(self.eyes(frames))
 
+    def of_clips(self, clips: Tensor) -> Tensor:
+        """The places [B, T, 2 * points] of features in clips [B, T, 3, H, W]."""
+        return self(clips.flatten(0, 1)).unflatten(0, clips.shape[:2])
+
 
 class SoftArgmax(nn.Module):
     """Maps [B, K, h, w] -> the mean place under each one's softmax, [B, 2 * K] in [-1, 1]."""
@@ -97,7 +101,7 @@ class Pair(Reader):
 
     def forward(self, frames: Tensor) -> Tensor:
         """The actions between frames."""
-        return self.head(moves(self.points(frames.flatten(0, 1)).unflatten(0, frames.shape[:2])))
+        return self.head(moves(self.points.of_clips(frames)))
 
 
 class Video(Reader):
@@ -137,7 +141,7 @@ class Tokens(nn.Module):
 
     def forward(self, frames: Tensor) -> Tensor:
         """The tokens of clips."""
-        tokens = self.token(moves(self.points(frames.flatten(0, 1)).unflatten(0, frames.shape[:2])))
+        tokens = self.token(moves(self.points.of_clips(frames)))
         return self.attention(tokens + self.place[:, : tokens.shape[1]])
 
 
@@ -257,7 +261,7 @@ class Latent(Reader):
 
     def latent(self, frames: Tensor) -> Tensor:
         """z [B, T-1, Z] in (-1, 1) of frames [B, T, 3, H, W]."""
-        points = self.points(frames.flatten(0, 1)).unflatten(0, frames.shape[:2])
+        points = self.points.of_clips(frames)
         return torch.tanh(self.head(SHARPNESS * (points[:, 1:] - points[:, :-1])))
 
     def forward(self, frames: Tensor) -> Tensor:

@@ -8,6 +8,7 @@ from typing import Any, Self
 import torch
 from torch import Tensor, nn
 
+from wm_gym.common.hub import fetched, is_hub_id
 from wm_gym.common.reading import read_mapping
 from wm_gym.models.conditioning import Conditioned
 from wm_gym.models.saving import ModelMixin, Network, made_from, read_index, register_to_config  # noqa: F401  see Network
@@ -29,27 +30,14 @@ def base_folder(base: str | Path) -> Path:
     folder = Path(base)
     if (folder / "model_index.json").is_file():
         return folder
-    if folder.exists() or str(base).count("/") != 1:
+    if folder.exists() or not is_hub_id(base):
         raise FileNotFoundError(
             f"{base} holds no model_index.json; expected the folder of a diffusers pipeline or a "
             "Hub id such as stabilityai/stable-video-diffusion-img2vid"
         )
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
-
-    try:
-        return Path(
-            snapshot_download(
-                str(base),
-                allow_patterns=["*.json", "*/*.json", "*/*.safetensors", "*/*.txt", "*/*.model"],
-                ignore_patterns=["*fp16*"],
-            )
-        )
-    except (HfHubHTTPError, LocalEntryNotFoundError, OSError, ValueError) as error:
-        raise FileNotFoundError(
-            f"the base model {base!r} is no folder here, and the Hub did not give it: {error}; "
-            "fetch it where there is a network: hf download " + str(base)
-        ) from error
+    kinds = ["*.json", "*/*.json", "*/*.safetensors", "*/*.txt", "*/*.model"]
+    nowhere = f"the base model {str(base)!r} is no folder here; fetch it where there is a network: hf download {base}"
+    return fetched(base, kinds, nowhere, ignore_patterns=["*fp16*"])
 
 
 def family_of(folder: Path) -> str:

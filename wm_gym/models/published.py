@@ -91,28 +91,10 @@ def fetch(published: Published, folder: Path) -> Path:
     wanted, downloads = folder / "requirements.txt", folder / "downloads"
     wanted.write_text(f"{published.requirement} --hash=sha256:{published.archive_sha256}\n")
     # Of a source archive pip builds the metadata: with this environment's setuptools, else with one that it fetches.
+    command = [sys.executable, "-m", "pip", "download", "--no-deps", "--require-hashes", "--retries", "2", "--quiet"]
+    command += ["--disable-pip-version-check", "--requirement", str(wanted), "--dest", str(downloads)]
     for isolation in (["--no-build-isolation"], []):
-        done = subprocess.run(
-            [
-                sys.executable,
-                "-m",
-                "pip",
-                "download",
-                "--no-deps",
-                "--require-hashes",
-                "--retries",
-                "2",
-                "--quiet",
-                "--disable-pip-version-check",
-                *isolation,
-                "--requirement",
-                str(wanted),
-                "--dest",
-                str(downloads),
-            ],
-            capture_output=True,
-            text=True,
-        )
+        done = subprocess.run([*command, *isolation], capture_output=True, text=True)
         if not done.returncode:
             break
     else:

@@ -53,21 +53,18 @@ class Tokenizer(Network):
             nn.Conv2d(2 * w, latent_channels, 1),
         )
         more = range(2, decoder_depth + 1)
-        self.decoder = nn.Sequential(
-            OrderedDict(
-                [  # a deeper one has the names of a shallower one, and more
-                    ("0", nn.Conv2d(latent_channels, d, 3, padding=1)),
-                    ("1", ResBlock(d, d)),
-                    *((f"1_{n}", ResBlock(d, d)) for n in more),
-                    ("2", nn.Conv2d(d, 2 * d, 3, padding=1)),
-                    ("3", nn.PixelShuffle(2)),
-                    ("4", ResBlock(d // 2, d // 2)),
-                    *((f"4_{n}", ResBlock(d // 2, d // 2)) for n in more),
-                    ("5", nn.Conv2d(d // 2, 12, 3, padding=1)),
-                    ("6", nn.PixelShuffle(2)),
-                ]
-            )
-        )
+        layers: dict[str, nn.Module] = {  # a deeper one has the names of a shallower one, and more
+            "0": nn.Conv2d(latent_channels, d, 3, padding=1),
+            "1": ResBlock(d, d),
+            **{f"1_{n}": ResBlock(d, d) for n in more},
+            "2": nn.Conv2d(d, 2 * d, 3, padding=1),
+            "3": nn.PixelShuffle(2),
+            "4": ResBlock(d // 2, d // 2),
+            **{f"4_{n}": ResBlock(d // 2, d // 2) for n in more},
+            "5": nn.Conv2d(d // 2, 12, 3, padding=1),
+            "6": nn.PixelShuffle(2),
+        }
+        self.decoder = nn.Sequential(OrderedDict(layers))
         self.register_buffer("latent_mean", torch.zeros(latent_channels))
         self.register_buffer("latent_std", torch.ones(latent_channels))
 

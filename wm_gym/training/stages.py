@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -42,20 +43,19 @@ def train_tokenizer(run: Run, world: World, clips: ClipData, background: np.ndar
         }
 
     fit(run, "tokenizer", loss, sizes.tokenizer_updates, batch)
-    tokenizer.requires_grad_(False)
     if not sizes.decoder_only:
         _normalise(run, tokenizer, clips)
     _save_stage(run, "tokenizer", tokenizer)
 
 
+@torch.inference_mode()
 def _normalise(run: Run, tokenizer: Tokenizer, clips: ClipData) -> None:
     """Set what the latents are divided by."""
-    with torch.inference_mode():
-        rows = np.sort(np.random.default_rng([run.seed, 3]).integers(0, len(clips.frames), 512))
-        pictures = to_float(torch.from_numpy(clips.frames[rows])).to(run.accelerator.device)
-        raw = tokenizer.encoder(pictures)
-        tokenizer.latent_mean.copy_(raw.mean((0, 2, 3)))
-        tokenizer.latent_std.copy_(raw.std((0, 2, 3)).clip(1e-4))
+    rows = np.sort(np.random.default_rng([run.seed, 3]).integers(0, len(clips.frames), 512))
+    pictures = to_float(torch.from_numpy(clips.frames[rows])).to(run.accelerator.device)
+    raw = tokenizer.encoder(pictures)
+    tokenizer.latent_mean.copy_(raw.mean((0, 2, 3)))
+    tokenizer.latent_std.copy_(raw.std((0, 2, 3)).clip(1e-4))
 
 
 @torch.inference_mode()
@@ -84,14 +84,9 @@ def train_pose(run: Run, world: World, clips: ClipData, trained: np.ndarray) -> 
 
     def batch(rng: np.random.Generator, torch_rng: torch.Generator, update: int) -> dict[str, Any]:
         steps = of_curriculum(sizes.pose_rollout_lengths, update, sizes.pose_updates)
-        moves = sampler.draw(rng, sizes.pose_batch, steps).moves
-        return {
-            "actions": torch.from_numpy(clips.action[moves[:, :-1]]),
-            "poses": torch.from_numpy(clips.proprioception[moves]),
-        }
+        return _moves(sampler.draw(rng, sizes.pose_batch, steps), clips)
 
     fit(run, "pose", PoseLoss(dynamics), sizes.pose_updates, batch, rate=sizes.pose_learning_rate)
-    dynamics.requires_grad_(False)
     _save_stage(run, "pose", dynamics)
 
 
@@ -127,17 +122,13 @@ def train_dynamics(
         if rng.random() < sizes.rollout_share:
             steps = of_curriculum(sizes.rollout_lengths, update, sizes.dynamics_updates)
         inputs = _segment_inputs(sampler.draw(rng, sizes.dynamics_batch, steps), clips, latents, torch_rng)
-        size = len(inputs["first"])
-        tau = torch.rand(size, generator=torch_rng) * (torch.rand(size, generator=torch_rng) < sizes.partial_share)
-        level = (
-            sizes.context_noise * torch.rand(size, generator=torch_rng) * (torch.rand(size, generator=torch_rng) < 0.5)
-        )
+        draw = partial(torch.rand, len(inputs["first"]), generator=torch_rng)
+        tau = draw() * (draw() < sizes.partial_share)
+        level = sizes.context_noise * draw() * (draw() < 0.5)
         context = inputs["latents"][:, : world.spec.context_frames]
-        corruption = Corruption(tau, level, torch.randn(context.shape, generator=torch_rng))
-        if dynamics.null is not None:
-            dropped = torch.rand(size, generator=torch_rng) < sizes.condition_dropout
-            corruption = corruption._replace(dropped=dropped)
-        return {**inputs, "corruption": corruption}
+        noise = torch.randn(context.shape, generator=torch_rng)
+        dropped = None if dynamics.null is None else draw() < sizes.condition_dropout
+        return {**inputs, "corruption": Corruption(tau, level, noise, dropped)}
 
     def report(update: int) -> None:
         numbers = early_report(world, clips, shown, background, run.folder / "dynamics.png")
@@ -147,7 +138,6 @@ def train_dynamics(
             print(f"dynamics {update}: " + "  ".join(f"{k} {v:.2f}" for k, v in numbers.items()), flush=True)
 
     fit(run, "dynamics", loss, sizes.dynamics_updates, batch, report)
-    dynamics.requires_grad_(False)
     _save_stage(run, "dynamics", dynamics)
 
 
@@ -173,7 +163,6 @@ def train_heads(run: Run, world: World, clips: ClipData, latents: np.ndarray, tr
         }
 
     fit(run, "heads", loss, sizes.heads_updates, batch)
-    heads.requires_grad_(False)
     _save_stage(run, "heads", heads)
 
 
@@ -194,7 +183,6 @@ def train_uncertainty(run: Run, world: World, clips: ClipData, episodes: np.ndar
         return {name: values[rows].float() for name, values in vars(part).items()}
 
     fit(run, "uncertainty", UncertaintyLoss(uncertainty), sizes.uncertainty_updates, batch, rate=UNCERTAINTY_RATE)
-    uncertainty.requires_grad_(False)
     _save_stage(run, "uncertainty", uncertainty)
 
 
@@ -207,15 +195,17 @@ def _segment_inputs(
     segments: Segments, clips: ClipData, latents: np.ndarray, torch_rng: torch.Generator
 ) -> dict[str, Tensor]:
     """Tensors of one batch of segments, as the losses name them."""
-    moves = segments.moves
     z = torch.from_numpy(latents[segments.rows].astype(np.float32))
-    return {
+    return _moves(segments, clips) | {
         "latents": z,
         "first": torch.from_numpy(latents[segments.first].astype(np.float32)),
-        "actions": torch.from_numpy(clips.action[moves[:, :-1]]),
-        "poses": torch.from_numpy(clips.proprioception[moves]),
         "noise": torch.randn(segments.steps, len(z), *z.shape[2:], generator=torch_rng),
     }
+
+
+def _moves(segments: Segments, clips: ClipData) -> dict[str, Tensor]:
+    actions, poses = clips.action[segments.moves[:, :-1]], clips.proprioception[segments.moves]
+    return {"actions": torch.from_numpy(actions), "poses": torch.from_numpy(poses)}
 
 
 def _load_stage(run: Run, stage: str, module: Network, updates: int) -> bool:
@@ -228,6 +218,7 @@ def _load_stage(run: Run, stage: str, module: Network, updates: int) -> bool:
 
 
 def _save_stage(run: Run, stage: str, module: Network) -> None:
+    module.requires_grad_(False)
     if run.accelerator.is_main_process:
         with atomic_folder(run.folder / stage) as beside:
             module.save_pretrained(beside)

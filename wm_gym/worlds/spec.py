@@ -89,8 +89,8 @@ class WorldSpec:
             raise ValueError(f"frame_size is {self.frame_size}; expected [H, W], both divisible by 4; {REPAIR}")
         if any(low > high for low, high in zip(self.action_low, self.action_high)):
             raise ValueError(
-                f"action_low is {self.action_low} and action_high {self.action_high}; expected each high to be at "
-                f"least its low; {REPAIR}"
+                f"action_low is {self.action_low} and action_high {self.action_high}; expected no high to be lower "
+                f"than its low; {REPAIR}"
             )
         if len(set(self.reward_components)) < len(self.reward_components):
             raise ValueError(
