@@ -51,32 +51,18 @@ class WorldStep(nn.Module):
         _, proprioception, _, action, *_ = inputs
         return self.draw(self.dynamics.next_pose(proprioception, action), *inputs)
 
-    def draw(
-        self,
-        next_pose: Tensor,
-        first: Tensor,
-        proprioception: Tensor,
-        error_distribution: Tensor,
-        action: Tensor,
-        noise: Tensor,
-        *memory: Tensor,
-    ) -> tuple[Tensor, ...]:
+    def draw(self, next_pose: Tensor, *inputs: Tensor) -> tuple[Tensor, ...]:
         """The step after the pose has been integrated."""
+        first, proprioception, error_distribution, action, noise, *memory = inputs
         before = dict(zip(self.dynamics.memory_keys, memory))
         latent, features, reward, success = self.predict(next_pose, first, proprioception, action, noise, before)
-        error_distribution = self.uncertainty(
-            error_distribution, features, latent, before["latents"][:, -1], first
-        ).exp()
+        newest = before["latents"][:, -1]
+        error_distribution = self.uncertainty(error_distribution, features, latent, newest, first).exp()
+        expected_error = self.uncertainty.expected_error(error_distribution)
         after = self.dynamics.append(before, latent, first)
-        outputs = (
-            next_pose,
-            error_distribution,
-            reward,
-            success,
-            self.uncertainty.expected_error(error_distribution),
-            *(after[key] for key in self.dynamics.memory_keys),
-        )
-        return (*outputs, to_uint8(self.tokenizer.decode(latent))) if self.decode else outputs
+        frame = [to_uint8(self.tokenizer.decode(latent))] if self.decode else []
+        memory = [after[key] for key in self.dynamics.memory_keys]
+        return next_pose, error_distribution, reward, success, expected_error, *memory, *frame
 
     def predict(
         self,

@@ -144,11 +144,7 @@ class DiTDynamics(Conditioned):
         vector: Tensor,
         context_noise: Tensor,
     ) -> tuple[Tensor, Tensor]:
-        """Predict the clean next latent [B, C, h, w] and the features [B, feature_dim, h, w] it was read from.
-
-        noisy [B, C, h, w] = (1 - tau) * noise + tau * x; tau [B] in [0, 1); memory of `remember` or `append`;
-        first [B, C, h, w]; vector [B, V] from `encode_condition`; context_noise [B], the level added to the context.
-        """
+        """As `UNetDynamics.forward`."""
         x = self._tokens(noisy, first)
         if self.embed_pose is not None:
             x = x + self.embed_pose(torch.cat(self.draw(vector), dim=1)).flatten(2).transpose(1, 2)

@@ -23,6 +23,7 @@ from wm_gym.models.sampling import sample_euler
 from wm_gym.models.saving import Network, register_to_config
 
 SHARPNESS = 10.0  # of the softmax that turns a map into a point, and the scale of how far points have moved
+DIM = 64  # of the tokens
 
 
 @contextlib.contextmanager
@@ -42,7 +43,7 @@ class Points(nn.Module):
     Visuomotor Policies", sec. 5.1): a few hundred pairs teach it which, where a plain network learns them by heart.
     """
 
-    def __init__(self, frame_size: Sequence[int], points: int = 16):
+    def __init__(self, frame_size: Sequence[int], points: int):
         super().__init__()
         self.eyes = nn.Sequential(
             nn.Conv2d(3, points, 5, stride=2, padding=2), nn.SiLU(), nn.Conv2d(points, points, 3, padding=1)
@@ -94,7 +95,7 @@ class Reader(nn.Module):
 class Pair(Reader):
     """Reads an action off how far the points that it watches move from one frame to the next."""
 
-    def __init__(self, frame_size: Sequence[int], action_dim: int, window: int = 9, width: int = 16):
+    def __init__(self, frame_size: Sequence[int], action_dim: int, window: int, width: int):
         super().__init__()
         self.points = Points(frame_size, width)
         self.head = nn.Sequential(nn.Linear(4 * width, 64), nn.SiLU(), nn.Linear(64, action_dim))
@@ -107,7 +108,7 @@ class Pair(Reader):
 class Video(Reader):
     """The same with convolutions over space and time, so that a frame is seen beside those before and after it."""
 
-    def __init__(self, frame_size: Sequence[int], action_dim: int, window: int = 9, width: int = 16):
+    def __init__(self, frame_size: Sequence[int], action_dim: int, window: int, width: int):
         super().__init__()
         self.eyes = nn.Sequential(
             nn.Conv3d(3, width, (3, 5, 5), stride=(1, 2, 2), padding=(1, 2, 2)),
@@ -133,11 +134,11 @@ class Video(Reader):
 class Tokens(nn.Module):
     """A clip's frames [B, T, 3, H, W] -> a token of each two neighbours, [B, T-1, D], which has attended to all."""
 
-    def __init__(self, frame_size: Sequence[int], window: int, width: int, dim: int = 64, layers: int = 2):
+    def __init__(self, frame_size: Sequence[int], window: int, width: int):
         super().__init__()
-        self.points, self.token = Points(frame_size, width), nn.Linear(4 * width, dim)
-        self.place = nn.Parameter(0.02 * torch.randn(1, window - 1, dim))
-        self.attention = attention(dim, layers)
+        self.points, self.token = Points(frame_size, width), nn.Linear(4 * width, DIM)
+        self.place = nn.Parameter(0.02 * torch.randn(1, window - 1, DIM))
+        self.attention = attention()
 
     def forward(self, frames: Tensor) -> Tensor:
         """The tokens of clips."""
@@ -145,20 +146,18 @@ class Tokens(nn.Module):
         return self.attention(tokens + self.place[:, : tokens.shape[1]])
 
 
-def attention(dim: int, layers: int) -> nn.Module:
-    """Transformer layers that look in both directions, normalised first."""
-    layer = nn.TransformerEncoderLayer(
-        dim, 4, 2 * dim, dropout=0.0, activation="gelu", batch_first=True, norm_first=True
-    )
-    return nn.TransformerEncoder(layer, layers, enable_nested_tensor=False)
+def attention() -> nn.Module:
+    """Two transformer layers that look in both directions, normalised first."""
+    layer = nn.TransformerEncoderLayer(DIM, 4, 2 * DIM, 0.0, "gelu", batch_first=True, norm_first=True)
+    return nn.TransformerEncoder(layer, 2, enable_nested_tensor=False)
 
 
 class Transformer(Reader):
     """Each action from the frames of the whole clip."""
 
-    def __init__(self, frame_size: Sequence[int], action_dim: int, window: int = 9, width: int = 16, dim: int = 64):
+    def __init__(self, frame_size: Sequence[int], action_dim: int, window: int, width: int):
         super().__init__()
-        self.tokens, self.head = Tokens(frame_size, window, width, dim), nn.Linear(dim, action_dim)
+        self.tokens, self.head = Tokens(frame_size, window, width), nn.Linear(DIM, action_dim)
 
     def forward(self, frames: Tensor) -> Tensor:
         """The actions between frames."""
@@ -172,19 +171,13 @@ class Flow(Reader):
     same.
     """
 
-    def __init__(
-        self,
-        frame_size: Sequence[int],
-        action_dim: int,
-        window: int = 9,
-        width: int = 16,
-        dim: int = 64,
-        steps: int = 4,
-    ):
+    steps = 4
+
+    def __init__(self, frame_size: Sequence[int], action_dim: int, window: int, width: int):
         super().__init__()
-        self.tokens, self.steps = Tokens(frame_size, window, width, dim), steps
-        self.enter, self.denoise = nn.Linear(action_dim + 1, dim), attention(dim, 2)
-        self.head = nn.Linear(dim, action_dim)
+        self.tokens = Tokens(frame_size, window, width)
+        self.enter, self.denoise = nn.Linear(action_dim + 1, DIM), attention()
+        self.head = nn.Linear(DIM, action_dim)
 
     def predict(self, noisy: Tensor, tau: Tensor, tokens: Tensor) -> Tensor:
         """The clean chunk [B, n, A] of a noisy one at tau [B]."""
@@ -212,7 +205,7 @@ class Masked(Reader):
 
     sparsity = 3e-3
 
-    def __init__(self, frame_size: Sequence[int], action_dim: int, window: int = 9, width: int = 16):
+    def __init__(self, frame_size: Sequence[int], action_dim: int, window: int, width: int):
         super().__init__()
         self.mask = nn.Sequential(
             nn.Conv2d(3, width, 5, stride=2, padding=2),
@@ -249,7 +242,7 @@ class Latent(Reader):
 
     size, patch, hidden = 2, 4, 48
 
-    def __init__(self, frame_size: Sequence[int], action_dim: int, window: int = 9, width: int = 16):
+    def __init__(self, frame_size: Sequence[int], action_dim: int, window: int, width: int):
         super().__init__()
         self.points = Points(frame_size, width)
         self.head = nn.Sequential(nn.Linear(2 * width, 64), nn.SiLU(), nn.Linear(64, self.size))

@@ -65,19 +65,19 @@ class OnBase(Network):
 
     def _keep_base_out(self) -> None:
         self.pretrained.requires_grad_(False)
-        self.register_load_state_dict_post_hook(
-            lambda module, keys: keys.missing_keys.__setitem__(
-                slice(None), [key for key in keys.missing_keys if not self._of_base(f".{key}")]
-            )
-        )
+
+        def forgive(module: nn.Module, keys: Any) -> None:
+            keys.missing_keys[:] = [key for key in keys.missing_keys if not self._of_base(key)]
+
+        self.register_load_state_dict_post_hook(forgive)
 
     @staticmethod
     def _of_base(key: str) -> bool:
-        return ".pretrained." in key and "lora_" not in key
+        return ".pretrained." in f".{key}" and "lora_" not in key
 
     def added(self) -> list[nn.Parameter]:
         """The parameters that are not the base's."""
-        return [p for name, p in self.named_parameters() if not self._of_base(f".{name}")]
+        return [p for name, p in self.named_parameters() if not self._of_base(name)]
 
     def requires_grad_(self, requires_grad: bool = True) -> Self:
         """As nn.Module's, of what was added alone."""
@@ -100,7 +100,7 @@ class OnBase(Network):
     def state_dict(self, *args: Any, **kwargs: Any) -> dict[str, Any]:  # type: ignore[override]  # likewise
         """As nn.Module's, of what was added alone."""
         state = super().state_dict(*args, **kwargs)
-        for key in [key for key in state if self._of_base(f".{key}")]:
+        for key in filter(self._of_base, list(state)):
             del state[key]
         return state
 
@@ -109,9 +109,8 @@ class OnBase(Network):
         from safetensors.torch import save_file
 
         self.save_config(folder)
-        save_file(
-            {key: value.cpu().contiguous() for key, value in self.state_dict().items()}, Path(folder, WEIGHTS_FILE)
-        )
+        tensors = {key: value.cpu().contiguous() for key, value in self.state_dict().items()}
+        save_file(tensors, Path(folder, WEIGHTS_FILE))
 
     @classmethod
     def from_pretrained(cls, folder: str | Path, **kwargs: Any) -> Self:  # type: ignore[override]  # fewer options
@@ -229,11 +228,9 @@ class VideoDynamics(OnBase, Conditioned):  # type: ignore[misc]  # as of `Networ
         vector: Tensor,
         context_noise: Tensor,
     ) -> tuple[Tensor, Tensor]:
-        """Predict the clean next latent [B, C, h, w] and the features, its change since the frame before.
+        """As `UNetDynamics.forward`; the features are the latent's change since the frame before.
 
-        noisy [B, C, h, w] = (1 - tau) * noise + tau * x; tau [B] in [0, 1); memory of `remember` or `append`;
-        first [B, C, h, w], the pinned frame, is the sequence's first; vector [B, V] from `encode_condition`;
-        context_noise [B], the level added to the context.
+        first [B, C, h, w], the pinned frame, is the sequence's first.
         """
         context = torch.cat([first[:, None], memory["latents"]], dim=1)
         draw = self._svd if self.family == "svd" else self._wan
