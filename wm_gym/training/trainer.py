@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import shutil
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, replace
@@ -75,9 +76,9 @@ def train(
         TypeError: For an unknown option.
     """
     options, out = with_changes(TrainOptions, options, changes), Path(out)
-    with alone_in(_run_folder(out)):
+    folder = out.with_name(out.name + ".training")
+    with alone_in(folder):
         sizes = _sizes(options)
-        folder = _run_folder(out)
         if (out / "spec.yaml").is_file() and not (folder / NOTE).is_file() and not options.overwrite:
             raise ValueError(f"{out} already holds a finished world; choose another --out, or pass --overwrite")
         clips = _clips([dataset] if isinstance(dataset, (str, Path)) else list(dataset), options)
@@ -334,14 +335,7 @@ def claim(
     check_same(folder / NOTE, asked, again, since=("init_weights",))
 
 
-def _run_folder(out: Path) -> Path:
-    return out.with_name(out.name + ".training")
-
-
 def _free_name(path: Path) -> Path:
     """The path itself, or the first of path-2, path-3, … that does not exist."""
-    k, candidate = 1, path
-    while candidate.exists():
-        k += 1
-        candidate = path.with_name(f"{path.name}-{k}")
-    return candidate
+    names = itertools.chain([path.name], (f"{path.name}-{k}" for k in itertools.count(2)))
+    return next(free for name in names if not (free := path.with_name(name)).exists())

@@ -16,7 +16,6 @@ from wm_gym.models.transition import Sampling, roll
 from wm_gym.training.segments import Segments, SegmentSampler
 from wm_gym.worlds.world import World
 
-
 BATCH = 32  # roll-outs at once
 
 

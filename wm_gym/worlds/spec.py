@@ -124,11 +124,7 @@ class WorldSpec:
             FileNotFoundError: Without the file.
             ValueError: Where it is no valid spec.
         """
-        path = Path(folder, SPEC_FILE)
-        if not path.is_file():
-            raise FileNotFoundError(
-                f"{path} is missing: {folder} is no world folder; make one with `wm-gym train DATASET --out WORLD`"
-            )
+        path = spec_path(folder)
         values = read_mapping(path)
         if "format_version" in values:  # first: it says why others are unknown
             _check_version(path, values["format_version"])
@@ -137,6 +133,16 @@ class WorldSpec:
             return cls(**values)
         except (TypeError, ValueError) as error:
             raise ValueError(f"{path}: {error}") from error
+
+
+def spec_path(folder: str | Path) -> Path:
+    """The path of a world's `spec.yaml`; FileNotFoundError where the folder is no world's."""
+    path = Path(folder, SPEC_FILE)
+    if not path.is_file():
+        raise FileNotFoundError(
+            f"{path} is missing: {folder} is no world folder; make one with `wm-gym train DATASET --out WORLD`"
+        )
+    return path
 
 
 def _check_version(whose: str | Path, version: Any) -> None:

@@ -110,9 +110,9 @@ class StartBank:
                 shape = tuple(file.get_tensor("frames_shape").tolist())
                 _check_shape(path, shape)
                 sizes = {"N": shape[0], "T": shape[1], "T-1": shape[1] - 1, "4": 4}
-                for name in KINDS.keys() & heads.keys():
-                    expected = [sizes.get(axis) for axis in KINDS[name][1]]
-                    if any(e is not None and e != size for e, size in zip(expected, heads[name][1])):
+                for name, (_, axes) in KINDS.items():
+                    expected = [sizes.get(axis) for axis in axes]
+                    if name in heads and any(e is not None and e != size for e, size in zip(expected, heads[name][1])):
                         raise ValueError(
                             f"{path}: {name} has shape {list(heads[name][1])}, and the {shape[0]} clips "
                             f"of {shape[1]} frames ask for {expected} (None: any); {AGAIN}"

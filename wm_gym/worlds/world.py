@@ -24,7 +24,7 @@ from wm_gym.models.loading import CONFIG_FILE, WEIGHTS_FILE, load_model
 from wm_gym.models.saving import Network
 from wm_gym.worlds.calibration import CALIBRATION_FILE, Calibration
 from wm_gym.worlds.catalogue import find_world
-from wm_gym.worlds.spec import SPEC_FILE, WorldSpec
+from wm_gym.worlds.spec import SPEC_FILE, WorldSpec, spec_path
 from wm_gym.worlds.starts import STARTS_FILE, StartBank
 
 COMPONENTS: dict[str, tuple[type[Network], ...]] = {
@@ -189,10 +189,5 @@ def world_files(folder: Path) -> list[Path]:
     Raises:
         FileNotFoundError: Where the folder is no world's.
     """
-    if not (folder / SPEC_FILE).is_file():
-        raise FileNotFoundError(
-            f"{folder / SPEC_FILE} is missing: {folder} is no world folder; "
-            "make one with `wm-gym train DATASET --out WORLD`"
-        )
     parts = [folder / name / file for name in COMPONENTS for file in (CONFIG_FILE, WEIGHTS_FILE)]
-    return sorted([folder / SPEC_FILE, folder / STARTS_FILE, folder / CALIBRATION_FILE, *parts])
+    return sorted([spec_path(folder), folder / STARTS_FILE, folder / CALIBRATION_FILE, *parts])
