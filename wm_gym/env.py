@@ -1,7 +1,5 @@
 """How is one learned environment stepped through Gymnasium? A batch of one of `WorldCore`."""
 
-from __future__ import annotations
-
 import inspect
 from pathlib import Path
 from typing import Any

@@ -1,7 +1,5 @@
 """How does Stable-Baselines3 train in a world? A VecEnv over `WorldCore`, and one function that makes any VecEnv."""
 
-from __future__ import annotations
-
 import os
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial

@@ -1,7 +1,5 @@
 """Which random numbers does a slot see at a step? One counter-based stream keyed by (seed, episode, step)."""
 
-from __future__ import annotations
-
 import math
 from typing import Any, TypeVar
 

@@ -1,7 +1,5 @@
 """How are many learned environments stepped as one Gymnasium VectorEnv? Autoreset and batched infos."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any

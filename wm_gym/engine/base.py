@@ -1,7 +1,5 @@
 """What is one step of a world, and what must every back-end offer?"""
 
-from __future__ import annotations
-
 import threading
 from collections.abc import Callable, Hashable
 from typing import Any, TypeVar

@@ -1,7 +1,5 @@
 """How does the step leave torch? As one ONNX graph with static shapes, for ONNX Runtime and TensorRT."""
 
-from __future__ import annotations
-
 import logging
 import warnings
 

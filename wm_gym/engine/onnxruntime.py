@@ -1,7 +1,5 @@
 """The second CPU back-end and the parity oracle: the exported step in ONNX Runtime, one static graph a batch size."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 
 import numpy as np

@@ -1,7 +1,5 @@
 """The CPU back-end: the step compiled by OpenVINO, static graphs for each batch size."""
 
-from __future__ import annotations
-
 import os
 import threading
 import warnings

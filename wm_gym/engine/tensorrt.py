@@ -1,7 +1,5 @@
 """TensorRT: the exported step built into one engine a batch size, captured in a CUDA graph."""
 
-from __future__ import annotations
-
 import importlib
 import importlib.util
 from types import ModuleType

@@ -1,7 +1,5 @@
 """The reference back-end: the step in eager torch, on a CPU or a GPU."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 
 import torch

@@ -1,7 +1,5 @@
 """The GPU back-end: the step compiled whole by torch and captured in a CUDA graph, one a batch size."""
 
-from __future__ import annotations
-
 import torch
 
 from wm_gym.engine.base import Engine, WorldStep, step_inputs

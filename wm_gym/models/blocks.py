@@ -1,7 +1,5 @@
 """Which convolution blocks do the networks share?"""
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F

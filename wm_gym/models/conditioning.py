@@ -1,7 +1,5 @@
 """How do action and pose reach the dynamics? Coded as one vector, the pose integrated first, in one of several ways."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 import torch

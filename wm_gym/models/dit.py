@@ -1,7 +1,5 @@
 """How does the world move, at GPU scale? A block-causal diffusion transformer with a ring cache of keys and values."""
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F

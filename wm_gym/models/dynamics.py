@@ -1,7 +1,5 @@
 """How does the world move? A latent U-Net that denoises the next frame's latent, one or a few evaluations a frame."""
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F

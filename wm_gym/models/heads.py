@@ -1,7 +1,5 @@
 """What does a step mean? Reward terms, success, and the pose read back from a frame."""
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor, nn
 

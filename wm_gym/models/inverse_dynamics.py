@@ -9,8 +9,6 @@ latent       what a frame lacks to predict the next, learned from video alone, a
              al. 2024, "Genie"; Ye et al. 2025, "LAPA")
 """
 
-from __future__ import annotations
-
 import contextlib
 from collections.abc import Callable, Iterator, Sequence
 

@@ -1,7 +1,5 @@
 """How does a pretrained video model become a world? Stable Video Diffusion or Wan 2.2 with an adapter for actions."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Any, Self
 

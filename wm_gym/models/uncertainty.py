@@ -1,7 +1,5 @@
 """How wrong is each patch of a roll-out by now? A histogram of its error, carried from step to step."""
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor, nn
 

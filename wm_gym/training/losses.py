@@ -1,7 +1,5 @@
 """What does each stage minimise?"""
 
-from __future__ import annotations
-
 import math
 from collections import deque
 from typing import NamedTuple

@@ -1,7 +1,5 @@
 """Which pieces of the recordings make a batch? Segments that never cross an episode's end, keyed by the update."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import numpy as np

@@ -1,7 +1,5 @@
 """How is each stage of a world trained? Tokenizer, pose, dynamics, heads, uncertainty; a finished one is loaded."""
 
-from __future__ import annotations
-
 from functools import partial
 from typing import Any
 

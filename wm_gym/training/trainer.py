@@ -1,7 +1,5 @@
 """From a dataset to a world folder: tokenizer, pose, dynamics, heads, uncertainty in that order, always resumable."""
 
-from __future__ import annotations
-
 import contextlib
 import itertools
 import shutil

@@ -1,7 +1,5 @@
 """How wrong does a world get on its own? Roll-outs beside the recordings, and the loss that teaches it to say so."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import numpy as np

@@ -1,7 +1,5 @@
 """Where is a world? In the catalogue that is shipped, in a folder, or on the Hub."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 from wm_gym.common.files import recover
