@@ -122,9 +122,8 @@ class WorldVectorEnv(Batch, VectorEnv):
             core.reset(done)
         info = masked(core.info(), np.ones(self.num_envs, bool))
         if core.output == "torch":
-            reward, terminated, truncated = (
-                torch.from_numpy(x).to(core.engine.device) for x in (reward, terminated, truncated)
-            )
+            ends = [torch.from_numpy(x).to(core.engine.device) for x in (reward, terminated, truncated)]
+            return core.observation(), ends[0], ends[1], ends[2], info | extra
         return core.observation(), reward, terminated, truncated, info | extra
 
     def _final(self, done: np.ndarray) -> dict[str, Any]:

@@ -93,7 +93,7 @@ class Reader(nn.Module):
 class Pair(Reader):
     """Reads an action off how far the points that it watches move from one frame to the next."""
 
-    def __init__(self, frame_size: Sequence[int], action_dim: int, window: int, width: int):
+    def __init__(self, frame_size: Sequence[int], action_dim: int, window: int = 2, width: int = 16):
         super().__init__()
         self.points = Points(frame_size, width)
         self.head = nn.Sequential(nn.Linear(4 * width, 64), nn.SiLU(), nn.Linear(64, action_dim))

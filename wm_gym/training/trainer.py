@@ -240,8 +240,8 @@ def has_bf16(cpu: bool) -> bool:
     """True where the hardware multiplies bf16 itself."""
     if torch.cuda.is_available() and not cpu:
         return torch.cuda.is_bf16_supported()
-    capabilities = getattr(torch.cpu, "get_capabilities", dict)  # an older torch does not say: fp32
-    return capabilities().get("avx512_bf16", False)
+    capabilities: dict[str, Any] = getattr(torch.cpu, "get_capabilities", dict)()  # an older torch does not say: fp32
+    return capabilities.get("avx512_bf16", False)
 
 
 def spec_of(clips: ClipData, name: str) -> WorldSpec:
