@@ -15,7 +15,7 @@ from wm_gym.models.tokenizer import to_float
 from wm_gym.training.loop import Run, fit
 from wm_gym.training.losses import Corruption, DynamicsLoss, HeadsLoss, PoseLoss, TokenizerLoss
 from wm_gym.training.report import early_report
-from wm_gym.training.segments import Segments, SegmentSampler
+from wm_gym.training.segments import Segments, SegmentSampler, split_episodes
 from wm_gym.training.uncertainty import UncertaintyLoss, own_roll_outs
 from wm_gym.worlds.world import World
 
@@ -72,13 +72,13 @@ def encode_all(run: Run, tokenizer: Tokenizer | VideoTokenizer, clips: ClipData,
     return np.load(path, mmap_mode="r")
 
 
-def train_pose(run: Run, world: World, clips: ClipData, trained: np.ndarray) -> None:
+def train_pose(run: Run, world: World, clips: ClipData) -> None:
     """Train the network that integrates the pose, before the one that draws it, on ever longer roll-outs."""
     dynamics, sizes = world.dynamics, run.preset
     if dynamics.pose_net is None or _load_stage(run, "pose", dynamics, sizes.pose_updates):
         return
     dynamics.pose_net.requires_grad_(True)
-    sampler = SegmentSampler(clips, 1, trained, sizes.latest_share)
+    sampler = SegmentSampler(clips, 1, split_episodes(clips)[0], sizes.latest_share)
 
     def batch(rng: np.random.Generator, torch_rng: torch.Generator, update: int) -> dict[str, Any]:
         steps = of_curriculum(sizes.pose_rollout_lengths, update, sizes.pose_updates)
@@ -93,15 +93,7 @@ def of_curriculum(lengths: tuple[int, ...], update: int, updates: int) -> int:
     return lengths[min(update * len(lengths) // updates, len(lengths) - 1)]
 
 
-def train_dynamics(
-    run: Run,
-    world: World,
-    clips: ClipData,
-    latents: np.ndarray,
-    trained: np.ndarray,
-    held: np.ndarray,
-    background: np.ndarray,
-) -> None:
+def train_dynamics(run: Run, world: World, clips: ClipData, latents: np.ndarray, background: np.ndarray) -> None:
     """Train the network that draws the next latent, with early reports on held-out episodes."""
     dynamics, sizes = world.dynamics, run.preset
     if _load_stage(run, "dynamics", dynamics, sizes.dynamics_updates):
@@ -112,8 +104,8 @@ def train_dynamics(
     loss = DynamicsLoss(
         dynamics, world.tokenizer, sizes.moved_weight, sizes.pixel_weight, sizes.critic_weight, sizes.lost_above
     )
-    sampler = SegmentSampler(clips, world.spec.context_frames, trained, sizes.latest_share)
-    shown = held_out_segments(clips, held, world.spec.context_frames, run.seed)
+    sampler = SegmentSampler(clips, world.spec.context_frames, split_episodes(clips)[0], sizes.latest_share)
+    shown = held_out_segments(clips, world.spec.context_frames, run.seed)
 
     def batch(rng: np.random.Generator, torch_rng: torch.Generator, update: int) -> dict[str, Any]:
         steps = 1
@@ -139,14 +131,14 @@ def train_dynamics(
     _save_stage(run, "dynamics", dynamics)
 
 
-def train_heads(run: Run, world: World, clips: ClipData, latents: np.ndarray, trained: np.ndarray) -> None:
+def train_heads(run: Run, world: World, clips: ClipData, latents: np.ndarray) -> None:
     """Train what is read off a transition: reward, success and pose."""
     heads, sizes = world.heads, run.preset
     if _load_stage(run, "heads", heads, sizes.heads_updates):
         return
     heads.requires_grad_(True)
     loss = HeadsLoss(heads, world.dynamics, clips.meta["has_success"])
-    sampler = SegmentSampler(clips, world.spec.context_frames, trained, sizes.latest_share)
+    sampler = SegmentSampler(clips, world.spec.context_frames, split_episodes(clips)[0], sizes.latest_share)
     reward = (torch.from_numpy(np.asarray(clips.reward)) - heads.reward_mean.cpu()) / heads.reward_std.cpu()
     success = torch.from_numpy(np.asarray(clips.success, np.float32))
 
@@ -184,9 +176,9 @@ def train_uncertainty(run: Run, world: World, clips: ClipData, episodes: np.ndar
     _save_stage(run, "uncertainty", uncertainty)
 
 
-def held_out_segments(clips: ClipData, held: np.ndarray, context: int, seed: int) -> Segments:
+def held_out_segments(clips: ClipData, context: int, seed: int) -> Segments:
     """The 32 held-out segments of up to 25 steps that every report shows."""
-    return SegmentSampler(clips, context, held).draw(np.random.default_rng([seed, 4]), 32, 25)
+    return SegmentSampler(clips, context, split_episodes(clips)[1]).draw(np.random.default_rng([seed, 4]), 32, 25)
 
 
 def _segment_inputs(

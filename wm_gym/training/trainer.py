@@ -83,13 +83,13 @@ def train(
         claim(folder, _asked(clips, sizes, options), options.overwrite)
         run = begin_run(folder, sizes, options.seed, options.cpu, options.progress)
         world = _untrained(clips, sizes, options, options.name or out.name)
-        held, background = split_episodes(clips)[1], median_frame(clips, options.seed)
+        background = median_frame(clips, options.seed)
         _train_stages(run, world, clips, background)
         run.accelerator.wait_for_everyone()
         if run.accelerator.is_main_process:
             run.accelerator.end_training()
             world.at_rest()
-            shown = held_out_segments(clips, held, world.spec.context_frames, options.seed)
+            shown = held_out_segments(clips, world.spec.context_frames, options.seed)
             numbers = early_report(world, clips, shown, background)
             settings = {"preset": options.preset, "seed": options.seed}
             world.save_pretrained(
@@ -168,13 +168,12 @@ def _untrained(clips: ClipData, sizes: Preset, options: TrainOptions, name: str)
 
 
 def _train_stages(run: Run, world: World, clips: ClipData, background: np.ndarray) -> None:
-    trained, held = split_episodes(clips)
     train_tokenizer(run, world, clips, background)
     latents = encode_all(run, world.tokenizer, clips, world.spec.latent_shape)
-    train_pose(run, world, clips, trained)
-    train_dynamics(run, world, clips, latents, trained, held, background)
-    train_heads(run, world, clips, latents, trained)
-    train_uncertainty(run, world, clips, held)
+    train_pose(run, world, clips)
+    train_dynamics(run, world, clips, latents, background)
+    train_heads(run, world, clips, latents)
+    train_uncertainty(run, world, clips, split_episodes(clips)[1])
 
 
 def _open(datasets: list[str | Path], options: TrainOptions) -> list[ClipData]:
