@@ -30,7 +30,7 @@ def train_tokenizer(run: Run, world: World, clips: ClipData, background: np.ndar
         return
     tokenizer.requires_grad_(True)
     tokenizer.encoder.requires_grad_(not sizes.decoder_only)
-    loss = TokenizerLoss(tokenizer, to_float(torch.from_numpy(background)), sizes.foreground_weight, sizes.latent_noise)
+    loss = TokenizerLoss(tokenizer, to_float(torch.from_numpy(background)), sizes)
     grid = world.spec.latent_shape
 
     def batch(rng: np.random.Generator, torch_rng: torch.Generator, update: int) -> dict[str, Any]:
@@ -101,9 +101,7 @@ def train_dynamics(run: Run, world: World, clips: ClipData, latents: np.ndarray,
     dynamics.requires_grad_(True)
     if dynamics.pose_net is not None:
         dynamics.pose_net.requires_grad_(False)
-    loss = DynamicsLoss(
-        dynamics, world.tokenizer, sizes.moved_weight, sizes.pixel_weight, sizes.critic_weight, sizes.lost_above
-    )
+    loss = DynamicsLoss(dynamics, world.tokenizer, sizes)
     sampler = SegmentSampler(clips, world.spec.context_frames, split_episodes(clips)[0], sizes.latest_share)
     shown = held_out_segments(clips, world.spec.context_frames, run.seed)
 
