@@ -3,7 +3,7 @@
 import contextlib
 import itertools
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import torch
 from accelerate import Accelerator
-from accelerate.utils import ProjectConfiguration, set_seed
+from accelerate.utils import set_seed
 from accelerate.utils.environment import get_int_from_env
 
 from wm_gym.common.files import check_same, clear, locked
@@ -44,11 +44,9 @@ NOTE = "run.json"  # what a run was asked for
 RANKS = ("RANK", "PMI_RANK", "OMPI_COMM_WORLD_RANK", "MV2_COMM_WORLD_RANK")  # what launchers number processes with
 
 
-@contextlib.contextmanager
-def alone_in(folder: Path) -> Iterator[None]:
+def alone_in(folder: Path) -> contextlib.AbstractContextManager[None]:
     """Hold a run's folder for this training (the first process of a distributed one, for all); ValueError if taken."""
-    with contextlib.nullcontext() if get_int_from_env(RANKS, 0) else locked(folder, "is training in"):
-        yield
+    return contextlib.nullcontext() if get_int_from_env(RANKS, 0) else locked(folder, "is training in")
 
 
 def train(
@@ -196,10 +194,7 @@ def _open(datasets: list[str | Path], options: TrainOptions) -> list[ClipData]:
 def begin_run(folder: Path, sizes: Preset, seed: int, cpu: bool = False, progress: bool = True) -> Run:
     """A run with its accelerator (bf16 where the hardware multiplies it), logging to TensorBoard in its folder."""
     accelerator = Accelerator(
-        cpu=cpu,
-        mixed_precision="bf16" if has_bf16(cpu) else "no",
-        log_with="tensorboard",
-        project_config=ProjectConfiguration(project_dir=str(folder), logging_dir=str(folder)),
+        cpu=cpu, mixed_precision="bf16" if has_bf16(cpu) else "no", log_with="tensorboard", project_dir=str(folder)
     )
     accelerator.init_trackers("tensorboard")
     set_seed(seed)
