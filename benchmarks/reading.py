@@ -70,7 +70,6 @@ def inside(dataset: str, size: int | None, out: Path) -> None:
     from wm_gym.training import stages, trainer
     from wm_gym.training.build import new_world
     from wm_gym.training.presets import PRESETS
-    from wm_gym.training.segments import split_episodes
 
     torch.set_num_threads(1)
     sizes = replace(PRESETS["small"], **{f"{stage}_updates": UPDATES for stage in STAGES})
@@ -78,12 +77,11 @@ def inside(dataset: str, size: int | None, out: Path) -> None:
     run = trainer.begin_run(out, sizes, 0, cpu=True, progress=False)
     world = new_world(trainer.spec_of(clips, "Reading-v0"), sizes, 0)
     trainer.fit_statistics(world, clips)
-    trained, held = split_episodes(clips)
     background = trainer.median_frame(clips, 0)
     found = {"tokenizer": rates(sizes.tokenizer_batch, stages.train_tokenizer, run, world, clips, background)}
     latents = stages.encode_all(run, world.tokenizer, clips, world.spec.latent_shape)
-    given = (run, world, clips, latents, trained)
-    found["dynamics"] = rates(sizes.dynamics_batch, stages.train_dynamics, *given, held, background)
+    given = (run, world, clips, latents)
+    found["dynamics"] = rates(sizes.dynamics_batch, stages.train_dynamics, *given, background)
     found["heads"] = rates(sizes.dynamics_batch, stages.train_heads, *given)
     write_results(
         "reading",

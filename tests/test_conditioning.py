@@ -14,7 +14,7 @@ from wm_gym.models import dit
 from wm_gym.models.conditioning import CONDITIONINGS, ways_of
 from wm_gym.models.sampling import denoiser
 from wm_gym.training.losses import Corruption, DynamicsLoss
-from wm_gym.training.presets import PRESETS
+from wm_gym.training.presets import PRESETS, Preset
 from wm_gym.worlds.world import World
 
 
@@ -67,7 +67,7 @@ def test_unknown_ways_are_named(text, known):
 def test_dropped_clips_have_no_condition():
     world = world_of(condition_dropout=0.5)
     dynamics, spec = world.dynamics.requires_grad_(True), world.spec
-    loss = DynamicsLoss(dynamics, world.tokenizer, 5.0, 0.1)
+    loss = DynamicsLoss(dynamics, world.tokenizer, Preset())
     torch.manual_seed(2)
     k, (c, h, w) = spec.context_frames, spec.latent_shape
     inputs = {

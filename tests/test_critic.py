@@ -8,6 +8,7 @@ from torch import nn
 
 from wm_gym.training.critic import Critic
 from wm_gym.training.losses import Corruption, DynamicsLoss
+from wm_gym.training.presets import Preset
 
 
 def squares(n: int, generator: torch.Generator) -> torch.Tensor:
@@ -65,7 +66,7 @@ def test_a_lost_roll_out_is_no_target():
     """With every roll-out lost the true frame does not matter; teacher-forced clips are never lost."""
     world = make_world()
     spec, k = world.spec, world.spec.context_frames
-    loss = DynamicsLoss(world.dynamics.requires_grad_(True), world.tokenizer, 5.0, 0.1, lost_above=1e-6)
+    loss = DynamicsLoss(world.dynamics.requires_grad_(True), world.tokenizer, Preset(lost_above=1e-6))
     torch.manual_seed(0)
     for steps, lost in ((1, False), (2, True)):
         told = loss(

@@ -25,7 +25,6 @@ from wm_gym.seeding import as_seed, start_draw, step_noise
 from wm_gym.worlds.world import World
 
 NO_LIMIT = np.iinfo(np.int64).max
-OUTPUTS = ("numpy", "torch")
 Array = np.ndarray | Tensor
 Observation = Array | dict[str, Array]
 """With a leading batch axis; a dict for observation="pixels+state"."""
@@ -64,12 +63,12 @@ class WorldCore:
         **changes: Any,
     ):
         options = with_changes(EnvOptions, options, changes)
-        if output not in OUTPUTS:
+        if output not in ("numpy", "torch"):
             raise ValueError(f"output={output!r} is unknown; choose 'numpy' or 'torch'")
         if accepted.count("num_envs", num_envs) < 1:
             raise ValueError(f"num_envs is {num_envs}, expected at least 1")
         self.world = load_world(world)
-        self._source = self.world if world is None else world
+        self._source = world
         self.spec, self.calibration = self.world.spec, self.world.calibration
         self.frame_size = (self.spec.frame_size[0], self.spec.frame_size[1])
         self.num_envs, self.output, self.observation_mode = num_envs, output, options.observation
@@ -78,9 +77,8 @@ class WorldCore:
                 f"the world {self.spec.name!r} was recorded without proprioception; use observation='pixels'"
             )
         self.terminate_on_success = options.terminate_on_success
-        self.success_threshold = options.success_threshold
-        if self.success_threshold is None:
-            self.success_threshold = self.spec.success_threshold
+        asked = options.success_threshold
+        self.success_threshold = self.spec.success_threshold if asked is None else asked
         self.uncertainty_penalty = options.uncertainty_penalty
         self.uncertainty_limit = self._limit(options.truncate_on_uncertainty)
         self._start_rows = self._rows_of_starts(options.starts)
@@ -380,7 +378,9 @@ class WorldCore:
 
     def branch(self, source: int, targets: int | Iterable[int], seeds: int | Iterable[int] | None = None) -> None:
         """Fork a slot into others; with `seeds` (one a target) each goes on with noise of its own."""
-        source, targets = self._slot("source", source), [self._slot("targets", one) for one in _listed(targets)]
+        last = self.num_envs - 1
+        source = accepted.count("source", source, last)
+        targets = [accepted.count("targets", one, last) for one in _listed(targets)]
         seeds = None if seeds is None else _listed(seeds)
         if seeds is not None and len(seeds) != len(targets):
             raise ValueError(f"seeds has {len(seeds)} entries, expected one for each of the {len(targets)} targets")
@@ -430,9 +430,6 @@ class WorldCore:
         if frame is not None:
             self._frames[slot] = frame
 
-    def _slot(self, name: str, value: Any) -> int:
-        return accepted.count(name, value, self.num_envs - 1)
-
     def _state_shapes(self) -> dict[str, tuple[int, ...]]:
         latent = tuple(self.spec.latent_shape)
         return {
@@ -469,4 +466,4 @@ class WorldCore:
 
 
 def _listed(values: Any) -> list:
-    return list(values) if isinstance(values, (list, tuple, range)) or np.ndim(values) else [values]
+    return list(values) if np.iterable(values) else [values]

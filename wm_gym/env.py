@@ -1,7 +1,5 @@
 """How is one learned environment stepped through Gymnasium? A batch of one of `WorldCore`."""
 
-from __future__ import annotations
-
 import inspect
 from pathlib import Path
 from typing import Any
@@ -105,13 +103,7 @@ class WorldEnv(CopiesWhole, gym.Env):
         """
         core = self._open("step")
         reward, terminated, truncated = core.step(accepted.real("action", action)[None])
-        return (
-            self._observation(),
-            float(reward[0]),
-            bool(terminated[0]),
-            bool(truncated[0]),
-            slot_info(core.info(), 0),
-        )
+        return self._observation(), reward.item(), terminated.item(), truncated.item(), slot_info(core.info(), 0)
 
     def chunk_step(self, actions: Any) -> tuple[Observation, float, bool, bool, dict[str, Any]]:
         """Steps through several actions until they or the episode end.

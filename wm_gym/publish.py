@@ -1,7 +1,5 @@
 """How does a world or an agent get to the Hugging Face Hub? Its folder, its card and LeRobot's EnvHub entry point."""
 
-from __future__ import annotations
-
 import re
 import shutil
 import tempfile

@@ -1,7 +1,5 @@
 """Which environment ids are there? Walks the catalogue of worlds and the table of twins; imports no torch."""
 
-from __future__ import annotations
-
 import warnings
 from collections.abc import Mapping
 from typing import Any

@@ -146,16 +146,11 @@ def state_of_options(
         raise ValueError(
             f"world_state lacks {missing}; it has {sorted(state, key=str)}; pass what env.get_state() gave"
         )
-    arrays = {}
-    for key, shape in like.items():
-        name = f"world_state[{key!r}]"
-        values = accepted.real(name, state[key])
-        if values.shape != shape:
-            raise ValueError(
-                f"{name} has shape {list(values.shape)}, this world's is {list(shape)}; a state fits only "
-                "the world it was saved from"
-            )
-        arrays[key] = accepted.numbers(name, values, shape)
+    expected = "finite real numbers {} (a state fits only the world it was saved from)"
+    arrays = {
+        key: accepted.numbers(f"world_state[{key!r}]", state[key], shape, np.float32, expected.format(list(shape)))
+        for key, shape in like.items()
+    }
     if "frame" not in state:
         return arrays, None
     return arrays, accepted.frame("world_state['frame']", state["frame"], (*frame_size, 3))

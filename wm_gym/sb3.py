@@ -1,9 +1,8 @@
 """How does Stable-Baselines3 train in a world? A VecEnv over `WorldCore`, and one function that makes any VecEnv."""
 
-from __future__ import annotations
-
 import os
 from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -11,19 +10,17 @@ import gymnasium as gym
 import numpy as np
 from gymnasium import spaces
 from gymnasium.envs.registration import EnvSpec
-from gymnasium.error import ClosedEnvironmentError
 from stable_baselines3.common.vec_env import DummyVecEnv, SubprocVecEnv, VecEnv, VecEnvWrapper, VecMonitor
 from stable_baselines3.common.vec_env.base_vec_env import VecEnvObs, VecEnvStepReturn
 
 from wm_gym.common import accepted
-from wm_gym.common.copies import CopiesWhole
 from wm_gym.common.options import takes
 from wm_gym.common.registry import find_spec
 from wm_gym.core import WorldCore
 from wm_gym.env import check_render_mode, slot_info
 from wm_gym.options import EnvOptions
 from wm_gym.registration import is_learned, is_twin
-from wm_gym.slots import Slot, set_attributes
+from wm_gym.slots import Batch, Slot, set_attributes
 from wm_gym.vector import slot_observation
 from wm_gym.worlds.world import World
 from wm_gym.wrappers import DiscreteActions, JudgeReward, check_box, discrete_table
@@ -31,7 +28,7 @@ from wm_gym.wrappers import DiscreteActions, JudgeReward, check_box, discrete_ta
 Indices = None | int | Iterable[int]
 
 
-class WorldVecEnv(CopiesWhole, VecEnv):
+class WorldVecEnv(Batch, VecEnv):
     """A batch of episodes in a learned world as Stable-Baselines3 wants them; an ended episode is reset at once.
 
     Where an episode ends, infos[i] holds "terminal_observation" and "TimeLimit.truncated", and reset_infos[i] the info
@@ -50,6 +47,8 @@ class WorldVecEnv(CopiesWhole, VecEnv):
         FileNotFoundError: Where the world is not found.
     """
 
+    made_by = "make_sb3_env"
+
     @takes(EnvOptions)
     def __init__(
         self,
@@ -63,18 +62,13 @@ class WorldVecEnv(CopiesWhole, VecEnv):
     ):
         metadata: dict[str, Any] = {"render_modes": ["rgb_array"]}
         check_render_mode(render_mode, metadata)
-        self._core: WorldCore | None = WorldCore(world, num_envs, options=options, **changes)
+        self._core = WorldCore(world, num_envs, options=options, **changes)
         self.spec, self.render_mode = spec, render_mode
         self.actions = np.zeros((num_envs, *self.core.single_action_space.shape), np.float32)
         self.metadata = metadata | {"render_fps": self.core.spec.fps}
         self.envs = [Slot(self, i) for i in range(num_envs)]
         super().__init__(num_envs, self.core.single_observation_space, self.core.single_action_space)
         self.metadata = metadata | {"render_fps": self.core.spec.fps}  # the base class writes its own
-
-    @property
-    def core(self) -> WorldCore:
-        """What steps the world; ClosedEnvironmentError after `close`."""
-        return self._open("core")
 
     def seed(self, seed: int | None = None) -> Sequence[int | None]:
         """Environment i gets seed + i at the next reset; without a seed one is drawn."""
@@ -87,7 +81,7 @@ class WorldVecEnv(CopiesWhole, VecEnv):
         self._reset_seeds()
         self._reset_options()
         self.reset_infos = self._infos()
-        return self._observation()
+        return core.observation()
 
     def step_async(self, actions: np.ndarray) -> None:
         """Keep the actions float32 [B, A] of the next step."""
@@ -97,17 +91,16 @@ class WorldVecEnv(CopiesWhole, VecEnv):
         """Step with the kept actions: observations, rewards float32 [B], done bool [B] and infos."""
         core = self._open("step")
         reward, terminated, truncated = core.step(self.actions)
-        done, infos, observation = terminated | truncated, self._infos(), self._observation()
+        done, infos, observation = terminated | truncated, self._infos(), core.observation()
         limited = (truncated & ~terminated).tolist()
         for info, cut in zip(infos, limited):
             info["TimeLimit.truncated"] = cut
         if done.any():
             core.reset(done)
-            fresh, batch = self._observation(), core.info()
+            last, observation, batch = observation, core.observation(), core.info()
             for i in np.flatnonzero(done).tolist():
-                infos[i]["terminal_observation"] = slot_observation(observation, i)
+                infos[i]["terminal_observation"] = slot_observation(last, i)
                 self.reset_infos[i] = slot_info(batch, i)
-            observation = fresh
         return observation, reward.astype(np.float32), done, infos
 
     def close(self) -> None:
@@ -141,17 +134,9 @@ class WorldVecEnv(CopiesWhole, VecEnv):
     def _slots(self, indices: Indices) -> list[Slot]:
         return [self.envs[i] for i in self._get_indices(indices)]
 
-    def _observation(self) -> np.ndarray | dict[str, np.ndarray]:
-        return self.core.observation()
-
     def _infos(self) -> list[dict[str, Any]]:
         columns = {k: v.tolist() if v.ndim == 1 else v for k, v in self.core.info().items()}
         return [{key: column[i] for key, column in columns.items()} for i in range(self.num_envs)]
-
-    def _open(self, what: str) -> WorldCore:
-        if self._core is None:
-            raise ClosedEnvironmentError(f"{what} was called after close; make a new one with make_sb3_env")
-        return self._core
 
 
 class VecDiscreteActions(VecEnvWrapper):
@@ -219,7 +204,7 @@ def make_sb3_env(
         venv: VecEnv = WorldVecEnv(n_envs, spec=spec, **env_kwargs)
         venv = VecDiscreteActions(venv) if discrete else venv
     else:
-        makers: list[Callable[[], gym.Env]] = [_Maker(spec, wrapper_class, env_kwargs, judging)] * n_envs
+        makers: list[Callable[[], gym.Env]] = [partial(_made, spec, wrapper_class, env_kwargs, judging)] * n_envs
         many = n_envs > 1 and not is_learned(spec) and not judging
         venv = SubprocVecEnv(makers, start_method=start_method) if many else DummyVecEnv(makers)
     if seed is not None:
@@ -228,19 +213,10 @@ def make_sb3_env(
     return VecMonitor(venv, None if monitor_file is None else os.fspath(monitor_file))
 
 
-class _Maker:
-    """Makes one environment, in this process or (pickled) in another, where nothing is registered yet."""
-
-    def __init__(
-        self,
-        spec: EnvSpec,
-        wrapper_class: Callable[[gym.Env], gym.Env] | None,
-        kwargs: dict[str, Any],
-        judging: dict[str, Any],
-    ):
-        self.spec, self.wrapper_class, self.kwargs, self.judging = spec, wrapper_class, kwargs, judging
-
-    def __call__(self) -> gym.Env:
-        env = gym.make(self.spec, **self.kwargs)
-        env = JudgeReward(env, **self.judging) if self.judging else env
-        return self.wrapper_class(env) if self.wrapper_class else env
+def _made(
+    spec: EnvSpec, wrapper_class: Callable[[gym.Env], gym.Env] | None, kwargs: dict[str, Any], judging: dict[str, Any]
+) -> gym.Env:
+    """One environment, in this process or in another, where nothing is registered yet."""
+    env = gym.make(spec, **kwargs)
+    env = JudgeReward(env, **judging) if judging else env
+    return wrapper_class(env) if wrapper_class else env

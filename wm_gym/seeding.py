@@ -1,19 +1,18 @@
 """Which random numbers does a slot see at a step? One counter-based stream keyed by (seed, episode, step)."""
 
-from __future__ import annotations
-
 import math
 from typing import Any, TypeVar
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from wm_gym.common import accepted
 
 START = 1
 """Last word of the counter for the draw of an episode's start; 0 is for the noise of the steps."""
 LOW = 0xFFFFFFFF
-Words = TypeVar("Words", np.ndarray, torch.Tensor)
+Words = TypeVar("Words", np.ndarray, Tensor)
 """32-bit words, NumPy uint64 or torch int64."""
 
 
@@ -34,7 +33,7 @@ def step_noise(
     steps: np.ndarray,
     shape: tuple[int, ...],
     device: torch.device | str = "cpu",
-) -> torch.Tensor:
+) -> Tensor:
     """Standard normal numbers, those of row i a function of (seeds, episodes, steps)[i] alone.
 
     Args:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from gymnasium.envs.registration import EnvSpec
+from gymnasium.error import ClosedEnvironmentError
 
 from wm_gym.common import accepted
+from wm_gym.common.copies import CopiesWhole
 
 if TYPE_CHECKING:
     from wm_gym.core import WorldCore
@@ -22,16 +24,25 @@ def set_attributes(name: str, slots: Sequence[Slot], values: Sequence[Any]) -> N
         setattr(slot, name, value)
 
 
-class Batch(Protocol):
-    """What a slot needs of the environment that it belongs to."""
+class Batch(CopiesWhole):
+    """What the environments that step several episodes at once have in common."""
 
     spec: EnvSpec | None
     render_mode: str | None
     metadata: dict[str, Any]
+    made_by: str
+    """What makes another one, for the error."""
+    _core: WorldCore | None
 
     @property
     def core(self) -> WorldCore:
-        """What steps the world."""
+        """What steps the world; ClosedEnvironmentError after `close`."""
+        return self._open("core")
+
+    def _open(self, what: str) -> WorldCore:
+        if self._core is None:
+            raise ClosedEnvironmentError(f"{what} was called after close; make a new one with {self.made_by}")
+        return self._core
 
 
 class Slot:

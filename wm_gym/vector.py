@@ -1,29 +1,26 @@
 """How are many learned environments stepped as one Gymnasium VectorEnv? Autoreset and batched infos."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from gymnasium.error import ClosedEnvironmentError
 from gymnasium.vector import AutoresetMode, VectorEnv
 from gymnasium.vector.utils import batch_space
+from torch import Tensor
 
 from wm_gym import resets
 from wm_gym.common import accepted
-from wm_gym.common.copies import CopiesWhole
 from wm_gym.common.options import takes
 from wm_gym.core import Array, Observation, WorldCore
 from wm_gym.env import check_render_mode
 from wm_gym.options import EnvOptions
-from wm_gym.slots import Slot, set_attributes
+from wm_gym.slots import Batch, Slot, set_attributes
 from wm_gym.worlds.world import World
 
 
-class WorldVectorEnv(CopiesWhole, VectorEnv):
+class WorldVectorEnv(Batch, VectorEnv):
     """A batch of episodes in a learned world, stepped by one call of the engine.
 
     Observations, actions and infos are `WorldEnv`'s with a leading batch axis B. Actions may be tensors.
@@ -45,6 +42,7 @@ class WorldVectorEnv(CopiesWhole, VectorEnv):
     """
 
     metadata = {"render_modes": ["rgb_array"], "render_fps": 10, "autoreset_mode": AutoresetMode.NEXT_STEP}
+    made_by = "gym.make_vec"
 
     @takes(EnvOptions)
     def __init__(
@@ -60,7 +58,7 @@ class WorldVectorEnv(CopiesWhole, VectorEnv):
     ):
         check_render_mode(render_mode, self.metadata)
         self.autoreset_mode = as_autoreset_mode(autoreset_mode)
-        self._core: WorldCore | None = WorldCore(world, num_envs, output=output, options=options, **changes)
+        self._core = WorldCore(world, num_envs, output=output, options=options, **changes)
         self.num_envs, self.render_mode = num_envs, render_mode
         self.metadata = {**self.metadata, "render_fps": self.core.spec.fps, "autoreset_mode": self.autoreset_mode}
         self.single_observation_space = self.core.single_observation_space
@@ -68,11 +66,6 @@ class WorldVectorEnv(CopiesWhole, VectorEnv):
         self.observation_space = batch_space(self.single_observation_space, num_envs)
         self.action_space = batch_space(self.single_action_space, num_envs)
         self.envs = tuple(Slot(self, i) for i in range(num_envs))
-
-    @property
-    def core(self) -> WorldCore:
-        """What steps the world; ClosedEnvironmentError after `close`."""
-        return self._open("core")
 
     def reset(
         self, *, seed: int | list[int | None] | None = None, options: dict[str, Any] | None = None
@@ -119,7 +112,7 @@ class WorldVectorEnv(CopiesWhole, VectorEnv):
         if over.all():
             reward, (terminated, truncated) = np.zeros(self.num_envs), np.zeros((2, self.num_envs), bool)
         else:
-            actions = actions.detach().cpu().numpy() if isinstance(actions, torch.Tensor) else actions
+            actions = actions.detach().cpu().numpy() if isinstance(actions, Tensor) else actions
             reward, terminated, truncated = core.step(actions, active=~over)
         extra: dict[str, Any] = {}
         if mode == AutoresetMode.NEXT_STEP and over.any():
@@ -208,13 +201,6 @@ class WorldVectorEnv(CopiesWhole, VectorEnv):
         core.branch(source, targets, seeds)
         return core.observation()
 
-    # --- small things ------------------------------------------------------------------------------------------------
-
-    def _open(self, what: str) -> WorldCore:
-        if self._core is None:
-            raise ClosedEnvironmentError(f"{what} was called after close; make a new environment with gym.make_vec")
-        return self._core
-
 
 def as_autoreset_mode(mode: AutoresetMode | str) -> AutoresetMode:
     """An AutoresetMode from itself, its value ("NextStep") or its name ("NEXT_STEP")."""
@@ -232,7 +218,7 @@ def slot_observation(observation: Array | Mapping[str, Array], slot: int) -> Obs
 
 
 def _row(values: Array, slot: int) -> Array:
-    return values[slot].clone() if isinstance(values, torch.Tensor) else values[slot].copy()
+    return values[slot].clone() if isinstance(values, Tensor) else values[slot].copy()
 
 
 def masked(info: dict[str, np.ndarray], mask: np.ndarray) -> dict[str, np.ndarray]:

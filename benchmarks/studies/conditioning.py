@@ -84,7 +84,6 @@ def prepare(dataset: str, held: str, out: Path) -> None:
     """What all cells share: tokenizer, latents, pose network and the reader of states."""
     from wm_gym.data import open_clips
     from wm_gym.training.presets import PRESETS
-    from wm_gym.training.segments import split_episodes
     from wm_gym.training.stages import encode_all, train_pose, train_tokenizer
     from wm_gym.training.trainer import begin_run, median_frame
 
@@ -92,7 +91,7 @@ def prepare(dataset: str, held: str, out: Path) -> None:
     world = new_world(clips, run.preset, 0)
     train_tokenizer(run, world, clips, median_frame(clips, 0))
     encode_all(run, world.tokenizer, clips, world.spec.latent_shape)
-    train_pose(run, world, clips, split_episodes(clips)[0])
+    train_pose(run, world, clips)
     fit_reader(clips, held, world.tokenizer, out)
     (out / "shared" / "ready").touch()
 
@@ -135,7 +134,6 @@ def measure_cell(cell: Cell, dataset: str, held: str, out: Path) -> Path:
 
     from wm_gym.data import open_clips
     from wm_gym.training.presets import PRESETS
-    from wm_gym.training.segments import split_episodes
     from wm_gym.training.stages import train_dynamics, train_pose, train_tokenizer
     from wm_gym.training.trainer import begin_run, median_frame
 
@@ -157,14 +155,14 @@ def measure_cell(cell: Cell, dataset: str, held: str, out: Path) -> Path:
     shutil.copytree(shared / "tokenizer", folder / "tokenizer", dirs_exist_ok=True)
     run = begin_run(folder, sizes, cell.seed, progress=False)
     world = new_world(clips, sizes, cell.seed)
-    background, (trained, apart) = median_frame(clips, 0), split_episodes(clips)
+    background = median_frame(clips, 0)
     train_tokenizer(run, world, clips, background)
-    train_pose(run, world, clips, trained)
+    train_pose(run, world, clips)
     pose = load_file(shared / "pose" / "diffusion_pytorch_model.safetensors")
     world.dynamics.pose_net.load_state_dict(
         {k.removeprefix("pose_net."): v for k, v in pose.items() if k.startswith("pose_net.")}
     )
-    train_dynamics(run, world, clips, np.load(shared / "latents.npy", mmap_mode="r"), trained, apart, background)
+    train_dynamics(run, world, clips, np.load(shared / "latents.npy", mmap_mode="r"), background)
     result = {"cell": asdict(cell), "seconds": run.seconds()}
     scales = SCALES if world.dynamics.null is not None else (1.0,)
     result["scales"] = {str(scale): ask(world.at_rest(), held, out, scale) for scale in scales}

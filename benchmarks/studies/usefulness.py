@@ -49,7 +49,6 @@ from wm_gym.policies.rollouts import Start, draw_start, make_twin, run_world
 from wm_gym.rl.train import train_agent
 from wm_gym.training.build import new_world
 from wm_gym.training.presets import PRESETS, Preset
-from wm_gym.training.segments import split_episodes
 from wm_gym.training.stages import encode_all, train_dynamics
 from wm_gym.training.trainer import begin_run, median_frame
 from wm_gym.worlds.catalogue import find_world
@@ -137,8 +136,7 @@ def make(name: str, work: Path, data: Path) -> Path:
         run = begin_run(work / "training", SHORT, 0, progress=False)
         latents = encode_all(run, world.tokenizer, first_episodes(everything, Variant()), world.spec.latent_shape)
         run = begin_run(work / name / "training", variant.preset, 0, progress=False)
-        trained, held = split_episodes(clips)
-        train_dynamics(run, world, clips, latents, trained, held, median_frame(clips, 0))
+        train_dynamics(run, world, clips, latents, median_frame(clips, 0))
     rng = torch.Generator().manual_seed(0)
     for key, value in world.dynamics.named_parameters():
         if variant.weight_noise and not key.startswith("pose"):

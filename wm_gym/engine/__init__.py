@@ -28,6 +28,7 @@ class Backend:
     install: str
     """What pip installs for it."""
     precisions: tuple[str, ...]
+    """The first is what "auto" takes, unless the engine knows better."""
 
 
 KNOWN = {

@@ -1,7 +1,5 @@
 """Where do compiled steps lie between processes? In the user's cache, owner-only, found by what they were made from."""
 
-from __future__ import annotations
-
 import hashlib
 import json
 from collections.abc import Callable

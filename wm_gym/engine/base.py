@@ -1,7 +1,5 @@
 """What is one step of a world, and what must every back-end offer?"""
 
-from __future__ import annotations
-
 import threading
 from collections.abc import Callable, Hashable
 from typing import Any, TypeVar
@@ -10,6 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from wm_gym.engine import KNOWN
 from wm_gym.engine.artefacts import digest_of
 from wm_gym.models.tokenizer import to_float, to_uint8
 from wm_gym.models.transition import Sampling, condition, transition
@@ -46,44 +45,22 @@ class WorldStep(nn.Module):
         with torch.autocast(inputs[0].device.type, self.dtype):
             return self._step(*inputs)
 
-    def _step(
-        self,
-        first: Tensor,
-        proprioception: Tensor,
-        error_distribution: Tensor,
-        action: Tensor,
-        noise: Tensor,
-        *memory: Tensor,
-    ) -> tuple[Tensor, ...]:
-        next_pose = self.dynamics.next_pose(proprioception, action)
-        return self.draw(next_pose, first, proprioception, error_distribution, action, noise, *memory)
+    def _step(self, *inputs: Tensor) -> tuple[Tensor, ...]:
+        _, proprioception, _, action, *_ = inputs
+        return self.draw(self.dynamics.next_pose(proprioception, action), *inputs)
 
-    def draw(
-        self,
-        next_pose: Tensor,
-        first: Tensor,
-        proprioception: Tensor,
-        error_distribution: Tensor,
-        action: Tensor,
-        noise: Tensor,
-        *memory: Tensor,
-    ) -> tuple[Tensor, ...]:
+    def draw(self, next_pose: Tensor, *inputs: Tensor) -> tuple[Tensor, ...]:
         """The step after the pose has been integrated."""
+        first, proprioception, error_distribution, action, noise, *memory = inputs
         before = dict(zip(self.dynamics.memory_keys, memory))
         latent, features, reward, success = self.predict(next_pose, first, proprioception, action, noise, before)
-        error_distribution = self.uncertainty(
-            error_distribution, features, latent, before["latents"][:, -1], first
-        ).exp()
+        newest = before["latents"][:, -1]
+        error_distribution = self.uncertainty(error_distribution, features, latent, newest, first).exp()
+        expected_error = self.uncertainty.expected_error(error_distribution)
         after = self.dynamics.append(before, latent, first)
-        outputs = (
-            next_pose,
-            error_distribution,
-            reward,
-            success,
-            self.uncertainty.expected_error(error_distribution),
-            *(after[key] for key in self.dynamics.memory_keys),
-        )
-        return (*outputs, to_uint8(self.tokenizer.decode(latent))) if self.decode else outputs
+        frame = [to_uint8(self.tokenizer.decode(latent))] if self.decode else []
+        memory = [after[key] for key in self.dynamics.memory_keys]
+        return next_pose, error_distribution, reward, success, expected_error, *memory, *frame
 
     def predict(
         self,
@@ -128,10 +105,10 @@ class Engine:
         self._made: dict[Hashable, Any] = {}
         self._making = threading.Lock()
 
-    @staticmethod
-    def best_precision() -> str:
+    @classmethod
+    def best_precision(cls) -> str:
         """The precision that "auto" takes."""
-        return "fp32"
+        return KNOWN[cls.name].precisions[0]
 
     def _here(self, module: M) -> M:
         """The module on this device; diffusers' own `to` imports half of torch.compile to find that it is there."""
@@ -196,9 +173,8 @@ class Engine:
             in [0, 1], "uncertainty" [B, h, w], "proprioception" [B, P], "latent" [B, C, h, w].
         """
         keys, first = self.world.dynamics.memory_keys, state["first"]
-        outputs = self._run(
-            first, state["proprioception"], state["error_distribution"], action, noise, *(state[key] for key in keys)
-        )
+        before = (state[key] for key in ("proprioception", "error_distribution"))
+        outputs = self.compile(len(first))(first, *before, action, noise, *(state[key] for key in keys))
         pose, error_distribution, reward, success, uncertainty, *rest = outputs
         memory = dict(zip(keys, rest))
         out = {
@@ -229,9 +205,9 @@ class Engine:
         keys = ("reward", "success", "latent", *(["uncertainty"] if uncertainty else []))
         return {key: torch.stack([out[key] for out in seen], dim=1) for key in keys}
 
-    def compile(self, batch: int) -> None:
-        """Make a batch size ready, which otherwise happens at its first step."""
-        self._once(batch, lambda: self._build(batch))
+    def compile(self, batch: int) -> Callable[..., tuple[Tensor, ...]]:
+        """Make a batch size ready, which otherwise happens at its first step; returns what runs its steps."""
+        return self._once(batch, lambda: self._build(batch))
 
     def _once(self, key: Hashable, build: Callable[[], Any]) -> Any:
         """What `build` gives, made by the first thread that asks for `key` while the others wait."""
@@ -253,10 +229,6 @@ class Engine:
             "torch": torch.__version__,
             "step": STEP_VERSION,
         }
-
-    def _run(self, *inputs: Tensor) -> tuple[Tensor, ...]:
-        batch = len(inputs[0])
-        return self._once(batch, lambda: self._build(batch))(*inputs)
 
     def _build(self, batch: int) -> Callable[..., tuple[Tensor, ...]]:
         """`WorldStep` for a batch size, as this back-end runs it."""

@@ -1,7 +1,5 @@
 """How is a step on the GPU launched at once? Captured in a CUDA graph over buffers of its own."""
 
-from __future__ import annotations
-
 import threading
 from collections.abc import Callable
 

@@ -1,7 +1,5 @@
 """How does the step leave torch? As one ONNX graph with static shapes, for ONNX Runtime and TensorRT."""
 
-from __future__ import annotations
-
 import logging
 import warnings
 
@@ -15,16 +13,10 @@ OPSET = 24
 
 def step_names(world: World, decode: bool) -> tuple[list[str], list[str]]:
     """Names of the graph's inputs and outputs, in the order of `WorldStep`."""
-    memory = world.dynamics.memory_keys
-    outputs = [
-        "next_proprioception",
-        "next_error_distribution",
-        "reward",
-        "success",
-        "uncertainty",
-        *(f"next_{key}" for key in memory),
-    ]
-    return ["first", "proprioception", "error_distribution", "action", "noise", *memory], outputs + ["frame"] * decode
+    memory, state = world.dynamics.memory_keys, ["proprioception", "error_distribution"]
+    outputs = [*(f"next_{key}" for key in state), "reward", "success", "uncertainty"]
+    outputs += [*(f"next_{key}" for key in memory), *["frame"] * decode]
+    return ["first", *state, "action", "noise", *memory], outputs
 
 
 def export_step(world: World, batch: int, decode: bool = True, precision: str = "fp32") -> bytes:

@@ -1,12 +1,11 @@
 """The second CPU back-end and the parity oracle: the exported step in ONNX Runtime, one static graph a batch size."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 
 import numpy as np
 import onnxruntime
 import torch
+from torch import Tensor
 
 from wm_gym.engine.artefacts import artefact
 from wm_gym.engine.base import Engine
@@ -18,7 +17,7 @@ class ONNXRuntimeEngine(Engine):
 
     name = "onnxruntime"
 
-    def _build(self, batch: int) -> Callable[..., tuple[torch.Tensor, ...]]:
+    def _build(self, batch: int) -> Callable[..., tuple[Tensor, ...]]:
         graph = artefact(
             {"backend": "onnx", "opset": OPSET, **self.made_from(batch)},
             lambda: export_step(self.world, batch, self.decode),
@@ -28,7 +27,7 @@ class ONNXRuntimeEngine(Engine):
         session = onnxruntime.InferenceSession(graph, options, ["CPUExecutionProvider"])
         names, results = step_names(self.world, self.decode)
 
-        def run(*inputs: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        def run(*inputs: Tensor) -> tuple[Tensor, ...]:
             feed = {name: np.ascontiguousarray(x.numpy()) for name, x in zip(names, inputs)}
             return tuple(map(torch.from_numpy, session.run(results, feed)))
 

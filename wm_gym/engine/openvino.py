@@ -1,7 +1,5 @@
 """The CPU back-end: the step compiled by OpenVINO, static graphs for each batch size."""
 
-from __future__ import annotations
-
 import os
 import threading
 import warnings
@@ -10,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from wm_gym.engine.artefacts import artefact
 from wm_gym.engine.base import Engine, WorldStep, step_inputs
@@ -32,22 +30,25 @@ class OpenVINOEngine(Engine):
 
     name = "openvino"
 
-    @staticmethod
-    def best_precision() -> str:
+    @classmethod
+    def best_precision(cls) -> str:
         """bf16 where the CPU computes in it."""
         return "bf16" if "BF16" in openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES") else "fp32"
 
     @torch.inference_mode()
     def imagine(
-        self, state: dict[str, torch.Tensor], actions: torch.Tensor, noise: torch.Tensor, uncertainty: bool = True
-    ) -> dict[str, torch.Tensor]:
+        self, state: dict[str, Tensor], actions: Tensor, noise: Tensor, uncertainty: bool = True
+    ) -> dict[str, Tensor]:
         """As of every engine. The stack of latents stays out of the graph, where bf16 converts it at every step."""
         if self.world.dynamics.memory_keys != ("latents",):
             return super().imagine(state, actions, noise, uncertainty)
         first, pose, error_distribution, latents = (
             state[key] for key in ("first", "proprioception", "error_distribution", "latents")
         )
-        integrate, imagined = self._imagining(len(first), uncertainty)
+        part, batch = "imagine" if uncertainty else "imagine certainly", len(first)
+        integrate, imagined = self._once(
+            (part, batch), lambda: self._parts(batch, part, ImaginedStep(self.world, uncertainty))
+        )
         seen = []
         for action, drawn in zip(actions.unbind(1), noise.unbind(1)):
             next_pose = integrate(pose, action)
@@ -59,48 +60,28 @@ class OpenVINOEngine(Engine):
             seen.append((latent, *out))
         return dict(zip(("latent", "reward", "success", "uncertainty"), (torch.stack(x, dim=1) for x in zip(*seen))))
 
-    def _imagining(self, batch: int, uncertainty: bool) -> tuple[Callable, Callable]:
-        """The functions that integrate the pose and that run `ImaginedStep`, for a batch size."""
-
-        def build() -> tuple[Callable, Callable]:
-            inputs = step_inputs(self.world, batch)
-            step = self._compile(
-                "imagine" if uncertainty else "imagine certainly",
-                ImaginedStep(self.world, uncertainty),
-                (inputs[1], *inputs),
-                HINTS[self.precision],
-            )
-            return self._integrator(inputs), step
-
-        return self._once(("imagine", batch, uncertainty), build)
-
-    def _build(self, batch: int) -> Callable[..., tuple[torch.Tensor, ...]]:
-        inputs = step_inputs(self.world, batch)
-        integrate = self._integrator(inputs)
-        draw = self._compile("draw", DrawStep(self.world, self.decode), (inputs[1], *inputs), HINTS[self.precision])
+    def _build(self, batch: int) -> Callable[..., tuple[Tensor, ...]]:
+        integrate, draw = self._parts(batch, "draw", DrawStep(self.world, self.decode))
 
         def run(
-            first: torch.Tensor,
-            pose: torch.Tensor,
-            error_distribution: torch.Tensor,
-            action: torch.Tensor,
-            *others: torch.Tensor,
-        ) -> tuple[torch.Tensor, ...]:
+            first: Tensor, pose: Tensor, error_distribution: Tensor, action: Tensor, *others: Tensor
+        ) -> tuple[Tensor, ...]:
             return draw(integrate(pose, action), first, pose, error_distribution, action, *others)
 
         return run
 
-    def _integrator(self, inputs: tuple[torch.Tensor, ...]) -> Callable[[torch.Tensor, torch.Tensor], torch.Tensor]:
-        """(proprioception [B, P], action [B, A]) -> proprioception', for inputs of `step_inputs`."""
-        _, pose, _, action, *_ = inputs
+    def _parts(self, batch: int, part: str, module: nn.Module) -> tuple[Callable, Callable]:
+        """What integrates the pose, and a module that takes the next pose before the step's inputs."""
+        inputs = step_inputs(self.world, batch)
+        drawn = self._compile(part, module, (inputs[1], *inputs), HINTS[self.precision])
         if not self.world.dynamics.pose_net:
-            return lambda pose, action: pose
-        integrate = self._compile("pose", PoseStep(self.world.dynamics), (pose, action), "f32")
-        return lambda pose, action: integrate(pose, action)[0]
+            return lambda pose, action: pose, drawn
+        integrate = self._compile("pose", PoseStep(self.world.dynamics), (inputs[1], inputs[3]), "f32")
+        return lambda pose, action: integrate(pose, action)[0], drawn
 
     def _compile(
-        self, part: str, module: nn.Module, example: tuple[torch.Tensor, ...], hint: str
-    ) -> Callable[..., tuple[torch.Tensor, ...]]:
+        self, part: str, module: nn.Module, example: tuple[Tensor, ...], hint: str
+    ) -> Callable[..., tuple[Tensor, ...]]:
         """A part of the step for inputs in the shapes of `example`, from the cache where it has been made before."""
         settings = {
             "INFERENCE_PRECISION_HINT": hint,
@@ -119,7 +100,7 @@ class OpenVINOEngine(Engine):
         compiled = artefact(made_from, lambda: _convert(module, example, settings).export_model().getvalue())
         request, alone = core.import_model(compiled, "CPU", settings).create_infer_request(), threading.Lock()
 
-        def run(*inputs: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        def run(*inputs: Tensor) -> tuple[Tensor, ...]:
             arrays = [np.ascontiguousarray(x.numpy()) for x in inputs]
             with alone:  # until its results are copied: environments of several threads share the request's buffers
                 results = request.infer(arrays, share_inputs=True)
@@ -137,7 +118,7 @@ class PoseStep(nn.Module):
         super().__init__()
         self.dynamics = dynamics
 
-    def forward(self, proprioception: torch.Tensor, action: torch.Tensor) -> torch.Tensor:
+    def forward(self, proprioception: Tensor, action: Tensor) -> Tensor:
         """The next pose."""
         return self.dynamics.next_pose(proprioception, action)
 
@@ -145,7 +126,7 @@ class PoseStep(nn.Module):
 class DrawStep(WorldStep):
     """`WorldStep` with the next pose as its first input."""
 
-    def forward(self, *inputs: torch.Tensor) -> tuple[torch.Tensor, ...]:
+    def forward(self, *inputs: Tensor) -> tuple[Tensor, ...]:
         """The step, for inputs of `draw`."""
         return self.draw(*inputs)
 
@@ -162,14 +143,14 @@ class ImaginedStep(WorldStep):
 
     def forward(  # type: ignore[override]  # the tracer names the graph's inputs after these
         self,
-        next_pose: torch.Tensor,
-        first: torch.Tensor,
-        proprioception: torch.Tensor,
-        error_distribution: torch.Tensor,
-        action: torch.Tensor,
-        noise: torch.Tensor,
-        latents: torch.Tensor,
-    ) -> tuple[torch.Tensor, ...]:
+        next_pose: Tensor,
+        first: Tensor,
+        proprioception: Tensor,
+        error_distribution: Tensor,
+        action: Tensor,
+        noise: Tensor,
+        latents: Tensor,
+    ) -> tuple[Tensor, ...]:
         """The step, with the latents before it."""
         latent, features, reward, success = self.predict(
             next_pose, first, proprioception, action, noise, {"latents": latents}
@@ -180,7 +161,7 @@ class ImaginedStep(WorldStep):
         return reward, success, self.uncertainty.expected_error(error_distribution), latent, error_distribution
 
 
-def _convert(module: nn.Module, example: tuple[torch.Tensor, ...], settings: dict[str, Any]) -> openvino.CompiledModel:
+def _convert(module: nn.Module, example: tuple[Tensor, ...], settings: dict[str, Any]) -> openvino.CompiledModel:
     with torch.inference_mode(False), torch.no_grad(), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # the tracer's, about constants that are meant to be constant
         graph = openvino.convert_model(module.eval(), example_input=example, input=[tuple(x.shape) for x in example])

@@ -1,7 +1,5 @@
 """What does a world make of a clip and the actions after it? One closed-loop roll-out of a batch."""
 
-from __future__ import annotations
-
 import numpy as np
 import torch
 

@@ -1,7 +1,5 @@
 """Which worlds and engines does this process already hold? Loading is paid once, however many environments are made."""
 
-from __future__ import annotations
-
 import os
 import threading
 from pathlib import Path

@@ -1,13 +1,12 @@
 """TensorRT: the exported step built into one engine a batch size, captured in a CUDA graph."""
 
-from __future__ import annotations
-
 import importlib
 import importlib.util
 from types import ModuleType
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from wm_gym.engine import KNOWN
 from wm_gym.engine.artefacts import artefact
@@ -68,11 +67,6 @@ class TensorRTEngine(Engine):
         self._trt = import_tensorrt()
         self._runtime = self._trt.Runtime(self._trt.Logger(self._trt.Logger.ERROR))
 
-    @staticmethod
-    def best_precision() -> str:
-        """bf16: a GPU computes in it."""
-        return "bf16"
-
     def _engine(self, batch: int) -> bytes:
         """The serialized engine of a batch size, from the cache where it is there."""
         made_from = {
@@ -103,7 +97,7 @@ class TensorRTEngine(Engine):
         for name, buffer in buffers.items():
             context.set_tensor_address(name, buffer.data_ptr())
 
-        def run(*_: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        def run(*_: Tensor) -> tuple[Tensor, ...]:
             context.execute_async_v3(torch.cuda.current_stream().cuda_stream)
             return tuple(buffers[name] for name in results)
 

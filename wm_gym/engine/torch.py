@@ -1,10 +1,9 @@
 """The reference back-end: the step in eager torch, on a CPU or a GPU."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 
 import torch
+from torch import Tensor
 from torch.nn.functional import pad
 
 from wm_gym.engine.base import Engine, WorldStep
@@ -26,17 +25,17 @@ class TorchEngine(Engine):
         super().__init__(world, device, decode, precision)
         self._step = WorldStep(world, decode, precision).to(self.device).eval()
 
-    def _build(self, batch: int) -> Callable[..., tuple[torch.Tensor, ...]]:
+    def _build(self, batch: int) -> Callable[..., tuple[Tensor, ...]]:
         more = -batch % ROWS if self.device.type == "cpu" and batch > 1 else 0
 
         @torch.inference_mode()
-        def run(*inputs: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        def run(*inputs: Tensor) -> tuple[Tensor, ...]:
             outputs = self._step(*(_fill(x.to(self.device), more) for x in inputs))
             return tuple(x[:batch] for x in outputs)
 
         return run
 
 
-def _fill(x: torch.Tensor, more: int) -> torch.Tensor:
+def _fill(x: Tensor, more: int) -> Tensor:
     """x [B, ...] with `more` rows of zeros behind it."""
     return pad(x, (0, 0) * (x.ndim - 1) + (0, more)) if more else x

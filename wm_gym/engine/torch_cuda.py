@@ -1,7 +1,5 @@
 """The GPU back-end: the step compiled whole by torch and captured in a CUDA graph, one a batch size."""
 
-from __future__ import annotations
-
 import torch
 
 from wm_gym.engine.base import Engine, WorldStep, step_inputs
@@ -17,11 +15,6 @@ class TorchCudaEngine(Engine):
     def __init__(self, world: World, device: str = "cuda", decode: bool = True, precision: str = "bf16"):
         super().__init__(world, device, decode, precision)
         self._step = torch.compile(WorldStep(world, decode, precision).to(self.device).eval(), dynamic=False)
-
-    @staticmethod
-    def best_precision() -> str:
-        """bf16: a GPU computes in it."""
-        return "bf16"
 
     def _build(self, batch: int) -> CudaGraph:
         return CudaGraph(self._step, tuple(x.to(self.device) for x in step_inputs(self.world, batch)))

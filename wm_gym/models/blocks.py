@@ -1,16 +1,14 @@
 """Which convolution blocks do the networks share?"""
 
-from __future__ import annotations
-
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 
 class GroupNorm(nn.GroupNorm):
     """GroupNorm whose weights follow its input's type under autocast; TensorRT refuses mixed ones."""
 
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
+    def forward(self, x: Tensor) -> Tensor:
         """As nn.GroupNorm's."""
         return F.group_norm(x, self.num_groups, self.weight.to(x.dtype), self.bias.to(x.dtype), self.eps)
 
@@ -18,7 +16,7 @@ class GroupNorm(nn.GroupNorm):
 class LayerNorm(nn.LayerNorm):
     """LayerNorm whose weights follow its input's type under autocast, as `GroupNorm`'s do."""
 
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
+    def forward(self, x: Tensor) -> Tensor:
         """As nn.LayerNorm's."""
         return F.layer_norm(x, self.normalized_shape, self.weight.to(x.dtype), self.bias.to(x.dtype), self.eps)
 
@@ -44,7 +42,7 @@ class ResBlock(nn.Module):
         if self.conv2.bias is not None:
             nn.init.zeros_(self.conv2.bias)
 
-    def forward(self, x: torch.Tensor, condition: torch.Tensor | None = None) -> torch.Tensor:
+    def forward(self, x: Tensor, condition: Tensor | None = None) -> Tensor:
         """Maps [B, out_channels, h, w] of maps [B, in_channels, h, w] and a condition [B, c]."""
         h = self.norm2(self.conv1(F.silu(self.norm1(x))))
         if self.film is not None:
@@ -76,7 +74,7 @@ class Attention(nn.Module):
         else:
             self.token = nn.Linear(vector_dim, width)
 
-    def forward(self, h: torch.Tensor, vector: torch.Tensor) -> torch.Tensor:
+    def forward(self, h: Tensor, vector: Tensor) -> Tensor:
         """Maps [B, C, h, w] of maps h [B, C, h, w] that have attended to a vector [B, V]."""
         x = self.norm(h).flatten(2).transpose(1, 2) + self.position.to(h.dtype)
         if self.way == "cross":
@@ -91,7 +89,7 @@ class Attention(nn.Module):
         return h + self.project(x).transpose(1, 2).unflatten(2, h.shape[2:])
 
 
-def full_precision(x: torch.Tensor) -> torch.autocast:
+def full_precision(x: Tensor) -> torch.autocast:
     """A context in which autocast is off: poses are millimetres, which bf16 would round away."""
     return torch.autocast(x.device.type, enabled=False)
 
@@ -103,7 +101,7 @@ class PoseMaps(nn.Module):
     and a learned width, both functions of the pose.
     """
 
-    grid: torch.Tensor
+    grid: Tensor
 
     def __init__(self, pose_dim: int, maps: int, grid: tuple[int, int], hidden: int = 64):
         super().__init__()
@@ -112,7 +110,7 @@ class PoseMaps(nn.Module):
         places[0], places[1] = torch.linspace(-1, 1, grid[1]), torch.linspace(-1, 1, grid[0])[:, None]
         self.register_buffer("grid", places, persistent=False)
 
-    def forward(self, pose: torch.Tensor) -> torch.Tensor:
+    def forward(self, pose: Tensor) -> Tensor:
         """The maps of poses."""
         with full_precision(pose):
             u, v, log_width = self.net(pose)[:, :, None, None].chunk(3, dim=1)

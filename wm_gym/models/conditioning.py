@@ -1,11 +1,9 @@
 """How do action and pose reach the dynamics? Coded as one vector, the pose integrated first, in one of several ways."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from wm_gym.models.blocks import PoseMaps, full_precision
 from wm_gym.models.saving import Network
@@ -31,8 +29,8 @@ def ways_of(conditioning: str, known: tuple[str, ...] = tuple(CONDITIONINGS)) ->
 class VectorCode(nn.Module):
     """Normalise a vector and write its angles as (sin, cos): [B, D] -> [B, D + number of angles]."""
 
-    mean: torch.Tensor
-    std: torch.Tensor
+    mean: Tensor
+    std: Tensor
 
     def __init__(self, dim: int, angle_dims: Sequence[int]):
         super().__init__()
@@ -42,7 +40,7 @@ class VectorCode(nn.Module):
         self.register_buffer("mean", torch.zeros(dim))
         self.register_buffer("std", torch.ones(dim))
 
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
+    def forward(self, x: Tensor) -> Tensor:
         """The code [B, D + angles] of vectors [B, D]."""
         lines = ((x - self.mean) / self.std)[:, self.lines]
         if not self.angles:
@@ -50,16 +48,13 @@ class VectorCode(nn.Module):
         angles = x[:, self.angles]
         return torch.cat([lines, angles.sin(), angles.cos()], dim=1)
 
-    def decode(self, code: torch.Tensor) -> torch.Tensor:
+    def decode(self, code: Tensor) -> Tensor:
         """The vectors [B, D] of codes [B, D + angles], angles in (-pi, pi]."""
         n, k = len(self.lines), len(self.angles)
         if not k:
             return code * self.std + self.mean
-        columns: dict[int, torch.Tensor] = {}
-        for i, d in enumerate(self.lines):
-            columns[d] = code[:, i] * self.std[d] + self.mean[d]
-        for i, d in enumerate(self.angles):
-            columns[d] = torch.atan2(code[:, n + i], code[:, n + k + i])
+        columns = {d: code[:, i] * self.std[d] + self.mean[d] for i, d in enumerate(self.lines)}
+        columns |= {d: torch.atan2(code[:, n + i], code[:, n + k + i]) for i, d in enumerate(self.angles)}
         return torch.stack([columns[d] for d in range(self.dim)], dim=1)
 
 
@@ -98,12 +93,9 @@ class Conditioned(Network):
         self.pose_projection = PoseMaps(2 * pose_dim, pose_maps, c.grid) if drawn else None
         self.planes = nn.Linear(self.vector_dim, pose_maps) if "concat" in ways else None
         self.null = nn.Parameter(torch.zeros(self.vector_dim)) if nullable else None
-        self.condition = nn.Sequential(
-            nn.Linear((self.vector_dim if "film" in ways else 0) + 2, c.condition_dim),
-            nn.SiLU(),
-            nn.Linear(c.condition_dim, c.condition_dim),
-            nn.SiLU(),
-        )
+        told = (self.vector_dim if "film" in ways else 0) + 2
+        layers = nn.Linear(told, c.condition_dim), nn.SiLU(), nn.Linear(c.condition_dim, c.condition_dim), nn.SiLU()
+        self.condition = nn.Sequential(*layers)
         self.drawn = pose_maps * ((self.pose_projection is not None) + (self.planes is not None))
 
     def _pose_net(self) -> nn.Sequential:
@@ -115,19 +107,12 @@ class Conditioned(Network):
         nn.init.zeros_(last.bias)
         return nn.Sequential(first, bend(), middle, bend(), last)
 
-    @property
-    def feature_dim(self) -> int:
-        """Channels of the features that `forward` returns."""
-        raise NotImplementedError
-
     def memory_shapes(self) -> dict[str, tuple[int, ...]]:
         """Shape of each tensor of the memory, without the batch axis."""
         c = self.config
         return {"latents": (c.context_frames, c.latent_channels, *c.grid)}
 
-    def remember(
-        self, latents: torch.Tensor, first: torch.Tensor, level: torch.Tensor | None = None
-    ) -> dict[str, torch.Tensor]:
+    def remember(self, latents: Tensor, first: Tensor, level: Tensor | None = None) -> dict[str, Tensor]:
         """The memory of the last `context_frames` latents [B, K, C, h, w], newest last.
 
         Args:
@@ -137,9 +122,7 @@ class Conditioned(Network):
         """
         return {"latents": latents}
 
-    def append(
-        self, memory: dict[str, torch.Tensor], latent: torch.Tensor, first: torch.Tensor
-    ) -> dict[str, torch.Tensor]:
+    def append(self, memory: dict[str, Tensor], latent: Tensor, first: Tensor) -> dict[str, Tensor]:
         """The memory one frame later, latent [B, C, h, w]."""
         return {"latents": torch.cat([memory["latents"][:, 1:], latent[:, None]], dim=1)}
 
@@ -148,7 +131,7 @@ class Conditioned(Network):
         """Names of the memory's tensors, in the order in which a compiled step takes and gives them."""
         return tuple(self.memory_shapes())
 
-    def next_pose(self, proprioception: torch.Tensor, action: torch.Tensor) -> torch.Tensor:
+    def next_pose(self, proprioception: Tensor, action: Tensor) -> Tensor:
         """Integrate the pose: [B, P], [B, A] -> [B, P]."""
         if self.pose_net is None:
             return proprioception
@@ -156,15 +139,13 @@ class Conditioned(Network):
             code = self.pose_code(proprioception)
             return self.pose_code.decode(code + self.pose_net(torch.cat([code, self.action_code(action)], dim=1)))
 
-    def encode_condition(
-        self, proprioception: torch.Tensor, next_proprioception: torch.Tensor, action: torch.Tensor
-    ) -> torch.Tensor:
+    def encode_condition(self, proprioception: Tensor, next_proprioception: Tensor, action: Tensor) -> Tensor:
         """What moves the scene, as one vector [B, V]: the coded action, pose and next pose."""
         return torch.cat(
             [self.action_code(action), self.pose_code(proprioception), self.pose_code(next_proprioception)], dim=1
         )
 
-    def forget(self, vector: torch.Tensor, which: torch.Tensor | None = None) -> torch.Tensor:
+    def forget(self, vector: Tensor, which: Tensor | None = None) -> Tensor:
         """A vector [B, V] whose rows in `which` bool [B] (default: all) are the learned null condition.
 
         Raises:
@@ -177,12 +158,12 @@ class Conditioned(Network):
         null = self.null.to(vector).expand_as(vector)
         return null if which is None else torch.where(which[:, None], null, vector)
 
-    def modulate(self, vector: torch.Tensor, tau: torch.Tensor, level: torch.Tensor) -> torch.Tensor:
+    def modulate(self, vector: Tensor, tau: Tensor, level: Tensor) -> Tensor:
         """The condition [B, c] of scales and shifts: vector [B, V] where it goes that way, tau and level [B]."""
         film = [vector] if "film" in self.ways else []
         return self.condition(torch.cat([*film, tau[:, None], level[:, None]], dim=1))
 
-    def draw(self, vector: torch.Tensor) -> list[torch.Tensor]:
+    def draw(self, vector: Tensor) -> list[Tensor]:
         """What a vector [B, V] draws beside the latents: none to two of [B, maps, h, w]."""
         maps = [self.pose_projection(vector[:, self.action_code.out_dim :])] if self.pose_projection else []
         planes = [self.planes(vector)[:, :, None, None].expand(-1, -1, *self.grid)] if self.planes else []

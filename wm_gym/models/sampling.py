@@ -6,22 +6,19 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, TypeVar
 
 import torch
+from torch import Tensor
 
 if TYPE_CHECKING:
     from wm_gym.models import Dynamics
 
 Features = TypeVar("Features")
-Denoise = Callable[[torch.Tensor, torch.Tensor], tuple[torch.Tensor, Features]]
+Denoise = Callable[[Tensor, Tensor], tuple[Tensor, Features]]
 """(x, tau [B]) -> (the clean x that is predicted, features that it was read from)."""
 
 
 def denoiser(
-    dynamics: Dynamics,
-    memory: dict[str, torch.Tensor],
-    first: torch.Tensor,
-    vector: torch.Tensor,
-    guidance_scale: float = 1.0,
-) -> Denoise[torch.Tensor]:
+    dynamics: Dynamics, memory: dict[str, Tensor], first: Tensor, vector: Tensor, guidance_scale: float = 1.0
+) -> Denoise[Tensor]:
     """The dynamics under a condition, with a clean context, as `sample_euler` asks them.
 
     x_hat = x_null + s * (x_given - x_null): classifier-free guidance (Ho and Salimans 2022) in x-prediction; s = 1 asks
@@ -39,21 +36,21 @@ def denoiser(
     """
     clean = torch.zeros_like(first[:, 0, 0, 0])
 
-    def given(x: torch.Tensor, tau: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    def given(x: Tensor, tau: Tensor) -> tuple[Tensor, Tensor]:
         return dynamics(x, tau, memory, first, vector, clean)
 
     if guidance_scale == 1:
         return given
     null = dynamics.forget(vector)
 
-    def guided(x: torch.Tensor, tau: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    def guided(x: Tensor, tau: Tensor) -> tuple[Tensor, Tensor]:
         (x_given, features), (x_null, _) = given(x, tau), dynamics(x, tau, memory, first, null, clean)
         return x_null + guidance_scale * (x_given - x_null), features
 
     return guided
 
 
-def sample_euler(denoise: Denoise[Features], noise: torch.Tensor, steps: int) -> tuple[torch.Tensor, Features]:
+def sample_euler(denoise: Denoise[Features], noise: Tensor, steps: int) -> tuple[Tensor, Features]:
     """Integrate dx/dtau = (x_hat - x) / (1 - tau) from noise (tau = 0) to data (tau = 1) in Euler steps.
 
     Flow matching with x-prediction (Lipman et al. 2023; Dreamer 4, eq. 4).

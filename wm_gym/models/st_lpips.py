@@ -6,14 +6,12 @@ canonical LPIPS: numbers compare with its own only. PyPI's `stlpips-pytorch` (BS
 `python -m wm_gym.models.st_lpips` puts them into the cache.
 """
 
-from __future__ import annotations
-
 import io
 from pathlib import Path
 
 import torch
 import torch.nn.functional as F
-from torch import nn
+from torch import Tensor, nn
 
 from wm_gym.models.published import Published, keep, load
 
@@ -29,8 +27,8 @@ class STLPIPS(nn.Module):
     Pictures float32 [B, 3, H, W] in [-1, 1], sides >= 21, twice -> [B], >= 0. Inference only.
     """
 
-    shift: torch.Tensor
-    scale: torch.Tensor
+    shift: Tensor
+    scale: Tensor
 
     def __init__(self) -> None:
         super().__init__()
@@ -43,7 +41,7 @@ class STLPIPS(nn.Module):
             self.register_buffer(name, torch.tensor(values)[:, None, None], persistent=False)
         self.requires_grad_(False).eval()
 
-    def forward(self, a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
+    def forward(self, a: Tensor, b: Tensor) -> Tensor:
         """The distances [B] of pictures; ValueError for others than are expected."""
         if a.shape != b.shape or a.ndim != 4 or a.shape[1] != 3 or min(a.shape[2:]) < SMALLEST_SIDE:
             raise ValueError(
@@ -54,7 +52,7 @@ class STLPIPS(nn.Module):
         layers = [(head * (x - y) ** 2).sum(1).mean((1, 2)) for head, x, y in pairs]
         return sum(layers[1:], start=layers[0])
 
-    def activations(self, x: torch.Tensor) -> list[torch.Tensor]:
+    def activations(self, x: Tensor) -> list[Tensor]:
         """The activations of each layer, divided by their length over channels."""
         x, found = (x - self.shift) / self.scale, []
         for layer, convolution in enumerate(self.convolutions):
@@ -66,7 +64,7 @@ class STLPIPS(nn.Module):
         return found
 
 
-def blurred_half(x: torch.Tensor) -> torch.Tensor:
+def blurred_half(x: Tensor) -> Tensor:
     """Every other pixel of x [B, C, H, W] after a binomial 3 x 3 blur, two reflected pixels around (Zhang 2019)."""
     row = torch.tensor([0.25, 0.5, 0.25], dtype=x.dtype, device=x.device)
     kernel = torch.outer(row, row).expand(x.shape[1], 1, 3, 3)
@@ -80,10 +78,10 @@ def load_st_lpips(source: str | Path | None = None, download: bool = False) -> S
     return network
 
 
-def from_checkpoint(content: bytes) -> dict[str, torch.Tensor]:
+def from_checkpoint(content: bytes) -> dict[str, Tensor]:
     """stlpips-pytorch's checkpoint -> state dict of `STLPIPS`; convolutions come in the order of their layers."""
     published = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
-    tensors: dict[str, torch.Tensor] = {}
+    tensors: dict[str, Tensor] = {}
     for key in ("weight", "bias"):
         layers = [value for name, value in published.items() if name.startswith("net.") and name.endswith(f".{key}")]
         tensors |= {f"convolutions.{i}.{key}": value for i, value in enumerate(layers)}

@@ -7,7 +7,7 @@ from typing import Protocol
 
 import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from wm_gym.models.blocks import ResBlock
 from wm_gym.models.saving import ModelMixin, Network, register_to_config, resized  # noqa: F401  see Network
@@ -16,10 +16,10 @@ from wm_gym.models.saving import ModelMixin, Network, register_to_config, resize
 class Codec(Protocol):
     """Any tokenizer: this module's, or that of a pretrained video model."""
 
-    def encode(self, frames: torch.Tensor) -> torch.Tensor:
+    def encode(self, frames: Tensor) -> Tensor:
         """Normalised latents [B, C, h, w] of frames [B, 3, H, W] in [-1, 1]."""
 
-    def decode(self, latents: torch.Tensor) -> torch.Tensor:
+    def decode(self, latents: Tensor) -> Tensor:
         """Frames [B, 3, H, W] of normalised latents [B, C, h, w]."""
 
     def round_trip(self, frames: np.ndarray) -> np.ndarray:
@@ -33,8 +33,8 @@ class Tokenizer(Network):
     """
 
     factor, frames_at_once = 4, 512
-    latent_mean: torch.Tensor
-    latent_std: torch.Tensor
+    latent_mean: Tensor
+    latent_std: Tensor
 
     @register_to_config
     def __init__(
@@ -53,21 +53,18 @@ class Tokenizer(Network):
             nn.Conv2d(2 * w, latent_channels, 1),
         )
         more = range(2, decoder_depth + 1)
-        self.decoder = nn.Sequential(
-            OrderedDict(
-                [  # a deeper one has the names of a shallower one, and more
-                    ("0", nn.Conv2d(latent_channels, d, 3, padding=1)),
-                    ("1", ResBlock(d, d)),
-                    *((f"1_{n}", ResBlock(d, d)) for n in more),
-                    ("2", nn.Conv2d(d, 2 * d, 3, padding=1)),
-                    ("3", nn.PixelShuffle(2)),
-                    ("4", ResBlock(d // 2, d // 2)),
-                    *((f"4_{n}", ResBlock(d // 2, d // 2)) for n in more),
-                    ("5", nn.Conv2d(d // 2, 12, 3, padding=1)),
-                    ("6", nn.PixelShuffle(2)),
-                ]
-            )
-        )
+        layers: dict[str, nn.Module] = {  # a deeper one has the names of a shallower one, and more
+            "0": nn.Conv2d(latent_channels, d, 3, padding=1),
+            "1": ResBlock(d, d),
+            **{f"1_{n}": ResBlock(d, d) for n in more},
+            "2": nn.Conv2d(d, 2 * d, 3, padding=1),
+            "3": nn.PixelShuffle(2),
+            "4": ResBlock(d // 2, d // 2),
+            **{f"4_{n}": ResBlock(d // 2, d // 2) for n in more},
+            "5": nn.Conv2d(d // 2, 12, 3, padding=1),
+            "6": nn.PixelShuffle(2),
+        }
+        self.decoder = nn.Sequential(OrderedDict(layers))
         self.register_buffer("latent_mean", torch.zeros(latent_channels))
         self.register_buffer("latent_std", torch.ones(latent_channels))
 
@@ -77,11 +74,11 @@ class Tokenizer(Network):
         deeper.load_state_dict(deeper.state_dict() | self.state_dict())
         return deeper.eval()
 
-    def encode(self, frames: torch.Tensor) -> torch.Tensor:
+    def encode(self, frames: Tensor) -> Tensor:
         """Normalised latents [B, C, H/4, W/4] of frames [B, 3, H, W] in [-1, 1]."""
         return (self.encoder(frames) - self.latent_mean[:, None, None]) / self.latent_std[:, None, None]
 
-    def decode(self, latents: torch.Tensor) -> torch.Tensor:
+    def decode(self, latents: Tensor) -> Tensor:
         """Frames [B, 3, 4h, 4w], about [-1, 1] (not clipped), of normalised latents [B, C, h, w]."""
         return self.decoder(latents * self.latent_std[:, None, None] + self.latent_mean[:, None, None])
 
@@ -92,7 +89,7 @@ class Tokenizer(Network):
 
 
 @torch.inference_mode()
-def redrawn(tokenizer: Codec, frames: torch.Tensor) -> torch.Tensor:
+def redrawn(tokenizer: Codec, frames: Tensor) -> Tensor:
     """Frames [..., 3, H, W] in [-1, 1] through the tokenizer and back, in grey levels as a world shows them.
 
     In bf16, which is off by two levels at most and four times as fast.
@@ -103,11 +100,11 @@ def redrawn(tokenizer: Codec, frames: torch.Tensor) -> torch.Tensor:
     return to_float(to_uint8(drawn.float())).unflatten(0, frames.shape[:-3])
 
 
-def to_float(frames: torch.Tensor) -> torch.Tensor:
+def to_float(frames: Tensor) -> Tensor:
     """Frames uint8 [..., H, W, 3] as float32 [..., 3, H, W] in [-1, 1]."""
     return frames.movedim(-1, -3).float() / 127.5 - 1.0
 
 
-def to_uint8(frames: torch.Tensor) -> torch.Tensor:
+def to_uint8(frames: Tensor) -> Tensor:
     """Frames float [..., 3, H, W] in [-1, 1] as uint8 [..., H, W, 3], rounded and clipped."""
     return ((frames + 1.0) * 127.5).round().clamp(0, 255).movedim(-3, -1).to(torch.uint8)  # uint8 last: TensorRT

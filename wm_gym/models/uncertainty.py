@@ -1,9 +1,7 @@
 """How wrong is each patch of a roll-out by now? A histogram of its error, carried from step to step."""
 
-from __future__ import annotations
-
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from wm_gym.models.saving import ModelMixin, Network, register_to_config  # noqa: F401  see Network
 
@@ -16,8 +14,8 @@ class Uncertainty(Network):
     input, so that an error once made is remembered; the dynamics' features and the latents say where new ones arise.
     """
 
-    edges: torch.Tensor
-    means: torch.Tensor
+    edges: Tensor
+    means: Tensor
 
     @register_to_config
     def __init__(
@@ -43,30 +41,25 @@ class Uncertainty(Network):
         """The shape of an error distribution, without the batch axis."""
         return (self.config.bins, *self.config.grid)
 
-    def none(self, batch: int) -> torch.Tensor:
+    def none(self, batch: int) -> Tensor:
         """The error distribution [batch, bins, h, w] at the start of a roll-out: every error in the lowest bin."""
         error_distribution = self.means.new_zeros(batch, *self.shape())
         error_distribution[:, 0] = 1
         return error_distribution
 
     def forward(
-        self,
-        error_distribution: torch.Tensor,
-        features: torch.Tensor,
-        latent: torch.Tensor,
-        before: torch.Tensor,
-        first: torch.Tensor,
-    ) -> torch.Tensor:
+        self, error_distribution: Tensor, features: Tensor, latent: Tensor, before: Tensor, first: Tensor
+    ) -> Tensor:
         """The logarithm of the error distribution after a step from `before` to `latent` [B, C, h, w]."""
         change = self.net(torch.cat([features, latent, before, first, error_distribution], dim=1)).float()
         return torch.log_softmax(change + torch.log(error_distribution.float().clamp(min=0) + 1e-3), dim=1)
 
-    def expected_error(self, error_distribution: torch.Tensor) -> torch.Tensor:
+    def expected_error(self, error_distribution: Tensor) -> Tensor:
         """The mean [B, h, w] of the histogram, in units of a latent's standard deviation."""
         return (error_distribution * self.means[:, None, None]).sum(1)
 
     @torch.no_grad()
-    def fit_edges(self, errors: torch.Tensor) -> None:
+    def fit_edges(self, errors: Tensor) -> None:
         """Set the bins for errors such as these (any shape): evenly in their logarithm, 5 % to 99.9 % of them."""
         errors = errors.flatten().float()
         low, high = (errors.kthvalue(max(1, round(q * len(errors)))).values for q in (0.05, 0.999))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from wm_gym.common.files import digest, recover
+from wm_gym.common.hub import fetched, is_hub_id
 from wm_gym.policies.agent import TENSORS_FILE
 from wm_gym.policies.config import CONFIG_FILE
 from wm_gym.worlds.catalogue import folders_of
@@ -25,17 +26,10 @@ def find_agent(source: str | Path) -> Path:
     name = str(source).removeprefix("agents/").removeprefix("wm_gym/")
     if name in shipped:
         return shipped[name]
-    if str(source).count("/") == 1 and not str(source).startswith((".", "/", "~")):
-        from huggingface_hub import snapshot_download
-        from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
-
-        try:
-            return Path(snapshot_download(str(source), allow_patterns=["*.safetensors", "*.yml", "*.json", "*.md"]))
-        except (HFValidationError, HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
-            cause = f" (and the Hub has none: {str(error).splitlines()[0]})"
-    else:
-        cause = ""
-    raise FileNotFoundError(f"there is no agent {str(source)!r}{cause}; pass a folder or one of {sorted(shipped)}")
+    nowhere = f"there is no agent {str(source)!r}; pass a folder or one of {sorted(shipped)}"
+    if is_hub_id(source):
+        return fetched(source, ["*.safetensors", "*.yml", "*.json", "*.md"], nowhere)
+    raise FileNotFoundError(nowhere)
 
 
 def digest_of_agent(source: str | Path) -> str:

@@ -1,7 +1,5 @@
 """How does a recording become a world?"""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Any
 

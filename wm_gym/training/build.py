@@ -1,7 +1,5 @@
 """How is a new world made? With random weights, on a pretrained video model, or of one trained on video alone."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 from pathlib import Path
 from typing import Any

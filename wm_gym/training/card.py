@@ -1,7 +1,5 @@
 """What should a reader of a world folder know first? Its card, written from measured numbers."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Any
 

@@ -1,7 +1,5 @@
 """Does a latent look like one of a true frame? A critic that keeps a dynamics from drawing means of frames."""
 
-from __future__ import annotations
-
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.utils.parametrizations import spectral_norm

@@ -1,7 +1,5 @@
 """How is one stage trained? Updates with EMA, checkpoints that resume exactly, TensorBoard and a progress bar."""
 
-from __future__ import annotations
-
 import json
 import math
 import shutil

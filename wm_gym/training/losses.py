@@ -1,8 +1,5 @@
 """What does each stage minimise?"""
 
-from __future__ import annotations
-
-import math
 from collections import deque
 from typing import NamedTuple
 
@@ -14,6 +11,7 @@ from wm_gym.models import Dynamics, Heads, Tokenizer, VideoTokenizer
 from wm_gym.models.tokenizer import to_float
 from wm_gym.models.transition import condition, roll
 from wm_gym.training.critic import Critic
+from wm_gym.training.presets import Preset
 
 
 class Corruption(NamedTuple):
@@ -34,9 +32,9 @@ class TokenizerLoss(nn.Module):
 
     background: Tensor
 
-    def __init__(self, tokenizer: Tokenizer, background: Tensor, foreground_weight: float, latent_noise: float):
+    def __init__(self, tokenizer: Tokenizer, background: Tensor, sizes: Preset):
         super().__init__()
-        self.tokenizer, self.weight, self.latent_noise = tokenizer, foreground_weight, latent_noise
+        self.tokenizer, self.sizes = tokenizer, sizes
         self.register_buffer("background", background, persistent=False)
 
     def forward(self, frames: Tensor, noise: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
@@ -44,9 +42,9 @@ class TokenizerLoss(nn.Module):
         target = to_float(frames)
         latent = self.tokenizer.encode(target)
         spread = latent.detach().float().std(dim=(0, 2, 3), keepdim=True)
-        error = (self.tokenizer.decode(latent + self.latent_noise * spread * noise) - target).abs().mean(1)
+        error = (self.tokenizer.decode(latent + self.sizes.latent_noise * spread * noise) - target).abs().mean(1)
         foreground = ((target - self.background).abs().amax(1) > 0.1).float()
-        weight = 1 + (self.weight - 1) * foreground
+        weight = 1 + (self.sizes.foreground_weight - 1) * foreground
         keep_small = 1e-4 * latent.float().square().mean()
         loss = (error * weight).sum() / weight.sum() + keep_small
         return loss, {"l1": error.mean(), "foreground_l1": (error * foreground).sum() / foreground.sum().clamp(min=1)}
@@ -77,20 +75,10 @@ class DynamicsLoss(nn.Module):
     is judged by the critic alone, because chaos is no target.
     """
 
-    def __init__(
-        self,
-        dynamics: Dynamics,
-        tokenizer: Tokenizer | VideoTokenizer,
-        moved_weight: float,
-        pixel_weight: float,
-        critic_weight: float = 0.0,
-        lost_above: float = math.inf,
-    ):
+    def __init__(self, dynamics: Dynamics, tokenizer: Tokenizer | VideoTokenizer, sizes: Preset):
         super().__init__()
-        self.dynamics, self.moved_weight, self.pixel_weight = dynamics, moved_weight, pixel_weight
-        self.tokenizer, self.critic_weight = tokenizer.requires_grad_(False), critic_weight
-        self.lost_above = lost_above
-        self.critic = Critic(dynamics.config.latent_channels) if critic_weight else None
+        self.dynamics, self.tokenizer, self.sizes = dynamics, tokenizer.requires_grad_(False), sizes
+        self.critic = Critic(dynamics.config.latent_channels) if sizes.critic_weight else None
 
     def forward(
         self, latents: Tensor, first: Tensor, actions: Tensor, poses: Tensor, noise: Tensor, corruption: Corruption
@@ -106,7 +94,7 @@ class DynamicsLoss(nn.Module):
             corruption: Of the last one.
         """
         tau, level, context_noise, dropped = corruption
-        n = actions.shape[1]
+        n, moved_weight = actions.shape[1], self.sizes.moved_weight
         k = latents.shape[1] - n
         target, previous = latents[:, -1], latents[:, -2]
         context, pose = latents[:, :k], poses[:, 0]
@@ -124,21 +112,22 @@ class DynamicsLoss(nn.Module):
         error = (predicted.float() - target).square().mean(1)
         moved = ((target - previous).abs().mean(1) > 0.2).float()
         ramp = torch.where(tau > 0, 0.9 * tau + 0.1, torch.ones_like(tau))  # one evaluation from pure noise counts full
-        kept = ((context[:, -1] - previous).square().mean(1).sum((1, 2)) <= self.lost_above).float()[:, None, None]
-        loss = (error * (1 + self.moved_weight * moved) * ramp[:, None, None] * kept).mean()
+        missed = (context[:, -1] - previous).square().mean(1).sum((1, 2))
+        kept = (missed <= self.sizes.lost_above).float()[:, None, None]
+        loss = (error * (1 + moved_weight * moved) * ramp[:, None, None] * kept).mean()
         metrics = {"latent_mse": error.mean()}
         if self.critic:
-            fooled, critic_loss = self.critic.losses(predicted.float(), target, 1 + self.moved_weight * moved)
-            loss = loss + self.critic_weight * (fooled + critic_loss)
+            fooled, critic_loss = self.critic.losses(predicted.float(), target, 1 + moved_weight * moved)
+            loss = loss + self.sizes.critic_weight * (fooled + critic_loss)
             metrics |= {"critic": critic_loss, "fooled": fooled}
-        if not self.pixel_weight:
+        if not self.sizes.pixel_weight:
             return loss, metrics
         part = max(1, len(target) // 4)
         with torch.no_grad():
             picture, before = (self.tokenizer.decode(z[:part]) for z in (target, previous))
-            weight = 1 + self.moved_weight * ((picture - before).abs().amax(1, keepdim=True) > 0.1)
+            weight = 1 + moved_weight * ((picture - before).abs().amax(1, keepdim=True) > 0.1)
         pixel_loss = ((self.tokenizer.decode(predicted[:part]) - picture).abs() * weight * kept[:part, None]).mean()
-        return loss + self.pixel_weight * pixel_loss, metrics | {"pixel_l1": pixel_loss}
+        return loss + self.sizes.pixel_weight * pixel_loss, metrics | {"pixel_l1": pixel_loss}
 
 
 class HeadsLoss(nn.Module):

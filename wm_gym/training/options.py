@@ -1,7 +1,5 @@
 """Which options does a training of a world take? Read by `train`, the command line and the docs."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path

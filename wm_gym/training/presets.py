@@ -1,7 +1,5 @@
 """How large, how long? Every knob of a training run in one table."""
 
-from __future__ import annotations
-
 import math
 from dataclasses import dataclass
 

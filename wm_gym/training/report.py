@@ -1,7 +1,5 @@
 """Is the world failing early? Closed-loop roll-outs of held-out episodes beside frozen and mirrored controls."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import numpy as np

@@ -1,7 +1,5 @@
 """Which pieces of the recordings make a batch? Segments that never cross an episode's end, keyed by the update."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import numpy as np
@@ -60,11 +58,10 @@ class SegmentSampler:
         return Segments(rows, np.where(rng.random(batch) < 0.5, start, earlier), steps)
 
 
-def split_episodes(clips: ClipData, held_out: float = 0.05) -> tuple[np.ndarray, np.ndarray]:
-    """Indices of the training and held-out episodes (every 20th by default; a lone episode serves as both)."""
+def split_episodes(clips: ClipData) -> tuple[np.ndarray, np.ndarray]:
+    """Indices of the training and held-out episodes (every 20th; a lone episode serves as both)."""
     episodes = np.arange(len(clips.episode_offset) - 1)
-    every = max(2, round(1 / held_out))
-    held = episodes[every // 2 :: every] if len(episodes) > every // 2 else episodes[-1:]
+    held = episodes[10::20] if len(episodes) > 10 else episodes[-1:]
     train = np.setdiff1d(episodes, held)
     return (train if len(train) else episodes), held
 

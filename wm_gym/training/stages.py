@@ -1,11 +1,11 @@
 """How is each stage of a world trained? Tokenizer, pose, dynamics, heads, uncertainty; a finished one is loaded."""
 
-from __future__ import annotations
-
+from functools import partial
 from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from wm_gym.common.files import atomic_file, atomic_folder, reserve
 from wm_gym.data.clips import ClipData
@@ -15,7 +15,7 @@ from wm_gym.models.tokenizer import to_float
 from wm_gym.training.loop import Run, fit
 from wm_gym.training.losses import Corruption, DynamicsLoss, HeadsLoss, PoseLoss, TokenizerLoss
 from wm_gym.training.report import early_report
-from wm_gym.training.segments import Segments, SegmentSampler
+from wm_gym.training.segments import Segments, SegmentSampler, split_episodes
 from wm_gym.training.uncertainty import UncertaintyLoss, own_roll_outs
 from wm_gym.worlds.world import World
 
@@ -30,7 +30,7 @@ def train_tokenizer(run: Run, world: World, clips: ClipData, background: np.ndar
         return
     tokenizer.requires_grad_(True)
     tokenizer.encoder.requires_grad_(not sizes.decoder_only)
-    loss = TokenizerLoss(tokenizer, to_float(torch.from_numpy(background)), sizes.foreground_weight, sizes.latent_noise)
+    loss = TokenizerLoss(tokenizer, to_float(torch.from_numpy(background)), sizes)
     grid = world.spec.latent_shape
 
     def batch(rng: np.random.Generator, torch_rng: torch.Generator, update: int) -> dict[str, Any]:
@@ -41,20 +41,19 @@ def train_tokenizer(run: Run, world: World, clips: ClipData, background: np.ndar
         }
 
     fit(run, "tokenizer", loss, sizes.tokenizer_updates, batch)
-    tokenizer.requires_grad_(False)
     if not sizes.decoder_only:
         _normalise(run, tokenizer, clips)
     _save_stage(run, "tokenizer", tokenizer)
 
 
+@torch.inference_mode()
 def _normalise(run: Run, tokenizer: Tokenizer, clips: ClipData) -> None:
     """Set what the latents are divided by."""
-    with torch.inference_mode():
-        rows = np.sort(np.random.default_rng([run.seed, 3]).integers(0, len(clips.frames), 512))
-        pictures = to_float(torch.from_numpy(clips.frames[rows])).to(run.accelerator.device)
-        raw = tokenizer.encoder(pictures)
-        tokenizer.latent_mean.copy_(raw.mean((0, 2, 3)))
-        tokenizer.latent_std.copy_(raw.std((0, 2, 3)).clip(1e-4))
+    rows = np.sort(np.random.default_rng([run.seed, 3]).integers(0, len(clips.frames), 512))
+    pictures = to_float(torch.from_numpy(clips.frames[rows])).to(run.accelerator.device)
+    raw = tokenizer.encoder(pictures)
+    tokenizer.latent_mean.copy_(raw.mean((0, 2, 3)))
+    tokenizer.latent_std.copy_(raw.std((0, 2, 3)).clip(1e-4))
 
 
 @torch.inference_mode()
@@ -73,24 +72,19 @@ def encode_all(run: Run, tokenizer: Tokenizer | VideoTokenizer, clips: ClipData,
     return np.load(path, mmap_mode="r")
 
 
-def train_pose(run: Run, world: World, clips: ClipData, trained: np.ndarray) -> None:
+def train_pose(run: Run, world: World, clips: ClipData) -> None:
     """Train the network that integrates the pose, before the one that draws it, on ever longer roll-outs."""
     dynamics, sizes = world.dynamics, run.preset
     if dynamics.pose_net is None or _load_stage(run, "pose", dynamics, sizes.pose_updates):
         return
     dynamics.pose_net.requires_grad_(True)
-    sampler = SegmentSampler(clips, 1, trained, sizes.latest_share)
+    sampler = SegmentSampler(clips, 1, split_episodes(clips)[0], sizes.latest_share)
 
     def batch(rng: np.random.Generator, torch_rng: torch.Generator, update: int) -> dict[str, Any]:
         steps = of_curriculum(sizes.pose_rollout_lengths, update, sizes.pose_updates)
-        moves = sampler.draw(rng, sizes.pose_batch, steps).moves
-        return {
-            "actions": torch.from_numpy(clips.action[moves[:, :-1]]),
-            "poses": torch.from_numpy(clips.proprioception[moves]),
-        }
+        return _moves(sampler.draw(rng, sizes.pose_batch, steps), clips)
 
     fit(run, "pose", PoseLoss(dynamics), sizes.pose_updates, batch, rate=sizes.pose_learning_rate)
-    dynamics.requires_grad_(False)
     _save_stage(run, "pose", dynamics)
 
 
@@ -99,15 +93,7 @@ def of_curriculum(lengths: tuple[int, ...], update: int, updates: int) -> int:
     return lengths[min(update * len(lengths) // updates, len(lengths) - 1)]
 
 
-def train_dynamics(
-    run: Run,
-    world: World,
-    clips: ClipData,
-    latents: np.ndarray,
-    trained: np.ndarray,
-    held: np.ndarray,
-    background: np.ndarray,
-) -> None:
+def train_dynamics(run: Run, world: World, clips: ClipData, latents: np.ndarray, background: np.ndarray) -> None:
     """Train the network that draws the next latent, with early reports on held-out episodes."""
     dynamics, sizes = world.dynamics, run.preset
     if _load_stage(run, "dynamics", dynamics, sizes.dynamics_updates):
@@ -115,28 +101,22 @@ def train_dynamics(
     dynamics.requires_grad_(True)
     if dynamics.pose_net is not None:
         dynamics.pose_net.requires_grad_(False)
-    loss = DynamicsLoss(
-        dynamics, world.tokenizer, sizes.moved_weight, sizes.pixel_weight, sizes.critic_weight, sizes.lost_above
-    )
-    sampler = SegmentSampler(clips, world.spec.context_frames, trained, sizes.latest_share)
-    shown = held_out_segments(clips, held, world.spec.context_frames, run.seed)
+    loss = DynamicsLoss(dynamics, world.tokenizer, sizes)
+    sampler = SegmentSampler(clips, world.spec.context_frames, split_episodes(clips)[0], sizes.latest_share)
+    shown = held_out_segments(clips, world.spec.context_frames, run.seed)
 
     def batch(rng: np.random.Generator, torch_rng: torch.Generator, update: int) -> dict[str, Any]:
         steps = 1
         if rng.random() < sizes.rollout_share:
             steps = of_curriculum(sizes.rollout_lengths, update, sizes.dynamics_updates)
         inputs = _segment_inputs(sampler.draw(rng, sizes.dynamics_batch, steps), clips, latents, torch_rng)
-        size = len(inputs["first"])
-        tau = torch.rand(size, generator=torch_rng) * (torch.rand(size, generator=torch_rng) < sizes.partial_share)
-        level = (
-            sizes.context_noise * torch.rand(size, generator=torch_rng) * (torch.rand(size, generator=torch_rng) < 0.5)
-        )
+        draw = partial(torch.rand, len(inputs["first"]), generator=torch_rng)
+        tau = draw() * (draw() < sizes.partial_share)
+        level = sizes.context_noise * draw() * (draw() < 0.5)
         context = inputs["latents"][:, : world.spec.context_frames]
-        corruption = Corruption(tau, level, torch.randn(context.shape, generator=torch_rng))
-        if dynamics.null is not None:
-            dropped = torch.rand(size, generator=torch_rng) < sizes.condition_dropout
-            corruption = corruption._replace(dropped=dropped)
-        return {**inputs, "corruption": corruption}
+        noise = torch.randn(context.shape, generator=torch_rng)
+        dropped = None if dynamics.null is None else draw() < sizes.condition_dropout
+        return {**inputs, "corruption": Corruption(tau, level, noise, dropped)}
 
     def report(update: int) -> None:
         numbers = early_report(world, clips, shown, background, run.folder / "dynamics.png")
@@ -146,18 +126,17 @@ def train_dynamics(
             print(f"dynamics {update}: " + "  ".join(f"{k} {v:.2f}" for k, v in numbers.items()), flush=True)
 
     fit(run, "dynamics", loss, sizes.dynamics_updates, batch, report)
-    dynamics.requires_grad_(False)
     _save_stage(run, "dynamics", dynamics)
 
 
-def train_heads(run: Run, world: World, clips: ClipData, latents: np.ndarray, trained: np.ndarray) -> None:
+def train_heads(run: Run, world: World, clips: ClipData, latents: np.ndarray) -> None:
     """Train what is read off a transition: reward, success and pose."""
     heads, sizes = world.heads, run.preset
     if _load_stage(run, "heads", heads, sizes.heads_updates):
         return
     heads.requires_grad_(True)
     loss = HeadsLoss(heads, world.dynamics, clips.meta["has_success"])
-    sampler = SegmentSampler(clips, world.spec.context_frames, trained, sizes.latest_share)
+    sampler = SegmentSampler(clips, world.spec.context_frames, split_episodes(clips)[0], sizes.latest_share)
     reward = (torch.from_numpy(np.asarray(clips.reward)) - heads.reward_mean.cpu()) / heads.reward_std.cpu()
     success = torch.from_numpy(np.asarray(clips.success, np.float32))
 
@@ -172,7 +151,6 @@ def train_heads(run: Run, world: World, clips: ClipData, latents: np.ndarray, tr
         }
 
     fit(run, "heads", loss, sizes.heads_updates, batch)
-    heads.requires_grad_(False)
     _save_stage(run, "heads", heads)
 
 
@@ -193,28 +171,29 @@ def train_uncertainty(run: Run, world: World, clips: ClipData, episodes: np.ndar
         return {name: values[rows].float() for name, values in vars(part).items()}
 
     fit(run, "uncertainty", UncertaintyLoss(uncertainty), sizes.uncertainty_updates, batch, rate=UNCERTAINTY_RATE)
-    uncertainty.requires_grad_(False)
     _save_stage(run, "uncertainty", uncertainty)
 
 
-def held_out_segments(clips: ClipData, held: np.ndarray, context: int, seed: int) -> Segments:
+def held_out_segments(clips: ClipData, context: int, seed: int) -> Segments:
     """The 32 held-out segments of up to 25 steps that every report shows."""
-    return SegmentSampler(clips, context, held).draw(np.random.default_rng([seed, 4]), 32, 25)
+    return SegmentSampler(clips, context, split_episodes(clips)[1]).draw(np.random.default_rng([seed, 4]), 32, 25)
 
 
 def _segment_inputs(
     segments: Segments, clips: ClipData, latents: np.ndarray, torch_rng: torch.Generator
-) -> dict[str, torch.Tensor]:
+) -> dict[str, Tensor]:
     """Tensors of one batch of segments, as the losses name them."""
-    moves = segments.moves
     z = torch.from_numpy(latents[segments.rows].astype(np.float32))
-    return {
+    return _moves(segments, clips) | {
         "latents": z,
         "first": torch.from_numpy(latents[segments.first].astype(np.float32)),
-        "actions": torch.from_numpy(clips.action[moves[:, :-1]]),
-        "poses": torch.from_numpy(clips.proprioception[moves]),
         "noise": torch.randn(segments.steps, len(z), *z.shape[2:], generator=torch_rng),
     }
+
+
+def _moves(segments: Segments, clips: ClipData) -> dict[str, Tensor]:
+    actions, poses = clips.action[segments.moves[:, :-1]], clips.proprioception[segments.moves]
+    return {"actions": torch.from_numpy(actions), "poses": torch.from_numpy(poses)}
 
 
 def _load_stage(run: Run, stage: str, module: Network, updates: int) -> bool:
@@ -227,6 +206,7 @@ def _load_stage(run: Run, stage: str, module: Network, updates: int) -> bool:
 
 
 def _save_stage(run: Run, stage: str, module: Network) -> None:
+    module.requires_grad_(False)
     if run.accelerator.is_main_process:
         with atomic_folder(run.folder / stage) as beside:
             module.save_pretrained(beside)

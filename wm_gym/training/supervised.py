@@ -1,7 +1,5 @@
 """How is a small network fitted to examples? AdamW under a one-cycle learning rate; the one loop for it."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 
 from torch import Tensor, nn

@@ -1,10 +1,9 @@
 """From a dataset to a world folder: tokenizer, pose, dynamics, heads, uncertainty in that order, always resumable."""
 
-from __future__ import annotations
-
 import contextlib
+import itertools
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -12,7 +11,7 @@ from typing import Any
 import numpy as np
 import torch
 from accelerate import Accelerator
-from accelerate.utils import ProjectConfiguration, set_seed
+from accelerate.utils import set_seed
 from accelerate.utils.environment import get_int_from_env
 
 from wm_gym.common.files import check_same, clear, locked
@@ -45,11 +44,9 @@ NOTE = "run.json"  # what a run was asked for
 RANKS = ("RANK", "PMI_RANK", "OMPI_COMM_WORLD_RANK", "MV2_COMM_WORLD_RANK")  # what launchers number processes with
 
 
-@contextlib.contextmanager
-def alone_in(folder: Path) -> Iterator[None]:
+def alone_in(folder: Path) -> contextlib.AbstractContextManager[None]:
     """Hold a run's folder for this training (the first process of a distributed one, for all); ValueError if taken."""
-    with contextlib.nullcontext() if get_int_from_env(RANKS, 0) else locked(folder, "is training in"):
-        yield
+    return contextlib.nullcontext() if get_int_from_env(RANKS, 0) else locked(folder, "is training in")
 
 
 def train(
@@ -75,22 +72,22 @@ def train(
         TypeError: For an unknown option.
     """
     options, out = with_changes(TrainOptions, options, changes), Path(out)
-    with alone_in(_run_folder(out)):
+    folder = out.with_name(out.name + ".training")
+    with alone_in(folder):
         sizes = _sizes(options)
-        folder = _run_folder(out)
         if (out / "spec.yaml").is_file() and not (folder / NOTE).is_file() and not options.overwrite:
             raise ValueError(f"{out} already holds a finished world; choose another --out, or pass --overwrite")
         clips = _clips([dataset] if isinstance(dataset, (str, Path)) else list(dataset), options)
         claim(folder, _asked(clips, sizes, options), options.overwrite)
         run = begin_run(folder, sizes, options.seed, options.cpu, options.progress)
         world = _untrained(clips, sizes, options, options.name or out.name)
-        held, background = split_episodes(clips)[1], median_frame(clips, options.seed)
+        background = median_frame(clips, options.seed)
         _train_stages(run, world, clips, background)
         run.accelerator.wait_for_everyone()
         if run.accelerator.is_main_process:
             run.accelerator.end_training()
             world.at_rest()
-            shown = held_out_segments(clips, held, world.spec.context_frames, options.seed)
+            shown = held_out_segments(clips, world.spec.context_frames, options.seed)
             numbers = early_report(world, clips, shown, background)
             settings = {"preset": options.preset, "seed": options.seed}
             world.save_pretrained(
@@ -169,13 +166,12 @@ def _untrained(clips: ClipData, sizes: Preset, options: TrainOptions, name: str)
 
 
 def _train_stages(run: Run, world: World, clips: ClipData, background: np.ndarray) -> None:
-    trained, held = split_episodes(clips)
     train_tokenizer(run, world, clips, background)
     latents = encode_all(run, world.tokenizer, clips, world.spec.latent_shape)
-    train_pose(run, world, clips, trained)
-    train_dynamics(run, world, clips, latents, trained, held, background)
-    train_heads(run, world, clips, latents, trained)
-    train_uncertainty(run, world, clips, held)
+    train_pose(run, world, clips)
+    train_dynamics(run, world, clips, latents, background)
+    train_heads(run, world, clips, latents)
+    train_uncertainty(run, world, clips, split_episodes(clips)[1])
 
 
 def _open(datasets: list[str | Path], options: TrainOptions) -> list[ClipData]:
@@ -198,10 +194,7 @@ def _open(datasets: list[str | Path], options: TrainOptions) -> list[ClipData]:
 def begin_run(folder: Path, sizes: Preset, seed: int, cpu: bool = False, progress: bool = True) -> Run:
     """A run with its accelerator (bf16 where the hardware multiplies it), logging to TensorBoard in its folder."""
     accelerator = Accelerator(
-        cpu=cpu,
-        mixed_precision="bf16" if has_bf16(cpu) else "no",
-        log_with="tensorboard",
-        project_config=ProjectConfiguration(project_dir=str(folder), logging_dir=str(folder)),
+        cpu=cpu, mixed_precision="bf16" if has_bf16(cpu) else "no", log_with="tensorboard", project_dir=str(folder)
     )
     accelerator.init_trackers("tensorboard")
     set_seed(seed)
@@ -241,7 +234,8 @@ def has_bf16(cpu: bool) -> bool:
     """True where the hardware multiplies bf16 itself."""
     if torch.cuda.is_available() and not cpu:
         return torch.cuda.is_bf16_supported()
-    return torch.cpu._is_avx512_bf16_supported()
+    capabilities: dict[str, Any] = getattr(torch.cpu, "get_capabilities", dict)()  # an older torch does not say: fp32
+    return capabilities.get("avx512_bf16", False)
 
 
 def spec_of(clips: ClipData, name: str) -> WorldSpec:
@@ -333,14 +327,7 @@ def claim(
     check_same(folder / NOTE, asked, again, since=("init_weights",))
 
 
-def _run_folder(out: Path) -> Path:
-    return out.with_name(out.name + ".training")
-
-
 def _free_name(path: Path) -> Path:
     """The path itself, or the first of path-2, path-3, … that does not exist."""
-    k, candidate = 1, path
-    while candidate.exists():
-        k += 1
-        candidate = path.with_name(f"{path.name}-{k}")
-    return candidate
+    names = itertools.chain([path.name], (f"{path.name}-{k}" for k in itertools.count(2)))
+    return next(free for name in names if not (free := path.with_name(name)).exists())

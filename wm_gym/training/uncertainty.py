@@ -1,7 +1,5 @@
 """How wrong does a world get on its own? Roll-outs beside the recordings, and the loss that teaches it to say so."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,6 +13,8 @@ from wm_gym.models.tokenizer import to_float
 from wm_gym.models.transition import Sampling, roll
 from wm_gym.training.segments import Segments, SegmentSampler
 from wm_gym.worlds.world import World
+
+BATCH = 32  # roll-outs at once
 
 
 @dataclass
@@ -35,7 +35,7 @@ class RollOuts:
 
 
 def own_roll_outs(
-    world: World, clips: ClipData, episodes: np.ndarray, count: int, steps: int, seed: int = 0, batch: int = 32
+    world: World, clips: ClipData, episodes: np.ndarray, count: int, steps: int, seed: int = 0
 ) -> RollOuts:
     """Roll-outs of a world under recorded actions, from anywhere in an episode that leaves so many steps.
 
@@ -46,34 +46,25 @@ def own_roll_outs(
         count: How many roll-outs, drawn with replacement.
         steps: The length of each, at most the longest episode's.
         seed: Of the draws and the noise.
-        batch: How many at once.
     """
     sampler, rng = SegmentSampler(clips, world.spec.context_frames, episodes), np.random.default_rng([seed, 5])
     noise = torch.Generator().manual_seed(seed)
-    pieces = []
-    for at in range(0, count, batch):
-        size = min(batch, count - at)
-        pieces.append(_roll_out(world, clips, sampler.draw(rng, size, steps), noise))
-    return RollOuts(
-        *(
-            torch.from_numpy(np.concatenate([getattr(piece, name).numpy() for piece in pieces]))
-            for name in ("features", "latents", "first", "error")
-        )
-    )
+    sizes = [min(BATCH, count - at) for at in range(0, count, BATCH)]
+    pieces = [_roll_out(world, clips, sampler.draw(rng, size, steps), noise) for size in sizes]
+    return RollOuts(*(torch.from_numpy(np.concatenate(parts)) for parts in zip(*pieces)))
 
 
 @torch.inference_mode()
-def _roll_out(world: World, clips: ClipData, segments: Segments, noise: torch.Generator) -> RollOuts:
+def _roll_out(world: World, clips: ClipData, segments: Segments, noise: torch.Generator) -> list[np.ndarray]:
+    """The fields of `RollOuts`."""
     dynamics, moves, n = world.dynamics, segments.moves, segments.steps
     device = next(dynamics.parameters()).device
 
     def encode(rows: np.ndarray) -> Tensor:
         pictures = torch.from_numpy(np.array(clips.frames[rows.reshape(-1)]))
-        latents = [
-            world.tokenizer.encode(to_float(piece).to(device))
-            for piece in pictures.split(world.tokenizer.frames_at_once)
-        ]
-        return torch.cat(latents).reshape(*rows.shape, *world.spec.latent_shape)
+        pieces = pictures.split(world.tokenizer.frames_at_once)
+        latents = torch.cat([world.tokenizer.encode(to_float(piece).to(device)) for piece in pieces])
+        return latents.reshape(*rows.shape, *world.spec.latent_shape)
 
     true, first = encode(segments.rows), encode(segments.rows[:, 0])
     actions = torch.from_numpy(clips.action[moves[:, :-1]]).to(device)
@@ -87,7 +78,7 @@ def _roll_out(world: World, clips: ClipData, segments: Segments, noise: torch.Ge
         drawn.append(made.latent)
     features, latents = torch.stack(seen, 1), torch.stack(drawn, 1)
     error = (latents[:, 1:] - true[:, -n:]).abs().mean(2)
-    return RollOuts(*(x.half().cpu() for x in (features, latents, first, error)))
+    return [x.half().cpu().numpy() for x in (features, latents, first, error)]
 
 
 class UncertaintyLoss(nn.Module):

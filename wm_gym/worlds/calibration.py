@@ -8,20 +8,11 @@ from pathlib import Path
 import numpy as np
 
 from wm_gym.common.files import write_json
-from wm_gym.common.reading import Rule, check, read_mapping, real, text, whole
+from wm_gym.common.reading import Rule, check, many, read_mapping, real, text, whole
 
 CALIBRATION_FILE = "calibration.json"
-NUMBER, STEPS = real(0, 1e9), real(0, 2**31)
-TRUST = Rule(
-    "1 to 10,000 rows of [uncertainty, steps], none negative",
-    lambda rows: (
-        isinstance(rows, list)
-        and 1 <= len(rows) <= 10_000
-        and all(
-            isinstance(row, list) and len(row) == 2 and NUMBER.holds(row[0]) and STEPS.holds(row[1]) for row in rows
-        )
-    ),
-)
+NUMBER = real(0, 1e9)
+TRUST = Rule("1 to 10,000 rows of [uncertainty, steps], none negative", many(many(NUMBER, 2, 2), 1, 10_000).holds)
 RANGES = {
     "alpha": real(0, 1, above=True),
     "factor": NUMBER,

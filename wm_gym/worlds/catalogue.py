@@ -1,10 +1,9 @@
 """Where is a world? In the catalogue that is shipped, in a folder, or on the Hub."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 from wm_gym.common.files import recover
+from wm_gym.common.hub import fetched, is_hub_id
 from wm_gym.worlds.spec import SPEC_FILE
 
 
@@ -42,19 +41,10 @@ def find_world(path_or_id: str | Path) -> Path:
     name = str(path_or_id).removeprefix("wm_gym/")
     if name in shipped:
         return shipped[name]
-    text = str(path_or_id)
-    if text.count("/") == 1 and not text.startswith((".", "~", "/")):
-        from huggingface_hub import snapshot_download
-        from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
-
-        try:
-            return Path(snapshot_download(text, allow_patterns=["*.json", "*.yaml", "*.safetensors", "*.md"]))
-        except (HfHubHTTPError, LocalEntryNotFoundError, OSError, ValueError) as error:
-            raise FileNotFoundError(
-                f"world {text!r} is neither a folder, nor shipped ({sorted(shipped)}), and the "
-                f"Hub did not give it: {error}"
-            ) from error
-    raise FileNotFoundError(
-        f"world {text!r} is neither a folder nor one of the shipped worlds {sorted(shipped)}; "
+    nowhere = (
+        f"world {str(path_or_id)!r} is neither a folder nor one of the shipped worlds {sorted(shipped)}; "
         "train one with `wm-gym train DATASET --out WORLD`"
     )
+    if is_hub_id(path_or_id):
+        return fetched(path_or_id, ["*.json", "*.yaml", "*.safetensors", "*.md"], nowhere)
+    raise FileNotFoundError(nowhere)

@@ -14,6 +14,7 @@ from wm_gym.common.reading import check, many, maybe, one_of, read_mapping, real
 FORMAT_VERSION = 1
 SPEC_FILE = "spec.yaml"
 LARGEST = 1e9  # of an action
+REPAIR = "mend it, copy spec.yaml back, or train again: wm-gym train DATASET --out WORLD"
 NAMES = many(text(200))
 RANGES = {
     "name": text(200),
@@ -81,18 +82,20 @@ class WorldSpec:
         _check_version("this world", self.format_version)
         if len(self.action_low) != len(self.action_high):
             raise ValueError(
-                f"action_low has {len(self.action_low)} entries and action_high "
-                f"{len(self.action_high)}; expected the same number (none: trained on video alone)"
+                f"action_low has {len(self.action_low)} entries and action_high {len(self.action_high)}; expected the "
+                f"same number (none: trained on video alone); {REPAIR}"
             )
         if len(self.frame_size) != 2 or any(s % 4 or s <= 0 for s in self.frame_size):
-            raise ValueError(f"frame_size is {self.frame_size}; expected [H, W], both divisible by 4")
+            raise ValueError(f"frame_size is {self.frame_size}; expected [H, W], both divisible by 4; {REPAIR}")
         if any(low > high for low, high in zip(self.action_low, self.action_high)):
             raise ValueError(
-                f"action_low is {self.action_low} and action_high {self.action_high}; expected none of it "
-                "to be lower than the other's"
+                f"action_low is {self.action_low} and action_high {self.action_high}; expected no high to be lower "
+                f"than its low; {REPAIR}"
             )
         if len(set(self.reward_components)) < len(self.reward_components):
-            raise ValueError(f"reward_components is {self.reward_components}; expected a name of its own for each")
+            raise ValueError(
+                f"reward_components is {self.reward_components}; expected a name of its own for each; {REPAIR}"
+            )
 
     @property
     def action_dim(self) -> int:
@@ -121,11 +124,7 @@ class WorldSpec:
             FileNotFoundError: Without the file.
             ValueError: Where it is no valid spec.
         """
-        path = Path(folder, SPEC_FILE)
-        if not path.is_file():
-            raise FileNotFoundError(
-                f"{path} is missing: {folder} is no world folder; make one with `wm-gym train DATASET --out WORLD`"
-            )
+        path = spec_path(folder)
         values = read_mapping(path)
         if "format_version" in values:  # first: it says why others are unknown
             _check_version(path, values["format_version"])
@@ -134,6 +133,16 @@ class WorldSpec:
             return cls(**values)
         except (TypeError, ValueError) as error:
             raise ValueError(f"{path}: {error}") from error
+
+
+def spec_path(folder: str | Path) -> Path:
+    """The path of a world's `spec.yaml`; FileNotFoundError where the folder is no world's."""
+    path = Path(folder, SPEC_FILE)
+    if not path.is_file():
+        raise FileNotFoundError(
+            f"{path} is missing: {folder} is no world folder; make one with `wm-gym train DATASET --out WORLD`"
+        )
+    return path
 
 
 def _check_version(whose: str | Path, version: Any) -> None:

@@ -15,15 +15,15 @@ STARTS_FILE, FRAMES = "starts.safetensors", "frames_png"
 MOST_PIXELS, MOST_CLIPS, LAST = 10**9, 10**6, 2**32 - 1
 ONE_STRIP, STRIP = 178_956_970, 2**24  # pixels; a larger picture is none that versions before 0.3 could read
 DEFLATE = 1040  # it makes data smaller by no more than that
-KINDS = {
-    "frames_shape": (("I64",), 1),
-    "actions": (("F32", "F64"), 3),
-    "proprioception": (("F32", "F64"), 3),
-    "episode": (("I64", "I32"), 1),
-    "t": (("I64", "I32"), 1),
-    "physics_state": (("F64", "F32"), 2),
+KINDS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
+    "frames_shape": (("I64",), ("4",)),
+    "actions": (("F32", "F64"), ("N", "T-1", "any")),
+    "proprioception": (("F32", "F64"), ("N", "T", "any")),
+    "episode": (("I64", "I32"), ("N",)),
+    "t": (("I64", "I32"), ("N",)),
+    "physics_state": (("F64", "F32"), ("N", "any")),
 }
-"""The dtypes and the number of axes of the tensors beside the frames."""
+"""The dtypes and the axes of the tensors beside the frames."""
 
 
 @dataclass
@@ -77,15 +77,9 @@ class StartBank:
             f"{FRAMES}_{k}" if k else FRAMES: _png(rows[at : at + most])
             for k, at in enumerate(range(0, len(rows), most))
         }
-        tensors |= {
-            "frames_shape": np.array([n, t, h, w]),
-            "actions": self.actions,
-            "proprioception": self.proprioception,
-            "episode": self.episode,
-            "t": self.t,
-        }
-        if self.physics_state is not None:
-            tensors["physics_state"] = self.physics_state
+        beside = {name: getattr(self, name) for name in KINDS if name != "frames_shape"}
+        tensors |= {"frames_shape": np.array([n, t, h, w])}
+        tensors |= {name: values for name, values in beside.items() if values is not None}
         self.check(path)
         save_file({k: np.ascontiguousarray(v) for k, v in tensors.items()}, path)
 
@@ -105,20 +99,23 @@ class StartBank:
         if unknown := sorted(set(heads) - set(KINDS) - set(strips)):
             raise ValueError(f"{path} has unknown tensors {unknown[:4]}; {AGAIN}")
         for name, (kind, shape) in heads.items():
-            kinds, axes = KINDS.get(name, (("U8",), 1))
-            if kind not in kinds or len(shape) != axes or name == "frames_shape" and shape != (4,):
+            kinds, axes = KINDS.get(name, (("U8",), ("any",)))
+            if kind not in kinds or len(shape) != len(axes) or name == "frames_shape" and shape != (4,):
                 raise ValueError(
-                    f"{path}: {name} is {kind} {list(shape)}, expected {' or '.join(kinds)} with {axes} axes; {AGAIN}"
+                    f"{path}: {name} is {kind} {list(shape)}, expected {' or '.join(kinds)} with {len(axes)} axes; "
+                    f"{AGAIN}"
                 )
         try:
             with safe_open(path, "np") as file:
                 shape = tuple(file.get_tensor("frames_shape").tolist())
                 _check_shape(path, shape)
-                for name, expected in _expected(*shape[:2]).items():
+                sizes = {"N": shape[0], "T": shape[1], "T-1": shape[1] - 1, "4": 4}
+                for name, (_, axes) in KINDS.items():
+                    expected = [sizes.get(axis) for axis in axes]
                     if name in heads and any(e is not None and e != size for e, size in zip(expected, heads[name][1])):
                         raise ValueError(
                             f"{path}: {name} has shape {list(heads[name][1])}, and the {shape[0]} clips "
-                            f"of {shape[1]} frames ask for {list(expected)} (None: any); {AGAIN}"
+                            f"of {shape[1]} frames ask for {expected} (None: any); {AGAIN}"
                         )
                 frames = _frames(path, [file.get_tensor(name) for name in strips], shape)
                 rest = {name: file.get_tensor(name) for name in KINDS if name in heads and name != "frames_shape"}
@@ -162,16 +159,6 @@ def _check_shape(path: Path, shape: tuple[int, ...]) -> None:
             f"1 to 1024 frames of at most 4096 x 4096, together {MOST_PIXELS:,} pixels at most: keep "
             "fewer starts (--set starts=N)"
         )
-
-
-def _expected(n: int, t: int) -> dict[str, tuple[int | None, ...]]:
-    return {
-        "actions": (n, t - 1, None),
-        "proprioception": (n, t, None),
-        "episode": (n,),
-        "t": (n,),
-        "physics_state": (n, None),
-    }
 
 
 def _png(rows: np.ndarray) -> np.ndarray:

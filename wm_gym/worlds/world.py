@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass, field, fields
 from pathlib import Path
@@ -10,7 +9,7 @@ from typing import Any
 
 import torch
 
-from wm_gym.common.files import atomic_folder, copy_beside, digest, is_scrap, unchanged
+from wm_gym.common.files import atomic_folder, copy_beside, digest, is_scrap, unchanged, write_json
 from wm_gym.models import (
     DiTDynamics,
     Dynamics,
@@ -25,7 +24,7 @@ from wm_gym.models.loading import CONFIG_FILE, WEIGHTS_FILE, load_model
 from wm_gym.models.saving import Network
 from wm_gym.worlds.calibration import CALIBRATION_FILE, Calibration
 from wm_gym.worlds.catalogue import find_world
-from wm_gym.worlds.spec import SPEC_FILE, WorldSpec
+from wm_gym.worlds.spec import SPEC_FILE, WorldSpec, spec_path
 from wm_gym.worlds.starts import STARTS_FILE, StartBank
 
 COMPONENTS: dict[str, tuple[type[Network], ...]] = {
@@ -160,26 +159,12 @@ class World:
     def _write(self, beside: Path) -> None:
         for name, module in self.modules().items():
             module.save_pretrained(beside / name, safe_serialization=True)
-        (beside / "scheduler").mkdir()
-        (beside / "scheduler" / "scheduler_config.json").write_text(
-            json.dumps(
-                {"_class_name": "FlowMatchEulerDiscreteScheduler", "num_train_timesteps": 1000, "shift": 1.0}, indent=2
-            )
-        )
-        (beside / "model_index.json").write_text(
-            json.dumps(
-                {
-                    "_class_name": "WorldPipeline",
-                    "_diffusers_version": "0.42.1",
-                    **{
-                        name: [type(module).__module__, type(module).__name__]
-                        for name, module in self.modules().items()
-                    },
-                    "scheduler": ["diffusers", "FlowMatchEulerDiscreteScheduler"],
-                },
-                indent=2,
-            )
-        )
+        scheduler = "FlowMatchEulerDiscreteScheduler"
+        settings = {"_class_name": scheduler, "num_train_timesteps": 1000, "shift": 1.0}
+        write_json(beside / "scheduler" / "scheduler_config.json", settings, indent=2)
+        index: dict[str, Any] = {"_class_name": "WorldPipeline", "_diffusers_version": "0.42.1"}
+        index |= {name: [type(part).__module__, type(part).__name__] for name, part in self.modules().items()}
+        write_json(beside / "model_index.json", index | {"scheduler": ["diffusers", scheduler]}, indent=2)
         self.spec.save(beside)
         self.starts.save(beside)
         if self.calibration:
@@ -194,12 +179,8 @@ def is_angle(name: str) -> bool:
 def digest_of_world(path_or_id: str | Path) -> str:
     """The digest of a world's weights, starts and spec."""
     folder = find_world(path_or_id)
-    return digest(
-        [
-            folder / SPEC_FILE,
-            *(path for path in world_files(folder) if path.suffix == ".safetensors" and path.is_file()),
-        ]
-    )
+    tensors = [path for path in world_files(folder) if path.suffix == ".safetensors" and path.is_file()]
+    return digest([folder / SPEC_FILE, *tensors])
 
 
 def world_files(folder: Path) -> list[Path]:
@@ -208,10 +189,5 @@ def world_files(folder: Path) -> list[Path]:
     Raises:
         FileNotFoundError: Where the folder is no world's.
     """
-    if not (folder / SPEC_FILE).is_file():
-        raise FileNotFoundError(
-            f"{folder / SPEC_FILE} is missing: {folder} is no world folder; "
-            "make one with `wm-gym train DATASET --out WORLD`"
-        )
     parts = [folder / name / file for name in COMPONENTS for file in (CONFIG_FILE, WEIGHTS_FILE)]
-    return sorted([folder / SPEC_FILE, folder / STARTS_FILE, folder / CALIBRATION_FILE, *parts])
+    return sorted([spec_path(folder), folder / STARTS_FILE, folder / CALIBRATION_FILE, *parts])
