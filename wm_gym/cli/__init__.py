@@ -46,7 +46,7 @@ def build_parser() -> argparse.ArgumentParser:
     for command in COMMANDS:
         *group, word = command.name.split()
         sub = (groups[group[0]] if group else commands).add_parser(
-            word, help=command.help, description=command.__doc__, epilog=f"example: {command.example}"
+            word, help=command.help, description=f"{command.help}.", epilog=f"example: {command.example}"
         )
         add_options(sub, command)
         sub.add_argument(

@@ -141,7 +141,7 @@ class AgentEvaluate(Command):
 
 
 class EvaluatePolicies(Command):
-    """Does a world judge policies as its physics twin does?"""
+    """Say whether a world judges policies as its physics twin does."""
 
     name = "evaluate-policies"
     example = "wm-gym evaluate-policies agent-a agent-b agent-c agent-d --out judged"

@@ -18,7 +18,7 @@ from wm_gym.core import WorldCore
 from wm_gym.data.clips import ClipData, open_clips
 from wm_gym.engine.shared import load_world
 from wm_gym.inverse.labeller import ActionMeaning, LabelledWriter, Rejected, VideoLabeller, new_folder
-from wm_gym.policies.agent import Agent
+from wm_gym.policies.agent import Agent, batch_size
 from wm_gym.policies.loaders import load_agent
 from wm_gym.policies.rollouts import BASELINES, WORLD_BATCH, Actor, Start, observation_mode, start_seeds, world_options
 from wm_gym.worlds.world import World
@@ -59,8 +59,7 @@ class Directive:
 
     def act(self, observation: Any, active: np.ndarray | None = None) -> np.ndarray:
         """The action [B, A] for observations with a leading batch axis."""
-        one = next(iter(observation.values())) if isinstance(observation, dict) else observation
-        return np.tile(self.action, (len(one), 1))
+        return np.tile(self.action, (batch_size(observation), 1))
 
 
 def imagine_episodes(

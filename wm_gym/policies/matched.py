@@ -5,9 +5,8 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures import as_completed
 from dataclasses import dataclass, fields
-from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +18,8 @@ from tqdm import tqdm
 
 from wm_gym.common.files import write_json
 from wm_gym.common.options import with_changes
-from wm_gym.common.processes import die_with_parent
-from wm_gym.common.registry import adopt, carried, find_spec
+from wm_gym.common.processes import Interrupts, begin_worker, one_thread, spawned_pool
+from wm_gym.common.registry import find_spec
 from wm_gym.common.statistics import matched_table, rate
 from wm_gym.engine.shared import load_world
 from wm_gym.policies.agent import Agent
@@ -132,11 +131,10 @@ def evaluate_matched(
     twin = _Twin(twin_id, source, find_spec(twin_id).max_episode_steps or world.spec.horizon, options)
     seeds, few = (start_seeds(n, seed) for n in (episodes, options.baseline_episodes or episodes))
     started = time.monotonic()
-    with _Bar(options.progress) as bar:
-        outcomes, starts = twin.run(agent, seeds, bar.begin("physics, agent", len(seeds)))
-        chance = {name: twin.run(name, few, bar.begin(f"physics, {name}", len(few)))[0] for name in options.baselines}
-        count = bar.begin("learned world", episodes)
-        in_world = run_world(agent, world, starts, twin.horizon, options.deterministic, count, **changes)
+    outcomes, starts = twin.run(agent, seeds)
+    chance = {name: twin.run(name, few)[0] for name in options.baselines}
+    with _bar("learned world", episodes, options.progress) as bar:
+        in_world = run_world(agent, world, starts, twin.horizon, options.deterministic, bar.update, **changes)
     return {
         "agent": agent.name,
         "world_name": world.spec.name,
@@ -275,17 +273,17 @@ class _Twin:
     horizon: int
     options: MatchedOptions
 
-    def run(
-        self, policy: Agent | str, seeds: list[int], progress: Callable[..., object]
-    ) -> tuple[list[Outcome], list[Start]]:
+    def run(self, policy: Agent | str, seeds: list[int]) -> tuple[list[Outcome], list[Start]]:
         """One episode a seed, in this process or in several, as pays."""
-        if self._pays(policy, seeds):
-            return self._in_processes(policy, seeds, progress)
-        env = make_twin(self.id, self.source, policy, self.horizon)
-        try:
-            return run_twin(policy, env, seeds, self.options.deterministic, progress)
-        finally:
-            env.close()
+        name = policy if isinstance(policy, str) else "agent"
+        with _bar(f"physics, {name}", len(seeds), self.options.progress) as bar:
+            if self._pays(policy, seeds):
+                return self._in_processes(policy, seeds, bar.update)
+            env = make_twin(self.id, self.source, policy, self.horizon)
+            try:
+                return run_twin(policy, env, seeds, self.options.deterministic, bar.update)
+            finally:
+                env.close()
 
     def _pays(self, policy: Agent | str, seeds: list[int]) -> bool:
         """Whether processes pay: there are several, enough to do, and policy and world can be loaded by name."""
@@ -302,26 +300,23 @@ class _Twin:
         workers = self.options.workers or min(os.cpu_count() or 1, 8)
         named = (policy, None) if isinstance(policy, str) else (str(policy.folder), self.source)
         parts = [seeds[i : i + PART] for i in range(0, len(seeds), PART)]
-        done: dict[int, tuple[list[Outcome], list[Start]]] = {}
-        arguments = (carried(), *named, self.id, self.horizon)
-        pool = ProcessPoolExecutor(workers, get_context("spawn"), _begin_worker, arguments)
-        try:
-            futures = {pool.submit(_work, part, self.options.deterministic): k for k, part in enumerate(parts)}
-            for future in as_completed(futures):
-                k = futures[future]
-                done[k] = future.result()
-                progress(len(parts[k]))
-        finally:
-            pool.shutdown(cancel_futures=True)  # after an error or Ctrl-C nobody waits for the parts not begun
-        ordered = [done[k] for k in range(len(parts))]
-        return [o for outcomes, _ in ordered for o in outcomes], [s for _, starts in ordered for s in starts]
+        with Interrupts() as interrupts:
+            with spawned_pool(workers, interrupts, _begin_worker, (*named, self.id, self.horizon)) as pool:
+                with interrupts.ignored_by_children(), one_thread():
+                    futures = [pool.submit(_work, part, self.options.deterministic) for part in parts]
+                for future in as_completed(futures):
+                    if interrupts.seen:
+                        raise KeyboardInterrupt
+                    progress(len(future.result()[0]))
+        done = [future.result() for future in futures]
+        return [o for outcomes, _ in done for o in outcomes], [s for _, starts in done for s in starts]
 
 
 _worker: dict[str, Any] = {}
 
 
 def _begin_worker(*arguments: Any) -> None:
-    die_with_parent()
+    begin_worker()
     _worker["arguments"] = arguments
 
 
@@ -330,28 +325,11 @@ def _work(seeds: list[int], deterministic: bool) -> tuple[list[Outcome], list[St
         import torch
 
         torch.set_num_threads(1)
-        known, name, source, twin_id, horizon = _worker["arguments"]
-        adopt(*known)
+        name, source, twin_id, horizon = _worker["arguments"]
         policy = name if name in BASELINES else load_agent(name)
         _worker.update(policy=policy, env=make_twin(twin_id, source, policy, horizon))
     return run_twin(_worker["policy"], _worker["env"], seeds, deterministic)
 
 
-class _Bar:
-    """A tqdm bar a phase; `begin` gives the function that advances it."""
-
-    def __init__(self, show: bool):
-        self.show = show
-        self.bar: tqdm | None = None
-
-    def __enter__(self) -> _Bar:
-        return self
-
-    def begin(self, what: str, total: int) -> Callable[..., object]:
-        self.__exit__()
-        self.bar = tqdm(total=total, desc=what, unit="episode", disable=not self.show)
-        return self.bar.update
-
-    def __exit__(self, *_: object) -> None:
-        if self.bar is not None:
-            self.bar.close()
+def _bar(what: str, total: int, show: bool) -> tqdm:
+    return tqdm(total=total, desc=what, unit="episode", disable=not show)

@@ -14,7 +14,7 @@ from wm_gym.common.registry import find_spec
 from wm_gym.core import WorldCore
 from wm_gym.engine.shared import load_engine, load_world
 from wm_gym.physics.tracked import tracked_by
-from wm_gym.policies.agent import Agent, Observation
+from wm_gym.policies.agent import Agent, Observation, batch_size
 from wm_gym.policies.callable import ExternalPolicy
 from wm_gym.policies.config import PLANNER
 from wm_gym.policies.options import BASELINES
@@ -72,8 +72,7 @@ class Actor:
     def act(self, observation: Observation, active: np.ndarray | None = None) -> np.ndarray:
         """float32 [B, A] for observations [B, ...] (a dict of them); active bool [B]: whose actions are of use."""
         if not isinstance(self.policy, Agent):
-            batch = len(next(iter(observation.values())) if isinstance(observation, dict) else observation)
-            shape = (batch, *self.space.shape)
+            shape = (batch_size(observation), *self.space.shape)
             if self.policy == "no-op":
                 return np.clip(np.zeros(shape, np.float32), self.space.low, self.space.high)
             return self.rng.uniform(self.space.low, self.space.high, shape).astype(np.float32)
