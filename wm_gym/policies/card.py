@@ -155,27 +155,18 @@ def _metadata(
     elif results and results.get("success"):
         rows = [(results["env"], results["success"])]
     if rows:
-        metadata["model-index"] = [
-            {
-                "name": config["algo"].upper(),
-                "results": [
-                    {
-                        "task": {"type": "reinforcement-learning", "name": "reinforcement-learning"},
-                        "dataset": {"name": env, "type": env},
-                        "metrics": [
-                            {
-                                "type": "success_rate",
-                                "name": "success rate",
-                                "verified": False,
-                                "value": round(rate["rate"], 4),
-                            }
-                        ],
-                    }
-                    for env, rate in rows
-                ],
-            }
-        ]
+        found = [_result(env, rate) for env, rate in rows]
+        metadata["model-index"] = [{"name": config["algo"].upper(), "results": found}]
     return metadata
+
+
+def _result(env: str, rate: dict[str, Any]) -> dict[str, Any]:
+    value = round(rate["rate"], 4)
+    return {
+        "task": {"type": "reinforcement-learning", "name": "reinforcement-learning"},
+        "dataset": {"name": env, "type": env},
+        "metrics": [{"type": "success_rate", "name": "success rate", "verified": False, "value": value}],
+    }
 
 
 def _measured(results: dict[str, Any] | None, name: str, env_id: str) -> str:

@@ -60,18 +60,13 @@ POLICY_KWARGS: Table = {
     "optimizer_kwargs": mapping(20),
     "n_critics": whole(1, 16),
     "clip_mean": real(0, 1e6),
-    **dict.fromkeys(
-        (
-            "ortho_init",
-            "use_sde",
-            "full_std",
-            "use_expln",
-            "squash_output",
-            "share_features_extractor",
-            "normalize_images",
-        ),
-        FLAG,
-    ),
+    "ortho_init": FLAG,
+    "use_sde": FLAG,
+    "full_std": FLAG,
+    "use_expln": FLAG,
+    "squash_output": FLAG,
+    "share_features_extractor": FLAG,
+    "normalize_images": FLAG,
 }
 """What Stable-Baselines3's policies may be made with."""
 

@@ -27,7 +27,7 @@ from wm_gym.policies.callable import ExternalAgent
 from wm_gym.policies.card import RESULTS_FILE, matched_rows, percent, write_card
 from wm_gym.policies.loaders import load_agent
 from wm_gym.policies.options import BASELINES, MatchedOptions
-from wm_gym.policies.rollouts import Outcome, Start, make_twin, run_twin, run_world, start_seeds
+from wm_gym.policies.rollouts import Outcome, Start, make_twin, run_twin, run_world, start_seeds, twin_of
 from wm_gym.registration import is_learned, physics_twin
 from wm_gym.sb3 import make_sb3_env
 from wm_gym.worlds.world import World
@@ -68,7 +68,7 @@ def evaluate_agent(
     agent, spec = load_agent(agent), find_spec(env_id)
     world, twin_id = _world_and_twin(agent, spec, env_kwargs or {})
     if video:  # before the episodes, not after them
-        from wm_gym.policies.films import check_suffix, film_alone, film_matched
+        from wm_gym.policies.films import check_suffix, film_alone, matched_clips, side_by_side, write_video
 
         check_suffix(video)
         if not twin_id and agent.frame_stack > 1:
@@ -84,7 +84,8 @@ def evaluate_agent(
         save_results(agent.folder, results)
     if video and twin_id:
         engine = {k: options[k] for k in ("backend", "device", "precision", "deterministic") if k in options}
-        film_matched(agent, world, twin_id, video, seed=seed, **engine)
+        frames = side_by_side(matched_clips(agent, world, twin_id, seed=seed, **engine))
+        write_video(video, frames, load_world(world).spec.fps)
     elif video:
         film_alone(agent, env_id, video, seed=seed, env_kwargs=env_kwargs)
     return results
@@ -124,11 +125,7 @@ def evaluate_matched(
     own = {field.name for field in fields(MatchedOptions)} & changes.keys()
     options = with_changes(MatchedOptions, options, {name: changes.pop(name) for name in own})
     agent, source, world = load_agent(agent), world if isinstance(world, World) else str(world), load_world(world)
-    twin_id = twin_id or physics_twin(world.spec)
-    if not twin_id:
-        named = f"the world {world.spec.name!r} names no physics twin (but {world.spec.twin!r})"
-        raise ValueError(f"{named}; pass twin_id, or evaluate_alone(...)")
-    twin = _Twin(twin_id, source, find_spec(twin_id).max_episode_steps or world.spec.horizon, options)
+    twin = _Twin(*twin_of(world.spec, twin_id), source, options)
     seeds, few = (start_seeds(n, seed) for n in (episodes, options.baseline_episodes or episodes))
     started = time.monotonic()
     outcomes, starts = twin.run(agent, seeds)
@@ -138,7 +135,7 @@ def evaluate_matched(
     return {
         "agent": agent.name,
         "world_name": world.spec.name,
-        "twin_id": twin_id,
+        "twin_id": twin.id,
         "episodes": episodes,
         "seed": seed,
         "horizon": twin.horizon,
@@ -268,9 +265,9 @@ class _Twin:
     """Where policies are run in physics, and how."""
 
     id: str
+    horizon: int
     source: World | str
     """The world whose tokenizer an agent trained in it sees the twin through."""
-    horizon: int
     options: MatchedOptions
 
     def run(self, policy: Agent | str, seeds: list[int]) -> tuple[list[Outcome], list[Start]]:

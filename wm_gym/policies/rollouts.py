@@ -18,6 +18,8 @@ from wm_gym.policies.agent import Agent, Observation, batch_size
 from wm_gym.policies.callable import ExternalPolicy
 from wm_gym.policies.config import PLANNER
 from wm_gym.policies.options import BASELINES
+from wm_gym.registration import physics_twin
+from wm_gym.worlds.spec import WorldSpec
 from wm_gym.worlds.world import World
 from wm_gym.wrappers import TokenizerRoundTrip, check_box, discrete_table
 
@@ -107,6 +109,16 @@ class LatentView(gym.ObservationWrapper):
     def observation(self, observation: np.ndarray) -> np.ndarray:
         """The latent of a frame uint8 [H, W, 3]."""
         return self.engine.encode(observation[None, None])["latents"][0, -1].flatten().cpu().numpy()
+
+
+def twin_of(spec: WorldSpec, twin_id: str | None = None) -> tuple[str, int]:
+    """The id of a world's physics twin, or the given one, and its horizon; ValueError where there is neither."""
+    twin_id = twin_id or physics_twin(spec)
+    if not twin_id:
+        raise ValueError(
+            f"the world {spec.name!r} names no physics twin (but {spec.twin!r}); give the id of one (twin_id, --twin)"
+        )
+    return twin_id, find_spec(twin_id).max_episode_steps or spec.horizon
 
 
 def make_twin(
