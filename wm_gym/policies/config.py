@@ -109,7 +109,7 @@ HYPERPARAMETER: Rule = Rule(
         or isinstance(value, float)
         and math.isfinite(value)
         or isinstance(value, (list, dict))
-        and all(map(HYPERPARAMETER.holds, _inside(value)))
+        and all(map(HYPERPARAMETER.holds, value.values() if isinstance(value, dict) else value))
     ),
 )
 
@@ -130,10 +130,6 @@ def read_config(folder: Path) -> dict[str, Any] | None:
         if key not in ENV_KEYS and isinstance(value, str) and value.startswith("lin_") and not _number(value[4:]):
             raise ValueError(f"{path}: hyperparameters.{key} is {shown(value)}, expected lin_ and a number; {AGAIN}")
     return config
-
-
-def _inside(value: list[Any] | dict[str, Any]) -> list[Any]:
-    return list(value.values()) if isinstance(value, dict) else value
 
 
 def _number(said: str) -> bool:

@@ -113,14 +113,13 @@ class TimeLimit(BaseCallback):
 
     def __init__(self, minutes: float):
         super().__init__()
-        self.minutes, self.ended = minutes, False
+        self.minutes = minutes
 
     def _on_training_start(self) -> None:
         self.deadline = time.monotonic() + 60 * self.minutes
 
     def _on_step(self) -> bool:
-        self.ended = time.monotonic() > self.deadline
-        return not self.ended
+        return time.monotonic() <= self.deadline
 
 
 def read_curve(path: Path) -> list[dict[str, float]]:
