@@ -15,7 +15,7 @@ from wm_gym.models.transition import Sampling, condition, transition
 from wm_gym.worlds.starts import StartBank
 from wm_gym.worlds.world import World
 
-STEP_VERSION = 3
+STEP_VERSION = 4
 """Of what `WorldStep` takes and gives, and of the names it has there; kept artefacts of another are not used."""
 M = TypeVar("M", bound=nn.Module)
 TYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
@@ -25,8 +25,8 @@ class WorldStep(nn.Module):
     """The whole step as one pure function, so that a back-end can compile it whole.
 
     (first [B, C, h, w], proprioception [B, P], error_distribution [B, bins, h, w], action [B, A], noise [B, C, h, w],
-    *memory) -> (proprioception', error_distribution', reward [B, R], success [B], uncertainty [B, h, w], *memory',
-    frame uint8 [B, H, W, 3] if decode); the memory's tensors come in the order of the dynamics' `memory_keys`.
+    *memory) -> (proprioception', error_distribution', reward [B, R], success [B], terminated [B], uncertainty [B, h, w],
+    *memory', frame uint8 [B, H, W, 3] if decode); the memory's tensors come in the order of the dynamics' `memory_keys`.
     precision: "fp32", or "bf16" or "fp16" for the convolutions and products; what goes in and out is float32 all the
     same, and poses are integrated in it.
     """
@@ -53,14 +53,14 @@ class WorldStep(nn.Module):
         """The step after the pose has been integrated."""
         first, proprioception, error_distribution, action, noise, *memory = inputs
         before = dict(zip(self.dynamics.memory_keys, memory))
-        latent, features, reward, success = self.predict(next_pose, first, proprioception, action, noise, before)
+        latent, features, *outcome = self.predict(next_pose, first, proprioception, action, noise, before)
         newest = before["latents"][:, -1]
         error_distribution = self.uncertainty(error_distribution, features, latent, newest, first).exp()
         expected_error = self.uncertainty.expected_error(error_distribution)
         after = self.dynamics.append(before, latent, first)
         frame = [to_uint8(self.tokenizer.decode(latent))] if self.decode else []
         memory = [after[key] for key in self.dynamics.memory_keys]
-        return next_pose, error_distribution, reward, success, expected_error, *memory, *frame
+        return next_pose, error_distribution, *outcome, expected_error, *memory, *frame
 
     def predict(
         self,
@@ -70,12 +70,12 @@ class WorldStep(nn.Module):
         action: Tensor,
         noise: Tensor,
         before: dict[str, Tensor],
-    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """The next latent [B, C, h, w], the features it was read from, reward [B, R] and success [B]."""
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+        """The next latent [B, C, h, w], the features it was read from, reward [B, R], success [B], terminated [B]."""
         given = condition(self.dynamics, proprioception, action, next_pose)
         made = transition(self.dynamics, before, first, given, noise, self.sampling)
-        reward, success = self.heads(made.latent, before["latents"][:, -1], first, given.vector)
-        return made.latent, made.features, self.heads.reward(reward), torch.sigmoid(success.float())
+        read = self.heads(made.latent, before["latents"][:, -1], first, given.vector)
+        return made.latent, made.features, *self.heads.outcome_of(read)
 
 
 def step_inputs(world: World, batch: int) -> tuple[Tensor, ...]:
@@ -175,11 +175,12 @@ class Engine:
         keys, first = self.world.dynamics.memory_keys, state["first"]
         before = (state[key] for key in ("proprioception", "error_distribution"))
         outputs = self.compile(len(first))(first, *before, action, noise, *(state[key] for key in keys))
-        pose, error_distribution, reward, success, uncertainty, *rest = outputs
+        pose, error_distribution, reward, success, terminated, uncertainty, *rest = outputs
         memory = dict(zip(keys, rest))
         out = {
             "reward": reward,
             "success": success,
+            "terminated": terminated,
             "uncertainty": uncertainty,
             "proprioception": pose,
             "latent": memory["latents"][:, -1],

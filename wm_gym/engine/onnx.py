@@ -14,7 +14,7 @@ OPSET = 24
 def step_names(world: World, decode: bool) -> tuple[list[str], list[str]]:
     """Names of the graph's inputs and outputs, in the order of `WorldStep`."""
     memory, state = world.dynamics.memory_keys, ["proprioception", "error_distribution"]
-    outputs = [*(f"next_{key}" for key in state), "reward", "success", "uncertainty"]
+    outputs = [*(f"next_{key}" for key in state), "reward", "success", "terminated", "uncertainty"]
     outputs += [*(f"next_{key}" for key in memory), *["frame"] * decode]
     return ["first", *state, "action", "noise", *memory], outputs
 

@@ -152,7 +152,7 @@ class ImaginedStep(WorldStep):
         latents: Tensor,
     ) -> tuple[Tensor, ...]:
         """The step, with the latents before it."""
-        latent, features, reward, success = self.predict(
+        latent, features, reward, success, _ = self.predict(
             next_pose, first, proprioception, action, noise, {"latents": latents}
         )
         if not self.uncertain:

@@ -2,7 +2,7 @@
 
 from wm_gym.models.dit import DiTDynamics
 from wm_gym.models.dynamics import UNetDynamics
-from wm_gym.models.heads import Heads
+from wm_gym.models.heads import Heads, StateHeads
 from wm_gym.models.pretrained import VideoDynamics, VideoTokenizer
 from wm_gym.models.tokenizer import Tokenizer
 from wm_gym.models.uncertainty import Uncertainty
@@ -14,6 +14,7 @@ __all__ = [
     "DiTDynamics",
     "Dynamics",
     "Heads",
+    "StateHeads",
     "Tokenizer",
     "UNetDynamics",
     "Uncertainty",

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from wm_gym.models.blocks import PoseMaps, full_precision
+from wm_gym.models.integrator import Integrator
 from wm_gym.models.saving import Network
 
 CONDITIONINGS = {
@@ -70,8 +71,9 @@ class Conditioned(Network):
     def build_conditioning(self, ways: tuple[str, ...], pose_maps: int = 8, nullable: bool = False) -> None:
         """Make the sub-modules for what the config says of action and proprioception.
 
-        A world without proprioception has neither pose_net nor pose_projection. The pose_activation is "relu" in new
-        worlds, because the pose has kinks where robots clip actions and workspace.
+        A world without proprioception has neither pose_net nor pose_projection. Where the config has an `integrator`
+        (of the numbers of an observation) that is the pose_net; else the pose_activation is "relu" in new worlds,
+        because the pose of a robot has kinks where actions and workspace are clipped.
 
         Args:
             ways: Of `CONDITIONINGS`.
@@ -98,7 +100,10 @@ class Conditioned(Network):
         self.condition = nn.Sequential(*layers)
         self.drawn = pose_maps * ((self.pose_projection is not None) + (self.planes is not None))
 
-    def _pose_net(self) -> nn.Sequential:
+    def _pose_net(self) -> nn.Module:
+        if self.config.integrator:
+            dim = self.config.proprioception_dim
+            return Integrator(self.config.integrator, self.pose_code.out_dim, self.action_code.out_dim, dim)
         width, pose_dim = self.config.pose_width, self.pose_code.out_dim
         bend = {"relu": nn.ReLU, "silu": nn.SiLU}[self.config.pose_activation]
         sizes = [(pose_dim + self.action_code.out_dim, width), (width, width), (width, pose_dim)]
@@ -133,11 +138,21 @@ class Conditioned(Network):
 
     def next_pose(self, proprioception: Tensor, action: Tensor) -> Tensor:
         """Integrate the pose: [B, P], [B, A] -> [B, P]."""
+        return self.settle(self.moved_pose(proprioception, action))
+
+    def moved_pose(self, proprioception: Tensor, action: Tensor) -> Tensor:
+        """`next_pose` before what is discrete in it is made so."""
         if self.pose_net is None:
             return proprioception
         with full_precision(proprioception):
-            code = self.pose_code(proprioception)
-            return self.pose_code.decode(code + self.pose_net(torch.cat([code, self.action_code(action)], dim=1)))
+            code, act = self.pose_code(proprioception), self.action_code(action)
+            if isinstance(self.pose_net, Integrator):
+                return self.pose_code.decode(code + self.pose_net(code, act))
+            return self.pose_code.decode(code + self.pose_net(torch.cat([code, act], dim=1)))
+
+    def settle(self, pose: Tensor) -> Tensor:
+        """A moved pose [B, P] with its discrete numbers discrete."""
+        return self.pose_net.snap(pose) if isinstance(self.pose_net, Integrator) else pose
 
     def encode_condition(self, proprioception: Tensor, next_proprioception: Tensor, action: Tensor) -> Tensor:
         """What moves the scene, as one vector [B, V]: the coded action, pose and next pose."""

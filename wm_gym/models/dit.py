@@ -82,6 +82,7 @@ class DiTDynamics(Conditioned):
         pose_maps: int = 8,
         pose_width: int = 128,
         pose_activation: str = "silu",
+        integrator: dict | None = None,
         conditioning: str = "film+map",
         nullable: bool = False,
     ):

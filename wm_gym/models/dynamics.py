@@ -35,6 +35,7 @@ class UNetDynamics(Conditioned):
         lags: tuple[int, ...] = (),
         pose_width: int = 128,
         pose_activation: str = "silu",
+        integrator: dict | None = None,
         conditioning: str = "film+map",
         nullable: bool = False,
     ):

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 
 from wm_gym.common.accepted import shown
-from wm_gym.common.reading import FLAG, Rule, check, many, one_of, read_mapping, read_tensors, text, whole
+from wm_gym.common.reading import FLAG, Rule, check, many, mapping, maybe, one_of, read_mapping, read_tensors, text, whole
 from wm_gym.models.inverse_dynamics import KINDS
 from wm_gym.models.pretrained import OnBase
 from wm_gym.models.saving import N, made_from
@@ -49,6 +49,8 @@ SIZES: dict[str, Rule] = {
     "window": whole(2, 1024),
     # which way
     "pose_activation": one_of("relu", "silu"),
+    "integrator": maybe(mapping()),
+    "terminates": FLAG,
     "conditioning": text(100),
     "nullable": FLAG,
     "base": text(4096),

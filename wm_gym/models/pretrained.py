@@ -187,6 +187,7 @@ class VideoDynamics(OnBase, Conditioned):  # type: ignore[misc]  # as of `Networ
         condition_dim: int = 128,
         pose_width: int = 128,
         pose_activation: str = "relu",
+        integrator: dict | None = None,
         lora_rank: int = 16,
         words: int = 0,
     ):

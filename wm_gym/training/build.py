@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from wm_gym.models import DiTDynamics, Dynamics, Heads, Tokenizer, Uncertainty, UNetDynamics, VideoTokenizer
+from wm_gym.models import DiTDynamics, Dynamics, Heads, StateHeads, Tokenizer, Uncertainty, UNetDynamics, VideoTokenizer
 from wm_gym.models.pretrained import on_base
 from wm_gym.models.saving import resized
 from wm_gym.training.presets import PRESETS, Preset
@@ -119,7 +119,13 @@ def _inputs(spec: WorldSpec) -> dict[str, Any]:
 
 
 def _conditions(spec: WorldSpec, sizes: Preset) -> dict[str, Any]:
+    codec = spec.codec("observation")
+    integrator = None
+    if codec is not None and codec.size:
+        integrator = {"width": sizes.pose_width, "layers": sizes.pose_layers}
+        integrator |= {"groups": [list(group) for group in codec.groups], "whole": codec.whole}
     return _inputs(spec) | {
+        "integrator": integrator,
         "condition_dim": sizes.condition_dim,
         "pose_width": sizes.pose_width,
         "pose_activation": "relu",
@@ -137,14 +143,9 @@ def _with_heads(
     """A world of tokenizer and dynamics, with new heads and uncertainty."""
     c = dynamics.config
     spec.latent_shape, spec.context_frames = [c.latent_channels, *c.grid], c.context_frames
-    heads = Heads(
-        c.latent_channels,
-        c.grid,
-        dynamics.vector_dim,
-        dynamics.pose_code.out_dim,
-        len(spec.reward_components),
-        sizes.head_width,
-    )
+    pose_dim, terms = dynamics.pose_code.out_dim, len(spec.reward_components)
+    common = (c.latent_channels, c.grid, dynamics.vector_dim, pose_dim, terms, sizes.head_width)
+    heads = StateHeads(*common) if spec.has_state else Heads(*common, terminates=spec.termination_threshold <= 1)
     uncertainty = Uncertainty(dynamics.feature_dim, c.latent_channels, c.grid)
     if starts is None:
         rng, (h, w) = np.random.default_rng(seed), spec.frame_size

@@ -7,7 +7,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from wm_gym.models import Dynamics, Heads, Tokenizer, VideoTokenizer
+from wm_gym.models import Dynamics, Heads, StateHeads, Tokenizer, VideoTokenizer
+from wm_gym.models.heads import Outcome
+from wm_gym.models.integrator import Integrator
 from wm_gym.models.tokenizer import to_float
 from wm_gym.models.transition import condition, roll
 from wm_gym.training.critic import Critic
@@ -59,11 +61,13 @@ class PoseLoss(nn.Module):
 
     def forward(self, actions: Tensor, poses: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
         """The loss of actions [B, n, A] between poses [B, n+1, P], and its parts."""
-        n, pose, code = actions.shape[1], poses[:, 0], self.dynamics.pose_code
+        n, pose, code, net = actions.shape[1], poses[:, 0], self.dynamics.pose_code, self.dynamics.pose_net
+        scale = torch.where(net.step > 0, net.step, 1.0) if isinstance(net, Integrator) else 1.0
         loss = poses.new_zeros(())
         for i in range(n):
-            pose = self.dynamics.next_pose(pose, actions[:, i])
-            loss = loss + (code(pose) - code(poses[:, i + 1])).abs().mean() / n
+            moved = self.dynamics.moved_pose(pose, actions[:, i])
+            loss = loss + ((code(moved) - code(poses[:, i + 1])).abs() / scale).mean() / n
+            pose = self.dynamics.settle(moved)
         return loss, {"last_l1": (code(pose) - code(poses[:, -1])).abs().mean()}
 
 
@@ -130,12 +134,55 @@ class DynamicsLoss(nn.Module):
         return loss + self.sizes.pixel_weight * pixel_loss, metrics | {"pixel_l1": pixel_loss}
 
 
-class HeadsLoss(nn.Module):
-    """Reward, success and pose, read off real and generated transitions alike."""
+def outcome_loss(read: Outcome, reward: Tensor, success: Tensor, ended: Tensor) -> dict[str, Tensor]:
+    """The parts of the loss of an outcome that was read off transitions.
 
-    def __init__(self, heads: Heads, dynamics: Dynamics, has_success: bool):
+    Args:
+        read: By the heads.
+        reward: Standardised reward terms [B, R].
+        success: Whether a transition ends in success, 0 or 1 [B]; NaN where the source does not say.
+        ended: Whether it ends the task, 0 or 1 [B].
+    """
+    bce = F.binary_cross_entropy_with_logits
+    return {
+        "reward_mse": F.mse_loss(read.reward.float(), reward),
+        "success_bce": 0.0 * read.success.float().mean() if success.isnan().any() else bce(read.success.float(), success),
+        "terminated_bce": bce(read.terminated.float(), ended) if read.terminated.requires_grad else reward.new_zeros(()),
+    }
+
+
+class StateHeadsLoss(nn.Module):
+    """Reward, success and end, read off the true numbers of a transition and those that the integrator gives."""
+
+    def __init__(self, heads: StateHeads, dynamics: Dynamics):
         super().__init__()
-        self.heads, self.has_success = heads, has_success
+        self.heads, self.dynamics = heads, dynamics.requires_grad_(False)
+
+    def forward(
+        self, actions: Tensor, poses: Tensor, reward: Tensor, success: Tensor, ended: Tensor, real: Tensor
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        """The loss of transitions, and its parts.
+
+        Args:
+            actions: [B, A].
+            poses: Before and after, [B, 2, P].
+            reward: As of `outcome_loss`, like `success` and `ended`.
+            real: Bool [B], where the true pose after is read instead of the integrated one.
+        """
+        with torch.no_grad():
+            made = self.dynamics.next_pose(poses[:, 0], actions)
+            after = torch.where(real[:, None], poses[:, 1], made)
+            vector = condition(self.dynamics, poses[:, 0], actions, after).vector
+        metrics = outcome_loss(self.heads.of_vector(vector), reward, success, ended)
+        return sum(metrics.values(), reward.new_zeros(())), metrics
+
+
+class HeadsLoss(nn.Module):
+    """Reward, success, end and pose, read off real and generated transitions alike."""
+
+    def __init__(self, heads: Heads | StateHeads, dynamics: Dynamics):
+        super().__init__()
+        self.heads = heads
         self.dynamics = dynamics.requires_grad_(False)
 
     def forward(
@@ -147,6 +194,7 @@ class HeadsLoss(nn.Module):
         noise: Tensor,
         reward: Tensor,
         success: Tensor,
+        ended: Tensor,
         real: Tensor,
     ) -> tuple[Tensor, dict[str, Tensor]]:
         """The loss of the last transition, and its parts.
@@ -154,7 +202,7 @@ class HeadsLoss(nn.Module):
         Args:
             latents: As of `DynamicsLoss`, like `first`, `actions`, `poses` and `noise`.
             reward: The last transition's standardised reward terms [B, R].
-            success: Whether it ends in success, 0 or 1 [B].
+            success: Whether it ends in success, as of `outcome_loss`, like `ended`.
             real: Bool [B], where the true last transition is read instead of the generated one.
         """
         n = actions.shape[1]
@@ -167,15 +215,10 @@ class HeadsLoss(nn.Module):
             next_latent = torch.where(pick, latents[:, -1], made.latent.float())
             before = torch.where(pick, latents[:, -2], before)
             vector = torch.where(real[:, None], true, made.condition.vector)
-        predicted, logit = self.heads(next_latent, before, first, vector)
-        reward_loss = F.mse_loss(predicted.float(), reward)
-        success_loss = (
-            F.binary_cross_entropy_with_logits(logit.float(), success)
-            if self.has_success
-            else 0.0 * logit.float().mean()
-        )
-        loss = reward_loss + success_loss
-        metrics = {"reward_mse": reward_loss, "success_bce": success_loss}
+        metrics = {}
+        if self.heads.reads_latents:
+            metrics = outcome_loss(self.heads(next_latent, before, first, vector), reward, success, ended)
+        loss = sum(metrics.values(), reward.new_zeros(()))
         if poses.shape[2]:
             code = self.dynamics.pose_code(poses[:, -1])
             metrics["pose_mse"] = F.mse_loss(self.heads.estimate_pose(next_latent).float(), code)

@@ -23,11 +23,14 @@ class Preset:
     conditioning: str = "film+map"  # how action and pose reach the dynamics, of `CONDITIONINGS`
     condition_dim: int = 128
     pose_width: int = 256
+    pose_layers: int = 4  # of the integrator of an observation's numbers
+    draws: bool = True  # False: numbers only, no picture is learned (for worlds that nobody looks at)
     head_width: int = 32
     lora_rank: int = 16  # of the adapter of a pretrained video model (`wm-gym finetune`)
     # optimisation
     tokenizer_updates: int = 4000
     pose_updates: int = 6000
+    outcome_updates: int = 3000  # of reward and end, where the numbers of the observation are all that is seen
     dynamics_updates: int = 12000
     heads_updates: int = 4000
     uncertainty_updates: int = 1000
@@ -85,6 +88,7 @@ PRESETS = {
         head_width=8,
         tokenizer_updates=150,
         pose_updates=150,
+        outcome_updates=150,
         dynamics_updates=150,
         heads_updates=100,
         uncertainty_updates=60,
@@ -102,6 +106,21 @@ PRESETS = {
     ),
     # an hour or two on two CPU cores, minutes on a GPU
     "small": Preset(),
+    # the numbers of an observation alone, without pictures: a minute on a CPU
+    "state": Preset(
+        draws=False,
+        lags=(1,),
+        widths=(8, 8),
+        encoder_width=8,
+        decoder_width=8,
+        head_width=4,
+        pose_updates=2500,
+        outcome_updates=1500,
+        pose_rollout_lengths=(1, 2, 4),
+        pose_learning_rate=1e-3,
+        starts=4096,
+        first_starts=4096,
+    ),
     # a trained world on more recordings of its environment (`--init`): minutes on a CPU
     "finetune": Preset(
         tokenizer_updates=0,

@@ -1,6 +1,7 @@
 """How is each stage of a world trained? Tokenizer, pose, dynamics, heads, uncertainty; a finished one is loaded."""
 
 from functools import partial
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -9,11 +10,11 @@ from torch import Tensor
 
 from wm_gym.common.files import atomic_file, atomic_folder, reserve
 from wm_gym.data.clips import ClipData
-from wm_gym.models import Tokenizer, VideoTokenizer
+from wm_gym.models import Heads, StateHeads, Tokenizer, VideoTokenizer
 from wm_gym.models.saving import Network
 from wm_gym.models.tokenizer import to_float
 from wm_gym.training.loop import Run, fit
-from wm_gym.training.losses import Corruption, DynamicsLoss, HeadsLoss, PoseLoss, TokenizerLoss
+from wm_gym.training.losses import Corruption, DynamicsLoss, HeadsLoss, PoseLoss, StateHeadsLoss, TokenizerLoss
 from wm_gym.training.report import early_report
 from wm_gym.training.segments import Segments, SegmentSampler, split_episodes
 from wm_gym.training.uncertainty import UncertaintyLoss, own_roll_outs
@@ -129,29 +130,57 @@ def train_dynamics(run: Run, world: World, clips: ClipData, latents: np.ndarray,
     _save_stage(run, "dynamics", dynamics)
 
 
-def train_heads(run: Run, world: World, clips: ClipData, latents: np.ndarray) -> None:
-    """Train what is read off a transition: reward, success and pose."""
+def train_outcome(run: Run, world: World, clips: ClipData) -> None:
+    """Train what is read off the numbers of an observation alone: reward, success and the end of the task."""
     heads, sizes = world.heads, run.preset
-    if _load_stage(run, "heads", heads, sizes.heads_updates):
+    if not isinstance(heads, StateHeads) or _load_stage(run, "outcome", heads, sizes.outcome_updates):
         return
-    heads.requires_grad_(True)
-    loss = HeadsLoss(heads, world.dynamics, clips.meta["has_success"])
+    heads.outcome.requires_grad_(True)
+    sampler, targets = SegmentSampler(clips, 1, split_episodes(clips)[0], sizes.latest_share), _targets(heads, clips)
+
+    def batch(rng: np.random.Generator, torch_rng: torch.Generator, update: int) -> dict[str, Any]:
+        segments = sampler.draw(rng, sizes.pose_batch, 1)
+        inputs = _moves(segments, clips)
+        inputs["actions"] = inputs["actions"][:, 0]
+        return inputs | targets(segments, torch_rng, 0.5)
+
+    loss = StateHeadsLoss(heads, world.dynamics)
+    fit(run, "outcome", loss, sizes.outcome_updates, batch, rate=sizes.pose_learning_rate)
+    _save_stage(run, "outcome", heads)
+
+
+def train_heads(run: Run, world: World, clips: ClipData, latents: np.ndarray) -> None:
+    """Train what is read off pictures: the pose, and with `Heads` reward, success and the end of the task."""
+    heads, sizes = world.heads, run.preset
+    trained = heads if heads.reads_latents else heads.pose
+    if trained is None or _load_stage(run, "heads", heads, sizes.heads_updates):
+        return
+    trained.requires_grad_(True)
+    loss = HeadsLoss(heads, world.dynamics)
     sampler = SegmentSampler(clips, world.spec.context_frames, split_episodes(clips)[0], sizes.latest_share)
-    reward = (torch.from_numpy(np.asarray(clips.reward)) - heads.reward_mean.cpu()) / heads.reward_std.cpu()
-    success = torch.from_numpy(np.asarray(clips.success, np.float32))
+    targets = _targets(heads, clips)
 
     def batch(rng: np.random.Generator, torch_rng: torch.Generator, update: int) -> dict[str, Any]:
         segments = sampler.draw(rng, sizes.dynamics_batch, int(rng.integers(1, sizes.rollout_lengths[-1] + 1)))
         inputs = _segment_inputs(segments, clips, latents, torch_rng)
-        return {
-            **inputs,
-            "reward": reward[segments.rows[:, -2]],
-            "success": success[segments.rows[:, -1]],
-            "real": torch.rand(len(segments.rows), generator=torch_rng) < 0.33,
-        }
+        return inputs | targets(segments, torch_rng, 0.33)
 
     fit(run, "heads", loss, sizes.heads_updates, batch)
     _save_stage(run, "heads", heads)
+
+
+def _targets(heads: Heads | StateHeads, clips: ClipData) -> Callable[..., dict[str, torch.Tensor]]:
+    """What gives the targets of the last transitions of segments, and which of them are read as they were recorded."""
+    reward = (torch.from_numpy(np.asarray(clips.reward)) - heads.reward_mean.cpu()) / heads.reward_std.cpu()
+    known = clips.success if clips.meta["has_success"] else np.full(len(clips.success), np.nan)
+    success, ended = (torch.from_numpy(np.asarray(flags, np.float32)) for flags in (known, clips.terminated))
+
+    def of(segments: Segments, torch_rng: torch.Generator, share: float) -> dict[str, torch.Tensor]:
+        before, after = segments.rows[:, -2], segments.rows[:, -1]
+        real = torch.rand(len(after), generator=torch_rng) < share
+        return {"reward": reward[before], "success": success[after], "ended": ended[after], "real": real}
+
+    return of
 
 
 def train_uncertainty(run: Run, world: World, clips: ClipData, episodes: np.ndarray) -> None:

@@ -9,7 +9,9 @@ from typing import Any
 import yaml
 
 from wm_gym.common.files import write_text
-from wm_gym.common.reading import check, many, maybe, one_of, read_mapping, real, text, whole
+from wm_gym.common.codec import Codec
+from wm_gym.common.reading import FLAG, check, many, mapping, maybe, one_of, read_mapping, real, text, whole
+from wm_gym.common.space_data import from_data
 
 FORMAT_VERSION = 1
 SPEC_FILE = "spec.yaml"
@@ -32,6 +34,10 @@ RANGES = {
     "twin": maybe(text()),
     "task_description": text(100_000),
     "success_threshold": real(-1e9, 1e9),
+    "termination_threshold": real(-1e9, 1e9),
+    "observation_space": maybe(mapping()),
+    "action_space": maybe(mapping()),
+    "draws": FLAG,
     "sampling_steps": whole(1, 100),
     "guidance_scale": real(-100, 100),
     "context_frames": whole(1, 1024),
@@ -68,6 +74,15 @@ class WorldSpec:
     task_description: str = ""
     success_threshold: float = 0.5
     """An episode terminates when the predicted success probability exceeds this; > 1 means never."""
+    termination_threshold: float = 2.0
+    """The task has ended when the predicted probability of its end exceeds this; > 1 means never."""
+    observation_space: dict[str, Any] | None = None
+    """The space of the environment that it was recorded in, as `wm_gym.common.space_data` writes it; None where nobody
+    said. Where it holds numbers, they are the proprioception."""
+    action_space: dict[str, Any] | None = None
+    """Likewise of its actions, which a model takes as the numbers of a `Codec`."""
+    draws: bool = True
+    """False where no picture was learned: such a world has observation="source" alone."""
     sampling_steps: int = 1
     """Denoising evaluations a frame."""
     guidance_scale: float = 1.0
@@ -96,6 +111,23 @@ class WorldSpec:
             raise ValueError(
                 f"reward_components is {self.reward_components}; expected a name of its own for each; {REPAIR}"
             )
+
+        for what in ("observation", "action"):
+            codec, dim = self.codec(what), self.action_dim if what == "action" else self.proprioception_dim
+            if codec is not None and codec.size != dim and (what == "action" or codec.size):
+                raise ValueError(f"{what}_space has {codec.size} numbers and the {what} {dim}; {REPAIR}")
+
+    def codec(self, what: str) -> Codec | None:
+        """How an "observation" or "action" of the source becomes numbers; None where nobody said of which space."""
+        data = self.observation_space if what == "observation" else self.action_space
+        space = None if data is None else from_data(data, f"{what}_space")
+        return None if space is None else Codec(space, what == "observation", f"{what}_space")
+
+    @property
+    def has_state(self) -> bool:
+        """Whether the proprioception is all that the source's observation holds, so that no picture is needed."""
+        codec = self.codec("observation")
+        return codec is not None and codec.layout is None and codec.size > 0
 
     @property
     def action_dim(self) -> int:

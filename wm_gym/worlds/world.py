@@ -14,6 +14,7 @@ from wm_gym.models import (
     DiTDynamics,
     Dynamics,
     Heads,
+    StateHeads,
     Tokenizer,
     Uncertainty,
     UNetDynamics,
@@ -30,7 +31,7 @@ from wm_gym.worlds.starts import STARTS_FILE, StartBank
 COMPONENTS: dict[str, tuple[type[Network], ...]] = {
     "tokenizer": (Tokenizer, VideoTokenizer),
     "dynamics": (UNetDynamics, DiTDynamics, VideoDynamics),
-    "heads": (Heads,),
+    "heads": (Heads, StateHeads),
     "uncertainty": (Uncertainty,),
 }
 """The classes that each sub-folder of a world may hold; its config.json says which."""
@@ -43,7 +44,7 @@ class World:
     spec: WorldSpec
     tokenizer: Tokenizer | VideoTokenizer
     dynamics: Dynamics
-    heads: Heads
+    heads: Heads | StateHeads
     uncertainty: Uncertainty
     starts: StartBank
     calibration: Calibration | None = None
