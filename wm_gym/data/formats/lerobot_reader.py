@@ -301,7 +301,7 @@ class LeRobotReader(Reader):
     def _check_video(self, camera: str, path: Path, episodes: list[tuple[int, int]]) -> None:
         """Compare a video file's header with what meta/episodes places in it."""
         with self._noting(*(e for e, _ in episodes)):
-            have, (height, width) = probe(path)
+            have, (height, width), _ = probe(path)
             size = path.stat().st_size
             if have is not None and size > BALLAST + 2 * have * height * width * 3:
                 raise DatasetError(

@@ -158,6 +158,13 @@ class Reader:
         """The columns that hold numbers."""
         return [key for key, spec in self.features.items() if not is_picture(spec) and spec["dtype"] != "string"]
 
+    def names(self, key: str, size: int) -> list[str] | None:
+        """The names of the `size` numbers of a column; None where the dataset has not one for each."""
+        names = self.features[key].get("names") if key in self.features else None
+        if isinstance(names, dict):  # lerobot also writes {"motors": [...]}
+            names = [name for group in names.values() for name in (group if isinstance(group, list) else [group])]
+        return [str(name) for name in names] if isinstance(names, list) and len(names) == size else None
+
     def _known(self, keys: Iterable[str] | None) -> list[str]:
         """The checked names of columns that memory can hold; None means every column of numbers."""
         known = self.number_keys() if keys is None else list(keys)
