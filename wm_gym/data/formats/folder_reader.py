@@ -18,7 +18,7 @@ from typing import TypeVar
 
 import numpy as np
 
-from wm_gym.data.formats.lerobot_schema import CAMERA_PREFIX, DatasetError, Feature, check_features
+from wm_gym.data.formats.lerobot_schema import AXES, CAMERA_PREFIX, DatasetError, Feature, check_features, feature
 from wm_gym.data.formats.memory import check_memory
 from wm_gym.data.formats.reader import Reader
 from wm_gym.data.formats.video import decode, probe_rate
@@ -63,11 +63,7 @@ class FolderReader(Reader):
                 f"frames of camera {camera}",
                 "scale them, e.g. with ffmpeg -vf scale",
             )
-            features[CAMERA_PREFIX + camera] = {
-                "dtype": "video",
-                "names": ["height", "width", "channels"],
-                "shape": [height, width, 3],
-            }
+            features[CAMERA_PREFIX + camera] = {"dtype": "video", "shape": [height, width, 3], "names": AXES}
         lengths = [found[e, "main"][0] if (e, "main") in found else 0 for e in range(self.num_episodes)]
         self._numbers: list[dict[str, np.ndarray]] = [{} for _ in self._names]
         tasks = ["" for _ in self._names]
@@ -81,7 +77,7 @@ class FolderReader(Reader):
         )
         self._settle()
         for key, width in usual.items():
-            features[key] = {"dtype": "bool" if key == "next.success" else "float32", "shape": [width], "names": None}
+            features[key] = feature("bool" if key == "next.success" else "float32", width)
         check_features(root, features)
         self._describe(fps or next(iter(found.values()))[2], features, lengths, tasks)
 

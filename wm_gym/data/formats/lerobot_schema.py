@@ -33,6 +33,7 @@ FILES_PER_CHUNK = 1000
 DTYPES = ("float32", "float64", "int64", "int32", "bool")  # of numbers
 CAMERA_PREFIX = "observation.images."
 CAMERA = CAMERA_PREFIX + "main"  # of what we record
+AXES = ["height", "width", "channels"]  # of a camera's frames
 
 AGAIN = "fetch or record the dataset again"
 MOST_FPS, MOST_JSON, MOST_NUMBERS = 1000, 16_000_000, 8192 * 8192 * 3  # what a file may declare
@@ -107,7 +108,7 @@ def video_feature(height: int, width: int, fps: float) -> Feature:
     return {
         "dtype": "video",
         "shape": [int(height), int(width), 3],
-        "names": ["height", "width", "channels"],
+        "names": AXES,
         "info": {
             "video.height": int(height),
             "video.width": int(width),

@@ -14,7 +14,7 @@ import gymnasium as gym
 import minari
 import numpy as np
 
-from wm_gym.data.formats.lerobot_schema import AGAIN, CAMERA_PREFIX, DatasetError, Feature, check_features
+from wm_gym.data.formats.lerobot_schema import AGAIN, CAMERA_PREFIX, DatasetError, Feature, check_features, feature
 from wm_gym.data.formats.reader import Reader
 
 T = TypeVar("T")
@@ -46,8 +46,8 @@ class MinariReader(Reader):
         }
         for key, names, of in (("action", self._actions, actions), ("observation.state", self._states, spaces)):
             if names:
-                features[key] = {"dtype": "float32", "shape": [sum(_size(of[n]) for n in names)], "names": None}
-        features["next.reward"] = {"dtype": "float32", "shape": [1], "names": None}
+                features[key] = feature("float32", sum(math.prod(of[n].shape or ()) for n in names))
+        features["next.reward"] = feature("float32")
         check_features(data / "metadata.json", features)
         self._ids = list(self._data.episode_indices)
         self.num_episodes = len(self._ids)
@@ -148,10 +148,6 @@ def _flat(space: gym.Space, prefix: str = "") -> Iterator[tuple[str, gym.spaces.
 
 def _is_picture(space: gym.Space) -> bool:
     return space.shape is not None and len(space.shape) == 3 and space.shape[2] == 3 and space.dtype == np.uint8
-
-
-def _size(space: gym.Space) -> int:
-    return math.prod(space.shape) if space.shape else 1
 
 
 def _at(values: Any, name: str) -> Any:

@@ -192,17 +192,11 @@ def _map_features(leaves: Mapping[str, Leaf]) -> tuple[dict[str, Feature], dict[
         ("next.reward", ["steps/reward"] if "steps/reward" in numbers else []),
     ):
         if names:
-            size = sum(math.prod(numbers[name]["shape"]) for name in names)
-            labels = (
-                None
-                if len(names) == 1
-                else [
-                    f"{name.removeprefix('steps/action/')}_{i}"
-                    for name in names
-                    for i in range(math.prod(numbers[name]["shape"]))
-                ]
-            )
-            features[key], source[key] = {"dtype": "float32", "shape": [size], "names": labels}, names
+            sizes = {name: math.prod(numbers[name]["shape"]) for name in names}
+            labels = [f"{name.removeprefix('steps/action/')}_{i}" for name in names for i in range(sizes[name])]
+            several = labels if len(names) > 1 else None
+            features[key] = {"dtype": "float32", "shape": [sum(sizes.values())], "names": several}
+            source[key] = names
     return features, source
 
 
