@@ -130,11 +130,18 @@ def jitter(truth: RollOut = recorded, noise: float = NOISE, seed: int = 0) -> Ro
     """True frames with normal noise of so many levels, another in every frame."""
 
     def roll(episodes: Episodes) -> Roll:
-        made, rng = truth(episodes), np.random.default_rng(seed)
-        noisy = made["frame"] + noise * rng.standard_normal(made["frame"].shape, dtype=np.float32)
-        return made | {"frame": noisy.round().clip(0, 255).astype(np.uint8)}
+        made = truth(episodes)
+        return made | {"frame": noisy(made["frame"], noise, np.random.default_rng(seed))}
 
     return roll
+
+
+def noisy(frames: np.ndarray, level: float, rng: np.random.Generator) -> np.ndarray:
+    """Frames uint8 [E, ...] with normal noise of so many levels; an episode at a time, for it is drawn in float32."""
+    made = np.empty_like(frames)
+    for i, one in enumerate(frames):
+        made[i] = (one + level * rng.standard_normal(one.shape, dtype=np.float32)).round().clip(0, 255)
+    return made
 
 
 def shuffle(truth: RollOut = recorded, seed: int = 0) -> RollOut:

@@ -77,7 +77,9 @@ def run_jobs(
     workers = (os.cpu_count() or 1) if workers is None else workers
     if workers < 1:
         raise ValueError(f"workers is {workers}, expected at least 1")
-    _check_distinct(jobs)
+    paths = [job.path for job in jobs]
+    if twice := next((path for path in paths if paths.count(path) > 1), None):
+        raise ValueError(f"two jobs would keep their results in {twice}; give each a file of its own")
     waiting = [job for job in jobs if _kept(job) is None]
     failed: dict[Path, str] = {}
     with (
@@ -218,11 +220,3 @@ def _kept(job: Job) -> dict[str, Any] | None:
             f"{ ({key: now.get(key) for key in other}) }; remove it, or choose another --out"
         )
     return kept["result"]
-
-
-def _check_distinct(jobs: Sequence[Job]) -> None:
-    seen: set[Path] = set()
-    for job in jobs:
-        if job.path in seen:
-            raise ValueError(f"two jobs would keep their results in {job.path}; give each a file of its own")
-        seen.add(job.path)

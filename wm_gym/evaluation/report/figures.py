@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
+
+import numpy as np
 
 from wm_gym.common.page import GREY, PHYSICS, WORLD, axes
 from wm_gym.common.statistics import Rate
 from wm_gym.evaluation.metrics.drift import Drifted
-from wm_gym.evaluation.metrics.perceptual import Looks
 from wm_gym.evaluation.metrics.survival import Survival
-from wm_gym.evaluation.report.numbers import Stat, middle_of
+from wm_gym.evaluation.report.numbers import Stat, middle_of, name_of, step_of
 from wm_gym.evaluation.report.summary import seconds_of
 from wm_gym.evaluation.trust.coverage import Ranks
 from wm_gym.evaluation.trust.uncertainty import Dense
@@ -21,16 +22,6 @@ if TYPE_CHECKING:
 
 Middle = tuple[float | None, float | None, float | None]
 
-NAMES = {
-    "world": "the world",
-    "physics": "physics",
-    "tokenizer": "physics through the tokenizer",
-    "physics through the tokenizer": "physics through the tokenizer",
-    "perturbed": "physics, start perturbed",
-    "frozen": "first frame repeated",
-    "zero_action": "world given zero actions",
-    "mirrored": "world given mirrored actions",
-}
 COLOURS = {
     "world": WORLD,
     "physics": PHYSICS,
@@ -44,11 +35,6 @@ COLOURS = {
 SIZE = (4.6, 3.3)
 
 
-def name_of(name: str) -> str:
-    """A roll-out in words."""
-    return NAMES.get(name, name)
-
-
 def survival(curves: Mapping[str, Survival]) -> Figure:
     """Share of roll-outs that are still right, with 95 % bands, from `time_to_failure` by roll-out."""
     figure, (axis,) = axes(1, SIZE)
@@ -56,8 +42,8 @@ def survival(curves: Mapping[str, Survival]) -> Figure:
         main = name == "world"
         axis.fill_between(
             curve.seconds,
-            _percent(curve.low),
-            _percent(curve.high),
+            100 * np.array(curve.low),
+            100 * np.array(curve.high),
             linewidth=0,
             step="post",
             alpha=0.22 if main else 0.09,
@@ -65,7 +51,7 @@ def survival(curves: Mapping[str, Survival]) -> Figure:
         )
         axis.plot(
             curve.seconds,
-            _percent(curve.surviving),
+            100 * np.array(curve.surviving),
             drawstyle="steps-post",
             color=_colour(name),
             linewidth=2.2 if main else 1.4,
@@ -77,34 +63,27 @@ def survival(curves: Mapping[str, Survival]) -> Figure:
     return figure
 
 
-def over_horizons(at: Mapping[str, Mapping[str, Drifted]], stat_of: Callable[[Drifted], Stat], label: str) -> Figure:
-    """One of drift's numbers against the horizon, by roll-out, with 95 % intervals."""
+def over_horizons(at: Mapping[str, Mapping[str, Drifted]]) -> Figure:
+    """The object's error against the horizon, by roll-out, with 95 % intervals."""
     keys = sorted(at, key=seconds_of)
     names = list(at[keys[0]])
     figure, (axis,) = axes(1, SIZE)
     for i, name in enumerate(names):
-        points = [
-            (seconds_of(key) * (1 + 0.02 * (i - len(names) / 2)), middle_of(stat_of(at[key][name]))) for key in keys
-        ]
+        beside = 1 + 0.02 * (i - len(names) / 2)
+        points = [(seconds_of(key) * beside, middle_of(at[key][name].object_cm)) for key in keys]
         _dots(axis, points, _colour(name), name_of(name), "o-")
-    axis.set(xlabel="seconds", ylabel=label, ylim=(0, None), xticks=[seconds_of(key) for key in keys])
+    axis.set(xlabel="seconds", ylabel="object's error, cm", ylim=(0, None), xticks=[seconds_of(key) for key in keys])
     _legend(axis)
     return figure
 
 
-def fidelity_lines(
-    looks: Mapping[str, Mapping[str, Looks]],
-    number_of: Callable[[Looks], float],
-    label: str,
-    steps: Sequence[int],
-    names: Sequence[str],
-) -> Figure:
+def fidelity_lines(numbers: Mapping[str, Sequence[float]], label: str, steps: Sequence[int]) -> Figure:
     """One of fidelity's numbers against the step, by roll-out."""
     figure, (axis,) = axes(1, SIZE)
-    for name in names:
+    for name, values in numbers.items():
         axis.plot(
             range(len(steps)),
-            [number_of(looks[f"at_{t}"][name]) for t in steps],
+            values,
             "o-",
             color=_colour(name),
             linewidth=2.2 if name == "world" else 1.4,
@@ -176,7 +155,7 @@ def reliability_diagram(dense: Mapping[str, Dense]) -> Figure:
 def ranks_lines(ranks: Mapping[str, Ranks]) -> Figure:
     """Spearman's rho of uncertainty and error, and of the step counter and error, by horizon."""
     figure, (axis,) = axes(1, SIZE)
-    steps = [int(key.split("_")[-1]) for key in ranks]
+    steps = [step_of(key) for key in ranks]
     for rhos, label, colour, style in (
         ([row.up_to for row in ranks.values()], "uncertainty, all steps so far", WORLD, "o-"),
         ([row.clock for row in ranks.values()], "step counter, all steps so far", GREY, "o-"),
@@ -208,7 +187,7 @@ def coverage_dots(coverage: Mapping[str, Rate], guaranteed: float | None) -> Fig
     _dots(axis, points, WORLD, "within the bound", "o", times=100)
     axis.set(
         xticks=range(len(coverage)),
-        xticklabels=[key.split("_")[-1] for key in coverage],
+        xticklabels=[step_of(key) for key in coverage],
         xlabel="at all steps up to",
         ylabel="episodes, %",
         ylim=(-2, 104),
@@ -260,10 +239,6 @@ def _dots(
 
 def _legend(axis: Axes) -> None:
     axis.legend(frameon=False, fontsize=8.5)
-
-
-def _percent(values: Sequence[float]) -> list[float]:
-    return [100 * value for value in values]
 
 
 def _colour(name: str) -> str:

@@ -216,11 +216,8 @@ def measure_control(context: Context) -> ControlResult:
 
 def _distractor(context: Context, plain: RollOut) -> DistractorResult:
     wandering = context.wandering
-    env = shifted_twin(context.twin, "wanderer")
-    try:
+    with shifted_twin(context.twin, "wanderer") as env:
         return distractor({"world": context.acting, "physics": physics(env)}, wandering, context.world.spec, plain)
-    finally:
-        env.close()
 
 
 @dataclass(frozen=True)
@@ -281,19 +278,18 @@ class PhysicsIQResult:
 
 def measure_physics_iq(context: Context) -> PhysicsIQResult:
     """Physics-IQ's score against physics; the other take is a twin whose object is heavier and smoother by a little."""
-    other = shifted_twin(context.twin, OTHER_TAKE)
-    takes = {
-        "world": context.acting,
-        "other take": physics(other),
-        "frozen": frozen,
-        "zero_action": zero_action(context.acting, context.world.spec),
-    }
     truth = context.held.frames[:, 1:]
-    found = {
-        name: [compare(*pair) for pair in zip(roll_out(context.held)["frame"], truth)]
-        for name, roll_out in takes.items()
-    }
-    other.close()
+    with shifted_twin(context.twin, OTHER_TAKE) as other:
+        takes = {
+            "world": context.acting,
+            "other take": physics(other),
+            "frozen": frozen,
+            "zero_action": zero_action(context.acting, context.world.spec),
+        }
+        found = {
+            name: [compare(*pair) for pair in zip(roll_out(context.held)["frame"], truth)]
+            for name, roll_out in takes.items()
+        }
     return PhysicsIQResult(
         len(truth),
         OTHER_TAKE,
@@ -414,7 +410,7 @@ def _worst(detector: Detector, roll_out: RollOut, episodes: Episodes, most: int 
         for kind, events in detector.events(severities).items()
         for event in events
     ]
-    found = sorted(found, key=lambda one: -one[0])[:most]
+    found.sort(key=lambda one: -one[0])
     return [
         WorstEvent(
             kind=kind,
@@ -425,7 +421,7 @@ def _worst(detector: Detector, roll_out: RollOut, episodes: Episodes, most: int 
             frame=number,
             over_limit=over,
         )
-        for number, (over, kind, event) in enumerate(found)
+        for number, (over, kind, event) in enumerate(found[:most])
     ]
 
 
