@@ -6,6 +6,7 @@ An episode depends only on (seed, its number): worker count, order and resuming 
 from __future__ import annotations
 
 import inspect
+import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypedDict
@@ -14,6 +15,9 @@ import gymnasium as gym
 import numpy as np
 from gymnasium.envs.registration import EnvSpec
 
+from wm_gym.common.codec import Codec
+from wm_gym.common.space_data import UnsupportedSpace, to_data
+from wm_gym.data.bars import bars
 from wm_gym.data.resize import resize_area
 
 if TYPE_CHECKING:
@@ -31,6 +35,8 @@ Act = Callable[[Any], Any]
 """From an observation to an action of the environment's own space."""
 Row = tuple[np.ndarray, np.ndarray | None, np.ndarray | None]
 """What one observation gives: frame, proprioception, state of the physics."""
+Step = tuple[np.ndarray, float, Any, bool]
+"""What one step gives: the action's numbers, the reward, success where the environment says, the end of the task."""
 
 
 class Description(TypedDict):
@@ -46,6 +52,7 @@ class Description(TypedDict):
     horizon: int
     task_description: str
     fps: float
+    spaces: dict[str, Any]
 
 
 @dataclass
@@ -92,8 +99,9 @@ class EpisodeSource:
                 f"{env_id} has no policy {policy!r}; it has {', '.join(self.kinds)}: give --policy {self.kinds[-1]}"
             )
         self.action_space = self.env.action_space
-        self.encode_action, low, high = action_encoding(self.env)
-        self.describe = describe(self.env, low, high)
+        self.actions = Codec(self.action_space, pictures=False, part=f"{env_id}: the action space")
+        self.observations = observation_codec(self.env)
+        self.describe = describe(self.env, self.actions, self.observations)
 
     def rollout(self, episode: int) -> RecordedEpisode:
         """The episode of that number."""
@@ -103,14 +111,15 @@ class EpisodeSource:
         observation, info = self.env.reset(seed=int(env_seed % 2**31))
         act = self._policy(kind, rng) if self.agent is None else self._actor(self.agent, rng, info)
         rows, infos = [self._row(observation, info)], [info]
-        steps: list[tuple[np.ndarray, float, Any]] = []
+        steps: list[Step] = []
         over = False
         while not over:
             action = act(observation)
-            encoded = self.encode_action(action)
+            encoded = self.actions.numbers(action)
             observation, reward, terminated, truncated, info = self.env.step(action)
             rows.append(self._row(observation, info))
-            steps.append((encoded, self._number("reward", reward), info.get("success", info.get("is_success"))))
+            success = info.get("success", info.get("is_success"))
+            steps.append((encoded, self._number("reward", reward), success, bool(terminated)))
             infos.append(info)
             over = terminated or truncated
         return self._assemble(kind, rows, steps, infos)
@@ -181,33 +190,38 @@ class EpisodeSource:
     def _row(self, observation: Any, info: Mapping[str, Any]) -> Row:
         state = getattr(self.env.unwrapped, "get_physics_state", None)
         physics = None if state is None else np.array(state(), np.float64)
-        return self._frame(observation), _proprioception(observation, info), physics
+        numbers = self.observations.numbers(observation) if self.observations and self.observations.size else None
+        return self._frame(observation), _proprioception(observation, info) if numbers is None else numbers, physics
 
     def _frame(self, observation: Any) -> np.ndarray:
-        pixels: Any = observation.get("pixels") if isinstance(observation, dict) else observation
-        if self.agent is not None:  # it sees the frames through its world's tokenizer; what is recorded is the camera's
-            pixels = self.env.render()
-        if isinstance(pixels, dict):  # several cameras: the first
-            pixels = next(iter(pixels.values()))
-        if not (
-            isinstance(pixels, np.ndarray) and pixels.dtype == np.uint8 and pixels.ndim == 3 and pixels.shape[-1] == 3
-        ):
-            pixels = self.env.render()
-            if pixels is None or np.ndim(pixels) != 3:
-                raise ValueError(
-                    f"{self.spec.env_id} gives no picture: neither its observation nor render() in "
-                    f"render_mode 'rgb_array' is a uint8 [H, W, 3] array"
-                )
-        frame = np.array(pixels, np.uint8)
+        frame = self._picture(observation)
         if self.spec.size is not None and frame.shape[:2] != tuple(self.spec.size):
             frame = resize_area(frame[None], self.spec.size)[0]
         return frame
 
-    def _assemble(
-        self, kind: str, rows: list[Row], steps: list[tuple[np.ndarray, float, Any]], infos: list[dict[str, Any]]
-    ) -> RecordedEpisode:
+    def _picture(self, observation: Any) -> np.ndarray:
+        """What is seen: the observation's picture, else the rendered one, else its numbers as bars."""
+        if self.agent is None:  # an agent sees frames through its world's tokenizer; what is recorded is the camera's
+            pixels: Any = observation.get("pixels") if isinstance(observation, dict) else observation
+            if self.observations and self.observations.layout:
+                pixels = self.observations.frame(observation)
+            if isinstance(pixels, dict):  # several cameras: the first
+                pixels = next(iter(pixels.values()))
+            if isinstance(pixels, np.ndarray) and pixels.dtype == np.uint8 and pixels.shape[2:] == (3,):
+                return np.array(pixels)
+        rendered: Any = self.env.render() if self.env.render_mode == "rgb_array" else None
+        if isinstance(rendered, np.ndarray) and rendered.shape[2:] == (3,):
+            return np.array(rendered, np.uint8)
+        if self.observations and self.observations.size:
+            return bars(self.observations.numbers(observation))
+        raise ValueError(
+            f"{self.spec.env_id} gives no picture: neither its observation nor render() in render_mode 'rgb_array' is "
+            "a uint8 [H, W, 3] array, and its observation holds no numbers"
+        )
+
+    def _assemble(self, kind: str, rows: list[Row], steps: list[Step], infos: list[dict[str, Any]]) -> RecordedEpisode:
         frames, proprioception, physics = zip(*rows)
-        actions, rewards, successes = zip(*steps)
+        actions, rewards, successes, ends = zip(*steps)
         length = len(rows)
         last = np.zeros_like(actions[0])  # the last observation has no successor
         columns: dict[str, np.ndarray] = {"action": np.stack([*actions, last]).astype(np.float32)}
@@ -220,6 +234,7 @@ class EpisodeSource:
             values = [self._number(f"reward/{term}", info.get(f"reward/{term}", 0.0)) for info in infos[1:]]
             columns[f"next.reward.{term}"] = np.array([*values, 0.0], np.float32)
         columns["next.done"] = np.arange(length) == length - 1
+        columns["next.terminated"] = np.array([*ends, ends[-1]])
         if successes[0] is not None:
             flags = [bool(flag) for flag in successes]
             columns["next.success"] = np.array([*flags, flags[-1]])
@@ -240,7 +255,8 @@ def make_env(env_id: str, env_kwargs: Mapping[str, Any] | None = None) -> gym.En
         entry = gym.envs.registration.load_env_creator(entry)
     if "terminate_on_success" in _parameters(entry):
         kwargs.setdefault("terminate_on_success", False)  # whole episodes: what happens after success counts too
-    kwargs.setdefault("render_mode", "rgb_array")
+    if "rgb_array" in (getattr(entry, "metadata", None) or {}).get("render_modes", ("rgb_array",)):
+        kwargs.setdefault("render_mode", "rgb_array")
     env = gym.make(spec, **kwargs)
     if _spec(env).max_episode_steps is None and getattr(env.unwrapped, "horizon", None) is None:
         env = gym.wrappers.TimeLimit(env, MAX_STEPS)
@@ -304,31 +320,27 @@ def policy_kinds(env: gym.Env) -> list[str]:
     return list(MIX) if hasattr(env.unwrapped, "scripted_policy") else ["random"]
 
 
-def action_encoding(env: gym.Env) -> tuple[Callable[[Any], np.ndarray], np.ndarray, np.ndarray]:
-    """How actions become float32 vectors: (encode function, low [A], high [A]).
-
-    Box is flattened, Discrete becomes one-hot; other spaces raise ValueError.
-    """
-    space = env.action_space
-    if isinstance(space, gym.spaces.Discrete):
-        n, start = int(space.n), int(space.start)
-        eye = np.eye(n, dtype=np.float32)
-        return lambda action: eye[int(action) - start], np.zeros(n), np.ones(n)
-    if isinstance(space, gym.spaces.Box):
-        return lambda action: np.asarray(action, np.float32).reshape(-1), space.low.reshape(-1), space.high.reshape(-1)
-    raise ValueError(
-        f"{_spec(env).id} has the action space {space}; only Box and Discrete can be recorded: wrap the "
-        f"environment so that its actions are one of these"
-    )
+def observation_codec(env: gym.Env) -> Codec | None:
+    """The numbers and the picture of an environment's observations; None, with a warning, where they have none."""
+    try:
+        return Codec(env.observation_space, part=f"{_spec(env).id}: the observation space")
+    except UnsupportedSpace as error:
+        warnings.warn(f"pictures alone are recorded: {error}", stacklevel=2)
+        return None
 
 
-def describe(env: gym.Env, low: np.ndarray, high: np.ndarray) -> Description:
-    """What info.json says of the environment; low and high bound its actions."""
+def describe(env: gym.Env, actions: Codec, observations: Codec | None) -> Description:
+    """What info.json says of the environment."""
     base: Any = env.unwrapped
     space = env.action_space
     horizon = _spec(env).max_episode_steps or getattr(base, "horizon", None) or MAX_STEPS
-    names = getattr(base, "action_names", None)
-    proprioception = getattr(base, "proprioception_names", None)
+    low, high = actions.bounds
+    names, proprioception = (getattr(base, f"{what}_names", None) for what in ("action", "proprioception"))
+    if names is None and not isinstance(space, gym.spaces.Box):
+        names = actions.names
+    if observations and observations.size and len(proprioception or ()) != observations.size:
+        proprioception = observations.names
+    spaces = {"action": space, **({"observation": env.observation_space} if observations else {})}
     return {
         "action_space": f"{space}, stored one-hot" if isinstance(space, gym.spaces.Discrete) else str(space),
         "action_low": _bounds(low),
@@ -340,6 +352,7 @@ def describe(env: gym.Env, low: np.ndarray, high: np.ndarray) -> Description:
         "horizon": int(horizon),
         "task_description": str(getattr(base, "task_description", _spec(env).id)),
         "fps": float(env.metadata.get("render_fps") or 10),
+        "spaces": {what: to_data(one) for what, one in spaces.items()},
     }
 
 

@@ -42,6 +42,8 @@ class ClipMeta(TypedDict):
     reward_terms: list[str]
     has_reward: bool
     has_success: bool
+    spaces: dict[str, Any]
+    """{"observation", "action"}: those of the environment (`wm_gym.common.space_data`); empty where nobody said."""
     camera: str
     task_description: str
     tasks: list[str]
@@ -78,6 +80,8 @@ class ClipData:
     """float32 [N, R], the terms of transition t -> t+1; zeros where the dataset has none."""
     success: np.ndarray
     """bool [N], of the row's observation."""
+    terminated: np.ndarray
+    """bool [N], whether the task ended, other than by a limit of time, at the row's observation."""
     episode_offset: np.ndarray
     """int64 [E+1]."""
     physics_state: np.ndarray | None
@@ -126,7 +130,7 @@ def open_clips(
     if len(size) != 2 or min(size) < 1:
         raise DatasetError(f"size is {size}, expected (height, width) in pixels, for example (64, 64)")
     terms = _reward_terms(reader)
-    keys = ("action", "observation.state", "physics_state", "next.success", *terms)
+    keys = ("action", "observation.state", "physics_state", "next.success", "next.terminated", *terms)
     stored = reader.columns([key for key in keys if key in reader.features])
     digest = reader.content_hash(camera)
     frames: Frames = _frames(reader, camera, size, digest, cache_dir, progress)
@@ -139,16 +143,17 @@ def open_clips(
     columns = {key: value.reshape(len(rows), -1) for key, value in stored.items()}
     action, state = (columns.get(key, np.zeros((len(rows), 0))) for key in ("action", "observation.state"))
     reward = np.concatenate([columns[key] for key in terms], 1) if terms else np.zeros((len(rows), 1))
-    success, episode_success = _success(offset, columns.get("next.success"))
+    success = _reached(offset, columns.get("next.success"))
     return ClipData(
         frames=frames,
         action=action.astype(np.float32),
         proprioception=state.astype(np.float32),
         reward=reward.astype(np.float32),
         success=success,
+        terminated=_reached(offset, columns.get("next.terminated")),
         episode_offset=offset,
         physics_state=columns.get("physics_state"),
-        episode_success=episode_success,
+        episode_success=np.logical_or.reduceat(success, offset[:-1]),
         meta=_meta(reader, action.astype(np.float32), state.shape[1], camera, digest),
     )
 
@@ -168,7 +173,7 @@ def join_clips(parts: Sequence[ClipData]) -> ClipData:
                 )
     before = np.cumsum([0, *(len(part.frames) for part in parts)])
     physics = [part.physics_state for part in parts if part.physics_state is not None]
-    columns = ("action", "proprioception", "reward", "success", "episode_success")
+    columns = ("action", "proprioception", "reward", "success", "terminated", "episode_success")
     meta = first.meta | {
         "action_low": np.min([part.meta["action_low"] for part in parts], 0).tolist(),
         "action_high": np.max([part.meta["action_high"] for part in parts], 0).tolist(),
@@ -190,9 +195,9 @@ def join_clips(parts: Sequence[ClipData]) -> ClipData:
 
 def _features(clips: ClipData) -> dict[str, Any]:
     """What recordings that are joined have in common."""
-    keys = ("action_names", "action_bounds", "proprioception_names", "reward_terms", "has_success", "env_id", "camera")
+    keys = ("action_names", "action_bounds", "proprioception_names", "reward_terms", "has_success", "spaces", "env_id")
     meta: Mapping[str, Any] = clips.meta
-    return {"frame size": clips.frames.shape[1:]} | {key: meta[key] for key in keys}
+    return {"frame size": clips.frames.shape[1:]} | {key: meta[key] for key in (*keys, "camera")}
 
 
 def hashed(text: str, size: int = 16) -> str:
@@ -208,17 +213,17 @@ def _reward_terms(reader: Reader) -> list[str]:
     return ordered or [key for key in ("next.reward",) if key in reader.features]
 
 
-def _success(offset: np.ndarray, transitions: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:
-    """Success of observations [N] and of episodes [E], from that of transitions."""
-    success = np.zeros(int(offset[-1]), bool)
+def _reached(offset: np.ndarray, transitions: np.ndarray | None) -> np.ndarray:
+    """What holds of observations, bool [N], from what transitions [N, 1] led to."""
+    reached = np.zeros(int(offset[-1]), bool)
     if transitions is None:
-        return success, np.zeros(len(offset) - 1, bool)
+        return reached
     flags = transitions[:, 0].astype(bool)
-    success[1:] = flags[:-1]  # observation t+1 is what transition t led to
-    success[offset[:-1]] = False  # no transition leads to a first observation
+    reached[1:] = flags[:-1]  # observation t+1 is what transition t led to
+    reached[offset[:-1]] = False  # no transition leads to a first observation
     last = offset[1:] - 1
-    success[last] |= flags[last]  # some datasets set the last row's flag only
-    return success, np.logical_or.reduceat(success, offset[:-1])
+    reached[last] |= flags[last]  # some datasets set the last row's flag only
+    return reached
 
 
 def _meta(reader: Reader, action: np.ndarray, states: int, camera: str, digest: str) -> ClipMeta:
@@ -240,6 +245,7 @@ def _meta(reader: Reader, action: np.ndarray, states: int, camera: str, digest: 
         "reward_terms": [term.removeprefix("next.").removeprefix("reward.") for term in terms] or ["reward"],
         "has_reward": bool(terms),
         "has_success": "next.success" in reader.features,
+        "spaces": ours.get("spaces") or {},
         "camera": camera.removeprefix(CAMERA_PREFIX),
         "task_description": ours.get("task_description") or (max(texts, key=texts.count) if texts else ""),
         "tasks": tasks,

@@ -47,10 +47,7 @@ class _Heads(Network):
         cells = _cells(grid)
         self.pose = (
             nn.Sequential(
-                _trunk(channels, width, grid),
-                nn.Linear(width * cells, hidden),
-                nn.SiLU(),
-                nn.Linear(hidden, pose_dim),
+                _trunk(channels, width, grid), nn.Linear(width * cells, hidden), nn.SiLU(), nn.Linear(hidden, pose_dim)
             )
             if pose_dim
             else None

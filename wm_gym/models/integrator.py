@@ -70,7 +70,9 @@ def checked(sizes: Mapping[str, Any], dim: int) -> tuple[int, int, list[tuple[in
     except (KeyError, TypeError, ValueError, OverflowError) as error:
         raise ValueError(f"integrator is {sizes!r}, expected width, layers, groups and whole ({error!r})") from None
     if not 1 <= width <= LIMITS["width"] or not 2 <= layers <= LIMITS["layers"]:
-        raise ValueError(f"integrator has width {width} and {layers} layers, expected 1 to {LIMITS['width']} and 2 to 16")
+        raise ValueError(
+            f"integrator has width {width} and {layers} layers, expected 1 to {LIMITS['width']} and 2 to 16"
+        )
     edges = [edge for group in groups for edge in group]
     ordered = all(a < b if i % 2 == 0 else a <= b for i, (a, b) in enumerate(zip(edges, edges[1:])))
     if not ordered or any(not 0 <= place <= dim for place in edges) or any(not 0 <= place < dim for place in whole):

@@ -7,7 +7,19 @@ from typing import Any
 import torch
 
 from wm_gym.common.accepted import shown
-from wm_gym.common.reading import FLAG, Rule, check, many, mapping, maybe, one_of, read_mapping, read_tensors, text, whole
+from wm_gym.common.reading import (
+    FLAG,
+    Rule,
+    check,
+    many,
+    mapping,
+    maybe,
+    one_of,
+    read_mapping,
+    read_tensors,
+    text,
+    whole,
+)
 from wm_gym.models.inverse_dynamics import KINDS
 from wm_gym.models.pretrained import OnBase
 from wm_gym.models.saving import N, made_from

@@ -22,7 +22,14 @@ from wm_gym.training.presets import Preset
 from wm_gym.training.segments import update_generators
 
 SECONDS_FILE = "seconds.json"
-STAGES = ("tokenizer", "dynamics", "heads", "pose", "uncertainty", "outcome")  # a stage's place decides its random stream
+STAGES = (
+    "tokenizer",
+    "dynamics",
+    "heads",
+    "pose",
+    "uncertainty",
+    "outcome",
+)  # a stage's place decides its random stream
 
 
 class Averages:

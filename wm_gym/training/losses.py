@@ -146,8 +146,12 @@ def outcome_loss(read: Outcome, reward: Tensor, success: Tensor, ended: Tensor) 
     bce = F.binary_cross_entropy_with_logits
     return {
         "reward_mse": F.mse_loss(read.reward.float(), reward),
-        "success_bce": 0.0 * read.success.float().mean() if success.isnan().any() else bce(read.success.float(), success),
-        "terminated_bce": bce(read.terminated.float(), ended) if read.terminated.requires_grad else reward.new_zeros(()),
+        "success_bce": 0.0 * read.success.float().mean()
+        if success.isnan().any()
+        else bce(read.success.float(), success),
+        "terminated_bce": bce(read.terminated.float(), ended)
+        if read.terminated.requires_grad
+        else reward.new_zeros(()),
     }
 
 

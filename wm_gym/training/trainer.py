@@ -18,8 +18,9 @@ from wm_gym.common.files import check_same, clear, locked
 from wm_gym.common.options import with_changes
 from wm_gym.data.clips import ClipData, join_clips, open_clips
 from wm_gym.data.curation.selection import Selection, select, without_actions
-from wm_gym.models import Tokenizer
+from wm_gym.models import StateHeads, Tokenizer
 from wm_gym.models.conditioning import VectorCode
+from wm_gym.models.integrator import Integrator
 from wm_gym.training.build import new_world, with_actions, world_on_base
 from wm_gym.training.card import write_card
 from wm_gym.training.loop import Run
@@ -32,6 +33,7 @@ from wm_gym.training.stages import (
     held_out_segments,
     train_dynamics,
     train_heads,
+    train_outcome,
     train_pose,
     train_tokenizer,
     train_uncertainty,
@@ -160,15 +162,24 @@ def _untrained(clips: ClipData, sizes: Preset, options: TrainOptions, name: str)
         world = new_world(spec, sizes, seed, starts=starts)
     if widened:
         fit_statistics(world, clips)
+    if not sizes.draws and not spec.has_state:
+        raise ValueError(
+            f"draws=False learns numbers alone, and the observations of {spec.twin or 'this recording'} hold "
+            f"{'pictures' if spec.observation_space else 'no numbers that were recorded'}; choose another --preset"
+        )
+    spec.draws = sizes.draws
     spec.sampling_steps = sizes.sampling_steps or spec.sampling_steps
     spec.check()  # now, not when hours of training are to be saved
     return world
 
 
 def _train_stages(run: Run, world: World, clips: ClipData, background: np.ndarray) -> None:
+    train_pose(run, world, clips)
+    train_outcome(run, world, clips)
+    if not run.preset.draws:
+        return
     train_tokenizer(run, world, clips, background)
     latents = encode_all(run, world.tokenizer, clips, world.spec.latent_shape)
-    train_pose(run, world, clips)
     train_dynamics(run, world, clips, latents, background)
     train_heads(run, world, clips, latents)
     train_uncertainty(run, world, clips, split_episodes(clips)[1])
@@ -257,6 +268,9 @@ def spec_of(clips: ClipData, name: str) -> WorldSpec:
         twin=meta["env_id"],
         task_description=meta["task_description"],
         success_threshold=0.5 if meta["has_success"] else 2.0,
+        termination_threshold=0.5 if clips.terminated.any() else 2.0,
+        observation_space=meta["spaces"].get("observation"),
+        action_space=meta["spaces"].get("action"),
         trained_on=f"{len(clips)} episodes, {len(clips.frames)} frames, dataset {meta['dataset_hash'][:12]}",
     )
 
@@ -271,8 +285,23 @@ def fit_statistics(world: World, clips: ClipData) -> None:
 
     normalise(world.dynamics.action_code, clips.action, world.spec.action_names)
     normalise(world.dynamics.pose_code, clips.proprioception, world.spec.proprioception_names)
+    _fit_steps(world, clips)
     world.heads.reward_mean.copy_(torch.from_numpy(clips.reward.mean(0)))
     world.heads.reward_std.copy_(torch.from_numpy(clips.reward.std(0).clip(1e-3)))
+
+
+def _fit_steps(world: World, clips: ClipData) -> None:
+    """Set how far each number of the state's code moves in a step; what never moves stays where it is."""
+    net, code = world.dynamics.pose_net, world.dynamics.pose_code
+    if not isinstance(net, Integrator):
+        return
+    for begin, end in net.groups:
+        code.mean[begin:end], code.std[begin:end] = 0.0, 1.0
+    rows = clips.transitions(range(len(clips)))
+    before, after = (code(torch.from_numpy(clips.proprioception[at])) for at in (rows, rows + 1))
+    net.step.copy_((after - before).square().mean(0).sqrt())
+    if isinstance(world.heads, StateHeads):
+        world.heads.step.copy_(torch.where(net.step > 0, net.step, torch.ones_like(net.step)))
 
 
 def make_starts(clips: ClipData, sizes: Preset, seed: int) -> StartBank:
