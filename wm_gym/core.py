@@ -10,12 +10,15 @@ import numpy as np
 import torch
 from gymnasium import Space
 from gymnasium.error import ResetNeeded
+from gymnasium.spaces import Box
 from torch import Tensor
 
 from wm_gym import resets
 from wm_gym.common import accepted, spaces
+from wm_gym.common.codec import Codec, map_leaves
 from wm_gym.common.copies import deepcopy_sharing
 from wm_gym.common.options import takes, with_changes
+from wm_gym.data.resize import resize_area
 from wm_gym.engine.packed import PackedEngine
 from wm_gym.engine.shared import encoded_starts, load_engine, load_world, start_engine
 from wm_gym.judges import make_judge
@@ -44,6 +47,7 @@ class WorldCore:
         world: A World, a folder, a catalogue name or a Hub id.
         num_envs: Number of slots B.
         output: "numpy", or "torch" for observations as tensors on the engine's device.
+        render: Whether `render` is to be called, also where the observation needs no picture.
         options: See `EnvOptions`; its fields can also be given one by one.
 
     Raises:
@@ -59,6 +63,7 @@ class WorldCore:
         num_envs: int = 1,
         *,
         output: str = "numpy",
+        render: bool = False,
         options: EnvOptions | None = None,
         **changes: Any,
     ):
@@ -69,25 +74,37 @@ class WorldCore:
             raise ValueError(f"num_envs is {num_envs}, expected at least 1")
         self.world = load_world(world)
         self._source = world
-        self.spec, self.calibration = self.world.spec, self.world.calibration
+        self.spec = self.world.spec
         self.frame_size = (self.spec.frame_size[0], self.spec.frame_size[1])
-        self.num_envs, self.output, self.observation_mode = num_envs, output, options.observation
-        if options.observation == "pixels+state" and not self.spec.proprioception_dim:
+        self.num_envs, self.output = num_envs, output
+        mode = options.observation
+        if mode == "auto":
+            mode = "source" if self.spec.observation_space else "pixels"
+        self.observation_mode = mode
+        self._seen = self._source_codec("observation") if mode == "source" else None
+        self._acts = self.spec.codec("action") if mode == "source" else None
+        if mode == "pixels+state" and not self.spec.proprioception_dim:
             raise ValueError(
                 f"the world {self.spec.name!r} was recorded without proprioception; use observation='pixels'"
             )
-        self.terminate_on_success = options.terminate_on_success
+        self.terminate_on_success = options.terminate_on_success and self.spec.success_ends
         asked = options.success_threshold
         self.success_threshold = self.spec.success_threshold if asked is None else asked
         self.uncertainty_penalty = options.uncertainty_penalty
         self.uncertainty_limit = self._limit(options.truncate_on_uncertainty)
         self._start_rows = self._rows_of_starts(options.starts)
         self.judged = self._judge(options)
-        self.decode = options.observation != "latent" or self.judged is not None
-        self._asked = options.backend, options.device, self.decode, options.precision
+        self.draws = self._must_draw(options, render)
+        self.decode = self.draws and (mode != "latent" or self.judged is not None)
+        self._asked = (
+            (options.backend, options.device, self.decode, options.precision)
+            if self.draws
+            else ("state", "cpu", False, "fp32")
+        )
         self.engine = load_engine(self.world, *self._asked)
         self.single_observation_space = self._observation_space()
-        self.single_action_space = spaces.action_space(self.spec.action_low, self.spec.action_high)
+        box = spaces.action_space(self.spec.action_low, self.spec.action_high)
+        self._action_box, self.single_action_space = box, box if self._acts is None else self._acts.space
         self.horizons = np.full(num_envs, self.spec.horizon, np.int64)
         self.set_horizon(options.max_episode_steps)
 
@@ -98,6 +115,43 @@ class WorldCore:
         self._state: dict[str, Tensor] | None = None
         self._frames = torch.zeros(num_envs, *self.frame_size, 3, dtype=torch.uint8, device=self.engine.device)
         self._info = self._empty_info()
+
+    @property
+    def calibration(self) -> Calibration | None:
+        """That of the world, where steps have the uncertainty that was calibrated."""
+        return self.world.calibration if self.draws else None
+
+    def _source_codec(self, what: str) -> Codec:
+        """How the source's observations become numbers and a picture."""
+        codec = self.spec.codec(what)
+        if codec is None:
+            raise ValueError(
+                f"the world {self.spec.name!r} does not know its source's spaces, so it has no observation='source'; use "
+                "observation='pixels', or record and train it again"
+            )
+        if codec.layout is not None and codec.layout.frames > 1:
+            raise ValueError(
+                f"the world {self.spec.name!r} shows {codec.layout.frames} stacked frames; use observation='pixels' and "
+                "stack them outside: gymnasium.wrappers.FrameStackObservation or stable_baselines3's VecFrameStack"
+            )
+        return codec
+
+    def _must_draw(self, options: EnvOptions, render: bool) -> bool:
+        """Whether a step makes latents and, mostly, frames; ValueError for a world that was trained without."""
+        needs = {
+            f"observation={self.observation_mode!r}": self.observation_mode != "source" or not self.spec.has_state,
+            "render_mode='rgb_array'": render,
+            "reward": self.judged is not None,
+            "uncertainty_penalty": options.uncertainty_penalty > 0,
+            "truncate_on_uncertainty": options.truncate_on_uncertainty,
+        }
+        asked = [name for name, needed in needs.items() if needed]
+        if asked and not self.spec.draws:
+            raise ValueError(
+                f"the world {self.spec.name!r} was trained without pictures, which {' and '.join(asked)} needs; train it "
+                "with another preset, e.g. wm-gym train DATASET --preset small --out WORLD"
+            )
+        return bool(asked)
 
     def _limit(self, truncate_on_uncertainty: bool) -> float:
         """The uncertainty beyond which an episode is truncated."""
@@ -198,8 +252,16 @@ class WorldCore:
             return bank[row]
         if "world_state" in options:
             return self._saved(accepted.mapping("world_state", options["world_state"], resets.SAVED))
-        if row is None:
+        options = resets.with_observation(self.world, options)
+        if row is None and "image" in options:
             state = self.engine.encode(*resets.clip_of_options(self.world, options))
+        elif row is None and self.draws:
+            raise ValueError(
+                "reset option 'observation' holds no picture, and this environment draws; give {'observation': …, "
+                "'image': frame} with the frame that belongs to it"
+            )
+        elif row is None:
+            state = self.engine.encode(np.zeros(0), options["proprioception"][None, None])
         else:
             starts = self.world.starts
             pose = np.array(starts.proprioception[row : row + 1]) if self.spec.proprioception_dim else None
@@ -235,14 +297,16 @@ class WorldCore:
                 f"the episode in slot {np.flatnonzero(self.ended & active).tolist()} has ended; "
                 "call reset() before the next step"
             )
-        actions = spaces.check_actions(actions, self.single_action_space, self.num_envs, active)
+        actions = self._numbers_of(actions, active)
         device = self.engine.device
         noise = step_noise(self.seeds, self.episodes, self.steps, self.engine.noise_shape, device)
         state, made = self.engine.step(before, torch.from_numpy(actions).to(device), noise)
         frames = made.pop("frame", None)
-        del made["latent"]
+        made.pop("latent", None)
         out = {key: value.cpu().numpy() for key, value in made.items()}
-        uncertainty = out["uncertainty"].reshape(self.num_envs, -1).mean(axis=1).astype(np.float64)
+        uncertainty = np.zeros(self.num_envs)
+        if self.draws:
+            uncertainty = out["uncertainty"].reshape(self.num_envs, -1).mean(axis=1).astype(np.float64)
         total = uncertainty + out["success"] + out["reward"].sum(1) + out["proprioception"].sum(1)
         if not (finite := np.isfinite(total)).all() and not finite[active].all():
             raise self.world.not_finite("rewards, poses or uncertainties")
@@ -266,15 +330,15 @@ class WorldCore:
         penalty = self.uncertainty_penalty * uncertainty
         reward = sum(terms.values(), np.zeros(self.num_envs)) - penalty
         self.steps[active] += 1
-        terminated = success & active if self.terminate_on_success else np.zeros(self.num_envs, bool)
+        over = out["terminated"] > self.spec.termination_threshold
+        terminated = (over | success if self.terminate_on_success else over) & active
         truncated = ((self.steps >= self.horizons) | (uncertainty > self.uncertainty_limit)) & active
         self.ended[active] = (terminated | truncated)[active]
         news = {
             "success": success,
             "is_success": success,
             "success_probability": out["success"],
-            "uncertainty": uncertainty,
-            "uncertainty_map": out["uncertainty"],
+            **({"uncertainty": uncertainty, "uncertainty_map": out["uncertainty"]} if self.draws else {}),
             "proprioception": out["proprioception"],
             **{f"reward/{name}": values for name, values in terms.items()},
             **seen,
@@ -306,11 +370,38 @@ class WorldCore:
         NumPy arrays, or tensors on the engine's device with output="torch".
         """
         state = self.require_reset("observation")
+        if self._seen is not None:
+            return self._source_observation(self._seen, state)
         if self.observation_mode == "latent":
             return self._copy(state["latents"][:, -1].flatten(1))
         if self.observation_mode == "pixels":
             return self._copy(self._frames)
         return {"agent_pos": self._copy(state["proprioception"]), "pixels": self._copy(self._frames)}
+
+    def _source_observation(self, codec: Codec, state: dict[str, Tensor]) -> Any:
+        """The observations as the source gives them."""
+        frames = None
+        if codec.layout is not None:
+            frames = self._frames.cpu().numpy()
+            if self.frame_size != (codec.layout.height, codec.layout.width):
+                frames = resize_area(frames, (codec.layout.height, codec.layout.width))
+            frames = frames[:, None].copy()
+        made = codec.batch(state["proprioception"].cpu().numpy(), frames)
+        to_device = lambda values: torch.from_numpy(np.asarray(values)).to(self.engine.device)
+        return map_leaves(made, to_device) if self.output == "torch" else made
+
+    def _numbers_of(self, actions: Any, active: np.ndarray) -> np.ndarray:
+        """Actions float32 [B, A] as the model takes them; those that are not active are not looked at."""
+        if self._acts is None:
+            return spaces.check_actions(actions, self._action_box, self.num_envs, active)
+        if not isinstance(self._acts.space, Box) or self._acts.space.dtype.kind != "f":
+            return spaces.discrete_numbers(actions, self._acts, self.num_envs, active)
+        shape = (self.num_envs, *self._acts.space.shape)
+        values = accepted.real("action", actions)
+        if values.shape != shape:
+            raise ValueError(f"action has shape {list(values.shape[1:])}, expected {list(shape[1:])}")
+        flat = Box(*(edge.ravel() for edge in (self._acts.space.low, self._acts.space.high)), dtype=np.float32)
+        return spaces.check_actions(values.reshape(self.num_envs, -1), flat, self.num_envs, active)
 
     def _copy(self, values: Tensor) -> Array:
         return values.clone() if self.output == "torch" else values.cpu().numpy().copy()
@@ -431,6 +522,8 @@ class WorldCore:
             self._frames[slot] = frame
 
     def _state_shapes(self) -> dict[str, tuple[int, ...]]:
+        if not self.draws:
+            return {"proprioception": (self.spec.proprioception_dim,)}
         latent = tuple(self.spec.latent_shape)
         return {
             "first": latent,
@@ -443,6 +536,8 @@ class WorldCore:
         return {key: torch.from_numpy(value).to(self.engine.device) for key, value in arrays.items()}
 
     def _observation_space(self) -> Space:
+        if self._seen is not None:
+            return self._seen.space
         if self.observation_mode == "latent":
             return spaces.vector_space(int(np.prod(self.spec.latent_shape)))
         if self.observation_mode == "pixels":
@@ -452,7 +547,7 @@ class WorldCore:
     def _empty_info(self) -> dict[str, np.ndarray]:
         n, (_, h, w) = self.num_envs, self.spec.latent_shape
         terms = TERMS if self.judged else self.spec.reward_components
-        scalars = ["success_probability", "uncertainty", *(f"reward/{r}" for r in terms)]
+        scalars = ["success_probability", *["uncertainty"] * self.draws, *(f"reward/{r}" for r in terms)]
         scalars += SEEN if self.judged else ()
         return {
             "success": np.zeros(n, bool),
@@ -460,7 +555,7 @@ class WorldCore:
             **{key: np.zeros(n) for key in scalars},
             **({"reward/uncertainty": np.zeros(n)} if self.uncertainty_penalty else {}),
             **({"error_bound": np.zeros(n), "trust_horizon": np.zeros(n, np.int64)} if self.calibration else {}),
-            "uncertainty_map": np.zeros((n, h, w), np.float32),
+            **({"uncertainty_map": np.zeros((n, h, w), np.float32)} if self.draws else {}),
             "proprioception": np.zeros((n, self.spec.proprioception_dim), np.float32),
         }
 

@@ -9,6 +9,7 @@ import numpy as np
 from gymnasium.error import ClosedEnvironmentError
 
 from wm_gym.common import accepted, spaces
+from wm_gym.common.codec import map_leaves, one_of_batch
 from wm_gym.common.copies import CopiesWhole
 from wm_gym.common.options import takes, with_changes
 from wm_gym.core import Observation, WorldCore
@@ -58,7 +59,7 @@ class WorldEnv(CopiesWhole, gym.Env):
         options = with_changes(EnvOptions, options, changes)
         if options.max_episode_steps is None:
             options = with_changes(EnvOptions, options, {"max_episode_steps": time_limit_of_make()})
-        self.core = WorldCore(world, options=options)
+        self.core = WorldCore(world, render=render_mode == "rgb_array", options=options)
         self.render_mode, self._closed = render_mode, False
         self.metadata = {**self.metadata, "render_fps": self.core.spec.fps}
         self.observation_space = self.core.single_observation_space
@@ -102,7 +103,7 @@ class WorldEnv(CopiesWhole, gym.Env):
             ValueError: For an action of another shape, not finite or outside the space.
         """
         core = self._open("step")
-        reward, terminated, truncated = core.step(accepted.real("action", action)[None])
+        reward, terminated, truncated = core.step(map_leaves(action, lambda leaf: accepted.real("action", leaf)[None]))
         return self._observation(), reward.item(), terminated.item(), truncated.item(), slot_info(core.info(), 0)
 
     def chunk_step(self, actions: Any) -> tuple[Observation, float, bool, bool, dict[str, Any]]:
@@ -164,8 +165,7 @@ class WorldEnv(CopiesWhole, gym.Env):
     _max_episode_steps = horizon  # the name lerobot's evaluation asks for
 
     def _observation(self) -> Observation:
-        observation = self.core.observation()
-        return {k: v[0] for k, v in observation.items()} if isinstance(observation, dict) else observation[0]
+        return one_of_batch(self.core.observation(), 0)
 
     def _open(self, what: str) -> WorldCore:
         if self._closed:

@@ -24,9 +24,10 @@ class EnvOptions:
     the known ones, a wrong value a ValueError.
     """
 
-    observation: str = "pixels"
-    """What a policy sees: "pixels" (uint8 [H, W, 3]), "pixels+state" ({"pixels", "agent_pos" float32 [P]}) or "latent"
-    (float32 [C*h*w], which skips the decoder)."""
+    observation: str = "auto"
+    """What a policy sees: "source" (the spaces, of actions too, of the environment that the world was recorded in),
+    "pixels" (uint8 [H, W, 3]), "pixels+state" ({"pixels", "agent_pos" float32 [P]}) or "latent"
+    (float32 [C*h*w], which skips the decoder). "auto" is "source" where the world knows those spaces, else "pixels"."""
     backend: str = "auto"
     """What steps the world: "auto" or one of `wm_gym.engine.BACKENDS`."""
     device: str = "auto"

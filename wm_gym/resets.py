@@ -8,13 +8,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from wm_gym.common import accepted
+from wm_gym.data.resize import resize_area
 from wm_gym.worlds.starts import bank_place
 
 if TYPE_CHECKING:
     from wm_gym.worlds.world import World
 
-OPTIONS = {"image", "actions", "proprioception", "episode", "t", "world_state"}
-ACCEPTED = "{'image': …}, {'episode': i, 't': k} or {'world_state': env.get_state()}"
+OPTIONS = {"image", "observation", "actions", "proprioception", "episode", "t", "world_state"}
+ACCEPTED = "{'image': …}, {'observation': …}, {'episode': i, 't': k} or {'world_state': env.get_state()}"
 RENAMED = {"doubt": "error_distribution"}
 """Keys of states that were saved before 0.2 -> what they are called now."""
 SAVED = "the dict that env.get_state() gave"
@@ -29,6 +30,8 @@ def check_options(options: Mapping[str, Any] | None) -> dict[str, Any]:
     ways = [key for key in ("image", "episode", "world_state") if key in options]
     if len(ways) > 1:
         raise ValueError(f"reset options {ways} are different ways to begin an episode; give one of {ACCEPTED}")
+    if "observation" in options and len(options.keys() - {"observation", "image"}):
+        raise ValueError(f"reset option 'observation' goes with 'image' alone, not with {sorted(options)}")
     for key, needs in (("actions", "image"), ("proprioception", "image"), ("t", "episode")):
         if key in options and needs not in options:
             raise ValueError(f"reset option {key!r} needs {needs!r} beside it; give one of {ACCEPTED}")
@@ -90,7 +93,7 @@ def start_index(world: World, options: dict[str, Any], rows: np.ndarray, draw: i
     Raises:
         ValueError: Where the bank has no such start.
     """
-    if "image" in options or "world_state" in options:
+    if {"image", "observation", "world_state"} & set(options):
         return None
     starts = world.starts
     if "episode" in options:
@@ -98,6 +101,27 @@ def start_index(world: World, options: dict[str, Any], rows: np.ndarray, draw: i
     if not len(starts):
         raise ValueError("this world has no bank of starts; reset with options={'image': frame} (uint8 [H, W, 3])")
     return int(rows[draw % len(rows)])
+
+
+def with_observation(world: World, options: dict[str, Any]) -> dict[str, Any]:
+    """Reset options whose "observation", an element of the source's space, stands as "proprioception" and "image".
+
+    Raises:
+        ValueError: Where it is not of that space, or nobody said which that is.
+    """
+    if "observation" not in options:
+        return options
+    codec = world.spec.codec("observation")
+    if codec is None:
+        raise ValueError(f"the world {world.spec.name!r} does not know its source's spaces; give {ACCEPTED}")
+    observation = options["observation"]
+    if not codec.space.contains(observation):
+        raise ValueError(f"reset option 'observation' is {accepted.shown(observation)}, expected one of {codec.space}")
+    made = {"proprioception": codec.numbers(observation)} if codec.size else {}
+    frame = codec.frame(observation)
+    if frame is not None and "image" not in options:
+        made["image"] = resize_area(frame[None], tuple(world.spec.frame_size))[0]
+    return {key: value for key, value in options.items() if key != "observation"} | made
 
 
 def clip_of_options(world: World, options: dict[str, Any]) -> tuple[np.ndarray, np.ndarray | None]:

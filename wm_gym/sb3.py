@@ -62,9 +62,9 @@ class WorldVecEnv(Batch, VecEnv):
     ):
         metadata: dict[str, Any] = {"render_modes": ["rgb_array"]}
         check_render_mode(render_mode, metadata)
-        self._core = WorldCore(world, num_envs, options=options, **changes)
+        self._core = WorldCore(world, num_envs, render=render_mode == "rgb_array", options=options, **changes)
         self.spec, self.render_mode = spec, render_mode
-        self.actions = np.zeros((num_envs, *self.core.single_action_space.shape), np.float32)
+        self.actions: Any = None
         self.metadata = metadata | {"render_fps": self.core.spec.fps}
         self.envs = [Slot(self, i) for i in range(num_envs)]
         super().__init__(num_envs, self.core.single_observation_space, self.core.single_action_space)

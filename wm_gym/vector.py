@@ -58,7 +58,9 @@ class WorldVectorEnv(Batch, VectorEnv):
     ):
         check_render_mode(render_mode, self.metadata)
         self.autoreset_mode = as_autoreset_mode(autoreset_mode)
-        self._core = WorldCore(world, num_envs, output=output, options=options, **changes)
+        self._core = WorldCore(
+            world, num_envs, output=output, render=render_mode == "rgb_array", options=options, **changes
+        )
         self.num_envs, self.render_mode = num_envs, render_mode
         self.metadata = {**self.metadata, "render_fps": self.core.spec.fps, "autoreset_mode": self.autoreset_mode}
         self.single_observation_space = self.core.single_observation_space
@@ -210,15 +212,11 @@ def as_autoreset_mode(mode: AutoresetMode | str) -> AutoresetMode:
     raise ValueError(f"autoreset_mode={mode!r} is unknown; choose one of {[m.value for m in AutoresetMode]}")
 
 
-def slot_observation(observation: Array | Mapping[str, Array], slot: int) -> Observation:
+def slot_observation(observation: Any, slot: int) -> Any:
     """A copy of one slot's observation."""
-    if isinstance(observation, Mapping):
-        return {key: _row(values, slot) for key, values in observation.items()}
-    return _row(observation, slot)
-
-
-def _row(values: Array, slot: int) -> Array:
-    return values[slot].clone() if isinstance(values, Tensor) else values[slot].copy()
+    return map_leaves(
+        observation, lambda values: values[slot].clone() if isinstance(values, Tensor) else values[slot].copy()
+    )
 
 
 def masked(info: dict[str, np.ndarray], mask: np.ndarray) -> dict[str, np.ndarray]:

@@ -52,6 +52,7 @@ class Description(TypedDict):
     horizon: int
     task_description: str
     fps: float
+    success_ends: bool
     spaces: dict[str, Any]
 
 
@@ -250,10 +251,8 @@ def make_env(env_id: str, env_kwargs: Mapping[str, Any] | None = None) -> gym.En
     from wm_gym.common.registry import registered
 
     kwargs, spec = dict(env_kwargs or {}), registered(env_id, "the environment to record")
-    entry: Any = spec.entry_point
-    if isinstance(entry, str):
-        entry = gym.envs.registration.load_env_creator(entry)
-    if "terminate_on_success" in _parameters(entry):
+    entry = _entry(spec)
+    if _ends_on_success(spec):
         kwargs.setdefault("terminate_on_success", False)  # whole episodes: what happens after success counts too
     if "rgb_array" in (getattr(entry, "metadata", None) or {}).get("render_modes", ("rgb_array",)):
         kwargs.setdefault("render_mode", "rgb_array")
@@ -352,6 +351,7 @@ def describe(env: gym.Env, actions: Codec, observations: Codec | None) -> Descri
         "horizon": int(horizon),
         "task_description": str(getattr(base, "task_description", _spec(env).id)),
         "fps": float(env.metadata.get("render_fps") or 10),
+        "success_ends": _ends_on_success(_spec(env)),
         "spaces": {what: to_data(one) for what, one in spaces.items()},
     }
 
@@ -367,11 +367,18 @@ def _bounds(values: np.ndarray) -> list[float] | None:
     return values.tolist() if np.isfinite(values).all() else None  # JSON has no infinity
 
 
-def _parameters(entry: Any) -> Mapping[str, Any]:
+def _entry(spec: EnvSpec) -> Any:
+    """What makes the environment."""
+    entry = spec.entry_point
+    return gym.envs.registration.load_env_creator(entry) if isinstance(entry, str) else entry
+
+
+def _ends_on_success(spec: EnvSpec) -> bool:
+    """Whether the environment can be told that success ends an episode, which recordings do without."""
     try:
-        return inspect.signature(entry).parameters
+        return "terminate_on_success" in inspect.signature(_entry(spec)).parameters
     except (TypeError, ValueError):
-        return {}
+        return False
 
 
 def _proprioception(observation: Any, info: Mapping[str, Any]) -> np.ndarray | None:

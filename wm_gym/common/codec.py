@@ -183,7 +183,7 @@ class Codec:
 
     def numbers(self, element: Any) -> np.ndarray:
         """The numbers float32 [size] of an element."""
-        return self.batch_numbers(_map(element, lambda value: np.asarray(value)[None]), 1)[0]
+        return self.batch_numbers(map_leaves(element, lambda value: np.asarray(value)[None]), 1)[0]
 
     def batch_numbers(self, elements: Any, count: int) -> np.ndarray:
         """The numbers float32 [count, size] of a batch of elements, as `gymnasium.vector` batches them."""
@@ -230,7 +230,7 @@ class Codec:
 
 def one_of_batch(batch: Any, i: int) -> Any:
     """Element i of a batch of elements; a real number is an array without axes, an integer is NumPy's."""
-    return _map(batch, lambda values: np.asarray(values[i]) if values.dtype.kind == "f" else values[i])
+    return map_leaves(batch, lambda values: np.asarray(values[i]) if values.dtype.kind == "f" else values[i])
 
 
 def _kind_and_size(space: Space, pictures: bool) -> tuple[Kind, int]:
@@ -295,10 +295,10 @@ def _at(element: Any, path: tuple[str | int, ...]) -> Any:
     return element
 
 
-def _map(element: Any, change: Callable[[Any], Any]) -> Any:
+def map_leaves(element: Any, change: Callable[[Any], Any]) -> Any:
     """An element with each leaf changed."""
     if isinstance(element, dict):
-        return {key: _map(value, change) for key, value in element.items()}
+        return {key: map_leaves(value, change) for key, value in element.items()}
     if isinstance(element, tuple):
-        return tuple(_map(value, change) for value in element)
+        return tuple(map_leaves(value, change) for value in element)
     return change(element)

@@ -9,8 +9,9 @@ from gymnasium import spaces
 from numpy.typing import ArrayLike
 
 from wm_gym.common import accepted
+from wm_gym.common.codec import Codec, map_leaves, one_of_batch
 
-OBSERVATIONS = ("pixels", "pixels+state", "latent")
+OBSERVATIONS = ("auto", "source", "pixels", "pixels+state", "latent")
 
 UNBOUNDED = float(np.finfo(np.float32).max)
 """Stands for infinity: both checkers warn about infinite bounds."""
@@ -77,3 +78,31 @@ def check_actions(
             f"{space.high[axis]}]; clip it: np.clip(action, action_space.low, action_space.high)"
         )
     return np.clip(array, space.low, space.high)
+
+
+def discrete_numbers(actions: Any, codec: Codec, num_envs: int, active: np.ndarray) -> np.ndarray:
+    """The numbers float32 [B, A] of a batch of actions of a space that is not a box of real numbers.
+
+    Args:
+        actions: As `gymnasium.vector` batches them.
+        codec: Of one action.
+        num_envs: B.
+        active: Bool [B]; the others are not looked at and come back as zeros.
+
+    Raises:
+        ValueError: For one that is not in the space; it names the action and the space.
+    """
+    try:
+        arrays = map_leaves(actions, lambda leaf: np.asarray(leaf.detach().cpu() if hasattr(leaf, "detach") else leaf))
+        rows = [one_of_batch(arrays, i) for i in range(num_envs)]
+    except (TypeError, ValueError, IndexError) as error:
+        raise ValueError(
+            f"action is {accepted.shown(actions)}, expected a batch of {num_envs} of {codec.space} ({error})"
+        ) from None
+    numbers = np.zeros((num_envs, codec.size), np.float32)
+    for i in np.flatnonzero(active).tolist():
+        if not codec.space.contains(rows[i]):
+            where = f" of environment {i}" if num_envs > 1 else ""
+            raise ValueError(f"action{where} is {accepted.shown(rows[i])}, expected one of {codec.space}")
+        numbers[i] = codec.numbers(rows[i])
+    return numbers

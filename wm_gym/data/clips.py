@@ -42,6 +42,8 @@ class ClipMeta(TypedDict):
     reward_terms: list[str]
     has_reward: bool
     has_success: bool
+    success_ends: bool
+    """Whether success is where the environment's task ends, though the recording may go on."""
     spaces: dict[str, Any]
     """{"observation", "action"}: those of the environment (`wm_gym.common.space_data`); empty where nobody said."""
     camera: str
@@ -245,6 +247,7 @@ def _meta(reader: Reader, action: np.ndarray, states: int, camera: str, digest: 
         "reward_terms": [term.removeprefix("next.").removeprefix("reward.") for term in terms] or ["reward"],
         "has_reward": bool(terms),
         "has_success": "next.success" in reader.features,
+        "success_ends": ours.get("success_ends", True),
         "spaces": ours.get("spaces") or {},
         "camera": camera.removeprefix(CAMERA_PREFIX),
         "task_description": ours.get("task_description") or (max(texts, key=texts.count) if texts else ""),

@@ -25,8 +25,9 @@ class WorldStep(nn.Module):
     """The whole step as one pure function, so that a back-end can compile it whole.
 
     (first [B, C, h, w], proprioception [B, P], error_distribution [B, bins, h, w], action [B, A], noise [B, C, h, w],
-    *memory) -> (proprioception', error_distribution', reward [B, R], success [B], terminated [B], uncertainty [B, h, w],
-    *memory', frame uint8 [B, H, W, 3] if decode); the memory's tensors come in the order of the dynamics' `memory_keys`.
+    *memory) -> (proprioception', error_distribution', reward [B, R], success [B], terminated [B], uncertainty
+    [B, h, w], *memory', frame uint8 [B, H, W, 3] if decode); the memory's tensors come in the order of the dynamics'
+    `memory_keys`.
     precision: "fp32", or "bf16" or "fp16" for the convolutions and products; what goes in and out is float32 all the
     same, and poses are integrated in it.
     """

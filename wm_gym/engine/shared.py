@@ -9,6 +9,7 @@ import torch
 
 from wm_gym.engine import make_engine
 from wm_gym.engine.base import Engine
+from wm_gym.engine.state import StateEngine
 from wm_gym.worlds.catalogue import catalogue_folders, find_world
 from wm_gym.worlds.world import World, world_files
 
@@ -49,11 +50,14 @@ def _stamp(path: Path) -> tuple[int, ...]:
 
 
 def load_engine(world: World, backend: str, device: str, decode: bool, precision: str = "auto") -> Engine:
-    """The engine of a World, made once for its arguments; engines keep no state, so environments share them."""
+    """The engine of a World, made once for its arguments; engines keep no state, so environments share them.
+
+    The back-end "state" is `StateEngine`, the others those of `make_engine`.
+    """
     key = backend, device, decode, precision
     with _LOADING:
         if key not in world.engines:
-            world.engines[key] = make_engine(world, *key)
+            world.engines[key] = StateEngine(world) if backend == StateEngine.name else make_engine(world, *key)
         return world.engines[key]
 
 

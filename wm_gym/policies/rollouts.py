@@ -93,8 +93,8 @@ class Actor:
 
 
 def observation_mode(policy: Agent | str) -> str:
-    """What the policy looks at: "pixels", "pixels+state" or "latent"."""
-    return policy.env_kwargs.get("observation", "pixels") if isinstance(policy, Agent) else "pixels"
+    """What the policy looks at, one of `OBSERVATIONS`."""
+    return policy.env_kwargs.get("observation", "auto") if isinstance(policy, Agent) else "auto"
 
 
 class LatentView(gym.ObservationWrapper):
@@ -130,7 +130,7 @@ def make_twin(
     trained on physics and planners, which encode what they see, get them as they are.
     """
     mode = observation_mode(policy)
-    kwargs = {"observation": "pixels" if mode == "latent" else mode, "render_mode": "rgb_array", **kwargs}
+    kwargs = {"observation": mode if mode == "pixels+state" else "pixels", "render_mode": "rgb_array", **kwargs}
     if world is not None and (size := load_world(world).spec.frame_size[0]) != 64:
         kwargs["size"] = size
     env = gym.make(find_spec(twin_id), max_episode_steps=horizon, disable_env_checker=True, **kwargs)

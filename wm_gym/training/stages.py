@@ -1,7 +1,7 @@
 """How is each stage of a world trained? Tokenizer, pose, dynamics, heads, uncertainty; a finished one is loaded."""
 
-from functools import partial
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np

@@ -26,7 +26,7 @@ from wm_gym.training.card import write_card
 from wm_gym.training.loop import Run
 from wm_gym.training.options import TrainOptions
 from wm_gym.training.presets import PRESETS, Preset
-from wm_gym.training.report import early_report
+from wm_gym.training.report import early_report, state_report
 from wm_gym.training.segments import split_episodes
 from wm_gym.training.stages import (
     encode_all,
@@ -89,8 +89,7 @@ def train(
         if run.accelerator.is_main_process:
             run.accelerator.end_training()
             world.at_rest()
-            shown = held_out_segments(clips, world.spec.context_frames, options.seed)
-            numbers = early_report(world, clips, shown, background)
+            numbers = _report(world, clips, background, options.seed)
             settings = {"preset": options.preset, "seed": options.seed}
             world.save_pretrained(
                 out, also=lambda beside: write_card(beside, world.spec, settings, numbers, len(clips), run.seconds())
@@ -99,6 +98,15 @@ def train(
             shutil.rmtree(folder / "checkpoints", ignore_errors=True)
             folder.rename(_free_name(out.with_name(out.name + ".log")))
     return out
+
+
+def _report(world: World, clips: ClipData, background: np.ndarray, seed: int) -> dict[str, float]:
+    """What the card says of the held-out episodes."""
+    numbers = state_report(world, clips)
+    if world.spec.draws:
+        shown = held_out_segments(clips, world.spec.context_frames, seed)
+        numbers |= early_report(world, clips, shown, background)
+    return numbers
 
 
 def _sizes(options: TrainOptions) -> Preset:
@@ -269,6 +277,7 @@ def spec_of(clips: ClipData, name: str) -> WorldSpec:
         task_description=meta["task_description"],
         success_threshold=0.5 if meta["has_success"] else 2.0,
         termination_threshold=0.5 if clips.terminated.any() else 2.0,
+        success_ends=meta["success_ends"],
         observation_space=meta["spaces"].get("observation"),
         action_space=meta["spaces"].get("action"),
         trained_on=f"{len(clips)} episodes, {len(clips.frames)} frames, dataset {meta['dataset_hash'][:12]}",

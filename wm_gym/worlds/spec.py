@@ -8,8 +8,8 @@ from typing import Any
 
 import yaml
 
-from wm_gym.common.files import write_text
 from wm_gym.common.codec import Codec
+from wm_gym.common.files import write_text
 from wm_gym.common.reading import FLAG, check, many, mapping, maybe, one_of, read_mapping, real, text, whole
 from wm_gym.common.space_data import from_data
 
@@ -37,6 +37,7 @@ RANGES = {
     "termination_threshold": real(-1e9, 1e9),
     "observation_space": maybe(mapping()),
     "action_space": maybe(mapping()),
+    "success_ends": FLAG,
     "draws": FLAG,
     "sampling_steps": whole(1, 100),
     "guidance_scale": real(-100, 100),
@@ -81,6 +82,8 @@ class WorldSpec:
     said. Where it holds numbers, they are the proprioception."""
     action_space: dict[str, Any] | None = None
     """Likewise of its actions, which a model takes as the numbers of a `Codec`."""
+    success_ends: bool = True
+    """Success ends an episode; False where the source ends its tasks itself."""
     draws: bool = True
     """False where no picture was learned: such a world has observation="source" alone."""
     sampling_steps: int = 1
