@@ -25,6 +25,7 @@ from wm_gym.judges import make_judge
 from wm_gym.judges.reward import SEEN, STATE, TERMS, JudgedReward
 from wm_gym.options import EnvOptions
 from wm_gym.seeding import as_seed, start_draw, step_noise
+from wm_gym.worlds.calibration import Calibration
 from wm_gym.worlds.world import World
 
 NO_LIMIT = np.iinfo(np.int64).max
@@ -126,13 +127,13 @@ class WorldCore:
         codec = self.spec.codec(what)
         if codec is None:
             raise ValueError(
-                f"the world {self.spec.name!r} does not know its source's spaces, so it has no observation='source'; use "
-                "observation='pixels', or record and train it again"
+                f"the world {self.spec.name!r} does not know its source's spaces, so it has no observation='source'; "
+                "use observation='pixels', or record and train it again"
             )
         if codec.layout is not None and codec.layout.frames > 1:
             raise ValueError(
-                f"the world {self.spec.name!r} shows {codec.layout.frames} stacked frames; use observation='pixels' and "
-                "stack them outside: gymnasium.wrappers.FrameStackObservation or stable_baselines3's VecFrameStack"
+                f"the world {self.spec.name!r} shows {codec.layout.frames} stacked frames; use observation='pixels' "
+                "and stack them outside: gymnasium.wrappers.FrameStackObservation or stable_baselines3's VecFrameStack"
             )
         return codec
 
@@ -148,8 +149,8 @@ class WorldCore:
         asked = [name for name, needed in needs.items() if needed]
         if asked and not self.spec.draws:
             raise ValueError(
-                f"the world {self.spec.name!r} was trained without pictures, which {' and '.join(asked)} needs; train it "
-                "with another preset, e.g. wm-gym train DATASET --preset small --out WORLD"
+                f"the world {self.spec.name!r} was trained without pictures, which {' and '.join(asked)} needs; "
+                "train it with another preset, e.g. wm-gym train DATASET --preset small --out WORLD"
             )
         return bool(asked)
 

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from wm_gym import resets
 from wm_gym.common import accepted
+from wm_gym.common.codec import map_leaves
 from wm_gym.common.options import takes
 from wm_gym.core import Array, Observation, WorldCore
 from wm_gym.env import check_render_mode

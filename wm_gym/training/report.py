@@ -83,9 +83,8 @@ def state_report(world: World, clips: ClipData) -> dict[str, float]:
                 for action in torch.from_numpy(given).unbind(1):
                     pose = dynamics.next_pose(pose, action)
             ends.append(pose)
-        error = lambda pose: float((code(pose) - code(truth)).abs().mean())
         for name, pose in (("state", ends[0]), ("still", start), ("mirrored", ends[1])):
-            numbers[f"{name}@{t}"] = error(pose)
+            numbers[f"{name}@{t}"] = float((code(pose) - code(truth)).abs().mean())
     return numbers
 
 
