@@ -12,7 +12,7 @@ from wm_gym.collect.options import ImagineOptions
 from wm_gym.common.options import Count, Json
 from wm_gym.policies.options import CloneOptions, PlannerOptions
 from wm_gym.policies.planning import Search
-from wm_gym.rl.options import AgentOptions, DemoOptions
+from wm_gym.rl.options import AgentOptions, DemoOptions, LearnOptions
 
 
 class AgentTrain(Command):
@@ -41,6 +41,31 @@ class AgentTrain(Command):
             print("the same command with --resume goes on from there", file=sys.stderr)
             raise
         print(f"trained: {out}\nnext: wm-gym agent evaluate {out} --env {self.env} --episodes 100")
+
+
+class Learn(Command):
+    """Learn a world of an environment, and in it an agent for that environment."""
+
+    name = "learn"
+    example = "wm-gym learn CartPole-v1 --steps 5000 --out cartpole"
+
+    env_id: Annotated[str, "ENV_ID"] = positional(help=ENV_ID_HELP)
+    steps: Count
+    "Environment steps that are recorded in all."
+    out: Annotated[str, "DIR"]
+    "The folder to write: recordings, worlds, agents and learn.json; the same command goes on there."
+    options: LearnOptions = part("progress", overrides="set")
+
+    def run(self) -> None:
+        from wm_gym.rl.learn import learn
+
+        found = learn(self.env_id, self.steps, self.out, self.options)
+        reward = found["environment"]["reward"]
+        print(
+            f"learned: {self.out}, {found['steps_used']:,} environment steps, {found['minutes']:g} minutes\n"
+            f"return in {self.env_id}: {reward['mean']:.2f} (standard deviation {reward['std']:.2f}); in the world "
+            f"{found['world']['reward']['mean']:.2f}"
+        )
 
 
 class AgentClone(Command):
@@ -216,4 +241,4 @@ class Demo(Command):
         demo(self.out, self.options)
 
 
-COMMANDS = (AgentTrain, AgentClone, AgentPlan, Imagine, AgentEvaluate, EvaluatePolicies, Demo)
+COMMANDS = (Learn, AgentTrain, AgentClone, AgentPlan, Imagine, AgentEvaluate, EvaluatePolicies, Demo)

@@ -23,8 +23,8 @@ class Record(Command):
     example = "wm-gym record wm_gym/ReachPyBullet-v0 --episodes 100 --policy mix --out reach-data"
 
     env_id: Annotated[str, "ENV_ID"] = positional(help=ENV_ID_HELP)
-    episodes: Count
-    "How many the dataset holds at the end (with what an interrupted run left there)."
+    episodes: Count | None = None
+    "How many the dataset holds at the end (with what an interrupted run left there); or give --steps."
     policy: str = flag(
         default="mix",
         help=f"who acts: {', '.join(POLICIES)} or agent:FOLDER; mix takes of the scripts what the environment has: all "

@@ -15,7 +15,7 @@ import gymnasium as gym
 import numpy as np
 from gymnasium.envs.registration import EnvSpec
 
-from wm_gym.common.codec import Codec
+from wm_gym.common.codec import Codec, map_leaves
 from wm_gym.common.space_data import UnsupportedSpace, to_data
 from wm_gym.data.bars import bars
 from wm_gym.data.resize import resize_area
@@ -150,15 +150,19 @@ class EpisodeSource:
         return self.action_space
 
     def _actor(self, agent: Agent, rng: np.random.Generator, info: Mapping[str, Any]) -> Act:
-        """The agent on what it sees, exploring, or on what its world imagines meanwhile: each in a third of episodes.
+        """The agent on what it sees or exploring, half of the episodes each; in a twin also on what its world imagines.
 
-        What exploits an error of the world is done in imagination only: in physics the policy soon sees otherwise.
+        Then each has a third. What exploits an error of the world is done in imagination only: in physics the policy soon sees otherwise.
         """
         import torch
 
         from wm_gym.policies.rollouts import Actor, Start, one_in_batch, world_options
+        from wm_gym.registration import is_twin
 
         torch.manual_seed(int(rng.integers(2**31)))
+        if not is_twin(self.spec.env_id):
+            sure = bool(rng.random() < 0.5)
+            return lambda seen: agent.act(map_leaves(seen, lambda leaf: np.asarray(leaf)[None]), deterministic=sure)[0]
         core = self.imagination
         manner = rng.choice(["seen", "exploring", "imagined"] if core else ["seen", "exploring"])
         actor = Actor(agent, self._box(), deterministic=manner != "exploring")
@@ -293,10 +297,10 @@ def import_env(env_id: str) -> None:
 def agent_env(
     folder: str, env_id: str, env_kwargs: Mapping[str, Any] | None = None
 ) -> tuple[Agent, gym.Env, WorldCore | None]:
-    """An agent, its physics twin and the core of its world (None where it was trained in physics) for recording.
+    """An agent, its environment, and in a physics twin the core of its world (if it has one), for recording.
 
     Raises:
-        ValueError: Where the environment is no twin of this package.
+        ValueError: For an agent that acts through wrappers, where the environment is no twin of this package.
     """
     from wm_gym.policies.loaders import load_agent
     from wm_gym.policies.rollouts import endless_core, make_twin
@@ -304,10 +308,10 @@ def agent_env(
 
     agent = load_agent(folder)
     if not is_twin(env_id):
-        raise ValueError(
-            f"an agent can be recorded in a physics twin only, {env_id} is none; give --policy random, or "
-            f"one of wm_gym's PyBullet ids"
-        )
+        env = make_env(env_id, env_kwargs)
+        if agent.env_wrapper or agent.frame_stack > 1:
+            raise ValueError(f"{agent.name} acts through wrappers, in which only wm_gym's PyBullet ids are recorded")
+        return agent, env, None
     kwargs = {"terminate_on_success": False, **(env_kwargs or {})}
     horizon = kwargs.pop("max_episode_steps", None)
     twin = make_twin(env_id, agent.world, agent, horizon, **kwargs)

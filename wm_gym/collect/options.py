@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 class RecordOptions:
     """How an environment is recorded (`record`)."""
 
+    steps: Count | None = None
+    """Environment steps that the folder is to hold at least, in place of a number of episodes."""
     seed: int = 0
     """Episode i depends only on (seed, i)."""
     workers: Count | None = None

@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from tqdm import tqdm
 
@@ -30,10 +30,12 @@ from wm_gym.data.formats.lerobot_schema import (
 )
 from wm_gym.data.formats.lerobot_writer import LeRobotWriter
 
+MOST_EPISODES = 10**9
+
 
 def record(
     env_id: str,
-    episodes: int,
+    episodes: int | None = None,
     policy: str = "mix",
     *,
     out: str | Path,
@@ -44,10 +46,10 @@ def record(
 
     Args:
         env_id: Its id.
-        episodes: How many the folder is to hold.
+        episodes: How many the folder is to hold; None where the options say how many `steps`.
         policy: expert, noisy, random, near-miss, mix (of those the environment has: without scripted policies that is
-            random alone), or agent:FOLDER, a trained agent in a physics twin: a third of the episodes each as it is,
-            exploring, and with the actions that it takes where its world imagines the episode meanwhile.
+            random alone), or agent:FOLDER, a trained agent: half of the episodes as it is, half exploring; in a physics
+            twin a third each, and a third with the actions that it takes where its world imagines the episode.
         out: The folder, which is returned.
         options: The rest, by their defaults.
         changes: Fields of `RecordOptions`, such as seed=1.
@@ -59,14 +61,17 @@ def record(
     options, out = with_changes(RecordOptions, options, changes), Path(out)
     if policy not in POLICIES and not policy.startswith(AGENT):
         raise ValueError(f"unknown policy {policy!r}; give one of {', '.join(POLICIES)}, or {AGENT}FOLDER")
-    if int(episodes) != episodes or episodes < 1:
+    if (episodes is None) == (options.steps is None):
+        raise ValueError(f"episodes is {episodes} and steps {options.steps}; give the one or the other")
+    if episodes is not None and (int(episodes) != episodes or episodes < 1):
         raise ValueError(f"episodes is {episodes!r}, expected a whole number of at least 1")
+    enough = _Enough(episodes, options.steps)
     kwargs = dict(options.env_kwargs or {})
     spec = EpisodeSpec(env_id, kwargs, policy, int(options.seed), float(options.noise), options.size)
     asked = _asked(spec)
     if (out / INFO_PATH).exists():
         _check_resume(out, asked, options.resume)
-        if read_info(out)["total_episodes"] >= episodes:  # nothing to write: others may read it at the same time
+        if enough.at(*_held(read_info(out))):  # nothing to write: others may read it at the same time
             tidy(out)
             return out
     import_env(env_id)
@@ -74,10 +79,10 @@ def record(
         writer = None
         if (out / INFO_PATH).exists():
             writer = stack.enter_context(LeRobotWriter(out, shard_frames=options.shard_frames))
-        first = writer.num_episodes if writer else 0
-        if first >= episodes:
+        first, steps = _held(read_info(out)) if writer else (0, 0)
+        if enough.at(first, steps):
             return out
-        made = simulate(spec, range(first, episodes), options.workers, interrupts)
+        made = simulate(spec, range(first, episodes or MOST_EPISODES), options.workers, interrupts)
         stream = stack.enter_context(contextlib.closing(made))
         bar = stack.enter_context(_bar(options.progress, first, episodes, env_id))
         for describe, episode in stream:
@@ -85,12 +90,29 @@ def record(
                 writer = stack.enter_context(_new_writer(out, asked, describe, episode, options.shard_frames))
             _add(writer, episode, env_id)
             bar.update(1)
-            if interrupts.seen:
+            first, steps = first + 1, steps + len(episode.frames) - 1
+            if interrupts.seen or enough.at(first, steps):
                 break
         if interrupts.seen:
             bar.close()
-            _interrupted(out, writer, episodes)
+            _interrupted(out, writer, enough)
     return out
+
+
+class _Enough(NamedTuple):
+    """How much a recording is to hold."""
+
+    episodes: int | None
+    steps: int | None
+
+    def at(self, episodes: int, steps: int) -> bool:
+        """Whether so many episodes and environment steps are enough."""
+        return episodes >= self.episodes if self.episodes is not None else steps >= (self.steps or 0)
+
+
+def _held(info: dict[str, Any]) -> tuple[int, int]:
+    """The episodes and environment steps of a recording; an episode's last row has no step."""
+    return info["total_episodes"], info["total_frames"] - info["total_episodes"]
 
 
 def _asked(spec: EpisodeSpec) -> dict[str, Any]:
@@ -110,14 +132,14 @@ def _asked(spec: EpisodeSpec) -> dict[str, Any]:
     return asked
 
 
-def _interrupted(out: Path, writer: LeRobotWriter | None, episodes: int) -> None:
+def _interrupted(out: Path, writer: LeRobotWriter | None, enough: _Enough) -> None:
     """Put in place what was simulated, and let the interrupt go through."""
     done = 0
     if writer is not None:
         writer.flush()
         done = writer.num_episodes
     print(
-        f"interrupted: {out} holds {done} of {episodes} episodes and is valid; the same command goes on from there"
+        f"interrupted: {out} holds {done} of {enough.episodes or '…'} episodes and is valid; the same command goes on from there"
         if done
         else f"interrupted before the first episode; nothing is in {out}"
     )
@@ -182,5 +204,5 @@ def _check_resume(out: Path, asked: Mapping[str, Any], resume: bool) -> None:
             )
 
 
-def _bar(progress: bool, first: int, episodes: int, env_id: str) -> tqdm:
+def _bar(progress: bool, first: int, episodes: int | None, env_id: str) -> tqdm:
     return tqdm(total=episodes, initial=first, unit="episode", desc=f"recording {env_id}", disable=not progress)

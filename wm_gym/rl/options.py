@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any
 
-from wm_gym.common.options import Count, File, Json, Overrides
+from wm_gym.common.options import Count, File, FrameSize, Json, Overrides
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -73,6 +73,32 @@ class ImproveOptions:
     "Round r's agent and world are trained with seed + r."
     preset: str = "finetune"
     "The preset that the world is trained with."
+    progress: bool = True
+    "Show progress bars."
+
+
+@dataclass(frozen=True)
+class LearnOptions:
+    """How an environment is learned (`learn`)."""
+
+    rounds: Count = 3
+    "Worlds and agents that are trained, each on what the agent before did."
+    algo: str | None = None
+    "The algorithm: ppo, sac or dqn (default: sac for boxes of actions, ppo for others)."
+    timesteps: Count | None = None
+    "Imagined steps of each agent (default: the recipe's)."
+    evaluations: Count = 100
+    "Episodes of the last agent's measurement in the environment."
+    env_kwargs: Json | None = None
+    "Keyword arguments for gym.make."
+    size: FrameSize | None = None
+    "Height and width that frames are resized to, on a command line as 64 or 96x160 (default: as they are)."
+    preset: str = "state"
+    "The preset that worlds are trained with."
+    overrides: Overrides | None = None
+    "Fields of the preset to change, e.g. pose_updates=5000."
+    seed: int = 0
+    "Draws everything."
     progress: bool = True
     "Show progress bars."
 

@@ -1,0 +1,148 @@
+"""How does one command learn an environment? Record, train a world, train an agent in it, check it, and again."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Any
+
+import gymnasium as gym
+
+from wm_gym.collect.episodes import import_env, make_env, observation_codec
+from wm_gym.collect.record import record
+from wm_gym.common.files import check_same, write_json
+from wm_gym.common.options import with_changes
+from wm_gym.common.reading import read_mapping
+from wm_gym.data import LeRobotReader
+from wm_gym.policies.agent import Agent
+from wm_gym.policies.config import CONFIG_FILE
+from wm_gym.policies.loaders import load_agent
+from wm_gym.policies.matched import evaluate_alone
+from wm_gym.policies.recipe import ALGORITHMS
+from wm_gym.rl.options import LearnOptions
+from wm_gym.rl.train import train_agent
+from wm_gym.training import train
+
+NOTES_FILE, ASKED_FILE = "learn.json", "asked.json"
+FIRST_SHARE = 0.4
+"""Of the environment steps that are random; the rounds after share what is left."""
+
+
+def learn(
+    env_id: str, steps: int, out: str | Path, options: LearnOptions | None = None, **changes: Any
+) -> dict[str, Any]:
+    """Learn a world of an environment, and in it an agent for that environment.
+
+    Round 1 records random actions, every later one the agent of the round before; each trains a world on all recordings
+    (OUT/world-r) and an agent in that world alone (OUT/agent-r). At last the agent is measured in the environment. What
+    is there already is kept, so the same call goes on after a kill.
+
+    Args:
+        env_id: The id of an environment whose observations are numbers, registered or `module:id`.
+        steps: Environment steps that are recorded in all, at least; the measurement is not counted in.
+        out: The folder to write.
+        options: `LearnOptions`; None for the defaults.
+        **changes: Some of its fields, e.g. seed=1.
+
+    Returns:
+        What OUT/learn.json holds: an entry a round, and the return of the last agent in the environment.
+
+    Raises:
+        ValueError: For an environment that this cannot learn, and where `out` was begun with other arguments.
+    """
+    options, out = with_changes(LearnOptions, options, changes), Path(out)
+    import_env(env_id)
+    algo = options.algo or _algorithm(env_id, options)
+    own = ("rounds", "timesteps", "seed", "env_kwargs", "preset", "size", "overrides")
+    out.mkdir(parents=True, exist_ok=True)
+    asked = {"env_id": env_id, "steps": steps, "algo": algo} | {name: getattr(options, name) for name in own}
+    check_same(out / ASKED_FILE, asked, "repeat the old arguments to go on, or choose another --out")
+    notes: dict[str, Any] = {**asked, "per_round": []}
+    began, agent = time.monotonic(), None
+    for r in range(1, options.rounds + 1):
+        note = _round(r, env_id, algo, _share(r, steps, options.rounds), out, options)
+        notes["per_round"].append(note)
+        write_json(out / NOTES_FILE, notes, indent=1)
+        agent = load_agent(out / f"agent-{r}")
+    notes["steps_used"] = sum(note["steps"] for note in notes["per_round"])
+    notes["minutes"] = round((time.monotonic() - began) / 60, 1)
+    assert agent is not None
+    notes |= _measured(agent, env_id, out, options)
+    write_json(out / NOTES_FILE, notes, indent=1)
+    return notes
+
+
+def _algorithm(env_id: str, options: LearnOptions) -> str:
+    """SAC for boxes of actions, PPO for others; ValueError where no world can be learned without pictures."""
+    env = make_env(env_id, options.env_kwargs)
+    try:
+        codec = observation_codec(env)
+        if codec is None or codec.layout is not None or not codec.size:
+            raise ValueError(
+                f"the observation of {env_id} is {env.observation_space}; learn takes numbers without pictures so far: "
+                "record and train it with wm-gym record and wm-gym train"
+            )
+        return "sac" if isinstance(env.action_space, gym.spaces.Box) else "ppo"
+    finally:
+        env.close()
+
+
+def _share(r: int, steps: int, rounds: int) -> int:
+    """The environment steps that a round records."""
+    first = steps if rounds == 1 else round(steps * FIRST_SHARE)
+    return first if r == 1 else -(-(steps - first) // (rounds - 1))
+
+
+def _round(r: int, env_id: str, algo: str, steps: int, out: Path, options: LearnOptions) -> dict[str, Any]:
+    """Record, train a world, train an agent; returns what learn.json says of it."""
+    began, before = time.monotonic(), out / f"agent-{r - 1}"
+    data, world, agent = (out / f"{what}-{r}" for what in ("data", "world", "agent"))
+    policy = "random" if r == 1 else f"agent:{before}"
+    shared: dict[str, Any] = {"seed": options.seed * 1000 + r, "progress": options.progress}
+    kwargs = options.env_kwargs
+    record(env_id, policy=policy, out=data, steps=steps, size=options.size, workers=0, env_kwargs=kwargs, **shared)
+    recorded = time.monotonic()
+    if not (world / "spec.yaml").is_file() or world.with_name(world.name + ".training").exists():
+        datasets = [out / f"data-{i}" for i in range(1, r + 1)]
+        train(datasets, world, preset=options.preset, overrides=options.overrides, name=world.name, **shared)
+    trained = time.monotonic()
+    if not (agent / CONFIG_FILE).is_file():
+        train_agent(
+            algo,
+            "wm_gym/World-v0",
+            agent,
+            timesteps=options.timesteps,
+            resume=True,
+            init=before if r > 1 else None,
+            env_kwargs={"world": str(world)},
+            recipe_id="vector" if algo in ALGORITHMS else None,
+            device="cpu",
+            **shared,
+        )
+    spent = {"record": recorded - began, "world": trained - recorded, "agent": time.monotonic() - trained}
+    reader = LeRobotReader(data)
+    return {
+        "round": r,
+        "steps": int(reader.offset[-1]) - len(reader),
+        "return_recorded": _return(reader),
+        "seconds": {what: round(value, 1) for what, value in spent.items()},
+    }
+
+
+def _return(reader: LeRobotReader) -> float:
+    """The mean return of the recorded episodes."""
+    rewards = reader.columns(["next.reward"])["next.reward"].ravel()
+    return round(float(rewards.sum() / len(reader)), 4)
+
+
+def _measured(agent: Agent, env_id: str, out: Path, options: LearnOptions) -> dict[str, Any]:
+    """The agent's return in the environment and in its world."""
+    beside = out / "measured.json"
+    if not beside.is_file():
+        quiet: dict[str, Any] = {"seed": options.seed + 10_000}
+        real = evaluate_alone(agent, env_id, options.evaluations, env_kwargs=options.env_kwargs, **quiet)
+        world = {"world": agent.world}
+        own = evaluate_alone(agent, "wm_gym/World-v0", options.evaluations, env_kwargs=world, **quiet)
+        write_json(beside, {"environment": real, "world": own})
+    found = read_mapping(beside, finite=False)
+    return {where: {key: found[where][key] for key in ("reward", "steps", "success")} for where in found}
