@@ -60,7 +60,7 @@ def put(new: Path, path: Path) -> None:
     if not os.path.lexists(path):
         new.rename(path)
     elif not _exchange(new, path):
-        lock, old = _lock(path), _name(path, "old")
+        lock, old = try_lock(path), _name(path, "old")
         try:
             path.rename(old)  # after a kill from here on `recover` puts it back
             new.rename(path)
@@ -105,7 +105,7 @@ def locked(folder: Path, what: str) -> Iterator[None]:
     while True:
         folder.mkdir(parents=True, exist_ok=True)
         try:
-            lock = _lock(folder)
+            lock = try_lock(folder)
         except FileNotFoundError:
             continue
         if lock is None:
@@ -210,7 +210,7 @@ def _beside(path: Path) -> Iterator[Path]:
     new, lock = _name(path, "writing"), None
     new.mkdir()
     try:
-        lock = _lock(new)
+        lock = try_lock(new)
         with full_disk_named(path):
             yield new
     finally:
@@ -287,7 +287,7 @@ def _in_use(scrap: Path) -> bool:
     """Whether the process that makes a scrap lives: it holds the lock, or has the number and had begun by then."""
     lock = None
     try:
-        lock, changed = _lock(scrap), scrap.stat().st_mtime
+        lock, changed = try_lock(scrap), scrap.stat().st_mtime
     except OSError:
         return False  # gone
     if lock is None:
@@ -315,7 +315,7 @@ def _begun(pid: int) -> float | None:
         return None
 
 
-def _lock(path: Path) -> int | None:
+def try_lock(path: Path) -> int | None:
     """A descriptor that holds the lock of a file or folder; None where another one does. OSError where it is gone.
 
     Where the file system knows no locks it is as if it were held.

@@ -101,11 +101,14 @@ def read_bytes(path: str | Path, most: int) -> bytes:
 
 
 def _pairs(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) < len(pairs):
-        keys = [key for key, _ in pairs]
-        raise ValueError(f"the key {reprlib.repr(next(key for key in keys if keys.count(key) > 1))} is there twice")
-    return found
+    _check_once([key for key, _ in pairs])
+    return dict(pairs)
+
+
+def _check_once(keys: list[Any]) -> None:
+    if len(set(keys)) < len(keys):
+        twice = next(key for key in keys if keys.count(key) > 1)
+        raise ValueError(f"the key {reprlib.repr(twice)} is there twice")
 
 
 def _check_events(yaml: ModuleType, text: str) -> None:
@@ -131,10 +134,7 @@ def _yaml_loader() -> type:
 
     class Loader(base):
         def construct_mapping(self, node: Any, deep: bool = False) -> dict:
-            keys = [key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode)]
-            if len(set(keys)) < len(keys):
-                twice = next(key for key in keys if keys.count(key) > 1)
-                raise ValueError(f"the key {reprlib.repr(twice)} is there twice")
+            _check_once([key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode)])
             return super().construct_mapping(node, deep)
 
     return Loader

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import hashlib
 import shutil
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, NamedTuple, NotRequired, TypedDict
+from typing import Any, Literal, NotRequired, TypedDict
 
 import numpy as np
 
@@ -125,26 +125,31 @@ def open_clips(
     size = tuple(int(side) for side in (size or reader.frame_size(camera)))
     if len(size) != 2 or min(size) < 1:
         raise DatasetError(f"size is {size}, expected (height, width) in pixels, for example (64, 64)")
-    columns = _columns(reader)
+    terms = _reward_terms(reader)
+    keys = ("action", "observation.state", "physics_state", "next.success", *terms)
+    stored = reader.columns([key for key in keys if key in reader.features])
     digest = reader.content_hash(camera)
     frames: Frames = _frames(reader, camera, size, digest, cache_dir, progress)
     rows, offset = reader.sound_rows()
     if reader.damaged:
         warn_left_out(reader, reader.damaged)
-        digest = hashlib.blake2b(f"{digest} without {sorted(reader.damaged)}".encode(), digest_size=16).hexdigest()
+        digest = hashed(f"{digest} without {sorted(reader.damaged)}")
         frames = SelectedFrames(frames, rows)
-        columns = columns.take(rows)
-    success, episode_success = _success(offset, columns)
+        stored = {key: value[rows] for key, value in stored.items()}
+    columns = {key: value.reshape(len(rows), -1) for key, value in stored.items()}
+    action, state = (columns.get(key, np.zeros((len(rows), 0))) for key in ("action", "observation.state"))
+    reward = np.concatenate([columns[key] for key in terms], 1) if terms else np.zeros((len(rows), 1))
+    success, episode_success = _success(offset, columns.get("next.success"))
     return ClipData(
         frames=frames,
-        action=columns.action,
-        proprioception=columns.proprioception,
-        reward=columns.reward,
+        action=action.astype(np.float32),
+        proprioception=state.astype(np.float32),
+        reward=reward.astype(np.float32),
         success=success,
         episode_offset=offset,
-        physics_state=columns.physics_state,
+        physics_state=columns.get("physics_state"),
         episode_success=episode_success,
-        meta=_meta(reader, columns, camera, digest),
+        meta=_meta(reader, action.astype(np.float32), state.shape[1], camera, digest),
     )
 
 
@@ -163,99 +168,52 @@ def join_clips(parts: Sequence[ClipData]) -> ClipData:
                 )
     before = np.cumsum([0, *(len(part.frames) for part in parts)])
     physics = [part.physics_state for part in parts if part.physics_state is not None]
-    digest = hashlib.blake2b(" ".join(part.meta["dataset_hash"] for part in parts).encode(), digest_size=16)
+    columns = ("action", "proprioception", "reward", "success", "episode_success")
     meta = first.meta | {
         "action_low": np.min([part.meta["action_low"] for part in parts], 0).tolist(),
         "action_high": np.max([part.meta["action_high"] for part in parts], 0).tolist(),
         "latest_row": int(before[-2]),
         "tasks": [task for part in parts for task in part.meta["tasks"]],
-        "dataset_hash": digest.hexdigest(),
+        "dataset_hash": hashed(" ".join(part.meta["dataset_hash"] for part in parts)),
         "horizon": max(part.meta["horizon"] for part in parts),
     }
     meta.pop("damaged", None)  # numbers of several datasets would clash
     meta.pop("episodes", None)
     return ClipData(
         frames=JoinedFrames([part.frames for part in parts]),
-        action=np.concatenate([part.action for part in parts]),
-        proprioception=np.concatenate([part.proprioception for part in parts]),
-        reward=np.concatenate([part.reward for part in parts]),
-        success=np.concatenate([part.success for part in parts]),
         episode_offset=np.concatenate([[0], *(part.episode_offset[1:] + n for part, n in zip(parts, before))]),
         physics_state=np.concatenate(physics) if len(physics) == len(parts) else None,
-        episode_success=np.concatenate([part.episode_success for part in parts]),
+        **{name: np.concatenate([getattr(part, name) for part in parts]) for name in columns},
         meta=meta,
     )
 
 
 def _features(clips: ClipData) -> dict[str, Any]:
     """What recordings that are joined have in common."""
-    meta = clips.meta
-    return {
-        "frame size": clips.frames.shape[1:],
-        "action_names": meta["action_names"],
-        "action_bounds": meta["action_bounds"],
-        "proprioception_names": meta["proprioception_names"],
-        "reward_terms": meta["reward_terms"],
-        "has_success": meta["has_success"],
-        "env_id": meta["env_id"],
-        "camera": meta["camera"],
-    }
+    keys = ("action_names", "action_bounds", "proprioception_names", "reward_terms", "has_success", "env_id", "camera")
+    meta: Mapping[str, Any] = clips.meta
+    return {"frame size": clips.frames.shape[1:]} | {key: meta[key] for key in keys}
 
 
-class _Columns(NamedTuple):
-    """A dataset's numbers, row for row."""
-
-    action: np.ndarray
-    proprioception: np.ndarray
-    reward: np.ndarray
-    physics_state: np.ndarray | None
-    success: np.ndarray | None
-    """next.success of transitions."""
-    reward_terms: list[str]
-
-    def take(self, rows: np.ndarray) -> _Columns:
-        """Some of the rows."""
-        return self._replace(
-            action=self.action[rows],
-            proprioception=self.proprioception[rows],
-            reward=self.reward[rows],
-            physics_state=None if self.physics_state is None else self.physics_state[rows],
-            success=None if self.success is None else self.success[rows],
-        )
+def hashed(text: str, size: int = 16) -> str:
+    """A digest of text, `size` bytes in hexadecimal digits."""
+    return hashlib.blake2b(text.encode(), digest_size=size).hexdigest()
 
 
-def _columns(reader: Reader) -> _Columns:
+def _reward_terms(reader: Reader) -> list[str]:
+    """The columns of rewards, in the order that info.json states."""
     terms = [key for key in reader.features if key.startswith("next.reward.")]
-    terms = _ordered(reader, terms) or [key for key in ("next.reward",) if key in reader.features]
-    optional = [key for key in ("observation.state", "physics_state", "next.success") if key in reader.features]
-    raw = reader.columns([*(["action"] if "action" in reader.features else []), *optional, *terms])
-    rows = int(reader.offset[-1])
-    flat = {key: value.reshape(rows, -1) for key, value in raw.items()}
-    action, state = (flat.get(key, np.zeros((rows, 0))) for key in ("action", "observation.state"))
-    reward = np.concatenate([flat[key] for key in terms], 1) if terms else np.zeros((rows, 1))
-    names = [term.removeprefix("next.").removeprefix("reward.") for term in terms]
-    return _Columns(
-        action.astype(np.float32),
-        state.astype(np.float32),
-        reward.astype(np.float32),
-        flat.get("physics_state"),
-        flat.get("next.success"),
-        names,
-    )
-
-
-def _ordered(reader: Reader, terms: list[str]) -> list[str]:
-    """Reward terms in the order that info.json states."""
     stated = [f"next.reward.{term}" for term in reader.notes.get("reward_terms", [])]
-    return [t for t in stated if t in terms] + [t for t in terms if t not in stated]
+    ordered = [t for t in stated if t in terms] + [t for t in terms if t not in stated]
+    return ordered or [key for key in ("next.reward",) if key in reader.features]
 
 
-def _success(offset: np.ndarray, columns: _Columns) -> tuple[np.ndarray, np.ndarray]:
+def _success(offset: np.ndarray, transitions: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:
     """Success of observations [N] and of episodes [E], from that of transitions."""
     success = np.zeros(int(offset[-1]), bool)
-    if columns.success is None:
+    if transitions is None:
         return success, np.zeros(len(offset) - 1, bool)
-    flags = columns.success[:, 0].astype(bool)
+    flags = transitions[:, 0].astype(bool)
     success[1:] = flags[:-1]  # observation t+1 is what transition t led to
     success[offset[:-1]] = False  # no transition leads to a first observation
     last = offset[1:] - 1
@@ -263,8 +221,8 @@ def _success(offset: np.ndarray, columns: _Columns) -> tuple[np.ndarray, np.ndar
     return success, np.logical_or.reduceat(success, offset[:-1])
 
 
-def _meta(reader: Reader, columns: _Columns, camera: str, digest: str) -> ClipMeta:
-    ours, action = reader.notes, columns.action
+def _meta(reader: Reader, action: np.ndarray, states: int, camera: str, digest: str) -> ClipMeta:
+    ours, actions, terms = reader.notes, action.shape[1], _reward_terms(reader)
     low, high, stated = ours.get("action_low"), ours.get("action_high"), True
     if low is None or high is None:
         low, high, stated = action.min(0).tolist(), action.max(0).tolist(), False
@@ -272,16 +230,16 @@ def _meta(reader: Reader, columns: _Columns, camera: str, digest: str) -> ClipMe
     texts = [task for task in tasks if task]
     meta: ClipMeta = {
         "fps": reader.fps,
-        "action_names": _names(reader, "action", action.shape[1]),
+        "action_names": reader.names("action", actions) or [f"action_{i}" for i in range(actions)],
         "action_low": list(low),
         "action_high": list(high),
         "action_bounds": "stated" if stated else "data",
-        "proprioception_names": _names(reader, "observation.state", columns.proprioception.shape[1]),
+        "proprioception_names": reader.names("observation.state", states) or [f"state_{i}" for i in range(states)],
         "action_unit": ours.get("action_unit", ""),
         "proprioception_unit": ours.get("proprioception_unit", ""),
-        "reward_terms": columns.reward_terms or ["reward"],
-        "has_reward": bool(columns.reward_terms),
-        "has_success": columns.success is not None,
+        "reward_terms": [term.removeprefix("next.").removeprefix("reward.") for term in terms] or ["reward"],
+        "has_reward": bool(terms),
+        "has_success": "next.success" in reader.features,
         "camera": camera.removeprefix(CAMERA_PREFIX),
         "task_description": ours.get("task_description") or (max(texts, key=texts.count) if texts else ""),
         "tasks": tasks,
@@ -296,21 +254,11 @@ def _meta(reader: Reader, columns: _Columns, camera: str, digest: str) -> ClipMe
     return meta
 
 
-def _names(reader: Reader, key: str, size: int) -> list[str]:
-    """One name for each number of the feature, numbered ones where the dataset has none."""
-    names = reader.features[key].get("names") if key in reader.features else None
-    if isinstance(names, dict):  # lerobot also writes {"motors": [...]}
-        names = [name for group in names.values() for name in (group if isinstance(group, list) else [group])]
-    short = key.rpartition(".")[2]
-    return list(names) if isinstance(names, list) and len(names) == size else [f"{short}_{i}" for i in range(size)]
-
-
 def _frames(
     reader: Reader, camera: str, size: Sequence[int], digest: str, cache_dir: str | Path | None, progress: bool
 ) -> np.ndarray:
     """The frames [N, h, w, 3], a memory map in the cache, decoded into it where they are not there yet."""
-    key = f"{digest} {camera} {size}" + " but the damaged" * reader.skip_damaged
-    key = hashlib.blake2b(key.encode(), digest_size=12).hexdigest()
+    key = hashed(f"{digest} {camera} {size}" + " but the damaged" * reader.skip_damaged, 12)
     shape = (int(reader.offset[-1]), *size, 3)
 
     def place(cache: str | Path) -> Path:

@@ -111,8 +111,7 @@ def curate(clips: ClipData, max_lag: int = 3, progress: bool = True) -> Curation
         lag.lag,
     )
     names = clips.meta["action_names"]
-    counts = wraps(clips.action, clips.episode_offset) * (np.abs(clips.action).max(0) <= np.pi + 1e-3)
-    angles = {name: int(n) for name, n in zip(names, counts) if n}
+    angles = {name: int(n) for name, n in zip(names, wraps(clips.action, clips.episode_offset)) if n}
     successes = int(clips.episode_success.sum()) if clips.meta["has_success"] else None
     return Curation(findings, cuts, lag, angles, successes, selection)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -10,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from wm_gym.common.files import write_json
-from wm_gym.data.clips import ClipData
+from wm_gym.data.clips import ClipData, hashed
 from wm_gym.data.formats.lerobot_schema import DatasetError, read_json
 from wm_gym.data.frames import SelectedFrames
 
@@ -63,27 +62,21 @@ def select(clips: ClipData, selection: Selection) -> ClipData:
             f"{clips.meta['dataset_hash']}; make it anew with: wm-gym data curate "
             f"{clips.meta['dataset']} --out FILE.json"
         )
-    kept: list[np.ndarray] = []
-    lengths: list[int] = []
-    episodes: list[int] = []
+    parts: list[tuple[int, np.ndarray]] = []
     lag = selection.action_lag
     for e, (number, start, end) in enumerate(zip(clips.numbers, clips.episode_offset[:-1], clips.episode_offset[1:])):
         if number in selection.drop:
             continue
         edges = [0, *sorted(t for t in selection.cut.get(number, []) if 0 < t < end - start), end - start]
         for first, stop in zip(edges[:-1], edges[1:]):
-            first, last = first + max(lag, 0), stop + min(lag, 0)
-            if last - first >= 2:
-                part = np.arange(start + first, start + last)
-                kept.append(part)
-                lengths.append(len(part))
-                episodes.append(e)
-    if not kept:
+            part = np.arange(start + first + max(lag, 0), start + stop + min(lag, 0))
+            if len(part) >= 2:
+                parts.append((e, part))
+    if not parts:
         raise DatasetError(f"the filter list leaves nothing of {clips.meta['dataset']}; drop less")
-    rows = np.concatenate(kept)
-    digest = hashlib.blake2b(
-        json.dumps([clips.meta["dataset_hash"], asdict(selection)], sort_keys=True).encode(), digest_size=16
-    ).hexdigest()
+    episodes = [e for e, _ in parts]
+    rows = np.concatenate([part for _, part in parts])
+    digest = hashed(json.dumps([clips.meta["dataset_hash"], asdict(selection)], sort_keys=True))
     tasks, numbers = clips.meta["tasks"], clips.numbers
     return replace(
         clips,
@@ -92,7 +85,7 @@ def select(clips: ClipData, selection: Selection) -> ClipData:
         proprioception=clips.proprioception[rows],
         reward=clips.reward[rows],
         success=clips.success[rows],
-        episode_offset=np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64),
+        episode_offset=np.cumsum([0, *(len(part) for _, part in parts)]),
         physics_state=None if clips.physics_state is None else clips.physics_state[rows],
         episode_success=clips.episode_success[episodes],
         meta=clips.meta
@@ -113,6 +106,6 @@ def without_actions(clips: ClipData) -> ClipData:
             "action_low": [],
             "action_high": [],
             "proprioception_names": [],
-            "dataset_hash": hashlib.blake2b(f"{clips.meta['dataset_hash']} video".encode(), digest_size=16).hexdigest(),
+            "dataset_hash": hashed(f"{clips.meta['dataset_hash']} video"),
         },
     )

@@ -71,21 +71,15 @@ def summarize(reader: Reader) -> Summary:
 
 
 def wraps(values: np.ndarray, offset: np.ndarray) -> np.ndarray:
-    """How many steps within an episode jump by more than pi, int64 [D], in each column of values [N, D]."""
+    """How often each of values [N, D] jumps by more than pi within an episode, int64 [D]; 0 for what is no angle."""
     jump = np.abs(np.diff(values.astype(np.float64), axis=0)) > np.pi
     jump[offset[1:-1] - 1] = False  # from one episode to the next
-    return jump.sum(0)
-
-
-def names_of(reader: Reader, key: str, size: int) -> list[str]:
-    """A name for each number of a column, "0", "1", ... where the dataset has none."""
-    names = reader.features[key].get("names")
-    return [str(name) for name in (names if isinstance(names, list) and len(names) == size else range(size))]
+    return jump.sum(0) * (np.abs(values).max(0) <= np.pi + 1e-3)
 
 
 def _numbers(reader: Reader, key: str, value: np.ndarray, offset: np.ndarray) -> list[Range]:
     value = value.reshape(len(value), -1).astype(np.float64)
-    angles = wraps(value, offset) * (np.abs(value).max(0) <= np.pi + 1e-3)
+    angles, size = wraps(value, offset), value.shape[1]
     return [
         {
             "name": name,
@@ -95,7 +89,7 @@ def _numbers(reader: Reader, key: str, value: np.ndarray, offset: np.ndarray) ->
             "std": float(value[:, i].std()),
             "wraps": int(angles[i]),
         }
-        for i, name in enumerate(names_of(reader, key, value.shape[1]))
+        for i, name in enumerate(reader.names(key, size) or map(str, range(size)))
     ]
 
 

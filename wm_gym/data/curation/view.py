@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import io
 from collections.abc import Iterator
+from fractions import Fraction
 from typing import Any
 
 import numpy as np
 from markupsafe import Markup
 
 from wm_gym.common.page import axes, data_uri, fill, legend, page, picture, png_uri
-from wm_gym.data.curation.summary import names_of, summarize
+from wm_gym.data.curation.summary import summarize
 from wm_gym.data.formats.lerobot_schema import CAMERA_PREFIX
 from wm_gym.data.formats.reader import Damaged, Reader, faults
 from wm_gym.data.resize import resize_area
@@ -96,8 +97,6 @@ def _video(frames: np.ndarray, fps: float) -> str:
     frames = frames.repeat(scale, 1).repeat(scale, 2)
     frames = frames[:, : frames.shape[1] // 2 * 2, : frames.shape[2] // 2 * 2]
     data = io.BytesIO()
-    from fractions import Fraction
-
     with av.open(data, "w", format="mp4") as file:
         stream = file.add_stream("libx264", rate=Fraction(fps).limit_denominator(100_000))
         stream.height, stream.width, stream.pix_fmt = frames.shape[1], frames.shape[2], "yuv420p"
@@ -111,7 +110,7 @@ def _video(frames: np.ndarray, fps: float) -> str:
 def _lines(reader: Reader, key: str, values: np.ndarray) -> Markup:
     figure, (axis,) = axes(1, (7.2, 2.3))
     seconds = np.arange(len(values)) / reader.fps
-    names = names_of(reader, key, values.shape[1])[:10]
+    names = (reader.names(key, values.shape[1]) or [str(i) for i in range(values.shape[1])])[:10]
     lines = [axis.plot(seconds, values[:, i], linewidth=1.4)[0] for i in range(len(names))]
     axis.set_title(key, loc="left")
     axis.set_xlabel("seconds", fontsize=9)

@@ -10,6 +10,7 @@ import numpy as np
 from tqdm import tqdm
 
 from wm_gym.data.formats.lerobot_schema import (
+    DTYPES,
     INDEX_FEATURES,
     INFO_PATH,
     DatasetError,
@@ -93,12 +94,8 @@ def _numbers(reader: Reader) -> tuple[dict[str, np.ndarray], dict[str, Feature]]
     columns, features = reader.columns(keys), {}
     for key in keys:
         columns[key] = columns[key].reshape(int(reader.offset[-1]), -1)
-        dtype, names = reader.features[key]["dtype"], reader.features[key].get("names")
-        features[key] = feature(
-            dtype if dtype in ("float32", "float64", "int64", "int32", "bool") else "float32",
-            columns[key].shape[1],
-            names if isinstance(names, list) and len(names) == columns[key].shape[1] else None,
-        )
+        dtype, size = reader.features[key]["dtype"], columns[key].shape[1]
+        features[key] = feature(dtype if dtype in DTYPES else "float32", size, reader.names(key, size))
     return columns, features
 
 
@@ -109,12 +106,7 @@ def _copy(
     before = len(left_out)
     first = writer.num_episodes + before
     bar = tqdm(
-        range(first, len(reader)),
-        unit="episode",
-        desc="converting",
-        initial=first,
-        total=len(reader),
-        disable=not progress,
+        range(first, len(reader)), "converting", len(reader), unit="episode", initial=first, disable=not progress
     )
     for e in bar:
         part = slice(int(reader.offset[e]), int(reader.offset[e + 1]))

@@ -9,17 +9,18 @@ alone are a dataset without actions.
 from __future__ import annotations
 
 import csv
+import itertools
 import zipfile
 import zlib
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TypeVar
 
 import numpy as np
 
-from wm_gym.data.formats.lerobot_schema import CAMERA_PREFIX, DatasetError, Feature, check_features
+from wm_gym.data.formats.lerobot_schema import AXES, CAMERA_PREFIX, DatasetError, Feature, check_features, feature
 from wm_gym.data.formats.memory import check_memory
-from wm_gym.data.formats.reader import Damaged, Reader
+from wm_gym.data.formats.reader import Reader
 from wm_gym.data.formats.video import decode, probe_rate
 
 T = TypeVar("T")
@@ -45,129 +46,72 @@ class FolderReader(Reader):
         self.num_episodes = len(self._names)
         cameras = ["main", *sorted({stem.rpartition(".")[2] for stem in videos if stem not in stems})]
         self._videos = {
-            (name, camera): root / f"{name if camera == 'main' else f'{name}.{camera}'}.mp4"
-            for name in self._names
+            (e, camera): root / f"{name if camera == 'main' else f'{name}.{camera}'}.mp4"
+            for e, name in enumerate(self._names)
             for camera in cameras
         }
-        found = {key: self._probe(key, path) for key, path in self._videos.items()}
+        found: dict[tuple[int, str], tuple[int, tuple[int, int], float]] = {}
+        for (e, camera), path in self._videos.items():
+            with self._noting(e):
+                if not path.is_file():
+                    raise DatasetError(f"missing {path.name}; every episode needs the same cameras")
+                found[e, camera] = probe_rate(path)
         features: dict[str, Feature] = {}
         for camera in cameras:
             height, width = self._alike(
-                {name: one[1] for name in self._names if (one := found[name, camera])},
+                {e: found[e, camera][1] for e in self.sound},
                 f"frames of camera {camera}",
                 "scale them, e.g. with ffmpeg -vf scale",
             )
-            features[CAMERA_PREFIX + camera] = {
-                "dtype": "video",
-                "names": ["height", "width", "channels"],
-                "shape": [height, width, 3],
-            }
-        rate = next(one[2] for one in found.values() if one)
-        lengths = [one[0] if (one := found[name, "main"]) else 0 for name in self._names]
-        self._numbers: list[dict[str, np.ndarray]] = []
-        tasks: list[str] = []
-        for e, (name, length) in enumerate(zip(self._names, lengths)):
-            numbers: dict[str, np.ndarray] = {}
-            task = ""
-            if e not in self.damaged:
-                try:
-                    numbers, task = self._read(name, length)
-                except DatasetError as error:
-                    self._fault(e, error)
-            self._numbers.append(numbers)
-            tasks.append(task)
+            features[CAMERA_PREFIX + camera] = {"dtype": "video", "shape": [height, width, 3], "names": AXES}
+        lengths = [found[e, "main"][0] if (e, "main") in found else 0 for e in range(self.num_episodes)]
+        self._numbers: list[dict[str, np.ndarray]] = [{} for _ in self._names]
+        tasks = ["" for _ in self._names]
+        for e in self.sound:
+            with self._noting(e):
+                self._numbers[e], tasks[e] = self._read(self._names[e], lengths[e])
         usual = self._alike(
-            {
-                name: {key: value.shape[1] for key, value in numbers.items()}
-                for name, numbers in zip(self._names, self._numbers)
-            },
+            {e: {key: value.shape[1] for key, value in self._numbers[e].items()} for e in self.sound},
             "columns",
             "expected the same in every episode",
         )
         self._settle()
         for key, width in usual.items():
-            features[key] = {"dtype": "bool" if key == "next.success" else "float32", "shape": [width], "names": None}
+            features[key] = feature("bool" if key == "next.success" else "float32", width)
         check_features(root, features)
-        self._describe(root, fps or rate, features, lengths, tasks)
+        self._describe(fps or next(iter(found.values()))[2], features, lengths, tasks)
 
     def name(self, episode: int) -> str:
         """An episode's number and the NAME of its files."""
         return f"{episode} ({self._names[episode]})"
 
-    def _probe(self, key: tuple[str, str], path: Path) -> tuple[int, tuple[int, int], float] | None:
-        """What a video's header says, None where it cannot be read."""
-        try:
-            if not path.is_file():
-                raise DatasetError(f"missing {path.name}; every episode needs the same cameras")
-            return probe_rate(path)
-        except DatasetError as error:
-            self._fault(self._names.index(key[0]), error)
-            return None
-
-    def _alike(self, values: Mapping[str, T], what: str, mend: str) -> T:
-        """What most episodes that can be read have, the first of several; those with another are damaged."""
-        damaged = {self._names[e] for e in self.damaged}
-        values = {name: value for name, value in values.items() if name not in damaged}
+    def _alike(self, values: Mapping[int, T], what: str, mend: str) -> T:
+        """What most of the sound episodes have, the first of several; those with another are damaged."""
         if not values:
             self._settle()
         usual = max(values.values(), key=list(values.values()).count)
-        for name, value in values.items():
+        for e, value in values.items():
             if value != usual:
-                self._fault(self._names.index(name), f"{name} has {what} {value}, others {usual}: {mend}")
+                self._fault(f"{self._names[e]} has {what} {value}, others {usual}: {mend}", e)
         return usual
 
-    def columns(self, keys: Iterable[str] | None = None) -> dict[str, np.ndarray]:
-        """Columns of all episodes as {key: array [N, *shape]} (see Reader)."""
-        keys = self._known(keys)
-        whole = {
-            key: np.concatenate(
-                [
-                    numbers[key]
-                    if e not in self.damaged
-                    else np.zeros((length, *self.features[key]["shape"]), np.float32)
-                    for e, (numbers, length) in enumerate(zip(self._numbers, self.length))
-                ]
-            )
-            for key in keys
-        }
-        for key in whole:
-            self._check_finite(key, whole[key])
-        return {key: value.astype(self.features[key]["dtype"]) for key, value in whole.items()}
+    def _columns(self, episode: int, keys: list[str]) -> dict[str, np.ndarray]:
+        return {key: self._numbers[episode][key] for key in keys}
 
-    def _stream(self, camera: str) -> Iterator[tuple[int, np.ndarray]]:
-        for e in range(self.num_episodes):
-            count = 0
-            try:
-                for count, frame in enumerate(self._decode(camera, e), 1):
-                    yield int(self.offset[e]) + count - 1, frame
-                self._check_count(camera, e, count)
-            except DatasetError as error:
-                raise Damaged(self, {e: self._short(error)}) from None
-
-    def _frames(self, camera: str, episode: int) -> np.ndarray:
-        frames = list(self._decode(camera, episode))
-        self._check_count(camera, episode, len(frames))
-        return np.stack(frames)
+    def _decode(self, camera: str, episode: int) -> Iterator[np.ndarray]:
+        """Yield an episode's frames in order, whatever their times: numbers belong to frames, not to seconds."""
+        path, length = self._videos[episode, camera.removeprefix(CAMERA_PREFIX)], self.length[episode]
+        count = 0
+        for _, frame in itertools.islice(decode(path, self.fps), length):
+            yield self._check_frame(camera, frame, path)
+            count += 1
+        if count != length:
+            raise DatasetError(f"{path} has {count} frames, expected {length}; copy it again")
 
     def files(self, camera: str | None) -> list[Path]:
         """All videos, and the files of numbers beside them."""
         beside = (self.root / f"{name}{end}" for name in self._names for end in (".npz", ".csv"))
         return sorted(path for path in [*self._videos.values(), *beside] if path.is_file())
-
-    def _path(self, camera: str, e: int) -> Path:
-        return self._videos[self._names[e], camera.removeprefix(CAMERA_PREFIX)]
-
-    def _decode(self, camera: str, e: int) -> Iterator[np.ndarray]:
-        """Yield an episode's frames in order, whatever their times: numbers belong to frames, not to seconds."""
-        path = self._path(camera, e)
-        for count, (_, frame) in enumerate(decode(path, self.fps)):
-            if count == self.length[e]:
-                return
-            yield self._check_frame(camera, frame, path)
-
-    def _check_count(self, camera: str, e: int, count: int) -> None:
-        if count != self.length[e]:
-            raise DatasetError(f"{self._path(camera, e)} has {count} frames, expected {self.length[e]}; copy it again")
 
     def _read(self, name: str, length: int) -> tuple[dict[str, np.ndarray], str]:
         """An episode's numbers {key: array [length, D]}, and its task."""

@@ -32,7 +32,6 @@ from wm_gym.data.formats.lerobot_schema import (
     fill_path,
     read_info,
 )
-from wm_gym.data.formats.memory import check_memory
 from wm_gym.data.formats.reader import Damaged, Reader
 from wm_gym.data.formats.video import decode, decode_picture, probe
 
@@ -67,11 +66,10 @@ class LeRobotReader(Reader):
         self.info = read_info(root, (CODEBASE_VERSION, *V21))
         ours = self.info.get("wm_gym")
         self.notes = ours if isinstance(ours, dict) else {}
-        self._rows = self._read_rows(root)
+        self._rows = self._read_rows()
         numbers = self._rows["episode_index"]
         self.numbers = np.array([e if number is None else number for e, number in enumerate(numbers)], np.int64)
         self._describe(
-            root,
             self.info["fps"],
             self.info["features"],
             [self._length(e) for e in range(len(numbers))],
@@ -84,16 +82,13 @@ class LeRobotReader(Reader):
         """The rows of an episode, as meta/episodes has it; 0 where it is not there."""
         length = self._rows["length"][e]
         if self._rows["episode_index"][e] is None:
-            self._fault(e, f"missing in meta/episodes, info.json promises {self.info['total_episodes']} episodes")
+            self._fault(f"missing in meta/episodes, info.json promises {self.info['total_episodes']} episodes", e)
             return 0
-        try:
-            length = check_count(self.root / "meta/episodes", "length", length)
-        except DatasetError as error:
-            self._fault(e, error)
-            return 0
-        if not length:
-            self._fault(e, "it has no frames")
-        return length
+        with self._noting(e):
+            if not check_count(self.root / "meta/episodes", "length", length):
+                raise DatasetError("it has no frames")
+            return length
+        return 0
 
     def name(self, episode: int) -> str:
         """An episode's number here, and its episode_index where that is another."""
@@ -115,11 +110,8 @@ class LeRobotReader(Reader):
         """The episodes [(episode, number of its first frame in the file)] of each video file of a camera key."""
         files: dict[Path, list[tuple[int, int]]] = {}
         for e in np.flatnonzero(self.length).tolist():
-            try:
+            with self._noting(e):
                 path, first = self._video_file(camera, e)
-            except DatasetError as error:
-                self._fault(e, error)
-            else:
                 files.setdefault(path, []).append((e, first))
         self._settle()
         return {path: sorted(where, key=lambda pair: pair[1]) for path, where in files.items()}
@@ -127,10 +119,6 @@ class LeRobotReader(Reader):
     def columns(self, keys: Iterable[str] | None = None) -> dict[str, np.ndarray]:
         """Columns of all episodes as {key: array [N, *shape]} (see Reader)."""
         keys = self._known(keys)
-        check_memory(
-            f"reading {', '.join(keys)} of {self.root}",
-            8 * int(self.offset[-1]) * sum(math.prod(self.features[key]["shape"]) for key in keys),
-        )
         tables = [self._read_table(path, episodes, keys) for path, episodes in self._data_episodes().items()]
         self._settle()
         columns, *counts = zip(*(table for table in tables if table is not None))
@@ -143,12 +131,12 @@ class LeRobotReader(Reader):
         place = np.searchsorted(self.numbers, number[order])
         found = np.bincount(place, minlength=self.num_episodes)
         for e in np.flatnonzero(found != self.length):
-            self._fault(e, f"it has {found[e]} rows in data/ and {self.length[e]} in meta/episodes")
+            self._fault(f"it has {found[e]} rows in data/ and {self.length[e]} in meta/episodes", e)
         within = np.arange(len(order)) - np.concatenate([[0], np.cumsum(found)])[place]
         for e in np.unique(place[(frame[order] != within) & (frame[order] >= 0)]):
-            self._fault(e, f"its frame_index does not count from 0 to {self.length[e] - 1}")
+            self._fault(f"its frame_index does not count from 0 to {self.length[e] - 1}", e)
         for e, row in zip(*np.unique(place[broken[order]], return_index=True)):
-            self._fault(e, f"frame {within[broken[order]][row]} does not have all its numbers")
+            self._fault(f"frame {within[broken[order]][row]} does not have all its numbers", e)
         self._settle()
         if self.damaged:
             kept = np.isin(place, self.sound)
@@ -174,8 +162,7 @@ class LeRobotReader(Reader):
                 with contextlib.suppress(*([] if key in {*keys, "episode_index"} else [DatasetError])):
                     table[key] = _array(stored.column(key), self.features.get(key) or INDEX_FEATURES[key], path, key)
         except DatasetError as error:
-            for e in episodes:
-                self._fault(e, error)
+            self._fault(error, *episodes)
             return None
         for key in {*keys, "episode_index"} - table.keys():
             raise DatasetError(f"{path} lacks the column {key!r} that info.json promises; {AGAIN}")
@@ -211,21 +198,21 @@ class LeRobotReader(Reader):
             if rows:
                 self._missing_frame(path, rows)
 
-    def _frames(self, camera: str, episode: int) -> np.ndarray:
-        length = int(self.length[episode])
+    def _decode(self, camera: str, episode: int) -> Iterator[np.ndarray]:
+        length, start = int(self.length[episode]), int(self.offset[episode])
         if self._in_rows(camera):
             found = dict(self._pictures(camera, self._data_file(episode), episode))
-            rows = range(int(self.offset[episode]), int(self.offset[episode]) + length)
-            for row in rows:
-                if row not in found:
-                    raise DatasetError(f"no picture of {camera} in frame {row - rows[0]}")
-            return np.stack([found[row] for row in rows])
+            for t in range(length):
+                if start + t not in found:
+                    raise DatasetError(f"no picture of {camera} in frame {t}")
+                yield found[start + t]
+            return
         path, first = self._video_file(camera, episode)
         found = dict(decode(path, self.fps, first, first + length))
-        for number in range(first, first + length):
-            if number not in found:
-                self._missing_frame(path, {number: self.offset[episode] + number - first})
-        return np.stack([self._check_frame(camera, found[number], path) for number in range(first, first + length)])
+        for t in range(length):
+            if first + t not in found:
+                self._missing_frame(path, {first + t: start + t})
+            yield self._check_frame(camera, found[first + t], path)
 
     def files(self, camera: str | None) -> list[Path]:
         """info.json, meta/episodes, the rows and a camera's videos."""
@@ -242,23 +229,21 @@ class LeRobotReader(Reader):
 
     def _pictures(self, camera: str, path: Path, episode: int | None = None) -> Iterator[tuple[int, np.ndarray]]:
         """Yield (row, frame) of the pictures stored in one parquet file; every row of its episodes has one."""
-        for batch in iter_parquet(path, [camera, "episode_index", "frame_index"]):
-            columns = [batch.column(batch.schema.get_field_index(k)) for k in (camera, "episode_index", "frame_index")]
-            for stored, e, t in zip(*(column.to_pylist() for column in columns)):
-                e = self._place.get(e)
-                if e is None or episode not in (None, e):
-                    continue
-                data = stored.get("bytes") if isinstance(stored, dict) else stored
-                try:
-                    if not isinstance(data, bytes) or t is None or not 0 <= t < self.length[e]:
-                        raise DatasetError(f"frame {t} has no picture of {camera}")
-                    picture = decode_picture(data, self.frame_size(camera), path)
-                except DatasetError as error:
-                    raise Damaged(self, {e: self._short(error)}) from None
-                yield int(self.offset[e]) + t, picture
+        for stored, number, t in iter_parquet(path, [camera, "episode_index", "frame_index"]):
+            e = self._place.get(number)
+            if e is None or episode not in (None, e):
+                continue
+            data = stored.get("bytes") if isinstance(stored, dict) else stored
+            try:
+                if not isinstance(data, bytes) or t is None or not 0 <= t < self.length[e]:
+                    raise DatasetError(f"frame {t} has no picture of {camera}")
+                picture = decode_picture(data, self.frame_size(camera), path)
+            except DatasetError as error:
+                raise Damaged(self, {e: self._short(error)}) from None
+            yield int(self.offset[e]) + t, picture
 
-    def _read_rows(self, root: Path) -> Rows:
-        return read_episodes(root, self.info)
+    def _read_rows(self) -> Rows:
+        return read_episodes(self.root, self.info)
 
     def _data_file(self, e: int) -> Path:
         return fill_path(
@@ -284,67 +269,53 @@ class LeRobotReader(Reader):
         return sorted((self.root / "meta/episodes").glob("chunk-*/file-*.parquet"))
 
     def _check_structure(self) -> None:
-        missing: dict[int, Path] = {}
-        videos = [key for key in self.cameras if not self._in_rows(key)]
-        for path, episodes in self._data_episodes().items():
+        placed: dict[str, dict[Path, list[tuple[int, int]]]] = {}
+        for key in self.cameras:
+            if not self._in_rows(key):
+                self._check_said(key)
+                placed[key] = self.video_files(key)
+        rows_in = self._data_episodes()
+        videos = [(path, [e for e, _ in where]) for files in placed.values() for path, where in files.items()]
+        for path, episodes in [*rows_in.items(), *videos]:
             if not path.is_file():
-                missing |= dict.fromkeys(episodes, path)
-        for key in videos:
-            self._check_said(key)
-            for path, placed in self.video_files(key).items():
-                if not path.is_file():
-                    missing |= {e: path for e, _ in placed}
-        for e, path in missing.items():
-            self._fault(e, f"missing {path.relative_to(self.root)}")
+                self._fault(f"missing {path.relative_to(self.root)}", *episodes)
         self._settle()
         if self.offset[-1] != self.info["total_frames"] and not self.damaged:
             raise DatasetError(
                 f"{self.root}: the lengths in meta/episodes add up to {self.offset[-1]}, info.json says "
                 f"total_frames {self.info['total_frames']}; {AGAIN}"
             )
-        for key in videos:
-            for path, placed in self.video_files(key).items():
+        for key, files in placed.items():
+            for path, where in files.items():
                 if path.is_file():
-                    self._check_video(key, path, placed)
+                    self._check_video(key, path, where)
         self._settle()
         rows = 0
-        for path, episodes in self._data_episodes().items():
-            try:
+        for path, episodes in rows_in.items():
+            with self._noting(*episodes):
                 rows += count_rows(path) if path.is_file() else 0
-            except DatasetError as error:
-                for e in episodes:
-                    self._fault(e, error)
         self._settle()
         if rows < self.offset[-1]:
             self.columns([])  # names the episodes
 
     def _check_video(self, camera: str, path: Path, episodes: list[tuple[int, int]]) -> None:
         """Compare a video file's header with what meta/episodes places in it."""
-        try:
-            have, size = probe(path)
-        except DatasetError as error:
-            for e, _ in episodes:
-                self._fault(e, error)
-            return
-        most = None if have is None else BALLAST + 2 * have * size[0] * size[1] * 3
-        for e, first in episodes:
-            if most is not None and path.stat().st_size > most:
-                self._fault(
-                    e,
-                    f"{path} has {path.stat().st_size / 1e6:,.0f} MB and {have} frames of "
-                    f"{size[0]}x{size[1]}, more than they can take",
+        with self._noting(*(e for e, _ in episodes)):
+            have, (height, width), _ = probe(path)
+            size = path.stat().st_size
+            if have is not None and size > BALLAST + 2 * have * height * width * 3:
+                raise DatasetError(
+                    f"{path} has {size / 1e6:,.0f} MB and {have} frames of {height}x{width}, more than they can take"
                 )
-            elif have is not None and have < first + self.length[e]:
-                self._fault(
-                    e,
-                    f"{path} has {have} frames, but meta/episodes places it at frames {first} to "
-                    f"{first + self.length[e] - 1} of it",
-                )
-            elif size != self.frame_size(camera):
-                self._fault(
-                    e,
-                    f"{path} has frames of {size[0]}x{size[1]}, info.json says shape {self.features[camera]['shape']}",
-                )
+            for e, first in episodes:
+                end = first + self.length[e]
+                if have is not None and have < end:
+                    self._fault(
+                        f"{path} has {have} frames, but meta/episodes places it at frames {first} to {end - 1} of it", e
+                    )
+            if (height, width) != self.frame_size(camera):
+                shape = self.features[camera]["shape"]
+                raise DatasetError(f"{path} has frames of {height}x{width}, info.json says shape {shape}")
 
     def _check_said(self, camera: str) -> None:
         for name in ("chunk_index", "file_index", "from_timestamp"):
@@ -355,22 +326,19 @@ class LeRobotReader(Reader):
         missing: dict[int, str] = {}
         for at, row in rows.items():
             e = int(self._episode_of(row))
-            missing.setdefault(
-                e,
-                f"{path} has no frame at {at / self.fps:.3f} s, where frame {row - self.offset[e]} "
-                f"should be at {self.fps} fps",
-            )
-        raise Damaged(self, {e: self._short(why) for e, why in missing.items()})
+            why = f"{path} has no frame at {at / self.fps:.3f} s, where frame {row - self.offset[e]} should be"
+            missing.setdefault(e, self._short(f"{why} at {self.fps} fps"))
+        raise Damaged(self, missing)
 
 
 class LeRobotV21Reader(LeRobotReader):
     """The reader of a LeRobotDataset of v2.1 or v2.0: a parquet file an episode, an mp4 an episode and camera."""
 
-    def _read_rows(self, root: Path) -> Rows:
-        path = root / "meta/episodes.jsonl"
+    def _read_rows(self) -> Rows:
+        path = self.root / "meta/episodes.jsonl"
         rows = read_json_lines(path)
         numbers = [check_count(path, "episode_index", row.get("episode_index")) for row in rows]
-        order = cover(root, numbers, self.info["total_episodes"])
+        order = cover(self.root, numbers, self.info["total_episodes"])
         return {
             key: [None if i is None else rows[i].get(key) for i in order]
             for key in ("episode_index", "length", "tasks")
@@ -404,51 +372,43 @@ class LeRobotV21Reader(LeRobotReader):
         return [self.root / "meta/episodes.jsonl"]
 
 
+@contextlib.contextmanager
+def _parquet(path: Path) -> Iterator[pq.ParquetFile]:
+    """Give a parquet file; DatasetError where it, or what is read of it in this block, is damaged."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        if not path.is_file():  # a pipe would be waited for
+            raise OSError("it is missing or no file")
+        yield pq.ParquetFile(path)
+    except DatasetError:
+        raise
+    except (pa.ArrowException, OSError, ValueError) as error:
+        reason = (str(error).splitlines() or ["?"])[0]
+        raise DatasetError(f"cannot read {path} as parquet: {reason}; it is truncated or damaged: {AGAIN}") from None
+
+
 def read_parquet(path: Path, columns: list[str] | None = None) -> pa.Table:
     """Columns of a parquet file, without those that it lacks; DatasetError where it is damaged."""
-    import pyarrow as pa
-
-    try:
-        return _parquet(path).read(columns=columns)
-    except (pa.ArrowException, OSError, ValueError) as error:
-        raise _unreadable(path, error) from None
+    with _parquet(path) as file:
+        return file.read(columns=columns)
 
 
-def iter_parquet(path: Path, columns: list[str]) -> Iterator[pa.RecordBatch]:
-    """Yield a parquet file's columns in batches of 64 rows; raises DatasetError."""
-    import pyarrow as pa
-
-    try:
-        file = _parquet(path)
+def iter_parquet(path: Path, columns: list[str]) -> Iterator[tuple[Any, ...]]:
+    """Yield the values of a parquet file's columns row by row; raises DatasetError."""
+    with _parquet(path) as file:
         lacking = [key for key in columns if key not in file.schema_arrow.names]
         if lacking:
             raise DatasetError(f"{path} lacks the column {lacking[0]!r} that info.json promises; {AGAIN}")
-        yield from file.iter_batches(64, columns=columns)
-    except (pa.ArrowException, OSError) as error:
-        raise _unreadable(path, error) from None
+        for batch in file.iter_batches(64, columns=columns):
+            yield from zip(*(batch.column(key).to_pylist() for key in columns))
 
 
 def count_rows(path: Path) -> int:
     """The number of rows that a parquet file's footer states; DatasetError where it is damaged."""
-    import pyarrow as pa
-
-    try:
-        return _parquet(path).metadata.num_rows
-    except (pa.ArrowException, OSError, ValueError) as error:
-        raise _unreadable(path, error) from None
-
-
-def _parquet(path: Path) -> pq.ParquetFile:
-    import pyarrow.parquet as pq
-
-    if not Path(path).is_file():  # a pipe would be waited for
-        raise OSError("it is missing or no file")
-    return pq.ParquetFile(path)
-
-
-def _unreadable(path: Path, error: Exception) -> DatasetError:
-    reason = (str(error).splitlines() or ["?"])[0]
-    return DatasetError(f"cannot read {path} as parquet: {reason}; it is truncated or damaged: {AGAIN}")
+    with _parquet(path) as file:
+        return file.metadata.num_rows
 
 
 def read_json_lines(path: Path) -> list[dict[str, Any]]:

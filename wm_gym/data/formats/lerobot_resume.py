@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import os
 import shutil
 from collections.abc import Mapping
@@ -11,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from wm_gym.common.files import is_scrap
+from wm_gym.common.files import is_scrap, try_lock
 from wm_gym.data.formats import lerobot_stats as stats
 from wm_gym.data.formats.lerobot_reader import read_episodes, read_tasks
 from wm_gym.data.formats.lerobot_schema import FILES_PER_CHUNK, INFO_PATH, DatasetError, Feature, Info
@@ -38,14 +37,9 @@ def lock(root: Path) -> int:
                 f"{root} holds other things ({', '.join(others[:5])}) and no dataset; give an empty or new folder"
             )
     root.mkdir(parents=True, exist_ok=True)
-    descriptor = os.open(root, os.O_RDONLY)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        os.close(descriptor)
-        raise DatasetError(
-            f"another process is writing to {root}; wait for it, end it, or give another folder"
-        ) from None
+    descriptor = try_lock(root)
+    if descriptor is None:
+        raise DatasetError(f"another process is writing to {root}; wait for it, end it, or give another folder")
     return descriptor
 
 
@@ -74,9 +68,9 @@ def compare(root: Path, info: Info, fps: float | None, features: Mapping[str, Fe
     """Refuse to go on with a dataset of other features than those about to be written."""
     if fps is not None and fps != info["fps"]:
         raise DatasetError(f"{root} was written at {info['fps']} fps, now {fps}; give another folder")
-    there, now = info["features"], features
-    for key in sorted(set(there) | set(now)):
-        a, b = ((of[key]["dtype"], of[key]["shape"]) if key in of else (None, None) for of in (there, now))
+    there = info["features"]
+    for key in sorted({*there, *features}):
+        a, b = ((of[key]["dtype"], of[key]["shape"]) if key in of else (None, None) for of in (there, features))
         if a != b:
             raise DatasetError(
                 f"{root} has the feature {key!r} as {a[0]} {a[1]}, now it would be {b[0]} {b[1]}; give another folder"

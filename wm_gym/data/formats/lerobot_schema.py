@@ -30,8 +30,10 @@ VIDEO_PATH = "videos/{video_key}/chunk-{chunk_index:03d}/file-{file_index:03d}.m
 EPISODES_PATH = "meta/episodes/chunk-{chunk_index:03d}/file-{file_index:03d}.parquet"
 INFO_PATH, TASKS_PATH, STATS_PATH = "meta/info.json", "meta/tasks.parquet", "meta/stats.json"
 FILES_PER_CHUNK = 1000
+DTYPES = ("float32", "float64", "int64", "int32", "bool")  # of numbers
 CAMERA_PREFIX = "observation.images."
 CAMERA = CAMERA_PREFIX + "main"  # of what we record
+AXES = ["height", "width", "channels"]  # of a camera's frames
 
 AGAIN = "fetch or record the dataset again"
 MOST_FPS, MOST_JSON, MOST_NUMBERS = 1000, 16_000_000, 8192 * 8192 * 3  # what a file may declare
@@ -41,7 +43,7 @@ class Feature(TypedDict):
     """One column or camera, as info.json describes it."""
 
     dtype: str
-    """"video" and "image" are cameras; "float32", "float64", "int64", "int32", "bool" are numbers."""
+    """"video" and "image" are cameras; those in DTYPES are numbers."""
     shape: list[int]
     """Of one row; a camera's [height, width, 3]."""
     names: NotRequired[list[str] | dict[str, Any] | None]
@@ -86,16 +88,6 @@ class Info(Extra):
     video_path: NotRequired[str]
 
 
-# The columns that every dataset has; the writer fills them in.
-INDEX_FEATURES: dict[str, Feature] = {
-    "timestamp": {"dtype": "float32", "shape": [1], "names": None},
-    "frame_index": {"dtype": "int64", "shape": [1], "names": None},
-    "episode_index": {"dtype": "int64", "shape": [1], "names": None},
-    "index": {"dtype": "int64", "shape": [1], "names": None},
-    "task_index": {"dtype": "int64", "shape": [1], "names": None},
-}
-
-
 class DatasetError(ValueError):
     """A dataset folder, or something put into one, is not what it should be; the message says what to do."""
 
@@ -105,12 +97,18 @@ def feature(dtype: str, size: int = 1, names: Iterable[str] | None = None) -> Fe
     return {"dtype": dtype, "shape": [int(size)], "names": list(names) if names else None}
 
 
+INDEX_FEATURES = {"timestamp": feature("float32")} | {
+    key: feature("int64") for key in ("frame_index", "episode_index", "index", "task_index")
+}
+"""The columns that every dataset has; the writer fills them in."""
+
+
 def video_feature(height: int, width: int, fps: float) -> Feature:
     """The description of a camera whose frames [height, width, 3] are stored without loss at `fps` a second."""
     return {
         "dtype": "video",
         "shape": [int(height), int(width), 3],
-        "names": ["height", "width", "channels"],
+        "names": AXES,
         "info": {
             "video.height": int(height),
             "video.width": int(width),
@@ -137,24 +135,17 @@ def arrow_schema(features: Mapping[str, Feature]) -> pa.Schema:
     """
     import pyarrow as pa
 
-    kinds = {
-        "float32": pa.float32(),
-        "float64": pa.float64(),
-        "int64": pa.int64(),
-        "int32": pa.int32(),
-        "bool": pa.bool_(),
-    }
     fields: list[pa.Field] = []
     described: dict[str, dict[str, Any]] = {}
     for key, spec in features.items():
         if spec["dtype"] == "video":
             continue
-        if spec["dtype"] not in kinds or len(spec["shape"]) != 1:
+        if spec["dtype"] not in DTYPES or len(spec["shape"]) != 1:
             raise DatasetError(
                 f"feature {key!r} has dtype {spec['dtype']!r} and shape {spec['shape']}; "
-                f"the writer stores vectors of {', '.join(kinds)}: flatten or convert it"
+                f"the writer stores vectors of {', '.join(DTYPES)}: flatten or convert it"
             )
-        kind, value = kinds[spec["dtype"]], {"dtype": spec["dtype"], "_type": "Value"}
+        kind, value = pa.type_for_alias(spec["dtype"]), {"dtype": spec["dtype"], "_type": "Value"}
         size = spec["shape"][0]
         fields.append(pa.field(key, kind if is_scalar(spec) else pa.list_(kind, size)))
         described[key] = value if is_scalar(spec) else {"feature": value, "length": size, "_type": "List"}

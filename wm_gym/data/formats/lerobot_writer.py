@@ -226,16 +226,10 @@ class LeRobotWriter:
         _write_tasks(folder / "tasks.parquet", self._tasks)
 
         chunk, file = divmod(self._shard, FILES_PER_CHUNK)
-        moves = [
-            (f"{number}.mp4", VIDEO_PATH.format(video_key=key, chunk_index=chunk, file_index=file))
-            for number, key in enumerate(self.cameras)
-        ]
-        moves += [
-            ("data.parquet", DATA_PATH.format(chunk_index=chunk, file_index=file)),
-            ("episodes.parquet", EPISODES_PATH.format(chunk_index=chunk, file_index=file)),
-            ("tasks.parquet", TASKS_PATH),
-        ]
-        for source, target in moves:
+        at = {"chunk_index": chunk, "file_index": file}
+        places = {f"{number}.mp4": VIDEO_PATH.format(video_key=key, **at) for number, key in enumerate(self.cameras)}
+        places |= {"data.parquet": DATA_PATH.format(**at), "episodes.parquet": EPISODES_PATH.format(**at)}
+        for source, target in {**places, "tasks.parquet": TASKS_PATH}.items():
             (self.root / target).parent.mkdir(parents=True, exist_ok=True)
             os.replace(folder / source, self.root / target)
         write_json(self.root / STATS_PATH, stats.aggregate(self._shard_stats), indent=4)

@@ -6,7 +6,7 @@ An episode of T actions has T + 1 observations: it becomes T + 1 rows, the last 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -14,8 +14,8 @@ import gymnasium as gym
 import minari
 import numpy as np
 
-from wm_gym.data.formats.lerobot_schema import AGAIN, CAMERA_PREFIX, DatasetError, Feature, check_features
-from wm_gym.data.formats.reader import Damaged, Reader
+from wm_gym.data.formats.lerobot_schema import AGAIN, CAMERA_PREFIX, DatasetError, Feature, check_features, feature
+from wm_gym.data.formats.reader import Reader
 
 T = TypeVar("T")
 
@@ -46,27 +46,23 @@ class MinariReader(Reader):
         }
         for key, names, of in (("action", self._actions, actions), ("observation.state", self._states, spaces)):
             if names:
-                features[key] = {"dtype": "float32", "shape": [sum(_size(of[n]) for n in names)], "names": None}
-        features["next.reward"] = {"dtype": "float32", "shape": [1], "names": None}
+                features[key] = feature("float32", sum(math.prod(of[n].shape or ()) for n in names))
+        features["next.reward"] = feature("float32")
         check_features(data / "metadata.json", features)
-        self.root = root
-        lengths: list[int] = []
         self._ids = list(self._data.episode_indices)
         self.num_episodes = len(self._ids)
-        for _, episode in self._episodes():
-            lengths.append(0 if episode is None else len(next(_leaves_of(episode.actions))) + 1)
-        if not lengths:
+        if not self._ids:
             raise DatasetError(f"{root} holds no episodes; {AGAIN}")
+        lengths = [0] * self.num_episodes
+        for e in range(self.num_episodes):
+            with self._noting(e):
+                lengths[e] = len(_at(self._read(e).actions, self._actions[0])) + 1
         self._settle()
-        self._describe(root, fps or self._rate(root), features, lengths, [""] * len(lengths))
+        self._describe(fps or self._rate(root), features, lengths, [""] * len(lengths))
 
-    def columns(self, keys: Iterable[str] | None = None) -> dict[str, np.ndarray]:
-        """Columns of all episodes as {key: array [N, *shape]} (see Reader)."""
-        return self._by_episode(keys, self._columns_of)
-
-    def _columns_of(self, e: int, keys: list[str]) -> dict[str, np.ndarray]:
-        episode = self._episode(e)
-        return {key: self._numbers(episode, key, e) for key in keys}
+    def _columns(self, episode: int, keys: list[str]) -> dict[str, np.ndarray]:
+        read = self._read(episode)
+        return {key: self._numbers(read, key, episode) for key in keys}
 
     def _numbers(self, episode: minari.EpisodeData, key: str, e: int) -> np.ndarray:
         """One column float32 [length, D] of an episode."""
@@ -88,46 +84,21 @@ class MinariReader(Reader):
             f"{self.features[key]['shape'][0]}; {AGAIN}"
         )
 
-    def _stream(self, camera: str) -> Iterator[tuple[int, np.ndarray]]:
-        row = 0
-        for e, episode in self._episodes():
-            try:
-                frames = self._of(camera, e, episode)
-            except DatasetError as error:
-                raise Damaged(self, {e: self._short(error)}) from None
-            for frame in frames:
-                yield row, frame
-                row += 1
-
-    def _frames(self, camera: str, episode: int) -> np.ndarray:
-        return self._of(camera, episode, self._episode(episode))
+    def _decode(self, camera: str, episode: int) -> Iterator[np.ndarray]:
+        frames = np.asarray(_at(self._read(episode).observations, self._pictures[camera]))
+        if len(frames) != self.length[episode] or frames.dtype != np.uint8:
+            raise DatasetError(
+                f"{self.root}: {camera} of episode {episode} is {frames.dtype} {frames.shape}, expected uint8 "
+                f"[{self.length[episode]}, H, W, 3]; {AGAIN}"
+            )
+        self._check_frame(camera, frames[0], self.root)
+        yield from frames
 
     def files(self, camera: str | None) -> list[Path]:
         """All files of the dataset."""
         return sorted(path for path in self.root.rglob("*") if path.is_file())
 
-    def _of(self, camera: str, e: int, episode: minari.EpisodeData) -> np.ndarray:
-        frames = np.asarray(_at(episode.observations, self._pictures[camera]))
-        if len(frames) != self.length[e] or frames.dtype != np.uint8:
-            raise DatasetError(
-                f"{self.root}: {camera} of episode {e} is {frames.dtype} {frames.shape}, expected uint8 "
-                f"[{self.length[e]}, H, W, 3]; {AGAIN}"
-            )
-        self._check_frame(camera, frames[0], self.root)
-        return frames
-
-    def _episodes(self) -> Iterator[tuple[int, minari.EpisodeData | None]]:
-        """Yield (number, episode) of every episode, None for one that cannot be read."""
-        for e in range(len(self._ids)):
-            episode = None
-            if e not in self.damaged:
-                try:
-                    episode = self._episode(e)
-                except DatasetError as error:
-                    self._fault(e, error)
-            yield e, episode
-
-    def _episode(self, e: int) -> minari.EpisodeData:
+    def _read(self, e: int) -> minari.EpisodeData:
         return self._guard(lambda: next(iter(self._data.iterate_episodes([self._ids[e]]))), self.root)
 
     def _guard(self, call: Callable[[], T], path: Path) -> T:
@@ -177,18 +148,6 @@ def _flat(space: gym.Space, prefix: str = "") -> Iterator[tuple[str, gym.spaces.
 
 def _is_picture(space: gym.Space) -> bool:
     return space.shape is not None and len(space.shape) == 3 and space.shape[2] == 3 and space.dtype == np.uint8
-
-
-def _size(space: gym.Space) -> int:
-    return math.prod(space.shape) if space.shape else 1
-
-
-def _leaves_of(values: Any) -> Iterator[Any]:
-    """Yield the arrays in nested dictionaries."""
-    for part in values.values() if isinstance(values, dict) else ():
-        yield from _leaves_of(part)
-    if not isinstance(values, dict):
-        yield values
 
 
 def _at(values: Any, name: str) -> Any:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import math
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -49,10 +50,8 @@ class Reader:
     def __init__(self, root: Path, skip_damaged: bool = False) -> None:
         self.root, self.skip_damaged, self.damaged = root, skip_damaged, {}
 
-    def _describe(
-        self, root: Path, fps: float, features: dict[str, Feature], length: Sequence[int], tasks: Iterable[str]
-    ) -> None:
-        self.root, self.fps, self.features = root, fps, features
+    def _describe(self, fps: float, features: dict[str, Feature], length: Sequence[int], tasks: Iterable[str]) -> None:
+        self.fps, self.features = fps, features
         self.cameras = [key for key, spec in features.items() if is_picture(spec)]
         self.num_episodes = len(length)
         self.length = np.asarray(length, np.int64)
@@ -64,6 +63,26 @@ class Reader:
 
     def columns(self, keys: Iterable[str] | None = None) -> dict[str, np.ndarray]:
         """Columns of all episodes as {key: array [N, *shape]}, all but the pictures by default; floats are finite."""
+        keys = self._known(keys)
+        parts: dict[str, list[np.ndarray]] = {key: [] for key in keys}
+        for e in range(self.num_episodes):
+            made: dict[str, np.ndarray] = {}
+            if e not in self.damaged:
+                with self._noting(e):
+                    made = self._columns(e, keys)
+            for key in keys:
+                feature = self.features[key]
+                parts[key].append(
+                    made[key] if made else np.zeros((self.length[e], *feature["shape"]), feature["dtype"])
+                )
+        self._settle()
+        whole = {key: np.concatenate(part) for key, part in parts.items()}
+        for key, values in whole.items():
+            self._check_finite(key, values)
+        return {key: values.astype(self.features[key]["dtype"], copy=False) for key, values in whole.items()}
+
+    def _columns(self, episode: int, keys: list[str]) -> dict[str, np.ndarray]:
+        """The columns {key: array [L, *shape]} of one episode, or DatasetError."""
         raise NotImplementedError
 
     def iter_frames(self, camera: str) -> Iterator[tuple[int, np.ndarray]]:
@@ -72,34 +91,32 @@ class Reader:
             yield from self._stream(camera)
             return
         for e in self.sound:
-            try:
-                frames = self.frames(camera, e)
-            except DatasetError as error:
-                self._fault(e, error)
-            else:
-                yield from enumerate(frames, int(self.offset[e]))
+            with self._noting(e):
+                yield from enumerate(self.frames(camera, e), int(self.offset[e]))
         self._settle()
 
     def frames(self, camera: str, episode: int) -> np.ndarray:
         """The frames uint8 [L, H, W, 3] of one episode of a camera; Damaged where they cannot be read."""
-        self._check_episode(episode)
-        why: DatasetError | str
-        if episode not in self.damaged:
-            try:
-                return self._frames(camera, episode)
-            except DatasetError as error:
-                why = error
-        else:
-            why = self.damaged[episode]
-        raise Damaged(self, {episode: self._short(why)}) from None
+        if not 0 <= episode < self.num_episodes:
+            raise DatasetError(f"{self.root} has no episode {episode}; it has 0 to {self.num_episodes - 1}")
+        return np.stack(list(self._episode(camera, episode)))
 
     def _stream(self, camera: str) -> Iterator[tuple[int, np.ndarray]]:
         """Yield (row, frame) for every row, in any order."""
         for e in range(self.num_episodes):
-            yield from enumerate(self.frames(camera, e), int(self.offset[e]))
+            yield from enumerate(self._episode(camera, e), int(self.offset[e]))
 
-    def _frames(self, camera: str, episode: int) -> np.ndarray:
-        """Decode one episode of a camera, or raise DatasetError."""
+    def _episode(self, camera: str, episode: int) -> Iterator[np.ndarray]:
+        """Yield the frames of one episode in order; Damaged where they cannot be read."""
+        if episode in self.damaged:
+            raise Damaged(self, {episode: self.damaged[episode]})
+        try:
+            yield from self._decode(camera, episode)
+        except DatasetError as error:
+            raise Damaged(self, {episode: self._short(error)}) from None
+
+    def _decode(self, camera: str, episode: int) -> Iterator[np.ndarray]:
+        """Yield the frames of one episode in order, or raise DatasetError."""
         raise NotImplementedError
 
     def files(self, camera: str | None) -> list[Path]:
@@ -120,7 +137,10 @@ class Reader:
 
     def frame_size(self, camera: str) -> tuple[int, int]:
         """The stored (height, width) of a camera's frames."""
-        return picture_size(self.features[camera])
+        shape, names = self.features[camera]["shape"], self.features[camera].get("names")
+        first = names[0] if isinstance(names, list) and names else ""
+        height, width = shape[1:] if str(first).startswith("channel") else shape[:2]  # [3, H, W] in older datasets
+        return height, width
 
     def content_hash(self, *cameras: str) -> str:
         """A hash of the files that the rows and the cameras' frames are read from, the same wherever they lie."""
@@ -138,45 +158,24 @@ class Reader:
         """The columns that hold numbers."""
         return [key for key, spec in self.features.items() if not is_picture(spec) and spec["dtype"] != "string"]
 
+    def names(self, key: str, size: int) -> list[str] | None:
+        """The names of the `size` numbers of a column; None where the dataset has not one for each."""
+        names = self.features[key].get("names") if key in self.features else None
+        if isinstance(names, dict):  # lerobot also writes {"motors": [...]}
+            names = [name for group in names.values() for name in (group if isinstance(group, list) else [group])]
+        return [str(name) for name in names] if isinstance(names, list) and len(names) == size else None
+
     def _known(self, keys: Iterable[str] | None) -> list[str]:
-        """The checked names of columns; None means every column of numbers."""
+        """The checked names of columns that memory can hold; None means every column of numbers."""
         known = self.number_keys() if keys is None else list(keys)
         for key in known:
             if key not in self.features:
                 raise DatasetError(f"{self.root} has no feature {key!r}; it has {', '.join(self.features)}")
-        return known
-
-    def _by_episode(
-        self, keys: Iterable[str] | None, read: Callable[[int, list[str]], dict[str, np.ndarray]]
-    ) -> dict[str, np.ndarray]:
-        """`columns`, where a format gives the columns of one episode after the other."""
-        keys = self._known(keys)
         check_memory(
-            f"reading {', '.join(keys)} of {self.root}",
-            8 * int(self.offset[-1]) * sum(math.prod(self.features[key]["shape"]) for key in keys),
+            f"reading {', '.join(known)} of {self.root}",
+            8 * int(self.offset[-1]) * sum(math.prod(self.features[key]["shape"]) for key in known),
         )
-        parts: dict[str, list[np.ndarray]] = {key: [] for key in keys}
-        for e in range(self.num_episodes):
-            made: dict[str, np.ndarray] = {}
-            if e not in self.damaged:
-                try:
-                    made = read(e, keys)
-                except DatasetError as error:
-                    self._fault(e, error)
-            for key in keys:
-                feature = self.features[key]
-                parts[key].append(
-                    made[key] if made else np.zeros((self.length[e], *feature["shape"]), feature["dtype"])
-                )
-        self._settle()
-        whole = {key: np.concatenate(part) for key, part in parts.items()}
-        for key in keys:
-            self._check_finite(key, whole[key])
-        return whole
-
-    def _check_episode(self, episode: int) -> None:
-        if not 0 <= episode < self.num_episodes:
-            raise DatasetError(f"{self.root} has no episode {episode}; it has 0 to {self.num_episodes - 1}")
+        return known
 
     def _check_frame(self, camera: str, frame: np.ndarray, path: Path) -> np.ndarray:
         """Give the frame back if it has the promised size."""
@@ -200,16 +199,25 @@ class Reader:
     def know(self, damaged: Mapping[int, str] | Mapping[str, str]) -> None:
         """Take over what an earlier reading of the same files found, {episode: why}."""
         for e, why in damaged.items():
-            self._fault(int(e), why)
+            self._fault(why, int(e))
         self._settle()
 
     def name(self, episode: int) -> str:
         """An episode's number here, and the one that the dataset itself has for it where that is another."""
         return str(episode)
 
-    def _fault(self, episode: int | np.integer, why: DatasetError | str) -> None:
-        """Note that an episode cannot be read; `_settle` raises it where none is to be left out."""
-        self.damaged.setdefault(int(episode), self._short(why))
+    def _fault(self, why: DatasetError | str, *episodes: int | np.integer) -> None:
+        """Note why episodes cannot be read; `_settle` raises it where none is to be left out."""
+        for e in episodes:
+            self.damaged.setdefault(int(e), self._short(why))
+
+    @contextlib.contextmanager
+    def _noting(self, *episodes: int | np.integer) -> Iterator[None]:
+        """Note a DatasetError of this block as the fault of these episodes, and go on after it."""
+        try:
+            yield
+        except DatasetError as error:
+            self._fault(error, *episodes)
 
     def _settle(self) -> None:
         """Raise DatasetError for the episodes noted, unless they are left out and others remain."""
@@ -230,7 +238,7 @@ class Reader:
         rows = np.flatnonzero(~np.isfinite(values.reshape(len(values), -1)).all(1))
         for e, row in zip(*np.unique(self._episode_of(rows), return_index=True)):
             at = rows[row] - self.offset[e]
-            self._fault(e, f"{key!r} is {values[rows[row]].tolist()} in frame {at}, expected finite numbers")
+            self._fault(f"{key!r} is {values[rows[row]].tolist()} in frame {at}, expected finite numbers", e)
         self._settle()
 
     def _episode_of(self, row: Any) -> Any:
@@ -264,15 +272,6 @@ def faults(reader: Reader, damaged: Mapping[int, str], each: str = "; ") -> str:
 def is_picture(spec: Feature) -> bool:
     """True where a feature is a camera's: a video, or pictures stored among the rows."""
     return spec["dtype"] in ("video", "image")
-
-
-def picture_size(spec: Feature) -> tuple[int, int]:
-    """The (height, width) of a camera's feature, whose shape is [H, W, 3], or [3, H, W] in older datasets."""
-    shape = spec["shape"]
-    names = spec.get("names")
-    first = names[0] if isinstance(names, list) and names else ""
-    height, width = shape[1:] if str(first).startswith("channel") else shape[:2]
-    return height, width
 
 
 def warn_left_out(reader: Reader, damaged: Mapping[int, str], stacklevel: int = 3) -> None:

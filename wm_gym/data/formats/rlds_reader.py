@@ -7,7 +7,7 @@ is_last and is_terminal are often unset, and not used.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, TypedDict
 
@@ -71,22 +71,18 @@ class RLDSReader(Reader):
         for path, promised in files:
             for offset, data in self._records(path, promised):
                 steps, task = 0, ""
-                try:
+                with self._noting(len(length)):
                     if isinstance(data, DatasetError):
                         raise data
                     example = tfrecord.parse_example(data, path)
-                    steps, task = (
-                        self._steps(example, features, path),
-                        _text(example.get(self._text) if self._text else None),
-                    )
-                except DatasetError as error:
-                    self._fault(len(length), error)
+                    steps = self._steps(example, features, path)
+                    task = _text(example.get(self._text) if self._text else None)
                 self._where.append((path, offset))
                 length.append(steps)
                 tasks.append(task)
         if not length:
             raise DatasetError(f"{folder} has no episodes in {', '.join(path.name for path, _ in files)}; {AGAIN}")
-        self._describe(folder, fps, features, length, tasks)
+        self._describe(fps, features, length, tasks)
         self._settle()
 
     def _records(self, path: Path, promised: int) -> Iterator[tuple[int, bytes | DatasetError]]:
@@ -100,15 +96,11 @@ class RLDSReader(Reader):
             for _ in range(max(promised - count, 1)):
                 yield 0, error
 
-    def columns(self, keys: Iterable[str] | None = None) -> dict[str, np.ndarray]:
-        """Columns of all episodes as {key: array [N, *shape]} (see Reader)."""
-        return self._by_episode(keys, self._columns_of)
+    def _columns(self, episode: int, keys: list[str]) -> dict[str, np.ndarray]:
+        path, example = self._example(episode)
+        return {key: self._numbers(example, key, int(self.length[episode]), path) for key in keys}
 
-    def _columns_of(self, e: int, keys: list[str]) -> dict[str, np.ndarray]:
-        path, example = self._example(e)
-        return {key: self._numbers(example, key, int(self.length[e]), path) for key in keys}
-
-    def _frames(self, camera: str, episode: int) -> np.ndarray:
+    def _decode(self, camera: str, episode: int) -> Iterator[np.ndarray]:
         path, example = self._example(episode)
         stored = example.get(self._source[camera][0], [])
         if not isinstance(stored, list) or len(stored) != self.length[episode]:
@@ -116,7 +108,8 @@ class RLDSReader(Reader):
                 f"{path}: episode {episode} has {len(stored)} pictures of {camera} in "
                 f"{self.length[episode]} steps; {AGAIN}"
             )
-        return np.stack([decode_picture(data, self.frame_size(camera), path) for data in stored])
+        for data in stored:
+            yield decode_picture(data, self.frame_size(camera), path)
 
     def files(self, camera: str | None) -> list[Path]:
         """features.json and the split's files of records."""
@@ -199,17 +192,11 @@ def _map_features(leaves: Mapping[str, Leaf]) -> tuple[dict[str, Feature], dict[
         ("next.reward", ["steps/reward"] if "steps/reward" in numbers else []),
     ):
         if names:
-            size = sum(math.prod(numbers[name]["shape"]) for name in names)
-            labels = (
-                None
-                if len(names) == 1
-                else [
-                    f"{name.removeprefix('steps/action/')}_{i}"
-                    for name in names
-                    for i in range(math.prod(numbers[name]["shape"]))
-                ]
-            )
-            features[key], source[key] = {"dtype": "float32", "shape": [size], "names": labels}, names
+            sizes = {name: math.prod(numbers[name]["shape"]) for name in names}
+            labels = [f"{name.removeprefix('steps/action/')}_{i}" for name in names for i in range(sizes[name])]
+            several = labels if len(names) > 1 else None
+            features[key] = {"dtype": "float32", "shape": [sum(sizes.values())], "names": several}
+            source[key] = names
     return features, source
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Iterable, Iterator, Sequence
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -17,12 +19,9 @@ class VideoWriter:
     """Encode uint8 RGB frames [L, H, W, 3] losslessly (H.264 RGB, qp 0, no B-frames) into one mp4."""
 
     def __init__(self, path: str | Path, height: int, width: int, fps: float) -> None:
-        from fractions import Fraction
-
         import av
 
         Path(path).parent.mkdir(parents=True, exist_ok=True)
-        self._frame = av.VideoFrame
         self._file = av.open(str(path), "w")
         self._stream = self._file.add_stream("libx264rgb", rate=Fraction(fps).limit_denominator(100_000))
         self._stream.height, self._stream.width, self._stream.pix_fmt = height, width, "rgb24"
@@ -33,14 +32,14 @@ class VideoWriter:
 
     def write(self, frames: Iterable[np.ndarray]) -> None:
         """Append frames uint8 [L, H, W, 3]."""
+        import av
+
         for array in frames:
-            for packet in self._stream.encode(self._frame.from_ndarray(np.ascontiguousarray(array), format="rgb24")):
-                self._file.mux(packet)
+            self._file.mux(self._stream.encode(av.VideoFrame.from_ndarray(np.ascontiguousarray(array), "rgb24")))
 
     def close(self) -> None:
         """Finish the file; it cannot be read before."""
-        for packet in self._stream.encode():
-            self._file.mux(packet)
+        self._file.mux(self._stream.encode())
         self._file.close()
 
 
@@ -90,14 +89,14 @@ def decode(path: str | Path, fps: float, start: int = 0, stop: int | None = None
         ) from None
 
 
-def probe(path: str | Path) -> tuple[int | None, tuple[int, int]]:
-    """A video's number of frames, None where its header does not say, and its (height, width)."""
+def probe(path: str | Path) -> tuple[int | None, tuple[int, int], float]:
+    """A video's number of frames, None where its header does not say, its (height, width) and its rate, or 0."""
     import av
 
     try:
         with _open(path) as file:
             stream = file.streams.video[0]
-            return stream.frames or None, (stream.height, stream.width)
+            return stream.frames or None, (stream.height, stream.width), float(stream.average_rate or 0)
     except (av.FFmpegError, IndexError, ValueError, AttributeError) as error:  # AttributeError: a codec unknown
         raise DatasetError(
             f"cannot open {path} as a video: {error}; it is empty, truncated or not a video: fetch or "
@@ -107,17 +106,13 @@ def probe(path: str | Path) -> tuple[int | None, tuple[int, int]]:
 
 def probe_rate(path: str | Path) -> tuple[int, tuple[int, int], float]:
     """A video's number of frames (counted where its header does not say), its (height, width) and its rate."""
-    import av
-
-    count, size = probe(path)
-    with av.open(str(path)) as file:
-        rate = file.streams.video[0].average_rate
-    if not rate or not 0 < rate <= MOST_FPS:
+    count, size, rate = probe(path)
+    if not 0 < rate <= MOST_FPS:
         raise DatasetError(
-            f"{path} says {rate} frames a second, expected more than 0 and at most {MOST_FPS}; convert "
+            f"{path} says {rate:g} frames a second, expected more than 0 and at most {MOST_FPS}; convert "
             f"it to a constant rate, e.g. with ffmpeg -r 10"
         )
-    return count or sum(1 for _ in decode(path, float(rate))), size, float(rate)
+    return count or sum(1 for _ in decode(path, rate)), size, rate
 
 
 def decode_picture(data: bytes, size: Sequence[int], path: str | Path) -> np.ndarray:
@@ -131,8 +126,6 @@ def decode_picture(data: bytes, size: Sequence[int], path: str | Path) -> np.nda
     Raises:
         DatasetError: For another size, and for what cannot be decoded.
     """
-    import io
-
     from PIL import Image
 
     try:
