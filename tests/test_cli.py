@@ -41,7 +41,7 @@ def test_help_says_what_it_does_and_gives_an_example_that_parses(command, capsys
     assert status == 0
     assert command.help.split()[0] in out and "example: wm-gym" in out
     args = build_parser().parse_args(shlex.split(command.example)[1:])
-    assert args.run is command.run
+    assert args.command is command
 
 
 def test_help_loads_nothing_heavy(repository, tmp_path):

@@ -1,7 +1,7 @@
 """What can be typed? The `wm-gym` command and all its words.
 
-Each command is one `Command`: its help text, its flags and the function that does the work. The functions import what
-they need when they run, so `wm-gym --help` stays quick.
+Each command is one `Command`: its help, what can be typed and the work. It imports what it needs when it runs, so
+`wm-gym --help` stays quick.
 """
 
 from __future__ import annotations
@@ -14,8 +14,16 @@ from collections.abc import Sequence
 
 from wm_gym import __version__
 from wm_gym.cli import agent, data, evaluation, idm, judge, world
+from wm_gym.cli.command import Command, add_options, options_of
 
-COMMANDS = (*world.COMMANDS, *data.COMMANDS, *evaluation.COMMANDS, *agent.COMMANDS, *judge.COMMANDS, *idm.COMMANDS)
+COMMANDS: tuple[type[Command], ...] = (
+    *world.COMMANDS,
+    *data.COMMANDS,
+    *evaluation.COMMANDS,
+    *agent.COMMANDS,
+    *judge.COMMANDS,
+    *idm.COMMANDS,
+)
 GROUPS = {
     "data": "look at, convert or curate a dataset",
     "agent": "train, clone or evaluate a policy",
@@ -38,9 +46,9 @@ def build_parser() -> argparse.ArgumentParser:
     for command in COMMANDS:
         *group, word = command.name.split()
         sub = (groups[group[0]] if group else commands).add_parser(
-            word, help=command.help, description=command.help + ".", epilog=f"example: {command.example}"
+            word, help=command.help, description=f"{command.help}.", epilog=f"example: {command.example}"
         )
-        command.add_arguments(sub)
+        add_options(sub, command)
         sub.add_argument(
             "--import",
             dest="modules",
@@ -51,7 +59,7 @@ def build_parser() -> argparse.ArgumentParser:
             "registers: what a file names is never imported by itself; may be repeated",
         )
         sub.add_argument("--debug", action="store_true", help="show the whole traceback of an error")
-        sub.set_defaults(run=command.run)
+        sub.set_defaults(command=command)
     return parser
 
 
@@ -62,7 +70,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         with warnings.catch_warnings():
             warnings.showwarning = lambda message, *_: print(f"warning: {message}", file=sys.stderr)
             import_modules(args.modules)
-            args.run(args)
+            options_of(args.command, args).run()
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         return 130

@@ -3,13 +3,23 @@
 from __future__ import annotations
 
 import argparse
-import builtins
 import json
-import sys
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Sequence
-from dataclasses import Field, dataclass, fields
+from dataclasses import MISSING, dataclass, field, fields, is_dataclass
 from types import NoneType, UnionType
-from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin
+from typing import (
+    Annotated,
+    Any,
+    ClassVar,
+    Literal,
+    TypeVar,
+    Union,
+    dataclass_transform,
+    get_args,
+    get_origin,
+    get_type_hints,
+)
 
 from wm_gym.common.options import Colour, Count, FrameSize, Json, Overrides, field_docs
 from wm_gym.training.presets import Preset
@@ -17,21 +27,46 @@ from wm_gym.training.presets import Preset
 Options = TypeVar("Options")
 
 ENV_ID_HELP = "id of a registered environment; module:id imports the module first, e.g. gym_pusht:gym_pusht/PushT-v0"
+WORLD_HELP = "a world folder, a Hub id, or the name of a shipped one"
 
 
-@dataclass(frozen=True)
-class Command:
-    """One command: the words that name it, one line of help, an example, its flags and its handler."""
+def flag(**how: Any) -> Any:
+    """A field of a command with more that argparse is told: a help that is put together, choices, a default."""
+    return field(default=how.pop("default", MISSING), metadata=how)
 
-    name: str
-    help: str
-    example: str
-    add_arguments: Callable[[argparse.ArgumentParser], None]
-    run: Callable[[argparse.Namespace], None]
+
+def positional(**how: Any) -> Any:
+    """A field of a command that is typed without a flag."""
+    return flag(positional=True, **how)
+
+
+def part(*leave_out: str, **names: str) -> Any:
+    """A field of a command that stands for the flags of an option dataclass; arguments as of `add_options`."""
+    return field(metadata={"leave_out": leave_out, "names": names})
+
+
+@dataclass_transform(kw_only_default=True, field_specifiers=(flag, positional, part))
+class Command(ABC):
+    """One command: a dataclass of what is typed after its name, made by `options_of`, and what is done then.
+
+    Its docstring is the help, and its fields are flags as `add_options` makes them.
+    """
+
+    name: ClassVar[str]
+    example: ClassVar[str]
+    help: ClassVar[str]
+
+    def __init_subclass__(cls) -> None:
+        dataclass(frozen=True, kw_only=True)(cls)
+        cls.help = _help(cls.__doc__ or "")
+
+    @abstractmethod
+    def run(self) -> None:
+        """Do what was typed."""
 
 
 def add_options(parser: argparse.ArgumentParser, kind: type, leave_out: Collection[str] = (), **names: str) -> None:
-    """A flag for each field of an option dataclass, so that an option stands once.
+    """A flag for each field of an option dataclass, and of those inside it, so that an option stands once.
 
     The first paragraph of the field's docstring is the help, its type says how a value is written
     (`wm_gym.common.options`), and its default holds where nothing is typed: `options_of` gives the dataclass then. A
@@ -44,49 +79,65 @@ def add_options(parser: argparse.ArgumentParser, kind: type, leave_out: Collecti
         leave_out: Fields without a flag.
         names: Flags of another name than their field's, e.g. recipe_file="recipe".
     """
-    docs = field_docs(kind)
-    for field in fields(kind):
-        if field.name in leave_out:
+    docs, hints = field_docs(kind), _hints(kind)
+    for one in fields(kind):
+        if one.name in leave_out:
             continue
-        doc = docs[field.name].rstrip(".").replace("%", "%%")
-        doc = doc if doc[1:2].isupper() else doc[0].lower() + doc[1:]
-        flag, how = names.get(field.name, field.name).replace("_", "-"), _spelled(_type(kind, field))
-        if isinstance(field.default, bool):
-            how = {"action": f"store_{str(not field.default).lower()}"}
-            flag, doc = (f"no-{flag}", f"do not {doc}") if field.default else (flag, doc)
+        hint, told = hints[one.name], dict(one.metadata)
+        if _is_part(hint):
+            add_options(parser, hint, told.get("leave_out", leave_out), **told.get("names", names))
+            continue
+        doc = _help(told.pop("help", None) or docs[one.name])
+        name, how = names.get(one.name, one.name).replace("_", "-"), _spelled(hint)
+        if isinstance(one.default, bool):
+            how = {"action": f"store_{str(not one.default).lower()}"}
+            name, doc = (f"no-{name}", f"do not {doc}") if one.default else (name, doc)
         elif how.get("action") == "append":
             doc += "; may be repeated"
-        elif "(default" not in doc and field.default not in (None, "", ()):
-            default = f"{field.default:g}" if isinstance(field.default, float) else field.default
+        elif "(default" not in doc and one.default not in (None, "", (), MISSING):
+            default = f"{one.default:g}" if isinstance(one.default, float) else one.default
             doc += f" (default: {default})"
-        parser.add_argument(f"--{flag}", dest=field.name, default=argparse.SUPPRESS, help=doc, **how)
+        how |= {"default": argparse.SUPPRESS, "help": doc}
+        if told.pop("positional", False):
+            parser.add_argument(one.name, **how | told)
+        else:
+            parser.add_argument(f"--{name}", dest=one.name, required=one.default is MISSING, **how | told)
 
 
 def options_of(kind: type[Options], args: argparse.Namespace, **given: Any) -> Options:
     """The options that are given, else those typed at the flags of `add_options`, else the dataclass's own."""
-    typed = {}
-    for field in fields(kind):  # type: ignore[arg-type]  # mypy cannot say "a dataclass"
-        if hasattr(args, field.name):
-            value = getattr(args, field.name)
+    typed, hints = {}, _hints(kind)
+    for one in fields(kind):  # type: ignore[arg-type]  # mypy cannot say "a dataclass"
+        hint = hints[one.name]
+        if _is_part(hint):
+            typed[one.name] = options_of(hint, args)
+        elif hasattr(args, one.name):
+            value = getattr(args, one.name)
             if isinstance(value, list):
-                value = dict(value) if READERS.get(_one(_type(kind, field))) is preset_field else tuple(value)
-            typed[field.name] = value
+                value = dict(value) if READERS.get(_one(hint)) is preset_field else tuple(value)
+            typed[one.name] = value
     return kind(**typed | given)
 
 
-class _Names(dict):
-    """Names as an annotation finds them; what only a type checker imports is `object`."""
+def _help(doc: str) -> str:
+    """A docstring as argparse's help has it."""
+    doc = doc.rstrip(".").replace("%", "%%")
+    return doc if doc[1:2].isupper() else doc[:1].lower() + doc[1:]
 
-    def __missing__(self, name: str) -> type:
-        return object
+
+def _hints(kind: Any) -> dict[str, Any]:
+    """The types of a dataclass's fields; what only a type checker imports is `object`."""
+    unknown: dict[str, Any] = {}
+    while True:
+        try:
+            return get_type_hints(kind, localns=unknown, include_extras=True)
+        except NameError as error:
+            unknown[str(error.name)] = object
 
 
-def _type(kind: type, field: Field) -> Any:
-    """The type of a field, where its module has postponed annotations too."""
-    if not isinstance(field.type, str):
-        return field.type
-    home = next(one for one in kind.__mro__ if field.name in vars(one).get("__annotations__", {}))
-    return eval(field.type, {}, _Names(vars(builtins) | vars(sys.modules[home.__module__])))
+def _is_part(hint: Any) -> bool:
+    """Whether a field stands for the flags of an option dataclass."""
+    return is_dataclass(hint)
 
 
 def _one(hint: Any) -> Any:
@@ -155,7 +206,7 @@ def positive_int(text: str) -> int:
 def preset_field(text: str) -> tuple[str, object]:
     """One field of a preset and its value: 'dynamics_updates=2000', 'rollout_lengths=[2,4]', 'dynamics=dit'."""
     name, equals, value = text.partition("=")
-    known = sorted(field.name for field in fields(Preset))
+    known = sorted(one.name for one in fields(Preset))
     if not equals or name not in known:
         raise argparse.ArgumentTypeError(f"{text!r} is not FIELD=VALUE with one of the preset's fields {known}")
     if isinstance(getattr(Preset, name), str):

@@ -6,7 +6,7 @@ An episode depends only on (seed, its number): worker count, order and resuming 
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypedDict
 
@@ -29,6 +29,8 @@ MAX_STEPS = 1000  # where the environment has no horizon of its own
 
 Act = Callable[[Any], Any]
 """From an observation to an action of the environment's own space."""
+Row = tuple[np.ndarray, np.ndarray | None, np.ndarray | None]
+"""What one observation gives: frame, proprioception, state of the physics."""
 
 
 class Description(TypedDict):
@@ -76,8 +78,7 @@ class EpisodeSource:
     """An environment, made once, of which episodes are rolled out by number."""
 
     def __init__(self, spec: EpisodeSpec) -> None:
-        env_id, policy = spec.env_id, spec.policy
-        self.env_id, self.policy, self.seed, self.noise, self.size = env_id, policy, spec.seed, spec.noise, spec.size
+        self.spec, env_id, policy = spec, spec.env_id, spec.policy
         self.agent: Agent | None = None
         self.imagination: WorldCore | None = None
         if policy.startswith(AGENT):
@@ -91,46 +92,43 @@ class EpisodeSource:
                 f"{env_id} has no policy {policy!r}; it has {', '.join(self.kinds)}: give --policy {self.kinds[-1]}"
             )
         self.action_space = self.env.action_space
-        self.act_size, self.encode_action, low, high = action_encoding(self.env)
+        self.encode_action, low, high = action_encoding(self.env)
         self.describe = describe(self.env, low, high)
 
     def rollout(self, episode: int) -> RecordedEpisode:
         """The episode of that number."""
-        env_seed, policy_seed = np.random.SeedSequence([self.seed, episode]).generate_state(2, np.uint32)
+        env_seed, policy_seed = np.random.SeedSequence([self.spec.seed, episode]).generate_state(2, np.uint32)
         rng = np.random.default_rng(policy_seed)
         kind = self._choose(rng)
         observation, info = self.env.reset(seed=int(env_seed % 2**31))
         act = self._policy(kind, rng) if self.agent is None else self._actor(self.agent, rng, info)
         rows, infos = [self._row(observation, info)], [info]
-        rewards: list[float] = []
-        successes: list[Any] = []
-        actions: list[np.ndarray] = []
-        while True:
+        steps: list[tuple[np.ndarray, float, Any]] = []
+        over = False
+        while not over:
             action = act(observation)
-            actions.append(self.encode_action(action))
+            encoded = self.encode_action(action)
             observation, reward, terminated, truncated, info = self.env.step(action)
             rows.append(self._row(observation, info))
-            rewards.append(self._number("reward", reward))
+            steps.append((encoded, self._number("reward", reward), info.get("success", info.get("is_success"))))
             infos.append(info)
-            successes.append(_success(info))
-            if terminated or truncated:
-                break
-        return self._assemble(kind, rows, actions, rewards, successes, infos)
+            over = terminated or truncated
+        return self._assemble(kind, rows, steps, infos)
 
     def close(self) -> None:
         """Let go of the environment."""
         self.env.close()
 
     def _choose(self, rng: np.random.Generator) -> str:
-        if self.policy != "mix":
-            return "agent" if self.agent else self.policy
+        if self.spec.policy != "mix":
+            return "agent" if self.agent else self.spec.policy
         share = np.array([MIX[kind] for kind in self.kinds])
         return self.kinds[rng.choice(len(self.kinds), p=share / share.sum())]
 
     def _policy(self, kind: str, rng: np.random.Generator) -> Act:
         scripted = getattr(self.env.unwrapped, "scripted_policy", None)
         if scripted is not None:
-            act = scripted(kind, rng, noise=self.noise).act
+            act = scripted(kind, rng, noise=self.spec.noise).act
             space = self._box()
             return lambda _: np.clip(np.asarray(act(), np.float32), space.low, space.high)
         self.action_space.seed(int(rng.integers(2**31)))
@@ -158,7 +156,8 @@ class EpisodeSource:
             return lambda seen: actor.act(one_in_batch(seen))[0]
         seed = int(rng.integers(2**31))
         frame: Any = self.env.render()
-        start = Start(seed, frame, info["proprioception"], _base(self.env).get_physics_state())
+        twin: Any = self.env.unwrapped
+        start = Start(seed, frame, info["proprioception"], twin.get_physics_state())
         core.reset(seeds=[seed], options=[world_options(core.world, start)])
 
         def act(_: Any) -> np.ndarray:
@@ -175,19 +174,14 @@ class EpisodeSource:
         except (TypeError, ValueError, RuntimeError):  # NumPy's and torch's for several
             shape = f" of shape {list(np.shape(value))}" if np.ndim(value) else ""
             raise ValueError(
-                f"{self.env_id}: {name} is {value!r}{shape}, expected a number or an array of one; wrap "
+                f"{self.spec.env_id}: {name} is {value!r}{shape}, expected a number or an array of one; wrap "
                 "the environment so that each step gives one reward"
             ) from None
 
-    def _row(
-        self, observation: Any, info: Mapping[str, Any]
-    ) -> tuple[np.ndarray, np.ndarray | None, np.ndarray | None]:
+    def _row(self, observation: Any, info: Mapping[str, Any]) -> Row:
         state = getattr(self.env.unwrapped, "get_physics_state", None)
-        return (
-            self._frame(observation),
-            _proprioception(observation, info),
-            None if state is None else np.array(state(), np.float64),
-        )
+        physics = None if state is None else np.array(state(), np.float64)
+        return self._frame(observation), _proprioception(observation, info), physics
 
     def _frame(self, observation: Any) -> np.ndarray:
         pixels: Any = observation.get("pixels") if isinstance(observation, dict) else observation
@@ -201,34 +195,30 @@ class EpisodeSource:
             pixels = self.env.render()
             if pixels is None or np.ndim(pixels) != 3:
                 raise ValueError(
-                    f"{self.env_id} gives no picture: neither its observation nor render() in "
+                    f"{self.spec.env_id} gives no picture: neither its observation nor render() in "
                     f"render_mode 'rgb_array' is a uint8 [H, W, 3] array"
                 )
         frame = np.array(pixels, np.uint8)
-        if self.size is not None and frame.shape[:2] != tuple(self.size):
-            frame = resize_area(frame[None], self.size)[0]
+        if self.spec.size is not None and frame.shape[:2] != tuple(self.spec.size):
+            frame = resize_area(frame[None], self.spec.size)[0]
         return frame
 
     def _assemble(
-        self,
-        kind: str,
-        rows: Sequence[tuple[np.ndarray, np.ndarray | None, np.ndarray | None]],
-        actions: Sequence[np.ndarray],
-        rewards: Sequence[float],
-        successes: Sequence[Any],
-        infos: Sequence[Mapping[str, Any]],
+        self, kind: str, rows: list[Row], steps: list[tuple[np.ndarray, float, Any]], infos: list[dict[str, Any]]
     ) -> RecordedEpisode:
         frames, proprioception, physics = zip(*rows)
+        actions, rewards, successes = zip(*steps)
         length = len(rows)
-        last = np.zeros((1, self.act_size), np.float32)  # the last observation has no successor
-        columns = {"action": np.concatenate([np.stack(actions).astype(np.float32), last])}
+        last = np.zeros_like(actions[0])  # the last observation has no successor
+        columns: dict[str, np.ndarray] = {"action": np.stack([*actions, last]).astype(np.float32)}
         if proprioception[0] is not None:
             columns["observation.state"] = np.stack(proprioception)
         columns["next.reward"] = np.array([*rewards, 0.0], np.float32)
-        terms = sorted({key for info in infos for key in info if key.startswith("reward/")})
+        keys = {key for info in infos for key in info if key.startswith("reward/")}
+        terms = [key.removeprefix("reward/") for key in sorted(keys)]
         for term in terms:
-            values = [self._number(term, info.get(term, 0.0)) for info in infos[1:]]
-            columns[f"next.reward.{term.removeprefix('reward/')}"] = np.array([*values, 0.0], np.float32)
+            values = [self._number(f"reward/{term}", info.get(f"reward/{term}", 0.0)) for info in infos[1:]]
+            columns[f"next.reward.{term}"] = np.array([*values, 0.0], np.float32)
         columns["next.done"] = np.arange(length) == length - 1
         if successes[0] is not None:
             flags = [bool(flag) for flag in successes]
@@ -237,13 +227,7 @@ class EpisodeSource:
             columns["physics_state"] = np.stack(physics)
         columns["policy_kind"] = np.full(length, KINDS.index(kind), np.int64)
         columns = {key: value.reshape(length, -1) for key, value in columns.items()}
-        return RecordedEpisode(
-            np.stack(frames),
-            columns,
-            self.describe["task_description"],
-            [term.removeprefix("reward/") for term in terms],
-            kind,
-        )
+        return RecordedEpisode(np.stack(frames), columns, self.describe["task_description"], terms, kind)
 
 
 def make_env(env_id: str, env_kwargs: Mapping[str, Any] | None = None) -> gym.Env:
@@ -320,8 +304,8 @@ def policy_kinds(env: gym.Env) -> list[str]:
     return list(MIX) if hasattr(env.unwrapped, "scripted_policy") else ["random"]
 
 
-def action_encoding(env: gym.Env) -> tuple[int, Callable[[Any], np.ndarray], np.ndarray, np.ndarray]:
-    """How actions become float32 vectors: (size, encode function, low [A], high [A]).
+def action_encoding(env: gym.Env) -> tuple[Callable[[Any], np.ndarray], np.ndarray, np.ndarray]:
+    """How actions become float32 vectors: (encode function, low [A], high [A]).
 
     Box is flattened, Discrete becomes one-hot; other spaces raise ValueError.
     """
@@ -329,14 +313,9 @@ def action_encoding(env: gym.Env) -> tuple[int, Callable[[Any], np.ndarray], np.
     if isinstance(space, gym.spaces.Discrete):
         n, start = int(space.n), int(space.start)
         eye = np.eye(n, dtype=np.float32)
-        return n, lambda action: eye[int(action) - start], np.zeros(n), np.ones(n)
+        return lambda action: eye[int(action) - start], np.zeros(n), np.ones(n)
     if isinstance(space, gym.spaces.Box):
-        return (
-            int(np.prod(space.shape)),
-            lambda action: np.asarray(action, np.float32).reshape(-1),
-            space.low.reshape(-1),
-            space.high.reshape(-1),
-        )
+        return lambda action: np.asarray(action, np.float32).reshape(-1), space.low.reshape(-1), space.high.reshape(-1)
     raise ValueError(
         f"{_spec(env).id} has the action space {space}; only Box and Discrete can be recorded: wrap the "
         f"environment so that its actions are one of these"
@@ -345,7 +324,8 @@ def action_encoding(env: gym.Env) -> tuple[int, Callable[[Any], np.ndarray], np.
 
 def describe(env: gym.Env, low: np.ndarray, high: np.ndarray) -> Description:
     """What info.json says of the environment; low and high bound its actions."""
-    base, space = _base(env), env.action_space
+    base: Any = env.unwrapped
+    space = env.action_space
     horizon = _spec(env).max_episode_steps or getattr(base, "horizon", None) or MAX_STEPS
     names = getattr(base, "action_names", None)
     proprioception = getattr(base, "proprioception_names", None)
@@ -361,11 +341,6 @@ def describe(env: gym.Env, low: np.ndarray, high: np.ndarray) -> Description:
         "task_description": str(getattr(base, "task_description", _spec(env).id)),
         "fps": float(env.metadata.get("render_fps") or 10),
     }
-
-
-def _base(env: gym.Env) -> Any:
-    """The environment itself, which has more than Gymnasium's methods."""
-    return env.unwrapped
 
 
 def _spec(env: gym.Env) -> EnvSpec:
@@ -391,7 +366,3 @@ def _proprioception(observation: Any, info: Mapping[str, Any]) -> np.ndarray | N
     if value is None and isinstance(observation, dict):
         value = observation.get("agent_pos")
     return None if value is None else np.array(value, np.float32).reshape(-1)
-
-
-def _success(info: Mapping[str, Any]) -> Any:
-    return info.get("success", info.get("is_success"))

@@ -18,9 +18,9 @@ from wm_gym.core import WorldCore
 from wm_gym.data.clips import ClipData, open_clips
 from wm_gym.engine.shared import load_world
 from wm_gym.inverse.labeller import ActionMeaning, LabelledWriter, Rejected, VideoLabeller, new_folder
-from wm_gym.policies.agent import Agent
+from wm_gym.policies.agent import Agent, batch_size
 from wm_gym.policies.loaders import load_agent
-from wm_gym.policies.rollouts import BASELINES, WORLD_BATCH, Actor, Start, observation_mode, start_seeds, world_options
+from wm_gym.policies.rollouts import BASELINES, WORLD_BATCH, Actor, observation_mode, start_seeds
 from wm_gym.worlds.world import World
 
 DIRECTIVE = "directive:"
@@ -59,8 +59,7 @@ class Directive:
 
     def act(self, observation: Any, active: np.ndarray | None = None) -> np.ndarray:
         """The action [B, A] for observations with a leading batch axis."""
-        one = next(iter(observation.values())) if isinstance(observation, dict) else observation
-        return np.tile(self.action, (len(one), 1))
+        return np.tile(self.action, (batch_size(observation), 1))
 
 
 def imagine_episodes(
@@ -92,7 +91,7 @@ def imagine_episodes(
         n = min(WORLD_BATCH, episodes - first)
         seeds = start_seeds(first + n, seed)[first:]
         core = WorldCore(world, n, observation=mode, **options)
-        begins = starts is not None and [_begin(world, starts, (first + i) % len(starts), seeds[i]) for i in range(n)]
+        begins = starts is not None and [_begin(world, starts, (first + i) % len(starts)) for i in range(n)]
         core.reset(seeds=seeds, options=begins or None)
         space = core.single_action_space
         if isinstance(chosen, str) and chosen.startswith(DIRECTIVE):
@@ -109,7 +108,7 @@ def _policy(policy: str | Path | Agent) -> str | Agent:
     return name if name in BASELINES or name.startswith(DIRECTIVE) else load_agent(policy)
 
 
-def _begin(world: World, starts: ClipData, episode: int, seed: int) -> dict[str, Any]:
+def _begin(world: World, starts: ClipData, episode: int) -> dict[str, Any]:
     row = starts.episode_offset[episode]
     if starts.frames.shape[1:3] != tuple(world.spec.frame_size):
         raise ValueError(
@@ -117,36 +116,31 @@ def _begin(world: World, starts: ClipData, episode: int, seed: int) -> dict[str,
             f"the world's are {world.spec.frame_size[0]} x {world.spec.frame_size[1]}: resize them"
         )
     pose = starts.proprioception[row]
-    if len(pose) != world.spec.proprioception_dim:  # it is then read off the picture
-        return {"image": np.asarray(starts.frames[row])}
-    return world_options(world, Start(seed, np.asarray(starts.frames[row]), pose, np.zeros(0)))
+    known = 0 < len(pose) == world.spec.proprioception_dim  # else it is read off the picture
+    return {"image": np.asarray(starts.frames[row]), **({"proprioception": pose} if known else {})}
 
 
 def _episodes(core: WorldCore, actor: Actor | Directive) -> list[ImaginedEpisode]:
-    n = core.num_envs
-    frames, poses = [[core.render(i)] for i in range(n)], [[pose] for pose in core.info()["proprioception"]]
-    taken: list[list[np.ndarray]] = [[] for _ in range(n)]
-    success: list[list[bool]] = [[] for _ in range(n)]
-    uncertainty: list[list[float]] = [[] for _ in range(n)]
-    active = np.ones(n, bool)
+    starts = [(core.render(i), pose) for i, pose in enumerate(core.info()["proprioception"])]
+    steps: list[list[tuple]] = [[] for _ in starts]
+    active = np.ones(core.num_envs, bool)
     while active.any():
         actions = actor.act(core.observation(), active)
         actions[~active] = 0
         _, terminated, truncated = core.step(actions, active)
         info = core.info()
         for i in np.flatnonzero(active).tolist():
-            frames[i].append(core.render(i))
-            poses[i].append(info["proprioception"][i])
-            taken[i].append(actions[i])
-            success[i].append(info["is_success"][i])
-            uncertainty[i].append(info["uncertainty"][i])
+            told = (info[key][i] for key in ("is_success", "uncertainty", "proprioception"))
+            steps[i].append((core.render(i), actions[i], *told))
         active &= ~(terminated | truncated)
-    return [
-        ImaginedEpisode(
-            np.stack(frames[i]), np.stack(taken[i]), np.array(success[i]), np.array(uncertainty[i]), np.stack(poses[i])
-        )
-        for i in range(n)
-    ]
+    return [_episode(*start, made) for start, made in zip(starts, steps)]
+
+
+def _episode(frame: np.ndarray, pose: np.ndarray, steps: list[tuple]) -> ImaginedEpisode:
+    frames, taken, success, uncertainty, poses = map(list, zip(*steps))
+    return ImaginedEpisode(
+        np.stack([frame, *frames]), np.stack(taken), np.array(success), np.array(uncertainty), np.stack([pose, *poses])
+    )
 
 
 @dataclass(frozen=True)

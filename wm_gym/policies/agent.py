@@ -26,6 +26,11 @@ Observation = np.ndarray | dict[str, np.ndarray]
 """What policies see, with a leading batch axis."""
 
 
+def batch_size(observation: Observation) -> int:
+    """The B of observations [B, ...]."""
+    return len(next(iter(observation.values())) if isinstance(observation, dict) else observation)
+
+
 class Policy(Protocol):
     """What acts: a policy of Stable-Baselines3, or anything with its `predict`."""
 

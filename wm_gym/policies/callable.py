@@ -14,7 +14,7 @@ import numpy as np
 from stable_baselines3.common.vec_env import VecEnv
 
 from wm_gym.common.spaces import OBSERVATIONS
-from wm_gym.policies.agent import Agent, Observation
+from wm_gym.policies.agent import Agent, Observation, batch_size
 
 
 class ExternalPolicy(ABC):
@@ -48,7 +48,7 @@ class ExternalPolicy(ABC):
         Raises:
             ValueError: For actions that do not fit the environment.
         """
-        n = len(next(iter(observation.values())) if isinstance(observation, dict) else observation)
+        n = batch_size(observation)
         begins = np.full(n, state is None) if state is None or episode_start is None else np.array(episode_start, bool)
         actions, state = self.act(observation, state, begins)
         actions = np.asarray(actions, np.float32)

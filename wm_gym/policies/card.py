@@ -38,7 +38,9 @@ def card_text(name: str, config: dict[str, Any], results: dict[str, Any] | None)
     how, command, length = _cloned(config, cloned) if cloned else _trained(config)
     at_a_time = f"; {config['n_envs']} environments at a time" if "n_envs" in config and not cloned else ""
     seed = f" --seed {config['seed']}" if "seed" in config else ""
-    batched = "          # a dict of arrays with a leading batch axis" if _is_dict(config) else ""
+    is_dict = config["observation_space"]["type"] == "Dict"
+    batched = "          # a dict of arrays with a leading batch axis" if is_dict else ""
+    init = f" --init {quote(config['init'])}" if config.get("init") else ""
     hyperparameters = yaml.safe_dump(
         {**config.get("hyperparameters", {}), "policy": config["policy"], "policy_kwargs": config["policy_kwargs"]},
         sort_keys=False,
@@ -70,7 +72,7 @@ action = agent.act(observation[None])[0]{batched}
 ## Training
 
 ```
-wm-gym agent {command} --env {quote(env_id)}{_env_kwargs(config)}{seed}{_init(config)}{length} \
+wm-gym agent {command} --env {quote(env_id)}{_env_kwargs(config)}{seed}{init}{length} \
 --out {quote(name)}
 ```
 
@@ -155,27 +157,18 @@ def _metadata(
     elif results and results.get("success"):
         rows = [(results["env"], results["success"])]
     if rows:
-        metadata["model-index"] = [
-            {
-                "name": config["algo"].upper(),
-                "results": [
-                    {
-                        "task": {"type": "reinforcement-learning", "name": "reinforcement-learning"},
-                        "dataset": {"name": env, "type": env},
-                        "metrics": [
-                            {
-                                "type": "success_rate",
-                                "name": "success rate",
-                                "verified": False,
-                                "value": round(rate["rate"], 4),
-                            }
-                        ],
-                    }
-                    for env, rate in rows
-                ],
-            }
-        ]
+        found = [_result(env, rate) for env, rate in rows]
+        metadata["model-index"] = [{"name": config["algo"].upper(), "results": found}]
     return metadata
+
+
+def _result(env: str, rate: dict[str, Any]) -> dict[str, Any]:
+    value = round(rate["rate"], 4)
+    return {
+        "task": {"type": "reinforcement-learning", "name": "reinforcement-learning"},
+        "dataset": {"name": env, "type": env},
+        "metrics": [{"type": "success_rate", "name": "success rate", "verified": False, "value": value}],
+    }
 
 
 def _measured(results: dict[str, Any] | None, name: str, env_id: str) -> str:
@@ -245,13 +238,5 @@ def _env_kwargs(config: dict[str, Any]) -> str:
     return f" --env-kwargs {quote(json.dumps(kwargs))}" if kwargs else ""
 
 
-def _init(config: dict[str, Any]) -> str:
-    return f" --init {quote(config['init'])}" if config.get("init") else ""
-
-
 def _kwargs(config: dict[str, Any]) -> str:
     return "".join(f", {k}={v!r}" for k, v in without_episode_shape(config.get("env_kwargs") or {}).items())
-
-
-def _is_dict(config: dict[str, Any]) -> bool:
-    return config["observation_space"]["type"] == "Dict"

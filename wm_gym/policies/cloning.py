@@ -197,11 +197,8 @@ def _fit(
 
 @torch.inference_mode()
 def _error(policy: ActorCriticPolicy, clips: ClipData, rows: np.ndarray) -> float:
-    pieces = np.array_split(rows, -(-len(rows) // 512))
-    return float(
-        sum(
-            ((_means(policy, clips.frames[piece]).cpu().numpy() - clips.action[piece]) ** 2).mean(1).sum()
-            for piece in pieces
-        )
-        / len(rows)
-    )
+    def total(piece: np.ndarray) -> float:
+        means = _means(policy, clips.frames[piece]).cpu().numpy()
+        return ((means - clips.action[piece]) ** 2).mean(1).sum()
+
+    return float(sum(map(total, np.array_split(rows, -(-len(rows) // 512)))) / len(rows))

@@ -60,18 +60,13 @@ POLICY_KWARGS: Table = {
     "optimizer_kwargs": mapping(20),
     "n_critics": whole(1, 16),
     "clip_mean": real(0, 1e6),
-    **dict.fromkeys(
-        (
-            "ortho_init",
-            "use_sde",
-            "full_std",
-            "use_expln",
-            "squash_output",
-            "share_features_extractor",
-            "normalize_images",
-        ),
-        FLAG,
-    ),
+    "ortho_init": FLAG,
+    "use_sde": FLAG,
+    "full_std": FLAG,
+    "use_expln": FLAG,
+    "squash_output": FLAG,
+    "share_features_extractor": FLAG,
+    "normalize_images": FLAG,
 }
 """What Stable-Baselines3's policies may be made with."""
 
@@ -114,7 +109,7 @@ HYPERPARAMETER: Rule = Rule(
         or isinstance(value, float)
         and math.isfinite(value)
         or isinstance(value, (list, dict))
-        and all(map(HYPERPARAMETER.holds, _inside(value)))
+        and all(map(HYPERPARAMETER.holds, value.values() if isinstance(value, dict) else value))
     ),
 )
 
@@ -135,10 +130,6 @@ def read_config(folder: Path) -> dict[str, Any] | None:
         if key not in ENV_KEYS and isinstance(value, str) and value.startswith("lin_") and not _number(value[4:]):
             raise ValueError(f"{path}: hyperparameters.{key} is {shown(value)}, expected lin_ and a number; {AGAIN}")
     return config
-
-
-def _inside(value: list[Any] | dict[str, Any]) -> list[Any]:
-    return list(value.values()) if isinstance(value, dict) else value
 
 
 def _number(said: str) -> bool:

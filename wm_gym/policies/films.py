@@ -25,9 +25,9 @@ from wm_gym.policies.rollouts import (
     make_twin,
     one_in_batch,
     start_seeds,
+    twin_of,
     world_options,
 )
-from wm_gym.registration import physics_twin
 from wm_gym.worlds.world import World
 
 PANEL = 256  # pixels, about
@@ -55,14 +55,13 @@ def matched_clips(
     twin_id: str | None = None,
     episodes: int = 4,
     seed: int = 0,
-    driver: str = "world",
     *,
     deterministic: bool = True,
     **engine: Any,
 ) -> list[Clip]:
-    """Roll the policy out on one side and apply its actions to both from the same start.
+    """Roll the policy out in the world and apply its actions to the twin, too, from the same start.
 
-    An episode ends when the driving side succeeds or at the twin's horizon.
+    An episode ends when the world's succeeds or at the twin's horizon.
 
     Args:
         agent: An agent, its folder, or what else `load_agent` takes.
@@ -70,71 +69,50 @@ def matched_clips(
         twin_id: The id of the twin; None for the one that the world names.
         episodes: How many.
         seed: Of the starts.
-        driver: Whose frames the policy sees, "world" or "physics".
         deterministic: Take the policy's most likely action instead of drawing one.
         **engine: backend, device and precision of `make_engine`.
 
     Raises:
-        ValueError: For another driver, and where the world names no twin and none is given.
+        ValueError: Where the world names no twin and none is given.
     """
-    if driver not in ("world", "physics"):
-        raise ValueError(f"driver={driver!r} is unknown; choose 'world' (the policy sees imagined frames) or 'physics'")
     agent, source, world = load_agent(agent), world, load_world(world)
-    twin_id = twin_id or physics_twin(world.spec)
-    if not twin_id:
-        raise ValueError(f"the world {world.spec.name!r} names no physics twin; pass twin_id")
-    horizon = find_spec(twin_id).max_episode_steps or world.spec.horizon
+    twin_id, horizon = twin_of(world.spec, twin_id)
     twin = make_twin(twin_id, source, agent, horizon, terminate_on_success=False)
     core = endless_core(world, agent, **engine)
     try:
         return [
-            _clip(Actor(agent, twin.action_space, deterministic, s), core, twin, s, horizon, driver)
+            _clip(Actor(agent, twin.action_space, deterministic, s), core, twin, s, horizon)
             for s in start_seeds(episodes, seed)
         ]
     finally:
         twin.close()
 
 
-def _clip(actor: Actor, core: WorldCore, twin: gym.Env, seed: int, horizon: int, driver: str) -> Clip:
-    start, seen = draw_start(twin, seed)
+def _clip(actor: Actor, core: WorldCore, twin: gym.Env, seed: int, horizon: int) -> Clip:
+    start, _ = draw_start(twin, seed)
     core.reset(seeds=[seed], options=[world_options(core.world, start)])
     frames, flags = ([core.render(0)], [start.frame]), ([False], [False])
     for _ in range(horizon):
-        action = actor.act(core.observation() if driver == "world" else one_in_batch(seen))
+        action = actor.act(core.observation())
         core.step(action)
-        seen, *_, info = twin.step(action[0])
+        *_, info = twin.step(action[0])
         frames[0].append(core.render(0))
         frames[1].append(frame_of(twin))
         flags[0].append(flags[0][-1] or bool(core.info()["success"][0]))
         flags[1].append(flags[1][-1] or bool(info["success"]))
-        if flags[driver == "physics"][-1]:
+        if flags[0][-1]:
             break
     return Clip(np.stack(frames[0]), np.stack(frames[1]), np.array(flags[0]), np.array(flags[1]))
 
 
-def side_by_side(clips: list[Clip], labels: tuple[str, str] = ("learned world", "physics")) -> np.ndarray:
+def side_by_side(clips: list[Clip]) -> np.ndarray:
     """Clips one after the other as uint8 [T, H', W', 3]: labelled, upscaled (nearest neighbour), last frames held."""
     pictures = []
     for clip in clips:
         for t in [*range(len(clip.world)), *[len(clip.world) - 1] * HOLD]:
-            sides = zip((clip.world[t], clip.physics[t]), labels, (clip.world_success[t], clip.physics_success[t]))
-            pictures.append(_row([_panel(*side) for side in sides]))
+            world = _panel(clip.world[t], "learned world", clip.world_success[t])
+            pictures.append(_row([world, _panel(clip.physics[t], "physics", clip.physics_success[t])]))
     return np.stack(pictures)
-
-
-def film_matched(
-    agent: Agent | str | Path,
-    world: World | str | Path,
-    twin_id: str | None,
-    path: str | Path,
-    episodes: int = 4,
-    seed: int = 0,
-    driver: str = "world",
-    **options: Any,
-) -> Path:
-    """Write an mp4 or GIF of some episodes, world beside physics under the same actions."""
-    clips = matched_clips(agent, world, twin_id, episodes, seed, driver, **options)
-    return write_video(path, side_by_side(clips), load_world(world).spec.fps)
 
 
 def film_alone(
@@ -210,12 +188,10 @@ def _panel(frame: np.ndarray, label: str, success: bool) -> np.ndarray:
 
 def _row(panels: list[np.ndarray]) -> np.ndarray:
     """Panels side by side, padded to multiples of 16 (what H.264 stores without resizing)."""
-    gap = np.full((panels[0].shape[0], GAP, 3), PAPER, np.uint8)
-    parts = [panels[0]]
-    for panel in panels[1:]:
-        parts += [gap, panel]
-    row = np.concatenate(parts, axis=1)
-    height, width = (-(-n // 16) * 16 for n in row.shape[:2])
-    out = np.full((height, width, 3), PAPER, np.uint8)
-    out[: row.shape[0], : row.shape[1]] = row
-    return out
+    height, width = panels[0].shape[0], sum(panel.shape[1] + GAP for panel in panels) - GAP
+    row = np.full((-(-height // 16) * 16, -(-width // 16) * 16, 3), PAPER, np.uint8)
+    left = 0
+    for panel in panels:
+        row[:height, left : left + panel.shape[1]] = panel
+        left += panel.shape[1] + GAP
+    return row

@@ -5,9 +5,8 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures import as_completed
 from dataclasses import dataclass, fields
-from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +18,8 @@ from tqdm import tqdm
 
 from wm_gym.common.files import write_json
 from wm_gym.common.options import with_changes
-from wm_gym.common.processes import die_with_parent
-from wm_gym.common.registry import adopt, carried, find_spec
+from wm_gym.common.processes import Interrupts, begin_worker, one_thread, spawned_pool
+from wm_gym.common.registry import find_spec
 from wm_gym.common.statistics import matched_table, rate
 from wm_gym.engine.shared import load_world
 from wm_gym.policies.agent import Agent
@@ -28,7 +27,7 @@ from wm_gym.policies.callable import ExternalAgent
 from wm_gym.policies.card import RESULTS_FILE, matched_rows, percent, write_card
 from wm_gym.policies.loaders import load_agent
 from wm_gym.policies.options import BASELINES, MatchedOptions
-from wm_gym.policies.rollouts import Outcome, Start, make_twin, run_twin, run_world, start_seeds
+from wm_gym.policies.rollouts import Outcome, Start, make_twin, run_twin, run_world, start_seeds, twin_of
 from wm_gym.registration import is_learned, physics_twin
 from wm_gym.sb3 import make_sb3_env
 from wm_gym.worlds.world import World
@@ -69,7 +68,7 @@ def evaluate_agent(
     agent, spec = load_agent(agent), find_spec(env_id)
     world, twin_id = _world_and_twin(agent, spec, env_kwargs or {})
     if video:  # before the episodes, not after them
-        from wm_gym.policies.films import check_suffix, film_alone, film_matched
+        from wm_gym.policies.films import check_suffix, film_alone, matched_clips, side_by_side, write_video
 
         check_suffix(video)
         if not twin_id and agent.frame_stack > 1:
@@ -85,7 +84,8 @@ def evaluate_agent(
         save_results(agent.folder, results)
     if video and twin_id:
         engine = {k: options[k] for k in ("backend", "device", "precision", "deterministic") if k in options}
-        film_matched(agent, world, twin_id, video, seed=seed, **engine)
+        frames = side_by_side(matched_clips(agent, world, twin_id, seed=seed, **engine))
+        write_video(video, frames, load_world(world).spec.fps)
     elif video:
         film_alone(agent, env_id, video, seed=seed, env_kwargs=env_kwargs)
     return results
@@ -125,22 +125,17 @@ def evaluate_matched(
     own = {field.name for field in fields(MatchedOptions)} & changes.keys()
     options = with_changes(MatchedOptions, options, {name: changes.pop(name) for name in own})
     agent, source, world = load_agent(agent), world if isinstance(world, World) else str(world), load_world(world)
-    twin_id = twin_id or physics_twin(world.spec)
-    if not twin_id:
-        named = f"the world {world.spec.name!r} names no physics twin (but {world.spec.twin!r})"
-        raise ValueError(f"{named}; pass twin_id, or evaluate_alone(...)")
-    twin = _Twin(twin_id, source, find_spec(twin_id).max_episode_steps or world.spec.horizon, options)
+    twin = _Twin(*twin_of(world.spec, twin_id), source, options)
     seeds, few = (start_seeds(n, seed) for n in (episodes, options.baseline_episodes or episodes))
     started = time.monotonic()
-    with _Bar(options.progress) as bar:
-        outcomes, starts = twin.run(agent, seeds, bar.begin("physics, agent", len(seeds)))
-        chance = {name: twin.run(name, few, bar.begin(f"physics, {name}", len(few)))[0] for name in options.baselines}
-        count = bar.begin("learned world", episodes)
-        in_world = run_world(agent, world, starts, twin.horizon, options.deterministic, count, **changes)
+    outcomes, starts = twin.run(agent, seeds)
+    chance = {name: twin.run(name, few)[0] for name in options.baselines}
+    with _bar("learned world", episodes, options.progress) as bar:
+        in_world = run_world(agent, world, starts, twin.horizon, options.deterministic, bar.update, **changes)
     return {
         "agent": agent.name,
         "world_name": world.spec.name,
-        "twin_id": twin_id,
+        "twin_id": twin.id,
         "episodes": episodes,
         "seed": seed,
         "horizon": twin.horizon,
@@ -270,22 +265,22 @@ class _Twin:
     """Where policies are run in physics, and how."""
 
     id: str
+    horizon: int
     source: World | str
     """The world whose tokenizer an agent trained in it sees the twin through."""
-    horizon: int
     options: MatchedOptions
 
-    def run(
-        self, policy: Agent | str, seeds: list[int], progress: Callable[..., object]
-    ) -> tuple[list[Outcome], list[Start]]:
+    def run(self, policy: Agent | str, seeds: list[int]) -> tuple[list[Outcome], list[Start]]:
         """One episode a seed, in this process or in several, as pays."""
-        if self._pays(policy, seeds):
-            return self._in_processes(policy, seeds, progress)
-        env = make_twin(self.id, self.source, policy, self.horizon)
-        try:
-            return run_twin(policy, env, seeds, self.options.deterministic, progress)
-        finally:
-            env.close()
+        name = policy if isinstance(policy, str) else "agent"
+        with _bar(f"physics, {name}", len(seeds), self.options.progress) as bar:
+            if self._pays(policy, seeds):
+                return self._in_processes(policy, seeds, bar.update)
+            env = make_twin(self.id, self.source, policy, self.horizon)
+            try:
+                return run_twin(policy, env, seeds, self.options.deterministic, bar.update)
+            finally:
+                env.close()
 
     def _pays(self, policy: Agent | str, seeds: list[int]) -> bool:
         """Whether processes pay: there are several, enough to do, and policy and world can be loaded by name."""
@@ -302,26 +297,23 @@ class _Twin:
         workers = self.options.workers or min(os.cpu_count() or 1, 8)
         named = (policy, None) if isinstance(policy, str) else (str(policy.folder), self.source)
         parts = [seeds[i : i + PART] for i in range(0, len(seeds), PART)]
-        done: dict[int, tuple[list[Outcome], list[Start]]] = {}
-        arguments = (carried(), *named, self.id, self.horizon)
-        pool = ProcessPoolExecutor(workers, get_context("spawn"), _begin_worker, arguments)
-        try:
-            futures = {pool.submit(_work, part, self.options.deterministic): k for k, part in enumerate(parts)}
-            for future in as_completed(futures):
-                k = futures[future]
-                done[k] = future.result()
-                progress(len(parts[k]))
-        finally:
-            pool.shutdown(cancel_futures=True)  # after an error or Ctrl-C nobody waits for the parts not begun
-        ordered = [done[k] for k in range(len(parts))]
-        return [o for outcomes, _ in ordered for o in outcomes], [s for _, starts in ordered for s in starts]
+        with Interrupts() as interrupts:
+            with spawned_pool(workers, interrupts, _begin_worker, (*named, self.id, self.horizon)) as pool:
+                with interrupts.ignored_by_children(), one_thread():
+                    futures = [pool.submit(_work, part, self.options.deterministic) for part in parts]
+                for future in as_completed(futures):
+                    if interrupts.seen:
+                        raise KeyboardInterrupt
+                    progress(len(future.result()[0]))
+        done = [future.result() for future in futures]
+        return [o for outcomes, _ in done for o in outcomes], [s for _, starts in done for s in starts]
 
 
 _worker: dict[str, Any] = {}
 
 
 def _begin_worker(*arguments: Any) -> None:
-    die_with_parent()
+    begin_worker()
     _worker["arguments"] = arguments
 
 
@@ -330,28 +322,11 @@ def _work(seeds: list[int], deterministic: bool) -> tuple[list[Outcome], list[St
         import torch
 
         torch.set_num_threads(1)
-        known, name, source, twin_id, horizon = _worker["arguments"]
-        adopt(*known)
+        name, source, twin_id, horizon = _worker["arguments"]
         policy = name if name in BASELINES else load_agent(name)
         _worker.update(policy=policy, env=make_twin(twin_id, source, policy, horizon))
     return run_twin(_worker["policy"], _worker["env"], seeds, deterministic)
 
 
-class _Bar:
-    """A tqdm bar a phase; `begin` gives the function that advances it."""
-
-    def __init__(self, show: bool):
-        self.show = show
-        self.bar: tqdm | None = None
-
-    def __enter__(self) -> _Bar:
-        return self
-
-    def begin(self, what: str, total: int) -> Callable[..., object]:
-        self.__exit__()
-        self.bar = tqdm(total=total, desc=what, unit="episode", disable=not self.show)
-        return self.bar.update
-
-    def __exit__(self, *_: object) -> None:
-        if self.bar is not None:
-            self.bar.close()
+def _bar(what: str, total: int, show: bool) -> tqdm:
+    return tqdm(total=total, desc=what, unit="episode", disable=not show)

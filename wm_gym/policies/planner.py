@@ -69,8 +69,10 @@ class WorldPlanner:
     ):
         options = with_changes(PlannerOptions, options, changes)
         self.world, self.search = load_world(world), search or Search()
-        if options.sampling_steps is not None:
-            self.world = _sampled_in(self.world, options.sampling_steps)
+        if (steps := options.sampling_steps) is not None:
+            if steps < 1:
+                raise ValueError(f"sampling_steps is {steps}, expected at least 1")
+            self.world = replace(self.world, spec=replace(self.world.spec, sampling_steps=steps))
         if not 1 <= options.replan_every <= self.search.horizon:
             raise ValueError(f"replan_every is {options.replan_every}, expected 1 to horizon = {self.search.horizon}")
         self.replan_every, self.seed, spec = options.replan_every, options.seed, self.world.spec
@@ -155,13 +157,6 @@ class WorldPlanner:
         if not bool(gain.isfinite().all()):
             raise self.world.not_finite("rewards, uncertainties or latents")
         return gain.double().cpu().numpy() @ DISCOUNT ** np.arange(horizon)
-
-
-def _sampled_in(world: World, steps: int) -> World:
-    """The same networks with another number of evaluations a step."""
-    if steps < 1:
-        raise ValueError(f"sampling_steps is {steps}, expected at least 1")
-    return replace(world, spec=replace(world.spec, sampling_steps=steps))
 
 
 class PlannerAgent(Agent):

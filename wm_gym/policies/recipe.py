@@ -14,6 +14,7 @@ from stable_baselines3 import DQN, PPO, SAC
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.preprocessing import is_image_space
 from stable_baselines3.common.torch_layers import CombinedExtractor, FlattenExtractor, NatureCNN
+from stable_baselines3.common.utils import LinearSchedule
 from torch import nn
 
 from wm_gym.policies.features import SpatialSoftmaxCNN
@@ -147,7 +148,5 @@ def env_wrapper(path: str | None) -> Callable[[gym.Env], gym.Env] | None:
 def _schedule(value: Any) -> Any:
     """rl_zoo3's `lin_3e-4`: from the value to 0 over the training."""
     if isinstance(value, str) and value.startswith("lin_"):
-        from stable_baselines3.common.utils import LinearSchedule
-
         return LinearSchedule(float(value[4:]), 0.0, 1.0)
     return value

@@ -14,10 +14,12 @@ from wm_gym.common.registry import find_spec
 from wm_gym.core import WorldCore
 from wm_gym.engine.shared import load_engine, load_world
 from wm_gym.physics.tracked import tracked_by
-from wm_gym.policies.agent import Agent, Observation
+from wm_gym.policies.agent import Agent, Observation, batch_size
 from wm_gym.policies.callable import ExternalPolicy
 from wm_gym.policies.config import PLANNER
 from wm_gym.policies.options import BASELINES
+from wm_gym.registration import physics_twin
+from wm_gym.worlds.spec import WorldSpec
 from wm_gym.worlds.world import World
 from wm_gym.wrappers import TokenizerRoundTrip, check_box, discrete_table
 
@@ -72,8 +74,7 @@ class Actor:
     def act(self, observation: Observation, active: np.ndarray | None = None) -> np.ndarray:
         """float32 [B, A] for observations [B, ...] (a dict of them); active bool [B]: whose actions are of use."""
         if not isinstance(self.policy, Agent):
-            batch = len(next(iter(observation.values())) if isinstance(observation, dict) else observation)
-            shape = (batch, *self.space.shape)
+            shape = (batch_size(observation), *self.space.shape)
             if self.policy == "no-op":
                 return np.clip(np.zeros(shape, np.float32), self.space.low, self.space.high)
             return self.rng.uniform(self.space.low, self.space.high, shape).astype(np.float32)
@@ -108,6 +109,16 @@ class LatentView(gym.ObservationWrapper):
     def observation(self, observation: np.ndarray) -> np.ndarray:
         """The latent of a frame uint8 [H, W, 3]."""
         return self.engine.encode(observation[None, None])["latents"][0, -1].flatten().cpu().numpy()
+
+
+def twin_of(spec: WorldSpec, twin_id: str | None = None) -> tuple[str, int]:
+    """The id of a world's physics twin, or the given one, and its horizon; ValueError where there is neither."""
+    twin_id = twin_id or physics_twin(spec)
+    if not twin_id:
+        raise ValueError(
+            f"the world {spec.name!r} names no physics twin (but {spec.twin!r}); give the id of one (twin_id, --twin)"
+        )
+    return twin_id, find_spec(twin_id).max_episode_steps or spec.horizon
 
 
 def make_twin(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -36,7 +37,7 @@ class Progress(BaseCallback):
     def _on_training_start(self) -> None:
         steps = self.model.num_timesteps
         rows = [row for row in read_curve(self.path) if row["steps"] <= steps]
-        write_curve(self.path, rows)
+        write_rows(self.path, CURVE_COLUMNS, rows)
         self.offset, self.updating = (rows[-1]["seconds"], rows[-1]["update_seconds"]) if rows else (0.0, 0.0)
         self.update_started: float | None = None
         self.started, self.next_row = time.monotonic(), steps + self.every
@@ -68,17 +69,9 @@ class Progress(BaseCallback):
         success = float(np.mean(successes)) if successes else float("nan")
         length, reward = (float(np.mean([e[k] for e in episodes])) for k in ("l", "r"))
         seconds = self.offset + time.monotonic() - self.started
+        times, means = f"{seconds:.2f},{self.updating:.2f}", f"{success:.4f},{length:.2f},{reward:.4f}"
         with self.path.open("a", newline="") as file:
-            csv.writer(file).writerow(
-                [
-                    self.num_timesteps,
-                    f"{seconds:.2f}",
-                    f"{self.updating:.2f}",
-                    f"{success:.4f}",
-                    f"{length:.2f}",
-                    f"{reward:.4f}",
-                ]
-            )
+            file.write(f"{self.num_timesteps},{times},{means}\r\n")
         self.bar.set_postfix_str(f"success {success:.0%}, {length:.0f} steps an episode, reward {reward:.2f}")
 
 
@@ -120,29 +113,36 @@ class TimeLimit(BaseCallback):
 
     def __init__(self, minutes: float):
         super().__init__()
-        self.minutes, self.ended = minutes, False
+        self.minutes = minutes
 
     def _on_training_start(self) -> None:
         self.deadline = time.monotonic() + 60 * self.minutes
 
     def _on_step(self) -> bool:
-        self.ended = time.monotonic() > self.deadline
-        return not self.ended
+        return time.monotonic() <= self.deadline
 
 
 def read_curve(path: Path) -> list[dict[str, float]]:
-    """The rows of a `curve.csv` as floats; a last row that a kill cut short is left out."""
+    """The rows of a `curve.csv` as floats."""
+    return read_rows(path, CURVE_COLUMNS)
+
+
+def read_rows(path: Path, columns: Sequence[str]) -> list[dict[str, float]]:
+    """The rows of a CSV file, nan where it lacks a column; none without the file.
+
+    A last row that a kill cut short is left out.
+    """
     if not path.is_file():
         return []
     with path.open(newline="") as file:
         rows = [row for row in csv.DictReader(file) if all(row.values())]
-    return [{column: float(row.get(column, "nan")) for column in CURVE_COLUMNS} for row in rows]
+    return [{column: float(row.get(column, "nan")) for column in columns} for row in rows]
 
 
-def write_curve(path: Path, rows: list[dict[str, float]]) -> None:
-    """Write a `curve.csv` of such rows."""
+def write_rows(path: Path, columns: Sequence[str], rows: list[dict[str, float]]) -> None:
+    """Write a CSV file of such rows."""
     table = io.StringIO(newline="")
-    writer = csv.writer(table)
-    writer.writerow(CURVE_COLUMNS)
-    writer.writerows([int(row["steps"]), *(row[c] for c in CURVE_COLUMNS[1:])] for row in rows)
+    writer = csv.DictWriter(table, columns)
+    writer.writeheader()
+    writer.writerows(row | {"steps": int(row["steps"])} for row in rows)
     write_text(path, table.getvalue())

@@ -10,7 +10,6 @@ from wm_gym.collect.record import record
 from wm_gym.common.files import check_same, digest, write_json
 from wm_gym.common.options import with_changes
 from wm_gym.common.reading import read_mapping
-from wm_gym.common.registry import find_spec
 from wm_gym.data import LeRobotReader
 from wm_gym.engine.shared import load_world
 from wm_gym.policies.card import RESULTS_FILE
@@ -18,7 +17,7 @@ from wm_gym.policies.config import CONFIG_FILE
 from wm_gym.policies.loaders import load_agent
 from wm_gym.policies.matched import evaluate_matched, save_results
 from wm_gym.policies.recipe import gentler, load_recipe
-from wm_gym.registration import physics_twin
+from wm_gym.policies.rollouts import twin_of
 from wm_gym.rl.options import ImproveOptions
 from wm_gym.rl.report import improvement_plot
 from wm_gym.rl.train import train_agent
@@ -60,10 +59,7 @@ def improve(
     """
     options = with_changes(ImproveOptions, options, changes)
     out, spec = Path(out), load_world(world).spec
-    twin_id = options.twin_id or physics_twin(spec)
-    if not twin_id:
-        raise ValueError(f"the world {spec.name!r} names no physics twin; pass --twin ID")
-    horizon = find_spec(twin_id).max_episode_steps or spec.horizon
+    twin_id, horizon = twin_of(spec, options.twin_id)
     spent = sum(int(reader.offset[-1]) - len(reader) for reader in map(LeRobotReader, datasets))
     notes: list[dict[str, Any]] = []
     out.mkdir(parents=True, exist_ok=True)

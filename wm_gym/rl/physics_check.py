@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 from pathlib import Path
 from typing import Any
 
@@ -11,10 +9,11 @@ from safetensors.torch import load_file, save_file
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.callbacks import BaseCallback
 
-from wm_gym.common.files import atomic_file, write_text
+from wm_gym.common.files import atomic_file
 from wm_gym.policies.agent import Agent
 from wm_gym.policies.folder import distinct_tensors
 from wm_gym.policies.matched import evaluate_alone, evaluate_matched
+from wm_gym.rl.callbacks import read_rows, write_rows
 
 CHECKS_FILE = "checks.csv"
 COLUMNS = ("steps", "world", "physics", "physics_steps")
@@ -47,7 +46,7 @@ class PhysicsCheck(BaseCallback):
         rows = read_checks(self.path)
         self.spent = int(rows[-1]["physics_steps"]) if rows else 0  # what a kill made us measure again was spent, too
         self.rows = [row for row in rows if row["steps"] <= self.model.num_timesteps]
-        self._write()
+        write_rows(self.path, COLUMNS, self.rows)
         self.next = self.rows[-1]["steps"] + self.every if self.rows else self.every
 
     def _on_rollout_start(self) -> None:
@@ -69,7 +68,7 @@ class PhysicsCheck(BaseCallback):
 
     def take_best(self, model: BaseAlgorithm) -> int:
         """Put the policy back to the best check in physics (the latest of equals); returns its step."""
-        best = int(_best(read_checks(self.path))["steps"])
+        _, best = max((row["physics"], int(row["steps"])) for row in read_checks(self.path))
         model.policy.load_state_dict(load_file(self._weights(best)), strict=False)  # shared tensors are there once
         return best
 
@@ -87,28 +86,14 @@ class PhysicsCheck(BaseCallback):
         with atomic_file(self._weights(self.num_timesteps)) as beside:
             save_file(distinct_tensors(self.model.policy), beside)
         self.rows.append(row)
-        self._write()
+        write_rows(self.path, COLUMNS, self.rows)
         self.next = row["steps"] + self.every
 
     def _weights(self, steps: int) -> Path:
         """Where the policy of a check lies."""
         return self.run / f"check-{steps:09d}.safetensors"
 
-    def _write(self) -> None:
-        table = io.StringIO(newline="")
-        writer = csv.DictWriter(table, COLUMNS)
-        writer.writeheader()
-        writer.writerows(self.rows)
-        write_text(self.path, table.getvalue())
-
 
 def read_checks(path: Path) -> list[dict[str, float]]:
     """The rows of a checks.csv; none where there is no such file."""
-    if not path.is_file():
-        return []
-    with path.open(newline="") as file:
-        return [{key: float(row[key]) for key in COLUMNS} for row in csv.DictReader(file)]
-
-
-def _best(rows: list[dict[str, float]]) -> dict[str, float]:
-    return max(rows, key=lambda row: (row["physics"], row["steps"]))
+    return read_rows(path, COLUMNS)

@@ -6,6 +6,8 @@ from pathlib import Path
 from shlex import quote
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from wm_gym.common.files import atomic_file, write_text
 from wm_gym.common.page import GREY, PHYSICS, WORLD, axes, data_uri, fill, page, picture
 from wm_gym.policies.card import matched_rows
@@ -38,19 +40,6 @@ def write_report(
         The file.
     """
     path = Path(path)
-    write_text(path, report_html(results, curve, config, film, timings, harder))
-    return path
-
-
-def report_html(
-    results: dict[str, Any],
-    curve: list[dict[str, float]],
-    config: dict[str, Any],
-    film: str | Path | None = None,
-    timings: dict[str, float] | None = None,
-    harder: dict[str, Any] | None = None,
-) -> str:
-    """The page as a string."""
     body = fill(
         "agent.html",
         results=results,
@@ -65,7 +54,8 @@ def report_html(
         harder=harder,
         harder_rates=harder and picture(rates_figure(harder), "success rates of the shipped agent with 95 % intervals"),
     )
-    return page(f"{results['world_name']}: trained in imagination, checked in physics", body)
+    write_text(path, page(f"{results['world_name']}: trained in imagination, checked in physics", body))
+    return path
 
 
 def learning_curve(curve: list[dict[str, float]]) -> Figure:
@@ -79,16 +69,8 @@ def learning_curve(curve: list[dict[str, float]]) -> Figure:
     for axis in (left, right):
         axis.set_xlabel("environment steps, thousands")
     if len(curve) > 1:
-        ends = curve[-1]
-        left.annotate(
-            f"{ends['seconds'] / 60:.1f} min",
-            (steps[-1], 100 * ends["success_rate"]),
-            xytext=(-4, -16),
-            textcoords="offset points",
-            ha="right",
-            color=GREY,
-            fontsize=9,
-        )
+        text, end = f"{curve[-1]['seconds'] / 60:.1f} min", (steps[-1], 100 * curve[-1]["success_rate"])
+        left.annotate(text, end, (-4, -16), textcoords="offset points", ha="right", color=GREY, fontsize=9)
     return figure
 
 
@@ -98,14 +80,8 @@ def rates_figure(results: dict[str, Any]) -> Figure:
     rows += [(f"{name}, physics", rate, GREY) for name, rate in results["baselines"].items()]
     figure, (axis,) = axes(1, (9.2, 0.7 + 0.45 * len(rows)))
     for y, (_, rate, colour) in enumerate(reversed(rows)):
-        axis.plot(
-            [100 * rate["low"], 100 * rate["high"]],
-            [y, y],
-            color=colour,
-            linewidth=5,
-            alpha=0.3,
-            solid_capstyle="round",
-        )
+        interval = [100 * rate["low"], 100 * rate["high"]]
+        axis.plot(interval, [y, y], color=colour, linewidth=5, alpha=0.3, solid_capstyle="round")
         axis.plot(100 * rate["rate"], y, "o", color=colour, markersize=8)
     axis.set_yticks(range(len(rows)), [label for label, *_ in reversed(rows)])
     axis.set(xlim=(-2, 102), ylim=(-0.6, len(rows) - 0.4), xlabel="success, %")
@@ -117,18 +93,9 @@ def improvement_plot(notes: list[dict[str, Any]], path: Path) -> None:
     """Write a PNG: success of each round's agent in its world and in physics, against the physics steps recorded."""
     figure, (axis,) = axes(1, (6.4, 3.6))
     steps = [note["physics_steps"] / 1000 for note in notes]
-    for side, colour in (("world", WORLD), ("physics", PHYSICS)):
-        rates = [note[side] for note in notes]
-        below, above = zip(*((100 * (r["rate"] - r["low"]), 100 * (r["high"] - r["rate"])) for r in rates))
-        axis.errorbar(
-            steps,
-            [100 * r["rate"] for r in rates],
-            fmt="o-",
-            color=colour,
-            capsize=3,
-            label={"world": "learned world", "physics": "physics"}[side],
-            yerr=[below, above],
-        )
+    for side, label, colour in (("world", "learned world", WORLD), ("physics", "physics", PHYSICS)):
+        low, rates, high = (np.array([100 * note[side][key] for note in notes]) for key in ("low", "rate", "high"))
+        axis.errorbar(steps, rates, [rates - low, high - rates], fmt="o-", color=colour, capsize=3, label=label)
     axis.set(ylim=(0, 103), xlabel="physics steps recorded, thousands", ylabel="success, %")
     axis.legend(frameon=False)
     with atomic_file(path) as beside:
@@ -136,24 +103,17 @@ def improvement_plot(notes: list[dict[str, Any]], path: Path) -> None:
 
 
 def _tiles(results: dict[str, Any], config: dict[str, Any]) -> list[tuple[str, str, str]]:
-    world, physics = results["world"], results["physics"]
-    minutes = (config.get("training_seconds") or 0) / 60
+    def share(rate: dict[str, Any]) -> str:
+        return f"{100 * rate['rate']:.0f} %"
+
+    physics, chance = results["physics"], results["baselines"].get("random")
+    minutes, steps = (config.get("training_seconds") or 0) / 60, f"{config['n_timesteps']:,} steps"
     tiles = [
-        (
-            "physics",
-            f"{100 * physics['rate']:.0f} %",
-            f"success in physics, {physics['successes']} of {physics['n']} episodes",
-        ),
-        ("world", f"{100 * world['rate']:.0f} %", "success in the learned world, same starts"),
-        ("", f"{minutes:.1f} min", f"of training, {config['n_timesteps']:,} steps, none of them in the simulator"),
+        ("physics", share(physics), f"success in physics, {physics['successes']} of {physics['n']} episodes"),
+        ("world", share(results["world"]), "success in the learned world, same starts"),
+        ("", f"{minutes:.1f} min", f"of training, {steps}, none of them in the simulator"),
     ]
-    if "random" in results["baselines"]:
-        chance = results["baselines"]["random"]
-        tiles.append(
-            (
-                "",
-                f"{100 * chance['rate']:.0f} %",
-                f"success of random actions in physics ({chance['successes']} of {chance['n']})",
-            )
-        )
+    if chance:
+        what = f"success of random actions in physics ({chance['successes']} of {chance['n']})"
+        tiles.append(("", share(chance), what))
     return tiles

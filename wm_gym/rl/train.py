@@ -112,13 +112,14 @@ def _planned(algo: str, env_id: str, out: Path, options: AgentOptions) -> _Plan:
     before = load_agent(options.init) if options.init and not checkpoint else None
     if before and not isinstance(before.policy, BasePolicy):
         raise ValueError(f"{before.name} has no weights to go on from; give an agent of wm-gym agent train or clone")
+    seen = before.config["n_timesteps"] + before.config.get("n_timesteps_before", 0) if before else 0
     asked = {
         "algo": algo,
         "env_id": env_id,
         "env_kwargs": env_kwargs,
         "seed": options.seed,
         "init": str(options.init) if options.init else None,
-        "n_timesteps_before": _steps_in_all(before.config) if before else 0,
+        "n_timesteps_before": seen,
         "world_weights": _world_weights(env_id, env_kwargs),
     }
     if checkpoint:
@@ -265,11 +266,6 @@ def _identity(plan: dict, recipe: dict, arguments: dict) -> dict[str, Any]:
         "init": plan["init"],
         "n_timesteps_before": plan["n_timesteps_before"],
     }
-
-
-def _steps_in_all(config: dict[str, Any]) -> int:
-    """Environment steps that a policy has seen, those of the agents it went on from included."""
-    return config["n_timesteps"] + config.get("n_timesteps_before", 0)
 
 
 def _history(recipe: dict, model: BaseAlgorithm, run: Path) -> dict[str, Any]:
