@@ -285,13 +285,11 @@ def directions(
             )
         carried, episodes, way = rate(obeyed), episodes.select(obeyed), way[obeyed]
     made = {name: _moved(episodes, roll_out(episodes), decoder, dims) for name, roll_out in roll_outs.items()}
-    return DirectionsResult(
-        carried,
-        {
-            name: {what: _obedience(moved, way, episodes) for what, moved in sources.items()}
-            for name, sources in made.items()
-        },
-    )
+    followed = {
+        name: {what: _obedience(moved, way, episodes) for what, moved in sources.items()}
+        for name, sources in made.items()
+    }
+    return DirectionsResult(carried, followed)
 
 
 def no_op(
