@@ -7,7 +7,6 @@ number of threads, as OpenVINO's engines are, must be made by the job itself). O
 from __future__ import annotations
 
 import contextlib
-import importlib
 import json
 import os
 import sys
@@ -17,6 +16,7 @@ from concurrent.futures import FIRST_COMPLETED, wait
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from pathlib import Path
+from pkgutil import resolve_name
 from typing import Any
 
 import torch
@@ -118,8 +118,7 @@ def attempt(function: str, arguments: dict[str, Any], known: tuple | None = None
     try:
         if known:
             adopt(*known)
-        module, _, name = function.partition(":")
-        return Outcome(json_text(getattr(importlib.import_module(module), name)(**arguments)))
+        return Outcome(json_text(resolve_name(function)(**arguments)))
     except Exception:
         return Outcome(error=traceback.format_exc())
     finally:

@@ -10,7 +10,7 @@ Margin = Callable[[np.ndarray, np.ndarray], np.ndarray]
 """Physics states [N, S], end-effector positions [N, 3] in metres -> margins [N]; 1 is `SCALE` metres beyond 0."""
 
 SCALE = 0.03
-GOAL, BLOCK = slice(21, 23), slice(23, 25)  # of a Push state: x, y; in the picture +x is down and +y right
+GOAL, BLOCK = slice(21, 23), slice(23, 25)  # of a Push state: x, y
 FRONT, SLID = slice(21, 23), 23  # of a Drawer state
 BALL = slice(21, 24)  # of a Reach state
 FACES = 0.065  # between the centres of foot and block where they touch
@@ -33,26 +33,40 @@ def _handle(state: np.ndarray) -> np.ndarray:
     return state[:, FRONT] - np.stack([BAR + state[:, SLID], np.zeros(len(state))], axis=1)
 
 
+PLACES: dict[str, Margin] = {
+    "block": lambda s, h: s[:, BLOCK],
+    "goal": lambda s, h: s[:, GOAL],
+    "handle": lambda s, h: _handle(s),
+    "hand": lambda s, h: h[:, :2],
+}
+"""Where things are: x, y [N, 2]."""
+
+
+def _sides(a: str, b: str) -> dict[str, Margin]:
+    """On which side of a thing another one is in the picture, where +x is down and +y right."""
+
+    def side(axis: int, sign: int) -> Margin:
+        return lambda s, h: sign * (PLACES[a](s, h) - PLACES[b](s, h))[:, axis] / SCALE
+
+    return {
+        f"{a} left of {b}": side(1, -1),
+        f"{a} right of {b}": side(1, 1),
+        f"{a} above {b}": side(0, -1),
+        f"{a} below {b}": side(0, 1),
+    }
+
+
 # The first relation of each task is its success.
 RELATIONS: dict[str, dict[str, Margin]] = {
     "push": {
         "on goal": lambda s, h: (0.035 - _goal(s)) / SCALE,
         "near goal": lambda s, h: (0.10 - _goal(s)) / SCALE,
         "far from goal": lambda s, h: (_goal(s) - 0.12) / SCALE,
-        "block left of goal": lambda s, h: (s[:, 22] - s[:, 24]) / SCALE,
-        "block right of goal": lambda s, h: (s[:, 24] - s[:, 22]) / SCALE,
-        "block above goal": lambda s, h: (s[:, 21] - s[:, 23]) / SCALE,
-        "block below goal": lambda s, h: (s[:, 23] - s[:, 21]) / SCALE,
+        **_sides("block", "goal"),
         "hand touches block": lambda s, h: (0.006 - _gap(s, h)) / SCALE,
         "hand away from block": lambda s, h: (_gap(s, h) - 0.03) / SCALE,
-        "hand left of block": lambda s, h: (s[:, 24] - h[:, 1]) / SCALE,
-        "hand right of block": lambda s, h: (h[:, 1] - s[:, 24]) / SCALE,
-        "hand above block": lambda s, h: (s[:, 23] - h[:, 0]) / SCALE,
-        "hand below block": lambda s, h: (h[:, 0] - s[:, 23]) / SCALE,
-        "hand left of goal": lambda s, h: (s[:, 22] - h[:, 1]) / SCALE,
-        "hand right of goal": lambda s, h: (h[:, 1] - s[:, 22]) / SCALE,
-        "hand above goal": lambda s, h: (s[:, 21] - h[:, 0]) / SCALE,
-        "hand below goal": lambda s, h: (h[:, 0] - s[:, 21]) / SCALE,
+        **_sides("hand", "block"),
+        **_sides("hand", "goal"),
         "hand over goal": lambda s, h: (0.04 - _far(h[:, :2], s[:, GOAL])) / SCALE,
     },
     "drawer": {
@@ -61,10 +75,7 @@ RELATIONS: dict[str, dict[str, Margin]] = {
         "half open": lambda s, h: np.minimum(s[:, SLID] - 0.02, 0.08 - s[:, SLID]) / SCALE,
         "hand at handle": lambda s, h: (0.05 - _far(h[:, :2], _handle(s))) / SCALE,
         "hand away from handle": lambda s, h: (_far(h[:, :2], _handle(s)) - 0.08) / SCALE,
-        "hand left of handle": lambda s, h: (_handle(s)[:, 1] - h[:, 1]) / SCALE,
-        "hand right of handle": lambda s, h: (h[:, 1] - _handle(s)[:, 1]) / SCALE,
-        "hand above handle": lambda s, h: (_handle(s)[:, 0] - h[:, 0]) / SCALE,
-        "hand below handle": lambda s, h: (h[:, 0] - _handle(s)[:, 0]) / SCALE,
+        **_sides("hand", "handle"),
     },
     "reach": {
         "hand at ball": lambda s, h: (0.05 - _far(h, s[:, BALL])) / SCALE,
