@@ -153,12 +153,8 @@ def _on_ray(ray: Any, jobs: Sequence[Job], workers: int, address: str) -> Genera
         return
     began = not ray.is_initialized()
     if began:
-        ray.init(
-            address=address,
-            log_to_driver=False,
-            include_dashboard=False if address == "local" else None,
-            num_cpus=workers if address == "local" else None,
-        )
+        of_its_own = {"include_dashboard": False, "num_cpus": workers} if address == "local" else {}
+        ray.init(address=address, log_to_driver=False, **of_its_own)
     futures = {}
     try:
         remote = ray.remote(num_cpus=1)(attempt)
