@@ -77,7 +77,9 @@ def run_jobs(
     workers = (os.cpu_count() or 1) if workers is None else workers
     if workers < 1:
         raise ValueError(f"workers is {workers}, expected at least 1")
-    _check_distinct(jobs)
+    paths = [job.path for job in jobs]
+    if twice := next((path for path in paths if paths.count(path) > 1), None):
+        raise ValueError(f"two jobs would keep their results in {twice}; give each a file of its own")
     waiting = [job for job in jobs if _kept(job) is None]
     failed: dict[Path, str] = {}
     with (
@@ -150,12 +152,8 @@ def _on_ray(ray: Any, jobs: Sequence[Job], workers: int, address: str) -> Genera
         return
     began = not ray.is_initialized()
     if began:
-        ray.init(
-            address=address,
-            log_to_driver=False,
-            include_dashboard=False if address == "local" else None,
-            num_cpus=workers if address == "local" else None,
-        )
+        of_its_own = {"include_dashboard": False, "num_cpus": workers} if address == "local" else {}
+        ray.init(address=address, log_to_driver=False, **of_its_own)
     futures = {}
     try:
         remote = ray.remote(num_cpus=1)(attempt)
@@ -217,11 +215,3 @@ def _kept(job: Job) -> dict[str, Any] | None:
             f"{ ({key: now.get(key) for key in other}) }; remove it, or choose another --out"
         )
     return kept["result"]
-
-
-def _check_distinct(jobs: Sequence[Job]) -> None:
-    seen: set[Path] = set()
-    for job in jobs:
-        if job.path in seen:
-            raise ValueError(f"two jobs would keep their results in {job.path}; give each a file of its own")
-        seen.add(job.path)

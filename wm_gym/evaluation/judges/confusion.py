@@ -124,13 +124,10 @@ def physics_success(clips: ClipData, episodes: list[tuple[int, int]]) -> np.ndar
             "states; record one: wm-gym record wm_gym/PushPyBullet-v0 --episodes 100 --out DIR"
         )
     success = np.zeros(len(clips.frames), bool)
-    env = recorded_twin(clips.meta).unwrapped
-    try:
+    with recorded_twin(clips.meta).unwrapped as env:
         for first, end in episodes:
             for row in range(first + 1, end):
                 success[row] = env.reset(options={"physics_state": clips.physics_state[row]})[1]["success"]
-    finally:
-        env.close()
     return success
 
 
@@ -141,20 +138,16 @@ def summary(found: dict[str, Any]) -> str:
         f"{'':10s} {'n':>7s} {'yes, right':>11s} {'yes, wrong':>11s} {'no, right':>11s} {'no, wrong':>11s} "
         f"{'accuracy':>9s} {'optimism':>9s} {'pessimism':>9s} {'AUROC':>6s}",
     ]
-    proposed = {} if found["proposed"] is None else {"proposed": found["proposed"]}
-    for name, row in {"frames": found["frames"], "episodes": found["episodes"], **proposed}.items():
-        shares = [row[key]["rate"] for key in ("accuracy", "optimism", "pessimism")] + [row["auroc"]]
-        lines.append(
-            f"{name:10s} {row['n']:7d} {row['yes_success']:11d} {row['yes_failure']:11d} "
-            f"{row['no_failure']:11d} {row['no_success']:11d} "
-            + " ".join(
-                f"{'-' if share is None else f'{share:.3f}':>{width}s}" for share, width in zip(shares, (9, 9, 9, 6))
-            )
-        )
+    for name in ("frames", "episodes", "proposed"):
+        if row := found[name]:
+            counts = [row[key] for key in ("yes_success", "yes_failure", "no_failure", "no_success")]
+            shares = [row[key]["rate"] for key in ("accuracy", "optimism", "pessimism")] + [row["auroc"]]
+            words = ["-" if share is None else f"{share:.3f}" for share in shares]
+            columns = [f"{n:11d}" for n in counts] + [f"{word:>{w}s}" for word, w in zip(words, (9, 9, 9, 6))]
+            lines.append(f"{name:10s} {row['n']:7d} {' '.join(columns)}")
     lines.append(
-        "no threshold is proposed: each half of the episodes needs successes and failures"
-        if not proposed
-        else f"proposed: threshold {found['proposed']['threshold']:.4g}, chosen on the even episodes, measured on "
-        "the odd"
+        f"proposed: threshold {found['proposed']['threshold']:.4g}, chosen on the even episodes, measured on the odd"
+        if found["proposed"]
+        else "no threshold is proposed: each half of the episodes needs successes and failures"
     )
     return "\n".join(lines)

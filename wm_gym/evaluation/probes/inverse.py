@@ -20,7 +20,7 @@ from torchmetrics.functional import r2_score
 from wm_gym.common.statistics import Mean, mean
 from wm_gym.evaluation.control_worlds import RollOut
 from wm_gym.evaluation.episodes import Episodes
-from wm_gym.evaluation.probes.state_decoder import fit_state_decoder
+from wm_gym.evaluation.probes.state_decoder import FitOptions, fit_state_decoder
 from wm_gym.models.inverse_dynamics import Pair
 from wm_gym.worlds.spec import WorldSpec
 
@@ -83,18 +83,8 @@ def fit_inverse(
     actions, held_actions = (source.action.reshape(-1, source.action.shape[-1]) for source in (episodes, held))
     torch.manual_seed(seed)
     net = OfTwo((known.shape[1], known.shape[2]), actions.shape[1])
-    return fit_state_decoder(
-        known,
-        actions,
-        shown[some],
-        held_actions[some],
-        views=seen if views else None,
-        updates=updates,
-        batch=batch,
-        seed=seed,
-        net=net,
-        rate=1e-2,
-    ).decoder.read
+    options = FitOptions(seen if views else None, updates, batch, seed, net, rate=1e-2)
+    return fit_state_decoder(known, actions, shown[some], held_actions[some], options).decoder.read
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -101,10 +101,9 @@ def fit_state_decoder(
         The decoder with its Euclidean errors on the held-out frames.
     """
     chosen = with_changes(FitOptions, options, changes)
-    views, updates, batch, seed, net, rate = (getattr(chosen, field.name) for field in fields(chosen))
-    torch.manual_seed(seed)
-    rng = np.random.default_rng(seed)
-    decoder = StateDecoder((frames.shape[1], frames.shape[2]), states.shape[1], net=net)
+    batch, rng = chosen.batch, np.random.default_rng(chosen.seed)
+    torch.manual_seed(chosen.seed)
+    decoder = StateDecoder((frames.shape[1], frames.shape[2]), states.shape[1], net=chosen.net)
     decoder.mean.copy_(torch.from_numpy(states.mean(0)))
     decoder.std.copy_(torch.from_numpy(states.std(0).clip(1e-4)))
     decoder = decoder.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch's stub lacks it
@@ -112,16 +111,13 @@ def fit_state_decoder(
     def loss(update: int) -> torch.Tensor:
         rows = np.sort(rng.integers(0, len(frames), batch))
         pictures = frames[rows]
-        if views is not None:
-            pictures = np.concatenate([pictures[: batch // 2], views(pictures[batch // 2 :])])
-        predicted = decoder(torch.from_numpy(pictures))
-        return F.smooth_l1_loss(
-            (predicted - decoder.mean) / decoder.std,
-            (torch.from_numpy(states[rows]) - decoder.mean) / decoder.std,
-            beta=0.1,
-        )
+        if chosen.views is not None:
+            pictures = np.concatenate([pictures[: batch // 2], chosen.views(pictures[batch // 2 :])])
+        both = decoder(torch.from_numpy(pictures)), torch.from_numpy(states[rows])
+        predicted, true = ((state - decoder.mean) / decoder.std for state in both)
+        return F.smooth_l1_loss(predicted, true, beta=0.1)
 
-    fit_supervised(decoder, loss, updates, rate, name="state decoder")
+    fit_supervised(decoder, loss, chosen.updates, chosen.rate, name="state decoder")
     decoder.eval().requires_grad_(False)
     error = np.linalg.norm(decoder.read(held_frames) - held_states, axis=1)
     return DecoderReport(decoder, float(np.median(error)), float(np.quantile(error, 0.95)))

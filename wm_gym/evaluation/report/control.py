@@ -7,11 +7,21 @@ from markupsafe import Markup
 from wm_gym.common.page import fill, picture
 from wm_gym.common.records import Blank
 from wm_gym.common.statistics import Ratio
-from wm_gym.evaluation.metrics.control import DeltaPsnr, DirectionsResult, DistractorResult, Rest
+from wm_gym.evaluation.metrics.control import DeltaPsnr, DirectionsResult, DistractorResult
 from wm_gym.evaluation.report import figures as figures
-from wm_gym.evaluation.report.figures import name_of
 from wm_gym.evaluation.report.found import Found
-from wm_gym.evaluation.report.numbers import Cell, Row, cell, number, percent, share_cell, stated
+from wm_gym.evaluation.report.numbers import (
+    Cell,
+    Row,
+    cell,
+    name_of,
+    number,
+    percent,
+    rows_of,
+    share_cell,
+    stated,
+    step_of,
+)
 from wm_gym.evaluation.suite.tasks import ControlResult, InverseResult
 
 
@@ -19,30 +29,36 @@ def control(data: ControlResult, found: Found) -> Markup:
     """Delta-PSNR, loss ratio, directions, rest and the distractor."""
     sent, moving = data.directions, data.distractor
     carried = sent.carried_out_by_physics if sent else None
+    shown = moving if isinstance(moving, DistractorResult) else None
     return fill(
         "report/control.html",
-        delta_psnr=_delta_psnr(data.delta_psnr) if data.delta_psnr else [],
+        delta_psnr=rows_of(
+            data.delta_psnr or {},
+            lambda one: [cell(one.random), cell(one.shuffled), cell(one.mirrored), cell(one.psnr_true_db)],
+        ),
         lost=_lost(data.delta_psnr) if data.delta_psnr else "",
-        loss_ratio=[
-            Row(name_of(name), [_ratio(one.ratio, "no loss")], name) for name, one in (data.loss_ratio or {}).items()
-        ],
+        loss_ratio=rows_of(data.loss_ratio or {}, lambda one: [_ratio(one.ratio, "no loss")]),
         directions=_directions(sent) if sent else [],
         within_45=_within_45(sent) if sent else "",
         carried_out=f" Only commands that physics carries out count: {stated(carried)} of {carried['n']}."
         if carried
         else "",
-        no_op=_no_op(data.no_op or {}),
-        distractor=_distractor(moving) if isinstance(moving, DistractorResult) else [],
-        counted=f"{stated(moving.counted)} of {moving.counted['n']}" if isinstance(moving, DistractorResult) else "",
+        no_op=rows_of(
+            data.no_op or {},
+            lambda one: [
+                cell(one.frame_change, 2),
+                cell(one.flicker, 2),
+                cell(one.frames_cm, 2, "not predicted"),
+                cell(one.proprioception_cm, 2, "not predicted"),
+            ],
+        ),
+        distractor=rows_of(
+            shown.of if shown else {},
+            lambda one: [_ratio(one.attributed, "nothing changes"), _ratio(one.moved, "nothing moves")],
+        ),
+        counted=f"{stated(shown.counted)} of {shown.counted['n']}" if shown else "",
         no_distractor=moving.undefined if isinstance(moving, Blank) else "",
     )
-
-
-def _delta_psnr(of: dict[str, DeltaPsnr]) -> list[Row]:
-    return [
-        Row(name_of(name), [cell(each) for each in (one.random, one.shuffled, one.mirrored, one.psnr_true_db)], name)
-        for name, one in of.items()
-    ]
 
 
 def _lost(of: dict[str, DeltaPsnr]) -> Markup:
@@ -54,13 +70,6 @@ def _lost(of: dict[str, DeltaPsnr]) -> Markup:
     ]
     figure = figures.intervals(drawn, "PSNR lost under other actions, dB", line=0)
     return picture(figure, "PSNR lost under other actions, with 95 % intervals")
-
-
-def _distractor(data: DistractorResult) -> list[Row]:
-    return [
-        Row(name_of(name), [_ratio(one.attributed, "nothing changes"), _ratio(one.moved, "nothing moves")], name)
-        for name, one in data.of.items()
-    ]
 
 
 def _ratio(stat: Ratio, why: str) -> Cell:
@@ -90,26 +99,10 @@ def _directions(data: DirectionsResult) -> list[Row]:
                 share_cell(one.chance_within_45, "one start only"),
                 cell(one.along_cm),
             ],
-            name,
+            "world" * (name == "world"),
         )
         for name, sources in data.of.items()
         for source, one in sources.items()
-    ]
-
-
-def _no_op(of: dict[str, Rest]) -> list[Row]:
-    return [
-        Row(
-            name_of(name),
-            [
-                cell(one.frame_change, 2),
-                cell(one.flicker, 2),
-                cell(one.frames_cm, 2, "not predicted"),
-                cell(one.proprioception_cm, 2, "not predicted"),
-            ],
-            name,
-        )
-        for name, one in of.items()
     ]
 
 
@@ -122,9 +115,6 @@ def inverse(data: InverseResult, found: Found) -> Markup:
             f"{name}: mean error {error:.3f}, R² {data.real.r2[name]:.2f}" for name, error in data.real.mae.items()
         ),
         strict=percent(data.real.strict["mean"]),
-        head=["", *(f"up to step {key.split('_')[-1]}" for key in keys)],
-        rows=[
-            Row(name_of(name), [cell(errors[key].excess, 3) for key in keys], name)
-            for name, errors in data.made.items()
-        ],
+        head=["", *(f"up to step {step_of(key)}" for key in keys)],
+        rows=rows_of(data.made, lambda errors: [cell(errors[key].excess, 3) for key in keys]),
     )

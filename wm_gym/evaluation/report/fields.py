@@ -13,9 +13,8 @@ from markupsafe import Markup
 from wm_gym.common.options import field_docs
 from wm_gym.common.page import fill
 from wm_gym.common.records import Blank
-from wm_gym.evaluation.report.figures import name_of
 from wm_gym.evaluation.report.found import Found
-from wm_gym.evaluation.report.numbers import Cell, Row, Stat, cell, middle_of
+from wm_gym.evaluation.report.numbers import Cell, Row, Stat, cell, middle_of, name_of
 
 
 def every_field(data: Any, found: Found) -> Markup:

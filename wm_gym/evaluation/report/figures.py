@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from wm_gym.common.page import GREY, PHYSICS, WORLD, axes
 from wm_gym.common.statistics import Rate
 from wm_gym.evaluation.metrics.drift import Drifted
-from wm_gym.evaluation.metrics.perceptual import Looks
 from wm_gym.evaluation.metrics.survival import Survival
-from wm_gym.evaluation.report.numbers import Stat, middle_of
+from wm_gym.evaluation.report.numbers import Stat, middle_of, name_of, step_of
 from wm_gym.evaluation.report.summary import seconds_of
 from wm_gym.evaluation.trust.coverage import Ranks
 from wm_gym.evaluation.trust.uncertainty import Dense
@@ -21,16 +22,6 @@ if TYPE_CHECKING:
 
 Middle = tuple[float | None, float | None, float | None]
 
-NAMES = {
-    "world": "the world",
-    "physics": "physics",
-    "tokenizer": "physics through the tokenizer",
-    "physics through the tokenizer": "physics through the tokenizer",
-    "perturbed": "physics, start perturbed",
-    "frozen": "first frame repeated",
-    "zero_action": "world given zero actions",
-    "mirrored": "world given mirrored actions",
-}
 COLOURS = {
     "world": WORLD,
     "physics": PHYSICS,
@@ -44,74 +35,43 @@ COLOURS = {
 SIZE = (4.6, 3.3)
 
 
-def name_of(name: str) -> str:
-    """A roll-out in words."""
-    return NAMES.get(name, name)
-
-
 def survival(curves: Mapping[str, Survival]) -> Figure:
     """Share of roll-outs that are still right, with 95 % bands, from `time_to_failure` by roll-out."""
     figure, (axis,) = axes(1, SIZE)
     for name, curve in curves.items():
-        main = name == "world"
-        axis.fill_between(
-            curve.seconds,
-            _percent(curve.low),
-            _percent(curve.high),
-            linewidth=0,
-            step="post",
-            alpha=0.22 if main else 0.09,
-            color=_colour(name),
-        )
-        axis.plot(
-            curve.seconds,
-            _percent(curve.surviving),
-            drawstyle="steps-post",
-            color=_colour(name),
-            linewidth=2.2 if main else 1.4,
-            label=name_of(name),
-            zorder=3 if main else 2,
-        )
+        low, high, surviving = (100 * np.array(values) for values in (curve.low, curve.high, curve.surviving))
+        alpha, width, front = (0.22, 2.2, 3) if name == "world" else (0.09, 1.4, 2)
+        look: dict[str, Any] = {"color": _colour(name)}
+        axis.fill_between(curve.seconds, low, high, linewidth=0, step="post", alpha=alpha, **look)
+        look |= {"linewidth": width, "label": name_of(name), "zorder": front}
+        axis.plot(curve.seconds, surviving, drawstyle="steps-post", **look)
     axis.set(ylim=(-2, 103), xlim=(0, None), xlabel="seconds", ylabel="roll-outs still right, %")
     _legend(axis)
     return figure
 
 
-def over_horizons(at: Mapping[str, Mapping[str, Drifted]], stat_of: Callable[[Drifted], Stat], label: str) -> Figure:
-    """One of drift's numbers against the horizon, by roll-out, with 95 % intervals."""
+def over_horizons(at: Mapping[str, Mapping[str, Drifted]]) -> Figure:
+    """The object's error against the horizon, by roll-out, with 95 % intervals."""
     keys = sorted(at, key=seconds_of)
     names = list(at[keys[0]])
     figure, (axis,) = axes(1, SIZE)
     for i, name in enumerate(names):
-        points = [
-            (seconds_of(key) * (1 + 0.02 * (i - len(names) / 2)), middle_of(stat_of(at[key][name]))) for key in keys
-        ]
+        beside = 1 + 0.02 * (i - len(names) / 2)
+        points = [(seconds_of(key) * beside, middle_of(at[key][name].object_cm)) for key in keys]
         _dots(axis, points, _colour(name), name_of(name), "o-")
-    axis.set(xlabel="seconds", ylabel=label, ylim=(0, None), xticks=[seconds_of(key) for key in keys])
+    axis.set(xlabel="seconds", ylabel="object's error, cm", ylim=(0, None), xticks=[seconds_of(key) for key in keys])
     _legend(axis)
     return figure
 
 
-def fidelity_lines(
-    looks: Mapping[str, Mapping[str, Looks]],
-    number_of: Callable[[Looks], float],
-    label: str,
-    steps: Sequence[int],
-    names: Sequence[str],
-) -> Figure:
+def fidelity_lines(numbers: Mapping[str, Sequence[float]], label: str, steps: Sequence[int]) -> Figure:
     """One of fidelity's numbers against the step, by roll-out."""
     figure, (axis,) = axes(1, SIZE)
-    for name in names:
-        axis.plot(
-            range(len(steps)),
-            [number_of(looks[f"at_{t}"][name]) for t in steps],
-            "o-",
-            color=_colour(name),
-            linewidth=2.2 if name == "world" else 1.4,
-            markersize=5,
-            label=name_of(name),
-        )
-    axis.set(xticks=range(len(steps)), xticklabels=steps, xlabel="step", ylabel=label)
+    for name, values in numbers.items():
+        width = 2.2 if name == "world" else 1.4
+        axis.plot(values, "o-", color=_colour(name), linewidth=width, markersize=5, label=name_of(name))
+    axis.set_xticks(range(len(steps)), [str(t) for t in steps])
+    axis.set(xlabel="step", ylabel=label)
     _legend(axis)
     return figure
 
@@ -176,25 +136,17 @@ def reliability_diagram(dense: Mapping[str, Dense]) -> Figure:
 def ranks_lines(ranks: Mapping[str, Ranks]) -> Figure:
     """Spearman's rho of uncertainty and error, and of the step counter and error, by horizon."""
     figure, (axis,) = axes(1, SIZE)
-    steps = [int(key.split("_")[-1]) for key in ranks]
     for rhos, label, colour, style in (
         ([row.up_to for row in ranks.values()], "uncertainty, all steps so far", WORLD, "o-"),
         ([row.clock for row in ranks.values()], "step counter, all steps so far", GREY, "o-"),
         ([row.at for row in ranks.values()], "uncertainty, at that step", "#7a5ea8", "o--"),
     ):
-        points = [(i, rho) for i, rho in enumerate(rhos) if rho is not None]
-        if points:
-            axis.plot(
-                [i for i, _ in points], [rho for _, rho in points], style, color=colour, label=label, markersize=5
-            )
+        known = {i: rho for i, rho in enumerate(rhos) if rho is not None}
+        if known:
+            axis.plot(list(known), list(known.values()), style, color=colour, label=label, markersize=5)
     axis.axhline(0, color=GREY, linewidth=1)
-    axis.set(
-        xticks=range(len(steps)),
-        xticklabels=steps,
-        xlabel="step",
-        ylabel="Spearman's rho with the error",
-        ylim=(None, 1.02),
-    )
+    axis.set_xticks(range(len(ranks)), [str(step_of(key)) for key in ranks])
+    axis.set(xlabel="step", ylabel="Spearman's rho with the error", ylim=(None, 1.02))
     _legend(axis)
     return figure
 
@@ -206,14 +158,8 @@ def coverage_dots(coverage: Mapping[str, Rate], guaranteed: float | None) -> Fig
         axis.axhline(100 * guaranteed, color=GREY, linewidth=1, label=f"guaranteed, {100 * guaranteed:.0f} %")
     points = [(float(i), middle_of(stat)) for i, stat in enumerate(coverage.values())]
     _dots(axis, points, WORLD, "within the bound", "o", times=100)
-    axis.set(
-        xticks=range(len(coverage)),
-        xticklabels=[key.split("_")[-1] for key in coverage],
-        xlabel="at all steps up to",
-        ylabel="episodes, %",
-        ylim=(-2, 104),
-        xlim=(-0.5, len(coverage) - 0.5),
-    )
+    axis.set_xticks(range(len(coverage)), [str(step_of(key)) for key in coverage])
+    axis.set(xlabel="at all steps up to", ylabel="episodes, %", ylim=(-2, 104), xlim=(-0.5, len(coverage) - 0.5))
     _legend(axis)
     return figure
 
@@ -241,29 +187,18 @@ def _dots(
     axis: Axes, points: Sequence[tuple[float, Middle]], colour: str, label: str, style: str, times: float = 1.0
 ) -> None:
     """Points with error bars; a point without an interval has none, and what is undefined no point."""
-    known = [(x, times * middle, low, high) for x, (middle, low, high) in points if middle is not None]
-    axis.errorbar(
-        [x for x, *_ in known],
-        [middle for _, middle, *_ in known],
-        yerr=[
-            [middle - times * low if low is not None else 0 for _, middle, low, _ in known],
-            [times * high - middle if high is not None else 0 for _, middle, _, high in known],
-        ],
-        fmt=style,
-        color=colour,
-        capsize=3,
-        markersize=5,
-        linewidth=1.4,
-        label=label,
-    )
+    known = [
+        (x, middle, middle if low is None else low, middle if high is None else high)
+        for x, (middle, low, high) in points
+        if middle is not None
+    ]
+    x, middle, low, high = np.reshape(known, (-1, 4)).T * np.array([[1], [times], [times], [times]])
+    look: dict[str, Any] = {"color": colour, "capsize": 3, "markersize": 5, "linewidth": 1.4, "label": label}
+    axis.errorbar(x, middle, yerr=[middle - low, high - middle], fmt=style, **look)
 
 
 def _legend(axis: Axes) -> None:
     axis.legend(frameon=False, fontsize=8.5)
-
-
-def _percent(values: Sequence[float]) -> list[float]:
-    return [100 * value for value in values]
 
 
 def _colour(name: str) -> str:

@@ -1,13 +1,36 @@
-"""How is a statistic written, so that what is undefined never looks like a number? Plain text and a table's cells."""
+"""How is a statistic written, so that what is undefined never looks like a number? Plain text and a table's rows."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import TypeAlias
+from typing import TypeAlias, TypeVar
 
 from wm_gym.common.statistics import Mean, Median, Rate
 
+T = TypeVar("T")
 Stat: TypeAlias = Rate | Mean | Median
+NAMES = {
+    "world": "the world",
+    "tokenizer": "physics through the tokenizer",
+    "perturbed": "physics, start perturbed",
+    "frozen": "first frame repeated",
+    "zero_action": "world given zero actions",
+    "mirrored": "world given mirrored actions",
+    "floor": "other true videos (floor)",
+    "autoregressive": "whole roll-outs",
+    "teacher_forced": "single steps from true frames",
+}
+
+
+def name_of(name: str) -> str:
+    """A roll-out, or what else there is a name for, in words."""
+    return NAMES.get(name, name)
+
+
+def step_of(key: str) -> int:
+    """10 of "at_10"."""
+    return int(key.rpartition("_")[2])
 
 
 def number(value: float | None, digits: int = 1, unit: str = "") -> str:
@@ -37,7 +60,7 @@ class Cell:
 
 @dataclass(frozen=True)
 class Row:
-    """A table's row; kind: "world" or "physics" colours it. With columns it heads those after it, over so many."""
+    """A table's row; kind: "world" colours it. With columns it heads those after it, over so many."""
 
     name: str
     cells: list[Cell] = field(default_factory=list)
@@ -51,6 +74,11 @@ def cell(stat: Stat | float | None, digits: int = 1, why: str = "") -> Cell:
         return Cell(number(stat, digits), why, "why") if stat is None and why else Cell(number(stat, digits))
     middle, between = _parts(stat, digits)
     return Cell(middle, between or f"no interval, n = {stat['n']}")
+
+
+def rows_of(of: Mapping[str, T], cells: Callable[[T], list[Cell]]) -> list[Row]:
+    """A row a name, the world's in its colour."""
+    return [Row(name_of(name), cells(one), "world" * (name == "world")) for name, one in of.items()]
 
 
 def share_cell(value: float | None, why: str) -> Cell:

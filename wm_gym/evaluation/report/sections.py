@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Literal
 
 import numpy as np
@@ -21,19 +21,11 @@ from wm_gym.evaluation.ranking.policies import CONTROLS, PoliciesResult, Predict
 from wm_gym.evaluation.report import figures as figures
 from wm_gym.evaluation.report.control import control, inverse
 from wm_gym.evaluation.report.fields import every_field
-from wm_gym.evaluation.report.figures import name_of
 from wm_gym.evaluation.report.films import films, pair
 from wm_gym.evaluation.report.found import Found, result_types
-from wm_gym.evaluation.report.numbers import Cell, Row, cell, number, percent, share_cell
+from wm_gym.evaluation.report.numbers import Cell, Row, cell, name_of, number, percent, rows_of, share_cell, step_of
 from wm_gym.evaluation.report.summary import seconds_of, violation_floor
-from wm_gym.evaluation.suite.tasks import (
-    Distances,
-    FidelityResult,
-    PhysicsIQResult,
-    ShiftsResult,
-    ViolationsResult,
-    WorstEvent,
-)
+from wm_gym.evaluation.suite.tasks import FidelityResult, PhysicsIQResult, ShiftsResult, ViolationsResult, WorstEvent
 from wm_gym.evaluation.trust.coverage import Ranks
 from wm_gym.evaluation.trust.uncertainty import UncertaintyResult
 
@@ -86,20 +78,13 @@ def side_by_side(data: dict[str, np.ndarray], found: Found) -> Markup:
 
 def drift(data: DriftResult, found: Found) -> Markup:
     """How long it lasts: survival, errors over time, and the table at each horizon."""
+    survival = figures.survival(data.time_to_failure)
     return fill(
         "report/drift.html",
         whose=f"{data.agent}'s" if data.agent else "random",
-        survival=picture(
-            figures.survival(data.time_to_failure), "share of roll-outs still right over time, with 95 % bands"
-        ),
-        errors=picture(
-            figures.over_horizons(data.at, lambda one: one.object_cm, "object's error, cm"),
-            "median error of the object by horizon",
-        ),
-        lives=[
-            Row(name_of(name), [_life(one), Cell(f"{one.failed} of {one.episodes}")], name)
-            for name, one in data.time_to_failure.items()
-        ],
+        survival=picture(survival, "share of roll-outs still right over time, with 95 % bands"),
+        errors=picture(figures.over_horizons(data.at), "median error of the object by horizon"),
+        lives=rows_of(data.time_to_failure, lambda one: [_life(one), Cell(f"{one.failed} of {one.episodes}")]),
         rows=[line for key in sorted(data.at, key=seconds_of) for line in _drift_rows(data, key)],
     )
 
@@ -114,25 +99,19 @@ def _drift_rows(data: DriftResult, key: str) -> list[Row]:
         f"after {seconds_of(key):g} s: {counted['successes']} of {counted['n']} episodes count "
         "(physics has moved the object and shows it)"
     )
-    return [
-        Row(head, columns=8),
-        *(
-            Row(
-                name_of(name),
-                [
-                    cell(one.object_cm),
-                    cell(one.end_effector_cm),
-                    cell(one.lost),
-                    cell(one.displacement, 2),
-                    cell(one.mask_iou, 2),
-                    cell(one.colour_distance),
-                    cell(one.psnr_db),
-                ],
-                name,
-            )
-            for name, one in data.at[key].items()
-        ),
-    ]
+    rows = rows_of(
+        data.at[key],
+        lambda one: [
+            cell(one.object_cm),
+            cell(one.end_effector_cm),
+            cell(one.lost),
+            cell(one.displacement, 2),
+            cell(one.mask_iou, 2),
+            cell(one.colour_distance),
+            cell(one.psnr_db),
+        ],
+    )
+    return [Row(head, columns=8), *rows]
 
 
 def fidelity(data: FidelityResult, found: Found) -> Markup:
@@ -140,43 +119,38 @@ def fidelity(data: FidelityResult, found: Found) -> Markup:
     known = {key: one for key, one in data.fvd.items() if not isinstance(one, Blank)}
     blanks = [one.undefined for one in data.fvd.values() if isinstance(one, Blank)]
     looks, steps = {} if isinstance(data.looks, Blank) else data.looks, data.horizons
+    at = [looks[f"at_{t}"] for t in steps] if looks else []
+    distances = {name: [one.of[name] for one in known.values()] for name in (*DRAWN, "floor")} if known else {}
     return fill(
         "report/fidelity.html",
         episodes=data.episodes,
         why=data.looks.undefined if isinstance(data.looks, Blank) else "",
-        psnr=_lines(looks, lambda one: one.psnr_db, "PSNR, dB", steps) if looks else "",
-        lpips=_lines(looks, lambda one: one.st_lpips, "ST-LPIPS", steps) if looks else "",
+        psnr=_lines(at, lambda one: one.psnr_db, "PSNR, dB", steps),
+        lpips=_lines(at, lambda one: one.st_lpips, "ST-LPIPS", steps),
         looks_head=["", *(f"{what} at {t}" for what in ("PSNR, dB,", "SSIM", "ST-LPIPS") for t in steps)],
-        looks=_looks([looks[f"at_{t}"] for t in steps]) if looks else [],
+        looks=rows_of({name: [each[name] for each in at] for name in DRAWN} if at else {}, _looks),
         fvd=next(iter(known.values()), None),
-        distances_head=["", *(f"FVD, steps to {key.removeprefix('at_')}" for key in known)],
-        distances=_distances(list(known.values())),
+        distances_head=["", *(f"FVD, steps to {step_of(key)}" for key in known)],
+        distances=rows_of(distances, lambda values: [cell(value, 0) for value in values]),
         no_fvd=blanks[0] if blanks else "",
     )
 
 
 def _lines(
-    looks: dict[str, dict[str, Looks]], number_of: Callable[[Looks], float], label: str, steps: list[int]
-) -> Markup:
-    return picture(figures.fidelity_lines(looks, number_of, label, steps, DRAWN), f"{label} by step")
+    at: list[dict[str, Looks]], number_of: Callable[[Looks], float], label: str, steps: list[int]
+) -> Markup | str:
+    if not at:
+        return ""
+    numbers = {name: [number_of(each[name]) for each in at] for name in DRAWN}
+    return picture(figures.fidelity_lines(numbers, label, steps), f"{label} by step")
 
 
-def _looks(at: list[dict[str, Looks]]) -> list[Row]:
+def _looks(at: list[Looks]) -> list[Cell]:
     return [
-        Row(
-            name_of(name),
-            [cell(one[name].psnr_db, 1) for one in at]
-            + [cell(one[name].ssim, 3) for one in at]
-            + [cell(one[name].st_lpips, 3) for one in at],
-            name,
-        )
-        for name in DRAWN
+        *(cell(one.psnr_db) for one in at),
+        *(cell(one.ssim, 3) for one in at),
+        *(cell(one.st_lpips, 3) for one in at),
     ]
-
-
-def _distances(fvd: list[Distances]) -> list[Row]:
-    names = {name: name_of(name) for name in DRAWN} | {"floor": "other true videos (floor)"}
-    return [Row(words, [cell(one.of[name], 0) for one in fvd], name) for name, words in names.items()] if fvd else []
 
 
 def judge(data: JudgeErrors, found: Found) -> Markup:
@@ -204,20 +178,16 @@ def physics_iq(data: PhysicsIQResult, found: Found) -> Markup:
         "report/physics_iq.html",
         episodes=data.episodes,
         other=", ".join(f"{key} x {value:g}" for key, value in data.other_take.items()),
-        rows=[
-            Row(
-                name_of(name),
-                [
-                    cell(one.score),
-                    cell(one.spatiotemporal_iou, 2),
-                    cell(one.spatial_iou, 2),
-                    cell(one.weighted_spatial_iou, 2),
-                    cell(one.mse, 4),
-                ],
-                name,
-            )
-            for name, one in data.of.items()
-        ],
+        rows=rows_of(
+            data.of,
+            lambda one: [
+                cell(one.score),
+                cell(one.spatiotemporal_iou, 2),
+                cell(one.spatial_iou, 2),
+                cell(one.weighted_spatial_iou, 2),
+                cell(one.mse, 4),
+            ],
+        ),
     )
 
 
@@ -231,31 +201,24 @@ def uncertainty(data: UncertaintyResult, found: Found) -> Markup:
     ]
     if data.coverage:
         drawn.append(picture(figures.coverage_dots(data.coverage, share), "coverage of the error bound by step"))
-    names = {"autoregressive": "whole roll-outs", "teacher_forced": "single steps from true frames"}
     return fill(
         "report/uncertainty.html",
         episodes=data.episodes,
         drawn=drawn,
-        dense=[
-            Row(
-                names.get(name, name),
-                [
-                    cell(one.ece, 3),
-                    cell(one.mce, 3),
-                    cell(one.brier_skill, 2),
-                    cell(one.brier_skill_least, 2),
-                    Cell(f"{one.patches:,}"),
-                ],
-            )
-            for name, one in data.dense.items()
-        ],
-        ranks=[
-            Row(
-                f"step {key.split('_')[-1]}",
-                [cell(one.at, 2, CONSTANT), cell(one.up_to, 2, CONSTANT), cell(one.clock, 2, CONSTANT), _gain(one)],
-            )
-            for key, one in data.ranks.items()
-        ],
+        dense=rows_of(
+            data.dense,
+            lambda one: [
+                cell(one.ece, 3),
+                cell(one.mce, 3),
+                cell(one.brier_skill, 2),
+                cell(one.brier_skill_least, 2),
+                Cell(f"{one.patches:,}"),
+            ],
+        ),
+        ranks=rows_of(
+            {f"step {step_of(key)}": one for key, one in data.ranks.items()},
+            lambda one: [*(cell(rho, 2, CONSTANT) for rho in (one.at, one.up_to, one.clock)), _gain(one)],
+        ),
         kept=_kept(data, share),
     )
 
@@ -268,7 +231,7 @@ def _kept(data: UncertaintyResult, share: float | None) -> list[Row]:
     held = Cell(percent(trust.kept, 1), f"{trust.moments:,} moments, no interval")
     return [
         *(
-            Row(f"error within the bound up to step {key.split('_')[-1]}", [cell(stat), least])
+            Row(f"error within the bound up to step {step_of(key)}", [cell(stat), least])
             for key, stat in data.coverage.items()
         ),
         Row("episodes that pass the limit of uncertainty", [cell(data.limit), Cell(f"at most {percent(1 - share)}")]),
@@ -290,15 +253,14 @@ def shifts(data: ShiftsResult, found: Found) -> Markup:
         "report/shifts.html",
         starts=data.starts,
         bars=picture(figures.shift_bars(scores, hidden), "AUROC of each shift"),
-        rows=[
-            Row(
-                name,
+        rows=rows_of(
+            data.visible,
+            lambda one: (
                 [cell(None, 2, one.undefined)] * 3
                 if isinstance(one, Blank)
-                else [cell(one.score, 2), cell(one.unrest, 2), cell(one.novelty, 2)],
-            )
-            for name, one in data.visible.items()
-        ],
+                else [cell(one.score, 2), cell(one.unrest, 2), cell(one.novelty, 2)]
+            ),
+        ),
         blanks={name: one.undefined for name, one in data.hidden.items() if isinstance(one, Blank)},
     )
 
@@ -328,11 +290,11 @@ def violations(data: ViolationsResult, found: Found) -> Markup:
             )
             for kind, own in rows["world"].items()
         ],
-        quality=[
-            Row(kind, [cell(one.recall), share_cell(one.precision, "it found nothing"), Cell(str(one.false_events))])
-            for kind, one in (data.detector or {}).items()
-        ],
-        worst=_gallery(data.worst, found.films.get("worst_frames") if found.films else None),
+        quality=rows_of(
+            data.detector or {},
+            lambda one: [cell(one.recall), share_cell(one.precision, "it found nothing"), Cell(str(one.false_events))],
+        ),
+        worst=_gallery(data.worst, (found.films or {}).get("worst_frames", ())),
     )
 
 
@@ -342,10 +304,9 @@ def _excess(own: Broken) -> Cell:
     return Cell(f"{own.excess_median:.2f} {own.unit}", f"worst {number(own.excess_worst, 2)} {own.unit}")
 
 
-def _gallery(worst: list[WorstEvent], frames: np.ndarray | None) -> list[tuple[WorstEvent, str]]:
+def _gallery(worst: list[WorstEvent], frames: Sequence[np.ndarray] | np.ndarray) -> list[tuple[WorstEvent, str]]:
     """Up to 12 of the worst events, each with the address of its picture."""
-    shown = [] if frames is None else [(one, frames[one.frame]) for one in worst if 0 <= one.frame < len(frames)]
-    return [(one, pair(*frame)) for one, frame in shown[:12]]
+    return [(one, pair(*frames[one.frame])) for one in worst if 0 <= one.frame < len(frames)][:12]
 
 
 def policies(data: PoliciesResult, found: Found) -> Markup:
@@ -359,45 +320,46 @@ def policies(data: PoliciesResult, found: Found) -> Markup:
             Row(one["agent"], [Cell(one["world_name"]), cell(one["world"]), cell(one["physics"])])
             for one in data.policies
         ],
-        rows=[
-            Row(
-                label,
-                [
-                    _correlation(one["all"]),
-                    _correlation(one["within_band"]),
-                    Cell(f"{one['mmrv']:.3f}", f"perfect world {one['perfect_world']['mmrv']:.3f}"),
-                    share_cell(one["optimism"], "physics never fails"),
-                    share_cell(one["pessimism"], "physics never succeeds"),
-                ],
-            )
-            for label, one in _judges(data)
-        ],
+        rows=rows_of(
+            _judges(data),
+            lambda one: [
+                _correlation(one["all"]),
+                _correlation(one["within_band"]),
+                Cell(f"{one['mmrv']:.3f}", f"perfect world {one['perfect_world']['mmrv']:.3f}"),
+                share_cell(one["optimism"], "physics never fails"),
+                share_cell(one["pessimism"], "physics never succeeds"),
+            ],
+        ),
         share=percent(data.gating["all"]["keep"]),
-        gating=[
-            Row(name, [*(_gained(gate, what) for what in GAINED), cell(gate["wrong"], 2, "all right, or all wrong")])
-            for name, gate in data.gating.items()
-        ],
-        powered=[_powered(name, one) for name, one in data.prediction_powered.items() if not isinstance(one, Blank)],
+        gating=rows_of(
+            data.gating,
+            lambda gate: [*(_gained(gate, what) for what in GAINED), cell(gate["wrong"], 2, "all right, or all wrong")],
+        ),
+        powered=rows_of(
+            {name: one for name, one in data.prediction_powered.items() if not isinstance(one, Blank)}, _powered
+        ),
     )
 
 
-def _powered(name: str, one: PredictionPowered) -> Row:
+def _powered(one: PredictionPowered) -> list[Cell]:
     """What few starts in physics say of a rate, alone and beside many in the world."""
     alone, beside = one["physics_alone"], one["with_the_world"]
-    widths = [(cell(100 * how["half_width"]), cell(how["holds"])) for how in (alone, beside)]
-    return Row(name, [Cell(str(one["pairs"])), *(each for both in widths for each in both)])
+    return [
+        Cell(str(one["pairs"])),
+        *(each for how in (alone, beside) for each in (cell(100 * how["half_width"]), cell(how["holds"]))),
+    ]
 
 
-def _judges(data: PoliciesResult) -> list[tuple[str, Agreement]]:
-    """(name, agreement) of each world, and below it of physics as a judge where something is otherwise."""
-    pairs: list[tuple[str, Agreement]] = []
+def _judges(data: PoliciesResult) -> dict[str, Agreement]:
+    """The agreement of each world, and below it of physics as a judge where something is otherwise."""
+    judges: dict[str, Agreement] = {}
     for name, one in data.agreement.items():
-        pairs.append((name, one))
+        judges[name] = one
         for judge_name, what in CONTROLS.items():
             other = data.control(judge_name)[name]
             if not isinstance(other, Blank):
-                pairs.append((f"{name}: {what}", other))
-    return pairs
+                judges[f"{name}: {what}"] = other
+    return judges
 
 
 def _gained(gate: Gating, what: Literal["pearson", "optimism", "wrong"]) -> Cell:
@@ -415,11 +377,6 @@ def _correlation(one: Correlation) -> Cell:
         return cell(None, 2, one["undefined"] or "")
     between = one["undefined"] if one["low"] is None else f"{one['low']:.2f} to {number(one['high'], 2)}"
     return Cell(f"{one['pearson']:.2f}", f"{between}, {one['policies']} policies")
-
-
-def with_care(found: Found) -> Markup:
-    """What these numbers do not say."""
-    return fill("report/care.html", calibrated=found.setting.calibration)
 
 
 Section = Callable[[Any, Found], Markup]

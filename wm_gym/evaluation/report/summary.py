@@ -6,17 +6,17 @@ not results.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from shlex import quote
 
 from wm_gym.common.records import Blank
-from wm_gym.evaluation.metrics.control import Obedience
-from wm_gym.evaluation.metrics.drift import DriftResult
+from wm_gym.evaluation.metrics.control import DeltaPsnr, Obedience
+from wm_gym.evaluation.metrics.drift import Drifted, DriftResult
 from wm_gym.evaluation.metrics.survival import Survival
 from wm_gym.evaluation.metrics.violations import Broken
 from wm_gym.evaluation.report.found import Found
-from wm_gym.evaluation.report.numbers import number, percent, stated
+from wm_gym.evaluation.report.numbers import number, percent, stated, step_of
 
 LOST = 0.05  # share of roll-outs without their object, above which it counts as lost
 OFF = 1.0  # cm, below which a position's error is not called a failure
@@ -56,26 +56,29 @@ def headline(found: Found) -> str:
             else f"half of its roll-outs have the object in a wrong place after {life.median_s:g} s"
         )
         parts.append(f"{after[0].upper()}{after[1:]}")
-    count = len(failures(found))
     if not parts:
         return (
             f"How far {world} can be trusted is not known yet: neither its calibration nor its drift has been measured."
         )
-    return ". ".join(parts) + f". {_counted(count)}."
+    count = len(failures(found))
+    parts.append(
+        f"{count} finding{'s' * (count > 1)} below call{'s' * (count == 1)} for action"
+        if count
+        else "No rule found anything to mend in what was measured"
+    )
+    return ". ".join(parts) + "."
 
 
 def trusted(found: Found) -> list[str]:
     """What may be trust_horizon, a sentence each."""
-    return [
-        sentence
-        for rule in (_guarantee, _life, _listens, _goes_where_sent, _ranks_policies)
-        for sentence in rule(found)
-    ]
+    return list(_trusted(found))
 
 
 def failures(found: Found) -> list[Failure]:
     """What is wrong, and what to do about it."""
-    return [failure for rule in RULES for failure in rule(found)]
+    uncertain = (_not_covered, _no_better_than_the_clock, _shifts_unseen)
+    rules = (_drifts, _disobeys, _restless, _breaks_laws, *uncertain, _flatters_policies)
+    return [failure for rule in rules for failure in rule(found)]
 
 
 def in_time(found: Found, steps: int) -> str:
@@ -84,9 +87,10 @@ def in_time(found: Found, steps: int) -> str:
     return f"{steps} step{'s' * (steps != 1)}" + (f" ({steps / fps:g} s)" if fps else "")
 
 
-def longest(drift: DriftResult) -> str:
-    """The longest horizon that drift was measured at."""
-    return max(drift.at, key=seconds_of)
+def longest(drift: DriftResult) -> tuple[float, dict[str, Drifted]]:
+    """The longest horizon that drift was measured at, in seconds, and what was found there by roll-out."""
+    key = max(drift.at, key=seconds_of)
+    return seconds_of(key), drift.at[key]
 
 
 def seconds_of(key: str) -> float:
@@ -94,15 +98,16 @@ def seconds_of(key: str) -> float:
     return float(key.removesuffix("s"))
 
 
-def obeying(rows: dict[str, Obedience]) -> Obedience:
-    """How a roll-out follows commands: as its frames show, else as its proprioception says."""
-    return rows["frames"] if "frames" in rows else rows["proprioception"]
-
-
 def obedience(found: Found) -> Obedience | None:
-    """How the world follows commands; None where it was not measured."""
+    """How the world follows commands, as its frames show, or else as it states; None where it was not measured."""
     sent = found.control.directions if found.control else None
-    return obeying(sent.of["world"]) if sent and "world" in sent.of else None
+    rows = sent.of.get("world") if sent else None
+    return (rows.get("frames") or rows["proprioception"]) if rows else None
+
+
+def _loss(found: Found) -> DeltaPsnr | None:
+    """The PSNR that other actions cost the world."""
+    return (found.control.delta_psnr or {}).get("world") if found.control else None
 
 
 def violation_floor(rows: dict[str, dict[str, Broken]]) -> str | None:
@@ -110,55 +115,38 @@ def violation_floor(rows: dict[str, dict[str, Broken]]) -> str | None:
     return next((name for name in ("perturbed", "physics through the tokenizer", "physics") if name in rows), None)
 
 
-# What can be trusted.
-
-
-def _guarantee(found: Found) -> Iterator[str]:
-    if not (calibrated := found.setting.calibration):
-        return
-    share, steps = percent(1 - calibrated.alpha), found.trust_horizon
-    how = f"stays below that of a picture one step late ({calibrated.tolerance:.3f}) in {share} of the episodes"
-    yield (
-        f"Horizon: for {in_time(found, steps)} from a start the error {how}, calibrated on {calibrated.measured_on}."
-        if steps
-        else f"Horizon: none. For no step from a start is it known that the error {how}."
-    )
-    yield (
-        f"Bound: the error stays below {calibrated.factor:.2f} times the stated uncertainty at every step, in {share} "
-        "of the episodes like those of the calibration."
-    )
-
-
-def _life(found: Found) -> Iterator[str]:
-    if not (world := found.lifetime("world")):
-        return
-    floor = found.lifetime("perturbed")
-    beside = f" Physics whose start is perturbed by 2 mm: {_median_life(floor)}." if floor else ""
-    yield (
-        f"Time to failure of the object's position: {_median_life(world)}; {world.failed} of "
-        f"{world.episodes} roll-outs failed.{beside}"
-    )
-
-
-def _listens(found: Found) -> Iterator[str]:
-    lost = found.control.delta_psnr if found.control else None
-    if lost and "world" in lost and (lost["world"].random["low"] or 0) > 0:
+def _trusted(found: Found) -> Iterator[str]:
+    if calibrated := found.setting.calibration:
+        share, steps = percent(1 - calibrated.alpha), found.trust_horizon
+        how = f"stays below that of a picture one step late ({calibrated.tolerance:.3f}) in {share} of the episodes"
         yield (
-            f"Actions: other actions than the true ones cost {stated(lost['world'].random, 1, ' dB')} of PSNR "
-            f"(random), {stated(lost['world'].mirrored, 1, ' dB')} (mirrored): the world listens."
+            f"Horizon: for {in_time(found, steps)} from a start the error {how}, calibrated on "
+            f"{calibrated.measured_on}."
+            if steps
+            else f"Horizon: none. For no step from a start is it known that the error {how}."
         )
-
-
-def _goes_where_sent(found: Found) -> Iterator[str]:
-    obeyed = obedience(found)
+        yield (
+            f"Bound: the error stays below {calibrated.factor:.2f} times the stated uncertainty at every step, in "
+            f"{share} of the episodes like those of the calibration."
+        )
+    if life := found.lifetime("world"):
+        floor = found.lifetime("perturbed")
+        beside = f" Physics whose start is perturbed by 2 mm: {_median_life(floor)}." if floor else ""
+        yield (
+            f"Time to failure of the object's position: {_median_life(life)}; {life.failed} of "
+            f"{life.episodes} roll-outs failed.{beside}"
+        )
+    lost, obeyed = _loss(found), obedience(found)
+    if lost and (lost.random["low"] or 0) > 0:
+        yield (
+            f"Actions: other actions than the true ones cost {stated(lost.random, 1, ' dB')} of PSNR "
+            f"(random), {stated(lost.mirrored, 1, ' dB')} (mirrored): the world listens."
+        )
     if obeyed and (obeyed.within_45["rate"] or 0) >= OBEYED:
         yield (
             f"Directions: the end-effector goes within 45 degrees of a full command in {stated(obeyed.within_45)} of "
             f"{obeyed.within_45['n']} starts. Measured along the axes that move it, in random directions."
         )
-
-
-def _ranks_policies(found: Found) -> Iterator[str]:
     r = found.policies.agreement["all"]["all"] if found.policies else None
     if r and r["pearson"] is not None and r["low"] is not None and r["high"] is not None and r["low"] > 0:
         yield (
@@ -170,62 +158,45 @@ def _ranks_policies(found: Found) -> Iterator[str]:
 # What is wrong.
 
 
-def _object_lost(found: Found) -> Iterator[Failure]:
+def _drifts(found: Found) -> Iterator[Failure]:
+    """At the longest horizon: the object lost, off, moved too much or too little, or of another colour."""
     if not found.drift:
         return
-    key = longest(found.drift)
-    rows = found.drift.at[key]
-    lost, floor = rows["world"].lost, rows["tokenizer"].lost if "tokenizer" in rows else None
+    seconds, rows = longest(found.drift)
+    after, own, tokenizer = f"after {seconds:g} s", rows["world"], rows.get("tokenizer")
+
+    lost, floor = own.lost, tokenizer.lost if tokenizer else None
     if lost["rate"] is not None and lost["rate"] > max(LOST, (floor["rate"] or 0) if floor else 0):
         beside = f"; physics through the tokenizer: {stated(floor)}" if floor else ""
         beside += "; the intervals overlap, more episodes would tell" if floor and lost["low"] <= floor["high"] else ""
         yield Failure(
-            f"The object is lost in {stated(lost)} of {lost['n']} roll-outs after {seconds_of(key):g} s{beside}.",
+            f"The object is lost in {stated(lost)} of {lost['n']} roll-outs {after}{beside}.",
             HIDDEN,
             _record(found, "random", "hidden"),
         )
 
-
-def _object_off(found: Found) -> Iterator[Failure]:
-    if not found.drift:
-        return
-    key = longest(found.drift)
-    rows = found.drift.at[key]
-    own = rows["world"].object_cm
     floors = [rows[name].object_cm["median"] for name in ("perturbed", "tokenizer") if name in rows]
-    if floors and own["median"] > max(OFF, TIMES_FLOOR * max(floors)):
+    if floors and own.object_cm["median"] > max(OFF, TIMES_FLOOR * max(floors)):
         yield Failure(
-            f"The object is {stated(own, 1, ' cm')} off after {seconds_of(key):g} s (median), more than "
+            f"The object is {stated(own.object_cm, 1, ' cm')} off {after} (median), more than "
             f"{TIMES_FLOOR:g} times the larger floor of {max(floors):.1f} cm.",
             "Record more contact: episodes that push the object, well and badly.",
             _record(found, "noisy", "contact"),
         )
 
-
-def _moves_too_much(found: Found) -> Iterator[Failure]:
-    if not found.drift:
-        return
-    key = longest(found.drift)
-    way = found.drift.at[key]["world"].displacement
+    way = own.displacement
     if not DISPLACED[0] <= way["median"] <= DISPLACED[1]:
         less = "less" if way["median"] < 1 else "more"
         yield Failure(
-            f"The object moves {less} than in physics: {stated(way, 2)} of the way after {seconds_of(key):g} s.",
+            f"The object moves {less} than in physics: {stated(way, 2)} of the way {after}.",
             "Record pushes of all lengths and speeds.",
             _record(found, "random", "pushes"),
         )
 
-
-def _colour_drifts(found: Found) -> Iterator[Failure]:
-    if not found.drift:
-        return
-    key = longest(found.drift)
-    rows = found.drift.at[key]
-    own, floor = rows["world"].colour_distance, rows["tokenizer"].colour_distance if "tokenizer" in rows else None
-    if floor and own["mean"] > floor["mean"] + COLOUR:
+    if tokenizer and own.colour_distance["mean"] > tokenizer.colour_distance["mean"] + COLOUR:
         yield Failure(
-            f"The object's colour drifts by Delta E {stated(own)} after {seconds_of(key):g} s (tokenizer: "
-            f"{stated(floor)}; a lost object counts 100).",
+            f"The object's colour drifts by Delta E {stated(own.colour_distance)} {after} (tokenizer: "
+            f"{stated(tokenizer.colour_distance)}; a lost object counts 100).",
             "Train on longer roll-outs; more recordings of the same kind do not mend this.",
             f"wm-gym train DATA --init {_world(found)} --preset finetune --out NEW-WORLD",
         )
@@ -240,11 +211,10 @@ def _disobeys(found: Found) -> Iterator[Failure]:
             "Record random actions: they go in every direction from everywhere.",
             _record(found, "random", "directions"),
         )
-    lost = found.control.delta_psnr if found.control else None
-    loss = lost["world"].random if lost and "world" in lost else None
-    if loss and loss["low"] is not None and loss["low"] <= 0:
+    lost = _loss(found)
+    if lost and lost.random["low"] is not None and lost.random["low"] <= 0:
         yield Failure(
-            f"Random actions cost {stated(loss, 1, ' dB')} of PSNR against the true ones: it is not shown "
+            f"Random actions cost {stated(lost.random, 1, ' dB')} of PSNR against the true ones: it is not shown "
             "that the world listens.",
             "Record random actions, so that pictures do not foretell them.",
             _record(found, "random", "directions"),
@@ -293,11 +263,11 @@ def _not_covered(found: Found) -> Iterator[Failure]:
         )
         return
     share = 1 - calibrated.alpha
-    kept = max((known.coverage or {}).items(), key=lambda item: int(item[0].split("_")[-1]), default=None)
-    if kept and kept[1]["high"] < share:
+    last = max(known.coverage or (), key=step_of, default="")
+    if known.coverage and (kept := known.coverage[last])["high"] < share:
         yield Failure(
-            f"The bound holds in {stated(kept[1])} of {kept[1]['n']} episodes up to step "
-            f"{kept[0].split('_')[-1]}, guaranteed were {percent(share)}.",
+            f"The bound holds in {stated(kept)} of {kept['n']} episodes up to step {step_of(last)}, guaranteed were "
+            f"{percent(share)}.",
             ANEW,
             _calibrate(found),
         )
@@ -314,13 +284,13 @@ def _not_covered(found: Found) -> Iterator[Failure]:
 def _no_better_than_the_clock(found: Found) -> Iterator[Failure]:
     if not found.uncertainty:
         return
-    last = max(found.uncertainty.ranks, key=lambda key: int(key.split("_")[-1]))
+    last = max(found.uncertainty.ranks, key=step_of)
     ranks = found.uncertainty.ranks[last]
     if ranks.gain_low is not None and ranks.gain_low <= 0:
         yield Failure(
             f"That uncertainty ranks errors better than the step counter is not shown: rho "
             f"{number(ranks.up_to, 2)} against {number(ranks.clock, 2)}, gain [{ranks.gain_low:.2f} to "
-            f"{number(ranks.gain_high, 2)}] up to step {last.split('_')[-1]}.",
+            f"{number(ranks.gain_high, 2)}] up to step {step_of(last)}.",
             "Train the uncertainty anew on more episodes.",
             _calibrate(found) + " --refit",
         )
@@ -362,29 +332,10 @@ REMEDIES = {
     "off its kinematics": ("Record random actions: the arm in every pose.", "random"),
 }
 """What to record where a law is broken, and by which policy."""
-RULES: tuple[Callable[[Found], Iterator[Failure]], ...] = (
-    _object_lost,
-    _object_off,
-    _moves_too_much,
-    _colour_drifts,
-    _disobeys,
-    _restless,
-    _breaks_laws,
-    _not_covered,
-    _no_better_than_the_clock,
-    _shifts_unseen,
-    _flatters_policies,
-)
 
 
 def _median_life(life: Survival) -> str:
     return f"undefined, {life.undefined}" if life.median_s is None else f"median {life.median_s:g} s"
-
-
-def _counted(count: int) -> str:
-    if not count:
-        return "No rule found anything to mend in what was measured"
-    return f"{count} finding{'s' * (count > 1)} below call{'s' * (count == 1)} for action"
 
 
 def _world(found: Found) -> str:

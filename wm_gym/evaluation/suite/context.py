@@ -21,7 +21,7 @@ from wm_gym.engine.artefacts import digest_of
 from wm_gym.evaluation.control_worlds import RollOut, learned, recorded, through
 from wm_gym.evaluation.episodes import Episodes
 from wm_gym.evaluation.metrics.violations import Detector
-from wm_gym.evaluation.probes.state_decoder import StateDecoder, fit_state_decoder
+from wm_gym.evaluation.probes.state_decoder import FitOptions, StateDecoder, fit_state_decoder
 from wm_gym.evaluation.suite.options import Size
 from wm_gym.physics.shift import HIDDEN
 from wm_gym.physics.tracked import TrackedObject, tracked_by
@@ -148,14 +148,8 @@ class Context:
             decoder = StateDecoder((clips.frames.shape[1], clips.frames.shape[2]), states.shape[1])
             decoder.load_state_dict(load_file(file))
             return decoder.eval().requires_grad_(False)
-        decoder = fit_state_decoder(
-            clips.frames,
-            states,
-            clips.frames[::50],
-            states[::50],
-            views=self.world.tokenizer.round_trip,
-            updates=self.size.decoder_updates,
-        ).decoder
+        options = FitOptions(views=self.world.tokenizer.round_trip, updates=self.size.decoder_updates)
+        decoder = fit_state_decoder(clips.frames, states, clips.frames[::50], states[::50], options).decoder
         with atomic_file(file) as beside:
             save_file({key: value.contiguous() for key, value in decoder.state_dict().items()}, beside)
         return decoder
@@ -175,28 +169,16 @@ class Context:
         twin_spec(self.twin)
         if env_kwargs and "shift" in env_kwargs:
             shifted_twin(self.twin, env_kwargs["shift"]).close()
-        folder = record(
-            self.twin,
-            episodes,
-            policy,
-            out=self.out / "recordings" / name,
-            seed=self.seed + 1000 * stream,
-            env_kwargs=env_kwargs,
-        )
-        return open_clips(folder)
+        out, seed = self.out / "recordings" / name, self.seed + 1000 * stream
+        return open_clips(record(self.twin, episodes, policy, out=out, seed=seed, env_kwargs=env_kwargs))
 
 
 def starts_of(twin: str, shift: str | None, n: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
     """n first frames uint8 [n, H, W, 3] of a twin, shifted or not, and their proprioception [n, P]."""
     env = shifted_twin(twin, shift) if shift else gym.make(twin_spec(twin), render_mode="rgb_array")
-    frames: list[Any] = []
-    poses = []
-    for k in range(n):
-        info = env.reset(seed=seed + k)[1]
-        frames.append(env.render())
-        poses.append(info["proprioception"])
-    env.close()
-    return np.stack(frames), np.stack(poses)
+    with env:
+        starts: list[Any] = [(env.reset(seed=seed + k)[1]["proprioception"], env.render()) for k in range(n)]
+    return np.stack([frame for _, frame in starts]), np.stack([pose for pose, _ in starts])
 
 
 def twin_spec(twin: str) -> EnvSpec:

@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import gymnasium as gym
 import numpy as np
 from tqdm import tqdm
 
-from wm_gym.common.records import Undefined
+from wm_gym.common.records import Blank, or_blank
 from wm_gym.common.statistics import Rate, mean, rate
 from wm_gym.data.clips import ClipData
-from wm_gym.evaluation.control_worlds import learned
+from wm_gym.evaluation.control_worlds import learned, noisy
 from wm_gym.evaluation.episodes import Episodes
 from wm_gym.evaluation.trust.injected import Injector
 from wm_gym.inverse.fit import fit_motion
 from wm_gym.inverse.labeller import Rejected, VideoLabeller
-from wm_gym.physics.tracked import tracked_by
+from wm_gym.physics.tracked import TrackedObject, tracked_by
 from wm_gym.registration import is_twin, recorded_twin
 from wm_gym.worlds.world import World
 
@@ -51,26 +52,24 @@ def benchmark(
     if episodes:
         asked = asked.select(np.arange(min(episodes, len(asked))))
     env = recorded_twin(clips.meta).unwrapped if is_twin(clips.meta["env_id"]) else None
-    made = learned(world)(asked) if world is not None else None
     frames, touching, wrong = asked.frames, _touching(asked, env), impossible(asked, env, seed)
     wrong["real"] = frames
     views = _views(frames, n, seed)
-    generated = None
-    if made is not None:
+    replays: dict[str, tuple[np.ndarray | None, np.ndarray]]  # video (None: the recorded actions), and episodes
+    replays = {"real": (frames, np.flatnonzero(clips.success[asked.rows[:, 1:]].any(1)))}
+    if world is not None:
+        made = learned(world)(asked)
         wrong["generated"] = generated = np.concatenate([frames[:, :1], made["frame"]], axis=1)
         for first, last in zip((0, *HORIZONS), [h for h in HORIZONS if h <= n]):
             span = f"steps {first + 1} to {last}"
             views[f"generated, {span}"], views[f"real, {span}"] = (generated, (first, last)), (frames, (first, last))
+        judged = np.flatnonzero((made["success"] > world.spec.success_threshold).any(1))
+        replays |= {"generated": (generated, judged), "recorded, where the world succeeds": (None, judged)}
     found = {}
     for name, labeller in tqdm(labellers.items(), desc="inverse dynamics"):
         videos = {id(video): video for video, _ in views.values()}
         read = {key: np.stack([labeller.read(one) for one in video]) for key, video in videos.items()}
-        carried_out, replays = _carried_out(labeller, asked), {}
-        if env is not None:
-            replays = _replays(labeller, asked, env, read[id(frames)])
-            if made is not None and world is not None:
-                judged = np.flatnonzero((made["success"] > world.spec.success_threshold).any(1))
-                replays |= _generated_replays(labeller, asked, env, read[id(generated)], judged)
+        carried_out = _carried_out(labeller, asked)
         found[name] = {
             "kind": labeller.network.config["kind"],
             "taught_on": labeller.about["episodes"],
@@ -78,7 +77,12 @@ def benchmark(
                 view: reading(read[id(video)], asked, labeller, carried_out, touching, span)
                 for view, (video, span) in views.items()
             },
-            "replay": replays,
+            "replay": {
+                how: _replayed(labeller, asked, env, asked.action if video is None else read[id(video)], which)
+                for how, (video, which) in replays.items()
+            }
+            if env is not None
+            else {},
             "rejected": {
                 what: rate([rejects(labeller, video) for video in videos]) for what, videos in sorted(wrong.items())
             },
@@ -91,7 +95,7 @@ def benchmark(
 def _views(frames: np.ndarray, n: int, seed: int) -> dict[str, tuple[np.ndarray, tuple[int, int]]]:
     """Real frames, the same with noise and with a grey square, each with the steps to read."""
     rng = np.random.default_rng(seed)
-    views = {"real": frames, **{f"noise of {level} levels": _noisy(frames, level, rng) for level in NOISES}}
+    views = {"real": frames, **{f"noise of {level} levels": noisy(frames, level, rng) for level in NOISES}}
     return {name: (shown, (0, n)) for name, shown in (*views.items(), ("occluded", _occluded(frames, rng)))}
 
 
@@ -172,24 +176,20 @@ def _carried_out(labeller: VideoLabeller, asked: Episodes) -> np.ndarray:
     return wrong <= CARRIED_OUT * np.linalg.norm(moved, axis=-1).max()
 
 
+def _tracked(env: gym.Env | None) -> TrackedObject | None:
+    """The object that a twin's task moves; None where nobody knows."""
+    found = or_blank(partial(tracked_by, env)) if env is not None else None
+    return None if isinstance(found, Blank) else found
+
+
 def _touching(asked: Episodes, env: gym.Env | None) -> np.ndarray | None:
     """bool [E, n]: hand and object touch before or after the step; None where nobody knows."""
-    try:
-        tracked = tracked_by(env) if env is not None else None
-    except Undefined:
-        return None
+    tracked = _tracked(env)
     if tracked is None or tracked.gap is None:
         return None
     thing = asked.physics_state[..., list(tracked.position)]
     near = tracked.gap(asked.proprioception[..., : tracked.hand], thing) < TOUCH
     return near[:, 1:] | near[:, :-1]
-
-
-def _noisy(frames: np.ndarray, level: float, rng: np.random.Generator) -> np.ndarray:
-    made = np.empty_like(frames)
-    for i, one in enumerate(frames):
-        made[i] = (one + level * rng.standard_normal(one.shape, dtype=np.float32)).round().clip(0, 255)
-    return made
 
 
 def _occluded(frames: np.ndarray, rng: np.random.Generator) -> np.ndarray:
@@ -199,22 +199,6 @@ def _occluded(frames: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         y, x = rng.integers(height - h + 1), rng.integers(width - w + 1)
         one[:, y : y + h, x : x + w] = 128
     return made
-
-
-def _replays(labeller: VideoLabeller, asked: Episodes, env: gym.Env, real: np.ndarray) -> dict[str, Rate]:
-    """Of the episodes that succeed in the recording."""
-    done = np.flatnonzero(asked.clips.success[asked.rows[:, 1:]].any(1))
-    return {"real": _replayed(labeller, asked, env, real, done)}
-
-
-def _generated_replays(
-    labeller: VideoLabeller, asked: Episodes, env: gym.Env, generated: np.ndarray, judged: np.ndarray
-) -> dict[str, Rate]:
-    """Of the episodes that the world judges a success."""
-    return {
-        "generated": _replayed(labeller, asked, env, generated, judged),
-        "recorded, where the world succeeds": _replayed(labeller, asked, env, asked.action, judged),
-    }
 
 
 def _replayed(labeller: VideoLabeller, asked: Episodes, env: gym.Env, actions: np.ndarray, which: np.ndarray) -> Rate:
@@ -240,11 +224,8 @@ def impossible(asked: Episodes, env: gym.Env | None, seed: int = 0) -> dict[str,
     made = {}
     if np.ptp(asked.number):
         made["spliced"] = np.concatenate([frames[:, :half], frames[asked.others(seed)][:, half:]], axis=1)
-    try:
-        injector = Injector(env, tracked_by(env), seed) if env is not None else None
-    except Undefined:
-        injector = None
-    if injector is not None:
+    if env is not None and (tracked := _tracked(env)):
+        injector = Injector(env, tracked, seed)
         for kind in KINDS:
             some = injector.inject(kind, asked)
             made[kind] = np.concatenate([frames[some.which][:, :1], some.frames], axis=1)
@@ -267,13 +248,8 @@ def reading_text(conditions: dict[str, dict[str, Any]]) -> str:
     """
     lines = [f"{'':32s} {'R2':>6s} {'R2 done':>8s} {'strict':>7s} {'done':>7s} {'touching':>9s}"]
     for name, row in conditions.items():
-        shares = (
-            row["r2"],
-            row["r2_carried_out"],
-            row["strict"]["mean"],
-            row["strict_carried_out"],
-            row.get("strict_touching"),
-        )
+        strict = row["strict"]["mean"]
+        shares = (row["r2"], row["r2_carried_out"], strict, row["strict_carried_out"], row.get("strict_touching"))
         lines.append(
             f"{name:32s} "
             + " ".join("-".rjust(w) if v is None else f"{v:{w}.3f}" for v, w in zip(shares, (6, 8, 7, 7, 9)))
