@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import gc
 import os
 import shutil
 import subprocess
@@ -39,6 +40,25 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if "push_world" in getattr(item, "fixturenames", ()):
             item.add_marker(pytest.mark.release)
+
+
+def pytest_collection_finish() -> None:
+    _freeze()
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_teardown(item: pytest.Item, nextitem: pytest.Item | None):
+    result = yield
+    if nextitem and nextitem.path != item.path:
+        _freeze()  # what this file's tests have imported
+    return result
+
+
+def _freeze() -> None:
+    """Leave what is imported by now out of later collections of garbage: accelerate asks for one at every stage of a
+    training, a quarter of a second each with half a million objects of torch and others to look through."""
+    gc.collect()
+    gc.freeze()
 
 
 def _remove_test_cache() -> None:

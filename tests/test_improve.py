@@ -17,7 +17,8 @@ from wm_gym.rl.train import train_agent
 from wm_gym.training import train
 
 TWIN = "wm_gym/ReachPyBullet-v0"
-SHORT = {"tokenizer_updates": 4, "pose_updates": 4, "dynamics_updates": 4, "heads_updates": 4, "starts": 8}
+SHORT = {f"{stage}_updates": 4 for stage in ("tokenizer", "pose", "dynamics", "heads", "uncertainty")}
+SHORT |= {"uncertainty_rollouts": 4, "tokenizer_batch": 8, "dynamics_batch": 8, "starts": 8}
 RECIPE = {
     "n_envs": 2,
     "n_steps": 8,
