@@ -2,14 +2,13 @@
 
 import json
 import signal
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from accelerate import Accelerator
+from forked import forked
 
 from wm_gym.collect.record import record
 from wm_gym.data import join_clips, open_clips
@@ -150,8 +149,8 @@ def test_killed_training_ends_with_the_same_weights(balls, tmp_path):
     out = tmp_path / "killed"
     for stage in ("tokenizer", "dynamics"):  # killed once in each, just after a checkpoint
         script = SCRIPT.format(tests=str(TESTS), data=str(balls), out=str(out), overrides=SHORT, stage=stage)
-        killed = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
-        assert killed.returncode == -signal.SIGKILL, killed.stderr
+        killed = forked("forked:run", script)
+        assert killed.returncode == -signal.SIGKILL, killed.stdout
         assert (tmp_path / "killed.training" / "checkpoints" / f"{stage}-8").is_dir() and not out.exists()
     assert_same_weights(whole, train(balls, out, preset="tiny", overrides=SHORT, progress=False))
 
