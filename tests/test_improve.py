@@ -6,6 +6,7 @@ import json
 
 import numpy as np
 import pytest
+from short import short
 from tiny_world import make_world
 
 from wm_gym.collect.episodes import EpisodeSource, EpisodeSpec
@@ -17,8 +18,7 @@ from wm_gym.rl.train import train_agent
 from wm_gym.training import train
 
 TWIN = "wm_gym/ReachPyBullet-v0"
-SHORT = {f"{stage}_updates": 4 for stage in ("tokenizer", "pose", "dynamics", "heads", "uncertainty")}
-SHORT |= {"uncertainty_rollouts": 4, "tokenizer_batch": 8, "dynamics_batch": 8, "starts": 8}
+SHORT = short()
 RECIPE = {
     "n_envs": 2,
     "n_steps": 8,
