@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import importlib
 import json
+import multiprocessing.process
 import os
 import subprocess
 import sys
@@ -93,6 +94,8 @@ def _child(call: str, arguments: list, cwd: str, env: dict[str, str], output: st
         os.chdir(cwd)
         os.environ.clear()
         os.environ.update(env)
+        sys.path[:0] = [path for path in env.get("PYTHONPATH", "").split(os.pathsep) if path and path not in sys.path]
+        multiprocessing.process.ORIGINAL_DIR = cwd  # where processes that this one spawns begin
         try:
             module, _, name = call.partition(":")
             getattr(importlib.import_module(module), name)(*arguments)

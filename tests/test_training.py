@@ -254,9 +254,9 @@ def test_world_and_agent_learn(tmp_path):
         preset="tiny",
         progress=False,
         overrides={
-            "tokenizer_updates": 800,
-            "dynamics_updates": 700,
-            "heads_updates": 300,
+            "tokenizer_updates": 500,
+            "dynamics_updates": 450,
+            "heads_updates": 200,
             "uncertainty_updates": 10,
             "report_every": 1000,
             "starts": 400,
@@ -269,7 +269,7 @@ def test_world_and_agent_learn(tmp_path):
     assert numbers["mirrored@8"] > 1.5, numbers  # dB lost when the actions are mirrored; 0 for a world that is deaf
 
     agent = train_agent(
-        "ppo", "wm_gym/World-v0", tmp_path / "agent", timesteps=12_288, env_kwargs={"world": str(out)}, progress=False
+        "ppo", "wm_gym/World-v0", tmp_path / "agent", timesteps=7_168, env_kwargs={"world": str(out)}, progress=False
     )
     curve = read_curve(tmp_path / "agent.training" / "curve.csv")
     first, last = curve[1]["episode_reward"], curve[-1]["episode_reward"]
