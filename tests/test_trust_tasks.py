@@ -18,7 +18,7 @@ from wm_gym.evaluation.suite.tasks import TASKS
 from wm_gym.models.i3d import I3D
 from wm_gym.models.st_lpips import STLPIPS
 
-FEW = Size(episodes=6, long_episodes=2, guarantee_episodes=4, decoder_episodes=6, decoder_updates=30, starts=8)
+FEW = Size(episodes=6, long_episodes=3, guarantee_episodes=4, decoder_episodes=6, decoder_updates=60, starts=16)
 STEPS = 30
 
 
