@@ -83,16 +83,28 @@ def _fork(kind: str, folder: Path) -> tuple[str, str]:
 
 
 def prepare() -> None:
-    """What every trial needs, imported once before the first fork."""
+    """What trials need, imported once before the first fork: libraries that others import late take half a second."""
+    import gc
+
+    import av  # noqa: F401
+    import pandas  # noqa: F401
+    import pyarrow.dataset  # noqa: F401
+    import stable_baselines3  # noqa: F401
+    import sympy  # noqa: F401
     import torch
+    import torch._dynamo
+    import torch.fx.experimental.symbolic_shapes
 
     import wm_gym.data
     import wm_gym.data.formats.lerobot_reader
+    import wm_gym.engine.torch
     import wm_gym.env
+    import wm_gym.policies.loaders
     import wm_gym.policies.planner  # noqa: F401
     from wm_gym.data.formats import registry as formats  # noqa: F401
 
     torch.set_num_threads(1)
+    gc.freeze()
 
 
 def _trial(kind: str, folder: Path) -> tuple[str, str]:

@@ -68,11 +68,11 @@ def run_bash(code: str) -> None:
         subprocess.run(["bash", "-euo", "pipefail", "-c", code], check=True)
 
 
-def run_page(page: Path) -> dict[str, Any]:
+def run_page(page: str | Path) -> dict[str, Any]:
     """Run a page in the working directory; the names that its python blocks leave."""
     sys.path.insert(0, "")
     names: dict[str, Any] = {"__name__": "__main__"}
-    for block in filter(is_run, blocks_of(page)):
+    for block in filter(is_run, blocks_of(Path(page))):
         if block.language == "bash":
             run_bash(block.code)
         elif block.title.endswith(".py"):

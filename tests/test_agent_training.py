@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import os
 import pickle
 import signal
-import subprocess
-import sys
 import textwrap
 from pathlib import Path
 
 import pytest
 import yaml
+from forked import forked
 from small_agent import SMALL, train_small
 
 import wm_gym  # noqa: F401
@@ -36,9 +34,8 @@ def test_killed_training_resumes_to_the_same_weights(tmp_path, world_folder):
                 return True
         train_small({str(tmp_path / "cut")!r}, {str(world_folder)!r}, callback=Kill())
     """)
-    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])}
-    killed = subprocess.run([sys.executable, "-c", script], env=environment, capture_output=True, text=True)
-    assert killed.returncode == -signal.SIGKILL, killed.stderr
+    killed = forked("forked:run", script)
+    assert killed.returncode == -signal.SIGKILL, killed.stdout
     assert not (tmp_path / "cut").exists() and list((tmp_path / "cut.training").glob("checkpoint-000000032"))
 
     resumed = train_small(tmp_path / "cut", world_folder, resume=True)

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Annotated
 
 import pytest
+from short import flags, short
 
 from wm_gym.cli import COMMANDS, build_parser, main, mendable
 from wm_gym.cli.command import add_options, options_of
@@ -196,7 +197,7 @@ def test_the_whole_line_from_the_shell(tmp_path, capsys, monkeypatch):
         return out
 
     run("record wm_gym/ReachPyBullet-v0 --episodes 4 --out data --workers 1 --seed 3")
-    few = " ".join(f"--set {each}_updates=10" for each in ("tokenizer", "pose", "dynamics", "heads", "uncertainty"))
+    few = " ".join(flags(**short(10)))
     run(f"train data --out world --preset tiny {few}")
     env = gym.make("wm_gym/World-v0", world="world")
     env.reset(seed=0)

@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from short import short
 
 from wm_gym.cli import main
 from wm_gym.data import DatasetError, open_clips
@@ -161,8 +162,7 @@ def test_curate_and_train_with_the_list(balls, tmp_path, capsys):
     chosen.save(out)
     from wm_gym.training import train
 
-    few = {f"{stage}_updates": 4 for stage in ("tokenizer", "pose", "dynamics", "heads", "uncertainty")}
-    world = train(balls, tmp_path / "World", preset="tiny", overrides=few, filters=[out], progress=False, cpu=True)
+    world = train(balls, tmp_path / "World", preset="tiny", overrides=short(), filters=[out], progress=False, cpu=True)
     assert "trained_on: 10 episodes" in (world / "spec.yaml").read_text()
     chosen.dataset = "another"
     chosen.save(out)

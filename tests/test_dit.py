@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+from short import short
 from tiny_world import make_world
 
 from wm_gym.models import DiTDynamics
@@ -50,15 +51,7 @@ def test_memory_shapes_are_those_of_the_memory(dynamics):
 
 
 def test_a_transformer_world_trains_saves_and_loads(balls, tmp_path):
-    few = {
-        "tokenizer_updates": 20,
-        "pose_updates": 20,
-        "dynamics_updates": 30,
-        "heads_updates": 5,
-        "starts": 8,
-        "dynamics": "dit",
-        "context_frames": 3,
-    }
+    few = short(12, dynamics="dit", context_frames=3)
     world = World.from_pretrained(train(balls, tmp_path / "w", preset="tiny", overrides=few, progress=False))
     assert isinstance(world.dynamics, DiTDynamics) and world.spec.context_frames == 3
     block = world.dynamics.blocks[0]

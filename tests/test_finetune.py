@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
+from short import flags
 from tiny_bases import write_index, write_svd, write_wan
 
 import wm_gym  # noqa: F401
@@ -196,7 +197,16 @@ def test_the_adapter_preset_needs_a_base(balls, tmp_path):
 
 def test_command(balls, tmp_path, capsys):
     few = FEW["overrides"] | {"pose_updates": 1, "dynamics_updates": 1, "heads_updates": 1, "uncertainty_updates": 1}
-    sets = [word for name, value in few.items() for word in ("--set", f"{name}={value}")]
-    main(["finetune", str(balls), "--base", str(write_svd(tmp_path / "svd")), "--out", str(tmp_path / "world"), *sets])
+    main(
+        [
+            "finetune",
+            str(balls),
+            "--base",
+            str(write_svd(tmp_path / "svd")),
+            "--out",
+            str(tmp_path / "world"),
+            *flags(**few),
+        ]
+    )
     assert "finetuned" in capsys.readouterr().out
     assert os.path.isfile(tmp_path / "world" / "spec.yaml")

@@ -6,6 +6,7 @@ import json
 
 import numpy as np
 import pytest
+from short import short
 from tiny_world import make_world
 
 from wm_gym.collect.episodes import EpisodeSource, EpisodeSpec
@@ -17,7 +18,7 @@ from wm_gym.rl.train import train_agent
 from wm_gym.training import train
 
 TWIN = "wm_gym/ReachPyBullet-v0"
-SHORT = {"tokenizer_updates": 4, "pose_updates": 4, "dynamics_updates": 4, "heads_updates": 4, "starts": 8}
+SHORT = short()
 RECIPE = {
     "n_envs": 2,
     "n_steps": 8,

@@ -8,6 +8,7 @@ import gymnasium as gym
 import numpy as np
 import pytest
 import torch
+from short import flags
 
 from wm_gym.cli import main
 from wm_gym.collect.record import record
@@ -221,12 +222,9 @@ def test_a_world_of_latent_actions_is_played_with_real_ones(latent, clips, push_
     dataset, video, real = str(push_dataset), str(tmp_path / "labelled"), str(tmp_path / "map.json")
     assert main(["idm", "label", dataset, "--idm", str(tmp_path / "idm"), "--out", video]) == 0
     assert main(["idm", "map", str(tmp_path / "idm"), dataset, "--episodes", "6", "--out", real]) == 0
-    assert (
-        main(
-            ["train", video, "--out", str(tmp_path / "world"), "--preset", "tiny", "--cpu", "--set", "heads_updates=5"]
-        )
-        == 0
-    )
+    sizes = {"tokenizer_batch": 16, "dynamics_batch": 16, "heads_updates": 5, "uncertainty_updates": 5}
+    to = ["--out", str(tmp_path / "world")]
+    assert main(["train", video, *to, "--preset", "tiny", "--cpu", *flags(**sizes)]) == 0
     env = RealActions(gym.make("wm_gym/World-v0", world=str(tmp_path / "world")), real)
     assert env.action_space.shape == (2,) and env.action(np.float32([1, 0])) in env.env.action_space
     assert not np.allclose(env.action(np.float32([1, 0])), env.action(np.float32([-1, 0])), atol=0.1)

@@ -7,6 +7,7 @@ import imageio.v3 as iio
 import numpy as np
 import pytest
 import torch
+from short import short
 
 import wm_gym  # noqa: F401
 from wm_gym.data import open_clips
@@ -15,11 +16,7 @@ from wm_gym.training.presets import PRESETS
 from wm_gym.training.trainer import continued, make_starts, spec_of
 from wm_gym.worlds.world import World
 
-FEW = dict(
-    preset="tiny",
-    progress=False,
-    overrides=dict(tokenizer_updates=20, pose_updates=10, dynamics_updates=20, heads_updates=10, uncertainty_updates=5),
-)
+FEW = dict(preset="tiny", progress=False, overrides=short(10))
 
 
 @pytest.fixture(scope="module")

@@ -62,7 +62,7 @@ def test_tells_shifted_starts_from_usual_ones(push_world):
             seen.append((env.render(), info["proprioception"]))
         env.close()
         pictures[name] = tuple(map(np.stack, zip(*seen)))
-    check = StartCheck(push_world.world, TorchEngine(push_world.world), most=256)
+    check = StartCheck(push_world.world, TorchEngine(push_world.world), most=80)
     found = detects_shifts(check, pictures.pop(None), pictures)
     assert set(found) == set(VISIBLE)
     for name in ("colour", "lighting", "camera", "stranger"):

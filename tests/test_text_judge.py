@@ -25,11 +25,11 @@ PROMPT = "text:the yellow block is on the blue disc"
 
 @pytest.fixture(scope="module")
 def clips(tmp_path_factory):
-    """30 whole episodes of the expert and of those that fail in Push's twin."""
+    """16 whole episodes of the expert and of those that fail in Push's twin."""
     return open_clips(
         record(
             "wm_gym/PushPyBullet-v0",
-            30,
+            16,
             "mix",
             out=tmp_path_factory.mktemp("text") / "push",
             seed=77,

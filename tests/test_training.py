@@ -2,14 +2,14 @@
 
 import json
 import signal
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from accelerate import Accelerator
+from forked import forked
+from short import short
 
 from wm_gym.collect.record import record
 from wm_gym.data import join_clips, open_clips
@@ -22,15 +22,7 @@ from wm_gym.training.segments import SegmentSampler
 from wm_gym.worlds.world import World
 
 TESTS = Path(__file__).parent
-SHORT = {
-    "tokenizer_updates": 12,
-    "pose_updates": 12,
-    "dynamics_updates": 12,
-    "heads_updates": 12,
-    "checkpoint_every": 4,
-    "report_every": 6,
-    "starts": 8,
-}
+SHORT = short(12, checkpoint_every=4, report_every=12)
 
 
 def weights(folder):
@@ -142,14 +134,15 @@ def test_latest_share_of_a_batch(balls, tmp_path):
 
 
 def test_killed_training_ends_with_the_same_weights(balls, tmp_path):
-    whole = train(balls, tmp_path / "whole", preset="tiny", overrides=SHORT, progress=False)
+    sizes = SHORT | {"report_every": 6}  # a report before the kill, too
+    whole = train(balls, tmp_path / "whole", preset="tiny", overrides=sizes, progress=False)
     out = tmp_path / "killed"
     for stage in ("tokenizer", "dynamics"):  # killed once in each, just after a checkpoint
-        script = SCRIPT.format(tests=str(TESTS), data=str(balls), out=str(out), overrides=SHORT, stage=stage)
-        killed = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
-        assert killed.returncode == -signal.SIGKILL, killed.stderr
+        script = SCRIPT.format(tests=str(TESTS), data=str(balls), out=str(out), overrides=sizes, stage=stage)
+        killed = forked("forked:run", script)
+        assert killed.returncode == -signal.SIGKILL, killed.stdout
         assert (tmp_path / "killed.training" / "checkpoints" / f"{stage}-8").is_dir() and not out.exists()
-    assert_same_weights(whole, train(balls, out, preset="tiny", overrides=SHORT, progress=False))
+    assert_same_weights(whole, train(balls, out, preset="tiny", overrides=sizes, progress=False))
 
 
 class Coded(torch.nn.Module):
@@ -260,7 +253,14 @@ def test_world_and_agent_learn(tmp_path):
         tmp_path / "w",
         preset="tiny",
         progress=False,
-        overrides={"tokenizer_updates": 1000, "dynamics_updates": 900, "heads_updates": 400, "starts": 400},
+        overrides={
+            "tokenizer_updates": 500,
+            "dynamics_updates": 450,
+            "heads_updates": 200,
+            "uncertainty_updates": 10,
+            "report_every": 1000,
+            "starts": 400,
+        },
     )
     segments = SegmentSampler(held, 2, np.arange(30)).draw(np.random.default_rng(0), 64, 8)
     numbers = early_report(World.from_pretrained(out), held, segments, np.median(held.frames[:200], axis=0))
@@ -269,7 +269,7 @@ def test_world_and_agent_learn(tmp_path):
     assert numbers["mirrored@8"] > 1.5, numbers  # dB lost when the actions are mirrored; 0 for a world that is deaf
 
     agent = train_agent(
-        "ppo", "wm_gym/World-v0", tmp_path / "agent", timesteps=16_384, env_kwargs={"world": str(out)}, progress=False
+        "ppo", "wm_gym/World-v0", tmp_path / "agent", timesteps=7_168, env_kwargs={"world": str(out)}, progress=False
     )
     curve = read_curve(tmp_path / "agent.training" / "curve.csv")
     first, last = curve[1]["episode_reward"], curve[-1]["episode_reward"]

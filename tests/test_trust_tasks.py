@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from wm_gym.collect.record import record
+from wm_gym.evaluation.probes.inverse import fit_inverse
 from wm_gym.evaluation.report.page import write_trust_report
 from wm_gym.evaluation.suite.context import Size
 from wm_gym.evaluation.suite.suite import evaluate
@@ -19,6 +20,17 @@ from wm_gym.models.st_lpips import STLPIPS
 
 FEW = Size(episodes=6, long_episodes=3, guarantee_episodes=4, decoder_episodes=6, decoder_updates=60, starts=16)
 STEPS = 30
+
+
+class CoarseI3D(I3D):
+    """I3D that looks at every fourth row and column: at all of them a clip takes it a second."""
+
+    def __init__(self):
+        super().__init__()
+        self.trunk.AvgPool3d = torch.nn.AdaptiveAvgPool3d(1)
+
+    def forward(self, video):
+        return self.trunk(video[..., ::4, ::4]).mean((2, 3, 4))
 
 
 @pytest.fixture(scope="module")
@@ -86,8 +98,8 @@ def right(name: str, found: dict) -> None:
 
 @pytest.fixture
 def cheap(monkeypatch):
-    """Recordings are made in this process, and the metrics' published networks have random weights: whether those are
-    right is their own tests' question."""
+    """Recordings are made in this process, the metrics' published networks have random weights, and actions are read
+    by a network that has hardly learned: whether those are right is their own tests' question."""
 
     def random(network):
         def load(*_):
@@ -98,7 +110,8 @@ def cheap(monkeypatch):
         return load
 
     monkeypatch.setattr("wm_gym.evaluation.suite.context.record", partial(record, workers=0, progress=False))
-    monkeypatch.setattr("wm_gym.evaluation.suite.tasks.load_i3d", random(I3D))
+    monkeypatch.setattr("wm_gym.evaluation.suite.tasks.fit_inverse", partial(fit_inverse, updates=20))
+    monkeypatch.setattr("wm_gym.evaluation.suite.tasks.load_i3d", random(CoarseI3D))
     monkeypatch.setattr("wm_gym.evaluation.suite.tasks.load_st_lpips", random(STLPIPS))
 
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 import os
 import re
 import shlex
-import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from forked import forked
 from run_page import blocks_of, is_run
 
 from wm_gym.cli import build_parser
@@ -36,14 +36,11 @@ def test_a_page_runs(page, tmp_path, request):
     command.parent.mkdir()
     command.write_text(f'#!/bin/sh\nexec "{sys.executable}" -m wm_gym "$@"\n')
     command.chmod(0o755)
-    done = subprocess.run(
-        [sys.executable, REPOSITORY / "tests" / "run_page.py", page],
-        cwd=tmp_path,
-        env=os.environ | {"PATH": f"{command.parent}:{os.environ['PATH']}", "PYTHONPATH": f"{REPOSITORY}:{tmp_path}"},
-        capture_output=True,
-        text=True,
+    path = os.pathsep.join([str(command.parent), os.environ["PATH"]])
+    done = forked(
+        "run_page:run_page", str(page), cwd=tmp_path, env={"PATH": path, "PYTHONPATH": f"{REPOSITORY}:{tmp_path}"}
     )
-    assert done.returncode == 0, f"{done.stdout[-3000:]}\n{done.stderr[-5000:]}"
+    assert done.returncode == 0, done.stdout[-8000:]
 
 
 def test_the_tutorials_are_all_run_and_assert_something():

@@ -13,6 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from damage import write_rlds
+from short import flags, short
 from test_formats import CAMERA, folder_dataset, minari_dataset, pictures, write_v21
 
 from wm_gym.cli import main
@@ -199,10 +200,8 @@ def test_curate_names_the_damaged_and_training_takes_its_list(whole, tmp_path, c
 def test_training_leaves_them_out(whole, tmp_path, capsys):
     root = shutil.copytree(whole, tmp_path / "set")
     DAMAGE["a NaN"][0](root)
-    updates = [word for field in ("tokenizer", "dynamics", "heads") for word in ("--set", f"{field}_updates=1")]
-    code = main(
-        ["train", str(root), "--out", str(tmp_path / "world"), "--preset", "tiny", "--skip-damaged", "--cpu", *updates]
-    )
+    to = ["--out", str(tmp_path / "world")]
+    code = main(["train", str(root), *to, "--preset", "tiny", "--skip-damaged", "--cpu", *flags(**short(1))])
     printed = capsys.readouterr()
     assert code == 0, printed.err
     assert "episode 2: 'action' is" in printed.err and "5 episodes" in (tmp_path / "world/spec.yaml").read_text()

@@ -74,6 +74,7 @@ class WorldCore:
         if accepted.count("num_envs", num_envs) < 1:
             raise ValueError(f"num_envs is {num_envs}, expected at least 1")
         self.world = load_world(world)
+        assert world is not None  # or load_world has said so
         self._source = world
         self.spec = self.world.spec
         self.frame_size = (self.spec.frame_size[0], self.spec.frame_size[1])

@@ -37,8 +37,8 @@ def register_envs() -> None:
             warnings.warn(f"the world in {folder} is not registered: {error}", stacklevel=3)
     from wm_gym.physics import TASKS
 
-    for task in TASKS.values():
-        _register(task.env_id, TWIN_ENTRY_POINT, max_episode_steps=task.max_episode_steps, kwargs=dict(task.kwargs))
+    for name, task in TASKS.items():
+        _register(task.env_id, TWIN_ENTRY_POINT, max_episode_steps=task.max_episode_steps, kwargs={"task": name})
 
 
 def _register(env_id: str, entry_point: str, vector_entry_point: str | None = None, **registration: Any) -> None:

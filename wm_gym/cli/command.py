@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import functools
 import json
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Sequence
@@ -126,7 +125,6 @@ def _help(doc: str) -> str:
     return doc if doc[1:2].isupper() else doc[:1].lower() + doc[1:]
 
 
-@functools.cache
 def _hints(kind: Any) -> dict[str, Any]:
     """The types of a dataclass's fields; what only a type checker imports is `object`."""
     unknown: dict[str, Any] = {}

@@ -124,6 +124,17 @@ def locked(folder: Path, what: str) -> Iterator[None]:
         os.close(lock)
 
 
+def check_free(out: Path, overwrite: bool = False, mark: str = "", otherwise: str = "") -> None:
+    """FileExistsError where `out` is there, unless it is a folder with the file `mark` and is to be replaced.
+
+    otherwise: what to say of a folder without that file.
+    """
+    replaceable = bool(mark) and (out / mark).is_file()
+    if out.exists() and not (overwrite and replaceable):
+        hint = ", or pass --overwrite" if replaceable else otherwise
+        raise FileExistsError(f"{out} is there; choose another --out{hint}")
+
+
 def clear(folder: Path) -> None:
     """Remove what a folder holds, and not the folder, so that a lock on it stays one."""
     for path in folder.iterdir():

@@ -33,14 +33,12 @@ NOISE = 25.0  # standard deviation of `jitter`, of 255 levels
 def learned(world: World, engine: Engine | None = None, seed: int = 0) -> RollOut:
     """A learned World, on an engine (default: the fastest here, made once a process)."""
     engine = engine or load_engine(world, "auto", "auto", decode=True)
-    return lambda episodes: roll_out(
-        world,
-        episodes.clips.frames[episodes.rows[:, :1]],
-        episodes.action,
-        episodes.clips.proprioception[episodes.rows[:, :1]],
-        seed,
-        engine,
-    )
+
+    def roll(episodes: Episodes) -> Roll:
+        clips, start = episodes.clips, episodes.rows[:, :1]
+        return roll_out(world, clips.frames[start], episodes.action, clips.proprioception[start], seed, engine)
+
+    return roll
 
 
 def recorded(episodes: Episodes) -> Roll:
@@ -54,35 +52,36 @@ def physics(env: gym.Env, perturbed: Callable[[np.ndarray], np.ndarray] | None =
     perturbed: changes a start's physics state [S] (`TrackedObject.perturbed`: the chaos floor). ValueError where the
     twin draws nothing (its render_mode is not "rgb_array") and where the recording holds no physics states.
     """
+    twin = drawing_twin(env)
+
+    def roll(episodes: Episodes) -> Roll:
+        steps = []
+        for start, actions in zip(episodes.physics_state[:, 0], episodes.action):
+            twin.reset(options={"physics_state": perturbed(start) if perturbed else start})
+            for action in actions:
+                info = twin.step(action)[-1]
+                terms = [info[key] for key in sorted(info) if key.startswith("reward/")]
+                made = {"frame": twin.render(), "reward": terms, "physics_state": twin.get_physics_state()}
+                steps.append(made | {key: info[key] for key in ("success", "proprioception")})
+        size = episodes.action.shape[:2]
+        arrays = {
+            key: np.reshape([step[key] for step in steps], (*size, *np.shape(one))) for key, one in steps[0].items()
+        }
+        sure = _certain(episodes, size[1])
+        return {**arrays, "success": arrays["success"].astype(np.float32), "uncertainty": sure}
+
+    return roll
+
+
+def drawing_twin(env: gym.Env) -> Any:
+    """A physics twin without its wrappers; ValueError where it draws nothing."""
     twin: Any = env.unwrapped
     if twin.render_mode != "rgb_array":
         raise ValueError(
             f"the twin's render_mode is {twin.render_mode!r}, expected 'rgb_array': "
             "gym.make(ENV_ID, render_mode='rgb_array')"
         )
-
-    def roll(episodes: Episodes) -> Roll:
-        made: dict[str, list] = {}
-        for start, actions in zip(episodes.physics_state[:, 0], episodes.action):
-            twin.reset(options={"physics_state": perturbed(start) if perturbed else start})
-            for action in actions:
-                info = twin.step(action)[-1]
-                terms = [info[key] for key in sorted(info) if key.startswith("reward/")]
-                for key, value in (
-                    ("frame", twin.render()),
-                    ("reward", terms),
-                    ("success", info["success"]),
-                    ("proprioception", info["proprioception"]),
-                    ("physics_state", twin.get_physics_state()),
-                ):
-                    made.setdefault(key, []).append(value)
-        arrays = {
-            key: np.reshape(values, (*episodes.action.shape[:2], *np.shape(values[0]))) for key, values in made.items()
-        }
-        sure = _certain(episodes, episodes.action.shape[1])
-        return {**arrays, "success": arrays["success"].astype(np.float32), "uncertainty": sure}
-
-    return roll
+    return twin
 
 
 def through(world: RollOut, tokenizer: Codec) -> RollOut:
@@ -158,11 +157,6 @@ def control_worlds(world: RollOut, spec: WorldSpec, truth: RollOut = recorded) -
         "jitter": jitter(truth),
         "shuffle": shuffle(truth),
     }
-
-
-def succeeded(roll: Roll, threshold: float = 0.5) -> np.ndarray:
-    """bool [E]: whose success is judged above a threshold at some step (an outcome of `agreement`)."""
-    return np.any(roll["success"] > threshold, 1)
 
 
 def _shown(episodes: Episodes, rows: np.ndarray) -> Roll:

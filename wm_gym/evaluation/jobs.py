@@ -7,7 +7,6 @@ number of threads, as OpenVINO's engines are, must be made by the job itself). O
 from __future__ import annotations
 
 import contextlib
-import importlib
 import json
 import os
 import sys
@@ -17,6 +16,7 @@ from concurrent.futures import FIRST_COMPLETED, wait
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from pathlib import Path
+from pkgutil import resolve_name
 from typing import Any
 
 import torch
@@ -120,8 +120,7 @@ def attempt(function: str, arguments: dict[str, Any], known: tuple | None = None
     try:
         if known:
             adopt(*known)
-        module, _, name = function.partition(":")
-        return Outcome(json_text(getattr(importlib.import_module(module), name)(**arguments)))
+        return Outcome(json_text(resolve_name(function)(**arguments)))
     except Exception:
         return Outcome(error=traceback.format_exc())
     finally:
@@ -153,12 +152,8 @@ def _on_ray(ray: Any, jobs: Sequence[Job], workers: int, address: str) -> Genera
         return
     began = not ray.is_initialized()
     if began:
-        ray.init(
-            address=address,
-            log_to_driver=False,
-            include_dashboard=False if address == "local" else None,
-            num_cpus=workers if address == "local" else None,
-        )
+        of_its_own = {"include_dashboard": False, "num_cpus": workers} if address == "local" else {}
+        ray.init(address=address, log_to_driver=False, **of_its_own)
     futures = {}
     try:
         remote = ray.remote(num_cpus=1)(attempt)

@@ -127,30 +127,17 @@ def _windows(clips: ClipData, episodes: Iterable[int], window: int) -> np.ndarra
 def latents_of(model: InverseDynamics, clips: ClipData, rows: np.ndarray) -> torch.Tensor:
     """Latent actions [N, Z] from rows [N] of a recording to the next ones, by a model of the kind "latent"."""
     parts, reader = np.array_split(rows, -(-len(rows) // 256)), _latent(model)
-    return torch.cat(
-        [
-            reader.latent(to_float(torch.from_numpy(np.stack([clips.frames[part], clips.frames[part + 1]], axis=1))))[
-                :, 0
-            ]
-            for part in parts
-        ]
-    )
+    pairs = (np.stack([clips.frames[part], clips.frames[part + 1]], axis=1) for part in parts)
+    return torch.cat([reader.latent(to_float(torch.from_numpy(pair)))[:, 0] for pair in pairs])
 
 
 def without_probe(model: InverseDynamics, clips: ClipData, episodes: np.ndarray) -> InverseDynamics:
     """The same "latent" model, whose actions are its latents, three standard deviations of them being 1."""
     rows, size = clips.transitions(episodes), _latent(model).size
     made = InverseDynamics(**{**model.config, "action_dim": size})
-    made.load_state_dict(
-        {
-            **made.state_dict(),
-            **{
-                key: value
-                for key, value in model.state_dict().items()
-                if not key.startswith(("reader.probe", "action_", "motion"))
-            },
-        }
-    )
+    of_actions = ("reader.probe", "action_", "motion")
+    kept = {key: value for key, value in model.state_dict().items() if not key.startswith(of_actions)}
+    made.load_state_dict(made.state_dict() | kept)
     probe = _latent(made).probe
     probe.weight.data, probe.bias.data = torch.eye(size), torch.zeros(size)
     found = latents_of(model, clips, rows)

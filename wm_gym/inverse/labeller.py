@@ -13,7 +13,8 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from wm_gym.common.files import atomic_folder, recover, unchanged, write_json
+from wm_gym.common.files import atomic_folder, check_free, recover, unchanged, write_json
+from wm_gym.common.metrics import worst_patch
 from wm_gym.common.options import with_changes
 from wm_gym.common.reading import check, many, mapping, maybe, read_mapping, real, text, whole
 from wm_gym.data.clips import ClipData
@@ -169,9 +170,7 @@ class VideoLabeller:
             rows = np.minimum(np.arange(first, first + AT_ONCE), n - 1)
             given, pose = np.clip(actions[rows], low, high)[:, None], np.zeros((AT_ONCE, 1, 0), np.float32)
             made.append(roll_out(world, frames[rows, None], given, pose, engine=engine)["frame"][:, 0])
-        off = np.abs(np.concatenate(made)[:n].astype(np.float32) - frames[1:]).mean(-1)
-        h, w = off.shape[1] // PATCH, off.shape[2] // PATCH
-        return off[:, : h * PATCH, : w * PATCH].reshape(n, h, PATCH, w, PATCH).mean((2, 4)).max((1, 2))
+        return worst_patch(np.concatenate(made)[:n], frames[1:], PATCH)
 
     @property
     def frame_size(self) -> tuple[int, int]:
@@ -258,7 +257,7 @@ def train_labeller(
         ValueError: For recordings that nothing can be learned from.
     """
     of, out = with_changes(FitOptions, options, changes), Path(out)
-    _check_free(out, overwrite)
+    check_free(out, overwrite, ABOUT_FILE, ": it holds no inverse dynamics")
     if not (0 < labels <= 1 or labels == 0 and kind == "latent"):
         raise ValueError(f"labels is {labels}, expected a share above 0, at most 1 (or 0 with the kind 'latent')")
     watched, _ = split_labels(clips)
@@ -269,33 +268,19 @@ def train_labeller(
     network = fit_inverse_dynamics(clips, trained, kind, tokenizer, watched, of)
     if not labels:
         network = without_probe(network, clips, watched)
-    about: About = {
-        "recording": clips.meta["dataset"],
-        "dataset_hash": clips.meta["dataset_hash"],
+    meta: Any = clips.meta
+    about: Any = {
+        "recording": meta["dataset"],
         "episodes": len(trained) if labels else 0,
         "updates": of.updates,
         "seed": of.seed,
-        "fps": clips.meta["fps"],
         "limits": {},
-        "action_names": clips.meta["action_names"],
-        "action_low": clips.meta["action_low"],
-        "action_high": clips.meta["action_high"],
-        "action_unit": clips.meta["action_unit"],
-        "env_id": clips.meta["env_id"],
+        **{key: meta[key] for key in ("dataset_hash", "fps", *ActionMeaning.__annotations__, "env_id")},
     }
     made = VideoLabeller(network, about, world)
     about["limits"] = _limits(made, clips, held)
     made.save(out)
     return made
-
-
-def _check_free(out: Path, overwrite: bool) -> None:
-    replaceable = (out / ABOUT_FILE).is_file()
-    if out.exists() and not (overwrite and replaceable):
-        raise FileExistsError(
-            f"{out} is there; choose another --out"
-            + (", or pass --overwrite" if replaceable else ": it holds no inverse dynamics")
-        )
 
 
 def _limits(labeller: VideoLabeller, clips: ClipData, episodes: np.ndarray) -> dict[str, float]:
@@ -378,8 +363,7 @@ def new_folder(out: str | Path) -> Path:
             f"{out} is unfinished, its writer was killed or still writes; remove it (rm -r {out}) "
             "and run the same again, or choose another --out"
         )
-    if Path(out).exists():
-        raise FileExistsError(f"{out} is there; choose another --out")
+    check_free(Path(out))
     return Path(out)
 
 
@@ -413,12 +397,7 @@ class LabelledWriter:
             "action": feature("float32", len(names), names),
             **{key: feature("float32", len(names), names) for key, names in (columns or {}).items()},
         }
-        self.notes = {
-            "action_names": names,
-            "action_low": about["action_low"],
-            "action_high": about["action_high"],
-            "action_unit": about["action_unit"],
-        }
+        self.notes = {key: value for key, value in about.items() if key in ActionMeaning.__annotations__}
 
     def add(self, frames: np.ndarray, actions: np.ndarray, task: str, **columns: np.ndarray) -> None:
         """One episode: frames uint8 [T, H, W, 3], actions [T-1, A], columns [T-1, size] of the same steps."""

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import importlib
 import inspect
 from collections.abc import Callable, Sequence
+from pkgutil import resolve_name
 from typing import TYPE_CHECKING, Any
 
 from wm_gym.judges.base import AllOf, Judge, JudgeError, Scores
@@ -85,8 +85,7 @@ def _kind(reward: str) -> tuple[Callable[..., Judge], str]:
         raise ValueError(f"reward={reward!r} names no judge; choose {_known()}")
     if not argument.strip():
         raise ValueError(f"reward={reward!r} lacks what stands behind the colon; choose {_known()}")
-    module, name = JUDGES[word].split(":")
-    return getattr(importlib.import_module(module), name), argument
+    return resolve_name(JUDGES[word]), argument
 
 
 def _accepted(kind: Callable[..., Judge]) -> list[str]:

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import base64
-import io
 import json
 import logging
 import math
@@ -22,6 +20,7 @@ from urllib.request import getproxies, proxy_bypass
 
 import numpy as np
 
+from wm_gym.common.page import png_uri
 from wm_gym.judges.base import JudgeError
 from wm_gym.judges.hiding import shown
 
@@ -106,7 +105,7 @@ class ServerChat:
         self, pictures: tuple[np.ndarray, np.ndarray], question: str, choices: tuple[str, ...]
     ) -> list[float]:
         content = [
-            *({"type": "image_url", "image_url": {"url": _data_url(p)}} for p in pictures),
+            *({"type": "image_url", "image_url": {"url": png_uri(p)}} for p in pictures),
             {"type": "text", "text": question},
         ]
         body = json.dumps(
@@ -338,14 +337,6 @@ def _password(url: str) -> str:
 def _host(parts: SplitResult) -> str:
     """Host and port, without the user and the password that may stand before them."""
     return parts.netloc.rpartition("@")[2]
-
-
-def _data_url(picture: np.ndarray) -> str:
-    from PIL import Image
-
-    png = io.BytesIO()
-    Image.fromarray(picture).save(png, "PNG")
-    return "data:image/png;base64," + base64.b64encode(png.getvalue()).decode()
 
 
 def _variable(names: tuple[str, ...]) -> str:

@@ -15,12 +15,10 @@ class TaskEntry:
     entry_point: str
     """`module:Class` of the task."""
     max_episode_steps: int
-    kwargs: dict
-    """What `gym.make` passes to PandaTwin."""
 
 
 TASKS = {
-    "reach": TaskEntry("wm_gym/ReachPyBullet-v0", "wm_gym.physics.reach:ReachTask", 50, {"task": "reach"}),
-    "push": TaskEntry("wm_gym/PushPyBullet-v0", "wm_gym.physics.push:PushTask", 60, {"task": "push"}),
-    "drawer": TaskEntry("wm_gym/DrawerPyBullet-v0", "wm_gym.physics.drawer:DrawerTask", 60, {"task": "drawer"}),
+    "reach": TaskEntry("wm_gym/ReachPyBullet-v0", "wm_gym.physics.reach:ReachTask", 50),
+    "push": TaskEntry("wm_gym/PushPyBullet-v0", "wm_gym.physics.push:PushTask", 60),
+    "drawer": TaskEntry("wm_gym/DrawerPyBullet-v0", "wm_gym.physics.drawer:DrawerTask", 60),
 }

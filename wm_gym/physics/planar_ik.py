@@ -32,15 +32,7 @@ class PlanarScene(PandaScene):
         start = np.array([state[0] for state in self.client.getJointStates(self.robot, ARM)])
         path = np.array([*arm_angles(*position), 0.0, 0.0]) - start
         for share in SHARE:
-            self.client.setJointMotorControlArray(
-                self.robot,
-                ARM,
-                self.client.POSITION_CONTROL,
-                targetPositions=(start + share * path).tolist(),
-                forces=[300.0] * 7 + [50.0] * 2,
-                positionGains=[0.8] * 9,
-                velocityGains=[1.0] * 9,
-            )
+            self._drive((start + share * path).tolist(), 0.8)
             self.client.stepSimulation()
 
     def _forget_contacts(self) -> None:
@@ -62,8 +54,8 @@ class PlanarScene(PandaScene):
             self.slide(body, self.slid(body).round(9))
 
 
-def arm_angles(x: float, y: float, z: float, turn: float = pi / 2) -> list[float]:
-    """The seven joint angles that put the fingertips at a position, pointing down.
+def arm_angles(x: float, y: float, z: float) -> list[float]:
+    """The seven joint angles that put the fingertips at a position, pointing down, turned by pi / 2.
 
     The forearm does not twist, so the arm is two links in an upright plane and the law of cosines solves it.
 
@@ -71,7 +63,6 @@ def arm_angles(x: float, y: float, z: float, turn: float = pi / 2) -> list[float
         x: Metres from the base.
         y: Metres from the base.
         z: Metres above the table.
-        turn: Radians that the gripper is turned about the vertical.
 
     Raises:
         ValueError: Where the arm is too short or would fold too far.
@@ -85,4 +76,4 @@ def arm_angles(x: float, y: float, z: float, turn: float = pi / 2) -> list[float
         )
     elbow = acos((upper**2 + fore**2 - reach**2) / (2 * upper * fore)) - atan2(ELBOW, UPPER_ARM) - atan2(ELBOW, FOREARM)
     shoulder = atan2(out, up) - acos((upper**2 + reach**2 - fore**2) / (2 * upper * reach)) - atan2(ELBOW, UPPER_ARM)
-    return [atan2(y, x), shoulder, 0.0, elbow - pi, 0.0, shoulder - elbow + pi, pi / 4 + atan2(y, x) - turn]
+    return [atan2(y, x), shoulder, 0.0, elbow - pi, 0.0, shoulder - elbow + pi, pi / 4 + atan2(y, x) - pi / 2]

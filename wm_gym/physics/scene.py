@@ -13,7 +13,7 @@ import numpy as np
 import pybullet
 
 from wm_gym.physics import urdf
-from wm_gym.physics.shift import OF_LOOSE_OBJECTS, Shift, changed
+from wm_gym.physics.shift import OF_LOOSE_OBJECTS, Shift
 
 STEP = 0.02  # metres, the longest displacement of one control step
 SUBSTEPS = 24  # of 1/240 s: 10 Hz control
@@ -109,17 +109,14 @@ class PandaScene:
 
     def ball(self, radius: float, colour: Sequence[float]) -> int:
         """Add a ball that is only drawn."""
-        return self.client.createMultiBody(
-            0, -1, self.client.createVisualShape(self.client.GEOM_SPHERE, radius=radius, rgbaColor=colour)
-        )
+        return self._picture(self.client.GEOM_SPHERE, radius=radius, rgbaColor=colour)
 
     def cylinder(self, radius: float, length: float, colour: Sequence[float]) -> int:
         """Add an upright cylinder that is only drawn."""
-        return self.client.createMultiBody(
-            0,
-            -1,
-            self.client.createVisualShape(self.client.GEOM_CYLINDER, radius=radius, length=length, rgbaColor=colour),
-        )
+        return self._picture(self.client.GEOM_CYLINDER, radius=radius, length=length, rgbaColor=colour)
+
+    def _picture(self, shape: int, **look: Any) -> int:
+        return self.client.createMultiBody(0, -1, self.client.createVisualShape(shape, **look))
 
     def slider(self, boxes: Sequence[urdf.Box], travel: float, friction: float) -> int:
         """Add boxes that slide together along -x by 0 to `travel` metres against a friction in newtons.
@@ -195,18 +192,21 @@ class PandaScene:
     def move(self, position: Vector) -> None:
         """Drive the gripper towards a position for one control step (0.1 s)."""
         self.target = np.array(position, np.float64)
-        goal = [*self._joints_for(position)[:7], 0.0, 0.0]
+        self._drive([*self._joints_for(position)[:7], 0.0, 0.0], 0.25)
+        for _ in range(SUBSTEPS):
+            self.client.stepSimulation()
+
+    def _drive(self, angles: list[float], gain: float) -> None:
+        """Set the motors of the joints and fingers to angles."""
         self.client.setJointMotorControlArray(
             self.robot,
             ARM,
             self.client.POSITION_CONTROL,
-            targetPositions=goal,
+            targetPositions=angles,
             forces=[300.0] * 7 + [50.0] * 2,
-            positionGains=[0.25] * 9,
+            positionGains=[gain] * 9,
             velocityGains=[1.0] * 9,
         )
-        for _ in range(SUBSTEPS):
-            self.client.stepSimulation()
 
     def joints(self) -> np.ndarray:
         """Joint angles, velocities and the commanded position, float64 [21]."""
@@ -222,17 +222,15 @@ class PandaScene:
     # shift
     def check_shift(self) -> None:
         """Raise ValueError where the shift changes loose objects and there are none."""
-        if not self.movable and (names := changed(self.shift, OF_LOOSE_OBJECTS)):
+        names = [name for name in OF_LOOSE_OBJECTS if getattr(self.shift, name) != getattr(UNSHIFTED, name)]
+        if names and not self.movable:
             raise ValueError(f"the shift changes {names} of loose objects, and this task has none")
 
     def add_stranger(self) -> int | None:
         """A green post that no recording shows, where the shift asks for it; `place` puts it somewhere."""
         if not (self.shift.stranger or self.shift.wanderer):
             return None
-        half = [0.015, 0.015, 0.03]
-        return self.client.createMultiBody(
-            0, -1, self.client.createVisualShape(self.client.GEOM_BOX, halfExtents=half, rgbaColor=[0.1, 0.7, 0.25, 1])
-        )
+        return self.box([0, 0, 0], [0.015, 0.015, 0.03], [0.1, 0.7, 0.25, 1])
 
     # picture
     def render(self) -> np.ndarray:

@@ -43,9 +43,8 @@ VISIBLE = {
 """Shifts that one picture shows."""
 HIDDEN = {"mass": Shift(mass=4.0), "friction": Shift(friction=0.3)}
 """Shifts that only motion shows."""
-MOVING = {"wanderer": Shift(wanderer=True)}
-"""Something moves that no action moves: the distractor of `wm_gym.evaluation.metrics.control`."""
-SHIFTS = {**VISIBLE, **HIDDEN, **MOVING}
+SHIFTS = {**VISIBLE, **HIDDEN, "wanderer": Shift(wanderer=True)}
+"""The wanderer is the distractor of `wm_gym.evaluation.metrics.control`: no action moves it."""
 OF_LOOSE_OBJECTS = ("size", "colour", "mass", "friction")
 
 
@@ -60,18 +59,13 @@ def as_shift(shift: Shift | Mapping[str, Any] | str | None) -> Shift:
     """
     if shift is None or isinstance(shift, Shift):
         return shift or Shift()
+    known = [field.name for field in fields(Shift)]
     if isinstance(shift, str):
         if shift not in SHIFTS:
             raise ValueError(
-                f"shift={shift!r} is unknown; choose one of {sorted(SHIFTS)}, or give some of the fields "
-                f"{[field.name for field in fields(Shift)]}"
+                f"shift={shift!r} is unknown; choose one of {sorted(SHIFTS)}, or give some of the fields {known}"
             )
         return SHIFTS[shift]
-    if unknown := sorted(set(shift) - {field.name for field in fields(Shift)}):
-        raise ValueError(f"shift has no {unknown}; it has {[field.name for field in fields(Shift)]}")
+    if unknown := sorted(set(shift) - set(known)):
+        raise ValueError(f"shift has no {unknown}; it has {known}")
     return Shift(**shift)
-
-
-def changed(shift: Shift, names: tuple[str, ...]) -> list[str]:
-    """Which of these fields differ from the default."""
-    return [name for name in names if getattr(shift, name) != getattr(Shift(), name)]

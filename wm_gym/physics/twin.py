@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Mapping
+from pkgutil import resolve_name
 from typing import TYPE_CHECKING, Any
 
 import gymnasium as gym
@@ -64,24 +64,15 @@ class PandaTwin(CopiesWhole, gym.Env):
         renderer: str = "auto",
         shift: Shift | Mapping[str, Any] | str | None = None,
     ):
-        self._made_with = {
-            "task": task,
-            "render_mode": render_mode,
-            "observation": observation,
-            "size": size,
-            "terminate_on_success": terminate_on_success,
-            "starts": starts,
-            "renderer": renderer,
-            "shift": shift,
-        }
+        self._made_with = dict(locals())  # so far the arguments
+        del self._made_with["self"]
         if task not in TASKS:
             raise ValueError(f"task {task!r} is unknown; choose one of {sorted(TASKS)}")
         if render_mode not in (None, "rgb_array"):
             raise ValueError(f"render_mode={render_mode!r} is unknown; choose None or 'rgb_array'")
         if observation not in ("pixels", "pixels+state"):
             raise ValueError(f"observation={observation!r} is unknown; choose 'pixels' or 'pixels+state'")
-        module, name = TASKS[task].entry_point.split(":")
-        kind: type[Task] = getattr(importlib.import_module(module), name)
+        kind: type[Task] = resolve_name(TASKS[task].entry_point)
         self.render_mode, self.observation, self.starts = render_mode, observation, starts
         self.terminate_on_success = terminate_on_success
         self.horizon, self.task_description = TASKS[task].max_episode_steps, kind.description
@@ -144,7 +135,9 @@ class PandaTwin(CopiesWhole, gym.Env):
         action = spaces.check_action(action, self._box)
         before = self.task.potentials()
         self.scene.move(self.task.command(action.astype(np.float64)))
-        self._wander()
+        if self.scene.shift.wanderer:
+            self._steps_wandered += 1
+            self._stand_stranger()
         self._frame = self.scene.render()
         success = self.task.success()
         terms = {name: value - before[name] for name, value in self.task.potentials().items()}
@@ -266,14 +259,8 @@ class PandaTwin(CopiesWhole, gym.Env):
                     break
             self._angle, self._steps_wandered = rng.uniform(0, 2 * np.pi), 0
 
-    def _wander(self) -> None:
-        """Move a wanderer one step along its circle, which depends on the start's physics state and nothing else."""
-        if self.scene.shift.wanderer:
-            self._steps_wandered += 1
-            self._stand_stranger()
-
     def _stand_stranger(self) -> None:
-        """Put the stranger where it has come to."""
+        """Put the stranger where it has come to: a wanderer's circle depends on the start's physics state alone."""
         if self._stranger is None:
             return
         angle = self._angle + TURN * self._steps_wandered

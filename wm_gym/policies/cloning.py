@@ -15,6 +15,7 @@ from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.policies import ActorCriticPolicy
 from stable_baselines3.common.preprocessing import is_image_space
 
+from wm_gym.common.files import check_free
 from wm_gym.common.options import with_changes
 from wm_gym.common.registry import find_spec
 from wm_gym.data import ClipData, join_clips, open_clips
@@ -63,12 +64,8 @@ def clone_agent(
     """
     options = with_changes(CloneOptions, options, changes)
     find_spec(env_id)
-    out, is_agent = Path(out), (Path(out) / CONFIG_FILE).is_file()
-    if out.exists() and not (options.overwrite and is_agent):
-        raise FileExistsError(
-            f"{out} is there; choose another --out"
-            + (", or pass --overwrite" if is_agent else ": it is no agent folder")
-        )
+    out = Path(out)
+    check_free(out, options.overwrite, CONFIG_FILE, ": it is no agent folder")
     datasets = [datasets] if isinstance(datasets, (str, Path)) else list(datasets)
     clips = join_clips([_shown(open_clips(dataset, progress=options.progress)) for dataset in datasets])
     named = " + ".join(Path(dataset).name for dataset in datasets)
@@ -197,11 +194,8 @@ def _fit(
 
 @torch.inference_mode()
 def _error(policy: ActorCriticPolicy, clips: ClipData, rows: np.ndarray) -> float:
-    pieces = np.array_split(rows, -(-len(rows) // 512))
-    return float(
-        sum(
-            ((_means(policy, clips.frames[piece]).cpu().numpy() - clips.action[piece]) ** 2).mean(1).sum()
-            for piece in pieces
-        )
-        / len(rows)
-    )
+    def total(piece: np.ndarray) -> float:
+        means = _means(policy, clips.frames[piece]).cpu().numpy()
+        return ((means - clips.action[piece]) ** 2).mean(1).sum()
+
+    return float(sum(map(total, np.array_split(rows, -(-len(rows) // 512)))) / len(rows))

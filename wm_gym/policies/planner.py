@@ -15,7 +15,7 @@ from PIL import Image
 from stable_baselines3.common.vec_env import VecEnv
 
 from wm_gym.common import spaces
-from wm_gym.common.files import atomic_folder, write_text
+from wm_gym.common.files import atomic_folder, check_free, write_text
 from wm_gym.common.options import with_changes
 from wm_gym.common.registry import NAMESPACE
 from wm_gym.engine.shared import load_engine, load_world
@@ -204,8 +204,7 @@ def save_planner(
         ValueError: For what `WorldPlanner` could not be made of, as FileNotFoundError.
     """
     out, options = Path(out), with_changes(PlannerOptions, options, changes)
-    if out.exists():
-        raise FileExistsError(f"{out} is there; choose another --out")
+    check_free(out)
     picture = None if goal is None else read_picture(goal)
     planner = WorldPlanner(world, search, options, goal=picture)
     shipped = catalogue_folders().get(planner.world.spec.name)

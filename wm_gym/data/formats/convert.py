@@ -105,8 +105,10 @@ def _copy(
     """Write the episodes that are not there yet, and those that are damaged into `left_out`."""
     before = len(left_out)
     first = writer.num_episodes + before
-    how = {"unit": "episode", "desc": "converting", "initial": first, "total": len(reader), "disable": not progress}
-    for e in tqdm(range(first, len(reader)), **how):
+    bar = tqdm(
+        range(first, len(reader)), "converting", len(reader), unit="episode", initial=first, disable=not progress
+    )
+    for e in bar:
         part = slice(int(reader.offset[e]), int(reader.offset[e + 1]))
         try:
             frames = {key: reader.frames(key, e) for key in writer.cameras if e not in reader.damaged}

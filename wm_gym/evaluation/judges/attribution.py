@@ -99,17 +99,9 @@ def physics_judgements(
 
 def _one_step_success(world: World, episodes: Episodes, engine: Engine | None, seed: int) -> np.ndarray:
     """The judge's probabilities [E, n] after single steps from true frames."""
-    context, success = world.spec.context_frames, []
+    clips, context, success = episodes.clips, world.spec.context_frames, []
     for t in range(episodes.action.shape[1]):
-        rows = episodes.rows[:, max(0, t + 1 - context) : t + 1]
-        success.append(
-            roll_out(
-                world,
-                episodes.clips.frames[rows],
-                episodes.action[:, t : t + 1],
-                episodes.clips.proprioception[rows],
-                seed,
-                engine,
-            )["success"][:, 0]
-        )
+        rows, action = episodes.rows[:, max(0, t + 1 - context) : t + 1], episodes.action[:, t : t + 1]
+        made = roll_out(world, clips.frames[rows], action, clips.proprioception[rows], seed, engine)
+        success.append(made["success"][:, 0])
     return np.stack(success, 1)

@@ -133,7 +133,7 @@ def delta_psnr(
     Raises:
         ValueError: For one episode only, or fewer steps than the horizon.
     """
-    episodes = _up_to(episodes, horizon)
+    episodes = _first(episodes, horizon)
     rng = np.random.default_rng(seed)
     other = {
         "random": rng.uniform(spec.action_low, spec.action_high, episodes.action.shape),
@@ -175,7 +175,7 @@ def loss_ratio(
     Raises:
         ValueError: For one episode only, or fewer steps than the horizon.
     """
-    episodes = _up_to(episodes, horizon)
+    episodes = _first(episodes, horizon)
     asked = {"true": episodes, "shuffled": episodes.acting(episodes.action[episodes.others(seed)])}
     encode, result = encode or (lambda frames: frames.astype(np.float32) / 255), {}
     truth = encode(episodes.clips.frames[episodes.rows[:, horizon]])
@@ -269,7 +269,8 @@ def directions(
         )
     if steps > episodes.action.shape[1]:
         raise ValueError(f"steps is {steps}, expected at most {episodes.action.shape[1]}, the episodes' steps")
-    way = _random_ways(len(episodes), dims, seed)
+    way = np.random.default_rng(seed).standard_normal((len(episodes), dims))
+    way /= np.linalg.norm(way, axis=1, keepdims=True)
     action = np.zeros((len(episodes), steps, spec.action_dim), np.float32)
     action[..., :dims] = (way * np.minimum(-low, high).min())[:, None]
     episodes, carried = episodes.acting(action), None
@@ -284,13 +285,11 @@ def directions(
             )
         carried, episodes, way = rate(obeyed), episodes.select(obeyed), way[obeyed]
     made = {name: _moved(episodes, roll_out(episodes), decoder, dims) for name, roll_out in roll_outs.items()}
-    return DirectionsResult(
-        carried,
-        {
-            name: {what: _obedience(moved, way, episodes) for what, moved in sources.items()}
-            for name, sources in made.items()
-        },
-    )
+    followed = {
+        name: {what: _obedience(moved, way, episodes) for what, moved in sources.items()}
+        for name, sources in made.items()
+    }
+    return DirectionsResult(carried, followed)
 
 
 def no_op(
@@ -301,9 +300,8 @@ def no_op(
     Means are over episodes, medians over pieces. Floors: physics, and `through(physics, tokenizer)`, for drawing a
     start changes it once. ValueError for fewer than 2 steps, or fewer in the episodes.
     """
-    if not 2 <= steps <= episodes.action.shape[1]:
-        raise ValueError(f"steps is {steps}, expected 2 to {episodes.action.shape[1]}, the episodes' steps")
-    episodes = episodes.acting(still(episodes.action[:, :steps], spec))
+    episodes = _first(episodes, steps, "steps", least=2)
+    episodes = episodes.acting(still(episodes.action, spec))
     start, result = episodes.clips.frames[episodes.rows[:, 0]], {}
     for name, roll_out in roll_outs.items():
         made = roll_out(episodes)
@@ -320,11 +318,12 @@ def no_op(
     return result
 
 
-def _up_to(episodes: Episodes, horizon: int) -> Episodes:
+def _first(episodes: Episodes, steps: int, name: str = "horizon", least: int = 1) -> Episodes:
     """The first steps of each piece; ValueError where there are fewer."""
-    if not 1 <= horizon <= episodes.action.shape[1]:
-        raise ValueError(f"horizon is {horizon}, expected 1 to {episodes.action.shape[1]}, the episodes' steps")
-    return episodes.acting(episodes.action[:, :horizon])
+    most = episodes.action.shape[1]
+    if not least <= steps <= most:
+        raise ValueError(f"{name} is {steps}, expected {least} to {most}, the episodes' steps")
+    return episodes.acting(episodes.action[:, :steps])
 
 
 def _moved(episodes: Episodes, made: Roll, decoder: Decoder | None, dims: int) -> dict[str, np.ndarray]:
@@ -337,12 +336,6 @@ def _moved(episodes: Episodes, made: Roll, decoder: Decoder | None, dims: int) -
         start = episodes.clips.proprioception[episodes.rows[:, 0]]
         found["proprioception"] = (made["proprioception"][:, -1] - start)[:, :dims]
     return found
-
-
-def _random_ways(n: int, dims: int, seed: int) -> np.ndarray:
-    """Unit vectors [n, dims]."""
-    way = np.random.default_rng(seed).standard_normal((n, dims))
-    return way / np.linalg.norm(way, axis=1, keepdims=True)
 
 
 def _within(moved: np.ndarray, way: np.ndarray) -> np.ndarray:

@@ -30,16 +30,12 @@ def fidelity(
     engine = make_engine(world, backend)
     acting = learned(world, engine)
     rolls = {
-        name: roll_out(episodes)
-        for name, roll_out in (
-            ("world", acting),
-            ("zero_action", zero_action(acting, world.spec)),
-            ("mirrored", mirrored(acting, world.spec)),
-            ("physics", recorded),
-            ("frozen", frozen),
-        )
+        "world": acting(episodes),
+        "zero_action": zero_action(acting, world.spec)(episodes),
+        "mirrored": mirrored(acting, world.spec)(episodes),
+        "physics": recorded(episodes),
+        "frozen": frozen(episodes),
     }
-    made = {name: roll["frame"] for name, roll in rolls.items()}
     result: dict[str, Any] = {
         "episodes": len(episodes),
         "horizons": list(horizons),
@@ -50,12 +46,13 @@ def fidelity(
     ceiling = np.stack([engine.render(engine.encode(truth[:, t : t + 1])).cpu().numpy() for t in horizons], axis=1)
     for i, t in enumerate(horizons):
         row: dict[str, Any] = {}
-        for name, frames in made.items():
-            error = 100 * np.linalg.norm(report.decoder.read(frames[:, t - 1]) - position[:, t], axis=-1)
+        for name, roll in rolls.items():
+            frames = roll["frame"][:, t - 1]
+            error = 100 * np.linalg.norm(report.decoder.read(frames) - position[:, t], axis=-1)
             row[name] = {
                 "end_effector_cm_median": float(np.median(error)),
                 "end_effector_cm_p95": float(np.quantile(error, 0.95)),
-                "psnr_db": float(psnr(frames[:, t - 1], truth[:, t]).mean()),
+                "psnr_db": float(psnr(frames, truth[:, t]).mean()),
             }
         integrated = 100 * np.linalg.norm(rolls["world"]["proprioception"][:, t - 1, :3] - position[:, t], axis=-1)
         row["integrated_pose_cm_median"] = float(np.median(integrated))

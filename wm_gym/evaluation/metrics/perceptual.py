@@ -44,13 +44,8 @@ def perceptual(
         Undefined: For pictures that are too small.
         FileNotFoundError: Where the weights are not in the cache.
     """
-    if (
-        made.shape != truth.shape
-        or made.ndim != 5
-        or made.shape[-1] != 3
-        or not len(made)
-        or not made.dtype == truth.dtype == np.uint8
-    ):
+    shaped = made.shape == truth.shape and made.ndim == 5 and made.shape[-1] == 3 and len(made) > 0
+    if not shaped or not made.dtype == truth.dtype == np.uint8:
         raise ValueError(
             f"frames are {made.dtype} {list(made.shape)} and {truth.dtype} {list(truth.shape)}; expected "
             "uint8 [n, T, H, W, 3] twice, of one shape"

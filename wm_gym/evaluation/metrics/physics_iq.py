@@ -9,6 +9,8 @@ from __future__ import annotations
 import numpy as np
 from scipy import ndimage
 
+from wm_gym.evaluation.metrics.drift import iou
+
 ALPHA, THRESHOLD, SQUARE = 0.3, 10, np.ones((5, 5), bool)
 BINOMIAL = np.array([1, 4, 6, 4, 1])  # / 16: the 5 x 5 Gaussian of their OpenCV call
 GREY = np.array([4899, 9617, 1868])  # / 2^14: Rec. 601
@@ -32,7 +34,7 @@ def motion_masks(frames: np.ndarray) -> np.ndarray:
     for mask, now in zip(masks[1:], grey[1:]):
         average += ALPHA * (now - average)
         moved = np.abs(now - np.rint(average)) > THRESHOLD
-        mask[:] = _closed(_opened(moved))
+        mask[:] = _opened_and_closed(moved)
     return masks
 
 
@@ -46,10 +48,11 @@ def compare(made: np.ndarray, truth: np.ndarray) -> dict[str, float]:
     if made.shape != truth.shape:
         raise ValueError(f"videos of {list(made.shape)} and {list(truth.shape)}; expected the same shape")
     a, b = motion_masks(made), motion_masks(truth)
+    together = iou(np.any(a, 0)[None], np.any(b, 0)[None])
     least, most = np.minimum(a.mean(0), b.mean(0)).sum(), np.maximum(a.mean(0), b.mean(0)).sum()
     return {
-        "spatiotemporal_iou": float(np.mean([_iou(x, y) for x, y in zip(a, b)])),
-        "spatial_iou": _iou(np.any(a, 0), np.any(b, 0)),
+        "spatiotemporal_iou": float(iou(a, b).mean()),
+        "spatial_iou": float(together[0]),
         "weighted_spatial_iou": float(least / most) if most else 1.0,
         "mse": float(((made / 255 - truth / 255) ** 2).mean()),
     }
@@ -70,15 +73,7 @@ def score(made: list[dict[str, float]], variance: list[dict[str, float]]) -> flo
     return float(100 * np.clip(np.mean(ratios) - (m["mse"] - v["mse"]), 0, 1))
 
 
-def _iou(a: np.ndarray, b: np.ndarray) -> float:
-    union = (a | b).sum()
-    return float((a & b).sum() / union) if union else 1.0
-
-
-def _opened(mask: np.ndarray) -> np.ndarray:
-    """Eroded, then dilated; what lies outside the picture counts neither way."""
-    return ndimage.binary_dilation(ndimage.binary_erosion(mask, SQUARE, border_value=1), SQUARE)
-
-
-def _closed(mask: np.ndarray) -> np.ndarray:
-    return ndimage.binary_erosion(ndimage.binary_dilation(mask, SQUARE), SQUARE, border_value=1)
+def _opened_and_closed(mask: np.ndarray) -> np.ndarray:
+    """Eroded, dilated twice and eroded; what lies outside the picture counts neither way."""
+    dilated = ndimage.binary_dilation(ndimage.binary_erosion(mask, SQUARE, border_value=1), SQUARE, iterations=2)
+    return ndimage.binary_erosion(dilated, SQUARE, border_value=1)

@@ -113,12 +113,9 @@ def fit_state_decoder(
         pictures = frames[rows]
         if chosen.views is not None:
             pictures = np.concatenate([pictures[: batch // 2], chosen.views(pictures[batch // 2 :])])
-        predicted = decoder(torch.from_numpy(pictures))
-        return F.smooth_l1_loss(
-            (predicted - decoder.mean) / decoder.std,
-            (torch.from_numpy(states[rows]) - decoder.mean) / decoder.std,
-            beta=0.1,
-        )
+        both = decoder(torch.from_numpy(pictures)), torch.from_numpy(states[rows])
+        predicted, true = ((state - decoder.mean) / decoder.std for state in both)
+        return F.smooth_l1_loss(predicted, true, beta=0.1)
 
     fit_supervised(decoder, loss, chosen.updates, chosen.rate, name="state decoder")
     decoder.eval().requires_grad_(False)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from math import sqrt
-from typing import TypedDict
+from typing import Any, TypedDict
 
 import numpy as np
 from scipy.stats import PermutationMethod, norm, pearsonr, spearmanr
@@ -216,18 +216,8 @@ def _row_correlations(w: np.ndarray, r: np.ndarray, rows: np.ndarray) -> np.ndar
 
 def _unknown(policies: int, why: str) -> Correlation:
     """What `correlation` returns where nothing can be said."""
-    return {
-        "policies": policies,
-        "pearson": None,
-        "low": None,
-        "high": None,
-        "bootstrap_low": None,
-        "bootstrap_high": None,
-        "permutation_p": None,
-        "spearman": None,
-        "largest_drop_one": None,
-        "undefined": why,
-    }
+    nothing: Any = dict.fromkeys(Correlation.__annotations__)
+    return nothing | {"policies": policies, "undefined": why}
 
 
 def _undefined(w: np.ndarray, r: np.ndarray) -> str | None:

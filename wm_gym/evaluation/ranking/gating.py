@@ -62,16 +62,12 @@ def gating(world: np.ndarray, physics: np.ndarray, uncertainty: np.ndarray, keep
         _both(w[:, rows], p[:, rows], u[:, rows], keep) for rows in rng.integers(0, w.shape[1], (RESAMPLES, w.shape[1]))
     ]
     everything, kept = _both(w, p, u, keep)
-    gain: dict[str, Gain | None] = {}
-    for name in everything:
-        of_all, of_kept = _number(everything, name), _number(kept, name)
-        if of_all is None or of_kept is None:
-            gain[name] = None
-            continue
-        pairs = [(_number(a, name), _number(b, name)) for a, b in draws]
-        each = [y - x for x, y in pairs if x is not None and y is not None]
-        low, high = np.quantile(each, [0.025, 0.975])
-        gain[name] = {"gain": of_kept - of_all, "low": float(low), "high": float(high)}
+    drawn = np.array([_gains(*pair) for pair in draws])
+    gain: dict[str, Gain | None] = dict.fromkeys(everything)
+    for name, value, values in zip(gain, _gains(everything, kept), drawn.T):
+        if np.isfinite(value):
+            low, high = np.quantile(values[np.isfinite(values)], [0.025, 0.975])
+            gain[name] = {"gain": float(value), "low": float(low), "high": float(high)}
     return {
         "wrong": auroc(u[~wrong], u[wrong]) if wrong.any() and not wrong.all() else None,
         "keep": keep,
@@ -89,8 +85,9 @@ def _both(w: np.ndarray, p: np.ndarray, u: np.ndarray, keep: float) -> tuple[Jud
     return _numbers(w, p, np.ones(w.shape, bool)), _numbers(w, p, chosen)
 
 
-def _number(judged: JudgedRates, name: str) -> float | None:
-    return dict(judged)[name]  # type: ignore[return-value]  # all its values are numbers or None
+def _gains(everything: JudgedRates, kept: JudgedRates) -> np.ndarray:
+    """Kept - all of each number, NaN where one is None."""
+    return np.array([*kept.values()], float) - np.array([*everything.values()], float)
 
 
 def _numbers(w: np.ndarray, p: np.ndarray, chosen: np.ndarray) -> JudgedRates:

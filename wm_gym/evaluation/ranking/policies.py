@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NotRequired, TypedDict
+from typing import TYPE_CHECKING, Any, NotRequired, TypedDict, cast
 
 import numpy as np
 
@@ -165,16 +165,7 @@ def _policies_result(rows: list[dict[str, Any]], episodes: int, seed: int) -> Po
     return PoliciesResult(
         episodes=episodes,
         seed=seed,
-        policies=[
-            {
-                "agent": row["agent"],
-                "world_name": row["world_name"],
-                "world": row["world"],
-                "physics": row["physics"],
-                "world_minus_physics": row["world_minus_physics"],
-            }
-            for row in rows
-        ],
+        policies=[cast(JudgedPolicy, {name: row[name] for name in JudgedPolicy.__annotations__}) for row in rows],
         agreement={name: _agreement(some) for name, some in groups.items()},
         perturbed={name: or_blank(partial(_control, some, "perturbed")) for name, some in groups.items()},
         drawn={name: or_blank(partial(_control, some, "drawn")) for name, some in groups.items()},

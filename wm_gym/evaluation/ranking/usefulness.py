@@ -34,27 +34,13 @@ def _rank_correlation(name: str, a: Sequence[float | None], use: str, b: Sequenc
     x, y = np.array(known, float).reshape(-1, 2).T
     if not np.isfinite(x).all() or not np.isfinite(y).all():
         raise ValueError(f"{name} or {use} of some world is not finite; expected a number, or None where undefined")
-    why = (
-        f"{len(x)} worlds; a rank correlation needs at least {FEWEST}"
-        if len(x) < FEWEST
-        else next(
-            (
-                f"all {len(x)} worlds have the same {which}"
-                for which, values in ((name, x), (use, y))
-                if not np.ptp(values)
-            ),
-            None,
-        )
-    )
-    if why:
-        return {"rho": None, "low": None, "high": None, "worlds": len(x), "undefined": why}
+    found = {"rho": None, "low": None, "high": None, "worlds": len(x), "undefined": None}
+    if len(x) < FEWEST:
+        return found | {"undefined": f"{len(x)} worlds; a rank correlation needs at least {FEWEST}"}
+    for which, values in ((name, x), (use, y)):
+        if not np.ptp(values):
+            return found | {"undefined": f"all {len(x)} worlds have the same {which}"}
     draws = np.random.default_rng(seed).integers(0, len(x), (RESAMPLES, len(x)))
     rhos = [spearmanr(x[rows], y[rows]).statistic for rows in draws if np.ptp(x[rows]) and np.ptp(y[rows])]
     low, high = np.quantile(rhos, [0.025, 0.975])
-    return {
-        "rho": float(spearmanr(x, y).statistic),
-        "low": float(low),
-        "high": float(high),
-        "worlds": len(x),
-        "undefined": None,
-    }
+    return found | {"rho": float(spearmanr(x, y).statistic), "low": float(low), "high": float(high)}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -39,25 +39,12 @@ def survival(curves: Mapping[str, Survival]) -> Figure:
     """Share of roll-outs that are still right, with 95 % bands, from `time_to_failure` by roll-out."""
     figure, (axis,) = axes(1, SIZE)
     for name, curve in curves.items():
-        main = name == "world"
-        axis.fill_between(
-            curve.seconds,
-            100 * np.array(curve.low),
-            100 * np.array(curve.high),
-            linewidth=0,
-            step="post",
-            alpha=0.22 if main else 0.09,
-            color=_colour(name),
-        )
-        axis.plot(
-            curve.seconds,
-            100 * np.array(curve.surviving),
-            drawstyle="steps-post",
-            color=_colour(name),
-            linewidth=2.2 if main else 1.4,
-            label=name_of(name),
-            zorder=3 if main else 2,
-        )
+        low, high, surviving = (100 * np.array(values) for values in (curve.low, curve.high, curve.surviving))
+        alpha, width, front = (0.22, 2.2, 3) if name == "world" else (0.09, 1.4, 2)
+        look: dict[str, Any] = {"color": _colour(name)}
+        axis.fill_between(curve.seconds, low, high, linewidth=0, step="post", alpha=alpha, **look)
+        look |= {"linewidth": width, "label": name_of(name), "zorder": front}
+        axis.plot(curve.seconds, surviving, drawstyle="steps-post", **look)
     axis.set(ylim=(-2, 103), xlim=(0, None), xlabel="seconds", ylabel="roll-outs still right, %")
     _legend(axis)
     return figure
@@ -81,16 +68,10 @@ def fidelity_lines(numbers: Mapping[str, Sequence[float]], label: str, steps: Se
     """One of fidelity's numbers against the step, by roll-out."""
     figure, (axis,) = axes(1, SIZE)
     for name, values in numbers.items():
-        axis.plot(
-            range(len(steps)),
-            values,
-            "o-",
-            color=_colour(name),
-            linewidth=2.2 if name == "world" else 1.4,
-            markersize=5,
-            label=name_of(name),
-        )
-    axis.set(xticks=range(len(steps)), xticklabels=steps, xlabel="step", ylabel=label)
+        width = 2.2 if name == "world" else 1.4
+        axis.plot(values, "o-", color=_colour(name), linewidth=width, markersize=5, label=name_of(name))
+    axis.set_xticks(range(len(steps)), [str(t) for t in steps])
+    axis.set(xlabel="step", ylabel=label)
     _legend(axis)
     return figure
 
@@ -155,25 +136,17 @@ def reliability_diagram(dense: Mapping[str, Dense]) -> Figure:
 def ranks_lines(ranks: Mapping[str, Ranks]) -> Figure:
     """Spearman's rho of uncertainty and error, and of the step counter and error, by horizon."""
     figure, (axis,) = axes(1, SIZE)
-    steps = [step_of(key) for key in ranks]
     for rhos, label, colour, style in (
         ([row.up_to for row in ranks.values()], "uncertainty, all steps so far", WORLD, "o-"),
         ([row.clock for row in ranks.values()], "step counter, all steps so far", GREY, "o-"),
         ([row.at for row in ranks.values()], "uncertainty, at that step", "#7a5ea8", "o--"),
     ):
-        points = [(i, rho) for i, rho in enumerate(rhos) if rho is not None]
-        if points:
-            axis.plot(
-                [i for i, _ in points], [rho for _, rho in points], style, color=colour, label=label, markersize=5
-            )
+        known = {i: rho for i, rho in enumerate(rhos) if rho is not None}
+        if known:
+            axis.plot(list(known), list(known.values()), style, color=colour, label=label, markersize=5)
     axis.axhline(0, color=GREY, linewidth=1)
-    axis.set(
-        xticks=range(len(steps)),
-        xticklabels=steps,
-        xlabel="step",
-        ylabel="Spearman's rho with the error",
-        ylim=(None, 1.02),
-    )
+    axis.set_xticks(range(len(ranks)), [str(step_of(key)) for key in ranks])
+    axis.set(xlabel="step", ylabel="Spearman's rho with the error", ylim=(None, 1.02))
     _legend(axis)
     return figure
 
@@ -185,14 +158,8 @@ def coverage_dots(coverage: Mapping[str, Rate], guaranteed: float | None) -> Fig
         axis.axhline(100 * guaranteed, color=GREY, linewidth=1, label=f"guaranteed, {100 * guaranteed:.0f} %")
     points = [(float(i), middle_of(stat)) for i, stat in enumerate(coverage.values())]
     _dots(axis, points, WORLD, "within the bound", "o", times=100)
-    axis.set(
-        xticks=range(len(coverage)),
-        xticklabels=[step_of(key) for key in coverage],
-        xlabel="at all steps up to",
-        ylabel="episodes, %",
-        ylim=(-2, 104),
-        xlim=(-0.5, len(coverage) - 0.5),
-    )
+    axis.set_xticks(range(len(coverage)), [str(step_of(key)) for key in coverage])
+    axis.set(xlabel="at all steps up to", ylabel="episodes, %", ylim=(-2, 104), xlim=(-0.5, len(coverage) - 0.5))
     _legend(axis)
     return figure
 
@@ -220,21 +187,14 @@ def _dots(
     axis: Axes, points: Sequence[tuple[float, Middle]], colour: str, label: str, style: str, times: float = 1.0
 ) -> None:
     """Points with error bars; a point without an interval has none, and what is undefined no point."""
-    known = [(x, times * middle, low, high) for x, (middle, low, high) in points if middle is not None]
-    axis.errorbar(
-        [x for x, *_ in known],
-        [middle for _, middle, *_ in known],
-        yerr=[
-            [middle - times * low if low is not None else 0 for _, middle, low, _ in known],
-            [times * high - middle if high is not None else 0 for _, middle, _, high in known],
-        ],
-        fmt=style,
-        color=colour,
-        capsize=3,
-        markersize=5,
-        linewidth=1.4,
-        label=label,
-    )
+    known = [
+        (x, middle, middle if low is None else low, middle if high is None else high)
+        for x, (middle, low, high) in points
+        if middle is not None
+    ]
+    x, middle, low, high = np.reshape(known, (-1, 4)).T * np.array([[1], [times], [times], [times]])
+    look: dict[str, Any] = {"color": colour, "capsize": 3, "markersize": 5, "linewidth": 1.4, "label": label}
+    axis.errorbar(x, middle, yerr=[middle - low, high - middle], fmt=style, **look)
 
 
 def _legend(axis: Axes) -> None:

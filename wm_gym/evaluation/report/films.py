@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from typing import Any
 
 import numpy as np
 from markupsafe import Markup
@@ -11,6 +12,7 @@ from PIL import Image
 from wm_gym.common.page import data_uri, fill, png_uri
 
 SIDE, FRAMES = 128, 150  # the most pixels a side and pictures a film; beyond, every second one and so on
+MOST_FILMS, BUDGET = 4, 2_500_000  # bytes of all
 HOT, BAR, TRUSTED, BEYOND = (214, 39, 40), 2, (47, 111, 181), (199, 203, 208)
 
 
@@ -24,36 +26,19 @@ def film(
     """
     n, every = len(world), -(-len(world) // FRAMES)
     uncertainty = np.concatenate([np.zeros_like(uncertainty[:1]), uncertainty])
+    blue = -1 if trusted is None else trusted
     pictures = [
-        Image.fromarray(
-            _panels(physics[t], world[t], uncertainty[t], most, t / max(n - 1, 1), trusted is not None and t <= trusted)
-        )
+        Image.fromarray(_panels(physics[t], world[t], uncertainty[t], most, t / max(n - 1, 1), t <= blue))
         for t in range(0, n, every)
     ]
-    data = io.BytesIO()
-    pictures[0].save(
-        data,
-        format="WEBP",
-        save_all=True,
-        append_images=pictures[1:],
-        loop=0,
-        quality=85,
-        method=4,
-        duration=[round(1000 * every / fps)] * (len(pictures) - 1) + [1200],
-    )
+    data, duration = io.BytesIO(), [round(1000 * every / fps)] * (len(pictures) - 1) + [1200]
+    how: dict[str, Any] = {"save_all": True, "loop": 0, "quality": 85, "method": 4}
+    pictures[0].save(data, format="WEBP", append_images=pictures[1:], duration=duration, **how)
     return data.getvalue()
 
 
-def films(
-    physics: np.ndarray,
-    world: np.ndarray,
-    uncertainty: np.ndarray,
-    fps: float,
-    trusted: int | None,
-    at_most: int = 4,
-    budget: int = 2_500_000,
-) -> Markup:
-    """Films (HTML) of the first episodes [E, ...], as many as `budget` bytes hold; ValueError where shapes disagree."""
+def films(physics: np.ndarray, world: np.ndarray, uncertainty: np.ndarray, fps: float, trusted: int | None) -> Markup:
+    """Films (HTML) of up to 4 of the episodes [E, ...], as many as `BUDGET` holds; ValueError where shapes disagree."""
     if physics.shape != world.shape or uncertainty.shape[:2] != (world.shape[0], world.shape[1] - 1) or not len(world):
         raise ValueError(
             f"films.npz holds physics {list(physics.shape)}, world {list(world.shape)} and uncertainty "
@@ -62,10 +47,10 @@ def films(
         )
     most, used = float(np.quantile(uncertainty.astype(np.float32), 0.995)), 0
     parts: list[str] = []
-    for i in range(min(len(world), at_most)):
+    for i in range(min(len(world), MOST_FILMS)):
         data = film(physics[i], world[i], uncertainty[i].astype(np.float32), most, fps, trusted)
         used += len(data)
-        if parts and used > budget:
+        if parts and used > BUDGET:
             break
         parts.append(data_uri(data, "image/webp"))
     return fill("report/films.html", films=parts, most=most, trusted=trusted)

@@ -67,7 +67,7 @@ def report_html(found: Found) -> str:
     """The page as a string."""
     world = found.setting.world or "a world"
     inside = (_section(name, *each, found) for name, each in sections.all_sections().items())
-    parts = [_opening(found, world), *inside, sections.with_care(found)]
+    parts = [_opening(found, world), *inside, fill("report/care.html", calibrated=found.setting.calibration)]
     return page(f"{world}: can it be trusted?", Markup("\n").join(parts), sections.STYLE)
 
 
@@ -106,14 +106,9 @@ def _section(name: str, title: str, build: sections.Section, found: Found) -> Ma
         title=title,
         inside=None if data is None else build(data, found),
         why=found.undefined.get(name),
-        file=file_of(name),
+        file=FILMS_FILE if name == "films" else f"{name}.json",
         command=command_of(name, found),
     )
-
-
-def file_of(name: str) -> str:
-    """The file that a measurement is in."""
-    return FILMS_FILE if name == "films" else f"{name}.json"
 
 
 def command_of(name: str, found: Found) -> str:

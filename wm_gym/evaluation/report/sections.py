@@ -379,11 +379,6 @@ def _correlation(one: Correlation) -> Cell:
     return Cell(f"{one['pearson']:.2f}", f"{between}, {one['policies']} policies")
 
 
-def with_care(found: Found) -> Markup:
-    """What these numbers do not say."""
-    return fill("report/care.html", calibrated=found.setting.calibration)
-
-
 Section = Callable[[Any, Found], Markup]
 SECTIONS: dict[str, tuple[str, Section]] = {
     "films": ("What it looks like", side_by_side),

@@ -6,7 +6,7 @@ not results.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from shlex import quote
 
@@ -71,13 +71,14 @@ def headline(found: Found) -> str:
 
 def trusted(found: Found) -> list[str]:
     """What may be trust_horizon, a sentence each."""
-    rules = (_guarantee, _life, _listens, _goes_where_sent, _ranks_policies)
-    return [sentence for rule in rules for sentence in rule(found)]
+    return list(_trusted(found))
 
 
 def failures(found: Found) -> list[Failure]:
     """What is wrong, and what to do about it."""
-    return [failure for rule in RULES for failure in rule(found)]
+    uncertain = (_not_covered, _no_better_than_the_clock, _shifts_unseen)
+    rules = (_drifts, _disobeys, _restless, _breaks_laws, *uncertain, _flatters_policies)
+    return [failure for rule in rules for failure in rule(found)]
 
 
 def in_time(found: Found, steps: int) -> str:
@@ -114,55 +115,38 @@ def violation_floor(rows: dict[str, dict[str, Broken]]) -> str | None:
     return next((name for name in ("perturbed", "physics through the tokenizer", "physics") if name in rows), None)
 
 
-# What can be trusted.
-
-
-def _guarantee(found: Found) -> Iterator[str]:
-    if not (calibrated := found.setting.calibration):
-        return
-    share, steps = percent(1 - calibrated.alpha), found.trust_horizon
-    how = f"stays below that of a picture one step late ({calibrated.tolerance:.3f}) in {share} of the episodes"
-    yield (
-        f"Horizon: for {in_time(found, steps)} from a start the error {how}, calibrated on {calibrated.measured_on}."
-        if steps
-        else f"Horizon: none. For no step from a start is it known that the error {how}."
-    )
-    yield (
-        f"Bound: the error stays below {calibrated.factor:.2f} times the stated uncertainty at every step, in {share} "
-        "of the episodes like those of the calibration."
-    )
-
-
-def _life(found: Found) -> Iterator[str]:
-    if not (world := found.lifetime("world")):
-        return
-    floor = found.lifetime("perturbed")
-    beside = f" Physics whose start is perturbed by 2 mm: {_median_life(floor)}." if floor else ""
-    yield (
-        f"Time to failure of the object's position: {_median_life(world)}; {world.failed} of "
-        f"{world.episodes} roll-outs failed.{beside}"
-    )
-
-
-def _listens(found: Found) -> Iterator[str]:
-    lost = _loss(found)
+def _trusted(found: Found) -> Iterator[str]:
+    if calibrated := found.setting.calibration:
+        share, steps = percent(1 - calibrated.alpha), found.trust_horizon
+        how = f"stays below that of a picture one step late ({calibrated.tolerance:.3f}) in {share} of the episodes"
+        yield (
+            f"Horizon: for {in_time(found, steps)} from a start the error {how}, calibrated on "
+            f"{calibrated.measured_on}."
+            if steps
+            else f"Horizon: none. For no step from a start is it known that the error {how}."
+        )
+        yield (
+            f"Bound: the error stays below {calibrated.factor:.2f} times the stated uncertainty at every step, in "
+            f"{share} of the episodes like those of the calibration."
+        )
+    if life := found.lifetime("world"):
+        floor = found.lifetime("perturbed")
+        beside = f" Physics whose start is perturbed by 2 mm: {_median_life(floor)}." if floor else ""
+        yield (
+            f"Time to failure of the object's position: {_median_life(life)}; {life.failed} of "
+            f"{life.episodes} roll-outs failed.{beside}"
+        )
+    lost, obeyed = _loss(found), obedience(found)
     if lost and (lost.random["low"] or 0) > 0:
         yield (
             f"Actions: other actions than the true ones cost {stated(lost.random, 1, ' dB')} of PSNR "
             f"(random), {stated(lost.mirrored, 1, ' dB')} (mirrored): the world listens."
         )
-
-
-def _goes_where_sent(found: Found) -> Iterator[str]:
-    obeyed = obedience(found)
     if obeyed and (obeyed.within_45["rate"] or 0) >= OBEYED:
         yield (
             f"Directions: the end-effector goes within 45 degrees of a full command in {stated(obeyed.within_45)} of "
             f"{obeyed.within_45['n']} starts. Measured along the axes that move it, in random directions."
         )
-
-
-def _ranks_policies(found: Found) -> Iterator[str]:
     r = found.policies.agreement["all"]["all"] if found.policies else None
     if r and r["pearson"] is not None and r["low"] is not None and r["high"] is not None and r["low"] > 0:
         yield (
@@ -348,16 +332,6 @@ REMEDIES = {
     "off its kinematics": ("Record random actions: the arm in every pose.", "random"),
 }
 """What to record where a law is broken, and by which policy."""
-RULES: tuple[Callable[[Found], Iterator[Failure]], ...] = (
-    _drifts,
-    _disobeys,
-    _restless,
-    _breaks_laws,
-    _not_covered,
-    _no_better_than_the_clock,
-    _shifts_unseen,
-    _flatters_policies,
-)
 
 
 def _median_life(life: Survival) -> str:

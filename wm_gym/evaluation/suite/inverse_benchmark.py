@@ -248,13 +248,8 @@ def reading_text(conditions: dict[str, dict[str, Any]]) -> str:
     """
     lines = [f"{'':32s} {'R2':>6s} {'R2 done':>8s} {'strict':>7s} {'done':>7s} {'touching':>9s}"]
     for name, row in conditions.items():
-        shares = (
-            row["r2"],
-            row["r2_carried_out"],
-            row["strict"]["mean"],
-            row["strict_carried_out"],
-            row.get("strict_touching"),
-        )
+        strict = row["strict"]["mean"]
+        shares = (row["r2"], row["r2_carried_out"], strict, row["strict_carried_out"], row.get("strict_touching"))
         lines.append(
             f"{name:32s} "
             + " ".join("-".rjust(w) if v is None else f"{v:{w}.3f}" for v, w in zip(shares, (6, 8, 7, 7, 9)))

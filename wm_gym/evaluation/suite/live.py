@@ -7,6 +7,7 @@ from typing import Any, SupportsFloat
 import gymnasium as gym
 import numpy as np
 
+from wm_gym.evaluation.control_worlds import drawing_twin
 from wm_gym.evaluation.metrics.violations import Detector, Replay
 
 
@@ -31,15 +32,9 @@ class PhysicsViolations(gym.Wrapper):
 
     def __init__(self, env: gym.Env, twin: gym.Env, detector: Detector):
         super().__init__(env)
-        if twin.unwrapped.render_mode != "rgb_array":
-            raise ValueError(
-                f"the twin's render_mode is {twin.unwrapped.render_mode!r}, expected 'rgb_array': "
-                "gym.make(ENV_ID, render_mode='rgb_array')"
-            )
-        self.twin: Any = twin.unwrapped
-        self.detector = detector
+        self.twin, self.detector = drawing_twin(twin), detector
         self._made: list[np.ndarray] = []
-        self._true: dict[str, list[np.ndarray]] = {}
+        self._true: list[dict[str, np.ndarray]] = []
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
         """Begin where the twin begins with this seed."""
@@ -49,11 +44,9 @@ class PhysicsViolations(gym.Wrapper):
                 "seed, or step the environment without it"
             )
         _, info = self.twin.reset(seed=seed)
-        self._made, self._true = [], {"frames": [], "physics_state": [], "proprioception": []}
-        self._note(info)
-        observation, info = self.env.reset(
-            seed=seed, options={"image": self._true["frames"][0], "proprioception": info["proprioception"]}
-        )
+        self._made, self._true = [], [self._seen(info)]
+        start = {"image": self._true[0]["frames"], "proprioception": info["proprioception"]}
+        observation, info = self.env.reset(seed=seed, options=start)
         return observation, {**info, "violations": {}}
 
     def step(self, action: Any) -> tuple[Any, SupportsFloat, bool, bool, dict[str, Any]]:
@@ -61,19 +54,16 @@ class PhysicsViolations(gym.Wrapper):
         observation, reward, terminated, truncated, info = self.env.step(action)
         learned: Any = self.env.unwrapped
         self._made.append(learned.core.render(0))
-        self._note(self.twin.step(action)[-1])
+        self._true.append(self._seen(self.twin.step(action)[-1]))
         return observation, reward, terminated, truncated, {**info, "violations": self._violations()}
 
-    def _note(self, info: dict) -> None:
-        for key, value in (
-            ("frames", self.twin.render()),
-            ("physics_state", self.twin.get_physics_state()),
-            ("proprioception", info["proprioception"]),
-        ):
-            self._true[key].append(value)
+    def _seen(self, info: dict) -> dict[str, np.ndarray]:
+        """What a `Replay` holds, of this moment."""
+        state = self.twin.get_physics_state()
+        return {"frames": self.twin.render(), "physics_state": state, "proprioception": info["proprioception"]}
 
     def _violations(self) -> dict[str, float]:
-        so_far = Replay(**{key: np.stack(values)[None] for key, values in self._true.items()})
+        so_far = Replay(**{key: np.stack([one[key] for one in self._true])[None] for key in self._true[0]})
         severities = self.detector.severities(self.detector.read(np.stack(self._made)[None], so_far))
         now = len(self._made)
         return {

@@ -117,11 +117,9 @@ def _job(context: Context, task: str) -> Job:
         context.out / f"{task}.json",
         f"{__name__}:{measure.__name__}",
         {
+            **asdict(context),
             "folder": str(context.folder),
-            "twin": context.twin,
             "out": str(context.out),
-            "size": asdict(context.size),
-            "seed": context.seed,
             "agent": context.agent if task == "agent_drift" else "",
             "task": task,
             "weights": context.weights,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import closing
 from dataclasses import dataclass, field, is_dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -25,18 +26,7 @@ from wm_gym.evaluation.control_worlds import (
 )
 from wm_gym.evaluation.episodes import Episodes
 from wm_gym.evaluation.judges.attribution import JudgeErrors, judge_errors
-from wm_gym.evaluation.metrics.control import (
-    DeltaPsnr,
-    DirectionsResult,
-    DistractorResult,
-    LossRatio,
-    Rest,
-    delta_psnr,
-    directions,
-    distractor,
-    loss_ratio,
-    no_op,
-)
+from wm_gym.evaluation.metrics import control
 from wm_gym.evaluation.metrics.drift import DriftResult, drift
 from wm_gym.evaluation.metrics.fvd import frechet_distance, i3d_features
 from wm_gym.evaluation.metrics.perceptual import Looks, perceptual
@@ -184,11 +174,11 @@ def _perturbed(context: Context) -> RollOut:
 class ControlResult:
     """What worlds and controls make of actions; None for what an earlier version did not measure."""
 
-    delta_psnr: dict[str, DeltaPsnr] | None = None
-    loss_ratio: dict[str, LossRatio] | None = None
-    directions: DirectionsResult | None = None
-    no_op: dict[str, Rest] | None = None
-    distractor: DistractorResult | Blank | None = None
+    delta_psnr: dict[str, control.DeltaPsnr] | None = None
+    loss_ratio: dict[str, control.LossRatio] | None = None
+    directions: control.DirectionsResult | None = None
+    no_op: dict[str, control.Rest] | None = None
+    distractor: control.DistractorResult | Blank | None = None
 
 
 def measure_control(context: Context) -> ControlResult:
@@ -206,18 +196,18 @@ def measure_control(context: Context) -> ControlResult:
         return context.decoder.read(frames)[..., : context.tracked.hand]
 
     return ControlResult(
-        delta_psnr(roll_outs, context.held, spec, seed=context.seed),
-        loss_ratio(roll_outs, context.held, seed=context.seed),
-        directions(roll_outs, pieces, spec, hands, context.tracked.hand, twin=twin, seed=context.seed),
-        no_op(roll_outs, pieces, spec, hands, context.tracked.hand),
+        control.delta_psnr(roll_outs, context.held, spec, seed=context.seed),
+        control.loss_ratio(roll_outs, context.held, seed=context.seed),
+        control.directions(roll_outs, pieces, spec, hands, context.tracked.hand, twin=twin, seed=context.seed),
+        control.no_op(roll_outs, pieces, spec, hands, context.tracked.hand),
         or_blank(lambda: _distractor(context, twin)),
     )
 
 
-def _distractor(context: Context, plain: RollOut) -> DistractorResult:
-    wandering = context.wandering
-    with shifted_twin(context.twin, "wanderer") as env:
-        return distractor({"world": context.acting, "physics": physics(env)}, wandering, context.world.spec, plain)
+def _distractor(context: Context, plain: RollOut) -> control.DistractorResult:
+    wandering, spec = context.wandering, context.world.spec
+    with closing(shifted_twin(context.twin, "wanderer")) as env:
+        return control.distractor({"world": context.acting, "physics": physics(env)}, wandering, spec, plain)
 
 
 @dataclass(frozen=True)
@@ -244,15 +234,9 @@ def measure_inverse(context: Context) -> InverseResult:
 
 def measure_judge(context: Context) -> JudgeErrors:
     """`judge_errors` under the recorded actions."""
+    engine, read = load_engine(context.world, "auto", "auto", decode=False), context.decoder.read
     return judge_errors(
-        context.world,
-        context.acting,
-        context.held,
-        context.env,
-        context.tracked,
-        context.decoder.read,
-        load_engine(context.world, "auto", "auto", decode=False),
-        context.seed,
+        context.world, context.acting, context.held, context.env, context.tracked, read, engine, context.seed
     )
 
 

@@ -55,17 +55,11 @@ def moved(frames: np.ndarray, colour: tuple[int, int, int], direction: str) -> d
     if not area[0]:
         raise ValueError(f"the first frame shows nothing of the colour {colour}; pass --colour R,G,B of the block")
     way = (centre[-1] - centre[0]) / frames.shape[2]
-    far, kept = float(np.linalg.norm(way)), bool(0.5 <= area[-1] / area[0] <= 2)
-    gone = not np.isfinite(far)
-    obeyed = not gone and far >= LEAST_MOVE and float(way @ np.array(DIRECTIONS[direction])) >= np.cos(np.pi / 4) * far
-    return {
-        "dx": None if gone else float(way[0]),
-        "dy": None if gone else float(way[1]),
-        "distance": None if gone else far,
-        "kept": kept,
-        "moved": bool(not gone and far >= LEAST_MOVE),
-        "obeyed": bool(obeyed),
-    }
+    dx, dy, far = (float(each) if np.isfinite(each) else None for each in (*way, np.linalg.norm(way)))
+    has_moved = far is not None and far >= LEAST_MOVE
+    obeyed = has_moved and bool(way @ np.array(DIRECTIONS[direction]) >= np.cos(np.pi / 4) * np.linalg.norm(way))
+    kept = bool(0.5 <= area[-1] / area[0] <= 2)
+    return {"dx": dx, "dy": dy, "distance": far, "kept": kept, "moved": has_moved, "obeyed": obeyed}
 
 
 def generate(
@@ -85,14 +79,8 @@ def generate(
     from PIL import Image
 
     folder, (height, width) = base_folder(base), image.shape[:2]
-    asked = {
-        "image": Image.fromarray(image),
-        "height": height,
-        "width": width,
-        "num_frames": frames,
-        "num_inference_steps": steps,
-        "output_type": "np",
-    }
+    asked = {"image": Image.fromarray(image), "height": height, "width": width, "output_type": "np"}
+    asked |= {"num_frames": frames, "num_inference_steps": steps}
     if family_of(folder) == "svd":
         pipeline = StableVideoDiffusionPipeline.from_pretrained(folder, use_safetensors=True)
     else:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -28,6 +29,7 @@ from wm_gym.worlds.calibration import Calibration
 from wm_gym.worlds.world import World
 
 TRUST_ROWS = 12
+BATCH = 64  # episodes rolled out together
 LEAST_STATED = 1e-6  # no stated error is smaller
 FEWEST = 20  # episodes of either outcome that a judge's threshold is set by
 
@@ -77,17 +79,9 @@ def calibrate(
         ValueError: Where too few episodes remain, and where a killed refit was of other recordings, weights or sizes.
     """
     folder, judged = Path(world), World.from_pretrained(world)
-    clips = join_clips(
-        [
-            open_clips(
-                one,
-                camera=judged.spec.camera or None,
-                size=(judged.spec.frame_size[0], judged.spec.frame_size[1]),
-                progress=progress,
-            )
-            for one in datasets
-        ]
-    )
+    height, width = judged.spec.frame_size
+    opened = partial(open_clips, camera=judged.spec.camera or None, size=(height, width), progress=progress)
+    clips = join_clips([opened(one) for one in datasets])
     episodes = Episodes.of(clips, min(judged.spec.horizon, int(np.diff(clips.episode_offset).max()) - 1))
     if not refit:
         return _measured(folder, judged, clips, episodes, alpha, seed, progress)
@@ -128,35 +122,17 @@ def calibration_of(found: Errors, alpha: float, measured_on: str) -> Calibration
     """The numbers of a calibration; ValueError for too few episodes (9 are needed for alpha = 0.1)."""
     factor = conformal_factor(found.error, found.stated, alpha)
     highest = np.sort(found.stated.max(1))
+    limit = float(highest[conformal_rank(len(highest), alpha) - 1])
     count, steps = found.error.shape
-    return Calibration(
-        alpha,
-        factor,
-        float(highest[conformal_rank(len(highest), alpha) - 1]),
-        found.late,
-        trust_table(found, alpha),
-        count,
-        steps,
-        measured_on,
-    )
+    return Calibration(alpha, factor, limit, found.late, trust_table(found, alpha), count, steps, measured_on)
 
 
-def errors(
-    world: World,
-    episodes: Episodes,
-    engine: Engine | None = None,
-    seed: int = 0,
-    batch: int = 64,
-    progress: bool = False,
-) -> Errors:
+def errors(world: World, episodes: Episodes, seed: int = 0, progress: bool = False) -> Errors:
     """Roll-outs under the episodes' actions beside their true latents."""
-    engine = engine or load_engine(world, "auto", "auto", decode=False)
+    engine = load_engine(world, "auto", "auto", decode=False)
     stated, error, late, success = [], [], [], []
-    for part in tqdm(
-        np.array_split(np.arange(len(episodes)), -(-len(episodes) // batch)), desc="calibrating", disable=not progress
-    ):
-        some = episodes.select(part)
-        true, made = true_latents(world, some), latent_roll(world, some, engine, seed)
+    for some in tqdm(in_batches(episodes), desc="calibrating", disable=not progress):
+        true, made = true_latents(world, some), latent_roll(world, some, some.rows[:, :1], engine, seed)
         stated.append(made["uncertainty"].mean((2, 3)))
         error.append(np.abs(made["latent"] - true[:, 1:]).mean((2, 3, 4)))
         late.append(np.abs(true[:, 1:] - true[:, :-1]).mean())
@@ -169,33 +145,35 @@ def errors(
     )
 
 
-def latent_roll(world: World, episodes: Episodes, engine: Engine, seed: int = 0) -> dict[str, np.ndarray]:
-    """`roll_out` from the episodes' first frames.
+def in_batches(episodes: Episodes) -> list[Episodes]:
+    """The episodes in parts of at most `BATCH`."""
+    parts = np.array_split(np.arange(len(episodes)), -(-len(episodes) // BATCH))
+    return [episodes.select(part) for part in parts]
+
+
+def at_the_start(values: np.ndarray) -> np.ndarray:
+    """Values [E, n] of steps with a column of zeros before them, [E, n+1]: at its start no episode is wrong."""
+    return np.pad(values, ((0, 0), (1, 0)))
+
+
+def latent_roll(
+    world: World, episodes: Episodes, rows: np.ndarray, engine: Engine, seed: int, steps: slice = slice(None)
+) -> dict[str, np.ndarray]:
+    """`roll_out` from rows [E, T] of the recording under the actions of some steps.
 
     With "latent" [E, n, C, h, w] and "error_distribution" [E, n, bins, h, w].
     """
-    starts = episodes.rows[:, :1]
-    return roll_out(
-        world,
-        episodes.clips.frames[starts],
-        episodes.action,
-        episodes.clips.proprioception[starts],
-        seed,
-        engine,
-        also=("latent", "error_distribution"),
-    )
+    frames, poses = episodes.clips.frames[rows], episodes.clips.proprioception[rows]
+    also = ("latent", "error_distribution")
+    return roll_out(world, frames, episodes.action[:, steps], poses, seed, engine, also=also)
 
 
 @torch.inference_mode()
 def true_latents(world: World, episodes: Episodes) -> np.ndarray:
     """Of the recorded frames, float32 [E, n + 1, C, h, w]."""
     device = next(world.tokenizer.parameters()).device
-    return np.stack(
-        [
-            world.tokenizer.encode(to_float(torch.from_numpy(frames)).to(device)).cpu().numpy()
-            for frames in episodes.frames
-        ]
-    )
+    pictures = (to_float(torch.from_numpy(frames)).to(device) for frames in episodes.frames)
+    return np.stack([world.tokenizer.encode(some).cpu().numpy() for some in pictures])
 
 
 def trust_table(found: Errors, alpha: float) -> list[list[float]]:
@@ -204,9 +182,8 @@ def trust_table(found: Errors, alpha: float) -> list[list[float]]:
     Kaplan-Meier over all moments of all episodes whose uncertainty is in a bin (the start of an episode is the first
     bin), for the end of a recording says nothing of what would have come.
     """
-    episodes, n = found.error.shape
-    stated = np.concatenate([np.zeros((episodes, 1)), found.stated], axis=1)
-    wrong = np.concatenate([np.zeros((episodes, 1), bool), found.error > found.late], axis=1)
+    n = found.error.shape[1]
+    stated, wrong = at_the_start(found.stated), at_the_start(found.error > found.late)
     failure = np.where(wrong, np.arange(n + 1), n + 1)
     failure = np.minimum.accumulate(failure[:, ::-1], axis=1)[:, ::-1]  # the first one from each moment on
     further, fails = np.minimum(failure, n) - np.arange(n + 1), failure <= n

@@ -9,14 +9,14 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from wm_gym.common.metrics import worst_patch
 from wm_gym.engine.base import Engine
 from wm_gym.engine.rollout import roll_out
 from wm_gym.env import WorldEnv
-from wm_gym.models.tokenizer import Tokenizer, to_float, to_uint8
+from wm_gym.evaluation.control_worlds import still
+from wm_gym.models.tokenizer import to_float, to_uint8
 from wm_gym.models.transition import Sampling, condition, transition
 from wm_gym.worlds.world import World
-
-PATCH = 4  # pixels a side of what a latent's cell shows
 
 
 @torch.inference_mode()
@@ -35,10 +35,12 @@ def signals(env: WorldEnv, action: np.ndarray, seeds: int = 8) -> dict[str, np.n
     actions = torch.as_tensor(np.asarray(action, np.float32), device=engine.device).repeat(seeds, 1)
     noise = torch.randn(seeds, *engine.noise_shape, generator=torch.Generator().manual_seed(0)).to(engine.device)
     latents = engine.step(many, actions, noise)[1]["latent"]
+    present, tokenizer = state["latents"][:, -1], core.world.tokenizer
+    drawn_again = tokenizer.encode(to_float(to_uint8(tokenizer.decode(present))))
     maps = {
         "disagreement": latents.std(0).mean(0),
         "flow_instability": _instability(core.world, many, actions, noise),
-        "round_trip": _round_trip(core.world.tokenizer, state["latents"][:, -1])[0],
+        "round_trip": (present - drawn_again).abs().mean(1)[0],
     }
     return {name: values.float().cpu().numpy() for name, values in maps.items()}
 
@@ -48,18 +50,9 @@ def unrest(world: World, engine: Engine, frames: np.ndarray, proprioception: np.
 
     A world repaints what it has not learned: an object of another colour or size turns into one that it knows.
     """
-    still = np.clip(
-        np.zeros((len(frames), steps, world.spec.action_dim)), world.spec.action_low, world.spec.action_high
-    ).astype(np.float32)
-    made = roll_out(world, frames[:, None], still, proprioception[:, None], engine=engine)
+    rest = still(np.zeros((len(frames), steps, world.spec.action_dim)), world.spec)
+    made = roll_out(world, frames[:, None], rest, proprioception[:, None], engine=engine)
     return worst_patch(made["frame"][:, -1], frames)
-
-
-def worst_patch(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """Largest mean |difference| [E] of a patch of 4 x 4 pixels between frames uint8 [E, H, W, 3]."""
-    difference = np.abs(a.astype(np.float32) - b).mean(-1)
-    e, h, w = difference.shape
-    return difference.reshape(e, h // PATCH, PATCH, w // PATCH, PATCH).mean((2, 4)).max((1, 2))
 
 
 class Novelty:
@@ -148,8 +141,3 @@ def _instability(world: World, state: dict[str, Tensor], action: Tensor, noise: 
         transition(dynamics, memory, state["first"], given, noise, Sampling(steps)).latent for steps in (1, 2)
     )
     return (early - late).abs().mean((0, 1))
-
-
-def _round_trip(tokenizer: Tokenizer, latents: Tensor) -> Tensor:
-    """Mean over channels of |z - encode(decode(z))| [B, h, w]."""
-    return (latents - tokenizer.encode(to_float(to_uint8(tokenizer.decode(latents))))).abs().mean(1)

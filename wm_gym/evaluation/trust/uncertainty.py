@@ -8,10 +8,9 @@ import numpy as np
 
 from wm_gym.common.statistics import Rate, rate
 from wm_gym.engine.base import Engine
-from wm_gym.engine.rollout import roll_out
 from wm_gym.engine.shared import load_engine
 from wm_gym.evaluation.episodes import Episodes
-from wm_gym.evaluation.trust.calibrate import LEAST_STATED, Errors, latent_roll, true_latents
+from wm_gym.evaluation.trust.calibrate import LEAST_STATED, Errors, at_the_start, in_batches, latent_roll, true_latents
 from wm_gym.evaluation.trust.coverage import Ranks, Reliability, auroc, calibration, coverage, ranks_errors, reliability
 from wm_gym.evaluation.trust.signals import StartCheck
 from wm_gym.worlds.world import World
@@ -83,7 +82,6 @@ def uncertainty(
     engine: Engine | None = None,
     seed: int = 0,
     every: int = 5,
-    batch: int = 64,
 ) -> UncertaintyResult:
     """How well a world foretells its errors under the episodes' actions, best of recordings it has never seen.
 
@@ -94,13 +92,11 @@ def uncertainty(
         engine: That steps it (default: the fastest here).
         seed: Of the roll-outs.
         every: So many steps one is taken for the dense calibration.
-        batch: Episodes at a time.
     """
     engine = engine or load_engine(world, "auto", "auto", decode=False)
     stated, error, alone, led = [], [], [], []
-    for part in np.array_split(np.arange(len(episodes)), -(-len(episodes) // batch)):
-        some = episodes.select(part)
-        true, made = true_latents(world, some), latent_roll(world, some, engine, seed)
+    for some in in_batches(episodes):
+        true, made = true_latents(world, some), latent_roll(world, some, some.rows[:, :1], engine, seed)
         wrong = np.abs(made["latent"] - true[:, 1:]).mean(2)
         stated.append(made["uncertainty"].mean((2, 3)))
         error.append(wrong.mean((2, 3)))
@@ -114,14 +110,11 @@ def uncertainty(
         )
         for name, pairs in (("autoregressive", alone), ("teacher_forced", led))
     }
-    held = kept(world, found, horizons)
     return UncertaintyResult(
         episodes=len(episodes),
         dense=dense,
         ranks=ranks_errors(found.stated, found.error, horizons, seed),
-        coverage=held.coverage,
-        limit=held.limit,
-        trust=held.trust,
+        **vars(kept(world, found, horizons)),
     )
 
 
@@ -131,13 +124,11 @@ def kept(world: World, found: Errors, horizons: tuple[int, ...]) -> Kept:
     if calibrated is None:
         return Kept(None, None, None)
     n = found.error.shape[1]
-    stated = np.concatenate([np.zeros((len(found.stated), 1)), found.stated], axis=1)
-    wrong = np.concatenate([np.zeros((len(found.stated), 1), bool), found.error > calibrated.tolerance], axis=1)
+    stated, wrong = at_the_start(found.stated), at_the_start(found.error > calibrated.tolerance)
     steps = calibrated.trust_horizon(stated.ravel()).reshape(stated.shape)
     trusting, until = steps > 0, np.minimum(np.arange(n + 1) + steps, n)
     count = np.cumsum(wrong, axis=1)  # wrong frames among steps t .. until: none, where the guarantee was kept
-    before = np.concatenate([np.zeros((len(wrong), 1), int), count[:, :-1]], axis=1)
-    right = np.take_along_axis(count, until, 1) == before
+    right = np.take_along_axis(count, until, 1) == at_the_start(count[:, :-1])
     return Kept(
         coverage=coverage(found.error, found.stated, calibrated.factor, horizons),
         limit=rate(found.stated.max(1) > calibrated.limit),
@@ -203,10 +194,10 @@ def detects_shifts(
     }
 
 
-def teacher_forced_errors(world: World, episodes: Episodes, engine: Engine | None = None, seed: int = 0) -> np.ndarray:
+def teacher_forced_errors(world: World, episodes: Episodes) -> np.ndarray:
     """Mean error [E] of one-step predictions from true frames: what shows a shift that no picture does."""
-    engine = engine or load_engine(world, "auto", "auto", decode=False)
-    wrong = _one_step(world, episodes, true_latents(world, episodes), engine, seed, every=1)[1]
+    engine = load_engine(world, "auto", "auto", decode=False)
+    wrong = _one_step(world, episodes, true_latents(world, episodes), engine, 0, every=1)[1]
     return wrong.mean((1, 2, 3))
 
 
@@ -217,15 +208,7 @@ def _one_step(
     context, n, distributions, errors = world.spec.context_frames, episodes.action.shape[1], [], []
     for t in range(0, n, every):
         rows = episodes.rows[:, max(0, t + 1 - context) : t + 1]
-        made = roll_out(
-            world,
-            episodes.clips.frames[rows],
-            episodes.action[:, t : t + 1],
-            episodes.clips.proprioception[rows],
-            seed,
-            engine,
-            also=("latent", "error_distribution"),
-        )
+        made = latent_roll(world, episodes, rows, engine, seed, slice(t, t + 1))
         distributions.append(made["error_distribution"][:, 0])
         errors.append(np.abs(made["latent"][:, 0] - true[:, t + 1]).mean(1))
     return np.stack(distributions, 1), np.stack(errors, 1)
