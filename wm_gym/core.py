@@ -96,6 +96,7 @@ class WorldCore:
         self.uncertainty_limit = self._limit(options.truncate_on_uncertainty)
         self._start_rows = self._rows_of_starts(options.starts)
         self.judged = self._judge(options)
+        self.knows_success = mode != "source" or self.judged is not None or self.spec.success_threshold <= 1
         self.draws = self._must_draw(options, render)
         self.decode = self.draws and (mode != "latent" or self.judged is not None)
         self._asked = (
@@ -336,10 +337,9 @@ class WorldCore:
         terminated = (over | success if self.terminate_on_success else over) & active
         truncated = ((self.steps >= self.horizons) | (uncertainty > self.uncertainty_limit)) & active
         self.ended[active] = (terminated | truncated)[active]
+        told = {"success": success, "is_success": success, "success_probability": out["success"]}
         news = {
-            "success": success,
-            "is_success": success,
-            "success_probability": out["success"],
+            **(told if self.knows_success else {}),
             **({"uncertainty": uncertainty, "uncertainty_map": out["uncertainty"]} if self.draws else {}),
             "proprioception": out["proprioception"],
             **{f"reward/{name}": values for name, values in terms.items()},
@@ -549,11 +549,11 @@ class WorldCore:
     def _empty_info(self) -> dict[str, np.ndarray]:
         n, (_, h, w) = self.num_envs, self.spec.latent_shape
         terms = TERMS if self.judged else self.spec.reward_components
-        scalars = ["success_probability", *["uncertainty"] * self.draws, *(f"reward/{r}" for r in terms)]
+        scalars = [*["uncertainty"] * self.draws, *(f"reward/{r}" for r in terms)]
         scalars += SEEN if self.judged else ()
+        told = {"success": np.zeros(n, bool), "is_success": np.zeros(n, bool), "success_probability": np.zeros(n)}
         return {
-            "success": np.zeros(n, bool),
-            "is_success": np.zeros(n, bool),
+            **(told if self.knows_success else {}),
             **{key: np.zeros(n) for key in scalars},
             **({"reward/uncertainty": np.zeros(n)} if self.uncertainty_penalty else {}),
             **({"error_bound": np.zeros(n), "trust_horizon": np.zeros(n, np.int64)} if self.calibration else {}),

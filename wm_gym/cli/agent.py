@@ -60,11 +60,11 @@ class Learn(Command):
         from wm_gym.rl.learn import learn
 
         found = learn(self.env_id, self.steps, self.out, self.options)
-        reward = found["environment"]["reward"]
+        reward = found["environment"]
         print(
             f"learned: {self.out}, {found['steps_used']:,} environment steps, {found['minutes']:g} minutes\n"
             f"return in {self.env_id}: {reward['mean']:.2f} (standard deviation {reward['std']:.2f}); in the world "
-            f"{found['world']['reward']['mean']:.2f}"
+            f"{found['world']['mean']:.2f}"
         )
 
 

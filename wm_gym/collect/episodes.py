@@ -152,7 +152,8 @@ class EpisodeSource:
     def _actor(self, agent: Agent, rng: np.random.Generator, info: Mapping[str, Any]) -> Act:
         """The agent on what it sees or exploring, half of the episodes each; in a twin also on what its world imagines.
 
-        Then each has a third. What exploits an error of the world is done in imagination only: in physics the policy soon sees otherwise.
+        Then each has a third. What exploits an error of the world is done in imagination only: in physics the policy
+        soon sees otherwise.
         """
         import torch
 

@@ -75,20 +75,26 @@ def record(
             tidy(out)
             return out
     import_env(env_id)
+    _write(out, spec, asked, enough, options)
+    return out
+
+
+def _write(out: Path, spec: EpisodeSpec, asked: dict[str, Any], enough: _Enough, options: RecordOptions) -> None:
+    """Simulate what is still missing, and write it."""
     with Interrupts() as interrupts, contextlib.ExitStack() as stack:
         writer = None
         if (out / INFO_PATH).exists():
             writer = stack.enter_context(LeRobotWriter(out, shard_frames=options.shard_frames))
         first, steps = _held(read_info(out)) if writer else (0, 0)
         if enough.at(first, steps):
-            return out
-        made = simulate(spec, range(first, episodes or MOST_EPISODES), options.workers, interrupts)
+            return
+        made = simulate(spec, range(first, enough.episodes or MOST_EPISODES), options.workers, interrupts)
         stream = stack.enter_context(contextlib.closing(made))
-        bar = stack.enter_context(_bar(options.progress, first, episodes, env_id))
+        bar = stack.enter_context(_bar(options.progress, first, enough.episodes, spec.env_id))
         for describe, episode in stream:
             if writer is None:
                 writer = stack.enter_context(_new_writer(out, asked, describe, episode, options.shard_frames))
-            _add(writer, episode, env_id)
+            _add(writer, episode, spec.env_id)
             bar.update(1)
             first, steps = first + 1, steps + len(episode.frames) - 1
             if interrupts.seen or enough.at(first, steps):
@@ -96,7 +102,6 @@ def record(
         if interrupts.seen:
             bar.close()
             _interrupted(out, writer, enough)
-    return out
 
 
 class _Enough(NamedTuple):
@@ -134,12 +139,12 @@ def _asked(spec: EpisodeSpec) -> dict[str, Any]:
 
 def _interrupted(out: Path, writer: LeRobotWriter | None, enough: _Enough) -> None:
     """Put in place what was simulated, and let the interrupt go through."""
-    done = 0
+    done, of = 0, f" of {enough.episodes}" if enough.episodes else ""
     if writer is not None:
         writer.flush()
         done = writer.num_episodes
     print(
-        f"interrupted: {out} holds {done} of {enough.episodes or '…'} episodes and is valid; the same command goes on from there"
+        f"interrupted: {out} holds {done}{of} episodes and is valid; the same command goes on from there"
         if done
         else f"interrupted before the first episode; nothing is in {out}"
     )

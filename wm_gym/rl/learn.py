@@ -17,8 +17,7 @@ from wm_gym.data import LeRobotReader
 from wm_gym.policies.agent import Agent
 from wm_gym.policies.config import CONFIG_FILE
 from wm_gym.policies.loaders import load_agent
-from wm_gym.policies.matched import evaluate_alone
-from wm_gym.policies.recipe import ALGORITHMS
+from wm_gym.policies.returns import evaluate_returns
 from wm_gym.rl.options import LearnOptions
 from wm_gym.rl.train import train_agent
 from wm_gym.training import train
@@ -115,7 +114,7 @@ def _round(r: int, env_id: str, algo: str, steps: int, out: Path, options: Learn
             resume=True,
             init=before if r > 1 else None,
             env_kwargs={"world": str(world)},
-            recipe_id="vector" if algo in ALGORITHMS else None,
+            recipe_id="vector",
             device="cpu",
             **shared,
         )
@@ -136,13 +135,10 @@ def _return(reader: LeRobotReader) -> float:
 
 
 def _measured(agent: Agent, env_id: str, out: Path, options: LearnOptions) -> dict[str, Any]:
-    """The agent's return in the environment and in its world."""
+    """The agent's return in the environment and in its world, from the same starts."""
     beside = out / "measured.json"
     if not beside.is_file():
-        quiet: dict[str, Any] = {"seed": options.seed + 10_000}
-        real = evaluate_alone(agent, env_id, options.evaluations, env_kwargs=options.env_kwargs, **quiet)
-        world = {"world": agent.world}
-        own = evaluate_alone(agent, "wm_gym/World-v0", options.evaluations, env_kwargs=world, **quiet)
-        write_json(beside, {"environment": real, "world": own})
-    found = read_mapping(beside, finite=False)
-    return {where: {key: found[where][key] for key in ("reward", "steps", "success")} for where in found}
+        seed, kwargs = options.seed + 10_000, options.env_kwargs
+        write_json(beside, evaluate_returns(agent, agent.world, env_id, options.evaluations, seed, env_kwargs=kwargs))
+    found = read_mapping(beside)
+    return {key: found[key] for key in ("environment", "world", "world_minus_environment")}

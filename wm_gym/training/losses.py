@@ -134,16 +134,20 @@ class DynamicsLoss(nn.Module):
         return loss + self.sizes.pixel_weight * pixel_loss, metrics | {"pixel_l1": pixel_loss}
 
 
-def outcome_loss(read: Outcome, reward: Tensor, success: Tensor, ended: Tensor) -> dict[str, Tensor]:
-    """The parts of the loss of an outcome that was read off transitions.
+class Targets(NamedTuple):
+    """What is true of B transitions."""
 
-    Args:
-        read: By the heads.
-        reward: Standardised reward terms [B, R].
-        success: Whether a transition ends in success, 0 or 1 [B]; NaN where the source does not say.
-        ended: Whether it ends the task, 0 or 1 [B].
-    """
-    bce = F.binary_cross_entropy_with_logits
+    reward: Tensor
+    """Standardised reward terms [B, R]."""
+    success: Tensor
+    """Whether a transition ends in success, 0 or 1 [B]; NaN where the source does not say."""
+    ended: Tensor
+    """Whether it ends the task, 0 or 1 [B]."""
+
+
+def outcome_loss(read: Outcome, targets: Targets) -> dict[str, Tensor]:
+    """The parts of the loss of an outcome that the heads read off transitions."""
+    bce, (reward, success, ended) = F.binary_cross_entropy_with_logits, targets
     return {
         "reward_mse": F.mse_loss(read.reward.float(), reward),
         "success_bce": 0.0 * read.success.float().mean()
@@ -163,22 +167,22 @@ class StateHeadsLoss(nn.Module):
         self.heads, self.dynamics = heads, dynamics.requires_grad_(False)
 
     def forward(
-        self, actions: Tensor, poses: Tensor, reward: Tensor, success: Tensor, ended: Tensor, real: Tensor
+        self, actions: Tensor, poses: Tensor, targets: Targets, real: Tensor
     ) -> tuple[Tensor, dict[str, Tensor]]:
         """The loss of transitions, and its parts.
 
         Args:
             actions: [B, A].
             poses: Before and after, [B, 2, P].
-            reward: As of `outcome_loss`, like `success` and `ended`.
+            targets: What is true of them.
             real: Bool [B], where the true pose after is read instead of the integrated one.
         """
         with torch.no_grad():
             made = self.dynamics.next_pose(poses[:, 0], actions)
             after = torch.where(real[:, None], poses[:, 1], made)
             vector = condition(self.dynamics, poses[:, 0], actions, after).vector
-        metrics = outcome_loss(self.heads.of_vector(vector), reward, success, ended)
-        return sum(metrics.values(), reward.new_zeros(())), metrics
+        metrics = outcome_loss(self.heads.of_vector(vector), targets)
+        return sum(metrics.values(), poses.new_zeros(())), metrics
 
 
 class HeadsLoss(nn.Module):
@@ -196,17 +200,14 @@ class HeadsLoss(nn.Module):
         actions: Tensor,
         poses: Tensor,
         noise: Tensor,
-        reward: Tensor,
-        success: Tensor,
-        ended: Tensor,
+        targets: Targets,
         real: Tensor,
     ) -> tuple[Tensor, dict[str, Tensor]]:
         """The loss of the last transition, and its parts.
 
         Args:
             latents: As of `DynamicsLoss`, like `first`, `actions`, `poses` and `noise`.
-            reward: The last transition's standardised reward terms [B, R].
-            success: Whether it ends in success, as of `outcome_loss`, like `ended`.
+            targets: What is true of the last transition.
             real: Bool [B], where the true last transition is read instead of the generated one.
         """
         n = actions.shape[1]
@@ -221,8 +222,8 @@ class HeadsLoss(nn.Module):
             vector = torch.where(real[:, None], true, made.condition.vector)
         metrics = {}
         if self.heads.reads_latents:
-            metrics = outcome_loss(self.heads(next_latent, before, first, vector), reward, success, ended)
-        loss = sum(metrics.values(), reward.new_zeros(()))
+            metrics = outcome_loss(self.heads(next_latent, before, first, vector), targets)
+        loss = sum(metrics.values(), poses.new_zeros(()))
         if poses.shape[2]:
             code = self.dynamics.pose_code(poses[:, -1])
             metrics["pose_mse"] = F.mse_loss(self.heads.estimate_pose(next_latent).float(), code)

@@ -14,7 +14,7 @@ from wm_gym.models import Heads, StateHeads, Tokenizer, VideoTokenizer
 from wm_gym.models.saving import Network
 from wm_gym.models.tokenizer import to_float
 from wm_gym.training.loop import Run, fit
-from wm_gym.training.losses import Corruption, DynamicsLoss, HeadsLoss, PoseLoss, StateHeadsLoss, TokenizerLoss
+from wm_gym.training.losses import Corruption, DynamicsLoss, HeadsLoss, PoseLoss, StateHeadsLoss, Targets, TokenizerLoss
 from wm_gym.training.report import early_report
 from wm_gym.training.segments import Segments, SegmentSampler, split_episodes
 from wm_gym.training.uncertainty import UncertaintyLoss, own_roll_outs
@@ -169,16 +169,16 @@ def train_heads(run: Run, world: World, clips: ClipData, latents: np.ndarray) ->
     _save_stage(run, "heads", heads)
 
 
-def _targets(heads: Heads | StateHeads, clips: ClipData) -> Callable[..., dict[str, torch.Tensor]]:
+def _targets(heads: Heads | StateHeads, clips: ClipData) -> Callable[..., dict[str, Any]]:
     """What gives the targets of the last transitions of segments, and which of them are read as they were recorded."""
     reward = (torch.from_numpy(np.asarray(clips.reward)) - heads.reward_mean.cpu()) / heads.reward_std.cpu()
     known = clips.success if clips.meta["has_success"] else np.full(len(clips.success), np.nan)
     success, ended = (torch.from_numpy(np.asarray(flags, np.float32)) for flags in (known, clips.terminated))
 
-    def of(segments: Segments, torch_rng: torch.Generator, share: float) -> dict[str, torch.Tensor]:
+    def of(segments: Segments, torch_rng: torch.Generator, share: float) -> dict[str, Any]:
         before, after = segments.rows[:, -2], segments.rows[:, -1]
         real = torch.rand(len(after), generator=torch_rng) < share
-        return {"reward": reward[before], "success": success[after], "ended": ended[after], "real": real}
+        return {"targets": Targets(reward[before], success[after], ended[after]), "real": real}
 
     return of
 
