@@ -46,7 +46,7 @@ def evaluate_returns(
         deterministic: Take the policy's most likely action instead of drawing one.
 
     Returns:
-        "world" and "environment": {"mean", "std", "steps"}; "world_minus_environment": the `mean` of the paired differences,
+        "world", "environment": {"mean", "std", "steps"}; "world_minus_environment": the `mean` of paired differences,
         with its 95 % interval; "per_episode": lists of both returns.
 
     Raises:

@@ -1,0 +1,56 @@
+"""What do the tests of source spaces learn? A cart on a line, in numbers alone, and an environment of any spaces."""
+
+import gymnasium as gym
+import numpy as np
+
+
+class CartEnv(gym.Env):
+    """The cart is pushed left or right; the task ends where it leaves the line, and pays for being near the middle."""
+
+    metadata = {"render_modes": []}
+
+    def __init__(self):
+        number = gym.spaces.Box(-np.inf, np.inf, (1,), np.float64)
+        self.observation_space = gym.spaces.Dict(
+            {"place": number, "speed": number, "side": gym.spaces.Discrete(2, start=5)}
+        )
+        self.action_space = gym.spaces.Discrete(3, start=-1)
+
+    def reset(self, *, seed=None, options=None):
+        super().reset(seed=seed)
+        self.place, self.speed = self.np_random.uniform(-1, 1), 0.0
+        return self._observation(), {}
+
+    def step(self, action):
+        self.speed = 0.9 * self.speed + 0.1 * int(action)
+        self.place += self.speed
+        gone = abs(self.place) > 2
+        return self._observation(), 1.0 - abs(self.place), bool(gone), False, {}
+
+    def _observation(self):
+        return {
+            "place": np.array([self.place]),
+            "speed": np.array([self.speed]),
+            "side": np.int64(5 + (self.place > 0)),
+        }
+
+
+class SpaceEnv(gym.Env):
+    """Draws observations of any space; takes any actions."""
+
+    metadata = {"render_modes": []}
+
+    def __init__(self, observation_space, action_space):
+        self.observation_space, self.action_space = observation_space, action_space
+
+    def reset(self, *, seed=None, options=None):
+        super().reset(seed=seed)
+        self.observation_space.seed(seed)
+        return self.observation_space.sample(), {}
+
+    def step(self, action):
+        assert self.action_space.contains(action), action
+        return self.observation_space.sample(), float(self.np_random.uniform()), False, False, {}
+
+
+gym.register("wm_gym_test/Cart-v0", "vector_env:CartEnv", max_episode_steps=30)
