@@ -108,14 +108,14 @@ def test_a_guided_step_is_the_same_in_every_backend(backend):
     world.spec.guidance_scale = 2.0
     torch.manual_seed(4)
     inputs = [torch.randn_like(x) for x in step_inputs(world, 2)]
-    reference = make_engine(world, "torch", "cpu", precision="fp32")._run(*inputs)
-    made = make_engine(world, backend, "cpu", precision="fp32")._run(*inputs)
+    reference = make_engine(world, "torch", "cpu", precision="fp32").compile(2)(*inputs)
+    made = make_engine(world, backend, "cpu", precision="fp32").compile(2)(*inputs)
     plain = replace(world, spec=replace(world.spec, guidance_scale=1.0))
     assert torch.allclose(reference[2], made[2], atol=2e-2)
     assert all(
         torch.allclose(a.float(), b.float(), atol=2e-2 if a.is_floating_point() else 2) for a, b in zip(reference, made)
     )
-    unguided = make_engine(plain, "torch", "cpu", precision="fp32")._run(*inputs)
+    unguided = make_engine(plain, "torch", "cpu", precision="fp32").compile(2)(*inputs)
     assert not torch.allclose(reference[-2], unguided[-2], atol=1e-3)
 
 
