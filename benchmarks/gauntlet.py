@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import importlib
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -75,12 +76,12 @@ BARS = {
 }
 
 
-def kept(path: Path, make: Any) -> dict[str, Any]:
+def kept(path: Path, make: Callable[..., dict[str, Any]], *arguments: Any) -> dict[str, Any]:
     """What a file holds, made where it is not there."""
     if not path.is_file():
         path.parent.mkdir(parents=True, exist_ok=True)
         started = time.monotonic()
-        found = make()
+        found = make(*arguments)
         write_json(path, {**found, "minutes": round((time.monotonic() - started) / 60, 2)})
     return read_mapping(path)
 
@@ -151,10 +152,10 @@ def run_row(name: str, seeds: list[int], work: Path) -> dict[str, Any]:
     for seed in seeds:
         folder = work / name / str(seed)
         found = {
-            "random": kept(folder / "random.json", lambda: measured(None, row, seed)),
-            "learned": kept(folder / "learned.json", lambda: learned(row, seed, folder / "learn")),
-            "plateau": kept(folder / "plateau.json", lambda: alone(row, row.plateau, seed)),
-            "equal_steps": kept(folder / "equal.json", lambda: alone(row, row.steps, seed)),
+            "random": kept(folder / "random.json", measured, None, row, seed),
+            "learned": kept(folder / "learned.json", learned, row, seed, folder / "learn"),
+            "plateau": kept(folder / "plateau.json", alone, row, row.plateau, seed),
+            "equal_steps": kept(folder / "equal.json", alone, row, row.steps, seed),
         }
         per_seed.append({"seed": seed, **found})
         print(name, seed, {what: round(one["return"], 2) for what, one in found.items()}, flush=True)

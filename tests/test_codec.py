@@ -5,8 +5,8 @@ import json
 import numpy as np
 import pytest
 from gymnasium import spaces
-from gymnasium.vector.utils import batch_space
 from gymnasium.utils.env_checker import data_equivalence
+from gymnasium.vector.utils import batch_space
 from hypothesis import given, settings
 from hypothesis import strategies as st
 

@@ -89,6 +89,7 @@ class WorldCore:
             raise ValueError(
                 f"the world {self.spec.name!r} was recorded without proprioception; use observation='pixels'"
             )
+        self.terminate = options.terminate
         self.terminate_on_success = options.terminate_on_success and self.spec.success_ends
         asked = options.success_threshold
         self.success_threshold = self.spec.success_threshold if asked is None else asked
@@ -334,7 +335,7 @@ class WorldCore:
         reward = sum(terms.values(), np.zeros(self.num_envs)) - penalty
         self.steps[active] += 1
         over = out["terminated"] > self.spec.termination_threshold
-        terminated = (over | success if self.terminate_on_success else over) & active
+        terminated = (over | success if self.terminate_on_success else over) & active & self.terminate
         truncated = ((self.steps >= self.horizons) | (uncertainty > self.uncertainty_limit)) & active
         self.ended[active] = (terminated | truncated)[active]
         told = {"success": success, "is_success": success, "success_probability": out["success"]}

@@ -36,8 +36,10 @@ class EnvOptions:
     """Of the networks: "auto", "fp32", "bf16" or "fp16"."""
     max_episode_steps: int | None = None
     """Steps after which an episode is truncated: None for the world's horizon, -1 for never."""
+    terminate: bool = True
+    """The end of the task, as the world has learned it, ends the episode, success or another."""
     terminate_on_success: bool = True
-    """Success ends the episode."""
+    """Success does, where the world's source ends no tasks itself."""
     starts: str = "first"
     """Where episodes begin: "first" where recorded ones began, "any" also in their middle."""
     success_threshold: float | None = None

@@ -160,5 +160,5 @@ class Agent:
 
 def without_episode_shape(env_kwargs: dict[str, Any]) -> dict[str, Any]:
     """env_kwargs less those that say how episodes begin and end: a policy is measured in the env's own episodes."""
-    shape = ("terminate_on_success", "success_threshold", "max_episode_steps", "starts")
+    shape = ("terminate", "terminate_on_success", "success_threshold", "max_episode_steps", "starts")
     return {k: v for k, v in env_kwargs.items() if k not in shape}

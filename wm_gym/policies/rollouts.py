@@ -258,9 +258,7 @@ def _run_batch(actor: Actor, core: WorldCore, progress: Callable[[], object]) ->
 
 def endless_core(world: World | str | Path, policy: Agent | str, **engine: Any) -> WorldCore:
     """One slot of the learned world as the policy sees it, which goes on after success and past the horizon."""
-    return WorldCore(
-        world, 1, observation=observation_mode(policy), max_episode_steps=-1, terminate_on_success=False, **engine
-    )
+    return WorldCore(world, 1, observation=observation_mode(policy), max_episode_steps=-1, terminate=False, **engine)
 
 
 def world_options(world: World, start: Start) -> dict[str, np.ndarray]:
