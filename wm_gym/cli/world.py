@@ -41,6 +41,33 @@ class Record(Command):
         print(f"recorded: {out}\nnext: wm-gym train {out} --out WORLD")
 
 
+class CheckWorld(Command):
+    """Say whether a world follows its actions and is of use, on held-out episodes."""
+
+    name = "check"
+    example = "wm-gym check my-world reach-data"
+
+    world: Annotated[str, "WORLD"] = positional(help=WORLD_HELP)
+    dataset: Annotated[Sequence[str], "DATASET"] = positional()
+    "What it was trained on, or other recordings of its source; every 20th episode is taken, which training holds out."
+    camera: Annotated[str, "KEY"] | None = None
+    "Which camera (default: the world's)."
+    seed: int = 0
+    "Draws the segments."
+
+    def run(self) -> None:
+        from wm_gym.data.clips import join_clips, open_clips
+        from wm_gym.engine.shared import load_world
+        from wm_gym.training.check import NOTHING, check_world
+
+        world = load_world(self.world)
+        size, camera = world.spec.frame_size, self.camera or world.spec.camera
+        found = check_world(world, join_clips([open_clips(one, camera, size) for one in self.dataset]), self.seed)
+        print(found)
+        if found.verdict == NOTHING:
+            raise SystemExit(1)
+
+
 class Train(Command):
     """Train a world on a dataset."""
 
@@ -207,4 +234,4 @@ class Push(Command):
         print(f'pushed: {where}\nnext: gym.make("wm_gym/World-v0", world="{self.to}")  # of a world')
 
 
-COMMANDS = (Record, Train, Finetune, Improve, Calibrate, Compile, Push)
+COMMANDS = (Record, Train, CheckWorld, Finetune, Improve, Calibrate, Compile, Push)

@@ -1,27 +1,31 @@
 """What should a reader of a world folder know first? Its card, written from measured numbers."""
 
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from wm_gym.common.files import write_text
+from wm_gym.training.check import Check
 from wm_gym.worlds.spec import WorldSpec
 
 FEW_EPISODES = 100
 
 
-def write_card(
-    folder: Path,
-    spec: WorldSpec,
-    settings: dict[str, Any],
-    numbers: dict[str, float],
-    episodes: int,
-    seconds: dict[str, float],
-) -> None:
-    """Write README.md in the Hub's card format; an earlier one becomes README.old.md.
+class Measured(NamedTuple):
+    """What is known of a training when its card is written."""
 
-    numbers: of the training's last report; episodes: how many it saw; seconds: that each stage took.
-    """
-    rows = "\n".join(f"| {name} | {value:.2f} |" for name, value in numbers.items())
+    numbers: dict[str, float]
+    """Of the training's last report; {} for a world that draws nothing."""
+    check: Check | None
+    """None for a world without actions."""
+    episodes: int
+    """How many it saw."""
+    seconds: dict[str, float]
+    """That each stage took."""
+
+
+def write_card(folder: Path, spec: WorldSpec, settings: dict[str, Any], measured: Measured) -> None:
+    """Write README.md in the Hub's card format; an earlier one becomes README.old.md."""
+    numbers, check, episodes, seconds = measured
     few = (
         ""
         if episodes >= FEW_EPISODES
@@ -51,7 +55,40 @@ env = gym.make("wm_gym/World-v0", world="PATH_OR_HUB_ID_OF_THIS_FOLDER")
 - Settings: {chosen}. Optimisation took {sum(seconds.values()) / 60:.1f} minutes ({took}).
 
 ## Measured by the training, on held-out episodes
+{_checked(check)}{_reported(numbers)}
+What its uncertainty guarantees is in `calibration.json`, once `wm-gym calibrate` has measured it.
+"""
+    path = folder / "README.md"
+    if path.exists() and path.read_text() != card:  # its numbers are of the weights that were here before
+        path.replace(path.with_name("README.old.md"))
+    write_text(path, card)
 
+
+def _checked(check: Check | None) -> str:
+    """What `check_world` found, as a table under its verdict."""
+    if check is None:
+        return ""
+    rows = [
+        f"| {one.name} | {one.value:.3g} | {'' if one.low is None else f'{one.low:.3g} to {one.high:.3g}'} |"
+        for one in check.lines
+    ]
+    table = "\n".join(["| what | value | 95 % interval |", "|---|---|---|", *rows])
+    todo = "".join(f"- {one}\n" for one in check.todo)
+    return f"""
+**{check.verdict[:1].upper()}{check.verdict[1:]}.** Closed loop; `lost` is by how much a control is worse than the true
+actions: `still` (nothing moves), `mirrored` and `shuffled` actions.
+
+{todo}
+{table}
+"""
+
+
+def _reported(numbers: dict[str, float]) -> str:
+    """The last report of a world that draws."""
+    if not numbers:
+        return ""
+    rows = "\n".join(f"| {name} | {value:.2f} |" for name, value in numbers.items())
+    return f"""
 Closed loop, same actions as the recording; `@t` is the step. `frozen` repeats the first frame; `ceiling` is the
 tokenizer's round trip; `mirrored` is the PSNR lost when the actions are mirrored; `area` and `motion` are
 generated / true (1 is right; area < 0.8: objects fade).
@@ -59,10 +96,4 @@ generated / true (1 is right; area < 0.8: objects fade).
 | what | value |
 |---|---|
 {rows}
-
-What its uncertainty guarantees is in `calibration.json`, once `wm-gym calibrate` has measured it.
 """
-    path = folder / "README.md"
-    if path.exists() and path.read_text() != card:  # its numbers are of the weights that were here before
-        path.replace(path.with_name("README.old.md"))
-    write_text(path, card)

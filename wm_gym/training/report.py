@@ -3,15 +3,13 @@
 from pathlib import Path
 
 import numpy as np
-import torch
 
 from wm_gym.common.files import atomic_file
 from wm_gym.common.metrics import psnr
 from wm_gym.data.clips import ClipData
 from wm_gym.engine.rollout import roll_out
 from wm_gym.engine.torch import TorchEngine
-from wm_gym.models.integrator import Integrator
-from wm_gym.training.segments import Segments, split_episodes
+from wm_gym.training.segments import Segments
 from wm_gym.worlds.spec import WorldSpec
 from wm_gym.worlds.world import World
 
@@ -58,35 +56,3 @@ def early_report(
         with atomic_file(picture) as beside:
             iio.imwrite(beside, np.concatenate(rows).repeat(2, 0).repeat(2, 1))
     return numbers
-
-
-def state_report(world: World, clips: ClipData) -> dict[str, float]:
-    """How the numbers of an observation are predicted in closed loop, on held-out episodes; {} without an integrator.
-
-    state@t: mean absolute error after t steps, each number in its standard deviation; still@t: that of a state which
-    stays as it is; mirrored@t: that of the same steps with mirrored actions.
-    """
-    dynamics, code = world.dynamics, world.dynamics.pose_code
-    if not isinstance(dynamics.pose_net, Integrator):
-        return {}
-    held, numbers = split_episodes(clips)[1], {}
-    for t in (1, 5, 10, 25):
-        rows = np.concatenate([np.arange(a, b - t) for a, b in _spans(clips, held)])
-        if not len(rows):
-            break
-        start, truth = (torch.from_numpy(clips.proprioception[at]) for at in (rows, rows + t))
-        acts = np.stack([clips.action[rows + i] for i in range(t)], 1)
-        ends = []
-        for given in (acts, mirrored(acts, world.spec)):
-            pose = start
-            with torch.inference_mode():
-                for action in torch.from_numpy(given).unbind(1):
-                    pose = dynamics.next_pose(pose, action)
-            ends.append(pose)
-        for name, pose in (("state", ends[0]), ("still", start), ("mirrored", ends[1])):
-            numbers[f"{name}@{t}"] = float((code(pose) - code(truth)).abs().mean())
-    return numbers
-
-
-def _spans(clips: ClipData, episodes: np.ndarray) -> list[tuple[int, int]]:
-    return [(int(clips.episode_offset[e]), int(clips.episode_offset[e + 1])) for e in episodes]

@@ -22,11 +22,12 @@ from wm_gym.models import StateHeads, Tokenizer
 from wm_gym.models.conditioning import VectorCode
 from wm_gym.models.integrator import Integrator
 from wm_gym.training.build import new_world, with_actions, world_on_base
-from wm_gym.training.card import write_card
+from wm_gym.training.card import Measured, write_card
+from wm_gym.training.check import check_world
 from wm_gym.training.loop import Run
 from wm_gym.training.options import TrainOptions
 from wm_gym.training.presets import PRESETS, Preset
-from wm_gym.training.report import early_report, state_report
+from wm_gym.training.report import early_report
 from wm_gym.training.segments import split_episodes
 from wm_gym.training.stages import (
     encode_all,
@@ -89,24 +90,23 @@ def train(
         if run.accelerator.is_main_process:
             run.accelerator.end_training()
             world.at_rest()
-            numbers = _report(world, clips, background, options.seed)
-            settings = {"preset": options.preset, "seed": options.seed}
-            world.save_pretrained(
-                out, also=lambda beside: write_card(beside, world.spec, settings, numbers, len(clips), run.seconds())
-            )
+            _finish(out, world, clips, run, background, options)
             (folder / "latents.npy").unlink(missing_ok=True)
             shutil.rmtree(folder / "checkpoints", ignore_errors=True)
             folder.rename(_free_name(out.with_name(out.name + ".log")))
     return out
 
 
-def _report(world: World, clips: ClipData, background: np.ndarray, seed: int) -> dict[str, float]:
-    """What the card says of the held-out episodes."""
-    numbers = state_report(world, clips)
-    if world.spec.draws:
-        shown = held_out_segments(clips, world.spec.context_frames, seed)
-        numbers |= early_report(world, clips, shown, background)
-    return numbers
+def _finish(out: Path, world: World, clips: ClipData, run: Run, background: np.ndarray, options: TrainOptions) -> None:
+    """Measure the world on held-out episodes, and save it with its card."""
+    shown = held_out_segments(clips, world.spec.context_frames, options.seed)
+    numbers = early_report(world, clips, shown, background) if world.spec.draws else {}
+    found = check_world(world, clips) if world.spec.action_dim else None
+    settings = {"preset": options.preset, "seed": options.seed}
+    told = Measured(numbers, found, len(clips), run.seconds())
+    world.save_pretrained(out, also=lambda beside: write_card(beside, world.spec, settings, told))
+    if found is not None and options.progress:
+        print(found)
 
 
 def _sizes(options: TrainOptions) -> Preset:
