@@ -103,7 +103,8 @@ def test_start_draws_differ_by_seed_and_episode():
     [("torch fp32", 5), *(pytest.param(*each.values, 3, marks=each.marks) for each in ENGINES)],
 )
 def test_a_step_does_not_depend_on_the_place_in_the_batch(world, engine, batch):
-    step = make_engine(world, device="cpu", **named(engine))._run
+    made = make_engine(world, device="cpu", **named(engine))
+    step = lambda *inputs: made.compile(len(inputs[0]))(*inputs)
     generator = torch.Generator().manual_seed(batch)
     inputs = [x if x.ndim == 1 else torch.randn(x.shape, generator=generator) for x in step_inputs(world, batch)]
     order = torch.randperm(batch, generator=generator)
