@@ -107,8 +107,9 @@ class WorldCore:
         )
         self.engine = load_engine(self.world, *self._asked)
         self.single_observation_space = self._observation_space()
-        box = spaces.action_space(self.spec.action_low, self.spec.action_high)
-        self._action_box, self.single_action_space = box, box if self._acts is None else self._acts.space
+        low, high = (self.spec.action_low, self.spec.action_high) if self._acts is None else self._acts.bounds
+        self._action_box = spaces.action_space(low, high)
+        self.single_action_space: Space = self._action_box if self._acts is None else self._acts.space
         self.horizons = np.full(num_envs, self.spec.horizon, np.int64)
         self.set_horizon(options.max_episode_steps)
 
@@ -301,7 +302,7 @@ class WorldCore:
                 f"the episode in slot {np.flatnonzero(self.ended & active).tolist()} has ended; "
                 "call reset() before the next step"
             )
-        actions = self._numbers_of(actions, active)
+        actions = self.numbers_of(actions, active)
         device = self.engine.device
         noise = step_noise(self.seeds, self.episodes, self.steps, self.engine.noise_shape, device)
         state, made = self.engine.step(before, torch.from_numpy(actions).to(device), noise)
@@ -393,18 +394,26 @@ class WorldCore:
         to_device = lambda values: torch.from_numpy(np.asarray(values)).to(self.engine.device)
         return map_leaves(made, to_device) if self.output == "torch" else made
 
-    def _numbers_of(self, actions: Any, active: np.ndarray) -> np.ndarray:
-        """Actions float32 [B, A] as the model takes them; those that are not active are not looked at."""
-        if self._acts is None:
-            return spaces.check_actions(actions, self._action_box, self.num_envs, active)
-        if not isinstance(self._acts.space, Box) or self._acts.space.dtype.kind != "f":
-            return spaces.discrete_numbers(actions, self._acts, self.num_envs, active)
-        shape = (self.num_envs, *self._acts.space.shape)
-        values = accepted.real("action", actions)
-        if values.shape != shape:
-            raise ValueError(f"action has shape {list(values.shape[1:])}, expected {list(shape[1:])}")
-        flat = Box(*(edge.ravel() for edge in (self._acts.space.low, self._acts.space.high)), dtype=np.float32)
-        return spaces.check_actions(values.reshape(self.num_envs, -1), flat, self.num_envs, active)
+    def numbers_of(self, actions: Any, active: np.ndarray, row: str = "environment") -> np.ndarray:
+        """Actions float32 [n, A] as the model takes them, of actions of the space.
+
+        Args:
+            actions: A batch of n.
+            active: Bool [n]; the others are not looked at.
+            row: The word for one of them in errors.
+
+        Raises:
+            ValueError: For one that is not in the space.
+        """
+        count, space = len(active), self.single_action_space
+        if self._acts is not None and not (isinstance(space, Box) and space.dtype.kind == "f"):
+            return spaces.discrete_numbers(actions, self._acts, active, row)
+        if space.shape is not None and len(space.shape) != 1:
+            values = accepted.real("action", actions)
+            if values.shape != (count, *space.shape):
+                raise ValueError(f"action has shape {list(values.shape[1:])}, expected {list(space.shape)}")
+            actions = values.reshape(count, -1)
+        return spaces.check_actions(actions, self._action_box, count, active, row)
 
     def _copy(self, values: Tensor) -> Array:
         return values.clone() if self.output == "torch" else values.cpu().numpy().copy()
@@ -491,10 +500,10 @@ class WorldCore:
         return deepcopy_sharing(self, memo, self.world, self.engine, self.spec, self.calibration)
 
     def __getstate__(self) -> dict[str, Any]:
-        """The slots by value, the engine packed; its world brings spec and calibration."""
+        """The slots by value, the engine packed; its world brings the spec."""
         host = None if self._state is None else {key: value.cpu().numpy() for key, value in self._state.items()}
         packed = PackedEngine.of(self.engine, self._source, self._asked)
-        left_out = dict.fromkeys(("world", "spec", "calibration", "_source"))
+        left_out = dict.fromkeys(("world", "spec", "_source"))
         return vars(self) | left_out | {"engine": packed, "_state": host, "_frames": self._frames.cpu().numpy()}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
@@ -502,7 +511,7 @@ class WorldCore:
         engine = packed.unpack()
         vars(self).update(state, engine=engine)
         self.world, self._source = engine.world, packed.world
-        self.spec, self.calibration = self.world.spec, self.world.calibration
+        self.spec = self.world.spec
         self._state = None if host is None else self._to_torch(host)
         self._frames = torch.from_numpy(frames).to(engine.device)
 

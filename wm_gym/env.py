@@ -8,8 +8,8 @@ import gymnasium as gym
 import numpy as np
 from gymnasium.error import ClosedEnvironmentError
 
-from wm_gym.common import accepted, spaces
-from wm_gym.common.codec import map_leaves, one_of_batch
+from wm_gym.common import accepted
+from wm_gym.common.codec import leaves_of, map_leaves, one_of_batch
 from wm_gym.common.copies import CopiesWhole
 from wm_gym.common.options import takes, with_changes
 from wm_gym.core import Observation, WorldCore
@@ -110,19 +110,23 @@ class WorldEnv(CopiesWhole, gym.Env):
         """Steps through several actions until they or the episode end.
 
         Args:
-            actions: float32 [T, A].
+            actions: T actions, float32 [T, A] or as `gymnasium.vector` batches those of the space.
 
         Returns:
             As `step`: the last observation, the sum of the rewards, and the last info with the number of "steps".
         """
         self._open("chunk_step").require_reset("chunk_step")
-        actions = accepted.real("a chunk", actions, "float32 [T, A]")
-        if actions.ndim != 2 or not len(actions):
-            raise ValueError(f"a chunk has shape {list(actions.shape)}, expected [T, A] with T >= 1")
-        actions = spaces.check_actions(actions, self.core.single_action_space, len(actions), row="step")
+        if isinstance(self.core.single_action_space, gym.spaces.Box):
+            actions = accepted.real("a chunk", actions, "float32 [T, A]")
+            if actions.ndim < 2 or not len(actions):
+                raise ValueError(f"a chunk has shape {list(actions.shape)}, expected [T, A] with T >= 1")
+        count = len(leaves_of(actions)[0])
+        self.core.numbers_of(actions, np.ones(count, bool), row="step")  # all are looked at before the first is taken
         total = 0.0
-        for steps in range(1, len(actions) + 1):
-            observation, reward, terminated, truncated, info = self.step(actions[steps - 1])
+        for steps in range(1, count + 1):
+            observation, reward, terminated, truncated, info = self.step(
+                one_of_batch(map_leaves(actions, np.asarray), steps - 1)
+            )
             total += reward
             if terminated or truncated:
                 break

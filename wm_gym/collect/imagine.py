@@ -22,6 +22,7 @@ from wm_gym.policies.agent import Agent, batch_size
 from wm_gym.policies.loaders import load_agent
 from wm_gym.policies.rollouts import BASELINES, WORLD_BATCH, Actor, observation_mode, start_seeds
 from wm_gym.worlds.world import World
+from wm_gym.wrappers import check_box
 
 DIRECTIVE = "directive:"
 
@@ -95,7 +96,7 @@ def imagine_episodes(
         core.reset(seeds=seeds, options=begins or None)
         space = core.single_action_space
         if isinstance(chosen, str) and chosen.startswith(DIRECTIVE):
-            yield from _episodes(core, Directive(chosen, space))
+            yield from _episodes(core, Directive(chosen, check_box(space)))
         else:
             yield from _episodes(core, Actor(chosen, space, seed=seeds[0]))
 

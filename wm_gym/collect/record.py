@@ -115,7 +115,7 @@ class _Enough(NamedTuple):
         return episodes >= self.episodes if self.episodes is not None else steps >= (self.steps or 0)
 
 
-def _held(info: dict[str, Any]) -> tuple[int, int]:
+def _held(info: Mapping[str, Any]) -> tuple[int, int]:
     """The episodes and environment steps of a recording; an episode's last row has no step."""
     return info["total_episodes"], info["total_frames"] - info["total_episodes"]
 

@@ -302,3 +302,10 @@ def map_leaves(element: Any, change: Callable[[Any], Any]) -> Any:
     if isinstance(element, tuple):
         return tuple(map_leaves(value, change) for value in element)
     return change(element)
+
+
+def leaves_of(element: Any) -> list[Any]:
+    """What an element holds that holds no others."""
+    found: list[Any] = []
+    map_leaves(element, found.append)
+    return found

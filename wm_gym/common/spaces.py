@@ -80,29 +80,30 @@ def check_actions(
     return np.clip(array, space.low, space.high)
 
 
-def discrete_numbers(actions: Any, codec: Codec, num_envs: int, active: np.ndarray) -> np.ndarray:
-    """The numbers float32 [B, A] of a batch of actions of a space that is not a box of real numbers.
+def discrete_numbers(actions: Any, codec: Codec, active: np.ndarray, row: str = "environment") -> np.ndarray:
+    """The numbers float32 [n, A] of a batch of actions of a space that is not a box of real numbers.
 
     Args:
         actions: As `gymnasium.vector` batches them.
         codec: Of one action.
-        num_envs: B.
-        active: Bool [B]; the others are not looked at and come back as zeros.
+        active: Bool [n]; the others are not looked at and come back as zeros.
+        row: The word for one of them in errors.
 
     Raises:
         ValueError: For one that is not in the space; it names the action and the space.
     """
+    count = len(active)
     try:
         arrays = map_leaves(actions, lambda leaf: np.asarray(leaf.detach().cpu() if hasattr(leaf, "detach") else leaf))
-        rows = [one_of_batch(arrays, i) for i in range(num_envs)]
+        rows = [one_of_batch(arrays, i) for i in range(count)]
     except (TypeError, ValueError, IndexError) as error:
         raise ValueError(
-            f"action is {accepted.shown(actions)}, expected a batch of {num_envs} of {codec.space} ({error})"
+            f"action is {accepted.shown(actions)}, expected a batch of {count} of {codec.space} ({error})"
         ) from None
-    numbers = np.zeros((num_envs, codec.size), np.float32)
+    numbers = np.zeros((count, codec.size), np.float32)
     for i in np.flatnonzero(active).tolist():
         if not codec.space.contains(rows[i]):
-            where = f" of environment {i}" if num_envs > 1 else ""
+            where = f" of {row} {i}" if count > 1 else ""
             raise ValueError(f"action{where} is {accepted.shown(rows[i])}, expected one of {codec.space}")
         numbers[i] = codec.numbers(rows[i])
     return numbers

@@ -43,7 +43,9 @@ class _Heads(Network):
     reward_mean: Tensor
     reward_std: Tensor
 
-    def _build(self, reward_dim: int, pose_dim: int, grid: tuple[int, int], channels: int, width: int, hidden: int):
+    def _build(
+        self, reward_dim: int, pose_dim: int, grid: tuple[int, int], channels: int, width: int, hidden: int
+    ) -> None:
         cells = _cells(grid)
         self.pose = (
             nn.Sequential(

@@ -25,6 +25,7 @@ class Integrator(nn.Module):
     """
 
     step: Tensor
+    whole: Tensor
 
     def __init__(self, sizes: Mapping[str, Any], code_dim: int, action_dim: int, dim: int):
         super().__init__()

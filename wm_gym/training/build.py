@@ -120,7 +120,7 @@ def _inputs(spec: WorldSpec) -> dict[str, Any]:
 
 def _conditions(spec: WorldSpec, sizes: Preset) -> dict[str, Any]:
     codec = spec.codec("observation")
-    integrator = None
+    integrator: dict[str, Any] | None = None
     if codec is not None and codec.size:
         integrator = {"width": sizes.pose_width, "layers": sizes.pose_layers}
         integrator |= {"groups": [list(group) for group in codec.groups], "whole": codec.whole}

@@ -29,8 +29,7 @@ REMEDY = {
     "actions": "it ignores its actions: record more episodes in which they matter, give it a state (an observation of "
     "numbers or info['proprioception']), larger frames, or train longer",
     "still": "it is worse than a world that stands still: record more, train longer, or take a larger preset",
-    "reward": "its rewards are unsure: record more episodes in which they differ, or set outcome_updates (heads_updates) "
-    "higher",
+    "reward": "its rewards are unsure: record more episodes in which they differ, or set outcome_updates higher",
     "terminated": "it does not know where the task ends: record more episodes that end",
 }
 
@@ -69,9 +68,10 @@ class Check:
 def check_world(world: World, clips: ClipData, seed: int = 0) -> Check:
     """Measure a world on episodes that it was not trained on: those that every training of `clips` holds out.
 
-    In closed loop, after 1, 5, 10 and 25 steps (as far as episodes are long enough): how much worse mirrored and shuffled actions (of other episodes) are
-    than the true ones, and a world that stands still. Numbers are compared in their standard deviations, pictures in
-    dB. Then the reward (R2 of its sum) and the end of the task (F1), over single steps.
+    In closed loop, after 1, 5, 10 and 25 steps (as far as episodes are long enough): how much worse mirrored and
+    shuffled actions (of other episodes) are than the true ones, and a world that stands still. Numbers are compared in
+    their standard deviations, pictures in dB. Then the reward (R2 of its sum) and the end of the task (F1), over single
+    steps.
 
     Args:
         world: Which.
