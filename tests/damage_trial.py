@@ -90,7 +90,6 @@ def prepare() -> None:
     import pandas  # noqa: F401
     import pyarrow.dataset  # noqa: F401
     import stable_baselines3  # noqa: F401
-    import sympy  # noqa: F401
     import torch
     import torch._dynamo
     import torch.fx.experimental.symbolic_shapes
