@@ -12,15 +12,20 @@ from hypothesis import strategies as st
 from stable_baselines3.common.env_checker import check_env as sb3_check_env
 from test_codec import SPACES
 
+from wm_gym import cli
 from wm_gym.collect.record import record
 from wm_gym.common.space_data import to_data
 from wm_gym.data import LeRobotReader
+from wm_gym.data.clips import open_clips
 from wm_gym.policies.agent import Agent
 from wm_gym.policies.loaders import load_agent
 from wm_gym.policies.returns import evaluate_returns
 from wm_gym.rl.learn import learn
 from wm_gym.sb3 import make_sb3_env
 from wm_gym.training import train
+from wm_gym.training.build import new_world
+from wm_gym.training.check import NOTHING, TRAINING, check_world
+from wm_gym.training.trainer import fit_statistics
 from wm_gym.worlds.world import World
 
 CART = "vector_env:wm_gym_test/Cart-v0"
@@ -135,10 +140,20 @@ def test_what_a_world_without_pictures_cannot_do_is_said(world):
         env.unwrapped.step(7)
 
 
-def test_the_card_says_how_numbers_are_predicted(world):
-    card = (world / "README.md").read_text()
-    value = {line.split("|")[1].strip(): float(line.split("|")[2]) for line in card.splitlines() if "@" in line[:12]}
-    assert value["state@10"] < 0.3 * value["still@10"] and value["mirrored@10"] > 2 * value["state@10"]
+def test_check_tells_a_world_that_follows_from_one_that_does_not(world, recording, capsys):
+    clips, trained = open_clips(recording, progress=False), World.from_pretrained(world)
+    found = check_world(trained, clips)
+    assert found.verdict == TRAINING and not found.todo
+    value = {line.name: line.value for line in found.lines}
+    assert value["state, standard deviations lost after 10 steps, mirrored"] > 0.1
+    assert value["R2 of the reward"] > 0.9 and value["F1 of terminated"] > 0.8
+    assert f"**{TRAINING.capitalize()}.**" in (world / "README.md").read_text()
+    still = new_world(trained.spec, "state", starts=trained.starts)
+    fit_statistics(still, clips)
+    found = check_world(still, clips)  # an integrator that was never trained moves nothing
+    assert found.verdict == NOTHING and any("ignores its actions" in one for one in found.todo)
+    assert cli.main(["check", str(world), str(recording)]) == 0
+    assert "verdict: usable for training" in capsys.readouterr().out
 
 
 def test_a_spec_with_other_spaces_is_refused(world, tmp_path):

@@ -168,7 +168,7 @@ def join_clips(parts: Sequence[ClipData]) -> ClipData:
     for part in parts[1:]:
         there = _features(part)
         for what, a in _features(first).items():
-            if a != (b := there[what]):
+            if a != (b := there[what]) and (a and b or what != "spaces"):  # older recordings do not say their spaces
                 raise DatasetError(
                     f"{part.meta['dataset']} has {what} {b}, {first.meta['dataset']} has {a}; only "
                     f"recordings of the same environment can be joined"
@@ -180,6 +180,7 @@ def join_clips(parts: Sequence[ClipData]) -> ClipData:
         "action_low": np.min([part.meta["action_low"] for part in parts], 0).tolist(),
         "action_high": np.max([part.meta["action_high"] for part in parts], 0).tolist(),
         "latest_row": int(before[-2]),
+        "spaces": next((part.meta["spaces"] for part in parts if part.meta["spaces"]), {}),
         "tasks": [task for part in parts for task in part.meta["tasks"]],
         "dataset_hash": hashed(" ".join(part.meta["dataset_hash"] for part in parts)),
         "horizon": max(part.meta["horizon"] for part in parts),
