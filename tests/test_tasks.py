@@ -140,7 +140,7 @@ class HoverTask(Task):
 def test_a_further_task_is_one_small_file(tmp_path, monkeypatch):
     (tmp_path / "hover_task.py").write_text(HOVER)
     monkeypatch.syspath_prepend(tmp_path)
-    monkeypatch.setitem(TASKS, "hover", TaskEntry("test/Hover-v0", "hover_task:HoverTask", 30, {"task": "hover"}))
+    monkeypatch.setitem(TASKS, "hover", TaskEntry("test/Hover-v0", "hover_task:HoverTask", 30))
     gym.register("test/Hover-v0", "wm_gym.physics.twin:PandaTwin", max_episode_steps=30, kwargs={"task": "hover"})
     try:
         check_env(make("test/Hover-v0"), skip_render_check=True)
