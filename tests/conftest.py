@@ -164,7 +164,6 @@ def _make_push_like(folder: Path) -> None:
 
     updates = {"tokenizer_updates": 100, "pose_updates": 100, "dynamics_updates": 40, "heads_updates": 40}
     updates |= {"uncertainty_updates": 20, "uncertainty_rollouts": 8, "starts": 16}
-    updates |= {"tokenizer_batch": 16, "dynamics_batch": 16}
     steps = 30
     episodes = recorded_episodes(folder / "data", PUSH, 8, steps, "mix", seed=11)
     world = World.from_pretrained(

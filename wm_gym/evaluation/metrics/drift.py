@@ -14,6 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from wm_gym.common.metrics import psnr
+from wm_gym.common.records import Undefined
 from wm_gym.common.statistics import Mean, Median, Rate, mean, median, rate
 from wm_gym.evaluation.control_worlds import RollOut
 from wm_gym.evaluation.episodes import Episodes
@@ -109,7 +110,8 @@ def drift(
         threshold: Metres that the object may be off before a roll-out has failed.
 
     Raises:
-        ValueError: Where the episodes are shorter than a horizon or none of them counts at one.
+        ValueError: Where the episodes are shorter than a horizon.
+        Undefined: Where none of them counts at one.
     """
     steps = {f"{s:g}s": round(s * fps) for s in seconds}
     n = episodes.action.shape[1]
@@ -122,7 +124,7 @@ def drift(
     truth = _Truth.of(episodes.acting(episodes.action[:, : max(steps.values())]), tracked)
     for name, t in steps.items():
         if not truth.counts[:, t].any():
-            raise ValueError(
+            raise Undefined(
                 f"physics moves the object {100 * MOVED:g} cm and shows it in none of {len(truth.way)} episodes "
                 f"at_{name}; record more, or others: wm-gym record ENV_ID --policy expert"
             )
