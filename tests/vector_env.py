@@ -11,10 +11,8 @@ class CartEnv(gym.Env):
 
     def __init__(self):
         number = gym.spaces.Box(-np.inf, np.inf, (1,), np.float64)
-        self.observation_space = gym.spaces.Dict(
-            {"place": number, "speed": number, "side": gym.spaces.Discrete(2, start=5)}
-        )
-        self.action_space = gym.spaces.Discrete(3, start=-1)
+        self.observation_space = gym.spaces.Dict({"place": number, "speed": number, "side": gym.spaces.Discrete(2)})
+        self.action_space = gym.spaces.Discrete(3)
 
     def reset(self, *, seed=None, options=None):
         super().reset(seed=seed)
@@ -22,17 +20,13 @@ class CartEnv(gym.Env):
         return self._observation(), {}
 
     def step(self, action):
-        self.speed = 0.9 * self.speed + 0.1 * int(action)
+        self.speed = 0.9 * self.speed + 0.1 * (int(action) - 1)
         self.place += self.speed
         gone = abs(self.place) > 2
         return self._observation(), 1.0 - abs(self.place), bool(gone), False, {}
 
     def _observation(self):
-        return {
-            "place": np.array([self.place]),
-            "speed": np.array([self.speed]),
-            "side": np.int64(5 + (self.place > 0)),
-        }
+        return {"place": np.array([self.place]), "speed": np.array([self.speed]), "side": np.int64(self.place > 0)}
 
 
 class SpaceEnv(gym.Env):

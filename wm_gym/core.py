@@ -79,16 +79,7 @@ class WorldCore:
         self.spec = self.world.spec
         self.frame_size = (self.spec.frame_size[0], self.spec.frame_size[1])
         self.num_envs, self.output = num_envs, output
-        mode = options.observation
-        if mode == "auto":
-            mode = "source" if self.spec.observation_space else "pixels"
-        self.observation_mode = mode
-        self._seen = self._source_codec("observation") if mode == "source" else None
-        self._acts = self.spec.codec("action") if mode == "source" else None
-        if mode == "pixels+state" and not self.spec.proprioception_dim:
-            raise ValueError(
-                f"the world {self.spec.name!r} was recorded without proprioception; use observation='pixels'"
-            )
+        self.observation_mode, self._seen, self._acts = self._observed(options.observation)
         self.terminate = options.terminate
         self.terminate_on_success = options.terminate_on_success and self.spec.success_ends
         asked = options.success_threshold
@@ -97,9 +88,10 @@ class WorldCore:
         self.uncertainty_limit = self._limit(options.truncate_on_uncertainty)
         self._start_rows = self._rows_of_starts(options.starts)
         self.judged = self._judge(options)
-        self.knows_success = mode != "source" or self.judged is not None or self.spec.success_threshold <= 1
+        judges = self.judged is not None
+        self.knows_success = self._seen is None or judges or self.spec.success_threshold <= 1
         self.draws = self._must_draw(options, render)
-        self.decode = self.draws and (mode != "latent" or self.judged is not None)
+        self.decode = self.draws and (self.observation_mode != "latent" or judges)
         self._asked = (
             (options.backend, options.device, self.decode, options.precision)
             if self.draws
@@ -126,20 +118,26 @@ class WorldCore:
         """That of the world, where steps have the uncertainty that was calibrated."""
         return self.world.calibration if self.draws else None
 
-    def _source_codec(self, what: str) -> Codec:
-        """How the source's observations become numbers and a picture."""
-        codec = self.spec.codec(what)
-        if codec is None:
+    def _observed(self, asked: str) -> tuple[str, Codec | None, Codec | None]:
+        """What is observed, one of `OBSERVATIONS`, and how the source's observations and actions become numbers."""
+        spec, seen = self.spec, self.spec.codec("observation")
+        stacked = seen.layout.frames if seen is not None and seen.layout is not None else 1
+        mode = asked if asked != "auto" else "pixels" if seen is None or stacked > 1 else "source"
+        if mode == "pixels+state" and not spec.proprioception_dim:
+            raise ValueError(f"the world {spec.name!r} was recorded without proprioception; use observation='pixels'")
+        if mode != "source":
+            return mode, None, None
+        if seen is None:
             raise ValueError(
-                f"the world {self.spec.name!r} does not know its source's spaces, so it has no observation='source'; "
-                "use observation='pixels', or record and train it again"
+                f"the world {spec.name!r} does not know its source's spaces, so it has no observation='source'; use "
+                "observation='pixels', or record and train it again"
             )
-        if codec.layout is not None and codec.layout.frames > 1:
+        if stacked > 1:
             raise ValueError(
-                f"the world {self.spec.name!r} shows {codec.layout.frames} stacked frames; use observation='pixels' "
-                "and stack them outside: gymnasium.wrappers.FrameStackObservation or stable_baselines3's VecFrameStack"
+                f"the world {spec.name!r} shows {stacked} stacked frames; use observation='pixels' and stack them "
+                "outside: gymnasium.wrappers.FrameStackObservation or stable_baselines3's VecFrameStack"
             )
-        return codec
+        return mode, seen, spec.codec("action")
 
     def _must_draw(self, options: EnvOptions, render: bool) -> bool:
         """Whether a step makes latents and, mostly, frames; ValueError for a world that was trained without."""
@@ -162,12 +160,12 @@ class WorldCore:
         """The uncertainty beyond which an episode is truncated."""
         if not truncate_on_uncertainty:
             return np.inf
-        if self.calibration is None:
+        if self.world.calibration is None:
             raise ValueError(
                 f"truncate_on_uncertainty needs a calibrated world, and {self.spec.name!r} is not: "
                 "wm-gym calibrate WORLD DATASET"
             )
-        return self.calibration.limit
+        return self.world.calibration.limit
 
     def _rows_of_starts(self, starts: str) -> np.ndarray:
         """The rows of the bank of starts that episodes begin at."""

@@ -9,11 +9,14 @@ from torch.nn import functional as F
 
 from wm_gym.models import Dynamics, Heads, StateHeads, Tokenizer, VideoTokenizer
 from wm_gym.models.heads import Outcome
-from wm_gym.models.integrator import Integrator
+from wm_gym.models.integrator import Integrator, discrete_places
 from wm_gym.models.tokenizer import to_float
 from wm_gym.models.transition import condition, roll
 from wm_gym.training.critic import Critic
 from wm_gym.training.presets import Preset
+
+SHARPNESS = 8.0
+"""Of the logits of a choice in its one-hot numbers, whose distance of 1 is then near to certain."""
 
 
 class Corruption(NamedTuple):
@@ -53,20 +56,33 @@ class TokenizerLoss(nn.Module):
 
 
 class PoseLoss(nn.Module):
-    """L1 error of the coded pose along a roll-out of the pose network, gradients through all of it."""
+    """Error of the coded pose along a roll-out of the pose network, gradients through all of it.
+
+    L1 of numbers, each as a share of how far it moves in a step where an `Integrator` knows that; the cross-entropy of
+    one-hot choices.
+    """
 
     def __init__(self, dynamics: Dynamics):
         super().__init__()
-        self.dynamics = dynamics
+        self.dynamics, net, code = dynamics, dynamics.pose_net, dynamics.pose_code
+        self.groups = net.groups if isinstance(net, Integrator) else []
+        chosen = discrete_places(self.groups)
+        numbers = [i for i in range(code.out_dim) if i >= len(code.lines) or code.lines[i] not in chosen]
+        self.numbers: slice | list[int] = numbers if chosen else slice(None)
+        "Places in the code of what is no choice."
 
     def forward(self, actions: Tensor, poses: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
         """The loss of actions [B, n, A] between poses [B, n+1, P], and its parts."""
         n, pose, code, net = actions.shape[1], poses[:, 0], self.dynamics.pose_code, self.dynamics.pose_net
-        scale = torch.where(net.step > 0, net.step, 1.0) if isinstance(net, Integrator) else 1.0
+        scale = torch.where(net.step > 0, net.step, 1.0)[self.numbers] if isinstance(net, Integrator) else 1.0
         loss = poses.new_zeros(())
         for i in range(n):
-            moved = self.dynamics.moved_pose(pose, actions[:, i])
-            loss = loss + ((code(moved) - code(poses[:, i + 1])).abs() / scale).mean() / n
+            moved, truth = self.dynamics.moved_pose(pose, actions[:, i]), poses[:, i + 1]
+            if self.numbers:
+                loss = loss + ((code(moved) - code(truth))[:, self.numbers].abs() / scale).mean() / n
+            for begin, end in self.groups:
+                logits = SHARPNESS * moved[:, begin:end]
+                loss = loss + F.cross_entropy(logits, truth[:, begin:end].argmax(1)) / (n * len(self.groups))
             pose = self.dynamics.settle(moved)
         return loss, {"last_l1": (code(pose) - code(poses[:, -1])).abs().mean()}
 
