@@ -47,6 +47,7 @@ class Clips:
             proprioception=np.zeros((rows, 0), np.float32),
             reward=np.zeros((rows, 1), np.float32),
             success=np.zeros(rows, bool),
+            terminated=np.zeros(rows, bool),
             episode_offset=np.concatenate([[0], np.cumsum(lengths)]),
             physics_state=None,
             episode_success=np.zeros(24, bool),

@@ -142,6 +142,7 @@ def test_a_recordings_id(trace):
         nothing,
         nothing,
         np.zeros(3, bool),
+        np.zeros(3, bool),
         np.array([0, 3]),
         states,
         np.zeros(1, bool),

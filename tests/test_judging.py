@@ -27,6 +27,7 @@ def clips_of(reds: list[list[int]], success: list[list[int]]) -> ClipData:
         nothing,
         nothing,
         flat,
+        np.zeros(len(flat), bool),
         offset,
         None,
         np.array([any(one) for one in success]),

@@ -103,7 +103,11 @@ class WorldEnv(CopiesWhole, gym.Env):
             ValueError: For an action of another shape, not finite or outside the space.
         """
         core = self._open("step")
-        reward, terminated, truncated = core.step(map_leaves(action, lambda leaf: accepted.real("action", leaf)[None]))
+        if isinstance(self.action_space, gym.spaces.Box):
+            batch = accepted.real("action", action)[None]
+        else:
+            batch = map_leaves(action, lambda leaf: accepted.real("action", leaf)[None])
+        reward, terminated, truncated = core.step(batch)
         return self._observation(), reward.item(), terminated.item(), truncated.item(), slot_info(core.info(), 0)
 
     def chunk_step(self, actions: Any) -> tuple[Observation, float, bool, bool, dict[str, Any]]:

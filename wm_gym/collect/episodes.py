@@ -310,8 +310,14 @@ def agent_env(
     agent = load_agent(folder)
     if not is_twin(env_id):
         env = make_env(env_id, env_kwargs)
-        if agent.env_wrapper or agent.frame_stack > 1:
-            raise ValueError(f"{agent.name} acts through wrappers, in which only wm_gym's PyBullet ids are recorded")
+        sees = getattr(agent.policy, "observation_space", None) or env.observation_space
+        if agent.env_wrapper or agent.frame_stack > 1 or sees != env.observation_space:
+            env.close()
+            raise ValueError(
+                f"{agent.name} acts on {sees}, as it is or through wrappers, and {env_id} shows "
+                f"{env.observation_space}; only a physics twin is shown to an agent as its world shows it. Give an agent "
+                "of this environment, or of a world of it with observation='source'"
+            )
         return agent, env, None
     kwargs = {"terminate_on_success": False, **(env_kwargs or {})}
     horizon = kwargs.pop("max_episode_steps", None)
