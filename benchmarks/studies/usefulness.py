@@ -148,7 +148,10 @@ def make(name: str, work: Path, data: Path) -> Path:
 def first_episodes(clips: ClipData, variant: Variant) -> ClipData:
     """The first so many episodes; some with the actions of the episode before."""
     end = clips.episode_offset[min(variant.episodes, len(clips))]
-    cut = {key: getattr(clips, key)[:end] for key in ("frames", "action", "proprioception", "reward", "success")}
+    cut = {
+        key: getattr(clips, key)[:end]
+        for key in ("frames", "action", "proprioception", "reward", "success", "terminated")
+    }
     cut["action"] = np.array(cut["action"])
     for e in range(1, round(variant.wrong_actions * variant.episodes)):
         (a, b), c = clips.episode_offset[e : e + 2], clips.episode_offset[e - 1]

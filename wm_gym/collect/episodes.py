@@ -315,8 +315,8 @@ def agent_env(
             env.close()
             raise ValueError(
                 f"{agent.name} acts on {sees}, as it is or through wrappers, and {env_id} shows "
-                f"{env.observation_space}; only a physics twin is shown to an agent as its world shows it. Give an agent "
-                "of this environment, or of a world of it with observation='source'"
+                f"{env.observation_space}; only a physics twin is shown to an agent as its world shows it. Give "
+                "an agent of this environment, or of a world of it with observation='source'"
             )
         return agent, env, None
     kwargs = {"terminate_on_success": False, **(env_kwargs or {})}

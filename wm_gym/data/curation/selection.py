@@ -85,6 +85,7 @@ def select(clips: ClipData, selection: Selection) -> ClipData:
         proprioception=clips.proprioception[rows],
         reward=clips.reward[rows],
         success=clips.success[rows],
+        terminated=clips.terminated[rows],
         episode_offset=np.cumsum([0, *(len(part) for _, part in parts)]),
         physics_state=None if clips.physics_state is None else clips.physics_state[rows],
         episode_success=clips.episode_success[episodes],
@@ -106,6 +107,7 @@ def without_actions(clips: ClipData) -> ClipData:
             "action_low": [],
             "action_high": [],
             "proprioception_names": [],
+            "spaces": {},
             "dataset_hash": hashed(f"{clips.meta['dataset_hash']} video"),
         },
     )
