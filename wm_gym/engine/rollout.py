@@ -7,6 +7,9 @@ from wm_gym.engine.base import Engine
 from wm_gym.engine.torch import TorchEngine
 from wm_gym.worlds.world import World
 
+LEFT_OUT = ("latent", "error_distribution", "terminated")
+"""What is given on request only: it is large, or a recording cannot say it."""
+
 
 def roll_out(
     world: World,
@@ -26,7 +29,7 @@ def roll_out(
         proprioception: Of the context, [B, T, P].
         seed: Of the noise.
         engine: What runs it; eager torch on the CPU by default.
-        also: "latent" or "error_distribution", which are large.
+        also: Some of `LEFT_OUT`.
 
     Returns:
         Arrays [B, n, ...]: "frame" (where the engine decodes), "reward", "success", "uncertainty", "proprioception",
@@ -44,7 +47,5 @@ def roll_out(
             torch.from_numpy(draw).to(engine.device),
         )
         out |= {"error_distribution": state["error_distribution"]}
-        steps.append(
-            {k: v.cpu().numpy() for k, v in out.items() if k not in ("latent", "error_distribution") or k in also}
-        )
+        steps.append({k: v.cpu().numpy() for k, v in out.items() if k not in LEFT_OUT or k in also})
     return {k: np.stack([s[k] for s in steps], axis=1) for k in steps[0]}
