@@ -2,7 +2,7 @@
 
     python benchmarks/drop_in.py WORLD --steps 500 1000 2000 4000 6000 10000 20000 50000
 
-Each policy is trained in the source of the world for so many steps with the recipe for numbers, with its own seed, saved
+Each policy is trained in the source of the world for so many steps, with the recipe for numbers and its own seed, saved
 as Stable-Baselines3's own zip, and put into the world unchanged: the same 100 starts in both.
 """
 

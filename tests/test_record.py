@@ -201,7 +201,7 @@ def test_what_a_kill_at_the_end_left_is_removed(whole, tmp_path):
 def test_any_environment_with_a_picture(tmp_path):
     out = record("ball_env:wm_gym_test/Count-v0", 3, out=tmp_path / "set", workers=0, size=(24, 18), progress=False)
     reader = LeRobotReader(out)
-    assert reader.fps == 15 and "next.success" not in reader.features and "observation.state" not in reader.features
+    assert reader.fps == 15 and "next.success" not in reader.features
     columns = reader.columns(["action", "policy_kind"])
     action = columns["action"]
     assert action.shape[1] == 3 and np.array_equal(action[:-1].sum(1) == 0, reader.columns()["next.done"][:-1, 0])

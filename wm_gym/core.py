@@ -142,7 +142,9 @@ class WorldCore:
     def _must_draw(self, options: EnvOptions, render: bool) -> bool:
         """Whether a step makes latents and, mostly, frames; ValueError for a world that was trained without."""
         needs = {
-            f"observation={self.observation_mode!r}": self.observation_mode != "source" or not self.spec.has_state,
+            f"observation={self.observation_mode!r}": self._seen is None
+            or not self.spec.has_state
+            or self.world.heads.reads_latents,
             "render_mode='rgb_array'": render,
             "reward": self.judged is not None,
             "uncertainty_penalty": options.uncertainty_penalty > 0,
