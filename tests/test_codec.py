@@ -10,7 +10,7 @@ from gymnasium.vector.utils import batch_space
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from wm_gym.common.codec import Codec, one_of_batch, picture_layout
+from wm_gym.common.codec import SpaceCodec, one_of_batch, picture_layout
 from wm_gym.common.space_data import UnsupportedSpace, from_data, to_data
 
 SHAPES = st.lists(st.integers(0, 3), max_size=3).map(tuple)
@@ -48,7 +48,7 @@ SPACES = st.recursive(
 @settings(max_examples=150, deadline=None)
 def test_elements_come_back(space, seed):
     space.seed(seed)
-    codec, element = Codec(space), space.sample()
+    codec, element = SpaceCodec(space), space.sample()
     numbers = codec.numbers(element)
     assert numbers.shape == (codec.size,) == (len(codec.names),)
     back = codec.element(numbers)
@@ -62,7 +62,7 @@ def test_elements_come_back(space, seed):
 def test_batches_are_gymnasiums(space, seed):
     batched = batch_space(space, 3)
     batched.seed(seed)
-    codec = Codec(space)
+    codec = SpaceCodec(space)
     numbers = codec.batch_numbers(batched.sample(), 3)
     batch = codec.batch(numbers)
     assert batched.contains(batch), (space, batch)
@@ -96,7 +96,7 @@ def test_pictures_of_every_layout_come_back(shape, expected):
     frames = rng.integers(0, 256, (layout.frames, layout.height, layout.width, 3), dtype=np.uint8)
     if layout.channels == 1:
         frames[:] = frames[..., :1]
-    codec = Codec(space)
+    codec = SpaceCodec(space)
     picture = codec.element(np.zeros(0, np.float32), frames)
     assert space.contains(picture)
     assert (codec.frame(picture) == frames[-1]).all()
@@ -106,7 +106,7 @@ def test_pictures_of_every_layout_come_back(shape, expected):
 def test_a_small_grid_of_numbers_is_no_picture():
     space = spaces.Box(0, 255, (7, 7, 3), np.uint8)
     assert picture_layout(space) is None
-    assert Codec(space).size == 147 == len(Codec(space).whole)
+    assert SpaceCodec(space).size == 147 == len(SpaceCodec(space).whole)
 
 
 @pytest.mark.parametrize(
@@ -121,12 +121,12 @@ def test_a_small_grid_of_numbers_is_no_picture():
 )
 def test_what_is_not_supported_is_named(space):
     with pytest.raises(UnsupportedSpace, match="wrap|Wrap"):
-        Codec(space)
+        SpaceCodec(space)
 
 
 def test_the_part_is_named():
     with pytest.raises(UnsupportedSpace, match=r"the observation\['deep'\]\[0\] is Text"):
-        Codec(spaces.Dict({"deep": spaces.Tuple([spaces.Text(3)])}), part="the observation")
+        SpaceCodec(spaces.Dict({"deep": spaces.Tuple([spaces.Text(3)])}), part="the observation")
 
 
 @pytest.mark.parametrize(

@@ -216,6 +216,6 @@ def test_any_spaces_go_through_the_whole_line(tmp_path_factory, observation, act
 
 
 def to_numbers(space):
-    from wm_gym.common.codec import Codec
+    from wm_gym.common.codec import SpaceCodec
 
-    return Codec(space).size
+    return SpaceCodec(space).size

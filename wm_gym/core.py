@@ -15,7 +15,7 @@ from torch import Tensor
 
 from wm_gym import resets
 from wm_gym.common import accepted, spaces
-from wm_gym.common.codec import Codec, map_leaves
+from wm_gym.common.codec import SpaceCodec, map_leaves
 from wm_gym.common.copies import deepcopy_sharing
 from wm_gym.common.options import takes, with_changes
 from wm_gym.data.resize import resize_area
@@ -118,7 +118,7 @@ class WorldCore:
         """That of the world, where steps have the uncertainty that was calibrated."""
         return self.world.calibration if self.draws else None
 
-    def _observed(self, asked: str) -> tuple[str, Codec | None, Codec | None]:
+    def _observed(self, asked: str) -> tuple[str, SpaceCodec | None, SpaceCodec | None]:
         """What is observed, one of `OBSERVATIONS`, and how the source's observations and actions become numbers."""
         spec, seen = self.spec, self.spec.codec("observation")
         stacked = seen.layout.frames if seen is not None and seen.layout is not None else 1
@@ -382,7 +382,7 @@ class WorldCore:
             return self._copy(self._frames)
         return {"agent_pos": self._copy(state["proprioception"]), "pixels": self._copy(self._frames)}
 
-    def _source_observation(self, codec: Codec, state: dict[str, Tensor]) -> Any:
+    def _source_observation(self, codec: SpaceCodec, state: dict[str, Tensor]) -> Any:
         """The observations as the source gives them."""
         frames = None
         if codec.layout is not None:

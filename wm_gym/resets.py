@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from wm_gym.common import accepted
-from wm_gym.data.resize import resize_area
+from wm_gym.data.resize import resized
 from wm_gym.worlds.starts import bank_place
 
 if TYPE_CHECKING:
@@ -120,7 +120,7 @@ def with_observation(world: World, options: dict[str, Any]) -> dict[str, Any]:
     made = {"proprioception": codec.numbers(observation)} if codec.size else {}
     frame = codec.frame(observation)
     if frame is not None and "image" not in options:
-        made["image"] = resize_area(frame[None], tuple(world.spec.frame_size))[0]
+        made["image"] = resized(frame, world.spec.frame_size)
     return {key: value for key, value in options.items() if key != "observation"} | made
 
 

@@ -15,10 +15,10 @@ import gymnasium as gym
 import numpy as np
 from gymnasium.envs.registration import EnvSpec
 
-from wm_gym.common.codec import Codec, map_leaves
+from wm_gym.common.codec import SpaceCodec, batch_of_one
 from wm_gym.common.space_data import UnsupportedSpace, to_data
 from wm_gym.data.bars import bars
-from wm_gym.data.resize import resize_area
+from wm_gym.data.resize import resized
 
 if TYPE_CHECKING:
     from wm_gym.core import WorldCore
@@ -100,7 +100,7 @@ class EpisodeSource:
                 f"{env_id} has no policy {policy!r}; it has {', '.join(self.kinds)}: give --policy {self.kinds[-1]}"
             )
         self.action_space = self.env.action_space
-        self.actions = Codec(self.action_space, pictures=False, part=f"{env_id}: the action space")
+        self.actions = SpaceCodec(self.action_space, pictures=False, part=f"{env_id}: the action space")
         self.observations = observation_codec(self.env)
         self.describe = describe(self.env, self.actions, self.observations)
 
@@ -157,18 +157,18 @@ class EpisodeSource:
         """
         import torch
 
-        from wm_gym.policies.rollouts import Actor, Start, one_in_batch, world_options
+        from wm_gym.policies.rollouts import Actor, Start, world_options
         from wm_gym.registration import is_twin
 
         torch.manual_seed(int(rng.integers(2**31)))
         if not is_twin(self.spec.env_id):
             sure = bool(rng.random() < 0.5)
-            return lambda seen: agent.act(map_leaves(seen, lambda leaf: np.asarray(leaf)[None]), deterministic=sure)[0]
+            return lambda seen: agent.act(batch_of_one(seen), deterministic=sure)[0]
         core = self.imagination
         manner = rng.choice(["seen", "exploring", "imagined"] if core else ["seen", "exploring"])
         actor = Actor(agent, self._box(), deterministic=manner != "exploring")
         if core is None or manner != "imagined":
-            return lambda seen: actor.act(one_in_batch(seen))[0]
+            return lambda seen: actor.act(batch_of_one(seen))[0]
         seed = int(rng.integers(2**31))
         frame: Any = self.env.render()
         twin: Any = self.env.unwrapped
@@ -201,9 +201,7 @@ class EpisodeSource:
 
     def _frame(self, observation: Any) -> np.ndarray:
         frame = self._picture(observation)
-        if self.spec.size is not None and frame.shape[:2] != tuple(self.spec.size):
-            frame = resize_area(frame[None], self.spec.size)[0]
-        return frame
+        return frame if self.spec.size is None else resized(frame, self.spec.size)
 
     def _picture(self, observation: Any) -> np.ndarray:
         """What is seen: the observation's picture, else the rendered one, else its numbers as bars."""
@@ -330,16 +328,16 @@ def policy_kinds(env: gym.Env) -> list[str]:
     return list(MIX) if hasattr(env.unwrapped, "scripted_policy") else ["random"]
 
 
-def observation_codec(env: gym.Env) -> Codec | None:
+def observation_codec(env: gym.Env) -> SpaceCodec | None:
     """The numbers and the picture of an environment's observations; None, with a warning, where they have none."""
     try:
-        return Codec(env.observation_space, part=f"{_spec(env).id}: the observation space")
+        return SpaceCodec(env.observation_space, part=f"{_spec(env).id}: the observation space")
     except UnsupportedSpace as error:
         warnings.warn(f"pictures alone are recorded: {error}", stacklevel=2)
         return None
 
 
-def describe(env: gym.Env, actions: Codec, observations: Codec | None) -> Description:
+def describe(env: gym.Env, actions: SpaceCodec, observations: SpaceCodec | None) -> Description:
     """What info.json says of the environment."""
     base: Any = env.unwrapped
     space = env.action_space

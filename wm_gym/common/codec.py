@@ -102,7 +102,7 @@ class Leaf:
         return [int(n) for n in self.space.nvec.ravel()]
 
 
-class Codec:
+class SpaceCodec:
     """The numbers and the picture of a space's elements.
 
     Real and integer boxes are their numbers, a Discrete or each part of a MultiDiscrete is one-hot, a MultiBinary is
@@ -183,7 +183,7 @@ class Codec:
 
     def numbers(self, element: Any) -> np.ndarray:
         """The numbers float32 [size] of an element."""
-        return self.batch_numbers(map_leaves(element, lambda value: np.asarray(value)[None]), 1)[0]
+        return self.batch_numbers(batch_of_one(element), 1)[0]
 
     def batch_numbers(self, elements: Any, count: int) -> np.ndarray:
         """The numbers float32 [count, size] of a batch of elements, as `gymnasium.vector` batches them."""
@@ -226,6 +226,11 @@ class Codec:
     def element(self, numbers: np.ndarray, frames: np.ndarray | None = None) -> Any:
         """One element of numbers float32 [size] and, where it has a picture, frames uint8 [k, H, W, 3]."""
         return one_of_batch(self.batch(numbers[None], None if frames is None else frames[None]), 0)
+
+
+def batch_of_one(element: Any) -> Any:
+    """An element as a batch of one, every leaf an array with a leading axis."""
+    return map_leaves(element, lambda value: np.asarray(value)[None])
 
 
 def one_of_batch(batch: Any, i: int) -> Any:

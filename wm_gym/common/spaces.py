@@ -9,7 +9,7 @@ from gymnasium import spaces
 from numpy.typing import ArrayLike
 
 from wm_gym.common import accepted
-from wm_gym.common.codec import Codec, map_leaves, one_of_batch
+from wm_gym.common.codec import SpaceCodec, map_leaves, one_of_batch
 
 OBSERVATIONS = ("auto", "source", "pixels", "pixels+state", "latent")
 
@@ -80,7 +80,7 @@ def check_actions(
     return np.clip(array, space.low, space.high)
 
 
-def discrete_numbers(actions: Any, codec: Codec, active: np.ndarray, row: str = "environment") -> np.ndarray:
+def discrete_numbers(actions: Any, codec: SpaceCodec, active: np.ndarray, row: str = "environment") -> np.ndarray:
     """The numbers float32 [n, A] of a batch of actions of a space that is not a box of real numbers.
 
     Args:
@@ -100,10 +100,10 @@ def discrete_numbers(actions: Any, codec: Codec, active: np.ndarray, row: str = 
         raise ValueError(
             f"action is {accepted.shown(actions)}, expected a batch of {count} of {codec.space} ({error})"
         ) from None
-    numbers = np.zeros((count, codec.size), np.float32)
-    for i in np.flatnonzero(active).tolist():
+    numbers, taken = np.zeros((count, codec.size), np.float32), np.flatnonzero(active)
+    for i in taken.tolist():
         if not codec.space.contains(rows[i]):
             where = f" of {row} {i}" if count > 1 else ""
             raise ValueError(f"action{where} is {accepted.shown(rows[i])}, expected one of {codec.space}")
-        numbers[i] = codec.numbers(rows[i])
+    numbers[taken] = codec.batch_numbers(map_leaves(arrays, lambda leaf: leaf[taken]), len(taken))
     return numbers

@@ -21,7 +21,7 @@ from wm_gym.data.formats.lerobot_schema import CAMERA_PREFIX, DatasetError, read
 from wm_gym.data.formats.reader import Reader, warn_left_out
 from wm_gym.data.formats.registry import open_reader
 from wm_gym.data.frames import Frames, JoinedFrames, SelectedFrames
-from wm_gym.data.resize import resize_area
+from wm_gym.data.resize import resized
 
 DAMAGED = "damaged.json"  # beside frames that were decoded as far as they can be: the episodes that cannot, and why
 
@@ -309,7 +309,7 @@ def _decode(reader: Reader, camera: str, shape: tuple[int, ...], path: Path, pro
         reserve(beside / path.name)
         rows = tqdm(reader.iter_frames(camera), total=shape[0], unit="frame", desc="decoding", disable=not progress)
         for row, frame in rows:
-            frames[row] = frame if frame.shape == shape[1:] else resize_area(frame[None], shape[1:3])[0]
+            frames[row] = resized(frame, shape[1:3])
         frames.flush()
         if reader.skip_damaged:
             write_json(beside / DAMAGED, reader.damaged)

@@ -25,6 +25,11 @@ def resize_area(frames: np.ndarray, size: Sequence[int]) -> np.ndarray:
     return np.rint(out).clip(0, 255).astype(np.uint8)
 
 
+def resized(frame: np.ndarray, size: Sequence[int]) -> np.ndarray:
+    """One frame uint8 [H, W, C] in another size (h, w), as `resize_area` makes it; itself where it has that size."""
+    return frame if frame.shape[:2] == tuple(size) else resize_area(frame[None], size)[0]
+
+
 @functools.lru_cache(maxsize=16)
 def _weights(old: int, new: int) -> np.ndarray:
     """Matrix float32 [new, old]: how much of each old pixel each new one covers, rows summing to 1."""

@@ -11,6 +11,7 @@ import imageio.v2 as imageio
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
+from wm_gym.common.codec import batch_of_one
 from wm_gym.common.files import atomic_file
 from wm_gym.common.registry import find_spec
 from wm_gym.core import WorldCore
@@ -23,7 +24,6 @@ from wm_gym.policies.rollouts import (
     endless_core,
     frame_of,
     make_twin,
-    one_in_batch,
     start_seeds,
     twin_of,
     world_options,
@@ -135,7 +135,7 @@ def film_alone(
             done = success = False
             pictures.append(_row([_panel(frame_of(env), env_id, False)]))
             while not done:
-                observation, _, terminated, truncated, info = env.step(agent.act(one_in_batch(observation))[0])
+                observation, _, terminated, truncated, info = env.step(agent.act(batch_of_one(observation))[0])
                 done, success = terminated or truncated, success or bool(info.get("is_success", False))
                 pictures.append(_row([_panel(frame_of(env), env_id, success)]))
             pictures += [pictures[-1]] * HOLD

@@ -9,11 +9,11 @@ from typing import Any
 import gymnasium as gym
 import numpy as np
 
-from wm_gym.common.codec import map_leaves
+from wm_gym.common.codec import batch_of_one, one_of_batch
 from wm_gym.common.registry import registered
 from wm_gym.common.statistics import mean
 from wm_gym.core import WorldCore
-from wm_gym.data.resize import resize_area
+from wm_gym.data.resize import resized
 from wm_gym.engine.shared import load_world
 from wm_gym.policies.agent import Agent
 from wm_gym.policies.loaders import load_agent
@@ -88,12 +88,11 @@ def _episode(
     start = {"observation": observation}
     if core.draws:
         frame: Any = env.render()
-        start["image"] = resize_area(np.asarray(frame)[None], core.frame_size)[0]
+        start["image"] = resized(np.asarray(frame), core.frame_size)
     total, steps, state, over = 0.0, 0, None, False
     while not over:
-        batch = map_leaves(observation, lambda leaf: np.asarray(leaf)[None])
-        action, state = agent.predict(batch, state, deterministic)
-        observation, reward, terminated, truncated, _ = env.step(map_leaves(action, lambda leaf: leaf[0]))
+        action, state = agent.predict(batch_of_one(observation), state, deterministic)
+        observation, reward, terminated, truncated, _ = env.step(one_of_batch(action, 0))
         total, steps, over = total + float(reward), steps + 1, terminated or truncated
     return start, (total, steps)
 

@@ -10,6 +10,7 @@ from typing import Any
 import gymnasium as gym
 import numpy as np
 
+from wm_gym.common.codec import batch_of_one
 from wm_gym.common.registry import find_spec
 from wm_gym.core import WorldCore
 from wm_gym.engine.shared import load_engine, load_world
@@ -158,11 +159,6 @@ def frame_of(env: gym.Env) -> np.ndarray:
     return frame
 
 
-def one_in_batch(observation: Observation) -> Observation:
-    """A single observation with a leading batch axis of 1."""
-    return {k: v[None] for k, v in observation.items()} if isinstance(observation, dict) else observation[None]
-
-
 def run_twin(
     policy: Agent | str,
     env: gym.Env,
@@ -196,7 +192,7 @@ def run_twin(
             observation, _ = env.reset(options={"physics_state": off})
         steps, total, success, over = 0, 0.0, False, False
         while not over:
-            observation, reward, terminated, truncated, info = env.step(actor.act(one_in_batch(observation))[0])
+            observation, reward, terminated, truncated, info = env.step(actor.act(batch_of_one(observation))[0])
             steps, total, success = steps + 1, total + float(reward), success or bool(info["is_success"])
             over = terminated or truncated
         outcomes.append(Outcome(success, steps, total))

@@ -57,16 +57,14 @@ def learn(
     asked = {"env_id": env_id, "steps": steps, "algo": algo} | {name: getattr(options, name) for name in own}
     check_same(out / ASKED_FILE, asked, "repeat the old arguments to go on, or choose another --out")
     notes: dict[str, Any] = {**asked, "per_round": []}
-    began, agent = time.monotonic(), None
+    began = time.monotonic()
     for r in range(1, options.rounds + 1):
         note = _round(r, env_id, algo, _share(r, steps, options.rounds), out, options)
         notes["per_round"].append(note)
         write_json(out / NOTES_FILE, notes, indent=1)
-        agent = load_agent(out / f"agent-{r}")
     notes["steps_used"] = sum(note["steps"] for note in notes["per_round"])
     notes["minutes"] = round((time.monotonic() - began) / 60, 1)
-    assert agent is not None
-    notes |= _measured(agent, env_id, out, options)
+    notes |= _measured(load_agent(out / f"agent-{options.rounds}"), env_id, out, options)
     write_json(out / NOTES_FILE, notes, indent=1)
     return notes
 

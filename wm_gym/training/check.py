@@ -25,13 +25,18 @@ FEWEST = 30
 STARTS, PICTURES = 512, 48
 """Segments of a measurement of numbers, and of one of pictures."""
 TRAINING, LOOKING, NOTHING = "usable for training", "usable for looking, not for training", "not usable"
+IGNORED = (
+    "it ignores its actions: record more episodes in which they matter, give it a state (an observation of numbers or "
+    "info['proprioception']), larger frames, or train longer"
+)
 REMEDY = {
-    "actions": "it ignores its actions: record more episodes in which they matter, give it a state (an observation of "
-    "numbers or info['proprioception']), larger frames, or train longer",
+    "mirrored": IGNORED,
+    "shuffled": IGNORED,
     "still": "it is worse than a world that stands still: record more, train longer, or take a larger preset",
     "reward": "its rewards are unsure: record more episodes in which they differ, or set outcome_updates higher",
     "terminated": "it does not know where the task ends: record more episodes that end",
 }
+"""What helps where a line about it falls short."""
 
 
 @dataclass(frozen=True)
@@ -39,6 +44,10 @@ class Line:
     """One number that was measured on held-out episodes."""
 
     name: str
+    about: str
+    """The control that it is compared with, "reward" or "terminated"; "" where it only informs."""
+    kind: str
+    """Of what: "state", "picture" or "step"."""
     value: float
     low: float | None = None
     high: float | None = None
@@ -93,20 +102,18 @@ def check_world(world: World, clips: ClipData, seed: int = 0) -> Check:
     if world.spec.draws:
         lines += _compared("picture", "minus dB", _pictures(world, clips, held, seed))
     lines += _outcomes(world, clips, held)
-    failed = {line.name.split()[-1] for line in lines if line.met is False}
-    follows = _one_kind_good(lines, ("mirrored", "shuffled")) and _one_kind_good(lines, ("still",))
-    todo = {"actions": {"mirrored", "shuffled"}, "still": {"still"}, "reward": {"reward"}, "terminated": {"terminated"}}
-    advice = [REMEDY[name] for name, names in todo.items() if names & failed]
-    verdict = NOTHING if not follows else LOOKING if failed & {"reward", "terminated"} else TRAINING
-    return Check(lines, verdict, advice)
+    failed = {line.about for line in lines if line.met is False}
+    advice = list(dict.fromkeys(remedy for about, remedy in REMEDY.items() if about in failed))
+    if not (_beats(lines, "still") and (_beats(lines, "mirrored") or _beats(lines, "shuffled"))):
+        return Check(lines, NOTHING, advice)
+    return Check(lines, LOOKING if failed & {"reward", "terminated"} else TRAINING, advice)
 
 
-def _one_kind_good(lines: list[Line], controls: tuple[str, ...]) -> bool:
-    """Whether a world's numbers, or where it has none its pictures, beat a control at 5 and 10 steps."""
-    kinds = [kind for kind in ("state", "picture") if any(line.name.startswith(kind) for line in lines)]
-    ours = [line for line in lines if kinds and line.name.startswith(kinds[0]) and line.met is not None]
-    per_control = [[line.met for line in ours if line.name.endswith(control)] for control in controls]
-    return any(bool(met) and all(met) for met in per_control)
+def _beats(lines: list[Line], control: str) -> bool:
+    """Whether a world's numbers, or where it has none its pictures, beat a control wherever that is judged."""
+    judged = [line for line in lines if line.about == control and line.met is not None]
+    ours = [line for line in judged if line.kind == judged[0].kind]  # numbers come first
+    return bool(ours) and all(line.met for line in ours)
 
 
 Errors = dict[str, np.ndarray]
@@ -123,14 +130,13 @@ def _compared(kind: str, unit: str, errors: Errors) -> list[Line]:
     lines = []
     for steps in horizons:
         of = {name: values[:, steps - 1] for name, values in errors.items()}
-        lines.append(Line(f"{kind}, {unit}, after {steps} steps", float(of["true"].mean())))
+        lines.append(Line(f"{kind}, {unit}, after {steps} steps", "", kind, float(of["true"].mean())))
         for control in ("still", "mirrored", "shuffled"):
             gap = mean(of[control] - of["true"])
             low = gap["mean"] if gap["low"] is None else gap["low"]
             met = bool(low > 0) if steps in judged else None
-            lines.append(
-                Line(f"{kind}, {unit} lost after {steps} steps, {control}", gap["mean"], low, gap["high"], met)
-            )
+            name = f"{kind}, {unit} lost after {steps} steps, {control}"
+            lines.append(Line(name, control, kind, gap["mean"], low, gap["high"], met))
     return lines
 
 
@@ -203,10 +209,10 @@ def _outcomes(world: World, clips: ClipData, held: np.ndarray) -> list[Line]:
     lines, spread = [], float(truth.var())
     if spread > 1e-12:
         r2 = 1 - float(np.square(said - truth).mean()) / spread
-        lines.append(Line("R2 of the reward", r2, met=r2 >= 0.5))
+        lines.append(Line("R2 of the reward", "reward", "step", r2, met=r2 >= 0.5))
     known = clips.terminated[rows + 1]
     if known.any():
         yes = ended > world.spec.termination_threshold
         f1 = 2 * float((yes & known).sum()) / float(yes.sum() + known.sum())
-        lines.append(Line("F1 of terminated", f1, met=f1 >= 0.8))
+        lines.append(Line("F1 of terminated", "terminated", "step", f1, met=f1 >= 0.8))
     return lines

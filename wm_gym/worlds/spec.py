@@ -8,7 +8,7 @@ from typing import Any
 
 import yaml
 
-from wm_gym.common.codec import Codec
+from wm_gym.common.codec import SpaceCodec
 from wm_gym.common.files import write_text
 from wm_gym.common.reading import FLAG, check, many, mapping, maybe, one_of, read_mapping, real, text, whole
 from wm_gym.common.space_data import from_data
@@ -81,7 +81,7 @@ class WorldSpec:
     """The space of the environment that it was recorded in, as `wm_gym.common.space_data` writes it; None where nobody
     said. Where it holds numbers, they are the proprioception."""
     action_space: dict[str, Any] | None = None
-    """Likewise of its actions, which a model takes as the numbers of a `Codec`."""
+    """Likewise of its actions, which a model takes as the numbers of a `SpaceCodec`."""
     success_ends: bool = True
     """Success ends an episode; False where the source ends its tasks itself."""
     draws: bool = True
@@ -120,11 +120,11 @@ class WorldSpec:
             if codec is not None and codec.size != dim and (what == "action" or codec.size):
                 raise ValueError(f"{what}_space has {codec.size} numbers and the {what} {dim}; {REPAIR}")
 
-    def codec(self, what: str) -> Codec | None:
+    def codec(self, what: str) -> SpaceCodec | None:
         """How an "observation" or "action" of the source becomes numbers; None where nobody said of which space."""
         data = self.observation_space if what == "observation" else self.action_space
         space = None if data is None else from_data(data, f"{what}_space")
-        return None if space is None else Codec(space, what == "observation", f"{what}_space")
+        return None if space is None else SpaceCodec(space, what == "observation", f"{what}_space")
 
     @property
     def has_state(self) -> bool:
