@@ -80,6 +80,7 @@ class EpisodeSpec:
     seed: int = 0
     noise: float = 0.3
     size: tuple[int, int] | None = None
+    pictures: bool = True
 
 
 class EpisodeSource:
@@ -90,9 +91,11 @@ class EpisodeSource:
         self.agent: Agent | None = None
         self.imagination: WorldCore | None = None
         if policy.startswith(AGENT):
-            self.agent, self.env, self.imagination = agent_env(policy.removeprefix(AGENT), env_id, spec.env_kwargs)
+            self.agent, self.env, self.imagination = agent_env(
+                policy.removeprefix(AGENT), env_id, spec.env_kwargs, spec.pictures
+            )
         else:
-            self.env = make_env(env_id, spec.env_kwargs)
+            self.env = make_env(env_id, spec.env_kwargs, spec.pictures)
         self.kinds = policy_kinds(self.env)
         if self.agent is None and policy != "mix" and policy not in self.kinds:
             self.env.close()
@@ -205,6 +208,10 @@ class EpisodeSource:
 
     def _picture(self, observation: Any) -> np.ndarray:
         """What is seen: the observation's picture, else the rendered one, else its numbers as bars."""
+        if not self.spec.pictures:
+            if not self.observations or not self.observations.size:
+                raise ValueError(f"{self.spec.env_id}: its observation holds no numbers; record its pictures")
+            return bars(self.observations.numbers(observation))
         if self.agent is None:  # an agent sees frames through its world's tokenizer; what is recorded is the camera's
             pixels: Any = observation.get("pixels") if isinstance(observation, dict) else observation
             if self.observations and self.observations.layout:
@@ -249,7 +256,7 @@ class EpisodeSource:
         return RecordedEpisode(np.stack(frames), columns, self.describe["task_description"], terms, kind)
 
 
-def make_env(env_id: str, env_kwargs: Mapping[str, Any] | None = None) -> gym.Env:
+def make_env(env_id: str, env_kwargs: Mapping[str, Any] | None = None, pictures: bool = True) -> gym.Env:
     """A registered environment (`import_env`) for recording: pictures on, a horizon, twins without early end."""
     from wm_gym.common.registry import registered
 
@@ -257,7 +264,7 @@ def make_env(env_id: str, env_kwargs: Mapping[str, Any] | None = None) -> gym.En
     entry = _entry(spec)
     if _ends_on_success(spec):
         kwargs.setdefault("terminate_on_success", False)  # whole episodes: what happens after success counts too
-    if "rgb_array" in (getattr(entry, "metadata", None) or {}).get("render_modes", ("rgb_array",)):
+    if pictures and "rgb_array" in (getattr(entry, "metadata", None) or {}).get("render_modes", ("rgb_array",)):
         kwargs.setdefault("render_mode", "rgb_array")
     env = gym.make(spec, **kwargs)
     if _spec(env).max_episode_steps is None and getattr(env.unwrapped, "horizon", None) is None:
@@ -294,7 +301,7 @@ def import_env(env_id: str) -> None:
 
 
 def agent_env(
-    folder: str, env_id: str, env_kwargs: Mapping[str, Any] | None = None
+    folder: str, env_id: str, env_kwargs: Mapping[str, Any] | None = None, pictures: bool = True
 ) -> tuple[Agent, gym.Env, WorldCore | None]:
     """An agent, its environment, and in a physics twin the core of its world (if it has one), for recording.
 
@@ -307,7 +314,7 @@ def agent_env(
 
     agent = load_agent(folder)
     if not is_twin(env_id):
-        env = make_env(env_id, env_kwargs)
+        env = make_env(env_id, env_kwargs, pictures)
         sees = getattr(agent.policy, "observation_space", None) or env.observation_space
         if agent.env_wrapper or agent.frame_stack > 1 or sees != env.observation_space:
             env.close()

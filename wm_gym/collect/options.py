@@ -34,6 +34,8 @@ class RecordOptions:
     """Keyword arguments for gym.make, e.g. '{"size": 96}'."""
     size: FrameSize | None = None
     """Height and width that frames are resized to, on a command line as 64 or 96x160 (default: as they are)."""
+    pictures: bool = True
+    """Record what is seen; without, the observation's numbers as bars, which takes no time to draw."""
     progress: bool = True
     """Show a bar."""
     shard_frames: int = 2000

@@ -67,7 +67,8 @@ def record(
         raise ValueError(f"episodes is {episodes!r}, expected a whole number of at least 1")
     enough = _Enough(episodes, options.steps)
     kwargs = dict(options.env_kwargs or {})
-    spec = EpisodeSpec(env_id, kwargs, policy, int(options.seed), float(options.noise), options.size)
+    seed, noise = int(options.seed), float(options.noise)
+    spec = EpisodeSpec(env_id, kwargs, policy, seed, noise, options.size, options.pictures)
     asked = _asked(spec)
     if (out / INFO_PATH).exists():
         _check_resume(out, asked, options.resume)
@@ -129,6 +130,7 @@ def _asked(spec: EpisodeSpec) -> dict[str, Any]:
         "seed": spec.seed,
         "noise": spec.noise,
         "size": list(spec.size) if spec.size is not None else None,
+        "pictures": spec.pictures,
     }
     if spec.policy.startswith(AGENT):
         from wm_gym.policies.catalogue import digest_of_agent
@@ -199,7 +201,7 @@ def _check_resume(out: Path, asked: Mapping[str, Any], resume: bool) -> None:
     there = info.get("wm_gym")
     if there is None:
         raise ValueError(f"{out} holds a dataset that was not recorded by wm-gym; give another folder")
-    older = {"agent_weights": asked.get("agent_weights")}  # older versions did not write them down
+    older = {"agent_weights": asked.get("agent_weights"), "pictures": True}  # older versions did not write them down
     there = older | there | {"policy": _named(str(there.get("policy")))}
     for key, value in asked.items():
         if there.get(key) != value:

@@ -14,6 +14,7 @@ from wm_gym.common.files import check_same, write_json
 from wm_gym.common.options import with_changes
 from wm_gym.common.reading import read_mapping
 from wm_gym.data import LeRobotReader
+from wm_gym.engine.shared import load_world
 from wm_gym.policies.agent import Agent
 from wm_gym.policies.config import CONFIG_FILE
 from wm_gym.policies.loaders import load_agent
@@ -21,6 +22,7 @@ from wm_gym.policies.returns import evaluate_returns
 from wm_gym.rl.options import LearnOptions
 from wm_gym.rl.train import train_agent
 from wm_gym.training import train
+from wm_gym.training.presets import sizes_of
 
 NOTES_FILE, ASKED_FILE = "learn.json", "asked.json"
 FIRST_SHARE = 0.4
@@ -52,7 +54,7 @@ def learn(
     options, out = with_changes(LearnOptions, options, changes), Path(out)
     import_env(env_id)
     algo = options.algo or _algorithm(env_id, options)
-    own = ("rounds", "timesteps", "seed", "env_kwargs", "preset", "size", "overrides")
+    own = ("rounds", "timesteps", "imagined_steps", "seed", "env_kwargs", "preset", "size", "overrides")
     out.mkdir(parents=True, exist_ok=True)
     asked = {"env_id": env_id, "steps": steps, "algo": algo} | {name: getattr(options, name) for name in own}
     check_same(out / ASKED_FILE, asked, "repeat the old arguments to go on, or choose another --out")
@@ -96,13 +98,14 @@ def _round(r: int, env_id: str, algo: str, steps: int, out: Path, options: Learn
     data, world, agent = (out / f"{what}-{r}" for what in ("data", "world", "agent"))
     policy = "random" if r == 1 else f"agent:{before}"
     shared: dict[str, Any] = {"seed": options.seed * 1000 + r, "progress": options.progress}
-    kwargs = options.env_kwargs
-    record(env_id, policy=policy, out=data, steps=steps, size=options.size, workers=0, env_kwargs=kwargs, **shared)
+    shown: dict[str, Any] = {"pictures": sizes_of(options.preset, options.overrides).draws, "size": options.size}
+    record(env_id, policy=policy, out=data, steps=steps, workers=0, env_kwargs=options.env_kwargs, **shown, **shared)
     recorded = time.monotonic()
     if not (world / "spec.yaml").is_file() or world.with_name(world.name + ".training").exists():
         datasets = [out / f"data-{i}" for i in range(1, r + 1)]
         train(datasets, world, preset=options.preset, overrides=options.overrides, name=world.name, **shared)
     trained = time.monotonic()
+    imagined = min(options.imagined_steps, load_world(world).spec.horizon)
     if not (agent / CONFIG_FILE).is_file():
         train_agent(
             algo,
@@ -111,7 +114,7 @@ def _round(r: int, env_id: str, algo: str, steps: int, out: Path, options: Learn
             timesteps=options.timesteps,
             resume=True,
             init=before if r > 1 else None,
-            env_kwargs={"world": str(world)},
+            env_kwargs={"world": str(world), "starts": "any", "max_episode_steps": imagined},
             recipe_id="vector",
             device="cpu",
             **shared,

@@ -26,7 +26,7 @@ from wm_gym.training.card import Measured, write_card
 from wm_gym.training.check import check_world
 from wm_gym.training.loop import Run
 from wm_gym.training.options import TrainOptions
-from wm_gym.training.presets import PRESETS, Preset
+from wm_gym.training.presets import Preset, sizes_of
 from wm_gym.training.report import early_report
 from wm_gym.training.segments import split_episodes
 from wm_gym.training.stages import (
@@ -111,9 +111,7 @@ def _finish(out: Path, world: World, clips: ClipData, run: Run, background: np.n
 
 def _sizes(options: TrainOptions) -> Preset:
     """The preset with its changes; ValueError where it does not go with the other options."""
-    if options.preset not in PRESETS:
-        raise ValueError(f"preset {options.preset!r} is unknown; choose one of {sorted(PRESETS)}")
-    sizes = replace(PRESETS[options.preset], **(options.overrides or {}))
+    sizes = sizes_of(options.preset, options.overrides)
     if sizes.decoder_only and not options.init:
         raise ValueError("decoder_only keeps the encoder of a trained world, and there is none; pass --init WORLD")
     if not (options.init or options.base) and not sizes.tokenizer_updates:
