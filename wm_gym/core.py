@@ -24,6 +24,7 @@ from wm_gym.engine.shared import encoded_starts, load_engine, load_world, start_
 from wm_gym.goals import Goals, has_goals
 from wm_gym.judges import make_judge
 from wm_gym.judges.reward import SEEN, STATE, TERMS, JudgedReward
+from wm_gym.novelty import NOVELTY, Novelty
 from wm_gym.options import EnvOptions
 from wm_gym.seeding import as_seed, start_draw, step_noise
 from wm_gym.worlds.calibration import Calibration
@@ -88,7 +89,8 @@ class WorldCore:
         self.uncertainty_penalty = options.uncertainty_penalty
         self.uncertainty_limit = self._limit(options.truncate_on_uncertainty)
         self._start_rows = self._rows_of_starts(options.starts)
-        self.judged = self._judge(options)
+        self.novelty = Novelty(self.world) if options.reward == NOVELTY else None
+        self.judged = None if self.novelty else self._judge(options)
         judges = self.judged is not None
         self.knows_success = self._seen is None or judges or self.spec.success_threshold <= 1
         self.draws = self._must_draw(options, render)
@@ -348,6 +350,9 @@ class WorldCore:
             terms, success, seen = judged
         else:
             success, seen = out["success"] > self.success_threshold, {}
+        if self.novelty:
+            terms = {NOVELTY: self.novelty(out["proprioception"])}
+        elif not judged:
             terms = dict(zip(self.spec.reward_components, out["reward"].astype(np.float64).T))
             if self.goals and self._seen is not None:
                 paid = self.goals.paid(self._seen.batch(out["proprioception"]), active)
@@ -578,7 +583,7 @@ class WorldCore:
 
     def _empty_info(self) -> dict[str, np.ndarray]:
         n, (_, h, w) = self.num_envs, self.spec.latent_shape
-        terms = TERMS if self.judged else self.spec.reward_components
+        terms = TERMS if self.judged else (NOVELTY,) if self.novelty else self.spec.reward_components
         scalars = [*["uncertainty"] * self.draws, *(f"reward/{r}" for r in terms)]
         scalars += SEEN if self.judged else ()
         told = {"success": np.zeros(n, bool), "is_success": np.zeros(n, bool), "success_probability": np.zeros(n)}
