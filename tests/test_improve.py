@@ -93,8 +93,9 @@ def test_a_third_of_the_episodes_does_in_physics_what_the_agent_did_in_imaginati
         env_kwargs={"world": str(world)},
     )
     source, imagined = EpisodeSource(EpisodeSpec(TWIN, {}, f"agent:{agent}")), []
-    step = source.imagination.step
-    monkeypatch.setattr(source.imagination, "step", lambda actions: imagined.append(actions[0].copy()) or step(actions))
+    core = source.players[0].imagination
+    step = core.step
+    monkeypatch.setattr(core, "step", lambda actions: imagined.append(actions[0].copy()) or step(actions))
     kinds = []
     for number in range(8):
         imagined.clear()

@@ -7,7 +7,8 @@ import concurrent.futures
 import os
 from collections.abc import Generator, Sequence
 
-from wm_gym.collect.episodes import Description, EpisodeSource, EpisodeSpec, RecordedEpisode
+from wm_gym.collect.episodes import EpisodeSource, EpisodeSpec, RecordedEpisode
+from wm_gym.collect.source import Description
 from wm_gym.common.processes import Interrupts, begin_worker, one_thread, spawned_pool
 
 Simulated = tuple[Description, RecordedEpisode]
