@@ -308,6 +308,20 @@ def test_a_reward_that_is_an_array_of_one(tmp_path):
         del gym.registry["wm_gym_test/Arrays-v0"]
 
 
+def test_an_environment_that_cannot_draw_here_says_what_to_set(tmp_path, monkeypatch):
+    import ball_env
+
+    def render(self):
+        raise RuntimeError("gladLoadGL error")
+
+    monkeypatch.setattr(ball_env.CountEnv, "render", render)
+    count = "ball_env:wm_gym_test/Count-v0"
+    with pytest.raises(ValueError, match='cannot draw itself here .*gladLoadGL.*MUJOCO_GL=egl.*"render_mode": null'):
+        record(count, 1, out=tmp_path / "set", workers=0, progress=False)
+    out = record(count, 1, out=tmp_path / "set", workers=0, progress=False, env_kwargs={"render_mode": None})
+    assert LeRobotReader(out).frames(CAMERA, 0).any()
+
+
 def test_where_an_agent_lies_is_not_written_down(repository, tmp_path):
     pytest.importorskip("pybullet")
     folder = shutil.copytree(repository / "agents" / "ppo-Reach-v0", tmp_path / "mine" / "my-agent")

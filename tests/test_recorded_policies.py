@@ -4,6 +4,8 @@ import gymnasium as gym
 import numpy as np
 import pytest
 import vector_env  # noqa: F401
+from dot_reach import DotReach, small_ppo
+from gymnasium.envs.registration import EnvSpec
 from stable_baselines3 import DQN, PPO
 from test_record import assert_same_values
 
@@ -115,6 +117,18 @@ def test_a_zip_acts_where_it_is_trusted(tmp_path, monkeypatch, capsys):
     PPO("MultiInputPolicy", env, n_steps=8, batch_size=8, device="cpu", seed=1).save("mine.zip")
     with pytest.raises(ValueError, match="recorded with agent_weights="):
         recorded(GOAL, "mine.zip:1,random:1", episodes=8, trust=True, noise=0.3)
+
+
+@pytest.mark.parametrize("state", [False, True])
+def test_a_policy_of_pictures_sees_them_as_it_did(tmp_path, monkeypatch, state):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setitem(gym.registry, "wm_gym_test/Dot-v0", EnvSpec("wm_gym_test/Dot-v0", DotReach))
+    small_ppo(DotReach(state), "MultiInputPolicy" if state else "CnnPolicy").save("dot.zip")  # it keeps them CHW
+    kinds, _, reader = recorded("wm_gym_test/Dot-v0", "dot.zip", 2, trust=True, env_kwargs={"state": state})
+    assert kinds == ["dot.zip"] * 2
+    frame = next(iter(reader.iter_frames(reader.camera(None))))[1]
+    assert frame.shape == (36, 36, 3) and (frame[..., 0] > 200).any()  # what was seen is what is recorded
+    assert ("observation.state" in reader.features) == state
 
 
 def test_a_policy_of_other_spaces_is_refused(module, tmp_path):

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import gymnasium as gym
 import numpy as np
 
 from wm_gym.collect.acting import Player, players_of
@@ -121,7 +122,7 @@ class EpisodeSource:
                 pixels = next(iter(pixels.values()))
             if isinstance(pixels, np.ndarray) and pixels.dtype == np.uint8 and pixels.shape[2:] == (3,):
                 return np.array(pixels)
-        rendered: Any = player.env.render() if player.env.render_mode == "rgb_array" else None
+        rendered = self._rendered(player.env)
         if isinstance(rendered, np.ndarray) and rendered.shape[2:] == (3,):
             return np.array(rendered, np.uint8)
         if codec and codec.size:
@@ -130,6 +131,19 @@ class EpisodeSource:
             f"{self.spec.env_id} gives no picture: neither its observation nor render() in render_mode 'rgb_array' is "
             "a uint8 [H, W, 3] array, and its observation holds no numbers"
         )
+
+    def _rendered(self, env: gym.Env) -> Any:
+        """What the environment draws of itself; None where it was made without."""
+        if env.render_mode != "rgb_array":
+            return None
+        try:
+            return env.render()
+        except Exception as error:  # simulators have errors of their own
+            raise ValueError(
+                f"{self.spec.env_id} cannot draw itself here ({type(error).__name__}: {error}). For MuJoCo without a "
+                "display set MUJOCO_GL=egl or MUJOCO_GL=osmesa; what is learned of numbers alone needs no picture: "
+                """--env-kwargs '{"render_mode": null}'"""
+            ) from error
 
     def _assemble(self, kind: int, rows: list[Row], steps: list[Step], infos: list[dict[str, Any]]) -> RecordedEpisode:
         frames, proprioception, physics = zip(*rows)

@@ -53,24 +53,13 @@ def make_env(env_id: str, env_kwargs: Mapping[str, Any] | None = None) -> gym.En
 def import_env(env_id: str) -> None:
     """Have an environment registered whose id somebody typed.
 
-    An id may name its module ("panda_gym:PandaReach-v3"); a namespace that is a module ("gym_pusht/PushT-v0") is
-    imported by itself.
-
     Raises:
         ValueError: Naming the id and the next thing to try.
     """
-    from wm_gym.common.registry import find_spec, import_typed
+    from wm_gym.common.registry import find_spec
 
-    module, _, name = env_id.rpartition(":")
-    for named in filter(None, (module, name.rpartition("/")[0])):
-        if name not in gym.registry:
-            try:
-                import_typed(named)
-            except ModuleNotFoundError as error:
-                if error.name != named:
-                    raise
     try:
-        find_spec(name)
+        find_spec(env_id)
     except gym.error.UnregisteredEnv as error:
         raise ValueError(
             f"unknown environment {env_id!r} ({error}); give the id of a registered environment, with "
