@@ -86,7 +86,7 @@ EXTRAS = {
     "curation": CURATION,
     "judges": JUDGES,
     "judge-server": JUDGE_SERVER,
-    "ray": ["ray>=2.40"],  # measurements on a cluster: wm-gym evaluate-policies --ray
+    "ray": ["ray>=2.40"],  # recordings and measurements on a cluster: wm-gym record --ray
     "docs": DOCS,
     **SOURCES,
     "benchmarks": SOURCES["panda"],

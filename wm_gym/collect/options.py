@@ -26,6 +26,9 @@ class RecordOptions:
     """Processes; the data do not depend on it (default: one a core).
 
     In Python 0 simulates in this process."""
+    ray: Annotated[str, "ADDRESS"] | None = None
+    """Simulate on a Ray cluster, with the same episodes: auto, ray://HOST:10001, or local (a cluster of `workers` CPUs
+    here)."""
     noise: float = 0.3
     """How much the policy "noisy" perturbs the expert, 0 to 1, and how much a policy that draws no actions itself (a
     function, DQN) is perturbed in the half of its episodes that explore."""

@@ -91,7 +91,7 @@ def _write(out: Path, spec: EpisodeSpec, asked: dict[str, Any], enough: _Enough,
         first, steps = _held(read_info(out)) if writer else (0, 0)
         if enough.at(first, steps):
             return
-        made = simulate(spec, range(first, enough.episodes or MOST_EPISODES), options.workers, interrupts)
+        made = simulate(spec, range(first, enough.episodes or MOST_EPISODES), options.workers, interrupts, options.ray)
         stream = stack.enter_context(contextlib.closing(made))
         bar = stack.enter_context(_bar(options.progress, first, enough.episodes, spec.env_id))
         for describe, episode in stream:
