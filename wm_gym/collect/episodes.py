@@ -5,55 +5,24 @@ An episode depends only on (seed, its number): worker count, order and resuming 
 
 from __future__ import annotations
 
-import inspect
-import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, TypedDict
+from typing import Any
 
 import gymnasium as gym
 import numpy as np
-from gymnasium.envs.registration import EnvSpec
 
-from wm_gym.common.codec import SpaceCodec, batch_of_one
-from wm_gym.common.space_data import UnsupportedSpace, to_data
+from wm_gym.collect.acting import Player, players_of
+from wm_gym.collect.policies import Policies
+from wm_gym.collect.source import describe, observation_codec
+from wm_gym.common.codec import SpaceCodec
 from wm_gym.data.bars import bars
 from wm_gym.data.resize import resized
 
-if TYPE_CHECKING:
-    from wm_gym.core import WorldCore
-    from wm_gym.policies.agent import Agent
-
-MIX = {"expert": 0.2, "noisy": 0.3, "random": 0.3, "near-miss": 0.2}  # shares of --policy mix
-POLICIES = (*MIX, "mix")
-KINDS = (*MIX, "agent")  # what the column policy_kind counts
-AGENT = "agent:"  # a policy that is a trained agent: agent:FOLDER
-MAX_STEPS = 1000  # where the environment has no horizon of its own
-
-
-Act = Callable[[Any], Any]
-"""From an observation to an action of the environment's own space."""
 Row = tuple[np.ndarray, np.ndarray | None, np.ndarray | None]
 """What one observation gives: frame, proprioception, state of the physics."""
 Step = tuple[np.ndarray, float, Any, bool]
 """What one step gives: the action's numbers, the reward, success where the environment says, the end of the task."""
-
-
-class Description(TypedDict):
-    """What info.json says of the environment."""
-
-    action_space: str
-    action_low: list[float] | None
-    action_high: list[float] | None
-    action_names: list[str] | None
-    action_unit: str
-    proprioception_names: list[str] | None
-    proprioception_unit: str
-    horizon: int
-    task_description: str
-    fps: float
-    success_ends: bool
-    spaces: dict[str, Any]
 
 
 @dataclass
@@ -66,8 +35,6 @@ class RecordedEpisode:
     """{feature: [L, D]}."""
     task: str
     reward_terms: list[str]
-    kind: str
-    """The policy that acted, one of KINDS."""
 
 
 @dataclass(frozen=True)
@@ -77,113 +44,57 @@ class EpisodeSpec:
     env_id: str
     env_kwargs: dict[str, Any]
     policy: str
+    """As `Policies.parse` reads it."""
     seed: int = 0
     noise: float = 0.3
     size: tuple[int, int] | None = None
     pictures: bool = True
+    """Record what is seen, not the observation's numbers as bars."""
+    trust: bool = False
+    """Load a Stable-Baselines3 zip."""
 
 
 class EpisodeSource:
     """An environment, made once, of which episodes are rolled out by number."""
 
     def __init__(self, spec: EpisodeSpec) -> None:
-        self.spec, env_id, policy = spec, spec.env_id, spec.policy
-        self.agent: Agent | None = None
-        self.imagination: WorldCore | None = None
-        if policy.startswith(AGENT):
-            self.agent, self.env, self.imagination = agent_env(
-                policy.removeprefix(AGENT), env_id, spec.env_kwargs, spec.pictures
-            )
-        else:
-            self.env = make_env(env_id, spec.env_kwargs, spec.pictures)
-        self.kinds = policy_kinds(self.env)
-        if self.agent is None and policy != "mix" and policy not in self.kinds:
-            self.env.close()
-            raise ValueError(
-                f"{env_id} has no policy {policy!r}; it has {', '.join(self.kinds)}: give --policy {self.kinds[-1]}"
-            )
-        self.action_space = self.env.action_space
-        self.actions = SpaceCodec(self.action_space, pictures=False, part=f"{env_id}: the action space")
-        self.observations = observation_codec(self.env)
-        self.describe = describe(self.env, self.actions, self.observations)
+        self.spec, self.policies = spec, Policies.parse(spec.policy)
+        drawn = spec.pictures
+        self.players = players_of(self.policies.names, spec.env_id, spec.env_kwargs, spec.noise, spec.trust, drawn)
+        env = self.players[0].env
+        self.actions = SpaceCodec(env.action_space, pictures=False, part=f"{spec.env_id}: the action space")
+        self.observations = [observation_codec(player.shown) for player in self.players]
+        self.describe = describe(self.players[0].shown, self.actions, self.observations[0])
 
     def rollout(self, episode: int) -> RecordedEpisode:
         """The episode of that number."""
         env_seed, policy_seed = np.random.SeedSequence([self.spec.seed, episode]).generate_state(2, np.uint32)
         rng = np.random.default_rng(policy_seed)
-        kind = self._choose(rng)
-        observation, info = self.env.reset(seed=int(env_seed % 2**31))
-        act = self._policy(kind, rng) if self.agent is None else self._actor(self.agent, rng, info)
-        rows, infos = [self._row(observation, info)], [info]
+        shares = self.policies.shares
+        number = int(rng.choice(len(shares), p=shares)) if len(shares) > 1 else 0
+        player, codec = self.players[number], self.observations[number]
+        kind = player.choose(rng)
+        observation, info = player.env.reset(seed=int(env_seed % 2**31))
+        act = player.begin(kind, rng, info)
+        rows, infos = [self._row(player, codec, observation, info)], [info]
         steps: list[Step] = []
         over = False
         while not over:
             action = act(observation)
             encoded = self.actions.numbers(action)
-            observation, reward, terminated, truncated, info = self.env.step(action)
-            rows.append(self._row(observation, info))
+            observation, reward, terminated, truncated, info = player.env.step(action)
+            rows.append(self._row(player, codec, observation, info))
             success = info.get("success", info.get("is_success"))
             steps.append((encoded, self._number("reward", reward), success, bool(terminated)))
             infos.append(info)
             over = terminated or truncated
-        return self._assemble(kind, rows, steps, infos)
+        acted = self.policies.kinds.index(kind or self.policies.labels[number])
+        return self._assemble(acted, rows, steps, infos)
 
     def close(self) -> None:
-        """Let go of the environment."""
-        self.env.close()
-
-    def _choose(self, rng: np.random.Generator) -> str:
-        if self.spec.policy != "mix":
-            return "agent" if self.agent else self.spec.policy
-        share = np.array([MIX[kind] for kind in self.kinds])
-        return self.kinds[rng.choice(len(self.kinds), p=share / share.sum())]
-
-    def _policy(self, kind: str, rng: np.random.Generator) -> Act:
-        scripted = getattr(self.env.unwrapped, "scripted_policy", None)
-        if scripted is not None:
-            act = scripted(kind, rng, noise=self.spec.noise).act
-            space = self._box()
-            return lambda _: np.clip(np.asarray(act(), np.float32), space.low, space.high)
-        self.action_space.seed(int(rng.integers(2**31)))
-        return lambda _: self.action_space.sample()
-
-    def _box(self) -> gym.spaces.Box:
-        """The action space, where scripts or an agent act."""
-        assert isinstance(self.action_space, gym.spaces.Box)
-        return self.action_space
-
-    def _actor(self, agent: Agent, rng: np.random.Generator, info: Mapping[str, Any]) -> Act:
-        """The agent on what it sees or exploring, half of the episodes each; in a twin also on what its world imagines.
-
-        Then each has a third. What exploits an error of the world is done in imagination only: in physics the policy
-        soon sees otherwise.
-        """
-        import torch
-
-        from wm_gym.policies.rollouts import Actor, Start, world_options
-        from wm_gym.registration import is_twin
-
-        torch.manual_seed(int(rng.integers(2**31)))
-        if not is_twin(self.spec.env_id):
-            sure = bool(rng.random() < 0.5)
-            return lambda seen: agent.act(batch_of_one(seen), deterministic=sure)[0]
-        core = self.imagination
-        manner = rng.choice(["seen", "exploring", "imagined"] if core else ["seen", "exploring"])
-        actor = Actor(agent, self._box(), deterministic=manner != "exploring")
-        if core is None or manner != "imagined":
-            return lambda seen: actor.act(batch_of_one(seen))[0]
-        seed = int(rng.integers(2**31))
-        frame: Any = self.env.render()
-        twin: Any = self.env.unwrapped
-        start = Start(seed, frame, info["proprioception"], twin.get_physics_state())
-        core.reset(seeds=[seed], options=[world_options(core.world, start)])
-
-        def act(_: Any) -> np.ndarray:
-            action = actor.act(core.observation())
-            core.step(action)
-            return action[0]
-
-        return act
+        """Let go of the environments."""
+        for env in {id(player.env): player.env for player in self.players}.values():
+            env.close()
 
     def _number(self, name: str, value: Any) -> float:
         """A reward as a float, from an array of one number too; ValueError naming what is none."""
@@ -196,41 +107,52 @@ class EpisodeSource:
                 "the environment so that each step gives one reward"
             ) from None
 
-    def _row(self, observation: Any, info: Mapping[str, Any]) -> Row:
-        state = getattr(self.env.unwrapped, "get_physics_state", None)
+    def _row(self, player: Player, codec: SpaceCodec | None, observation: Any, info: Mapping[str, Any]) -> Row:
+        state = getattr(player.env.unwrapped, "get_physics_state", None)
         physics = None if state is None else np.array(state(), np.float64)
-        numbers = self.observations.numbers(observation) if self.observations and self.observations.size else None
-        return self._frame(observation), _proprioception(observation, info) if numbers is None else numbers, physics
+        numbers = codec.numbers(observation) if codec and codec.size else None
+        frame = self._picture(player, codec, observation)
+        frame = frame if self.spec.size is None else resized(frame, self.spec.size)
+        return frame, _proprioception(observation, info) if numbers is None else numbers, physics
 
-    def _frame(self, observation: Any) -> np.ndarray:
-        frame = self._picture(observation)
-        return frame if self.spec.size is None else resized(frame, self.spec.size)
-
-    def _picture(self, observation: Any) -> np.ndarray:
+    def _picture(self, player: Player, codec: SpaceCodec | None, observation: Any) -> np.ndarray:
         """What is seen: the observation's picture, else the rendered one, else its numbers as bars."""
         if not self.spec.pictures:
-            if not self.observations or not self.observations.size:
+            if not codec or not codec.size:
                 raise ValueError(f"{self.spec.env_id}: its observation holds no numbers; record its pictures")
-            return bars(self.observations.numbers(observation))
-        if self.agent is None:  # an agent sees frames through its world's tokenizer; what is recorded is the camera's
+            return bars(codec.numbers(observation))
+        if not player.sees_world:  # what is recorded is the camera's
             pixels: Any = observation.get("pixels") if isinstance(observation, dict) else observation
-            if self.observations and self.observations.layout:
-                pixels = self.observations.frame(observation)
+            if codec and codec.layout:
+                pixels = codec.frame(observation)
             if isinstance(pixels, dict):  # several cameras: the first
                 pixels = next(iter(pixels.values()))
             if isinstance(pixels, np.ndarray) and pixels.dtype == np.uint8 and pixels.shape[2:] == (3,):
                 return np.array(pixels)
-        rendered: Any = self.env.render() if self.env.render_mode == "rgb_array" else None
+        rendered = self._rendered(player.env)
         if isinstance(rendered, np.ndarray) and rendered.shape[2:] == (3,):
             return np.array(rendered, np.uint8)
-        if self.observations and self.observations.size:
-            return bars(self.observations.numbers(observation))
+        if codec and codec.size:
+            return bars(codec.numbers(observation))
         raise ValueError(
             f"{self.spec.env_id} gives no picture: neither its observation nor render() in render_mode 'rgb_array' is "
             "a uint8 [H, W, 3] array, and its observation holds no numbers"
         )
 
-    def _assemble(self, kind: str, rows: list[Row], steps: list[Step], infos: list[dict[str, Any]]) -> RecordedEpisode:
+    def _rendered(self, env: gym.Env) -> Any:
+        """What the environment draws of itself; None where it was made without."""
+        if env.render_mode != "rgb_array":
+            return None
+        try:
+            return env.render()
+        except Exception as error:  # simulators have errors of their own
+            raise ValueError(
+                f"{self.spec.env_id} cannot draw itself here ({type(error).__name__}: {error}). For MuJoCo without a "
+                "display set MUJOCO_GL=egl or MUJOCO_GL=osmesa; what is learned of numbers alone needs no picture: "
+                """--env-kwargs '{"render_mode": null}'"""
+            ) from error
+
+    def _assemble(self, kind: int, rows: list[Row], steps: list[Step], infos: list[dict[str, Any]]) -> RecordedEpisode:
         frames, proprioception, physics = zip(*rows)
         actions, rewards, successes, ends = zip(*steps)
         length = len(rows)
@@ -251,150 +173,9 @@ class EpisodeSource:
             columns["next.success"] = np.array([*flags, flags[-1]])
         if physics[0] is not None:
             columns["physics_state"] = np.stack(physics)
-        columns["policy_kind"] = np.full(length, KINDS.index(kind), np.int64)
+        columns["policy_kind"] = np.full(length, kind, np.int64)
         columns = {key: value.reshape(length, -1) for key, value in columns.items()}
-        return RecordedEpisode(np.stack(frames), columns, self.describe["task_description"], terms, kind)
-
-
-def make_env(env_id: str, env_kwargs: Mapping[str, Any] | None = None, pictures: bool = True) -> gym.Env:
-    """A registered environment (`import_env`) for recording: pictures on, a horizon, twins without early end."""
-    from wm_gym.common.registry import registered
-
-    kwargs, spec = dict(env_kwargs or {}), registered(env_id, "the environment to record")
-    entry = _entry(spec)
-    if _ends_on_success(spec):
-        kwargs.setdefault("terminate_on_success", False)  # whole episodes: what happens after success counts too
-    if pictures and "rgb_array" in (getattr(entry, "metadata", None) or {}).get("render_modes", ("rgb_array",)):
-        kwargs.setdefault("render_mode", "rgb_array")
-    env = gym.make(spec, **kwargs)
-    if _spec(env).max_episode_steps is None and getattr(env.unwrapped, "horizon", None) is None:
-        env = gym.wrappers.TimeLimit(env, MAX_STEPS)
-    return env
-
-
-def import_env(env_id: str) -> None:
-    """Have an environment registered whose id somebody typed.
-
-    An id may name its module ("panda_gym:PandaReach-v3"); a namespace that is a module ("gym_pusht/PushT-v0") is
-    imported by itself.
-
-    Raises:
-        ValueError: Naming the id and the next thing to try.
-    """
-    from wm_gym.common.registry import find_spec, import_typed
-
-    module, _, name = env_id.rpartition(":")
-    for named in filter(None, (module, name.rpartition("/")[0])):
-        if name not in gym.registry:
-            try:
-                import_typed(named)
-            except ModuleNotFoundError as error:
-                if error.name != named:
-                    raise
-    try:
-        find_spec(name)
-    except gym.error.UnregisteredEnv as error:
-        raise ValueError(
-            f"unknown environment {env_id!r} ({error}); give the id of a registered environment, with "
-            f"its module where that is not imported by itself: module:Name-v0"
-        ) from None
-
-
-def agent_env(
-    folder: str, env_id: str, env_kwargs: Mapping[str, Any] | None = None, pictures: bool = True
-) -> tuple[Agent, gym.Env, WorldCore | None]:
-    """An agent, its environment, and in a physics twin the core of its world (if it has one), for recording.
-
-    Raises:
-        ValueError: For an agent that acts through wrappers, where the environment is no twin of this package.
-    """
-    from wm_gym.policies.loaders import load_agent
-    from wm_gym.policies.rollouts import endless_core, make_twin
-    from wm_gym.registration import is_twin
-
-    agent = load_agent(folder)
-    if not is_twin(env_id):
-        env = make_env(env_id, env_kwargs, pictures)
-        sees = getattr(agent.policy, "observation_space", None) or env.observation_space
-        if agent.env_wrapper or agent.frame_stack > 1 or sees != env.observation_space:
-            env.close()
-            raise ValueError(
-                f"{agent.name} acts on {sees}, as it is or through wrappers, and {env_id} shows "
-                f"{env.observation_space}; only a physics twin is shown to an agent as its world shows it. Give "
-                "an agent of this environment, or of a world of it with observation='source'"
-            )
-        return agent, env, None
-    kwargs = {"terminate_on_success": False, **(env_kwargs or {})}
-    horizon = kwargs.pop("max_episode_steps", None)
-    twin = make_twin(env_id, agent.world, agent, horizon, **kwargs)
-    return agent, twin, endless_core(agent.world, agent) if agent.world else None
-
-
-def policy_kinds(env: gym.Env) -> list[str]:
-    """The policies that can act in this environment; only those with scripts have more than "random"."""
-    return list(MIX) if hasattr(env.unwrapped, "scripted_policy") else ["random"]
-
-
-def observation_codec(env: gym.Env) -> SpaceCodec | None:
-    """The numbers and the picture of an environment's observations; None, with a warning, where they have none."""
-    try:
-        return SpaceCodec(env.observation_space, part=f"{_spec(env).id}: the observation space")
-    except UnsupportedSpace as error:
-        warnings.warn(f"pictures alone are recorded: {error}", stacklevel=2)
-        return None
-
-
-def describe(env: gym.Env, actions: SpaceCodec, observations: SpaceCodec | None) -> Description:
-    """What info.json says of the environment."""
-    base: Any = env.unwrapped
-    space = env.action_space
-    horizon = _spec(env).max_episode_steps or getattr(base, "horizon", None) or MAX_STEPS
-    low, high = actions.bounds
-    names, proprioception = (getattr(base, f"{what}_names", None) for what in ("action", "proprioception"))
-    if names is None and not isinstance(space, gym.spaces.Box):
-        names = actions.names
-    if observations and observations.size and len(proprioception or ()) != observations.size:
-        proprioception = observations.names
-    spaces = {"action": space, **({"observation": env.observation_space} if observations else {})}
-    return {
-        "action_space": f"{space}, stored one-hot" if isinstance(space, gym.spaces.Discrete) else str(space),
-        "action_low": _bounds(low),
-        "action_high": _bounds(high),
-        "action_names": None if names is None else list(names),
-        "action_unit": str(getattr(base, "action_unit", "")),
-        "proprioception_names": None if proprioception is None else list(proprioception),
-        "proprioception_unit": str(getattr(base, "proprioception_unit", "")),
-        "horizon": int(horizon),
-        "task_description": str(getattr(base, "task_description", _spec(env).id)),
-        "fps": float(env.metadata.get("render_fps") or 10),
-        "success_ends": _ends_on_success(_spec(env)),
-        "spaces": {what: to_data(one) for what, one in spaces.items()},
-    }
-
-
-def _spec(env: gym.Env) -> EnvSpec:
-    """How the environment was made, which one made by `gym.make` knows."""
-    assert env.spec is not None
-    return env.spec
-
-
-def _bounds(values: np.ndarray) -> list[float] | None:
-    values = np.asarray(values, np.float64)
-    return values.tolist() if np.isfinite(values).all() else None  # JSON has no infinity
-
-
-def _entry(spec: EnvSpec) -> Any:
-    """What makes the environment."""
-    entry = spec.entry_point
-    return gym.envs.registration.load_env_creator(entry) if isinstance(entry, str) else entry
-
-
-def _ends_on_success(spec: EnvSpec) -> bool:
-    """Whether the environment can be told that success ends an episode, which recordings do without."""
-    try:
-        return "terminate_on_success" in inspect.signature(_entry(spec)).parameters
-    except (TypeError, ValueError):
-        return False
+        return RecordedEpisode(np.stack(frames), columns, self.describe["task_description"], terms)
 
 
 def _proprioception(observation: Any, info: Mapping[str, Any]) -> np.ndarray | None:

@@ -10,7 +10,7 @@ import gymnasium as gym
 import numpy as np
 
 from wm_gym.common.codec import batch_of_one, one_of_batch
-from wm_gym.common.registry import registered
+from wm_gym.common.registry import find_spec, registered
 from wm_gym.common.statistics import mean
 from wm_gym.core import WorldCore
 from wm_gym.data.resize import resized
@@ -53,7 +53,8 @@ def evaluate_returns(
         ValueError: Where the world does not know its source's spaces, or the environment has others.
     """
     agent, world = load_agent(agent), load_world(world)
-    spec = registered(env_id or world.spec.twin, f"the environment of the world {world.spec.name!r}")
+    ours = f"the environment of the world {world.spec.name!r}"
+    spec = find_spec(env_id) if env_id else registered(world.spec.twin, ours)
     seeds = start_seeds(episodes, seed)
     core = WorldCore(world, min(episodes, WORLD_BATCH), observation="source")
     mode = {"render_mode": "rgb_array"} if core.draws else {}

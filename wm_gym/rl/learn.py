@@ -9,8 +9,8 @@ from typing import Any
 import gymnasium as gym
 import numpy as np
 
-from wm_gym.collect.episodes import import_env, make_env, observation_codec
 from wm_gym.collect.record import record
+from wm_gym.collect.source import import_env, make_env, observation_codec
 from wm_gym.common.files import check_same, write_json
 from wm_gym.common.options import with_changes
 from wm_gym.common.reading import read_mapping
