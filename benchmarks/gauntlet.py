@@ -27,7 +27,7 @@ from stable_baselines3.common.vec_env import DummyVecEnv, VecMonitor, VecNormali
 from wm_gym.common.files import write_json
 from wm_gym.common.reading import read_mapping
 from wm_gym.common.statistics import mean
-from wm_gym.policies.recipe import algorithm, load_recipe, sb3_arguments
+from wm_gym.policies.recipe import algorithm, entry_of_source, load_recipe, sb3_arguments
 from wm_gym.rl.learn import learn
 
 NAME, EPISODES = "gauntlet", 100
@@ -53,7 +53,7 @@ class Row:
 ROWS = {
     "CartPole-v1": Row("CartPole-v1", "ppo", 4_000, 100_000, 60_000, rounds=2),
     "Pendulum-v1": Row("Pendulum-v1", "sac", 2_000, 20_000, 10_000),
-    "PandaReach-v3": Row("PandaReach-v3", "sac", 3_000, 20_000, 10_000, rounds=2, module="panda_gym"),
+    "PandaReach-v3": Row("PandaReach-v3", "sac", 1_500, 8_000, 10_000, rounds=2, module="panda_gym"),
     "Pusher-v5": Row("Pusher-v5", "sac", 5_000, 50_000, 10_000),
     "ball_in_cup-catch": Row("dm_control/ball_in_cup-catch-v0", "sac", 10_000, 100_000, 20_000, module="shimmy"),
 }
@@ -110,7 +110,7 @@ def measured(policy: Any, row: Row, seed: int) -> dict[str, float]:
 
 def alone(row: Row, steps: int, seed: int) -> dict[str, float]:
     """The algorithm in the environment itself, for so many steps."""
-    recipe = load_recipe(row.algo, "vector")
+    recipe = load_recipe(row.algo, entry_of_source(row.algo, gym.make(row.env_id)))
     env = DummyVecEnv([lambda: gym.make(row.env_id)] * recipe["n_envs"])
     env.seed(seed)
     env = VecMonitor(env)

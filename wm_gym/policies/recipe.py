@@ -10,20 +10,22 @@ from typing import Any
 
 import gymnasium as gym
 import yaml
-from stable_baselines3 import DQN, PPO, SAC
+from stable_baselines3 import DQN, PPO, SAC, HerReplayBuffer
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.preprocessing import is_image_space
 from stable_baselines3.common.torch_layers import CombinedExtractor, FlattenExtractor, NatureCNN
 from stable_baselines3.common.utils import LinearSchedule
 from torch import nn
 
+from wm_gym.goals import has_goals
 from wm_gym.policies.features import SpatialSoftmaxCNN
 
 ALGORITHMS: dict[str, type[BaseAlgorithm]] = {"ppo": PPO, "sac": SAC, "dqn": DQN}
 EXTRACTORS = {c.__name__: c for c in (SpatialSoftmaxCNN, NatureCNN, CombinedExtractor, FlattenExtractor)}
 ACTIVATIONS = {c.__name__: c for c in (nn.ReLU, nn.Tanh, nn.ELU, nn.SiLU, nn.GELU, nn.LeakyReLU)}
+BUFFERS = {"HerReplayBuffer": HerReplayBuffer}
 CLASSES: dict[str, Mapping[str, type]] = {"features_extractor_class": EXTRACTORS, "activation_fn": ACTIVATIONS}
-"""Names that a recipe or a downloaded agent may use for classes: nothing else is ever imported for them."""
+"""Names that a recipe or a downloaded agent may use for classes, as of `BUFFERS`: nothing else is imported for them."""
 
 WRAPPERS = ("wm_gym.wrappers", "gymnasium.wrappers")
 """The modules whose wrappers they may name; no other is imported."""
@@ -71,6 +73,12 @@ def load_recipe(algo: str, env_id: str, path: str | Path | None = None) -> dict[
     return dict(recipe)
 
 
+def entry_of_source(algo: str, env: gym.Env) -> str:
+    """The entry for an environment of numbers that has none of its own: "goal" where hindsight helps, else "vector"."""
+    relabels = has_goals(env.observation_space) and hasattr(env.unwrapped, "compute_reward")
+    return "goal" if algo == "sac" and relabels else "vector"
+
+
 def sb3_arguments(algo: str, recipe: dict[str, Any], space: gym.Space) -> dict[str, Any]:
     """Keyword arguments for the SB3 class (policy and policy_kwargs among them) on an observation space."""
     policy, policy_kwargs = policy_for(space, recipe.get("policy", "CnnPolicy"), recipe.get("policy_kwargs") or {})
@@ -78,8 +86,16 @@ def sb3_arguments(algo: str, recipe: dict[str, Any], space: gym.Space) -> dict[s
 
 
 def hyperparameters(recipe: dict[str, Any]) -> dict[str, Any]:
-    """What of a recipe the algorithm itself takes, rl_zoo3's `lin_` rates as schedules."""
-    return {k: _schedule(v) for k, v in recipe.items() if k not in ENV_KEYS}
+    """What of a recipe the algorithm itself takes, rl_zoo3's `lin_` rates as schedules, a replay buffer by its name.
+
+    Raises:
+        ValueError: For a replay buffer that is not in `BUFFERS`.
+    """
+    taken = {k: _schedule(v) for k, v in recipe.items() if k not in ENV_KEYS}
+    buffer = taken.get("replay_buffer_class")
+    if buffer is not None and buffer not in BUFFERS:
+        raise ValueError(f"replay_buffer_class: {buffer!r} is unknown; choose one of {sorted(BUFFERS)}")
+    return taken | ({} if buffer is None else {"replay_buffer_class": BUFFERS[buffer]})
 
 
 def gentler(recipe: dict[str, Any], factor: float = 0.2) -> dict[str, Any]:

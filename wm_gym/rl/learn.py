@@ -20,6 +20,7 @@ from wm_gym.novelty import NOVELTY
 from wm_gym.policies.agent import Agent
 from wm_gym.policies.config import CONFIG_FILE
 from wm_gym.policies.loaders import load_agent
+from wm_gym.policies.recipe import entry_of_source
 from wm_gym.policies.returns import evaluate_returns
 from wm_gym.rl.options import LearnOptions
 from wm_gym.rl.train import train_agent
@@ -56,7 +57,7 @@ def learn(
     """
     options, out = with_changes(LearnOptions, options, changes), Path(out)
     import_env(env_id)
-    algo = options.algo or _algorithm(env_id, options)
+    algo, entry = _method(env_id, options)
     own = ("rounds", "timesteps", "imagined_steps", "seed", "env_kwargs", "preset", "size", "overrides")
     out.mkdir(parents=True, exist_ok=True)
     asked = {"env_id": env_id, "steps": steps, "algo": algo} | {name: getattr(options, name) for name in own}
@@ -64,7 +65,7 @@ def learn(
     notes: dict[str, Any] = {**asked, "per_round": []}
     began = time.monotonic()
     for r in range(1, options.rounds + 1):
-        note = _round(r, env_id, algo, _share(r, steps, options.rounds), out, options)
+        note = _round(r, env_id, (algo, entry), _share(r, steps, options.rounds), out, options)
         notes["per_round"].append(note)
         write_json(out / NOTES_FILE, notes, indent=1)
     notes["steps_used"] = sum(note["steps"] for note in notes["per_round"])
@@ -74,9 +75,13 @@ def learn(
     return notes
 
 
-def _algorithm(env_id: str, options: LearnOptions) -> str:
-    """SAC for boxes of actions, PPO for others; ValueError where no world can be learned without pictures."""
-    env = make_env(env_id, options.env_kwargs)
+def _method(env_id: str, options: LearnOptions) -> tuple[str, str]:
+    """The algorithm, SAC for boxes of actions and PPO for others, and the entry of its recipe.
+
+    Raises:
+        ValueError: Where no world can be learned without pictures.
+    """
+    env = make_env(env_id, options.env_kwargs, pictures=False)
     try:
         codec = observation_codec(env)
         if codec is None or codec.layout is not None or not codec.size:
@@ -84,7 +89,8 @@ def _algorithm(env_id: str, options: LearnOptions) -> str:
                 f"the observation of {env_id} is {env.observation_space}; learn takes numbers without pictures so far: "
                 "record and train it with wm-gym record and wm-gym train"
             )
-        return "sac" if isinstance(env.action_space, gym.spaces.Box) else "ppo"
+        algo = options.algo or ("sac" if isinstance(env.action_space, gym.spaces.Box) else "ppo")
+        return algo, entry_of_source(algo, env)
     finally:
         env.close()
 
@@ -95,7 +101,9 @@ def _share(r: int, steps: int, rounds: int) -> int:
     return first if r == 1 else -(-(steps - first) // (rounds - 1))
 
 
-def _round(r: int, env_id: str, algo: str, steps: int, out: Path, options: LearnOptions) -> dict[str, Any]:
+def _round(
+    r: int, env_id: str, method: tuple[str, str], steps: int, out: Path, options: LearnOptions
+) -> dict[str, Any]:
     """Record, train a world, train an agent; returns what learn.json says of it."""
     began, before = time.monotonic(), out / f"agent-{r - 1}"
     data, world, agent = (out / f"{what}-{r}" for what in ("data", "world", "agent"))
@@ -111,7 +119,7 @@ def _round(r: int, env_id: str, algo: str, steps: int, out: Path, options: Learn
     if not (agent / CONFIG_FILE).is_file():
         imagined = min(options.imagined_steps, load_world(world).spec.horizon)
         train_agent(
-            algo,
+            method[0],
             "wm_gym/World-v0",
             agent,
             timesteps=options.timesteps,
@@ -123,7 +131,7 @@ def _round(r: int, env_id: str, algo: str, steps: int, out: Path, options: Learn
                 "max_episode_steps": imagined,
                 **({"reward": NOVELTY} if explores else {}),
             },
-            recipe_id="vector",
+            recipe_id=method[1],
             device="cpu",
             **shared,
         )

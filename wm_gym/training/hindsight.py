@@ -16,6 +16,8 @@ from wm_gym.goals import SourceReward, has_goals, source_reward
 
 SHARE = 0.5
 """Of the recorded steps that get another goal."""
+NEAR = 4.0
+"""The largest deviation of a goal from what the step itself achieved, in steps of the achieved goal."""
 FEW = 16
 """Rewards of more values than this say nothing about success and end."""
 
@@ -23,8 +25,8 @@ FEW = 16
 class Hindsight:
     """Recorded numbers with other desired goals, on which the dynamics do not depend (Andrychowicz et al. 2017).
 
-    A recording has one goal an episode, a world needs them everywhere. Half of the other goals were desired in other
-    episodes, half were achieved somewhere.
+    A recording has one goal an episode, a world needs them everywhere. A third of the other goals were desired in other
+    episodes, a third were achieved somewhere, and a third are near what the step itself achieves.
 
     Args:
         clips: The recordings.
@@ -33,14 +35,16 @@ class Hindsight:
 
     def __init__(self, clips: ClipData, codec: SpaceCodec) -> None:
         places = {leaf.path[0]: slice(leaf.start, leaf.start + leaf.size) for leaf in codec.leaves}
-        self.codec, self.desired, achieved = codec, places["desired_goal"], places["achieved_goal"]
+        self.codec, self.desired, self.achieved = codec, places["desired_goal"], places["achieved_goal"]
         numbers = clips.proprioception
         firsts = clips.episode_offset[:-1]
-        self.pools = [np.array(numbers[firsts, self.desired]), np.array(numbers[:, achieved])]
+        self.pools = [np.array(numbers[firsts, self.desired]), np.array(numbers[:, self.achieved])]
         self.source: SourceReward | None = None
         with contextlib.suppress(ValueError):
             self.source = source_reward(clips.meta["env_id"], "the source of the recordings")
         rows = clips.transitions(range(len(clips)))
+        moved = self.pools[1][rows + 1] - self.pools[1][rows]
+        self.step = np.sqrt(np.square(moved).mean(0))
         paid = clips.reward[rows].sum(1)
         self.pays = self.source is not None and self.source.is_paid and clips.reward.shape[1] == 1
         """Whether the source says what steps with other goals pay."""
@@ -67,7 +71,9 @@ class Hindsight:
         """Numbers [B, T, P], `SHARE` of the B with another desired goal, and which of them, bool [B]."""
         count = len(numbers)
         drawn = [pool[rng.integers(0, len(pool), count)] for pool in self.pools]
-        goals = torch.from_numpy(np.where(rng.random((count, 1)) < 0.5, *drawn))
+        off = self.step * rng.uniform(0, NEAR, (count, 1)) * rng.standard_normal((count, len(self.step)))
+        drawn.append(numbers[:, -1, self.achieved].numpy() + off)
+        goals = torch.from_numpy(np.choose(rng.integers(0, 3, (count, 1)), drawn).astype(np.float32))
         changed = torch.from_numpy(rng.random(count) < SHARE)
         made = numbers.clone()
         made[changed, :, self.desired] = goals[changed, None]

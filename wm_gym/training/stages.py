@@ -165,16 +165,22 @@ def train_outcome(run: Run, world: World, clips: ClipData) -> None:
     _save_stage(run, "outcome", heads)
 
 
-def fit_termination(world: World, clips: ClipData) -> None:
-    """Set from which probability on a step ends the task: where single recorded steps are called so best (F1)."""
+def fit_termination(world: World, clips: ClipData, seed: int) -> None:
+    """Set from which probability on a step ends the task: where single steps are called so best (F1)."""
     rows = clips.transitions(range(len(clips)))
-    truth = clips.terminated[rows + 1]
-    if isinstance(world.heads, StateHeads) and truth.any():
-        ended = recorded_outcomes(world, clips, rows)[2]
-        world.spec.termination_threshold = best_threshold(ended, truth)
+    truth, hindsight = clips.terminated[rows + 1], Hindsight.of(clips)
+    if not isinstance(world.heads, StateHeads) or not truth.any():
+        return
+    ended = recorded_outcomes(world, clips, rows)[2]
+    if hindsight and hindsight.pays:
+        moves = torch.from_numpy(np.stack([clips.proprioception[rows], clips.proprioception[rows + 1]], 1))
+        moves, _ = hindsight.other_goals(moves, np.random.default_rng([seed, 8]))
+        known = ~(flags := hindsight.outcome(moves[:, 1])[2]).isnan()
+        there = _outcomes(world, moves[known, 0], torch.from_numpy(clips.action[rows])[known], moves[known, 1])[2]
+        truth, ended = np.append(truth, flags[known].numpy() > 0.5), np.append(ended, there)
+    world.spec.termination_threshold = best_threshold(ended, truth)
 
 
-@torch.inference_mode()
 def recorded_outcomes(world: World, clips: ClipData, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Reward terms [n, R] and the probabilities [n] of success and of the end that a world reads off recorded numbers.
 
@@ -184,7 +190,11 @@ def recorded_outcomes(world: World, clips: ClipData, rows: np.ndarray) -> tuple[
         rows: Where the n transitions begin.
     """
     at = (clips.proprioception[rows], clips.action[rows], clips.proprioception[rows + 1])
-    pose, action, after = (torch.from_numpy(values) for values in at)
+    return _outcomes(world, *map(torch.from_numpy, at))
+
+
+@torch.inference_mode()
+def _outcomes(world: World, pose: Tensor, action: Tensor, after: Tensor) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     read = world.heads.of_vector(condition(world.dynamics, pose, action, after).vector)
     reward, success, ended = (values.numpy() for values in world.heads.outcome_of(read))
     return reward, success, ended

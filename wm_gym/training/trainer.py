@@ -185,7 +185,7 @@ def _untrained(clips: ClipData, sizes: Preset, options: TrainOptions, name: str)
 def _train_stages(run: Run, world: World, clips: ClipData, background: np.ndarray) -> None:
     train_pose(run, world, clips)
     train_outcome(run, world, clips)
-    fit_termination(world, clips)
+    fit_termination(world, clips, run.seed)
     if not run.preset.draws:
         return
     train_tokenizer(run, world, clips, background)
