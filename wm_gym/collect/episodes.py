@@ -5,8 +5,6 @@ An episode depends only on (seed, its number): worker count, order and resuming 
 
 from __future__ import annotations
 
-import inspect
-import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypedDict
@@ -15,14 +13,23 @@ import gymnasium as gym
 import numpy as np
 from gymnasium.envs.registration import EnvSpec
 
-from wm_gym.common.codec import SpaceCodec, batch_of_one
-from wm_gym.common.space_data import UnsupportedSpace, to_data
-from wm_gym.data.bars import bars
+from wm_gym.common.codec import SpaceCodec, batch_of_one, one_of_batch
+from wm_gym.common.space_data import to_data
+from wm_gym.data.observed import (
+    draws,
+    ends_on_success,
+    observation_codec,
+    physics_state_of,
+    picture_of,
+    proprioception_of,
+    success_of,
+)
 from wm_gym.data.resize import resized
 
 if TYPE_CHECKING:
     from wm_gym.core import WorldCore
     from wm_gym.policies.agent import Agent
+    from wm_gym.policies.source import Source
 
 MIX = {"expert": 0.2, "noisy": 0.3, "random": 0.3, "near-miss": 0.2}  # shares of --policy mix
 POLICIES = (*MIX, "mix")
@@ -88,11 +95,11 @@ class EpisodeSource:
     def __init__(self, spec: EpisodeSpec) -> None:
         self.spec, env_id, policy = spec, spec.env_id, spec.policy
         self.agent: Agent | None = None
+        self.seen: Source | None = None
         self.imagination: WorldCore | None = None
         if policy.startswith(AGENT):
-            self.agent, self.env, self.imagination = agent_env(policy.removeprefix(AGENT), env_id, spec.env_kwargs)
-        else:
-            self.env = make_env(env_id, spec.env_kwargs)
+            self.agent, self.seen, self.imagination = agent_env(policy.removeprefix(AGENT), env_id, spec.env_kwargs)
+        self.env = self.seen.env if self.seen else make_env(env_id, spec.env_kwargs)
         self.kinds = policy_kinds(self.env)
         if self.agent is None and policy != "mix" and policy not in self.kinds:
             self.env.close()
@@ -109,18 +116,18 @@ class EpisodeSource:
         env_seed, policy_seed = np.random.SeedSequence([self.spec.seed, episode]).generate_state(2, np.uint32)
         rng = np.random.default_rng(policy_seed)
         kind = self._choose(rng)
-        observation, info = self.env.reset(seed=int(env_seed % 2**31))
-        act = self._policy(kind, rng) if self.agent is None else self._actor(self.agent, rng, info)
+        env = self.seen or self.env
+        observation, info = env.reset(seed=int(env_seed % 2**31))
+        act = self._actor(self.agent, self.seen, rng) if self.agent and self.seen else self._policy(kind, rng)
         rows, infos = [self._row(observation, info)], [info]
         steps: list[Step] = []
         over = False
         while not over:
             action = act(observation)
-            encoded = self.actions.numbers(action)
-            observation, reward, terminated, truncated, info = self.env.step(action)
+            observation, reward, terminated, truncated, info = env.step(action)
+            encoded = self.actions.numbers(self.seen.taken if self.seen else action)
             rows.append(self._row(observation, info))
-            success = info.get("success", info.get("is_success"))
-            steps.append((encoded, self._number("reward", reward), success, bool(terminated)))
+            steps.append((encoded, self._number("reward", reward), success_of(info), bool(terminated)))
             infos.append(info)
             over = terminated or truncated
         return self._assemble(kind, rows, steps, infos)
@@ -138,18 +145,13 @@ class EpisodeSource:
     def _policy(self, kind: str, rng: np.random.Generator) -> Act:
         scripted = getattr(self.env.unwrapped, "scripted_policy", None)
         if scripted is not None:
-            act = scripted(kind, rng, noise=self.spec.noise).act
-            space = self._box()
+            act, space = scripted(kind, rng, noise=self.spec.noise).act, self.action_space
+            assert isinstance(space, gym.spaces.Box)  # where scripts act
             return lambda _: np.clip(np.asarray(act(), np.float32), space.low, space.high)
         self.action_space.seed(int(rng.integers(2**31)))
         return lambda _: self.action_space.sample()
 
-    def _box(self) -> gym.spaces.Box:
-        """The action space, where scripts or an agent act."""
-        assert isinstance(self.action_space, gym.spaces.Box)
-        return self.action_space
-
-    def _actor(self, agent: Agent, rng: np.random.Generator, info: Mapping[str, Any]) -> Act:
+    def _actor(self, agent: Agent, env: Source, rng: np.random.Generator) -> Act:
         """The agent on what it sees or exploring, half of the episodes each; in a twin also on what its world imagines.
 
         Then each has a third. What exploits an error of the world is done in imagination only: in physics the policy
@@ -157,28 +159,22 @@ class EpisodeSource:
         """
         import torch
 
-        from wm_gym.policies.rollouts import Actor, Start, world_options
-        from wm_gym.registration import is_twin
+        from wm_gym.policies.actor import Actor
+        from wm_gym.policies.rollouts import start_of, world_options
 
         torch.manual_seed(int(rng.integers(2**31)))
-        if not is_twin(self.spec.env_id):
-            sure = bool(rng.random() < 0.5)
-            return lambda seen: agent.act(batch_of_one(seen), deterministic=sure)[0]
         core = self.imagination
         manner = rng.choice(["seen", "exploring", "imagined"] if core else ["seen", "exploring"])
-        actor = Actor(agent, self._box(), deterministic=manner != "exploring")
+        actor = Actor(agent, env.action_space, deterministic=manner != "exploring")
         if core is None or manner != "imagined":
-            return lambda seen: actor.act(batch_of_one(seen))[0]
+            return lambda seen: one_of_batch(actor.act(batch_of_one(seen)), 0)
         seed = int(rng.integers(2**31))
-        frame: Any = self.env.render()
-        twin: Any = self.env.unwrapped
-        start = Start(seed, frame, info["proprioception"], twin.get_physics_state())
-        core.reset(seeds=[seed], options=[world_options(core.world, start)])
+        core.reset(seeds=[seed], options=[world_options(core, start_of(env, seed))])
 
-        def act(_: Any) -> np.ndarray:
+        def act(_: Any) -> Any:
             action = actor.act(core.observation())
             core.step(action)
-            return action[0]
+            return one_of_batch(action, 0)
 
         return act
 
@@ -194,34 +190,10 @@ class EpisodeSource:
             ) from None
 
     def _row(self, observation: Any, info: Mapping[str, Any]) -> Row:
-        state = getattr(self.env.unwrapped, "get_physics_state", None)
-        physics = None if state is None else np.array(state(), np.float64)
-        numbers = self.observations.numbers(observation) if self.observations and self.observations.size else None
-        return self._frame(observation), _proprioception(observation, info) if numbers is None else numbers, physics
-
-    def _frame(self, observation: Any) -> np.ndarray:
-        frame = self._picture(observation)
-        return frame if self.spec.size is None else resized(frame, self.spec.size)
-
-    def _picture(self, observation: Any) -> np.ndarray:
-        """What is seen: the observation's picture, else the rendered one, else its numbers as bars."""
-        if self.agent is None:  # an agent sees frames through its world's tokenizer; what is recorded is the camera's
-            pixels: Any = observation.get("pixels") if isinstance(observation, dict) else observation
-            if self.observations and self.observations.layout:
-                pixels = self.observations.frame(observation)
-            if isinstance(pixels, dict):  # several cameras: the first
-                pixels = next(iter(pixels.values()))
-            if isinstance(pixels, np.ndarray) and pixels.dtype == np.uint8 and pixels.shape[2:] == (3,):
-                return np.array(pixels)
-        rendered: Any = self.env.render() if self.env.render_mode == "rgb_array" else None
-        if isinstance(rendered, np.ndarray) and rendered.shape[2:] == (3,):
-            return np.array(rendered, np.uint8)
-        if self.observations and self.observations.size:
-            return bars(self.observations.numbers(observation))
-        raise ValueError(
-            f"{self.spec.env_id} gives no picture: neither its observation nor render() in render_mode 'rgb_array' is "
-            "a uint8 [H, W, 3] array, and its observation holds no numbers"
-        )
+        observation = self.seen.raw if self.seen else observation
+        frame = picture_of(self.env, observation, self.observations)
+        frame = frame if self.spec.size is None else resized(frame, self.spec.size)
+        return frame, proprioception_of(observation, info, self.observations), physics_state_of(self.env)
 
     def _assemble(self, kind: str, rows: list[Row], steps: list[Step], infos: list[dict[str, Any]]) -> RecordedEpisode:
         frames, proprioception, physics = zip(*rows)
@@ -254,10 +226,9 @@ def make_env(env_id: str, env_kwargs: Mapping[str, Any] | None = None) -> gym.En
     from wm_gym.common.registry import registered
 
     kwargs, spec = dict(env_kwargs or {}), registered(env_id, "the environment to record")
-    entry = _entry(spec)
-    if _ends_on_success(spec):
+    if ends_on_success(spec):
         kwargs.setdefault("terminate_on_success", False)  # whole episodes: what happens after success counts too
-    if "rgb_array" in (getattr(entry, "metadata", None) or {}).get("render_modes", ("rgb_array",)):
+    if draws(spec):
         kwargs.setdefault("render_mode", "rgb_array")
     env = gym.make(spec, **kwargs)
     if _spec(env).max_episode_steps is None and getattr(env.unwrapped, "horizon", None) is None:
@@ -295,46 +266,34 @@ def import_env(env_id: str) -> None:
 
 def agent_env(
     folder: str, env_id: str, env_kwargs: Mapping[str, Any] | None = None
-) -> tuple[Agent, gym.Env, WorldCore | None]:
-    """An agent, its environment, and in a physics twin the core of its world (if it has one), for recording.
+) -> tuple[Agent, Source, WorldCore | None]:
+    """An agent, an environment as it sees it, and in a physics twin the core of its world (if it has one).
 
     Raises:
-        ValueError: For an agent that acts through wrappers, where the environment is no twin of this package.
+        ValueError: For an agent of another environment.
     """
+    from wm_gym.common.registry import registered
+    from wm_gym.engine.shared import load_world
     from wm_gym.policies.loaders import load_agent
-    from wm_gym.policies.rollouts import endless_core, make_twin
+    from wm_gym.policies.rollouts import endless_core
+    from wm_gym.policies.source import as_seen, shown_kwargs
     from wm_gym.registration import is_twin
 
     agent = load_agent(folder)
-    if not is_twin(env_id):
-        env = make_env(env_id, env_kwargs)
-        sees = getattr(agent.policy, "observation_space", None) or env.observation_space
-        if agent.env_wrapper or agent.frame_stack > 1 or sees != env.observation_space:
-            env.close()
-            raise ValueError(
-                f"{agent.name} acts on {sees}, as it is or through wrappers, and {env_id} shows "
-                f"{env.observation_space}; only a physics twin is shown to an agent as its world shows it. Give "
-                "an agent of this environment, or of a world of it with observation='source'"
-            )
-        return agent, env, None
-    kwargs = {"terminate_on_success": False, **(env_kwargs or {})}
-    horizon = kwargs.pop("max_episode_steps", None)
-    twin = make_twin(env_id, agent.world, agent, horizon, **kwargs)
-    return agent, twin, endless_core(agent.world, agent) if agent.world else None
+    world = None if agent.world is None else load_world(agent.world)
+    shown = shown_kwargs(registered(env_id, "the environment to record"), world, agent)
+    env = as_seen(make_env(env_id, shown | dict(env_kwargs or {})), world, agent)
+    if not agent.sees(env.observation_space):
+        raise ValueError(
+            f"{agent.name} does not see what {env_id} shows, {env.observation_space}; give an agent of this "
+            "environment or of a world of it"
+        )
+    return agent, env, endless_core(world, agent) if world and is_twin(env_id) else None
 
 
 def policy_kinds(env: gym.Env) -> list[str]:
     """The policies that can act in this environment; only those with scripts have more than "random"."""
     return list(MIX) if hasattr(env.unwrapped, "scripted_policy") else ["random"]
-
-
-def observation_codec(env: gym.Env) -> SpaceCodec | None:
-    """The numbers and the picture of an environment's observations; None, with a warning, where they have none."""
-    try:
-        return SpaceCodec(env.observation_space, part=f"{_spec(env).id}: the observation space")
-    except UnsupportedSpace as error:
-        warnings.warn(f"pictures alone are recorded: {error}", stacklevel=2)
-        return None
 
 
 def describe(env: gym.Env, actions: SpaceCodec, observations: SpaceCodec | None) -> Description:
@@ -360,7 +319,7 @@ def describe(env: gym.Env, actions: SpaceCodec, observations: SpaceCodec | None)
         "horizon": int(horizon),
         "task_description": str(getattr(base, "task_description", _spec(env).id)),
         "fps": float(env.metadata.get("render_fps") or 10),
-        "success_ends": _ends_on_success(_spec(env)),
+        "success_ends": ends_on_success(_spec(env)),
         "spaces": {what: to_data(one) for what, one in spaces.items()},
     }
 
@@ -374,24 +333,3 @@ def _spec(env: gym.Env) -> EnvSpec:
 def _bounds(values: np.ndarray) -> list[float] | None:
     values = np.asarray(values, np.float64)
     return values.tolist() if np.isfinite(values).all() else None  # JSON has no infinity
-
-
-def _entry(spec: EnvSpec) -> Any:
-    """What makes the environment."""
-    entry = spec.entry_point
-    return gym.envs.registration.load_env_creator(entry) if isinstance(entry, str) else entry
-
-
-def _ends_on_success(spec: EnvSpec) -> bool:
-    """Whether the environment can be told that success ends an episode, which recordings do without."""
-    try:
-        return "terminate_on_success" in inspect.signature(_entry(spec)).parameters
-    except (TypeError, ValueError):
-        return False
-
-
-def _proprioception(observation: Any, info: Mapping[str, Any]) -> np.ndarray | None:
-    value = info.get("proprioception")
-    if value is None and isinstance(observation, dict):
-        value = observation.get("agent_pos")
-    return None if value is None else np.array(value, np.float32).reshape(-1)

@@ -7,25 +7,28 @@ import importlib
 import os
 import sys
 from abc import ABC, abstractmethod
-from typing import Any, NoReturn
+from collections.abc import Sequence
+from typing import Any, NoReturn, cast
 
 import gymnasium as gym
 import numpy as np
+from gymnasium.vector.utils import concatenate, create_empty_array
 from stable_baselines3.common.vec_env import VecEnv
 
+from wm_gym.common.codec import one_of_batch
 from wm_gym.common.spaces import OBSERVATIONS
 from wm_gym.policies.agent import Agent, Observation, batch_size
 
 
 class ExternalPolicy(ABC):
-    """A policy that was not made here, with Stable-Baselines3's `predict`; its actions are checked and clipped.
+    """A policy that was not made here, with Stable-Baselines3's `predict`; its actions are checked, numbers clipped.
 
     `action_space` is that of the environment that it is put into, None before.
     """
 
     def __init__(self, name: str):
         self.name = name
-        self.action_space: gym.spaces.Box | None = None
+        self.action_space: gym.Space | None = None
 
     def predict(
         self,
@@ -33,7 +36,7 @@ class ExternalPolicy(ABC):
         state: Any = None,
         episode_start: np.ndarray | None = None,
         deterministic: bool = True,
-    ) -> tuple[np.ndarray, Any]:
+    ) -> tuple[Any, Any]:
         """Actions for a batch of observations.
 
         Args:
@@ -43,31 +46,43 @@ class ExternalPolicy(ABC):
             deterministic: Not looked at.
 
         Returns:
-            Actions float32 [B, A], and the state to pass with the next observations.
+            Actions float32 [B, A], of another space as `gymnasium.vector` batches them, and the state to pass with the
+            next observations.
 
         Raises:
             ValueError: For actions that do not fit the environment.
         """
         n = batch_size(observation)
         begins = np.full(n, state is None) if state is None or episode_start is None else np.array(episode_start, bool)
-        actions, state = self.act(observation, state, begins)
-        actions = np.asarray(actions, np.float32)
-        if self.action_space is None:
+        chosen, state = self.act(observation, state, begins)
+        space = self.action_space
+        if space is not None and not isinstance(space, gym.spaces.Box):
+            return self._batch(space, chosen), state
+        if len(shapes := {np.shape(action) for action in chosen}) > 1:
+            raise ValueError(f"{self.name} gives actions of several shapes: {sorted(shapes)}")
+        actions = np.asarray(chosen, np.float32)
+        if space is None:
             return actions, state
-        if actions.shape != (n, *self.action_space.shape):
+        if actions.shape != (n, *space.shape):
             raise ValueError(
                 f"{self.name} gives actions of shape {list(actions.shape[1:])}, this environment takes "
-                f"{list(self.action_space.shape)}: evaluate it in the environment that it was made for"
+                f"{list(space.shape)}: evaluate it in the environment that it was made for"
             )
         if not np.isfinite(actions).all():
-            raise ValueError(
-                f"{self.name} gives an action that is not finite: {actions[~np.isfinite(actions).all(1)][0].tolist()}"
-            )
-        return np.clip(actions, self.action_space.low, self.action_space.high), state
+            bad = ~np.isfinite(actions).reshape(n, -1).all(1)
+            raise ValueError(f"{self.name} gives an action that is not finite: {actions[bad][0].tolist()}")
+        return np.clip(actions, space.low, space.high), state
+
+    def _batch(self, space: gym.Space, actions: Sequence[Any]) -> Any:
+        """Actions of a space that is no box, as `gymnasium.vector` batches them; ValueError for one that is not in."""
+        for action in actions:
+            if not space.contains(action):
+                raise ValueError(f"{self.name} gives the action {action!r}, this environment takes {space}")
+        return concatenate(space, actions, cast(Any, create_empty_array(space, len(actions))))
 
     @abstractmethod
     def act(self, observation: Observation, state: Any, begins: np.ndarray) -> tuple[Any, Any]:
-        """Actions [B, A] and the next state; begins bool [B]: whose episode begins here."""
+        """B actions and the next state; begins bool [B]: whose episode begins here."""
 
 
 class ExternalAgent(Agent):
@@ -91,7 +106,7 @@ class ExternalAgent(Agent):
 class CallablePolicy(ExternalPolicy):
     """An object with `predict(observation)`, or a function of an observation, one environment at a time.
 
-    It is given uint8 [H, W, 3] (or a dict) and returns an action [A], or (action, anything) as in
+    It is given one observation (uint8 [H, W, 3], a dict ...) and returns an action, or (action, anything) as in
     Stable-Baselines3. A class is made anew for every episode; an object with `reset()` is copied for every environment
     and reset when an episode begins; anything else is shared by all.
     """
@@ -100,7 +115,7 @@ class CallablePolicy(ExternalPolicy):
         super().__init__(name)
         self.target = target
 
-    def act(self, observation: Observation, state: Any, begins: np.ndarray) -> tuple[np.ndarray, Any]:
+    def act(self, observation: Observation, state: Any, begins: np.ndarray) -> tuple[list[Any], Any]:
         """Each environment's action is asked for by itself; the state is a tuple of who acts where."""
         n = len(begins)
         owners: list[Any] = list(state) if state is not None else [None] * n
@@ -108,12 +123,9 @@ class CallablePolicy(ExternalPolicy):
         for i in range(n):
             if begins[i]:
                 owners[i] = self._begun(owners[i])
-            one = {k: v[i] for k, v in observation.items()} if isinstance(observation, dict) else observation[i]
-            action = getattr(owners[i], "predict", owners[i])(one)
-            actions.append(np.asarray(action[0] if isinstance(action, tuple) else action, np.float32))
-        if len(shapes := {action.shape for action in actions}) > 1:
-            raise ValueError(f"{self.name} gives actions of several shapes: {sorted(shapes)}")
-        return np.stack(actions), tuple(owners)
+            action = getattr(owners[i], "predict", owners[i])(one_of_batch(observation, i))
+            actions.append(action[0] if isinstance(action, tuple) else action)
+        return actions, tuple(owners)
 
     def _begun(self, owner: Any) -> Any:
         """Who acts in an episode that begins, in an environment whose last episode was `owner`'s."""

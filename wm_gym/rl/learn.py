@@ -7,17 +7,19 @@ from pathlib import Path
 from typing import Any
 
 import gymnasium as gym
+import numpy as np
 
-from wm_gym.collect.episodes import import_env, make_env, observation_codec
+from wm_gym.collect.episodes import import_env, make_env
 from wm_gym.collect.record import record
 from wm_gym.common.files import check_same, write_json
 from wm_gym.common.options import with_changes
 from wm_gym.common.reading import read_mapping
 from wm_gym.data import LeRobotReader
+from wm_gym.data.observed import observation_codec
 from wm_gym.policies.agent import Agent
 from wm_gym.policies.config import CONFIG_FILE
 from wm_gym.policies.loaders import load_agent
-from wm_gym.policies.returns import evaluate_returns
+from wm_gym.policies.matched import evaluate_matched
 from wm_gym.rl.options import LearnOptions
 from wm_gym.rl.train import train_agent
 from wm_gym.training import train
@@ -136,7 +138,17 @@ def _measured(agent: Agent, env_id: str, out: Path, options: LearnOptions) -> di
     """The agent's return in the environment and in its world, from the same starts."""
     beside = out / "measured.json"
     if not beside.is_file():
-        seed, kwargs = options.seed + 10_000, options.env_kwargs
-        write_json(beside, evaluate_returns(agent, agent.world, env_id, options.evaluations, seed, env_kwargs=kwargs))
+        quiet: dict[str, Any] = {"baselines": (), "workers": 0, "progress": options.progress}
+        quiet["env_kwargs"] = options.env_kwargs
+        found = evaluate_matched(agent, agent.world, env_id, options.evaluations, options.seed + 10_000, **quiet)
+        sides = {"environment": _side(found, "physics"), "world": _side(found, "world")}
+        write_json(beside, sides | {"world_minus_environment": found["returns"]["world_minus_physics"]})
     found = read_mapping(beside)
     return {key: found[key] for key in ("environment", "world", "world_minus_environment")}
+
+
+def _side(found: dict[str, Any], side: str) -> dict[str, float]:
+    """The returns of one side of a matched evaluation."""
+    returns = found["per_episode"][f"{side}_reward"]
+    steps = found[f"{side}_steps"]["mean"]
+    return {"mean": float(np.mean(returns)), "std": float(np.std(returns)), "steps": steps}

@@ -14,7 +14,7 @@ import numpy as np
 from wm_gym.common.files import atomic_file, write_json
 from wm_gym.common.page import GREY, axes, legend
 from wm_gym.common.records import Blank, Undefined, or_blank
-from wm_gym.common.registry import NAMESPACE, find_spec
+from wm_gym.common.registry import NAMESPACE
 from wm_gym.common.statistics import Difference, Rate, rate
 from wm_gym.evaluation.jobs import Job, run_jobs
 from wm_gym.evaluation.ranking.agreement import Agreement, SplitHalf, agreement, prediction_powered, split_half
@@ -25,12 +25,11 @@ from wm_gym.policies.catalogue import digest_of_agent
 from wm_gym.policies.config import PLANNER
 from wm_gym.policies.loaders import load_agent
 from wm_gym.policies.matched import evaluate_matched
-from wm_gym.policies.rollouts import make_twin, run_twin, start_seeds
-from wm_gym.registration import physics_twin
+from wm_gym.policies.rollouts import run_source, start_seeds
+from wm_gym.policies.source import make_source, source_of
 from wm_gym.worlds.catalogue import catalogue_folders, find_world
 from wm_gym.worlds.spec import WorldSpec
 from wm_gym.worlds.world import World, digest_of_world
-from wm_gym.wrappers import TokenizerRoundTrip
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -289,22 +288,16 @@ def _in_twin(
 ) -> dict[str, Any]:
     """Outcomes of matched starts in the twin, where something is otherwise."""
     judged = World.from_pretrained(find_world(world))
-    twin = physics_twin(judged.spec)
-    if twin is None:
-        raise ValueError(f"{world} names no physics twin")
-    env = make_twin(twin, judged, policy, find_spec(twin).max_episode_steps or judged.spec.horizon)
+    where, horizon = source_of(judged.spec)
     try:
-        outcomes, _ = run_twin(
-            policy,
-            TokenizerRoundTrip(env, judged) if drawn else env,
-            start_seeds(episodes, seed),
-            options.get("deterministic", True),
-            perturbed=perturbed,
-        )
+        env = make_source(where, judged, policy, horizon, frames=False, drawn=drawn or None)
+        try:
+            seeds, sure = start_seeds(episodes, seed), options.get("deterministic", True)
+            outcomes, _ = run_source(policy, env, seeds, sure, frames=False, perturbed=perturbed)
+        finally:
+            env.close()
     except Undefined as reason:
         return {"success": None, "undefined": str(reason)}
-    finally:
-        env.close()
     return {"success": [o.success for o in outcomes]}
 
 
