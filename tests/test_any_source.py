@@ -1,18 +1,27 @@
-"""Is a policy measured, checked and improved in any environment, not only in our twins? Numbers, pictures, any actions."""
+"""Is a policy measured, checked and improved in any environment, not in our twins alone? Numbers, pictures, actions."""
 
 from __future__ import annotations
 
 import json
+import shutil
 from functools import partial
 
 import numpy as np
 import pytest
 import vector_env  # noqa: F401  (registers the carts)
 
+from wm_gym.cli import main
 from wm_gym.collect.record import record
 from wm_gym.core import WorldCore
 from wm_gym.data import LeRobotReader
 from wm_gym.engine.shared import load_world
+from wm_gym.evaluation.ranking.policies import evaluate_policies
+from wm_gym.evaluation.ranking.policies import summary as summary_of_policies
+from wm_gym.evaluation.ranking.threshold import calibrate_judge
+from wm_gym.evaluation.report.page import write_trust_report
+from wm_gym.evaluation.suite.options import Size
+from wm_gym.evaluation.suite.suite import evaluate
+from wm_gym.evaluation.suite.tasks import TASKS
 from wm_gym.policies.card import matched_rows
 from wm_gym.policies.films import matched_clips
 from wm_gym.policies.loaders import load_agent
@@ -23,9 +32,10 @@ from wm_gym.rl.improve import NOTES_FILE, PLOT_FILE, improve
 from wm_gym.rl.physics_check import CHECKS_FILE, PhysicsCheck, read_checks
 from wm_gym.rl.train import train_agent
 from wm_gym.training import train
+from wm_gym.worlds.world import World
 
 CART, LEVERS = "wm_gym_test/Cart-v0", "wm_gym_test/Levers-v0"
-BALL, COUNT = "wm_gym_test/Ball-v0", "wm_gym_test/Count-v0"
+BALL, COUNT, HOP = (f"wm_gym_test/{name}-v0" for name in ("Ball", "Count", "Hop"))
 STATE = {"pose_updates": 150, "outcome_updates": 150, "pose_width": 32, "checkpoint_every": 1000}
 TINY = {f"{what}_updates": 4 for what in ("tokenizer", "pose", "dynamics", "heads")} | {"starts": 8}
 PPO = {"n_envs": 2, "n_steps": 8, "batch_size": 8, "n_epochs": 1, "policy_kwargs": {"net_arch": [8]}}
@@ -215,3 +225,76 @@ def test_a_check_by_return(made, tmp_path):
     assert check.parted
     check.rows[1]["gap"] = 0.1
     assert not check.parted
+
+
+@pytest.fixture
+def agents(made, tmp_path):
+    """Three PPO policies in the world of the cart."""
+    world, _ = made(CART, "state")
+    return [trained_in(world, tmp_path / f"agent-{seed}", seed=seed) for seed in range(3)]
+
+
+def test_policies_are_ranked_by_return(agents, tmp_path):
+    found = evaluate_policies(agents, tmp_path / "judged", 16, progress=False)
+    assert found["by"] == "return" and [one["physics"]["n"] for one in found["policies"]] == [16] * 3
+    every = found["agreement"]["all"]
+    assert every["all"]["policies"] == 3 and every["optimism"] is None and every["mmrv"] >= 0
+    assert every["physics_split_half"]["mmrv"] is not None and every["perfect_world"]["mmrv"] > 0
+    assert found["perturbed"]["all"]["policies"] == 3  # one other action: no state can be set
+    assert found["drawn"]["all"]["undefined"].endswith("or sees no picture")
+    assert found["gating"]["all"]["undefined"] == "by return no outcome is right or wrong"
+    assert found["prediction_powered"]["all"]["pairs"] == 2
+    assert "3 policies, 16 matched starts each, by return" in summary_of_policies(found)
+    assert (tmp_path / "judged" / "policies.png").stat().st_size > 5000
+    page = write_trust_report(tmp_path / "judged").read_text()
+    assert "Judged by return" in page and "by return no outcome is right or wrong" in page
+
+
+def test_no_threshold_follows_from_returns(made, agents):
+    with pytest.raises(ValueError, match="Cart-v0 says no success, so there is no success_threshold to set"):
+        calibrate_judge(made(CART, "state")[0], agents[:1], 2, progress=False)
+
+
+def test_a_threshold_follows_from_an_environment_that_says_success(made, tmp_path):
+    world, _ = made(BALL, "tiny")
+    copied = tmp_path / "world"
+    shutil.copytree(world, copied)
+    small = {"policy_kwargs": {"net_arch": [8], "features_extractor_class": "FlattenExtractor"}}
+    agent = trained_in(copied, tmp_path / "agent", recipe=small)
+    found = calibrate_judge(copied, [agent], 40, progress=False, backend="torch")
+    assert found["now"]["physics"] == found["was"]["physics"] and 0 < found["now"]["physics"]["rate"] < 1
+    assert World.from_pretrained(copied).spec.success_threshold == found["threshold"]
+
+
+SIZE = Size(episodes=8, long_episodes=2, guarantee_episodes=4, decoder_episodes=4, decoder_updates=10, starts=4)
+
+
+def asked(world, out, **options):
+    """What `evaluate` finds of each task: its result, or why there is none."""
+    evaluate(world, out=out, size=SIZE, progress=False, workers=1, **options)
+    return {task: json.loads((out / f"{task}.json").read_text())["result"] for task in TASKS if task != "agent_drift"}
+
+
+def test_a_world_of_pictures_is_asked_what_its_environment_can_answer(made, tmp_path):
+    found = asked(made(HOP, "tiny")[0], tmp_path / "trust")
+    assert found["fidelity"]["episodes"] >= 4 and found["uncertainty"]["episodes"] >= 2
+    assert set(found["control"]["delta_psnr"]) == {"world", "frozen", "zero_action"}
+    assert "names no object that its task moves" in found["control"]["without_physics"]
+    for task in ("drift", "inverse", "judge", "violations"):
+        assert "names no object that its task moves" in found[task]["undefined"]
+    assert "cannot be shifted" in found["physics_iq"]["undefined"]
+    assert "has no scripted policy 'expert', only random" in found["shifts"]["undefined"]
+    page = write_trust_report(tmp_path / "trust").read_text()
+    assert (
+        "Not asked of physics" in page and "has no scripted policy" in page and (tmp_path / "trust/films.npz").is_file()
+    )
+
+
+def test_a_world_without_pictures_says_what_to_ask_instead(made, tmp_path, capsys):
+    world, data = made(CART, "state")
+    found = asked(world, tmp_path / "trust")
+    assert all("trained without pictures" in result["undefined"] for result in found.values())
+    assert not (tmp_path / "trust" / "recordings").exists() and not (tmp_path / "trust" / "films.npz").exists()
+    assert "wm-gym evaluate-policies" in write_trust_report(tmp_path / "trust").read_text()
+    assert main(["calibrate", str(world), str(data)]) == 2
+    assert "nothing to calibrate" in capsys.readouterr().err
