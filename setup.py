@@ -60,6 +60,19 @@ JUDGES = [
 ]  # reward="text:...": MiniLM and its weights
 JUDGE_SERVER = ["httpx2>=2.16"]  # reward="vlm:server:...", a deadline over every byte of the protocol
 
+# Environments of other packages. What their own metadata does not say stands here as a pin.
+MUJOCO = "mujoco>=3.1,<4"  # 4.0 takes fields of MjModel away that dm_control 1.0.50 reads
+SOURCES = {
+    "classic": ["gymnasium[classic-control]>=1.2,<2"],  # CartPole and the like: pygame draws them
+    "mujoco": ["gymnasium[mujoco]>=1.2,<2", MUJOCO],
+    "panda": ["panda-gym>=3.0.7"],
+    "pusht": ["gym-pusht>=0.1.5"],
+    "dmc": ["shimmy[dm-control]>=2", "dm-control>=1.0.20", MUJOCO],
+    "minigrid": ["minigrid>=3"],
+    "atari": ["ale-py>=0.10"],
+    "metaworld": ["metaworld>=3"],  # pins mujoco itself, to one that no present dm_control takes
+}
+
 LINT = ["ruff==0.17.5", "mypy==2.4.1", "import-linter>=2.17", "types-PyYAML>=6", "types-tqdm>=4"]
 DOCS = ["mkdocs-material>=9.8", "mkdocstrings[python]>=1.0"]  # make docs
 
@@ -73,9 +86,10 @@ EXTRAS = {
     "curation": CURATION,
     "judges": JUDGES,
     "judge-server": JUDGE_SERVER,
-    "ray": ["ray>=2.40"],  # measurements on a cluster: wm-gym evaluate-policies --ray
+    "ray": ["ray>=2.40"],  # recordings and measurements on a cluster: wm-gym record --ray
     "docs": DOCS,
-    "benchmarks": ["panda-gym>=3.0.7"],
+    **SOURCES,
+    "benchmarks": SOURCES["panda"],
     "test": [
         *ONNX,
         *RLDS,

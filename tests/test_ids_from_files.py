@@ -292,6 +292,12 @@ def test_a_datasets_path_templates(balls, tmp_path, template):
             LeRobotReader(root)
 
 
+def test_a_typed_namespace_that_is_a_module_is_imported(trace):
+    with pytest.raises(gym.error.UnregisteredEnv, match="Nothing-v0"):
+        find_spec("nosuchmod/Nothing-v0")
+    assert find_spec("x/Evil-v0").id == "x/Evil-v0" and trace.exists()
+
+
 def test_what_is_typed_is_imported_here_and_in_workers(agent, tmp_path, monkeypatch, trace):
     assert find_spec("evilmod:x/Evil-v0").id == "x/Evil-v0" and trace.exists()
     assert load_agent(agent).world == load_agent("ppo-Reach-v0").env_kwargs.get("world")  # its id is known now

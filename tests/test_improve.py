@@ -81,6 +81,24 @@ def test_an_agent_can_be_recorded_in_the_twin(tmp_path):
         record("ball_env:wm_gym_test/Ball-v0", 1, policy=f"agent:{agent}", out=tmp_path / "no", workers=0)
 
 
+def test_an_agent_of_latents_leaves_the_columns_of_everybody(tmp_path):
+    world = make_world(horizon=5).save_pretrained(tmp_path / "world")
+    kwargs = {"world": str(world), "observation": "latent"}
+    agent = train_agent(
+        "ppo", "wm_gym/World-v0", tmp_path / "agent", timesteps=16, recipe=RECIPE, progress=False, env_kwargs=kwargs
+    )
+    policies = {"agent": f"agent:{agent}", "random": "random", "both": f"agent:{agent}:1,random:1"}
+    options = {"workers": 0, "progress": False, "env_kwargs": {"max_episode_steps": 3}}
+    made = {
+        name: LeRobotReader(record(TWIN, 4, one, out=tmp_path / f"{name}-set", **options))
+        for name, one in policies.items()
+    }
+    assert made["agent"].features == made["random"].features == made["both"].features
+    assert made["agent"].features["observation.state"]["shape"] == [3]
+    assert made["agent"].notes["spaces"] == made["random"].notes["spaces"]
+    assert set(made["both"].columns(["policy_kind"])["policy_kind"].ravel()) == {2, 4}
+
+
 def test_a_third_of_the_episodes_does_in_physics_what_the_agent_did_in_imagination(tmp_path, monkeypatch):
     world = make_world(horizon=5).save_pretrained(tmp_path / "world")
     agent = train_agent(
@@ -93,8 +111,9 @@ def test_a_third_of_the_episodes_does_in_physics_what_the_agent_did_in_imaginati
         env_kwargs={"world": str(world)},
     )
     source, imagined = EpisodeSource(EpisodeSpec(TWIN, {}, f"agent:{agent}")), []
-    step = source.imagination.step
-    monkeypatch.setattr(source.imagination, "step", lambda actions: imagined.append(actions[0].copy()) or step(actions))
+    core = source.players[0].imagination
+    step = core.step
+    monkeypatch.setattr(core, "step", lambda actions: imagined.append(actions[0].copy()) or step(actions))
     kinds = []
     for number in range(8):
         imagined.clear()

@@ -133,6 +133,27 @@ def test_workers_do_not_change_the_files(whole, tmp_path):
     assert file_bytes(tmp_path / "two") == file_bytes(whole)
 
 
+def test_a_ray_cluster_does_not_change_the_files(whole, tmp_path, monkeypatch):
+    ray = pytest.importorskip("ray", reason="ray is not installed: pip install 'wm-gym[ray]'")
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(TESTS), os.environ.get("PYTHONPATH", "")]))
+    options = {"workers": 2, "ray": "local", "seed": 3, "shard_frames": 40, "progress": False}
+    record(BALL, 12, out=tmp_path / "ray", **options)
+    assert file_bytes(tmp_path / "ray") == file_bytes(whole) and not ray.is_initialized()
+    with pytest.raises(ValueError, match="^ball_env.*: .*finite") as error:
+        record(BALL, 1, out=tmp_path / "bad", env_kwargs={"break_at": 1.0}, **options)
+    assert "ray" not in str(error.value)
+    with pytest.raises(ValueError, match="^wm_gym_test/Count-v0 has no policy 'noisy'"):
+        record("ball_env:wm_gym_test/Count-v0", 2, policy="noisy", out=tmp_path / "set", **options)
+    with pytest.raises(RuntimeError, match="a worker died while it simulated episodes of ball_env"):
+        record(BALL, 2, out=tmp_path / "crash", env_kwargs={"crash": True}, **options)
+
+
+def test_without_ray_the_error_names_the_extra(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "ray", None)
+    with pytest.raises(ImportError, match=r"pip install 'wm-gym\[ray\]'"):
+        record(BALL, 1, out=tmp_path / "set", ray="local", progress=False)
+
+
 def test_kill_then_resume_gives_the_same_files_and_leaves_no_process(whole, tmp_path):
     out = tmp_path / "killed"
     process = start(out, workers=2)
@@ -306,6 +327,20 @@ def test_a_reward_that_is_an_array_of_one(tmp_path):
             rewards = [LeRobotReader(one).columns(["next.reward"])["next.reward"] for one in (out, tmp_path / "plain")]
             np.testing.assert_array_equal(*rewards)
         del gym.registry["wm_gym_test/Arrays-v0"]
+
+
+def test_an_environment_that_cannot_draw_here_says_what_to_set(tmp_path, monkeypatch):
+    import ball_env
+
+    def render(self):
+        raise RuntimeError("gladLoadGL error")
+
+    monkeypatch.setattr(ball_env.CountEnv, "render", render)
+    count = "ball_env:wm_gym_test/Count-v0"
+    with pytest.raises(ValueError, match='cannot draw itself here .*gladLoadGL.*MUJOCO_GL=egl.*"render_mode": null'):
+        record(count, 1, out=tmp_path / "set", workers=0, progress=False)
+    out = record(count, 1, out=tmp_path / "set", workers=0, progress=False, env_kwargs={"render_mode": None})
+    assert LeRobotReader(out).frames(CAMERA, 0).any()
 
 
 def test_where_an_agent_lies_is_not_written_down(repository, tmp_path):

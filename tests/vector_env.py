@@ -74,5 +74,36 @@ class SpaceEnv(gym.Env):
         return self.observation_space.sample(), float(self.np_random.uniform()), False, False, {}
 
 
+class GoalEnv(gym.Env):
+    """A point is pushed over a table to a goal; the reward is -1 until it is there, and the task ends there."""
+
+    metadata = {"render_modes": []}
+
+    def __init__(self, paid=None):
+        point = gym.spaces.Box(-2, 2, (2,), np.float32)
+        parts = {"observation": point, "achieved_goal": point, "desired_goal": point}
+        self.observation_space = gym.spaces.Dict(parts)
+        self.action_space = gym.spaces.Box(-1, 1, (2,), np.float32)
+        self.paid = paid
+
+    def compute_reward(self, achieved_goal, desired_goal, info):
+        return -(np.linalg.norm(achieved_goal - desired_goal, axis=-1) > 0.2).astype(np.float32)
+
+    def reset(self, *, seed=None, options=None):
+        super().reset(seed=seed)
+        self.place, self.goal = self.np_random.uniform(-1, 1, (2, 2)).astype(np.float32)
+        return self._observation(), {}
+
+    def step(self, action):
+        self.place = np.clip(self.place + 0.2 * np.asarray(action, np.float32), -2, 2)
+        reward = float(self.compute_reward(self.place, self.goal, {}))
+        return self._observation(), self.paid or reward, reward == 0, False, {}
+
+    def _observation(self):
+        return {"observation": self.place.copy(), "achieved_goal": self.place.copy(), "desired_goal": self.goal.copy()}
+
+
 gym.register("wm_gym_test/Cart-v0", "vector_env:CartEnv", max_episode_steps=30)
 gym.register("wm_gym_test/Levers-v0", "vector_env:LeversEnv", max_episode_steps=12)
+gym.register("wm_gym_test/Goal-v0", "vector_env:GoalEnv", max_episode_steps=20)
+gym.register("wm_gym_test/PaidGoal-v0", "vector_env:GoalEnv", max_episode_steps=20, kwargs={"paid": 0.5})

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,8 +21,10 @@ from wm_gym.common.options import takes, with_changes
 from wm_gym.data.resize import resize_area
 from wm_gym.engine.packed import PackedEngine
 from wm_gym.engine.shared import encoded_starts, load_engine, load_world, start_engine
+from wm_gym.goals import Goals, has_goals
 from wm_gym.judges import make_judge
 from wm_gym.judges.reward import SEEN, STATE, TERMS, JudgedReward
+from wm_gym.novelty import NOVELTY, Novelty
 from wm_gym.options import EnvOptions
 from wm_gym.seeding import as_seed, start_draw, step_noise
 from wm_gym.worlds.calibration import Calibration
@@ -87,7 +89,8 @@ class WorldCore:
         self.uncertainty_penalty = options.uncertainty_penalty
         self.uncertainty_limit = self._limit(options.truncate_on_uncertainty)
         self._start_rows = self._rows_of_starts(options.starts)
-        self.judged = self._judge(options)
+        self.novelty = Novelty(self.world) if options.reward == NOVELTY else None
+        self.judged = None if self.novelty else self._judge(options)
         judges = self.judged is not None
         self.knows_success = self._seen is None or judges or self.spec.success_threshold <= 1
         self.draws = self._must_draw(options, render)
@@ -102,6 +105,7 @@ class WorldCore:
         low, high = (self.spec.action_low, self.spec.action_high) if self._acts is None else self._acts.bounds
         self._action_box = spaces.action_space(low, high)
         self.single_action_space: Space = self._action_box if self._acts is None else self._acts.space
+        self.goals = self._goals() if has_goals(self.single_observation_space) else None
         self.horizons = np.full(num_envs, self.spec.horizon, np.int64)
         self.set_horizon(options.max_episode_steps)
 
@@ -112,6 +116,16 @@ class WorldCore:
         self._state: dict[str, Tensor] | None = None
         self._frames = torch.zeros(num_envs, *self.frame_size, 3, dtype=torch.uint8, device=self.engine.device)
         self._info = self._empty_info()
+
+    @property
+    def compute_reward(self) -> Callable[[Any, Any, Any], Any]:
+        """The source's own reward of goals (`Goals.compute_reward`); AttributeError where observations say no goals."""
+        if self.goals is None:
+            raise AttributeError(
+                f"{self.spec.name!r} has no compute_reward: its observation is no Dict of observation, achieved_goal "
+                "and desired_goal, so there is no hindsight replay in it"
+            )
+        return self.goals.compute_reward
 
     @property
     def calibration(self) -> Calibration | None:
@@ -171,6 +185,11 @@ class WorldCore:
         """The rows of the bank of starts that episodes begin at."""
         first = self.world.starts.t == 0
         return np.flatnonzero(first if starts == "first" and first.any() else np.ones_like(first))
+
+    def _goals(self) -> Goals:
+        """A step pays what the source computes of its goals, unless a judge pays, or the reward has several terms."""
+        drawn = self._seen is not None and self._seen.layout is not None
+        return Goals(self.spec, bool(self.judged or drawn or len(self.spec.reward_components) > 1))
 
     def _judge(self, options: EnvOptions) -> JudgedReward | None:
         """The judge that takes the place of the learned heads."""
@@ -329,7 +348,13 @@ class WorldCore:
             terms, success, seen = judged
         else:
             success, seen = out["success"] > self.success_threshold, {}
+        if self.novelty:
+            terms = {NOVELTY: self.novelty(out["proprioception"])}
+        elif not judged:
             terms = dict(zip(self.spec.reward_components, out["reward"].astype(np.float64).T))
+            if self.goals and self._seen is not None:
+                paid = self.goals.paid(self._seen.batch(out["proprioception"]), active)
+                terms = terms if paid is None else dict.fromkeys(terms, paid)
         penalty = self.uncertainty_penalty * uncertainty
         reward = sum(terms.values(), np.zeros(self.num_envs)) - penalty
         self.steps[active] += 1
@@ -556,7 +581,7 @@ class WorldCore:
 
     def _empty_info(self) -> dict[str, np.ndarray]:
         n, (_, h, w) = self.num_envs, self.spec.latent_shape
-        terms = TERMS if self.judged else self.spec.reward_components
+        terms = TERMS if self.judged else (NOVELTY,) if self.novelty else self.spec.reward_components
         scalars = [*["uncertainty"] * self.draws, *(f"reward/{r}" for r in terms)]
         scalars += SEEN if self.judged else ()
         told = {"success": np.zeros(n, bool), "is_success": np.zeros(n, bool), "success_probability": np.zeros(n)}

@@ -1,6 +1,7 @@
 """How is one learned environment stepped through Gymnasium? A batch of one of `WorldCore`."""
 
 import inspect
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -171,6 +172,15 @@ class WorldEnv(CopiesWhole, gym.Env):
         self._open("horizon").set_horizon(steps)
 
     _max_episode_steps = horizon  # the name lerobot's evaluation asks for
+
+    @property
+    def compute_reward(self) -> Callable[[Any, Any, Any], Any]:
+        """Of a world with goals: what (achieved_goal, desired_goal, info) pay in its source, one or a batch of them.
+
+        It is the registered environment's own function, which hindsight replay (HER) asks for. Elsewhere there is no
+        such attribute.
+        """
+        return self.core.compute_reward
 
     def _observation(self) -> Observation:
         return one_of_batch(self.core.observation(), 0)

@@ -49,8 +49,9 @@ class EnvOptions:
     truncate_on_uncertainty: bool = False
     """Truncate an episode where the uncertainty passes the limit of the world's calibration, which it then needs."""
     reward: str | Judge | Sequence[str | Judge] = "learned"
-    """The judge that pays and says success: "learned" (the world's heads), "goal:IMAGE", another of
-    `wm_gym.judges.JUDGES`, a `Judge`, or a list of judges that must agree."""
+    """The judge that pays and says success: "learned" (the world's heads; where its source computes the reward from
+    goals, that function), "novelty" (states that the recordings do not hold, `wm_gym.novelty`), "goal:IMAGE", another
+    of `wm_gym.judges.JUDGES`, a `Judge`, or a list of judges that must agree."""
     reward_kwargs: Mapping[str, Any] | None = None
     """The judge's own options."""
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -78,6 +78,11 @@ class Slot:
         self._batch.core.set_horizon(steps, self._index)
 
     _max_episode_steps = horizon  # the name lerobot's evaluation asks for
+
+    @property
+    def compute_reward(self) -> Callable[[Any, Any, Any], Any]:
+        """`WorldEnv.compute_reward`."""
+        return self._batch.core.compute_reward
 
     @property
     def np_random_seed(self) -> int:

@@ -7,8 +7,8 @@ from dataclasses import replace
 from typing import Annotated
 
 from wm_gym.cli.command import ENV_ID_HELP, WORLD_HELP, Command, flag, part, positional
-from wm_gym.collect.episodes import POLICIES
 from wm_gym.collect.options import RecordOptions
+from wm_gym.collect.policies import EXAMPLE, POLICIES
 from wm_gym.common.options import Count
 from wm_gym.engine import BACKENDS, PRECISIONS
 from wm_gym.rl.options import ImproveOptions
@@ -27,8 +27,9 @@ class Record(Command):
     "How many the dataset holds at the end (with what an interrupted run left there); or give --steps."
     policy: str = flag(
         default="mix",
-        help=f"who acts: {', '.join(POLICIES)} or agent:FOLDER; mix takes of the scripts what the environment has: all "
-        "for wm-gym's physics twins, random alone for any other (default: mix)",
+        help=f"who acts: {', '.join(POLICIES)}, agent:FOLDER, a Stable-Baselines3 FILE.zip (with --trust), module:name "
+        f"of a function or class, or several with their shares of the episodes: {EXAMPLE}; mix takes of the scripts "
+        "what the environment has: all for wm-gym's physics twins, random alone for any other (default: mix)",
     )
     out: Annotated[str, "DIR"]
     "The LeRobotDataset v3.0 folder to write."

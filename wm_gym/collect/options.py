@@ -26,14 +26,22 @@ class RecordOptions:
     """Processes; the data do not depend on it (default: one a core).
 
     In Python 0 simulates in this process."""
+    ray: Annotated[str, "ADDRESS"] | None = None
+    """Simulate on a Ray cluster, with the same episodes: auto, ray://HOST:10001, or local (a cluster of `workers` CPUs
+    here)."""
     noise: float = 0.3
-    """How much the policy "noisy" perturbs the expert, 0 to 1."""
+    """How much the policy "noisy" perturbs the expert, 0 to 1, and how much a policy that draws no actions itself (a
+    function, DQN) is perturbed in the half of its episodes that explore."""
     resume: bool = True
     """Go on with a recording that the folder holds."""
     env_kwargs: Json | None = None
     """Keyword arguments for gym.make, e.g. '{"size": 96}'."""
     size: FrameSize | None = None
     """Height and width that frames are resized to, on a command line as 64 or 96x160 (default: as they are)."""
+    trust: bool = False
+    """Load a Stable-Baselines3 zip, which runs the code of whoever wrote it."""
+    pictures: bool = True
+    """Record what is seen; without, the observation's numbers as bars, which takes no time to draw."""
     progress: bool = True
     """Show a bar."""
     shard_frames: int = 2000

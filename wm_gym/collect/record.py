@@ -13,9 +13,11 @@ from typing import Any, NamedTuple
 
 from tqdm import tqdm
 
-from wm_gym.collect.episodes import AGENT, KINDS, POLICIES, Description, EpisodeSpec, RecordedEpisode, import_env
+from wm_gym.collect.episodes import EpisodeSpec, RecordedEpisode
 from wm_gym.collect.options import RecordOptions
 from wm_gym.collect.parallel import simulate
+from wm_gym.collect.policies import AGENT, Policies
+from wm_gym.collect.source import Description, import_env
 from wm_gym.common.options import with_changes
 from wm_gym.common.processes import Interrupts
 from wm_gym.data.formats.lerobot_resume import tidy
@@ -48,8 +50,10 @@ def record(
         env_id: Its id.
         episodes: How many the folder is to hold; None where the options say how many `steps`.
         policy: expert, noisy, random, near-miss, mix (of those the environment has: without scripted policies that is
-            random alone), or agent:FOLDER, a trained agent: half of the episodes as it is, half exploring; in a physics
-            twin a third each, and a third with the actions that it takes where its world imagines the episode.
+            random alone); agent:FOLDER, a trained agent, a Stable-Baselines3 FILE.zip (which the options must trust) or
+            module:name of a function or class: half of the episodes as it is, half exploring; in a physics twin with a
+            world a third each, and a third with the actions that it takes where its world imagines the episode. Several
+            act in a share of the episodes each: "random:0.3,agent:FOLDER:0.7".
         out: The folder, which is returned.
         options: The rest, by their defaults.
         changes: Fields of `RecordOptions`, such as seed=1.
@@ -59,16 +63,16 @@ def record(
         KeyboardInterrupt: After what was simulated is written.
     """
     options, out = with_changes(RecordOptions, options, changes), Path(out)
-    if policy not in POLICIES and not policy.startswith(AGENT):
-        raise ValueError(f"unknown policy {policy!r}; give one of {', '.join(POLICIES)}, or {AGENT}FOLDER")
+    policies = Policies.parse(policy)
     if (episodes is None) == (options.steps is None):
         raise ValueError(f"episodes is {episodes} and steps {options.steps}; give the one or the other")
     if episodes is not None and (int(episodes) != episodes or episodes < 1):
         raise ValueError(f"episodes is {episodes!r}, expected a whole number of at least 1")
     enough = _Enough(episodes, options.steps)
     kwargs = dict(options.env_kwargs or {})
-    spec = EpisodeSpec(env_id, kwargs, policy, int(options.seed), float(options.noise), options.size)
-    asked = _asked(spec)
+    seed, noise, pictures = int(options.seed), float(options.noise), options.pictures
+    spec = EpisodeSpec(env_id, kwargs, policy, seed, noise, options.size, pictures, options.trust)
+    asked = _asked(spec, policies)
     if (out / INFO_PATH).exists():
         _check_resume(out, asked, options.resume)
         if enough.at(*_held(read_info(out))):  # nothing to write: others may read it at the same time
@@ -88,7 +92,7 @@ def _write(out: Path, spec: EpisodeSpec, asked: dict[str, Any], enough: _Enough,
         first, steps = _held(read_info(out)) if writer else (0, 0)
         if enough.at(first, steps):
             return
-        made = simulate(spec, range(first, enough.episodes or MOST_EPISODES), options.workers, interrupts)
+        made = simulate(spec, range(first, enough.episodes or MOST_EPISODES), options.workers, interrupts, options.ray)
         stream = stack.enter_context(contextlib.closing(made))
         bar = stack.enter_context(_bar(options.progress, first, enough.episodes, spec.env_id))
         for describe, episode in stream:
@@ -120,21 +124,18 @@ def _held(info: Mapping[str, Any]) -> tuple[int, int]:
     return info["total_episodes"], info["total_frames"] - info["total_episodes"]
 
 
-def _asked(spec: EpisodeSpec) -> dict[str, Any]:
+def _asked(spec: EpisodeSpec, policies: Policies) -> dict[str, Any]:
     """What info.json says of the call, and what going on with a recording has to agree with."""
     asked = {
         "env_id": spec.env_id,
         "env_kwargs": spec.env_kwargs,
-        "policy": spec.policy,
+        "policy": policies.text,
         "seed": spec.seed,
         "noise": spec.noise,
         "size": list(spec.size) if spec.size is not None else None,
+        "pictures": spec.pictures,
     }
-    if spec.policy.startswith(AGENT):
-        from wm_gym.policies.catalogue import digest_of_agent
-
-        asked |= {"policy": _named(spec.policy), "agent_weights": digest_of_agent(spec.policy.removeprefix(AGENT))}
-    return asked
+    return asked | ({"agent_weights": digests} if (digests := policies.digests()) else {})
 
 
 def _interrupted(out: Path, writer: LeRobotWriter | None, enough: _Enough) -> None:
@@ -177,16 +178,9 @@ def _new_writer(
         **{key: value for key, value in describe.items() if key != "fps"},
         "reward_terms": episode.reward_terms,
         "success": "next.success" in episode.columns,
-        "policy_kinds": list(KINDS),
+        "policy_kinds": list(Policies.parse(asked["policy"]).kinds),
     }
     return LeRobotWriter(out, fps, features, extra={"wm_gym": notes}, shard_frames=shard_frames)
-
-
-def _named(policy: str) -> str:
-    """A policy as info.json names it: an agent by its folder's name, for where it lies is nobody else's matter."""
-    folder = Path(policy.removeprefix(AGENT))
-    is_path = policy.startswith(AGENT) and (folder.is_absolute() or folder.exists())
-    return AGENT + folder.resolve().name if is_path else policy
 
 
 def _check_resume(out: Path, asked: Mapping[str, Any], resume: bool) -> None:
@@ -199,8 +193,10 @@ def _check_resume(out: Path, asked: Mapping[str, Any], resume: bool) -> None:
     there = info.get("wm_gym")
     if there is None:
         raise ValueError(f"{out} holds a dataset that was not recorded by wm-gym; give another folder")
-    older = {"agent_weights": asked.get("agent_weights")}  # older versions did not write them down
-    there = older | there | {"policy": _named(str(there.get("policy")))}
+    older = {"agent_weights": asked.get("agent_weights"), "pictures": True}  # older versions did not write them down
+    there = older | there
+    if str(there.get("policy")).startswith(AGENT):  # but where the agent lay
+        there |= {"policy": Policies.parse(there["policy"]).text}
     for key, value in asked.items():
         if there.get(key) != value:
             raise ValueError(

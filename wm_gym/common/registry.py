@@ -24,16 +24,22 @@ def env_ids() -> list[str]:
 
 
 def find_spec(env_id: str) -> EnvSpec:
-    """The EnvSpec of an id that somebody typed; `module:namespace/Name-v0` imports the module if it is not registered.
+    """The EnvSpec of an id that somebody typed.
 
-    What a file says goes to `registered` instead.
+    Where it is not registered, the module that it names is imported (`panda_gym:PandaReach-v3`), or the one that its
+    namespace is (`gym_pusht/PushT-v0`). What a file says goes to `registered` instead.
 
     Raises:
         gymnasium.error.UnregisteredEnv: Where there is none; it lists the ids that there are.
     """
     module, _, name = env_id.rpartition(":")
-    if module and name not in gym.registry:
-        import_typed(module)
+    for named in filter(None, (module, name.rpartition("/")[0])):
+        if name not in gym.registry:
+            try:
+                import_typed(named)
+            except ModuleNotFoundError as error:
+                if error.name != named:
+                    raise
     try:
         return gym.spec(name)
     except gym.error.Error as error:

@@ -43,7 +43,7 @@ def picture_of(env: gym.Env, observation: Any, codec: SpaceCodec | None) -> np.n
         pixels = next(iter(pixels.values()))
     if isinstance(pixels, np.ndarray) and pixels.dtype == np.uint8 and pixels.shape[2:] == (3,):
         return np.array(pixels)
-    rendered: Any = env.render() if env.render_mode == "rgb_array" else None
+    rendered = _rendered(env)
     if isinstance(rendered, np.ndarray) and rendered.shape[2:] == (3,):
         return np.array(rendered, np.uint8)
     if codec and codec.size:
@@ -52,6 +52,20 @@ def picture_of(env: gym.Env, observation: Any, codec: SpaceCodec | None) -> np.n
         f"{name_of(env)} gives no picture: neither its observation nor render() in render_mode 'rgb_array' is "
         "a uint8 [H, W, 3] array, and its observation holds no numbers"
     )
+
+
+def _rendered(env: gym.Env) -> Any:
+    """What the environment draws of itself; None where it was made without."""
+    if env.render_mode != "rgb_array":
+        return None
+    try:
+        return env.render()
+    except Exception as error:  # simulators have errors of their own
+        raise ValueError(
+            f"{name_of(env)} cannot draw itself here ({type(error).__name__}: {error}). For MuJoCo without a "
+            "display set MUJOCO_GL=egl or MUJOCO_GL=osmesa; what is learned of numbers alone needs no picture: "
+            """--env-kwargs '{"render_mode": null}'"""
+        ) from error
 
 
 def proprioception_of(observation: Any, info: Mapping[str, Any], codec: SpaceCodec | None) -> np.ndarray | None:

@@ -22,6 +22,7 @@ from typing import Any
 import torch
 from tqdm import tqdm
 
+from wm_gym.common.cluster import on_ray
 from wm_gym.common.files import json_text, write_json
 from wm_gym.common.processes import Interrupts, one_thread, spawned_pool
 from wm_gym.common.registry import adopt, carried
@@ -130,7 +131,7 @@ def attempt(function: str, arguments: dict[str, Any], known: tuple | None = None
 def _outcomes(jobs: Sequence[Job], workers: int, ray: str | None) -> Generator[tuple[Job, Outcome], None, None]:
     """Each job with its outcome, as they come."""
     if ray is not None:
-        return _on_ray(_ray_module(), jobs, workers, ray)
+        return _on_cluster(jobs, workers, ray)
     if workers == 1 or len(jobs) < 2:
         return ((job, attempt(**job.call())) for job in jobs)
     return _in_processes(jobs, workers)
@@ -147,29 +148,24 @@ def _in_processes(jobs: Sequence[Job], workers: int) -> Generator[tuple[Job, Out
         yield from _as_they_come(futures, some, lambda future: future.result(), BrokenProcessPool, interrupts)
 
 
-def _on_ray(ray: Any, jobs: Sequence[Job], workers: int, address: str) -> Generator[tuple[Job, Outcome], None, None]:
+def _on_cluster(jobs: Sequence[Job], workers: int, address: str) -> Generator[tuple[Job, Outcome], None, None]:
     if not jobs:
         return
-    began = not ray.is_initialized()
-    if began:
-        of_its_own = {"include_dashboard": False, "num_cpus": workers} if address == "local" else {}
-        ray.init(address=address, log_to_driver=False, **of_its_own)
-    futures = {}
-    try:
-        remote = ray.remote(num_cpus=1)(attempt)
-        with Interrupts() as interrupts:
-            known = carried()
-            futures = {remote.remote(**job.call(), known=known): job for job in jobs}
+    with on_ray(address, workers) as ray:
+        futures = {}
+        try:
+            remote = ray.remote(num_cpus=1)(attempt)
+            with Interrupts() as interrupts:
+                known = carried()
+                futures = {remote.remote(**job.call(), known=known): job for job in jobs}
 
-            def some(waiting: set) -> tuple[list, list]:
-                return ray.wait(list(waiting), num_returns=1, timeout=0.2)
+                def some(waiting: set) -> tuple[list, list]:
+                    return ray.wait(list(waiting), num_returns=1, timeout=0.2)
 
-            yield from _as_they_come(futures, some, ray.get, ray.exceptions.RayError, interrupts)
-    finally:
-        for future in futures:  # those that are done do not mind
-            ray.cancel(future, force=True)
-        if began:
-            ray.shutdown()
+                yield from _as_they_come(futures, some, ray.get, ray.exceptions.RayError, interrupts)
+        finally:
+            for future in futures:  # those that are done do not mind
+                ray.cancel(future, force=True)
 
 
 def _as_they_come(
@@ -187,14 +183,6 @@ def _as_they_come(
             yield futures[future], outcome
         if interrupts.seen:
             raise KeyboardInterrupt
-
-
-def _ray_module() -> Any:
-    try:
-        import ray
-    except ImportError as error:
-        raise ImportError("ray=... needs the ray package: pip install 'wm-gym[ray]'", name="ray") from error
-    return ray
 
 
 def _kept(job: Job) -> dict[str, Any] | None:

@@ -93,4 +93,4 @@ def _accepted(kind: Callable[..., Judge]) -> list[str]:
 
 
 def _known() -> str:
-    return ", ".join([repr(LEARNED), *(repr(f"{word}:...") for word in JUDGES)])
+    return ", ".join([repr(LEARNED), repr("novelty"), *(repr(f"{word}:...") for word in JUDGES)])

@@ -13,7 +13,7 @@ from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.policies import BasePolicy
 from stable_baselines3.common.vec_env import VecEnv
 
-from wm_gym.common.codec import batch_of_one, leaves_of
+from wm_gym.common.codec import leaves_of
 from wm_gym.common.registry import registered
 from wm_gym.policies.config import CONFIG_FILE
 from wm_gym.policies.recipe import algorithm, decode_policy_kwargs, env_wrapper, hyperparameters
@@ -111,15 +111,6 @@ class Agent:
         """The gymnasium.Wrapper class that its environment needs (DiscreteActions for DQN), or None."""
         return env_wrapper(self.config.get("env_wrapper"))
 
-    def sees(self, space: gym.Space) -> bool:
-        """Whether its policy can look at observations of a space, where it is one of Stable-Baselines3."""
-        if not isinstance(self.policy, BasePolicy) or self.frame_stack > 1:
-            return True
-        try:
-            return bool(self.policy.obs_to_tensor(batch_of_one(space.sample()))[1])
-        except (ValueError, KeyError, AssertionError):  # of other shapes, without a key, of another kind
-            return False
-
     def act(self, observation: Observation, deterministic: bool = True) -> np.ndarray:
         """Actions for a batch of observations, clipped to the action space.
 
@@ -141,7 +132,7 @@ class Agent:
         """The same, and the state to pass with the next observations; active bool [B]: whose actions are of use."""
         try:
             actions, state = self.policy.predict(observation, state=state, deterministic=deterministic)
-            finite = all(np.isfinite(part).all() for part in leaves_of(actions))
+            finite = all(np.isfinite(leaf).all() for leaf in leaves_of(actions))
         except ValueError as error:
             if "constraint" not in str(error):  # of torch's distributions on their parameters: no NaN
                 raise

@@ -197,12 +197,13 @@ def as_seen(env: gym.Env, world: World | None, policy: Agent | str, drawn: bool 
     Raises:
         ValueError: Where the world is none of this environment.
     """
-    mode = _mode(world, policy)
-    if drawn is None:
-        learned = isinstance(policy, Agent) and policy.config.get("learned") and policy.algo != PLANNER
-        seen = world and world.spec.codec("observation")
-        drawn = bool(learned and world and (mode != "source" or (seen and seen.layout)))
-    return Source(env, world, mode, drawn)
+    return Source(env, world, _mode(world, policy), _is_used_to_drawn(world, policy) if drawn is None else drawn)
+
+
+def looks_otherwise(agent: Agent) -> bool:
+    """Whether an agent of a learned world sees the world's environment otherwise than that shows itself."""
+    world = None if agent.world is None else load_world(agent.world)
+    return _mode(world, agent) != "source" or _is_used_to_drawn(world, agent)
 
 
 def shown_kwargs(spec: EnvSpec, world: World | None, policy: Agent | str) -> dict[str, Any]:
@@ -217,3 +218,11 @@ def shown_kwargs(spec: EnvSpec, world: World | None, policy: Agent | str) -> dic
 def _mode(world: World | None, policy: Agent | str) -> str:
     """What the policy looks at in a world, one of `OBSERVATIONS` but "auto"; without a world the environment's own."""
     return "source" if world is None else world.spec.observed(observation_mode(policy))
+
+
+def _is_used_to_drawn(world: World | None, policy: Agent | str) -> bool:
+    """Whether the policy is used to frames as the world draws them."""
+    if world is None or not isinstance(policy, Agent) or not policy.config.get("learned") or policy.algo == PLANNER:
+        return False
+    seen = world.spec.codec("observation")
+    return _mode(world, policy) != "source" or bool(seen and seen.layout)

@@ -9,13 +9,15 @@ from typing import Any
 import gymnasium as gym
 import numpy as np
 
-from wm_gym.collect.episodes import import_env, make_env
 from wm_gym.collect.record import record
+from wm_gym.collect.source import import_env, make_env
 from wm_gym.common.files import check_same, write_json
 from wm_gym.common.options import with_changes
 from wm_gym.common.reading import read_mapping
 from wm_gym.data import LeRobotReader
 from wm_gym.data.observed import observation_codec
+from wm_gym.engine.shared import load_world
+from wm_gym.novelty import NOVELTY
 from wm_gym.policies.agent import Agent
 from wm_gym.policies.config import CONFIG_FILE
 from wm_gym.policies.loaders import load_agent
@@ -23,6 +25,7 @@ from wm_gym.policies.matched import evaluate_matched
 from wm_gym.rl.options import LearnOptions
 from wm_gym.rl.train import train_agent
 from wm_gym.training import train
+from wm_gym.training.presets import sizes_of
 
 NOTES_FILE, ASKED_FILE = "learn.json", "asked.json"
 FIRST_SHARE = 0.4
@@ -35,8 +38,9 @@ def learn(
     """Learn a world of an environment, and in it an agent for that environment.
 
     Round 1 records random actions, every later one the agent of the round before; each trains a world on all recordings
-    (OUT/world-r) and an agent in that world alone (OUT/agent-r). At last the agent is measured in the environment. What
-    is there already is kept, so the same call goes on after a kill.
+    (OUT/world-r) and an agent in that world alone (OUT/agent-r). As long as no recorded step was paid unlike the others
+    and none ended the task, agents are trained to go where the recordings have not been (`wm_gym.novelty`). At last the
+    agent is measured in the environment. What is there already is kept, so the same call goes on after a kill.
 
     Args:
         env_id: The id of an environment whose observations are numbers, registered or `module:id`.
@@ -54,7 +58,7 @@ def learn(
     options, out = with_changes(LearnOptions, options, changes), Path(out)
     import_env(env_id)
     algo = options.algo or _algorithm(env_id, options)
-    own = ("rounds", "timesteps", "seed", "env_kwargs", "preset", "size", "overrides")
+    own = ("rounds", "timesteps", "imagined_steps", "seed", "env_kwargs", "preset", "size", "overrides")
     out.mkdir(parents=True, exist_ok=True)
     asked = {"env_id": env_id, "steps": steps, "algo": algo} | {name: getattr(options, name) for name in own}
     check_same(out / ASKED_FILE, asked, "repeat the old arguments to go on, or choose another --out")
@@ -98,22 +102,28 @@ def _round(r: int, env_id: str, algo: str, steps: int, out: Path, options: Learn
     data, world, agent = (out / f"{what}-{r}" for what in ("data", "world", "agent"))
     policy = "random" if r == 1 else f"agent:{before}"
     shared: dict[str, Any] = {"seed": options.seed * 1000 + r, "progress": options.progress}
-    kwargs = options.env_kwargs
-    record(env_id, policy=policy, out=data, steps=steps, size=options.size, workers=0, env_kwargs=kwargs, **shared)
-    recorded = time.monotonic()
+    shown: dict[str, Any] = {"pictures": sizes_of(options.preset, options.overrides).draws, "size": options.size}
+    record(env_id, policy=policy, out=data, steps=steps, workers=0, env_kwargs=options.env_kwargs, **shown, **shared)
+    datasets, recorded = [out / f"data-{i}" for i in range(1, r + 1)], time.monotonic()
     if not (world / "spec.yaml").is_file() or world.with_name(world.name + ".training").exists():
-        datasets = [out / f"data-{i}" for i in range(1, r + 1)]
         train(datasets, world, preset=options.preset, overrides=options.overrides, name=world.name, **shared)
     trained = time.monotonic()
+    explores = not _says_task(datasets)
     if not (agent / CONFIG_FILE).is_file():
+        imagined = min(options.imagined_steps, load_world(world).spec.horizon)
         train_agent(
             algo,
             "wm_gym/World-v0",
             agent,
             timesteps=options.timesteps,
             resume=True,
-            init=before if r > 1 else None,
-            env_kwargs={"world": str(world)},
+            init=before if r > 1 and _says_task(datasets[:-1]) else None,
+            env_kwargs={
+                "world": str(world),
+                "starts": "any",
+                "max_episode_steps": imagined,
+                **({"reward": NOVELTY} if explores else {}),
+            },
             recipe_id="vector",
             device="cpu",
             **shared,
@@ -124,8 +134,22 @@ def _round(r: int, env_id: str, algo: str, steps: int, out: Path, options: Learn
         "round": r,
         "steps": int(reader.offset[-1]) - len(reader),
         "return_recorded": _return(reader),
+        "explores": explores,
         "seconds": {what: round(value, 1) for what, value in spent.items()},
     }
+
+
+def _says_task(datasets: list[Path]) -> bool:
+    """Whether some recorded step is paid unlike the others, succeeds, or ends the task."""
+    seen = set[tuple[float, ...]]()
+    for dataset in datasets:
+        reader = LeRobotReader(dataset)
+        keys = [key for key in ("next.reward", "next.terminated", "next.success") if key in reader.features]
+        stepped = np.ones(int(reader.offset[-1]), bool)
+        stepped[reader.offset[1:] - 1] = False
+        columns = np.hstack([np.reshape(values, (len(stepped), -1)) for values in reader.columns(keys).values()])
+        seen |= {tuple(row) for row in np.unique(columns[stepped].astype(np.float64), axis=0)[:2].tolist()}
+    return len(seen) > 1
 
 
 def _return(reader: LeRobotReader) -> float:

@@ -87,6 +87,8 @@ class LearnOptions:
     "The algorithm: ppo, sac or dqn (default: sac for boxes of actions, ppo for others)."
     timesteps: Count | None = None
     "Imagined steps of each agent (default: the recipe's)."
+    imagined_steps: Count = 100
+    "Steps after which an imagined episode is cut off; it begins anywhere in the recordings."
     evaluations: Count = 100
     "Episodes of the last agent's measurement in the environment."
     env_kwargs: Json | None = None

@@ -1,7 +1,9 @@
 """How large, how long? Every knob of a training run in one table."""
 
 import math
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
 
 
 @dataclass(frozen=True)
@@ -169,3 +171,10 @@ PRESETS = {
         warmup=1000,
     ),
 }
+
+
+def sizes_of(preset: str, overrides: Mapping[str, Any] | None = None) -> Preset:
+    """A preset with some of its fields changed; ValueError for an unknown one."""
+    if preset not in PRESETS:
+        raise ValueError(f"preset {preset!r} is unknown; choose one of {sorted(PRESETS)}")
+    return replace(PRESETS[preset], **(overrides or {}))

@@ -6,6 +6,7 @@ import numpy as np
 import torch
 
 from wm_gym.data.clips import ClipData
+from wm_gym.training.rare import SHARE
 
 
 @dataclass
@@ -28,10 +29,18 @@ class SegmentSampler:
     """Draws segments from a split of the episodes; the same (seed, stage, update, rank) gives the same batch.
 
     latest_share: this part of a batch comes from the latest of several joined recordings (0: all rows alike).
+    rare: bool [N], transitions by the row that they begin at; `SHARE` of the segments of a batch end with one of them.
     """
 
-    def __init__(self, clips: ClipData, context: int, episodes: np.ndarray, latest_share: float = 0.0):
-        self.context, self.latest_share = context, latest_share
+    def __init__(
+        self,
+        clips: ClipData,
+        context: int,
+        episodes: np.ndarray,
+        latest_share: float = 0.0,
+        rare: np.ndarray | None = None,
+    ):
+        self.context, self.latest_share, self.rare = context, latest_share, rare
         start, end = clips.episode_offset[:-1], clips.episode_offset[1:]
         length = (end - start)[episodes]
         self.start = np.repeat(start[episodes], length)
@@ -45,11 +54,13 @@ class SegmentSampler:
         """A batch of segments; `steps` shrinks to the longest episode where none is long enough."""
         steps = int(min(steps, (self.end - self.rows).max() - 1))
         usable = self.rows + steps < self.end
-        parts = [(usable, batch)]
-        if self.latest_share:
-            few = round(batch * self.latest_share)
-            latest = [(usable & self.latest, few), (usable & ~self.latest, batch - few)]
-            parts = latest if all(mask.any() for mask, _ in latest) else parts
+        rare = usable if self.rare is None else usable & self.rare[np.minimum(self.rows + steps, self.end) - 1]
+        few = round(batch * SHARE) if self.rare is not None and rare.any() else 0
+        parts, rest = [(rare, few)] if few else [], batch - few
+        latest = [(usable & self.latest, round(rest * self.latest_share))]
+        latest += [(usable & ~self.latest, rest - latest[0][1])]
+        both = self.latest_share and all(mask.any() for mask, _ in latest)
+        parts += latest if both else [(usable, rest)]
         at = np.concatenate([rng.choice(np.flatnonzero(mask), count) for mask, count in parts])
         now, start = self.rows[at], self.start[at]
         offsets = np.arange(1 - self.context, steps + 1)

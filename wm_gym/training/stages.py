@@ -13,8 +13,10 @@ from wm_gym.data.clips import ClipData
 from wm_gym.models import Heads, StateHeads, Tokenizer, VideoTokenizer
 from wm_gym.models.saving import Network
 from wm_gym.models.tokenizer import to_float
+from wm_gym.models.transition import condition
 from wm_gym.training.loop import Run, fit
 from wm_gym.training.losses import Corruption, DynamicsLoss, HeadsLoss, PoseLoss, StateHeadsLoss, Targets, TokenizerLoss
+from wm_gym.training.rare import best_threshold, rare_transitions
 from wm_gym.training.report import early_report
 from wm_gym.training.segments import Segments, SegmentSampler, split_episodes
 from wm_gym.training.uncertainty import UncertaintyLoss, own_roll_outs
@@ -136,7 +138,8 @@ def train_outcome(run: Run, world: World, clips: ClipData) -> None:
     if not isinstance(heads, StateHeads) or _load_stage(run, "outcome", heads, sizes.outcome_updates):
         return
     heads.outcome.requires_grad_(True)
-    sampler, targets = SegmentSampler(clips, 1, split_episodes(clips)[0], sizes.latest_share), _targets(heads, clips)
+    rare, trained = rare_transitions(clips), split_episodes(clips)[0]
+    sampler, targets = SegmentSampler(clips, 1, trained, sizes.latest_share, rare), _targets(heads, clips)
 
     def batch(rng: np.random.Generator, torch_rng: torch.Generator, update: int) -> dict[str, Any]:
         segments = sampler.draw(rng, sizes.pose_batch, 1)
@@ -147,6 +150,31 @@ def train_outcome(run: Run, world: World, clips: ClipData) -> None:
     loss = StateHeadsLoss(heads, world.dynamics)
     fit(run, "outcome", loss, sizes.outcome_updates, batch, rate=sizes.pose_learning_rate)
     _save_stage(run, "outcome", heads)
+
+
+def fit_termination(world: World, clips: ClipData) -> None:
+    """Set from which probability on a step ends the task: where single recorded steps are called so best (F1)."""
+    rows = clips.transitions(range(len(clips)))
+    truth = clips.terminated[rows + 1]
+    if isinstance(world.heads, StateHeads) and truth.any():
+        ended = recorded_outcomes(world, clips, rows)[2]
+        world.spec.termination_threshold = best_threshold(ended, truth)
+
+
+@torch.inference_mode()
+def recorded_outcomes(world: World, clips: ClipData, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Reward terms [n, R] and the probabilities [n] of success and of the end that a world reads off recorded numbers.
+
+    Args:
+        world: One with `StateHeads`.
+        clips: The recordings.
+        rows: Where the n transitions begin.
+    """
+    at = (clips.proprioception[rows], clips.action[rows], clips.proprioception[rows + 1])
+    pose, action, after = (torch.from_numpy(values) for values in at)
+    read = world.heads.of_vector(condition(world.dynamics, pose, action, after).vector)
+    reward, success, ended = (values.numpy() for values in world.heads.outcome_of(read))
+    return reward, success, ended
 
 
 def train_heads(run: Run, world: World, clips: ClipData, latents: np.ndarray) -> None:

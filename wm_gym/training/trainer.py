@@ -26,11 +26,13 @@ from wm_gym.training.card import Measured, write_card
 from wm_gym.training.check import check_world
 from wm_gym.training.loop import Run
 from wm_gym.training.options import TrainOptions
-from wm_gym.training.presets import PRESETS, Preset
+from wm_gym.training.presets import Preset, sizes_of
+from wm_gym.training.rare import usual_rewards
 from wm_gym.training.report import early_report
 from wm_gym.training.segments import split_episodes
 from wm_gym.training.stages import (
     encode_all,
+    fit_termination,
     held_out_segments,
     train_dynamics,
     train_heads,
@@ -111,9 +113,7 @@ def _finish(out: Path, world: World, clips: ClipData, run: Run, background: np.n
 
 def _sizes(options: TrainOptions) -> Preset:
     """The preset with its changes; ValueError where it does not go with the other options."""
-    if options.preset not in PRESETS:
-        raise ValueError(f"preset {options.preset!r} is unknown; choose one of {sorted(PRESETS)}")
-    sizes = replace(PRESETS[options.preset], **(options.overrides or {}))
+    sizes = sizes_of(options.preset, options.overrides)
     if sizes.decoder_only and not options.init:
         raise ValueError("decoder_only keeps the encoder of a trained world, and there is none; pass --init WORLD")
     if not (options.init or options.base) and not sizes.tokenizer_updates:
@@ -184,6 +184,7 @@ def _untrained(clips: ClipData, sizes: Preset, options: TrainOptions, name: str)
 def _train_stages(run: Run, world: World, clips: ClipData, background: np.ndarray) -> None:
     train_pose(run, world, clips)
     train_outcome(run, world, clips)
+    fit_termination(world, clips)
     if not run.preset.draws:
         return
     train_tokenizer(run, world, clips, background)
@@ -300,7 +301,8 @@ def fit_statistics(world: World, clips: ClipData) -> None:
 
 
 def _fit_steps(world: World, clips: ClipData) -> None:
-    """Set how far each number of the state's code moves in a step; what never moves stays where it is."""
+    """Set how far each number of the state's code moves in a step (what never moves stays where it is), and what a step
+    usually pays."""
     net, code = world.dynamics.pose_net, world.dynamics.pose_code
     if not isinstance(net, Integrator):
         return
@@ -311,6 +313,9 @@ def _fit_steps(world: World, clips: ClipData) -> None:
     net.step.copy_((after - before).square().mean(0).sqrt())
     if isinstance(world.heads, StateHeads):
         world.heads.step.copy_(torch.where(net.step > 0, net.step, torch.ones_like(net.step)))
+        usual, near = usual_rewards(clips)
+        world.heads.usual.copy_(torch.from_numpy(usual))
+        world.heads.near_usual.copy_(torch.from_numpy(near))
 
 
 def make_starts(clips: ClipData, sizes: Preset, seed: int) -> StartBank:

@@ -12,7 +12,8 @@ import numpy as np
 from gymnasium.envs.registration import EnvSpec
 from safetensors.torch import load_file, save_file
 
-from wm_gym.collect.episodes import MIX, policy_kinds
+from wm_gym.collect.acting import policy_kinds
+from wm_gym.collect.policies import MIX
 from wm_gym.collect.record import record
 from wm_gym.common.files import atomic_file
 from wm_gym.common.records import Blank, Undefined, or_blank
