@@ -101,7 +101,7 @@ def test_returns_are_compared_where_nobody_says_success(made, module, tmp_path):
     assert found["returns"]["physics"]["mean"] > found["baseline_returns"]["random"]["mean"]
     assert set(found["baseline_returns"]) == {"random", "no-op"} and not found["baselines"]
     assert any(what == f"return in {CART}" for what, _ in matched_rows(found)) and "points" not in summary(found)
-    with pytest.raises(ValueError, match=r"gives the action 7, this environment takes Discrete\(3\)"):
+    with pytest.raises(ValueError, match=r"gives the action .*7.*, this environment takes Discrete\(3\)"):
         evaluate_matched(f"{module}:wrong", world, None, 1, **QUIET)
     agent = trained_in(world, tmp_path / "agent")
     save_results(agent, evaluate_agent(agent, "wm_gym/World-v0", 2, **QUIET))
@@ -235,7 +235,7 @@ def agents(made, tmp_path):
 
 
 def test_policies_are_ranked_by_return(agents, tmp_path):
-    found = evaluate_policies(agents, tmp_path / "judged", 16, progress=False)
+    found = evaluate_policies(agents, tmp_path / "judged", 16, workers=1, progress=False)
     assert found["by"] == "return" and [one["physics"]["n"] for one in found["policies"]] == [16] * 3
     every = found["agreement"]["all"]
     assert every["all"]["policies"] == 3 and every["optimism"] is None and every["mmrv"] >= 0
@@ -252,7 +252,7 @@ def test_policies_are_ranked_by_return(agents, tmp_path):
 
 def test_no_threshold_follows_from_returns(made, agents):
     with pytest.raises(ValueError, match="Cart-v0 says no success, so there is no success_threshold to set"):
-        calibrate_judge(made(CART, "state")[0], agents[:1], 2, progress=False)
+        calibrate_judge(made(CART, "state")[0], agents[:1], 2, workers=1, progress=False)
 
 
 def test_a_threshold_follows_from_an_environment_that_says_success(made, tmp_path):
@@ -261,7 +261,7 @@ def test_a_threshold_follows_from_an_environment_that_says_success(made, tmp_pat
     shutil.copytree(world, copied)
     small = {"policy_kwargs": {"net_arch": [8], "features_extractor_class": "FlattenExtractor"}}
     agent = trained_in(copied, tmp_path / "agent", recipe=small)
-    found = calibrate_judge(copied, [agent], 40, progress=False, backend="torch")
+    found = calibrate_judge(copied, [agent], 40, workers=1, progress=False, backend="torch")
     assert found["now"]["physics"] == found["was"]["physics"] and 0 < found["now"]["physics"]["rate"] < 1
     assert World.from_pretrained(copied).spec.success_threshold == found["threshold"]
 
