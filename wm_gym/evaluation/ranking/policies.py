@@ -43,7 +43,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 RESULTS_FILE, PLOT_FILE = "policies.json", "policies.png"
-CONTROLS = {"perturbed": "physics, its object perturbed", "drawn": "physics, drawn by the world"}
+CONTROLS = {"perturbed": "physics, perturbed", "drawn": "physics, drawn by the world"}
 NO_CONTROL = {
     "perturbed": "no task has an object",
     "drawn": "every policy sees physics as the world draws it, or sees no picture",
