@@ -53,7 +53,8 @@ class Row:
 ROWS = {
     "CartPole-v1": Row("CartPole-v1", "ppo", 4_000, 100_000, 60_000, rounds=2),
     "Pendulum-v1": Row("Pendulum-v1", "sac", 2_000, 20_000, 10_000),
-    "PandaReach-v3": Row("PandaReach-v3", "sac", 2_000, 20_000, 10_000, module="panda_gym"),
+    "PandaReach-v3": Row("PandaReach-v3", "sac", 3_000, 20_000, 10_000, rounds=2, module="panda_gym"),
+    "Pusher-v5": Row("Pusher-v5", "sac", 5_000, 50_000, 10_000),
     "ball_in_cup-catch": Row("dm_control/ball_in_cup-catch-v0", "sac", 10_000, 100_000, 20_000, module="shimmy"),
 }
 
@@ -132,7 +133,6 @@ def learned(row: Row, seed: int, out: Path) -> dict[str, Any]:
         rounds=row.rounds,
         timesteps=row.timesteps,
         seed=seed,
-        size=(64, 64),
         evaluations=EPISODES,
         progress=False,
     )

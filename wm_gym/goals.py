@@ -70,14 +70,27 @@ class Goals:
         return values
 
     def _source(self) -> SourceReward:
-        spec = registered(self.env_id, f"the source of the world {self.world!r}, whose compute_reward is asked for,")
-        with _making:
-            if spec.id not in _made:
-                _made[spec.id] = _make(spec)
-        made = _made[spec.id]
-        if isinstance(made, ValueError):
-            raise made
-        return made
+        return source_reward(self.env_id, f"the source of the world {self.world!r}, whose compute_reward is asked for,")
+
+
+def source_reward(env_id: str, asked: str) -> SourceReward:
+    """The reward of goals of a registered environment, made once a process.
+
+    Args:
+        env_id: Its id.
+        asked: What it is, for the error.
+
+    Raises:
+        ValueError: Where it is not registered, cannot be made, or has no such reward.
+    """
+    spec = registered(env_id, asked)
+    with _making:
+        if spec.id not in _made:
+            _made[spec.id] = _make(spec)
+    made = _made[spec.id]
+    if isinstance(made, ValueError):
+        raise made
+    return made
 
 
 class SourceReward:

@@ -158,21 +158,27 @@ class Targets(NamedTuple):
     success: Tensor
     """Whether a transition ends in success, 0 or 1 [B]; NaN where the source does not say."""
     ended: Tensor
-    """Whether it ends the task, 0 or 1 [B]."""
+    """Whether it ends the task, 0 or 1 [B]; NaN where that is not known."""
 
 
 def outcome_loss(read: Outcome, targets: Targets) -> dict[str, Tensor]:
     """The parts of the loss of an outcome that the heads read off transitions."""
-    bce, (reward, success, ended) = F.binary_cross_entropy_with_logits, targets
+    reward, success, ended = targets
     return {
         "reward_mse": F.mse_loss(read.reward.float(), reward),
-        "success_bce": 0.0 * read.success.float().mean()
-        if success.isnan().any()
-        else bce(read.success.float(), success),
-        "terminated_bce": bce(read.terminated.float(), ended)
+        "success_bce": _known_bce(read.success.float(), success),
+        "terminated_bce": _known_bce(read.terminated.float(), ended)
         if read.terminated.requires_grad
         else reward.new_zeros(()),
     }
+
+
+def _known_bce(logits: Tensor, truth: Tensor) -> Tensor:
+    """The binary cross-entropy of those of which the truth is known; 0 where it is of none."""
+    known = ~truth.isnan()
+    if not known.any():
+        return 0.0 * logits.mean()
+    return F.binary_cross_entropy_with_logits(logits[known], truth[known])
 
 
 class StateHeadsLoss(nn.Module):

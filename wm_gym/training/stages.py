@@ -14,6 +14,7 @@ from wm_gym.models import Heads, StateHeads, Tokenizer, VideoTokenizer
 from wm_gym.models.saving import Network
 from wm_gym.models.tokenizer import to_float
 from wm_gym.models.transition import condition
+from wm_gym.training.hindsight import Hindsight
 from wm_gym.training.loop import Run, fit
 from wm_gym.training.losses import Corruption, DynamicsLoss, HeadsLoss, PoseLoss, StateHeadsLoss, Targets, TokenizerLoss
 from wm_gym.training.rare import best_threshold, rare_transitions
@@ -82,10 +83,14 @@ def train_pose(run: Run, world: World, clips: ClipData) -> None:
         return
     dynamics.pose_net.requires_grad_(True)
     sampler = SegmentSampler(clips, 1, split_episodes(clips)[0], sizes.latest_share)
+    hindsight = Hindsight.of(clips)
 
     def batch(rng: np.random.Generator, torch_rng: torch.Generator, update: int) -> dict[str, Any]:
         steps = of_curriculum(sizes.pose_rollout_lengths, update, sizes.pose_updates)
-        return _moves(sampler.draw(rng, sizes.pose_batch, steps), clips)
+        moves = _moves(sampler.draw(rng, sizes.pose_batch, steps), clips)
+        if hindsight:
+            moves["poses"], _ = hindsight.other_goals(moves["poses"], rng)
+        return moves
 
     fit(run, "pose", PoseLoss(dynamics), sizes.pose_updates, batch, rate=sizes.pose_learning_rate)
     _save_stage(run, "pose", dynamics)
@@ -140,12 +145,20 @@ def train_outcome(run: Run, world: World, clips: ClipData) -> None:
     heads.outcome.requires_grad_(True)
     rare, trained = rare_transitions(clips), split_episodes(clips)[0]
     sampler, targets = SegmentSampler(clips, 1, trained, sizes.latest_share, rare), _targets(heads, clips)
+    hindsight = Hindsight.of(clips)
 
     def batch(rng: np.random.Generator, torch_rng: torch.Generator, update: int) -> dict[str, Any]:
         segments = sampler.draw(rng, sizes.pose_batch, 1)
         inputs = _moves(segments, clips)
         inputs["actions"] = inputs["actions"][:, 0]
-        return inputs | targets(segments, torch_rng, 0.5)
+        aims = targets(segments, torch_rng, 0.5)
+        if hindsight and hindsight.pays:
+            inputs["poses"], changed = hindsight.other_goals(inputs["poses"], rng)
+            reward, success, ended = aims["targets"]
+            paid, *flags = hindsight.outcome(inputs["poses"][:, 1])
+            reward[changed] = ((paid[:, None] - heads.reward_mean.cpu()) / heads.reward_std.cpu())[changed]
+            success[changed], ended[changed] = (flag[changed] for flag in flags)
+        return inputs | aims
 
     loss = StateHeadsLoss(heads, world.dynamics)
     fit(run, "outcome", loss, sizes.outcome_updates, batch, rate=sizes.pose_learning_rate)

@@ -24,6 +24,7 @@ from wm_gym.models.integrator import Integrator
 from wm_gym.training.build import new_world, with_actions, world_on_base
 from wm_gym.training.card import Measured, write_card
 from wm_gym.training.check import check_world
+from wm_gym.training.hindsight import Hindsight
 from wm_gym.training.loop import Run
 from wm_gym.training.options import TrainOptions
 from wm_gym.training.presets import Preset, sizes_of
@@ -319,7 +320,10 @@ def _fit_steps(world: World, clips: ClipData) -> None:
 
 
 def make_starts(clips: ClipData, sizes: Preset, seed: int) -> StartBank:
-    """The bank of starts: first frames of training episodes, then random later ones until there are enough."""
+    """The bank of starts: first frames of training episodes, then random later ones until there are enough.
+
+    Where observations say a goal and nothing is drawn, half of them get another one.
+    """
     start, end = clips.episode_offset[:-1], clips.episode_offset[1:]
     trained, _ = split_episodes(clips)
     rng, most = np.random.default_rng([seed, 1]), min(sizes.starts, most_starts(1, *clips.frames.shape[1:3]))
@@ -328,10 +332,13 @@ def make_starts(clips: ClipData, sizes: Preset, seed: int) -> StartBank:
     more = rng.permutation(later)[: max(0, min(most - len(firsts), len(later)))]
     rows = np.sort(np.concatenate([firsts, more]))
     episode = np.searchsorted(clips.episode_offset, rows, side="right") - 1
+    poses, hindsight = clips.proprioception[rows][:, None], None if sizes.draws else Hindsight.of(clips)
+    if hindsight:  # pictures would show the old goals
+        poses = hindsight.other_goals(torch.from_numpy(poses), rng)[0].numpy()
     made = StartBank(
         clips.frames[rows][:, None],
         np.zeros((len(rows), 0, clips.action.shape[1]), np.float32),
-        clips.proprioception[rows][:, None],
+        poses,
         episode,
         rows - clips.episode_offset[episode],
         None if clips.physics_state is None else np.asarray(clips.physics_state[rows], np.float64),
