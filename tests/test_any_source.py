@@ -12,9 +12,11 @@ import vector_env  # noqa: F401  (registers the carts)
 
 from wm_gym.cli import main
 from wm_gym.collect.record import record
+from wm_gym.common.records import Undefined
 from wm_gym.core import WorldCore
 from wm_gym.data import LeRobotReader
 from wm_gym.engine.shared import load_world
+from wm_gym.evaluation.ranking import policies
 from wm_gym.evaluation.ranking.policies import evaluate_policies
 from wm_gym.evaluation.ranking.policies import summary as summary_of_policies
 from wm_gym.evaluation.ranking.threshold import calibrate_judge
@@ -26,6 +28,7 @@ from wm_gym.policies.card import matched_rows
 from wm_gym.policies.films import matched_clips
 from wm_gym.policies.loaders import load_agent
 from wm_gym.policies.matched import evaluate_agent, evaluate_matched, save_results, summary
+from wm_gym.policies.planner import WorldPlanner
 from wm_gym.policies.rollouts import draw_start, run_source, start_seeds, world_options
 from wm_gym.policies.source import make_source
 from wm_gym.rl.improve import NOTES_FILE, PLOT_FILE, improve
@@ -116,6 +119,11 @@ def test_success_is_compared_in_any_action_space(made, module):
     assert found["returns"]["physics"]["mean"] > found["baseline_returns"]["no-op"]["mean"]
     assert found["baselines"]["no-op"]["rate"] < 1
     assert f"success in {LEVERS}" in summary(found)
+    assert "world_uncertainty" not in found["per_episode"]  # nothing is drawn, so none is stated
+    with pytest.raises(Undefined, match="states no uncertainty"):
+        policies._gating([found])
+    with pytest.raises(ValueError, match="trained without pictures, in which planning looks"):
+        WorldPlanner(world)
 
 
 def test_processes_find_what_one_finds(made, module, tmp_path):

@@ -174,13 +174,14 @@ def _successes(outcomes: list[Outcome]) -> list[bool]:
 
 
 def _per_episode(world: list[Outcome], physics: list[Outcome]) -> dict[str, list]:
-    """Lists with an entry an episode; no success of a side that knows none."""
+    """Lists with an entry an episode; no success of a side that knows none, no uncertainty where nothing is drawn."""
+    stated = [o.uncertainty for o in world if o.uncertainty is not None]
     sides = {"world": world, "physics": physics}
     return {
         **{f"{side}_success": _successes(made) for side, made in sides.items() if _say_success(made)},
         **{f"{side}_steps": [o.steps for o in made] for side, made in sides.items()},
         **{f"{side}_reward": [round(o.reward, 4) for o in made] for side, made in sides.items()},
-        "world_uncertainty": [round(o.uncertainty, 5) for o in world],
+        **({"world_uncertainty": [round(value, 5) for value in stated]} if stated else {}),
         "world_probability": [o.probability for o in world],
     }
 

@@ -45,9 +45,10 @@ class Outcome:
     steps: int
     reward: float
     """The sum over its steps."""
-    uncertainty: float = 0.0
+    uncertainty: float | None = None
+    """The largest of any step, in a learned world that draws."""
     probability: float = 0.0
-    """The largest uncertainty and success probability of any step, in a learned world."""
+    """The largest success probability of any step, in a learned world."""
 
 
 def start_seeds(episodes: int, seed: int) -> list[int]:
@@ -175,8 +176,16 @@ def _run_batch(actor: Actor, core: WorldCore, progress: Callable[[], object]) ->
         active &= ~over
         for _ in range(int(over.sum())):
             progress()
-    rows = zip(success, steps, total, uncertainty, probability)
-    return [Outcome(bool(s) if core.knows_success else None, int(t), *map(float, rest)) for s, t, *rest in rows]
+    return [
+        Outcome(
+            bool(success[i]) if core.knows_success else None,
+            int(steps[i]),
+            float(total[i]),
+            float(uncertainty[i]) if core.draws else None,
+            float(probability[i]),
+        )
+        for i in range(n)
+    ]
 
 
 def endless_core(world: World | str | Path, policy: Agent | str, **options: Any) -> WorldCore:

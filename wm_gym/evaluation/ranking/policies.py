@@ -393,11 +393,13 @@ def _control(rows: list[dict[str, Any]], control: str, by: str = SUCCESS) -> Con
 
 def _gating(rows: list[dict[str, Any]], by: str = SUCCESS) -> Gating:
     """`gating`, and the AUROC by which uncertainty, or length alone, tells the world's false successes."""
+    if by == RETURN:
+        raise Undefined("by return no outcome is right or wrong")
+    if not all("world_uncertainty" in row["per_episode"] for row in rows):
+        raise Undefined("a world that was trained without pictures states no uncertainty")
     uncertainty, steps = (
         np.array([row["per_episode"][f"world_{key}"] for row in rows], float) for key in ("uncertainty", "steps")
     )
-    if by == RETURN:
-        raise Undefined("by return no outcome is right or wrong")
     world, physics = _outcomes(rows, "world", by), _outcomes(rows, "physics", by)
     right, false = world & physics, world & ~physics
     false_success = {
