@@ -18,8 +18,8 @@ from wm_gym.core import WorldCore
 from wm_gym.engine import KNOWN, make_engine
 from wm_gym.engine.shared import load_world
 from wm_gym.policies.loaders import load_agent
-from wm_gym.policies.rollouts import draw_start, make_twin, run_world, start_seeds
-from wm_gym.registration import physics_twin
+from wm_gym.policies.rollouts import draw_start, run_world, start_seeds
+from wm_gym.policies.source import make_source, source_of
 
 REFERENCE = {"backend": "torch", "precision": "fp32"}
 MARKS = (1, 10, 50, 100, 200)
@@ -90,7 +90,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=1000)
     args = parser.parse_args()
     world, agent = load_world(args.world), load_agent(args.agent)
-    twin = make_twin(physics_twin(world.spec), world, agent)
+    twin = make_source(source_of(world.spec)[0], world, agent)
     starts = [draw_start(twin, seed)[0] for seed in start_seeds(args.episodes, args.seed)]
     horizon = world.spec.horizon
     exact, story = one_step(world, REFERENCE), roll_out(world, REFERENCE, max(MARKS))

@@ -21,8 +21,8 @@ from stable_baselines3.common.vec_env import DummyVecEnv
 
 from wm_gym.engine.shared import load_world
 from wm_gym.policies.loaders import load_agent
+from wm_gym.policies.matched import evaluate_matched
 from wm_gym.policies.recipe import algorithm, load_recipe, sb3_arguments
-from wm_gym.policies.returns import evaluate_returns
 
 EPISODES = 100
 BARS = {
@@ -46,8 +46,9 @@ def judged(args: argparse.Namespace, steps: int, seed: int, folder: Path) -> dic
     env.close()
     path = folder / f"{args.algo}-{seed}.zip"
     model.save(path)
-    found = evaluate_returns(load_agent(path, allow_pickle=True), args.world, episodes=EPISODES, seed=99)
-    row = {"steps": steps, "seed": seed, "world": found["world"]["mean"], "environment": found["environment"]["mean"]}
+    agent = load_agent(path, allow_pickle=True)
+    returns = evaluate_matched(agent, args.world, None, EPISODES, 99, baselines=(), workers=0)["returns"]
+    row = {"steps": steps, "seed": seed, "world": returns["world"]["mean"], "environment": returns["physics"]["mean"]}
     print(row, flush=True)
     return row
 

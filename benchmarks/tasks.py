@@ -15,7 +15,8 @@ from common import Bar, command, write_results
 import wm_gym  # noqa: F401
 from wm_gym.common.statistics import rate
 from wm_gym.physics import TASKS
-from wm_gym.policies.rollouts import make_twin, run_twin, start_seeds
+from wm_gym.policies.rollouts import run_source, start_seeds
+from wm_gym.policies.source import make_source
 
 BARS = {
     "tasks": [
@@ -44,8 +45,8 @@ def expert(env: gym.Env, seeds: list[int]) -> list[bool]:
 
 def measure(task: str, episodes: int) -> dict:
     entry, seeds = TASKS[task], start_seeds(episodes, 2000)
-    env = make_twin(entry.env_id, None, "random", entry.max_episode_steps)
-    policies = {name: [o.success for o in run_twin(name, env, seeds)[0]] for name in ("random", "no-op")}
+    env = make_source(entry.env_id, None, "random", entry.max_episode_steps)
+    policies = {name: [o.success for o in run_source(name, env, seeds)[0]] for name in ("random", "no-op")}
     policies["expert"] = expert(env, seeds)
     env.close()
     return {name: rate(successes) for name, successes in policies.items()}

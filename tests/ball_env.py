@@ -103,5 +103,31 @@ class CountEnv(gym.Env):
         return np.full((48, 36, 3), 10 * self.count, np.uint8)
 
 
+class HopEnv(gym.Env):
+    """A square that hops, seen alone; no simulator's state, no scripts, no success, and it ends at the edge."""
+
+    metadata = {"render_modes": ["rgb_array"], "render_fps": 10}
+
+    def __init__(self, render_mode=None):
+        self.render_mode = render_mode
+        self.observation_space = gym.spaces.Box(0, 255, (32, 48, 3), np.uint8)
+        self.action_space = gym.spaces.Discrete(2)
+
+    def reset(self, *, seed=None, options=None):
+        super().reset(seed=seed)
+        self.place = int(self.np_random.integers(16, 28))
+        return self.render(), {}
+
+    def step(self, action):
+        self.place += 4 if action else -4
+        return self.render(), 1.0, not 0 <= self.place <= 40, False, {}
+
+    def render(self):
+        frame = np.full((32, 48, 3), 40, np.uint8)
+        frame[12:20, max(self.place, 0) : self.place + 8] = (220, 160, 60)
+        return frame
+
+
+gym.register("wm_gym_test/Hop-v0", "ball_env:HopEnv", max_episode_steps=12)
 gym.register("wm_gym_test/Ball-v0", "ball_env:BallEnv", max_episode_steps=15)
 gym.register("wm_gym_test/Count-v0", "ball_env:CountEnv")

@@ -32,7 +32,7 @@ from wm_gym.policies.loaders import load_agent
 from wm_gym.policies.matched import evaluate_agent, evaluate_matched
 from wm_gym.policies.planner import save_planner
 from wm_gym.policies.recipe import env_wrapper
-from wm_gym.registration import physics_twin, recorded_twin
+from wm_gym.registration import recorded_twin, registered_source
 from wm_gym.worlds.spec import WorldSpec
 
 EVIL, DRESSED = "evilmod:x/Evil-v0", f"evilmod:{PUSH}"
@@ -116,11 +116,11 @@ def test_a_worlds_twin(evil_world, tmp_path, trace, capsys):
     ):
         with pytest.raises(ValueError, match=REFUSED):
             use()
-    with pytest.raises(ValueError, match="names no physics twin"):
+    with pytest.raises(ValueError, match="which is not registered"):
         evaluate_matched("ppo-Reach-v0", evil_world)
     assert not trace.exists()
     changed(evil_world / "spec.yaml", twin=DRESSED)  # what is registered already is taken without its module
-    assert physics_twin(WorldSpec.load(evil_world)) == PUSH and registered(DRESSED, "twin").id == PUSH
+    assert registered_source(WorldSpec.load(evil_world)) == PUSH and registered(DRESSED, "twin").id == PUSH
     assert not trace.exists()
 
 

@@ -77,7 +77,7 @@ def test_an_agent_can_be_recorded_in_the_twin(tmp_path):
         env_kwargs={"terminate_on_success": True, "max_episode_steps": 3},
     )
     assert LeRobotReader(ended).offset.tolist() == [0, 4]
-    with pytest.raises(ValueError, match="physics twin"):
+    with pytest.raises(ValueError, match="takes 2 numbers as an action, the world 'Tiny-v0' 3"):
         record("ball_env:wm_gym_test/Ball-v0", 1, policy=f"agent:{agent}", out=tmp_path / "no", workers=0)
 
 

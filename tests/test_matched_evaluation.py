@@ -59,17 +59,18 @@ def test_evaluating_a_learned_id_also_runs_its_twin(tmp_path, world_folder):
 
 
 def test_a_world_of_another_environment_is_evaluated_and_filmed_alone(tmp_path, world_folder):
-    """What was recorded elsewhere names where, but that is no twin that starts where it is told."""
+    """What was recorded elsewhere names where, but what a file names is not imported."""
     elsewhere = make_world(horizon=5)
-    elsewhere.spec.twin = "CartPole-v1"
+    elsewhere.spec.twin = "elsewhere/Real-v0"
     elsewhere = {"world": str(elsewhere.save_pretrained(tmp_path / "elsewhere")), "backend": "torch"}
     agent = train_small(tmp_path / "agent", world_folder)
     with pytest.raises(ValueError, match="neither .mp4 nor .gif"):
         evaluate_agent(agent, "wm_gym/World-v0", 10**6, env_kwargs=elsewhere, video=tmp_path / "film.avi")
-    results = evaluate_agent(agent, "wm_gym/World-v0", 2, env_kwargs=elsewhere, video=tmp_path / "film.gif")
+    with pytest.warns(UserWarning, match="elsewhere/Real-v0, .*, is not registered"):
+        results = evaluate_agent(agent, "wm_gym/World-v0", 2, env_kwargs=elsewhere, video=tmp_path / "film.gif")
     assert results["env"] == "wm_gym/World-v0" and results["steps"]["mean"] == 5
     assert (tmp_path / "film.gif").stat().st_size > 1000
-    with pytest.raises(ValueError, match="names no physics twin .but 'CartPole-v1'."):
+    with pytest.raises(ValueError, match="twin of the world 'Tiny-v0' is 'elsewhere/Real-v0', which is not registered"):
         evaluate_matched(agent, elsewhere["world"], None, 2)
 
 
@@ -77,13 +78,14 @@ def test_world_and_twin_begin_from_the_same_picture(world_folder):
     """The world's first frame is its tokenizer's drawing of the twin's first frame."""
     from wm_gym.core import WorldCore
     from wm_gym.engine.shared import load_world
-    from wm_gym.policies.rollouts import draw_start, make_twin, world_options
+    from wm_gym.policies.rollouts import draw_start, world_options
+    from wm_gym.policies.source import make_source
 
     world = load_world(world_folder)
-    twin = make_twin(TWIN, world, "random")
+    twin = make_source(TWIN, world, "random")
     start, _ = draw_start(twin, 7)
     core = WorldCore(world, 1, backend="torch")
-    core.reset(seeds=[7], options=[world_options(world, start)])
+    core.reset(seeds=[7], options=[world_options(core, start)])
     state = core.engine.encode(start.frame[None, None], start.proprioception[None, None])
     assert np.array_equal(core.render(0), core.engine.render(state)[0].numpy())
     twin.close()

@@ -69,7 +69,7 @@ def test_checks_change_nothing_and_go_on_after_a_stop(folder, tmp_path):
 
 def test_a_world_without_a_twin_is_refused(tmp_path):
     world = make_world(horizon=5).save_pretrained(tmp_path / "world")
-    with pytest.raises(ValueError, match="names no physics twin"):
+    with pytest.raises(ValueError, match="does not say in which environment"):
         train_in(tmp_path, world)
 
 

@@ -18,7 +18,8 @@ from wm_gym.policies.agent import Agent
 from wm_gym.policies.catalogue import digest_of_agent
 from wm_gym.policies.folder import save_agent
 from wm_gym.policies.loaders import load_agent
-from wm_gym.policies.rollouts import draw_start, make_twin, run_twin, start_seeds
+from wm_gym.policies.rollouts import draw_start, run_source, start_seeds
+from wm_gym.policies.source import make_source
 from wm_gym.sb3 import make_sb3_env
 from wm_gym.worlds.world import digest_of_world
 
@@ -170,10 +171,10 @@ def test_a_world_that_is_right_narrows_what_few_starts_in_physics_say():
 
 
 def test_nudged_physics_is_the_same_start_with_its_object_a_little_off():
-    env = make_twin("wm_gym/PushPyBullet-v0", None, "no-op", 3)
+    env = make_source("wm_gym/PushPyBullet-v0", None, "no-op", 3)
     seeds = start_seeds(2, 0)
-    _, starts = run_twin("no-op", env, seeds)
-    _, again = run_twin("no-op", env, seeds, perturbed=True)
+    _, starts = run_source("no-op", env, seeds)
+    _, again = run_source("no-op", env, seeds, perturbed=True)
     where = list(env.unwrapped.tracked.position)
     now = env.unwrapped.get_physics_state()[where]  # nothing pushes it
     env.close()
@@ -181,7 +182,7 @@ def test_nudged_physics_is_the_same_start_with_its_object_a_little_off():
     np.testing.assert_array_equal(starts[1].physics_state, again[1].physics_state)
     assert 0.001 < np.linalg.norm(now - starts[1].physics_state[where]) < 0.003
     with pytest.raises(ValueError, match="names no object"):
-        run_twin("no-op", make_twin(TWIN, None, "no-op", 3), seeds, perturbed=True)
+        run_source("no-op", make_source(TWIN, None, "no-op", 3), seeds, perturbed=True)
 
 
 @pytest.mark.release
@@ -204,7 +205,7 @@ def test_outcomes_in_physics_as_the_world_draws_it(repository, monkeypatch):
         lambda self, frames, *rest, **kwargs: seen.append(frames[0].copy()) or predict(self, frames, *rest, **kwargs),
     )
     assert len(policies.measure_drawn(str(folder), "wm_gym/Push-v0", 1, 0, {}, *weights)["success"]) == 1
-    drawn, shown = seen[0], draw_start(make_twin("wm_gym/PushPyBullet-v0", None, "no-op", 3), start_seeds(1, 0)[0])[1]
+    drawn, shown = seen[0], draw_start(make_source("wm_gym/PushPyBullet-v0", None, "no-op", 3), start_seeds(1, 0)[0])[1]
     again = load_world("wm_gym/Push-v0").tokenizer.round_trip(shown[None])[0]
     assert np.abs(drawn.astype(int) - again).max() <= 2 and np.abs(drawn.astype(int) - shown).max() > 20
     agent = repository / "agents" / "ppo-Push-v0"

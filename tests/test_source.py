@@ -19,7 +19,7 @@ from wm_gym.data import LeRobotReader
 from wm_gym.data.clips import open_clips
 from wm_gym.policies.agent import Agent
 from wm_gym.policies.loaders import load_agent
-from wm_gym.policies.returns import evaluate_returns
+from wm_gym.policies.matched import evaluate_matched
 from wm_gym.rl.learn import learn
 from wm_gym.sb3 import make_sb3_env
 from wm_gym.training import train
@@ -184,8 +184,8 @@ def test_one_command_learns_the_cart(tmp_path):
         learn(CART, 1300, tmp_path / "cart", algo="ppo", **changes)
     agent = load_agent(tmp_path / "cart" / "agent-2")
     assert isinstance(agent, Agent)
-    again = evaluate_returns(agent, tmp_path / "cart" / "world-2", episodes=5)
-    assert again["env"] == "wm_gym_test/Cart-v0"
+    again = evaluate_matched(agent, tmp_path / "cart" / "world-2", None, 5, progress=False)
+    assert again["twin_id"] == "wm_gym_test/Cart-v0" and "table" not in again
     assert json.loads((tmp_path / "cart" / "learn.json").read_text())["environment"] == found["environment"]
 
 

@@ -75,7 +75,7 @@ def test_starts_differ_and_repeat():
 def test_unknown_tasks_and_missing_twins_are_named(tiny_world_folder, tmp_path):
     with pytest.raises(ValueError, match="'beauty'.*unknown; choose of"):
         evaluate(tiny_world_folder, twin=PUSH, out=tmp_path, only=["beauty"])
-    with pytest.raises(ValueError, match="names no twin"):
+    with pytest.raises(ValueError, match="names no environment"):
         evaluate(tiny_world_folder, out=tmp_path)
 
 

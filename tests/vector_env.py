@@ -1,4 +1,4 @@
-"""What do the tests of source spaces learn? A cart on a line, in numbers alone, and an environment of any spaces."""
+"""What do the tests of source spaces learn? Carts on a line, in numbers alone, and an environment of any spaces."""
 
 import gymnasium as gym
 import numpy as np
@@ -27,6 +27,33 @@ class CartEnv(gym.Env):
 
     def _observation(self):
         return {"place": np.array([self.place]), "speed": np.array([self.speed]), "side": np.int64(self.place > 0)}
+
+
+class LeversEnv(gym.Env):
+    """The cart is pushed by two levers, and says when it is in the middle, where the task ends."""
+
+    metadata = {"render_modes": []}
+
+    def __init__(self):
+        self.observation_space = gym.spaces.Box(-5, 5, (2,), np.float32)
+        self.action_space = gym.spaces.Dict(
+            {"push": gym.spaces.Box(-1, 1, (1,), np.float32), "gear": gym.spaces.Discrete(2)}
+        )
+
+    def reset(self, *, seed=None, options=None):
+        super().reset(seed=seed)
+        self.place, self.speed = self.np_random.uniform(0.3, 1) * self.np_random.choice([-1, 1]), 0.0
+        return self._observation(), {"success": False}
+
+    def step(self, action):
+        assert self.action_space.contains(action), action
+        self.speed = 0.1 * float(action["push"][0]) * (1 + int(action["gear"]))
+        self.place += self.speed
+        success = abs(self.place) < 0.2
+        return self._observation(), -abs(self.place), success, False, {"success": success}
+
+    def _observation(self):
+        return np.array([self.place, self.speed], np.float32)
 
 
 class SpaceEnv(gym.Env):
@@ -77,5 +104,6 @@ class GoalEnv(gym.Env):
 
 
 gym.register("wm_gym_test/Cart-v0", "vector_env:CartEnv", max_episode_steps=30)
+gym.register("wm_gym_test/Levers-v0", "vector_env:LeversEnv", max_episode_steps=12)
 gym.register("wm_gym_test/Goal-v0", "vector_env:GoalEnv", max_episode_steps=20)
 gym.register("wm_gym_test/PaidGoal-v0", "vector_env:GoalEnv", max_episode_steps=20, kwargs={"paid": 0.5})

@@ -134,9 +134,7 @@ class WorldCore:
 
     def _observed(self, asked: str) -> tuple[str, SpaceCodec | None, SpaceCodec | None]:
         """What is observed, one of `OBSERVATIONS`, and how the source's observations and actions become numbers."""
-        spec, seen = self.spec, self.spec.codec("observation")
-        stacked = seen.layout.frames if seen is not None and seen.layout is not None else 1
-        mode = asked if asked != "auto" else "pixels" if seen is None or stacked > 1 else "source"
+        spec, seen, mode = self.spec, self.spec.codec("observation"), self.spec.observed(asked)
         if mode == "pixels+state" and not spec.proprioception_dim:
             raise ValueError(f"the world {spec.name!r} was recorded without proprioception; use observation='pixels'")
         if mode != "source":
@@ -146,7 +144,7 @@ class WorldCore:
                 f"the world {spec.name!r} does not know its source's spaces, so it has no observation='source'; use "
                 "observation='pixels', or record and train it again"
             )
-        if stacked > 1:
+        if seen.layout is not None and (stacked := seen.layout.frames) > 1:
             raise ValueError(
                 f"the world {spec.name!r} shows {stacked} stacked frames; use observation='pixels' and stack them "
                 "outside: gymnasium.wrappers.FrameStackObservation or stable_baselines3's VecFrameStack"

@@ -52,9 +52,10 @@ def is_twin(env_id: str | None) -> bool:
     return spec is not None and spec.entry_point == TWIN_ENTRY_POINT
 
 
-def physics_twin(spec: WorldSpec) -> str | None:
-    """The physics twin that a world names; None where it names none, or the environment it was recorded in."""
-    return registered(spec.twin, "twin").id if is_twin(spec.twin) else None
+def registered_source(spec: WorldSpec) -> str | None:
+    """The environment that a world was learned from, where it is registered; else None. Nothing is imported."""
+    name = (spec.twin or "").rpartition(":")[2]
+    return name if name in gym.registry else None
 
 
 def recorded_twin(meta: Mapping[str, Any]) -> gym.Env:

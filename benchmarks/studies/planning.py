@@ -27,8 +27,8 @@ from wm_gym.policies.agent import Agent
 from wm_gym.policies.card import percent
 from wm_gym.policies.loaders import load_agent
 from wm_gym.policies.planner import DISCOUNT, PlannerAgent
-from wm_gym.policies.rollouts import make_twin, run_twin, start_seeds
-from wm_gym.registration import physics_twin
+from wm_gym.policies.rollouts import run_source, start_seeds
+from wm_gym.policies.source import make_source, source_of
 
 BARS = {
     "planning_Push-v0": [
@@ -84,8 +84,8 @@ def speed(agent: PlannerAgent, twin: str, rounds: int, seconds: float) -> dict:
 
 def in_physics(agent: Agent, twin: str, seeds: list[int]) -> dict:
     """Success of an agent in the twin, and how long an episode takes (the twin's own time included)."""
-    env, started = make_twin(twin, agent.world, agent), time.perf_counter()
-    outcomes, _ = run_twin(agent, env, seeds, progress=lambda: print(".", end="", flush=True))
+    env, started = make_source(twin, agent.world, agent), time.perf_counter()
+    outcomes, _ = run_source(agent, env, seeds, progress=lambda: print(".", end="", flush=True))
     env.close()
     success = rate([o.success for o in outcomes])
     print(f" {agent.name} in physics: {percent(success)}")
@@ -108,7 +108,7 @@ def main() -> None:
     args = parser.parse_args()
     torch.set_num_threads(1)
     agent = load_agent(args.planner)
-    twin, seeds = physics_twin(agent.policy.world.spec), start_seeds(args.episodes, args.seed)
+    twin, seeds = source_of(agent.policy.world.spec)[0], start_seeds(args.episodes, args.seed)
     timed = speed(agent, twin, args.rounds, 4.0)
     print(timed)
     agents = [agent, *([load_agent(args.against)] if args.against else [])]

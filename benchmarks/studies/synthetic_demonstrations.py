@@ -56,7 +56,8 @@ def one(seed: int, demos: Path, args: argparse.Namespace) -> dict:
     from wm_gym.inverse.labeller import VideoLabeller
     from wm_gym.policies.cloning import clone_agent
     from wm_gym.policies.loaders import load_agent
-    from wm_gym.policies.rollouts import make_twin, run_twin, start_seeds
+    from wm_gym.policies.rollouts import run_source, start_seeds
+    from wm_gym.policies.source import make_source
 
     torch.set_num_threads(1)
     file = args.out / f"{seed}.json"
@@ -104,8 +105,8 @@ def one(seed: int, demos: Path, args: argparse.Namespace) -> dict:
             device="cpu",
         )
         policy = load_agent(agent)
-        twin = make_twin(TWIN, WORLD, policy)
-        outcomes, _ = run_twin(policy, twin, start_seeds(args.episodes, 77))
+        twin = make_source(TWIN, WORLD, policy)
+        outcomes, _ = run_source(policy, twin, start_seeds(args.episodes, 77))
         twin.close()
         result["success"][arm] = [bool(outcome.success) for outcome in outcomes]
         file.write_text(json.dumps(result))

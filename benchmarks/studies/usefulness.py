@@ -45,7 +45,8 @@ from wm_gym.evaluation.suite.tasks import CLIP, OTHER_TAKE
 from wm_gym.models.i3d import load_i3d
 from wm_gym.policies.loaders import load_agent
 from wm_gym.policies.matched import evaluate_alone
-from wm_gym.policies.rollouts import Start, draw_start, make_twin, run_world
+from wm_gym.policies.rollouts import Start, draw_start, run_world
+from wm_gym.policies.source import make_source
 from wm_gym.rl.train import train_agent
 from wm_gym.training.build import new_world
 from wm_gym.training.presets import PRESETS, Preset
@@ -243,7 +244,7 @@ def judged(folder: Path, policies: Path) -> dict:
 @cache
 def starts_of_seeds(seeds: tuple[int, ...]) -> list[Start]:
     """Where the twin begins; policies and worlds share it."""
-    env = make_twin(TWIN, None, "no-op")
+    env = make_source(TWIN, None, "no-op")
     starts = [draw_start(env, seed)[0] for seed in seeds]
     env.close()
     return starts

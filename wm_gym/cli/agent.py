@@ -120,7 +120,7 @@ class AgentPlan(Command):
 
 
 class AgentEvaluate(Command):
-    """Measure a policy, in a learned world and in its physics twin from the same starts."""
+    """Measure a policy, in a learned world and in the environment it was learned from, from the same starts."""
 
     name = "agent evaluate"
     example = "wm-gym agent evaluate my-agent --env wm_gym/Reach-v0 --episodes 100"
@@ -129,8 +129,8 @@ class AgentEvaluate(Command):
     """An agent folder, the name of one in agents/, a policy folder of lerobot, or module:name of a class, object or
     function with predict(observation)."""
     env: Annotated[str, "ENV_ID"] = flag(
-        help=f"{ENV_ID_HELP}; a learned world with a physics twin, or that twin: the policy is measured in both from "
-        "the same starts"
+        help=f"{ENV_ID_HELP}; a learned world, or the environment that the policy's world was learned from (a physics "
+        "twin, or any other that is registered): the policy is measured in both from the same starts"
     )
     episodes: Count = 100
     "Episodes to measure."
@@ -166,7 +166,7 @@ class AgentEvaluate(Command):
 
 
 class EvaluatePolicies(Command):
-    """Say whether a world judges policies as its physics twin does."""
+    """Say whether a world judges policies as the environment does that it was learned from."""
 
     name = "evaluate-policies"
     example = "wm-gym evaluate-policies agent-a agent-b agent-c agent-d --out judged"

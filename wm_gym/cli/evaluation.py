@@ -10,7 +10,7 @@ from wm_gym.evaluation.suite.options import EvaluateOptions, ProbeOptions
 
 
 class Evaluate(Command):
-    """Measure a world beside its physics twin: drift, control, physics, uncertainty and more."""
+    """Measure a world beside its physics twin, or any environment: drift, control, physics, uncertainty and more."""
 
     name = "evaluate"
     example = "wm-gym evaluate Push-v0 --only drift uncertainty --out trust"

@@ -147,7 +147,7 @@ class Calibrate(Command):
     """Recordings that the world was not trained on, as its users will act in it; 1,000 episodes make the guaranteed
     90 % exact to 2 points."""
     policies: Annotated[Sequence[str], "AGENT"] = ()
-    "Set the world's success_threshold so that these succeed as often in it as in its twin."
+    "Set the world's success_threshold so that these succeed as often in it as in its environment."
     episodes: Count = 400
     "Matched starts of each of the policies."
     refit: bool = False

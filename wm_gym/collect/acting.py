@@ -10,12 +10,14 @@ import gymnasium as gym
 import numpy as np
 
 from wm_gym.collect.policies import MIX, is_scripted, source_of
-from wm_gym.collect.source import make_env, name_of
+from wm_gym.collect.source import make_env
 from wm_gym.common.codec import batch_of_one, one_of_batch
+from wm_gym.data.observed import name_of
 
 if TYPE_CHECKING:
     from wm_gym.core import WorldCore
     from wm_gym.policies.agent import Agent
+    from wm_gym.policies.source import Source
 
 Act = Callable[[Any], Any]
 """From an observation to an action of the environment's own space."""
@@ -25,13 +27,19 @@ class Player(ABC):
     """A policy with the environment that it acts in."""
 
     env: gym.Env
-    sees_world = False
-    """Whether its observations are a learned world's view of the environment."""
 
     @property
     def shown(self) -> gym.Env:
-        """The environment with the observations that are recorded."""
-        return self.env.unwrapped if self.sees_world else self.env
+        """The environment whose observations and actions are recorded."""
+        return self.env
+
+    def given(self, observation: Any) -> Any:
+        """The last observation as the environment gave it, of the one that the policy saw."""
+        return observation
+
+    def taken(self, action: Any) -> Any:
+        """The last action as the environment took it, of the one that the policy gave."""
+        return action
 
     @abstractmethod
     def choose(self, rng: np.random.Generator) -> str | None:
@@ -134,43 +142,61 @@ class AgentPlayer(Player):
         return replaced
 
 
-class TwinAgent(AgentPlayer):
-    """An agent in a physics twin, shown as its world shows it: as it is, exploring, or acting in imagination.
+class SeeingAgent(AgentPlayer):
+    """An agent in an environment that is shown to it as its world shows it; in a physics twin also in imagination.
 
-    Each has a third of the episodes. What exploits an error of the world is done in imagination only: in physics the
-    policy soon sees otherwise. An agent without a world is as it is or explores.
+    In a twin it acts as it is, exploring, and in imagination in a third of the episodes each. What exploits an error of
+    the world is done in imagination only: in physics the policy soon sees otherwise.
     """
 
-    def __init__(self, agent: Agent, env_id: str, env_kwargs: Mapping[str, Any], noise: float) -> None:
-        from wm_gym.policies.rollouts import endless_core, make_twin
+    env: Source
 
-        kwargs = {"terminate_on_success": False, **env_kwargs}
-        horizon = kwargs.pop("max_episode_steps", None)
-        super().__init__(agent, make_twin(env_id, agent.world, agent, horizon, **kwargs), noise)
-        self.imagination: WorldCore | None = endless_core(agent.world, agent) if agent.world else None
-        self.sees_world = True
+    def __init__(
+        self, agent: Agent, env_id: str, env_kwargs: Mapping[str, Any], noise: float, pictures: bool = True
+    ) -> None:
+        from wm_gym.common.registry import registered
+        from wm_gym.engine.shared import load_world
+        from wm_gym.policies.rollouts import endless_core
+        from wm_gym.policies.source import as_seen, shown_kwargs
+        from wm_gym.registration import is_twin
+
+        world = None if agent.world is None else load_world(agent.world)
+        shown = shown_kwargs(registered(env_id, "the environment to record"), world, agent)
+        super().__init__(agent, as_seen(make_env(env_id, shown | dict(env_kwargs), pictures), world, agent), noise)
+        self.imagination: WorldCore | None = endless_core(world, agent) if world and is_twin(env_id) else None
+
+    @property
+    def shown(self) -> gym.Env:
+        """The environment without the world's view."""
+        return self.env.env
+
+    def given(self, observation: Any) -> Any:
+        """What the environment gave."""
+        return self.env.raw
+
+    def taken(self, action: Any) -> Any:
+        """What the environment took."""
+        return self.env.taken
 
     def begin(self, kind: str | None, rng: np.random.Generator, info: Mapping[str, Any]) -> Act:
-        """One of the three, drawn."""
-        from wm_gym.policies.rollouts import Actor, Start, world_options
+        """As it is, exploring or in imagination, drawn."""
+        from wm_gym.policies.actor import Actor
+        from wm_gym.policies.rollouts import start_of, world_options
 
         self.seed(rng)
         core = self.imagination
         manner = rng.choice(["seen", "exploring", "imagined"] if core else ["seen", "exploring"])
         actor = Actor(self.agent, self.env.action_space, deterministic=manner != "exploring")
         if core is None or manner != "imagined":
-            seen: Act = lambda observation: actor.act(batch_of_one(observation))[0]
+            seen: Act = lambda observation: one_of_batch(actor.act(batch_of_one(observation)), 0)
             return seen if manner == "seen" else self.perturbed(seen, rng)
         seed = int(rng.integers(2**31))
-        frame: Any = self.env.render()
-        twin: Any = self.env.unwrapped
-        start = Start(seed, frame, info["proprioception"], twin.get_physics_state())
-        core.reset(seeds=[seed], options=[world_options(core.world, start)])
+        core.reset(seeds=[seed], options=[world_options(core, start_of(self.env, seed))])
 
-        def act(_: Any) -> np.ndarray:
+        def act(_: Any) -> Any:
             action = actor.act(core.observation())
             core.step(action)
-            return action[0]
+            return one_of_batch(action, 0)
 
         return act
 
@@ -185,20 +211,22 @@ def players_of(
             trust.
     """
     from wm_gym.policies.loaders import load_agent
+    from wm_gym.policies.source import looks_otherwise
     from wm_gym.registration import is_twin
 
     agents = {name: load_agent(source_of(name), allow_pickle=trust) for name in names if not is_scripted(name)}
-    shared = None if is_twin(env_id) and len(agents) == len(names) else make_env(env_id, env_kwargs, pictures)
+    seeing = {name for name, agent in agents.items() if is_twin(env_id) or looks_otherwise(agent)}
+    shared = None if len(seeing) == len(names) else make_env(env_id, env_kwargs, pictures)
     players: list[Player] = []
     try:
         for name in names:
+            if name in seeing:
+                players.append(SeeingAgent(agents[name], env_id, env_kwargs, noise, pictures))
+                continue
+            assert shared is not None
             if name not in agents:
-                assert shared is not None
                 players.append(Script(name, shared, noise))
-            elif is_twin(env_id):
-                players.append(TwinAgent(agents[name], env_id, env_kwargs, noise))
             else:
-                assert shared is not None
                 check_fits(agents[name], shared)
                 players.append(AgentPlayer(agents[name], shared, noise))
     except BaseException:
@@ -220,9 +248,8 @@ def check_fits(agent: Agent, env: gym.Env) -> None:
     sees = getattr(agent.policy, "observation_space", None) or shows
     if agent.env_wrapper or agent.frame_stack > 1 or sees not in (shows, _channels_first(shows)):
         raise ValueError(
-            f"{agent.name} acts on {sees}, as it is or through wrappers, and {name_of(env)} shows {shows}; only a "
-            "physics twin is shown to an agent as its world shows it. Give an agent of this environment, or of a world "
-            "of it with observation='source'"
+            f"{agent.name} acts on {sees}, as it is or through wrappers, and {name_of(env)} shows {shows}; give an "
+            "agent of this environment, or of a world of it"
         )
     acts = getattr(agent.policy, "action_space", None) or env.action_space
     if type(acts) is not type(env.action_space) or acts.shape != env.action_space.shape:

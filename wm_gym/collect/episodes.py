@@ -9,14 +9,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-import gymnasium as gym
 import numpy as np
 
 from wm_gym.collect.acting import Player, players_of
 from wm_gym.collect.policies import Policies
-from wm_gym.collect.source import describe, observation_codec
+from wm_gym.collect.source import describe
 from wm_gym.common.codec import SpaceCodec
 from wm_gym.data.bars import bars
+from wm_gym.data.observed import observation_codec, physics_state_of, picture_of, proprioception_of, success_of
 from wm_gym.data.resize import resized
 
 Row = tuple[np.ndarray, np.ndarray | None, np.ndarray | None]
@@ -61,8 +61,8 @@ class EpisodeSource:
         self.spec, self.policies = spec, Policies.parse(spec.policy)
         drawn = spec.pictures
         self.players = players_of(self.policies.names, spec.env_id, spec.env_kwargs, spec.noise, spec.trust, drawn)
-        env = self.players[0].env
-        self.actions = SpaceCodec(env.action_space, pictures=False, part=f"{spec.env_id}: the action space")
+        acts = self.players[0].shown.action_space
+        self.actions = SpaceCodec(acts, pictures=False, part=f"{spec.env_id}: the action space")
         self.observations = [observation_codec(player.shown) for player in self.players]
         self.describe = describe(self.players[0].shown, self.actions, self.observations[0])
 
@@ -81,11 +81,10 @@ class EpisodeSource:
         over = False
         while not over:
             action = act(observation)
-            encoded = self.actions.numbers(action)
             observation, reward, terminated, truncated, info = player.env.step(action)
+            encoded = self.actions.numbers(player.taken(action))
             rows.append(self._row(player, codec, observation, info))
-            success = info.get("success", info.get("is_success"))
-            steps.append((encoded, self._number("reward", reward), success, bool(terminated)))
+            steps.append((encoded, self._number("reward", reward), success_of(info), bool(terminated)))
             infos.append(info)
             over = terminated or truncated
         acted = self.policies.kinds.index(kind or self.policies.labels[number])
@@ -108,49 +107,15 @@ class EpisodeSource:
             ) from None
 
     def _row(self, player: Player, codec: SpaceCodec | None, observation: Any, info: Mapping[str, Any]) -> Row:
-        state = getattr(player.env.unwrapped, "get_physics_state", None)
-        physics = None if state is None else np.array(state(), np.float64)
-        numbers = codec.numbers(observation) if codec and codec.size else None
-        frame = self._picture(player, codec, observation)
+        observation = player.given(observation)
+        if self.spec.pictures:
+            frame = picture_of(player.shown, observation, codec)
+        elif codec and codec.size:
+            frame = bars(codec.numbers(observation))
+        else:
+            raise ValueError(f"{self.spec.env_id}: its observation holds no numbers; record its pictures")
         frame = frame if self.spec.size is None else resized(frame, self.spec.size)
-        return frame, _proprioception(observation, info) if numbers is None else numbers, physics
-
-    def _picture(self, player: Player, codec: SpaceCodec | None, observation: Any) -> np.ndarray:
-        """What is seen: the observation's picture, else the rendered one, else its numbers as bars."""
-        if not self.spec.pictures:
-            if not codec or not codec.size:
-                raise ValueError(f"{self.spec.env_id}: its observation holds no numbers; record its pictures")
-            return bars(codec.numbers(observation))
-        if not player.sees_world:  # what is recorded is the camera's
-            pixels: Any = observation.get("pixels") if isinstance(observation, dict) else observation
-            if codec and codec.layout:
-                pixels = codec.frame(observation)
-            if isinstance(pixels, dict):  # several cameras: the first
-                pixels = next(iter(pixels.values()))
-            if isinstance(pixels, np.ndarray) and pixels.dtype == np.uint8 and pixels.shape[2:] == (3,):
-                return np.array(pixels)
-        rendered = self._rendered(player.env)
-        if isinstance(rendered, np.ndarray) and rendered.shape[2:] == (3,):
-            return np.array(rendered, np.uint8)
-        if codec and codec.size:
-            return bars(codec.numbers(observation))
-        raise ValueError(
-            f"{self.spec.env_id} gives no picture: neither its observation nor render() in render_mode 'rgb_array' is "
-            "a uint8 [H, W, 3] array, and its observation holds no numbers"
-        )
-
-    def _rendered(self, env: gym.Env) -> Any:
-        """What the environment draws of itself; None where it was made without."""
-        if env.render_mode != "rgb_array":
-            return None
-        try:
-            return env.render()
-        except Exception as error:  # simulators have errors of their own
-            raise ValueError(
-                f"{self.spec.env_id} cannot draw itself here ({type(error).__name__}: {error}). For MuJoCo without a "
-                "display set MUJOCO_GL=egl or MUJOCO_GL=osmesa; what is learned of numbers alone needs no picture: "
-                """--env-kwargs '{"render_mode": null}'"""
-            ) from error
+        return frame, proprioception_of(observation, info, codec), physics_state_of(player.env)
 
     def _assemble(self, kind: int, rows: list[Row], steps: list[Step], infos: list[dict[str, Any]]) -> RecordedEpisode:
         frames, proprioception, physics = zip(*rows)
@@ -176,10 +141,3 @@ class EpisodeSource:
         columns["policy_kind"] = np.full(length, kind, np.int64)
         columns = {key: value.reshape(length, -1) for key, value in columns.items()}
         return RecordedEpisode(np.stack(frames), columns, self.describe["task_description"], terms)
-
-
-def _proprioception(observation: Any, info: Mapping[str, Any]) -> np.ndarray | None:
-    value = info.get("proprioception")
-    if value is None and isinstance(observation, dict):
-        value = observation.get("agent_pos")
-    return None if value is None else np.array(value, np.float32).reshape(-1)

@@ -18,9 +18,12 @@ from wm_gym.core import WorldCore
 from wm_gym.data.clips import ClipData, open_clips
 from wm_gym.engine.shared import load_world
 from wm_gym.inverse.labeller import ActionMeaning, LabelledWriter, Rejected, VideoLabeller, new_folder
+from wm_gym.policies.actor import Actor
 from wm_gym.policies.agent import Agent, batch_size
 from wm_gym.policies.loaders import load_agent
-from wm_gym.policies.rollouts import BASELINES, WORLD_BATCH, Actor, observation_mode, start_seeds
+from wm_gym.policies.options import BASELINES
+from wm_gym.policies.rollouts import WORLD_BATCH, start_seeds
+from wm_gym.policies.source import observation_mode
 from wm_gym.worlds.world import World
 from wm_gym.wrappers import check_box
 
@@ -127,12 +130,12 @@ def _episodes(core: WorldCore, actor: Actor | Directive) -> list[ImaginedEpisode
     active = np.ones(core.num_envs, bool)
     while active.any():
         actions = actor.act(core.observation(), active)
-        actions[~active] = 0
+        numbers = core.numbers_of(actions, active)
         _, terminated, truncated = core.step(actions, active)
         info = core.info()
         for i in np.flatnonzero(active).tolist():
             told = (info[key][i] for key in ("is_success", "uncertainty", "proprioception"))
-            steps[i].append((core.render(i), actions[i], *told))
+            steps[i].append((core.render(i), numbers[i], *told))
         active &= ~(terminated | truncated)
     return [_episode(*start, made) for start, made in zip(starts, steps)]
 

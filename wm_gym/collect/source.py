@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
-import warnings
 from collections.abc import Mapping
 from typing import Any, TypedDict
 
@@ -12,7 +10,8 @@ import numpy as np
 from gymnasium.envs.registration import EnvSpec
 
 from wm_gym.common.codec import SpaceCodec
-from wm_gym.common.space_data import UnsupportedSpace, to_data
+from wm_gym.common.space_data import to_data
+from wm_gym.data.observed import draws, ends_on_success
 
 MAX_STEPS = 1000  # where the environment has no horizon of its own
 
@@ -39,10 +38,9 @@ def make_env(env_id: str, env_kwargs: Mapping[str, Any] | None = None, pictures:
     from wm_gym.common.registry import registered
 
     kwargs, spec = dict(env_kwargs or {}), registered(env_id, "the environment to record")
-    entry = _entry(spec)
-    if _ends_on_success(spec):
+    if ends_on_success(spec):
         kwargs.setdefault("terminate_on_success", False)  # whole episodes: what happens after success counts too
-    if pictures and "rgb_array" in (getattr(entry, "metadata", None) or {}).get("render_modes", ("rgb_array",)):
+    if pictures and draws(spec):
         kwargs.setdefault("render_mode", "rgb_array")
     env = gym.make(spec, **kwargs)
     if _spec(env).max_episode_steps is None and getattr(env.unwrapped, "horizon", None) is None:
@@ -65,15 +63,6 @@ def import_env(env_id: str) -> None:
             f"unknown environment {env_id!r} ({error}); give the id of a registered environment, with "
             f"its module where that is not imported by itself: module:Name-v0"
         ) from None
-
-
-def observation_codec(env: gym.Env) -> SpaceCodec | None:
-    """The numbers and the picture of an environment's observations; None, with a warning, where they have none."""
-    try:
-        return SpaceCodec(env.observation_space, part=f"{name_of(env)}: the observation space")
-    except UnsupportedSpace as error:
-        warnings.warn(f"pictures alone are recorded: {error}", stacklevel=2)
-        return None
 
 
 def describe(env: gym.Env, actions: SpaceCodec, observations: SpaceCodec | None) -> Description:
@@ -99,14 +88,9 @@ def describe(env: gym.Env, actions: SpaceCodec, observations: SpaceCodec | None)
         "horizon": int(horizon),
         "task_description": str(getattr(base, "task_description", _spec(env).id)),
         "fps": float(env.metadata.get("render_fps") or 10),
-        "success_ends": _ends_on_success(_spec(env)),
+        "success_ends": ends_on_success(_spec(env)),
         "spaces": {what: to_data(one) for what, one in spaces.items()},
     }
-
-
-def name_of(env: gym.Env) -> str:
-    """The id of an environment that `gym.make` made."""
-    return _spec(env).id
 
 
 def _spec(env: gym.Env) -> EnvSpec:
@@ -118,17 +102,3 @@ def _spec(env: gym.Env) -> EnvSpec:
 def _bounds(values: np.ndarray) -> list[float] | None:
     values = np.asarray(values, np.float64)
     return values.tolist() if np.isfinite(values).all() else None  # JSON has no infinity
-
-
-def _entry(spec: EnvSpec) -> Any:
-    """What makes the environment."""
-    entry = spec.entry_point
-    return gym.envs.registration.load_env_creator(entry) if isinstance(entry, str) else entry
-
-
-def _ends_on_success(spec: EnvSpec) -> bool:
-    """Whether the environment can be told that success ends an episode, which recordings do without."""
-    try:
-        return "terminate_on_success" in inspect.signature(_entry(spec)).parameters
-    except (TypeError, ValueError):
-        return False

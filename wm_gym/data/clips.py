@@ -198,9 +198,10 @@ def join_clips(parts: Sequence[ClipData]) -> ClipData:
 
 def _features(clips: ClipData) -> dict[str, Any]:
     """What recordings that are joined have in common."""
-    keys = ("action_names", "action_bounds", "proprioception_names", "reward_terms", "has_success", "spaces", "env_id")
+    keys = ("action_names", "action_bounds", "proprioception_names", "reward_terms", "has_success", "spaces", "camera")
     meta: Mapping[str, Any] = clips.meta
-    return {"frame size": clips.frames.shape[1:]} | {key: meta[key] for key in (*keys, "camera")}
+    same = {"frame size": clips.frames.shape[1:], "env_id": str(meta["env_id"]).rpartition(":")[2]}  # less its module
+    return same | {key: meta[key] for key in keys}
 
 
 def hashed(text: str, size: int = 16) -> str:

@@ -44,6 +44,11 @@ class Episodes:
         rows = np.concatenate(starts)[:, None] + np.arange(steps + 1)
         return cls(clips, rows, clips.action[rows[:, :-1]])
 
+    @classmethod
+    def whole(cls, clips: ClipData, most: int) -> Episodes:
+        """The episodes of a recording, as long as half of them are and `most` at most; shorter ones are left out."""
+        return cls.of(clips, max(1, min(most, int(np.median(np.diff(clips.episode_offset))) - 1)))
+
     def __len__(self) -> int:
         return len(self.rows)
 
@@ -84,10 +89,10 @@ class Episodes:
         return replace(self, rows=self.rows[:, : action.shape[1] + 1], action=np.asarray(action, np.float32))
 
     def others(self, seed: int = 0) -> np.ndarray:
-        """For each piece the index of a random one from another episode; ValueError where there is one episode."""
+        """For each piece the index of a random one from another episode; Undefined where there is one episode."""
         number, rng = self.number, np.random.default_rng(seed)
         if not np.ptp(number):
-            raise ValueError(
+            raise Undefined(
                 f"all {len(self)} pieces are from episode {number[0]}: nothing to shuffle with; record "
                 "at least 2 episodes"
             )

@@ -103,13 +103,13 @@ def _drift(value: dict[str, Any]) -> dict[str, Any]:
 
 def _control(value: dict[str, Any]) -> dict[str, Any]:
     value = dict(value)
-    if "directions" in value:
+    if value.get("directions"):
         value["directions"] = {"carried_out_by_physics": None} | _nested(
             value["directions"], ("carried_out_by_physics",), "of"
         )
     if set(value.get("distractor") or ("undefined",)) != {"undefined"}:
         value["distractor"] = _nested(value["distractor"], ("counted",), "of")
-    if "no_op" in value:
+    if value.get("no_op"):
         value["no_op"] = {name: _rest(each) for name, each in value["no_op"].items()}
     return value
 

@@ -22,14 +22,14 @@ from wm_gym.policies.agent import Agent, Observation, batch_size
 
 
 class ExternalPolicy(ABC):
-    """A policy that was not made here, with Stable-Baselines3's `predict`; its actions are checked and clipped.
+    """A policy that was not made here, with Stable-Baselines3's `predict`; its actions are checked, numbers clipped.
 
     `action_space` is that of the environment that it is put into, None before.
     """
 
     def __init__(self, name: str):
         self.name = name
-        self.action_space: gym.spaces.Box | None = None
+        self.action_space: gym.Space | None = None
 
     def predict(
         self,
@@ -37,7 +37,7 @@ class ExternalPolicy(ABC):
         state: Any = None,
         episode_start: np.ndarray | None = None,
         deterministic: bool = True,
-    ) -> tuple[np.ndarray, Any]:
+    ) -> tuple[Any, Any]:
         """Actions for a batch of observations.
 
         Args:
@@ -47,8 +47,8 @@ class ExternalPolicy(ABC):
             deterministic: Not looked at.
 
         Returns:
-            Actions float32 [B, A], or as they are where the action space is not known, and the state to pass with the
-            next observations.
+            Actions float32 [B, A], or as they are where the action space is no box or not known, and the state to pass
+            with the next observations.
 
         Raises:
             ValueError: For actions that do not fit the environment.
@@ -56,19 +56,24 @@ class ExternalPolicy(ABC):
         n = batch_size(observation)
         begins = np.full(n, state is None) if state is None or episode_start is None else np.array(episode_start, bool)
         actions, state = self.act(observation, state, begins)
-        if self.action_space is None:
+        space = self.action_space
+        if space is None:
+            return actions, state
+        if not isinstance(space, gym.spaces.Box):
+            for i in range(n):
+                if not space.contains(one := one_of_batch(actions, i)):
+                    raise ValueError(f"{self.name} gives the action {one!r}, this environment takes {space}")
             return actions, state
         actions = np.asarray(actions, np.float32)
-        if actions.shape != (n, *self.action_space.shape):
+        if actions.shape != (n, *space.shape):
             raise ValueError(
                 f"{self.name} gives actions of shape {list(actions.shape[1:])}, this environment takes "
-                f"{list(self.action_space.shape)}: evaluate it in the environment that it was made for"
+                f"{list(space.shape)}: evaluate it in the environment that it was made for"
             )
         if not np.isfinite(actions).all():
-            raise ValueError(
-                f"{self.name} gives an action that is not finite: {actions[~np.isfinite(actions).all(1)][0].tolist()}"
-            )
-        return np.clip(actions, self.action_space.low, self.action_space.high), state
+            bad = ~np.isfinite(actions).reshape(n, -1).all(1)
+            raise ValueError(f"{self.name} gives an action that is not finite: {actions[bad][0].tolist()}")
+        return np.clip(actions, space.low, space.high), state
 
     @abstractmethod
     def act(self, observation: Observation, state: Any, begins: np.ndarray) -> tuple[Any, Any]:

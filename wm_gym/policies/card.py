@@ -13,6 +13,7 @@ from wm_gym.common.files import write_text
 from wm_gym.common.reading import read_mapping
 from wm_gym.policies.agent import without_episode_shape
 from wm_gym.policies.config import CONFIG_FILE, PLANNER, PLANNER_OPTIONS
+from wm_gym.registration import is_twin
 
 RESULTS_FILE, CARD_FILE = "results.json", "README.md"
 
@@ -95,7 +96,7 @@ def _trained(config: dict[str, Any]) -> tuple[str, str, str]:
         steps += f", going on from `{one_line(config['init'])}` ({config['n_timesteps_before']:,} steps)"
     how = f"trained in {where} `{config['env_id']}`: {steps}{_reached(config.get('training_success_rate'))}"
     if step := config.get("kept_step"):
-        how += f"; kept is the policy of step {step:,}, the best in physics"
+        how += f"; kept is the policy of step {step:,}, the best outside"
     asked = config.get("total_timesteps")
     return how, f"train {config['algo']}", f" --timesteps {asked}" if asked else ""
 
@@ -152,43 +153,57 @@ def _metadata(
     ]
     metadata: dict[str, Any] = {"library_name": library, "tags": tags}
     rows = []
-    if results and "table" in results:
-        rows = [(results["twin_id"], results["physics"]), (results["world_name"], results["world"])]
-    elif results and results.get("success"):
-        rows = [(results["env"], results["success"])]
+    if results and "world_name" in results:
+        sides = ((results["twin_id"], "physics"), (results["world_name"], "world"))
+        rows = [_result(env, results[side]) for env, side in sides if side in results]
+        rows += [_earned(env, results["returns"][side]) for env, side in sides if not rows]
+    elif results:
+        rows = [_result(results["env"], results["success"])] if results.get("success") else []
+        rows += [] if rows else [_earned(results["env"], results["reward"])]
     if rows:
-        found = [_result(env, rate) for env, rate in rows]
-        metadata["model-index"] = [{"name": config["algo"].upper(), "results": found}]
+        metadata["model-index"] = [{"name": config["algo"].upper(), "results": rows}]
     return metadata
 
 
 def _result(env: str, rate: dict[str, Any]) -> dict[str, Any]:
-    value = round(rate["rate"], 4)
+    return _metric(env, "success_rate", "success rate", round(rate["rate"], 4))
+
+
+def _earned(env: str, returns: dict[str, Any]) -> dict[str, Any]:
+    return _metric(env, "mean_reward", "mean return", round(returns["mean"], 4))
+
+
+def _metric(env: str, kind: str, name: str, value: float) -> dict[str, Any]:
     return {
         "task": {"type": "reinforcement-learning", "name": "reinforcement-learning"},
         "dataset": {"name": env, "type": env},
-        "metrics": [{"type": "success_rate", "name": "success rate", "verified": False, "value": value}],
+        "metrics": [{"type": kind, "name": name, "verified": False, "value": value}],
     }
 
 
 def _measured(results: dict[str, Any] | None, name: str, env_id: str) -> str:
     if results is None:
         return f"Not measured. `wm-gym agent evaluate {quote(name)} --env {quote(env_id)} --episodes 400` does it."
-    if "table" not in results:
+    if "world_name" not in results:
         rows = [("success", percent(results["success"]))] if results["success"] else []
         rows += [
             ("reward an episode", f"{results['reward']['mean']:.2f} ± {results['reward']['std']:.2f}"),
             ("steps an episode", f"{results['steps']['mean']:.1f}"),
         ]
         return f"`{results['env']}`, {results['episodes']} episodes, seed {results['seed']}.\n\n" + _rows(rows)
-    table, points = results["table"], results["world_minus_physics"]
-    return f"""The same policy from the same {results["episodes"]} starts (seed {results["seed"]}) in the learned world
-`{results["world_name"]}` and in its physics twin `{results["twin_id"]}`, {results["horizon"]} steps at most,
+    where = "physics" if is_twin(results["twin_id"]) else "environment"
+    kind = "physics twin" if where == "physics" else "environment"
+    text = f"""The same policy from the same {results["episodes"]} starts (seed {results["seed"]}) in the learned world
+`{results["world_name"]}` and in its {kind} `{results["twin_id"]}`, {results["horizon"]} steps at most,
 {"deterministic" if results["deterministic"] else "stochastic"} actions. 95 % intervals in brackets.
 
-{_rows(matched_rows(results))}
+{_rows(matched_rows(results))}"""
+    if "table" not in results:
+        return text
+    table, points = results["table"], results["world_minus_physics"]
+    return f"""{text}
 
-| | physics: success | physics: failure |
+| | {where}: success | {where}: failure |
 |---|---|---|
 | **world: success** | {table["both"]} | {table["world_only"]} |
 | **world: failure** | {table["physics_only"]} | {table["neither"]} |
@@ -197,23 +212,39 @@ Rates: Wilson's interval. Difference: {points["method"]}; McNemar's exact p = {p
 
 
 def matched_rows(results: dict[str, Any]) -> list[tuple[str, str]]:
-    """(what, number with interval) of a matched evaluation, for the card and the report."""
-    points = results["world_minus_physics"]
-    rows = [
-        ("success in physics", percent(results["physics"])),
-        ("success in the learned world", percent(results["world"])),
-        (
-            "world minus physics",
-            f"{100 * points['difference']:+.1f} points [{100 * points['low']:+.1f}, {100 * points['high']:+.1f}]",
-        ),
-        ("optimism: world says success where physics fails", percent(results["optimism"])),
-        ("pessimism: world says failure where physics succeeds", percent(results["pessimism"])),
-    ]
-    rows += [(f"{name} policy in physics", percent(rate)) for name, rate in results["baselines"].items()]
-    for side, where in (("physics", "physics"), ("world", "the learned world")):
+    """(what, number with interval) of a matched evaluation, for the card and the report: success, else returns."""
+    where = "physics" if is_twin(results["twin_id"]) else results["twin_id"]
+    rows = [(f"success in {where}", percent(results["physics"]))] if "physics" in results else []
+    if "table" in results:
+        points = results["world_minus_physics"]
+        rows += [
+            ("success in the learned world", percent(results["world"])),
+            (
+                f"world minus {where}",
+                f"{100 * points['difference']:+.1f} points [{100 * points['low']:+.1f}, {100 * points['high']:+.1f}]",
+            ),
+            (f"optimism: world says success where {where} fails", percent(results["optimism"])),
+            (f"pessimism: world says failure where {where} succeeds", percent(results["pessimism"])),
+        ]
+        rows += [(f"{name} policy in {where}", percent(rate)) for name, rate in results["baselines"].items()]
+    else:
+        returns = results["returns"]
+        rows += [
+            (f"return in {where}", returned(returns["physics"])),
+            ("return in the learned world", returned(returns["world"])),
+            (f"return, world minus {where}", returned(returns["world_minus_physics"], sign="+")),
+        ]
+        rows += [(f"{name} policy in {where}", returned(one)) for name, one in results["baseline_returns"].items()]
+    for side, at in (("physics", where), ("world", "the learned world")):
         steps = results[f"{side}_steps"]["mean_of_successes"]
-        rows += [(f"steps to success in {where}", f"{steps:.1f}")] if steps else []
+        rows += [(f"steps to success in {at}", f"{steps:.1f}")] if steps else []
     return rows
+
+
+def returned(one: dict[str, Any], sign: str = "") -> str:
+    """A mean return with its interval, e.g. 475.20 [460.11, 490.29]."""
+    between = "" if one["low"] is None else f" [{one['low']:{sign}.2f}, {one['high']:{sign}.2f}]"
+    return f"{one['mean']:{sign}.2f}{between}"
 
 
 def percent(rate: dict[str, Any]) -> str:

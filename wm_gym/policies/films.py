@@ -1,4 +1,4 @@
-"""How does a roll-out look? The learned world beside physics under the same actions, as mp4 or GIF."""
+"""How does a roll-out look? The learned world beside its environment under the same actions, as mp4 or GIF."""
 
 from __future__ import annotations
 
@@ -11,23 +11,17 @@ import imageio.v2 as imageio
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from wm_gym.common.codec import batch_of_one
+from wm_gym.common.codec import batch_of_one, one_of_batch
 from wm_gym.common.files import atomic_file
 from wm_gym.common.registry import find_spec
 from wm_gym.core import WorldCore
+from wm_gym.data.observed import ends_on_success, success_of
 from wm_gym.engine.shared import load_world
+from wm_gym.policies.actor import Actor
 from wm_gym.policies.agent import Agent
 from wm_gym.policies.loaders import load_agent
-from wm_gym.policies.rollouts import (
-    Actor,
-    draw_start,
-    endless_core,
-    frame_of,
-    make_twin,
-    start_seeds,
-    twin_of,
-    world_options,
-)
+from wm_gym.policies.rollouts import draw_start, endless_core, start_seeds, world_options
+from wm_gym.policies.source import Source, make_source, source_of
 from wm_gym.worlds.world import World
 
 PANEL = 256  # pixels, about
@@ -42,7 +36,7 @@ class Clip:
     world: np.ndarray
     """uint8 [T, H, W, 3], what the world imagined."""
     physics: np.ndarray
-    """uint8 [T, H, W, 3], what the simulator drew."""
+    """uint8 [T, H, W, 3], what the environment showed."""
     world_success: np.ndarray
     """bool [T]"""
     physics_success: np.ndarray
@@ -59,48 +53,49 @@ def matched_clips(
     deterministic: bool = True,
     **engine: Any,
 ) -> list[Clip]:
-    """Roll the policy out in the world and apply its actions to the twin, too, from the same start.
+    """Roll the policy out in the world and apply its actions to its environment, too, from the same start.
 
-    An episode ends when the world's succeeds or at the twin's horizon.
+    An episode ends when the world's succeeds, when either says that the task has ended, or at the horizon.
 
     Args:
         agent: An agent, its folder, or what else `load_agent` takes.
         world: A World, a folder, a catalogue name or a Hub id.
-        twin_id: The id of the twin; None for the one that the world names.
+        twin_id: The id of the environment; None for the one that the world names.
         episodes: How many.
         seed: Of the starts.
         deterministic: Take the policy's most likely action instead of drawing one.
         **engine: backend, device and precision of `make_engine`.
 
     Raises:
-        ValueError: Where the world names no twin and none is given.
+        ValueError: Where the world names no environment and none is given, and where it draws nothing.
     """
     agent, source, world = load_agent(agent), world, load_world(world)
-    twin_id, horizon = twin_of(world.spec, twin_id)
-    twin = make_twin(twin_id, source, agent, horizon, terminate_on_success=False)
-    core = endless_core(world, agent, **engine)
+    twin_id, horizon = source_of(world.spec, twin_id)
+    core = endless_core(world, agent, render=True, terminate=True, terminate_on_success=False, **engine)
+    goes_on = {"terminate_on_success": False} if ends_on_success(find_spec(twin_id)) else {}
+    env = make_source(twin_id, source, agent, horizon, **goes_on)
     try:
         return [
-            _clip(Actor(agent, twin.action_space, deterministic, s), core, twin, s, horizon)
+            _clip(Actor(agent, env.action_space, deterministic, s), core, env, s, horizon)
             for s in start_seeds(episodes, seed)
         ]
     finally:
-        twin.close()
+        env.close()
 
 
-def _clip(actor: Actor, core: WorldCore, twin: gym.Env, seed: int, horizon: int) -> Clip:
-    start, _ = draw_start(twin, seed)
-    core.reset(seeds=[seed], options=[world_options(core.world, start)])
-    frames, flags = ([core.render(0)], [start.frame]), ([False], [False])
+def _clip(actor: Actor, core: WorldCore, env: Source, seed: int, horizon: int) -> Clip:
+    start, _ = draw_start(env, seed)
+    core.reset(seeds=[seed], options=[world_options(core, start)])
+    frames, flags = ([core.render(0)], [env.frame]), ([False], [False])
     for _ in range(horizon):
         action = actor.act(core.observation())
-        core.step(action)
-        *_, info = twin.step(action[0])
+        _, ended, _ = core.step(action)
+        *_, terminated, truncated, info = env.step(one_of_batch(action, 0))
         frames[0].append(core.render(0))
-        frames[1].append(frame_of(twin))
-        flags[0].append(flags[0][-1] or bool(core.info()["success"][0]))
-        flags[1].append(flags[1][-1] or bool(info["success"]))
-        if flags[0][-1]:
+        frames[1].append(env.frame)
+        flags[0].append(flags[0][-1] or bool(core.info().get("success", [False])[0]))
+        flags[1].append(flags[1][-1] or bool(success_of(info)))
+        if flags[0][-1] or ended[0] or terminated or truncated:
             break
     return Clip(np.stack(frames[0]), np.stack(frames[1]), np.array(flags[0]), np.array(flags[1]))
 
@@ -133,15 +128,23 @@ def film_alone(
         for s in start_seeds(episodes, seed):
             observation, _ = env.reset(seed=s)
             done = success = False
-            pictures.append(_row([_panel(frame_of(env), env_id, False)]))
+            pictures.append(_row([_panel(_frame_of(env), env_id, False)]))
             while not done:
-                observation, _, terminated, truncated, info = env.step(agent.act(batch_of_one(observation))[0])
-                done, success = terminated or truncated, success or bool(info.get("is_success", False))
-                pictures.append(_row([_panel(frame_of(env), env_id, success)]))
+                action = one_of_batch(agent.act(batch_of_one(observation)), 0)
+                observation, _, terminated, truncated, info = env.step(action)
+                done, success = terminated or truncated, success or bool(success_of(info))
+                pictures.append(_row([_panel(_frame_of(env), env_id, success)]))
             pictures += [pictures[-1]] * HOLD
     finally:
         env.close()
     return write_video(path, np.stack(pictures), fps)
+
+
+def _frame_of(env: gym.Env) -> np.ndarray:
+    """What an environment with render_mode="rgb_array" shows, uint8 [H, W, 3]."""
+    frame = env.render()
+    assert isinstance(frame, np.ndarray)
+    return frame
 
 
 def check_suffix(path: str | Path) -> Path:

@@ -1,12 +1,10 @@
-"""How good is a policy, in the learned world and in physics from the same starts?"""
+"""How good is a policy, in the learned world and in the environment it was learned from, from the same starts?"""
 
 from __future__ import annotations
 
-import os
 import time
-from collections.abc import Callable
-from concurrent.futures import as_completed
-from dataclasses import dataclass, fields
+import warnings
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -14,25 +12,25 @@ import gymnasium as gym
 import numpy as np
 from stable_baselines3.common.evaluation import evaluate_policy
 from stable_baselines3.common.vec_env import VecEnv, VecFrameStack
-from tqdm import tqdm
 
 from wm_gym.common.files import write_json
 from wm_gym.common.options import with_changes
-from wm_gym.common.processes import Interrupts, begin_worker, one_thread, spawned_pool
 from wm_gym.common.registry import find_spec
-from wm_gym.common.statistics import matched_table, rate
+from wm_gym.common.statistics import matched_table, mean, rate
+from wm_gym.core import WorldCore
+from wm_gym.data.observed import success_of
 from wm_gym.engine.shared import load_world
 from wm_gym.policies.agent import Agent
 from wm_gym.policies.callable import ExternalAgent
 from wm_gym.policies.card import RESULTS_FILE, matched_rows, percent, write_card
 from wm_gym.policies.loaders import load_agent
-from wm_gym.policies.options import BASELINES, MatchedOptions
-from wm_gym.policies.rollouts import Outcome, Start, make_twin, run_twin, run_world, start_seeds, twin_of
-from wm_gym.registration import is_learned, physics_twin
+from wm_gym.policies.options import MatchedOptions
+from wm_gym.policies.rollouts import Outcome, run_world, start_seeds
+from wm_gym.policies.source import observation_mode, source_of
+from wm_gym.policies.workers import SourceRuns, episodes_bar
+from wm_gym.registration import is_learned, registered_source
 from wm_gym.sb3 import make_sb3_env
 from wm_gym.worlds.world import World
-
-PART = 5  # episodes a worker takes at a time
 
 
 def evaluate_agent(
@@ -50,8 +48,8 @@ def evaluate_agent(
 
     Args:
         agent: An agent, its folder, or what else `load_agent` takes.
-        env_id: A learned world that has a physics twin, or the twin of the world that the agent was trained in: the
-            same policy in both from matched starts, see `evaluate_matched`. Any other id: in that environment alone.
+        env_id: A learned world whose environment is registered, or the environment that the agent's world was learned
+            from: the same policy in both from matched starts, see `evaluate_matched`. Any other id: in that alone.
         episodes: How many.
         seed: Of the starts.
         env_kwargs: Keyword arguments for the environment.
@@ -66,11 +64,15 @@ def evaluate_agent(
         ValueError: For a video of another suffix, and for a film of an agent that cannot be filmed.
     """
     agent, spec = load_agent(agent), find_spec(env_id)
-    world, twin_id = _world_and_twin(agent, spec, env_kwargs or {})
+    world, twin_id = _world_and_source(agent, spec, env_kwargs or {})
+    if twin_id == spec.id:
+        options["env_kwargs"] = env_kwargs
     if video:  # before the episodes, not after them
         from wm_gym.policies.films import check_suffix, film_alone, matched_clips, side_by_side, write_video
 
         check_suffix(video)
+        if twin_id:
+            WorldCore(world, render=True)  # says what it cannot draw
         if not twin_id and agent.frame_stack > 1:
             raise ValueError(
                 f"{agent.name} stacks {agent.frame_stack} frames, {env_id} has no twin: this cannot be "
@@ -100,64 +102,86 @@ def evaluate_matched(
     options: MatchedOptions | None = None,
     **changes: Any,
 ) -> dict[str, Any]:
-    """The same policy from the same starts in a learned world and in its physics twin.
+    """The same policy from the same starts in a learned world and in the environment that it was learned from.
 
-    Episode i begins where the twin does with a seed of (seed, i); the world begins from the twin's picture and
-    proprioception. An agent trained in a learned world sees the twin through that world's tokenizer. An episode
-    succeeds if its environment says so (the world's learned head, the twin's distance) within the twin's horizon.
+    Episode i begins where the environment does with a seed of (seed, i); the world begins from what it shows there. An
+    agent that looks at frames and was trained in a learned world sees the environment through that world's tokenizer.
+    Both end after the environment's horizon at the latest. "physics" in the results is the environment.
 
     Args:
         agent: An agent, its folder, or what else `load_agent` takes.
         world: A World, a folder, a catalogue name or a Hub id.
-        twin_id: The id of the twin; None for the one that the world names.
+        twin_id: The id of any registered environment that takes a seed; None for the one that the world names.
         episodes: How many.
         seed: Of the starts.
         options: `MatchedOptions`; None for the defaults.
         **changes: Some of its fields, and the engine's options, as of `run_world`.
 
     Returns:
-        Success rates with Wilson's 95 % intervals, their paired difference, the 2x2 table, optimism and pessimism, and
-        lists with an entry an episode.
+        "returns": means of both with 95 % intervals, and of their paired differences. Where both say success: the rates
+        with Wilson's intervals, their paired difference, the 2x2 table, optimism and pessimism. Lists with an entry an
+        episode.
 
     Raises:
-        ValueError: Where the world names no twin and none is given.
+        ValueError: Where the world names no environment and none is given, and where it has other spaces.
     """
     own = {field.name for field in fields(MatchedOptions)} & changes.keys()
     options = with_changes(MatchedOptions, options, {name: changes.pop(name) for name in own})
-    agent, source, world = load_agent(agent), world if isinstance(world, World) else str(world), load_world(world)
-    twin = _Twin(*twin_of(world.spec, twin_id), source, options)
+    agent, named, world = load_agent(agent), world if isinstance(world, World) else str(world), load_world(world)
+    draws = WorldCore(world, observation=observation_mode(agent), **changes).draws
+    source = SourceRuns(*source_of(world.spec, twin_id), named, options, draws, dict(options.env_kwargs or {}))
     seeds, few = (start_seeds(n, seed) for n in (episodes, options.baseline_episodes or episodes))
     started = time.monotonic()
-    outcomes, starts = twin.run(agent, seeds)
-    chance = {name: twin.run(name, few)[0] for name in options.baselines}
-    with _bar("learned world", episodes, options.progress) as bar:
-        in_world = run_world(agent, world, starts, twin.horizon, options.deterministic, bar.update, **changes)
+    outcomes, starts = source.run(agent, seeds)
+    chance = {name: source.run(name, few)[0] for name in options.baselines}
+    with episodes_bar("learned world", episodes, options.progress) as bar:
+        in_world = run_world(agent, world, starts, source.horizon, options.deterministic, bar.update, **changes)
     return {
         "agent": agent.name,
         "world_name": world.spec.name,
-        "twin_id": twin.id,
+        "twin_id": source.id,
         "episodes": episodes,
         "seed": seed,
-        "horizon": twin.horizon,
+        "horizon": source.horizon,
         "deterministic": options.deterministic,
-        **matched_table([o.success for o in in_world], [o.success for o in outcomes]),
+        **_compared(in_world, outcomes),
         **{f"{side}_steps": _steps(made) for side, made in (("world", in_world), ("physics", outcomes))},
-        "baselines": {name: rate([o.success for o in made]) for name, made in chance.items()},
+        "baselines": {name: rate(_successes(made)) for name, made in chance.items() if _say_success(made)},
+        "baseline_returns": {name: mean([o.reward for o in made]) for name, made in chance.items()},
         "seconds": round(time.monotonic() - started, 1),
         "per_episode": {"seed": seeds, **_per_episode(in_world, outcomes)},
     }
 
 
+def _compared(world: list[Outcome], physics: list[Outcome]) -> dict[str, Any]:
+    """Returns, and success where it is known, in both."""
+    earned = {side: np.array([o.reward for o in made]) for side, made in (("world", world), ("physics", physics))}
+    returns = {side: mean(values) for side, values in earned.items()}
+    returns["world_minus_physics"] = mean(earned["world"] - earned["physics"])
+    if not _say_success(physics):
+        return {"returns": returns}
+    if not _say_success(world):
+        return {"physics": rate(_successes(physics)), "returns": returns}
+    return {**matched_table(_successes(world), _successes(physics)), "returns": returns}
+
+
+def _say_success(outcomes: list[Outcome]) -> bool:
+    return any(o.success is not None for o in outcomes)
+
+
+def _successes(outcomes: list[Outcome]) -> list[bool]:
+    return [bool(o.success) for o in outcomes]
+
+
 def _per_episode(world: list[Outcome], physics: list[Outcome]) -> dict[str, list]:
-    """Lists with an entry an episode."""
+    """Lists with an entry an episode; no success of a side that knows none, no uncertainty where nothing is drawn."""
+    stated = [o.uncertainty for o in world if o.uncertainty is not None]
+    sides = {"world": world, "physics": physics}
     return {
-        "world_success": [o.success for o in world],
-        "physics_success": [o.success for o in physics],
-        "world_steps": [o.steps for o in world],
-        "physics_steps": [o.steps for o in physics],
-        "world_reward": [round(o.reward, 4) for o in world],
-        "physics_reward": [round(o.reward, 4) for o in physics],
-        "world_uncertainty": [round(o.uncertainty, 5) for o in world],
+        **{f"{side}_success": _successes(made) for side, made in sides.items() if _say_success(made)},
+        **{f"{side}_steps": [o.steps for o in made] for side, made in sides.items()},
+        **{f"{side}_reward": [round(o.reward, 4) for o in made] for side, made in sides.items()},
+        **({"world_uncertainty": [round(value, 5) for value in stated]} if stated else {}),
         "world_probability": [o.probability for o in world],
     }
 
@@ -194,20 +218,23 @@ def evaluate_alone(
 
     def note(local: dict, _: dict) -> None:
         if local["done"] and local["episode_counts"][local["i"]] < local["episode_count_targets"][local["i"]]:
-            successes.append(local["info"].get("is_success", local["info"].get("success")))
+            successes.append(success_of(local["info"]))
 
     started = time.monotonic()
     try:
         if isinstance(agent, ExternalAgent):
-            if not isinstance(env.action_space, gym.spaces.Box):
-                raise ValueError(f"{agent.name} gives actions of numbers, {env_id} takes {env.action_space}")
+            if isinstance(env.action_space, (gym.spaces.Dict, gym.spaces.Tuple)):
+                raise ValueError(
+                    f"{env_id} takes {env.action_space}, which Stable-Baselines3 does not step; evaluate {agent.name} "
+                    "in a world of it, which steps the environment too: --env wm_gym/World-v0"
+                )
             agent.policy.action_space = env.action_space
         rewards, lengths = evaluate_policy(
             agent.policy, env, episodes, deterministic, callback=note, return_episode_rewards=True
         )
     finally:
         env.close()
-    known = [bool(s) for s in successes if s is not None]
+    known = [s for s in successes if s is not None]
     return {
         "agent": agent.name,
         "env": env_id,
@@ -229,7 +256,7 @@ def save_results(folder: str | Path, results: dict[str, Any]) -> None:
 
 def summary(results: dict[str, Any]) -> str:
     """The results in a few lines for a terminal."""
-    if "table" not in results:
+    if "world_name" not in results:
         success = f"success {percent(results['success'])}, " if results["success"] else ""
         return (
             f"{results['env']}, {results['episodes']} episodes: {success}reward {results['reward']['mean']:.2f}, "
@@ -239,94 +266,29 @@ def summary(results: dict[str, Any]) -> str:
     return "\n".join([title, *(f"  {what:54s} {number}" for what, number in matched_rows(results))])
 
 
-def _steps(outcomes: list[Outcome]) -> dict:
-    """Mean length of the episodes that succeeded."""
+def _steps(outcomes: list[Outcome]) -> dict[str, float | None]:
+    """Mean length of the episodes, and of those that succeeded."""
     steps = [o.steps for o in outcomes if o.success]
-    return {"mean_of_successes": float(np.mean(steps)) if steps else None}
+    return {
+        "mean": float(np.mean([o.steps for o in outcomes])),
+        "mean_of_successes": float(np.mean(steps)) if steps else None,
+    }
 
 
-def _world_and_twin(agent: Agent, spec: gym.envs.registration.EnvSpec, env_kwargs: dict) -> tuple[Any, str | None]:
-    """The learned world and its twin that an id stands for; the twin is None where the id is neither of a pair."""
+def _world_and_source(agent: Agent, spec: gym.envs.registration.EnvSpec, env_kwargs: dict) -> tuple[Any, str | None]:
+    """The learned world and the environment that an id stands for; None where the id is neither of a pair."""
     if is_learned(spec):
         kwargs = {**spec.kwargs, **agent.kwargs_for(spec.id), **env_kwargs}
         if "world" not in kwargs:
             raise ValueError(f"{spec.id} needs to know which world: pass env_kwargs={{'world': 'FOLDER'}}")
-        return kwargs["world"], physics_twin(load_world(kwargs["world"]).spec)
-    if agent.world is not None and physics_twin(load_world(agent.world).spec) == spec.id:
+        known = load_world(kwargs["world"]).spec
+        if known.twin and registered_source(known) is None:
+            warnings.warn(
+                f"{known.twin}, where the world was recorded, is not registered: the policy is measured in the world "
+                "alone; --import MODULE registers it",
+                stacklevel=3,
+            )
+        return kwargs["world"], registered_source(known)
+    if agent.world is not None and registered_source(load_world(agent.world).spec) == spec.id:
         return agent.world, spec.id
     return None, None
-
-
-# ---------------------------------------------------------------- physics in worker processes
-
-
-@dataclass(frozen=True)
-class _Twin:
-    """Where policies are run in physics, and how."""
-
-    id: str
-    horizon: int
-    source: World | str
-    """The world whose tokenizer an agent trained in it sees the twin through."""
-    options: MatchedOptions
-
-    def run(self, policy: Agent | str, seeds: list[int]) -> tuple[list[Outcome], list[Start]]:
-        """One episode a seed, in this process or in several, as pays."""
-        name = policy if isinstance(policy, str) else "agent"
-        with _bar(f"physics, {name}", len(seeds), self.options.progress) as bar:
-            if self._pays(policy, seeds):
-                return self._in_processes(policy, seeds, bar.update)
-            env = make_twin(self.id, self.source, policy, self.horizon)
-            try:
-                return run_twin(policy, env, seeds, self.options.deterministic, bar.update)
-            finally:
-                env.close()
-
-    def _pays(self, policy: Agent | str, seeds: list[int]) -> bool:
-        """Whether processes pay: there are several, enough to do, and policy and world can be loaded by name."""
-        if not isinstance(policy, str):
-            if policy.folder is None or not policy.folder.is_dir() or not isinstance(self.source, str):
-                return False
-        workers = self.options.workers
-        return len(seeds) > 4 * PART and ((os.cpu_count() or 1) if workers is None else workers) > 1
-
-    def _in_processes(
-        self, policy: Agent | str, seeds: list[int], progress: Callable[..., object]
-    ) -> tuple[list[Outcome], list[Start]]:
-        """Spawned, as forking after torch or OpenVINO has threads hangs; outcomes in the order of the seeds."""
-        workers = self.options.workers or min(os.cpu_count() or 1, 8)
-        named = (policy, None) if isinstance(policy, str) else (str(policy.folder), self.source)
-        parts = [seeds[i : i + PART] for i in range(0, len(seeds), PART)]
-        with Interrupts() as interrupts:
-            with spawned_pool(workers, interrupts, _begin_worker, (*named, self.id, self.horizon)) as pool:
-                with interrupts.ignored_by_children(), one_thread():
-                    futures = [pool.submit(_work, part, self.options.deterministic) for part in parts]
-                for future in as_completed(futures):
-                    if interrupts.seen:
-                        raise KeyboardInterrupt
-                    progress(len(future.result()[0]))
-        done = [future.result() for future in futures]
-        return [o for outcomes, _ in done for o in outcomes], [s for _, starts in done for s in starts]
-
-
-_worker: dict[str, Any] = {}
-
-
-def _begin_worker(*arguments: Any) -> None:
-    begin_worker()
-    _worker["arguments"] = arguments
-
-
-def _work(seeds: list[int], deterministic: bool) -> tuple[list[Outcome], list[Start]]:
-    if "env" not in _worker:  # made here, not in the initializer, so that its error reaches the caller
-        import torch
-
-        torch.set_num_threads(1)
-        name, source, twin_id, horizon = _worker["arguments"]
-        policy = name if name in BASELINES else load_agent(name)
-        _worker.update(policy=policy, env=make_twin(twin_id, source, policy, horizon))
-    return run_twin(_worker["policy"], _worker["env"], seeds, deterministic)
-
-
-def _bar(what: str, total: int, show: bool) -> tqdm:
-    return tqdm(total=total, desc=what, unit="episode", disable=not show)

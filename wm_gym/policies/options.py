@@ -62,15 +62,17 @@ class PlannerOptions:
 
 @dataclass(frozen=True)
 class MatchedOptions:
-    """How a policy is measured in a world and in its twin (`evaluate_matched`)."""
+    """How a policy is measured in a world and in the environment it was learned from (`evaluate_matched`)."""
 
     deterministic: bool = True
     "Take the policy's most likely action instead of drawing one."
     baselines: tuple[str, ...] = BASELINES
-    "Policies of BASELINES to measure in the twin from the same starts."
+    "Policies of BASELINES to measure in the environment from the same starts."
     baseline_episodes: Count | None = None
     "Episodes of each baseline (default: as many as of the policy)."
     workers: int | None = None
-    "Processes for the twin; 0 for this one (default: one a core, 8 at most)."
+    "Processes for the environment; 0 for this one (default: one a core, 8 at most)."
+    env_kwargs: Json | None = None
+    "Keyword arguments for the environment."
     progress: bool = True
     "Show a progress bar."

@@ -76,6 +76,11 @@ class WorldPlanner:
         if not 1 <= options.replan_every <= self.search.horizon:
             raise ValueError(f"replan_every is {options.replan_every}, expected 1 to horizon = {self.search.horizon}")
         self.replan_every, self.seed, spec = options.replan_every, options.seed, self.world.spec
+        if not spec.draws:
+            raise ValueError(
+                f"the world {spec.name!r} was trained without pictures, in which planning looks; train it with another "
+                "preset, e.g. wm-gym train DATASET --preset small --out WORLD"
+            )
         self.engine = load_engine(self.world, backend, device, False, precision)
         self.observation_space = spaces.pixels_space(*spec.frame_size)
         self.action_space = spaces.action_space(spec.action_low, spec.action_high)

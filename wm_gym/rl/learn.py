@@ -10,18 +10,20 @@ import gymnasium as gym
 import numpy as np
 
 from wm_gym.collect.record import record
-from wm_gym.collect.source import import_env, make_env, observation_codec
+from wm_gym.collect.source import import_env, make_env
 from wm_gym.common.files import check_same, write_json
 from wm_gym.common.options import with_changes
 from wm_gym.common.reading import read_mapping
 from wm_gym.data import LeRobotReader
+from wm_gym.data.observed import observation_codec
 from wm_gym.engine.shared import load_world
 from wm_gym.novelty import NOVELTY
 from wm_gym.policies.agent import Agent
 from wm_gym.policies.config import CONFIG_FILE
 from wm_gym.policies.loaders import load_agent
+from wm_gym.policies.matched import evaluate_matched
 from wm_gym.policies.recipe import entry_of_source
-from wm_gym.policies.returns import evaluate_returns
+from wm_gym.policies.rollouts import imagined_return
 from wm_gym.rl.options import LearnOptions
 from wm_gym.rl.train import train_agent
 from wm_gym.training import train
@@ -30,6 +32,8 @@ from wm_gym.training.presets import sizes_of
 NOTES_FILE, ASKED_FILE = "learn.json", "asked.json"
 FIRST_SHARE = 0.4
 """Of the environment steps that are random; the rounds after share what is left."""
+IMAGINED = 100
+"""Episodes in the newest world that say which of two agents is the better one."""
 
 
 def learn(
@@ -37,10 +41,11 @@ def learn(
 ) -> dict[str, Any]:
     """Learn a world of an environment, and in it an agent for that environment.
 
-    Round 1 records random actions, every later one the agent of the round before; each trains a world on all recordings
-    (OUT/world-r) and an agent in that world alone (OUT/agent-r). As long as no recorded step was paid unlike the others
+    Round 1 records random actions, every later one the best agent so far; each trains a world on all recordings
+    (OUT/world-r) and in that world alone an agent (OUT/agent-r) that goes on from the best one. The better of the two,
+    in the newest world, is the best one then. As long as no recorded step was paid unlike the others
     and none ended the task, agents are trained to go where the recordings have not been (`wm_gym.novelty`). At last the
-    agent is measured in the environment. What is there already is kept, so the same call goes on after a kill.
+    best agent is measured in the environment. What is there already is kept, so the same call goes on after a kill.
 
     Args:
         env_id: The id of an environment whose observations are numbers, registered or `module:id`.
@@ -50,7 +55,7 @@ def learn(
         **changes: Some of its fields, e.g. seed=1.
 
     Returns:
-        What OUT/learn.json holds: an entry a round, and the return of the last agent in the environment.
+        What OUT/learn.json holds: an entry a round, and the return of the best agent in the environment.
 
     Raises:
         ValueError: For an environment that this cannot learn, and where `out` was begun with other arguments.
@@ -63,14 +68,15 @@ def learn(
     asked = {"env_id": env_id, "steps": steps, "algo": algo} | {name: getattr(options, name) for name in own}
     check_same(out / ASKED_FILE, asked, "repeat the old arguments to go on, or choose another --out")
     notes: dict[str, Any] = {**asked, "per_round": []}
-    began = time.monotonic()
+    began, best = time.monotonic(), out
     for r in range(1, options.rounds + 1):
-        note = _round(r, env_id, (algo, entry), _share(r, steps, options.rounds), out, options)
+        note = _round(r, env_id, (algo, entry), _share(r, steps, options.rounds), best, out, options)
         notes["per_round"].append(note)
+        best = out / note["agent"]
         write_json(out / NOTES_FILE, notes, indent=1)
     notes["steps_used"] = sum(note["steps"] for note in notes["per_round"])
     notes["minutes"] = round((time.monotonic() - began) / 60, 1)
-    notes |= _measured(load_agent(out / f"agent-{options.rounds}"), env_id, out, options)
+    notes |= _measured(load_agent(best), env_id, out, options)
     write_json(out / NOTES_FILE, notes, indent=1)
     return notes
 
@@ -102,10 +108,10 @@ def _share(r: int, steps: int, rounds: int) -> int:
 
 
 def _round(
-    r: int, env_id: str, method: tuple[str, str], steps: int, out: Path, options: LearnOptions
+    r: int, env_id: str, method: tuple[str, str], steps: int, before: Path, out: Path, options: LearnOptions
 ) -> dict[str, Any]:
-    """Record, train a world, train an agent; returns what learn.json says of it."""
-    began, before = time.monotonic(), out / f"agent-{r - 1}"
+    """Record, train a world, train an agent that goes on from the one before; returns what learn.json says of it."""
+    began = time.monotonic()
     data, world, agent = (out / f"{what}-{r}" for what in ("data", "world", "agent"))
     policy = "random" if r == 1 else f"agent:{before}"
     shared: dict[str, Any] = {"seed": options.seed * 1000 + r, "progress": options.progress}
@@ -115,7 +121,7 @@ def _round(
     if not (world / "spec.yaml").is_file() or world.with_name(world.name + ".training").exists():
         train(datasets, world, preset=options.preset, overrides=options.overrides, name=world.name, **shared)
     trained = time.monotonic()
-    explores = not _says_task(datasets)
+    explores, goes_on = not _says_task(datasets), r > 1 and _says_task(datasets[:-1])
     if not (agent / CONFIG_FILE).is_file():
         imagined = min(options.imagined_steps, load_world(world).spec.horizon)
         train_agent(
@@ -124,7 +130,7 @@ def _round(
             agent,
             timesteps=options.timesteps,
             resume=True,
-            init=before if r > 1 and _says_task(datasets[:-1]) else None,
+            init=before if goes_on else None,
             env_kwargs={
                 "world": str(world),
                 "starts": "any",
@@ -135,6 +141,7 @@ def _round(
             device="cpu",
             **shared,
         )
+    imagined = {one.name: _imagined(one, world) for one in ([before] if goes_on else []) + [agent]}
     spent = {"record": recorded - began, "world": trained - recorded, "agent": time.monotonic() - trained}
     reader = LeRobotReader(data)
     return {
@@ -142,8 +149,14 @@ def _round(
         "steps": int(reader.offset[-1]) - len(reader),
         "return_recorded": _return(reader),
         "explores": explores,
+        "return_imagined": imagined,
+        "agent": max(imagined, key=lambda name: imagined[name]),
         "seconds": {what: round(value, 1) for what, value in spent.items()},
     }
+
+
+def _imagined(agent: Path, world: Path) -> float:
+    return round(imagined_return(load_agent(agent), load_world(world), IMAGINED), 4)
 
 
 def _says_task(datasets: list[Path]) -> bool:
@@ -169,7 +182,18 @@ def _measured(agent: Agent, env_id: str, out: Path, options: LearnOptions) -> di
     """The agent's return in the environment and in its world, from the same starts."""
     beside = out / "measured.json"
     if not beside.is_file():
-        seed, kwargs = options.seed + 10_000, options.env_kwargs
-        write_json(beside, evaluate_returns(agent, agent.world, env_id, options.evaluations, seed, env_kwargs=kwargs))
+        quiet: dict[str, Any] = {"baselines": (), "workers": 0, "progress": options.progress}
+        quiet["env_kwargs"] = options.env_kwargs
+        world = out / f"world-{options.rounds}"
+        found = evaluate_matched(agent, world, env_id, options.evaluations, options.seed + 10_000, **quiet)
+        sides = {"environment": _side(found, "physics"), "world": _side(found, "world")}
+        write_json(beside, sides | {"world_minus_environment": found["returns"]["world_minus_physics"]})
     found = read_mapping(beside)
     return {key: found[key] for key in ("environment", "world", "world_minus_environment")}
+
+
+def _side(found: dict[str, Any], side: str) -> dict[str, float]:
+    """The returns of one side of a matched evaluation."""
+    returns = found["per_episode"][f"{side}_reward"]
+    steps = found[f"{side}_steps"]["mean"]
+    return {"mean": float(np.mean(returns)), "std": float(np.std(returns)), "steps": steps}

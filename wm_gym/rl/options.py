@@ -54,7 +54,7 @@ class ImproveOptions:
     rounds: Count = 2
     "Agents trained; the world is finetuned between them."
     twin_id: Annotated[str, "ENV_ID"] | None = None
-    "The physics twin (default: the one that the world names)."
+    "The environment that it was learned from, a physics twin or any other (default: the one that the world names)."
     algo: str = "ppo"
     "The algorithm: ppo, sac or dqn."
     timesteps: Count | None = None
@@ -64,15 +64,15 @@ class ImproveOptions:
     recipe_file: File | None = None
     "YAML in rl_zoo3's keys (default: wm_gym/policies/recipes/ALGO.yml)."
     episodes: Count = 200
-    "Episodes recorded in the twin each round."
+    "Episodes recorded in that environment each round."
     evaluations: Count = 100
     "Matched starts of each round's measurement."
     overrides: Overrides | None = None
     "Fields of the finetune preset to change, e.g. dynamics_updates=2000."
     seed: int = 0
     "Round r's agent and world are trained with seed + r."
-    preset: str = "finetune"
-    "The preset that the world is trained with."
+    preset: str | None = None
+    "The preset that the world is trained with (default: finetune, or state for a world without pictures)."
     progress: bool = True
     "Show progress bars."
 

@@ -90,13 +90,20 @@ def rates_figure(results: dict[str, Any]) -> Figure:
 
 
 def improvement_plot(notes: list[dict[str, Any]], path: Path) -> None:
-    """Write a PNG: success of each round's agent in its world and in physics, against the physics steps recorded."""
+    """Write a PNG: success of each round's agent in its world and outside, against the steps that were recorded there.
+
+    Returns stand for success where one of the two knows none.
+    """
     figure, (axis,) = axes(1, (6.4, 3.6))
-    steps = [note["physics_steps"] / 1000 for note in notes]
-    for side, label, colour in (("world", "learned world", WORLD), ("physics", "physics", PHYSICS)):
-        low, rates, high = (np.array([100 * note[side][key] for note in notes]) for key in ("low", "rate", "high"))
-        axis.errorbar(steps, rates, [rates - low, high - rates], fmt="o-", color=colour, capsize=3, label=label)
-    axis.set(ylim=(0, 103), xlabel="physics steps recorded, thousands", ylabel="success, %")
+    steps, by_success = [note["physics_steps"] / 1000 for note in notes], all("world" in note for note in notes)
+    for side, label, colour in (("world", "learned world", WORLD), ("physics", "environment", PHYSICS)):
+        found = [note[side] if by_success else note["returns"][side] for note in notes]
+        rows = [[one.get("rate", one.get("mean")), one["low"], one["high"]] for one in found]
+        middle, low, high = (100 if by_success else 1) * np.array(rows, float).T  # no interval of one episode: nan
+        axis.errorbar(steps, middle, [middle - low, high - middle], fmt="o-", color=colour, capsize=3, label=label)
+    axis.set(xlabel="environment steps recorded, thousands", ylabel="success, %" if by_success else "return")
+    if by_success:
+        axis.set(ylim=(0, 103))
     axis.legend(frameon=False)
     with atomic_file(path) as beside:
         figure.savefig(beside, dpi=170)

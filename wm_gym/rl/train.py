@@ -171,13 +171,13 @@ def _learn(
         save_checkpoint(model, run)
         if check and check.parted:
             print(
-                f"\nended at {model.num_timesteps:,} steps: success imagined has parted from success in physics "
+                f"\nended at {model.num_timesteps:,} steps: what is imagined has parted from what is found outside "
                 f"({check.path})",
                 file=sys.stderr,
             )
     if check:
         identity["kept_step"] = check.take_best(model)
-        print(f"\nkept the policy of step {identity['kept_step']:,}, the best in physics", file=sys.stderr)
+        print(f"\nkept the policy of step {identity['kept_step']:,}, the best outside", file=sys.stderr)
     return identity
 
 

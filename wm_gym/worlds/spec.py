@@ -126,6 +126,12 @@ class WorldSpec:
         space = None if data is None else from_data(data, f"{what}_space")
         return None if space is None else SpaceCodec(space, what == "observation", f"{what}_space")
 
+    def observed(self, asked: str) -> str:
+        """What is observed where `asked` is ("auto" or a mode): the source's own where it is known and not stacked."""
+        seen = self.codec("observation")
+        stacked = seen is not None and seen.layout is not None and seen.layout.frames > 1
+        return asked if asked != "auto" else "pixels" if seen is None or stacked else "source"
+
     @property
     def has_state(self) -> bool:
         """Whether the proprioception is all that the source's observation holds, so that no picture is needed."""

@@ -134,6 +134,37 @@ def agreement(world: np.ndarray, physics: np.ndarray, seed: int = 0) -> Agreemen
     }
 
 
+def agreement_of_returns(world: np.ndarray, physics: np.ndarray, seed: int = 0) -> Agreement:
+    """How well a world's mean returns stand in for its environment's: of k policies, from returns [k, n] of n starts.
+
+    As `agreement`, on returns that are `scaled`: an MMRV of 0.1 is a tenth of what lies between the worst and the best
+    policy. No band of success, optimism or pessimism. ValueError unless both shapes are [k, n].
+    """
+    if np.shape(world) != np.shape(physics) or np.ndim(world) != 2 or not np.size(world):
+        raise ValueError(
+            f"returns of shapes {np.shape(world)} and {np.shape(physics)}; expected two [policies, episodes]"
+        )
+    world, physics = scaled(world, physics)
+    w, r, spread = world.mean(1), physics.mean(1), physics.std(1) / sqrt(physics.shape[1])
+    first, second = np.random.default_rng(seed).normal(r, spread, (2, 1000, len(r)))
+    return {
+        "all": correlation(w, r, seed),
+        "within_band": _unknown(0, "returns have no band of success"),
+        "mmrv": mmrv(w, r),
+        "perfect_world": _mean_agreement(list(zip(first, second))),
+        "granularity": 0.0,
+        "optimism": None,
+        "pessimism": None,
+    }
+
+
+def scaled(world: np.ndarray, physics: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Returns [k, n] of both, moved so that the policies' means in the environment go from 0 to 1."""
+    world, physics = np.asarray(world, float), np.asarray(physics, float)
+    low, span = physics.mean(1).min(), np.ptp(physics.mean(1)) or 1.0
+    return (world - low) / span, (physics - low) / span
+
+
 def perfect_world(rates: Values, episodes: int, draws: int = 1000, seed: int = 0) -> MeanAgreement:
     """Mean MMRV and Pearson's r between two measurements of the same rates, `episodes` other starts each.
 
@@ -146,12 +177,12 @@ def perfect_world(rates: Values, episodes: int, draws: int = 1000, seed: int = 0
 
 
 def split_half(outcomes: np.ndarray, splits: int = 200, seed: int = 0) -> SplitHalf:
-    """Physics against itself: mean Pearson's r and MMRV between random halves of its episodes, outcomes [k, n].
+    """Physics against itself: mean Pearson's r and MMRV between random halves of its outcomes or returns [k, n].
 
     Halves have half the episodes, so this is a lower bound of what a perfect world reaches at n. Numbers are None, and
     "undefined" says why, where no correlation can be given. ValueError for fewer than 2 episodes.
     """
-    outcomes, rng = np.asarray(outcomes, bool), np.random.default_rng(seed)
+    outcomes, rng = np.asarray(outcomes, float), np.random.default_rng(seed)
     n = outcomes.shape[1]
     if n < 2:
         raise ValueError(f"{n} episodes a policy cannot be halved; expected at least 2")

@@ -1,4 +1,4 @@
-"""Does a world judge policies as physics does? Many of them, from matched starts in both, kept one file a policy."""
+"""Does a world judge policies as its environment does? Many, from matched starts in both, kept one file a policy."""
 
 from __future__ import annotations
 
@@ -14,10 +14,18 @@ import numpy as np
 from wm_gym.common.files import atomic_file, write_json
 from wm_gym.common.page import GREY, axes, legend
 from wm_gym.common.records import Blank, Undefined, or_blank
-from wm_gym.common.registry import NAMESPACE, find_spec
-from wm_gym.common.statistics import Difference, Rate, rate
+from wm_gym.common.registry import NAMESPACE
+from wm_gym.common.statistics import Difference, Mean, Rate, mean, rate
 from wm_gym.evaluation.jobs import Job, run_jobs
-from wm_gym.evaluation.ranking.agreement import Agreement, SplitHalf, agreement, prediction_powered, split_half
+from wm_gym.evaluation.ranking.agreement import (
+    Agreement,
+    SplitHalf,
+    agreement,
+    agreement_of_returns,
+    prediction_powered,
+    scaled,
+    split_half,
+)
 from wm_gym.evaluation.ranking.gating import Gating, gating
 from wm_gym.evaluation.trust.coverage import auroc
 from wm_gym.policies.agent import Agent
@@ -25,29 +33,32 @@ from wm_gym.policies.catalogue import digest_of_agent
 from wm_gym.policies.config import PLANNER
 from wm_gym.policies.loaders import load_agent
 from wm_gym.policies.matched import evaluate_matched
-from wm_gym.policies.rollouts import make_twin, run_twin, start_seeds
-from wm_gym.registration import physics_twin
+from wm_gym.policies.rollouts import run_source, start_seeds
+from wm_gym.policies.source import make_source, source_of
 from wm_gym.worlds.catalogue import catalogue_folders, find_world
 from wm_gym.worlds.spec import WorldSpec
 from wm_gym.worlds.world import World, digest_of_world
-from wm_gym.wrappers import TokenizerRoundTrip
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 RESULTS_FILE, PLOT_FILE = "policies.json", "policies.png"
-CONTROLS = {"perturbed": "physics, its object perturbed", "drawn": "physics, drawn by the world"}
-NO_CONTROL = {"perturbed": "no task has an object", "drawn": "every policy sees physics as the world draws it"}
+CONTROLS = {"perturbed": "physics, perturbed", "drawn": "physics, drawn by the world"}
+NO_CONTROL = {
+    "perturbed": "no task has an object",
+    "drawn": "every policy sees physics as the world draws it, or sees no picture",
+}
+SUCCESS, RETURN = "success", "return"
 
 
 class JudgedPolicy(TypedDict):
-    """One policy's success rates."""
+    """One policy's success rates, or its mean returns."""
 
     agent: str
     world_name: str
-    world: Rate
-    physics: Rate
-    world_minus_physics: NotRequired[Difference]
+    world: Rate | Mean
+    physics: Rate | Mean
+    world_minus_physics: NotRequired[Difference | Mean]
 
 
 class WorldAgreement(Agreement):
@@ -89,8 +100,10 @@ class PoliciesResult:
     agreement: dict[str, WorldAgreement]
     perturbed: dict[str, ControlAgreement | Blank]
     drawn: dict[str, ControlAgreement | Blank]
-    gating: dict[str, Gating]
+    gating: dict[str, Gating | Blank]
     prediction_powered: dict[str, PredictionPowered | Blank]
+    by: str = SUCCESS
+    """What policies are compared by: "success", or "return" where the world or its environment knows no success."""
 
     def control(self, name: str) -> dict[str, ControlAgreement | Blank]:
         """The agreement of a control, one of `CONTROLS`, by group."""
@@ -109,12 +122,13 @@ def evaluate_policies(
     progress: bool = True,
     **options: Any,
 ) -> dict[str, Any]:
-    """Measure independently trained policies in their worlds and the twins, and how far the two agree.
+    """Measure independently trained policies in worlds and the environments they were learned from: do the two agree?
 
-    OUT/policies/<name>.json keeps each one's outcomes, OUT/perturbed/<name>.json those in the twin with its object a
-    little off (what chaos alone costs), OUT/drawn/<name>.json those in the twin seen as the world draws it (what the
-    world's drawing alone does to policies that were trained on a camera's pictures). What is there is not measured
-    again, so the same call goes on after a kill. OUT/policies.png is the scatter plot.
+    Success is compared where both say it, else the return. OUT/policies/<name>.json keeps each one's outcomes,
+    OUT/perturbed/<name>.json those in the environment a little off (its object, or else the first action: what chaos
+    alone costs), OUT/drawn/<name>.json those in the environment seen as the world draws it (what the drawing alone does
+    to policies that were trained on a camera's pictures). What is there is not measured again, so the same call goes on
+    after a kill. OUT/policies.png is the scatter plot.
 
     Args:
         agents: Folders; each is measured in `world`, else in the world that it was trained in, else in the shipped
@@ -133,7 +147,8 @@ def evaluate_policies(
         `PoliciesResult` as JSON, which OUT/policies.json holds too.
 
     Raises:
-        ValueError: For two agents of one name or with the same weights, and where an agent's world is not known.
+        ValueError: For two agents of one name or with the same weights, where an agent's world is not known, and for
+            returns of several worlds.
     """
     loaded, out = [load_agent(agent) for agent in agents], Path(out)
     _check_distinct([_folder_of(agent) for agent in loaded])
@@ -145,32 +160,40 @@ def evaluate_policies(
     ]
     found = run_jobs(jobs, workers, ray, progress)
     rows, *beside = (found[first : first + len(loaded)] for first in range(0, len(found), len(loaded)))
-    rows = [
-        row | {name: control["success"] for name, control in zip(CONTROLS, controls)}
-        for row, *controls in zip(rows, *beside)
-    ]
-    result = _policies_result(rows, episodes, seed)
+    result = _policies_result(*_compared(rows, beside), episodes, seed)
     results = asdict(result)
     write_json(out / RESULTS_FILE, results)
     policy_plot(result.policies, out / PLOT_FILE)
     return results
 
 
-def _policies_result(rows: list[dict[str, Any]], episodes: int, seed: int) -> PoliciesResult:
+def _compared(rows: list[dict[str, Any]], beside: list[list[dict[str, Any]]]) -> tuple[list[dict[str, Any]], str]:
+    """The policies' outcomes with those of `CONTROLS` beside them, and what they are compared by."""
+    by = SUCCESS if all("table" in row for row in rows) else RETURN
+    key = "success" if by == SUCCESS else "reward"
+    found = []
+    for row, *controls in zip(rows, *beside):
+        side = row if by == SUCCESS else row | row["returns"]
+        found.append(side | {name: control.get(key) for name, control in zip(CONTROLS, controls)})
+    return found, by
+
+
+def _policies_result(rows: list[dict[str, Any]], by: str, episodes: int, seed: int) -> PoliciesResult:
     """What the outcomes of policies say of their worlds."""
-    groups = {
-        name: [row for row in rows if name in ("all", row["world_name"])]
-        for name in ["all", *sorted({row["world_name"] for row in rows})]
-    }
+    worlds = sorted({row["world_name"] for row in rows})
+    if by == RETURN and len(worlds) > 1:
+        raise ValueError(f"returns in {worlds} cannot be compared with each other; judge the policies of one at a time")
+    groups = {name: [row for row in rows if name in ("all", row["world_name"])] for name in ["all", *worlds]}
     return PoliciesResult(
         episodes=episodes,
         seed=seed,
         policies=[cast(JudgedPolicy, {name: row[name] for name in JudgedPolicy.__annotations__}) for row in rows],
-        agreement={name: _agreement(some) for name, some in groups.items()},
-        perturbed={name: or_blank(partial(_control, some, "perturbed")) for name, some in groups.items()},
-        drawn={name: or_blank(partial(_control, some, "drawn")) for name, some in groups.items()},
-        gating={name: _gating(some) for name, some in groups.items()},
-        prediction_powered={name: or_blank(partial(_prediction_powered, some)) for name, some in groups.items()},
+        agreement={name: _agreement(some, by) for name, some in groups.items()},
+        perturbed={name: or_blank(partial(_control, some, "perturbed", by)) for name, some in groups.items()},
+        drawn={name: or_blank(partial(_control, some, "drawn", by)) for name, some in groups.items()},
+        gating={name: or_blank(partial(_gating, some, by)) for name, some in groups.items()},
+        prediction_powered={name: or_blank(partial(_prediction_powered, some, by)) for name, some in groups.items()},
+        by=by,
     )
 
 
@@ -191,24 +214,32 @@ def policy_plot(policies: Sequence[JudgedPolicy], path: Path) -> None:
 
 
 def policy_figure(policies: Sequence[JudgedPolicy]) -> Figure:
-    """A dot a policy, success in its world over success in physics, with 95 % intervals; a matplotlib figure."""
+    """A dot a policy, success or return in its world over that outside, with 95 % intervals; a matplotlib figure."""
     figure, (axis,) = axes(1, (4.8, 4.6))
-    axis.plot([0, 100], [0, 100], color=GREY, linewidth=1)
-    names, drawn = sorted({policy["world_name"] for policy in policies}), []
+    names, drawn, by_success = sorted({one["world_name"] for one in policies}), [], "rate" in policies[0]["world"]
     for name in names:
         some = [policy for policy in policies if policy["world_name"] == name]
-        (x, x_error), (y, y_error) = (_percent([policy[side] for policy in some]) for side in ("physics", "world"))
+        (x, x_error), (y, y_error) = (_middles([policy[side] for policy in some]) for side in ("physics", "world"))
         drawn.append(axis.errorbar(x, y, xerr=x_error, yerr=y_error, fmt="o", markersize=5, linewidth=1))
-    axis.set(
-        xlim=(-3, 103), ylim=(-3, 103), xlabel="success in physics, %", ylabel="success in the world, %", aspect="equal"
+    if by_success:
+        axis.set(xlim=(-3, 103), ylim=(-3, 103), xlabel="success in physics, %", ylabel="success in the world, %")
+    else:
+        axis.set(xlabel="return in the environment", ylabel="return in the world")
+    ends = (
+        (0, 100)
+        if by_success
+        else (min(axis.get_xlim()[0], axis.get_ylim()[0]), max(axis.get_xlim()[1], axis.get_ylim()[1]))
     )
+    axis.plot(ends, ends, color=GREY, linewidth=1, zorder=0)
+    axis.set_aspect("equal")
     legend(axis, drawn, names, frameon=False)
     return figure
 
 
 def summary(results: dict[str, Any]) -> str:
     """The results in a few lines for a terminal."""
-    lines = [f"{len(results['policies'])} policies, {results['episodes']} matched starts each"]
+    by = ", by return" if results.get("by") == RETURN else ""
+    lines = [f"{len(results['policies'])} policies, {results['episodes']} matched starts each{by}"]
     for name, found in results["agreement"].items():
         r, inside = found["all"], found["within_band"]
         lines.append(
@@ -226,6 +257,8 @@ def summary(results: dict[str, Any]) -> str:
                     f"{_number(floor['pessimism'])}"
                 )
         gate = results["gating"][name]
+        if "undefined" in gate:
+            continue
         lines.append(
             f"    the {gate['keep']:.0%} least uncertain: "
             + "; ".join(
@@ -262,23 +295,23 @@ def measure(
 def measure_perturbed(
     agent: str, world: str, episodes: int, seed: int, options: dict[str, Any], policy_weights: str, world_weights: str
 ) -> dict[str, Any]:
-    """Outcomes of the same starts in the twin with its object a little off; None where the task has no object."""
+    """Outcomes of the same starts in the environment a little off (`run_source`); None where the task has no object."""
     _check_weights(agent, world, policy_weights, world_weights)
-    return _in_twin(load_agent(agent), world, episodes, seed, options, perturbed=True)
+    return _outside(load_agent(agent), world, episodes, seed, options, perturbed=True)
 
 
 def measure_drawn(
     agent: str, world: str, episodes: int, seed: int, options: dict[str, Any], policy_weights: str, world_weights: str
 ) -> dict[str, Any]:
-    """Outcomes of the same starts in the twin as the world's tokenizer draws it; None where it is seen so anyway."""
+    """Outcomes of the same starts in the environment as the world draws it; None where it is seen so anyway."""
     _check_weights(agent, world, policy_weights, world_weights)
     policy = load_agent(agent)
     if policy.config.get("learned") or policy.algo == PLANNER:
         return {"success": None, "undefined": f"{policy.name} sees physics so already"}
-    return _in_twin(policy, world, episodes, seed, options, drawn=True)
+    return _outside(policy, world, episodes, seed, options, drawn=True)
 
 
-def _in_twin(
+def _outside(
     policy: Agent,
     world: str,
     episodes: int,
@@ -287,25 +320,20 @@ def _in_twin(
     perturbed: bool = False,
     drawn: bool = False,
 ) -> dict[str, Any]:
-    """Outcomes of matched starts in the twin, where something is otherwise."""
+    """Outcomes of matched starts in the environment, where something is otherwise."""
     judged = World.from_pretrained(find_world(world))
-    twin = physics_twin(judged.spec)
-    if twin is None:
-        raise ValueError(f"{world} names no physics twin")
-    env = make_twin(twin, judged, policy, find_spec(twin).max_episode_steps or judged.spec.horizon)
+    where, horizon = source_of(judged.spec)
     try:
-        outcomes, _ = run_twin(
-            policy,
-            TokenizerRoundTrip(env, judged) if drawn else env,
-            start_seeds(episodes, seed),
-            options.get("deterministic", True),
-            perturbed=perturbed,
-        )
+        env = make_source(where, judged, policy, horizon, frames=False, drawn=drawn or None)
+        try:
+            seeds, sure = start_seeds(episodes, seed), options.get("deterministic", True)
+            outcomes, _ = run_source(policy, env, seeds, sure, frames=False, perturbed=perturbed)
+        finally:
+            env.close()
     except Undefined as reason:
         return {"success": None, "undefined": str(reason)}
-    finally:
-        env.close()
-    return {"success": [o.success for o in outcomes]}
+    known = any(o.success is not None for o in outcomes)
+    return {"success": [bool(o.success) for o in outcomes] if known else None, "reward": [o.reward for o in outcomes]}
 
 
 def _folder_of(agent: Agent) -> Path:
@@ -344,28 +372,35 @@ def policy_job(
     )
 
 
-def _agreement(rows: list[dict[str, Any]]) -> WorldAgreement:
-    world, physics = (_outcomes(rows, side) for side in ("world", "physics"))
+def _agreement(rows: list[dict[str, Any]], by: str = SUCCESS) -> WorldAgreement:
+    world, physics = (_outcomes(rows, side, by) for side in ("world", "physics"))
     halves: SplitHalf = {"mmrv": None, "pearson": None, "undefined": "one episode a policy"}
     if physics.shape[1] > 1:
-        halves = split_half(physics)
-    return {**agreement(world, physics), "physics_split_half": halves}
+        halves = split_half(physics if by == SUCCESS else scaled(world, physics)[1])
+    found = agreement(world, physics) if by == SUCCESS else agreement_of_returns(world, physics)
+    return {**found, "physics_split_half": halves}
 
 
-def _control(rows: list[dict[str, Any]], control: str) -> ControlAgreement:
+def _control(rows: list[dict[str, Any]], control: str, by: str = SUCCESS) -> ControlAgreement:
     """`agreement` with physics of physics where something is otherwise, over the policies that it can be asked of."""
     rows = [row for row in rows if row[control]]
     if not rows:
         raise Undefined(NO_CONTROL[control])
-    return {"policies": len(rows), **agreement(np.array([row[control] for row in rows]), _outcomes(rows, "physics"))}
+    compare = agreement if by == SUCCESS else agreement_of_returns
+    found = compare(np.array([row[control] for row in rows]), _outcomes(rows, "physics", by))
+    return {"policies": len(rows), **found}
 
 
-def _gating(rows: list[dict[str, Any]]) -> Gating:
+def _gating(rows: list[dict[str, Any]], by: str = SUCCESS) -> Gating:
     """`gating`, and the AUROC by which uncertainty, or length alone, tells the world's false successes."""
+    if by == RETURN:
+        raise Undefined("by return no outcome is right or wrong")
+    if not all("world_uncertainty" in row["per_episode"] for row in rows):
+        raise Undefined("a world that was trained without pictures states no uncertainty")
     uncertainty, steps = (
         np.array([row["per_episode"][f"world_{key}"] for row in rows], float) for key in ("uncertainty", "steps")
     )
-    world, physics = _outcomes(rows, "world"), _outcomes(rows, "physics")
+    world, physics = _outcomes(rows, "world", by), _outcomes(rows, "physics", by)
     right, false = world & physics, world & ~physics
     false_success = {
         name: auroc(values[right], values[false]) if right.any() and false.any() else None
@@ -374,16 +409,16 @@ def _gating(rows: list[dict[str, Any]]) -> Gating:
     return {**gating(world, physics, uncertainty), "false_success": false_success}
 
 
-def _prediction_powered(rows: list[dict[str, Any]]) -> PredictionPowered:
+def _prediction_powered(rows: list[dict[str, Any]], by: str = SUCCESS) -> PredictionPowered:
     """What a physics rate is known by from the first eighth of the starts in physics, without the world and with it.
 
     Mean half-widths of the 95 % intervals, and in how many policies they hold the rate of all starts in physics.
     """
-    world, physics = _outcomes(rows, "world"), _outcomes(rows, "physics")
+    world, physics = _outcomes(rows, "world", by), _outcomes(rows, "physics", by)
     pairs = world.shape[1] // 8
     if pairs < 2:
         raise Undefined(f"{world.shape[1]} episodes a policy; an eighth of them must be at least 2")
-    alone = [rate(p[:pairs]) for p in physics]
+    alone: list[Any] = [rate(p[:pairs]) if by == SUCCESS else mean(p[:pairs]) for p in physics]
     powered = [prediction_powered(w[pairs:], w[:pairs], p[:pairs], tuned=True) for w, p in zip(world, physics)]
 
     def held(intervals: Sequence[Mapping[str, Any]]) -> Powered:
@@ -395,9 +430,11 @@ def _prediction_powered(rows: list[dict[str, Any]]) -> PredictionPowered:
     return {"pairs": pairs, "physics_alone": held(alone), "with_the_world": held(powered)}
 
 
-def _outcomes(rows: list[dict[str, Any]], side: str) -> np.ndarray:
-    """bool [k, n]."""
-    return np.array([row["per_episode"][f"{side}_success"] for row in rows], bool)
+def _outcomes(rows: list[dict[str, Any]], side: str, by: str = SUCCESS) -> np.ndarray:
+    """Successes bool [k, n], or returns float64 [k, n]."""
+    if by == SUCCESS:
+        return np.array([row["per_episode"][f"{side}_success"] for row in rows], bool)
+    return np.array([row["per_episode"][f"{side}_reward"] for row in rows], float)
 
 
 def _check_distinct(folders: list[Path]) -> None:
@@ -409,9 +446,15 @@ def _check_distinct(folders: list[Path]) -> None:
             seen[key] = folder
 
 
-def _percent(rates: Sequence[Rate]) -> tuple[np.ndarray, np.ndarray]:
-    """Rates in %, and how far their intervals reach below and above [2, k]."""
-    middle, low, high = 100 * np.array([(one["rate"], one["low"], one["high"]) for one in rates], float).T
+def _middles(stats: Sequence[Rate | Mean]) -> tuple[np.ndarray, np.ndarray]:
+    """Rates in % or means, and how far their intervals reach below and above [2, k]; nan where there is none."""
+    rows = [
+        (100 * np.array([one["rate"], one["low"], one["high"]], float))
+        if "rate" in one
+        else np.array([one["mean"], one["low"], one["high"]], float)
+        for one in stats
+    ]
+    middle, low, high = np.array(rows).T
     return middle, np.stack([middle - low, high - middle])
 
 

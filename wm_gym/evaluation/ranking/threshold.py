@@ -26,7 +26,7 @@ def calibrate_judge(
     progress: bool = True,
     **options: Any,
 ) -> dict[str, Any]:
-    """Set a world's success_threshold so that these policies succeed as often in it as in its twin; writes spec.yaml.
+    """Set a world's success_threshold so that policies succeed as often in it as in its environment; writes spec.yaml.
 
     A policy that acts on an error of the world carries it on, so the threshold is found in closed loop: each agent
     from `episodes` matched starts in both. Policies that are judged by the world later must be others. What is measured
@@ -45,7 +45,7 @@ def calibrate_judge(
         {"threshold", "before", "policies", "episodes", and "was", "now": `matched_table`}.
 
     Raises:
-        ValueError: Where physics calls none or all of the episodes a success: no threshold follows.
+        ValueError: Where none or all of the episodes are a success there, or success is not known in both.
     """
     folder, loaded = Path(world), [load_agent(agent) for agent in agents]
     spec, beside = World.from_pretrained(folder).spec, folder.with_name(folder.name + ".judging")
@@ -53,7 +53,13 @@ def calibrate_judge(
         policy_job(agent, str(folder), beside, episodes, seed, options | {"terminate_on_success": False}, measure)
         for agent in loaded
     ]
-    rows = [row["per_episode"] for row in run_jobs(jobs, workers, None, progress)]
+    found = run_jobs(jobs, workers, None, progress)
+    if unknown := [row for row in found if "table" not in row]:
+        who = "the world" if "physics" in unknown[0] else unknown[0]["twin_id"]
+        raise ValueError(
+            f"{who} says no success, so there is no success_threshold to set; compare returns: wm-gym evaluate-policies"
+        )
+    rows = [row["per_episode"] for row in found]
     probability, physics = (
         np.concatenate([row[key] for row in rows]) for key in ("world_probability", "physics_success")
     )

@@ -57,6 +57,7 @@ def control(data: ControlResult, found: Found) -> Markup:
             lambda one: [_ratio(one.attributed, "nothing changes"), _ratio(one.moved, "nothing moves")],
         ),
         counted=f"{stated(shown.counted)} of {shown.counted['n']}" if shown else "",
+        without_physics=data.without_physics,
         no_distractor=moving.undefined if isinstance(moving, Blank) else "",
     )
 

@@ -17,7 +17,7 @@ from wm_gym.evaluation.metrics.survival import Survival
 from wm_gym.evaluation.metrics.violations import Broken
 from wm_gym.evaluation.ranking.agreement import Agreement, Correlation
 from wm_gym.evaluation.ranking.gating import Gating
-from wm_gym.evaluation.ranking.policies import CONTROLS, PoliciesResult, PredictionPowered, policy_figure
+from wm_gym.evaluation.ranking.policies import CONTROLS, RETURN, PoliciesResult, PredictionPowered, policy_figure
 from wm_gym.evaluation.report import figures as figures
 from wm_gym.evaluation.report.control import control, inverse
 from wm_gym.evaluation.report.fields import every_field
@@ -315,7 +315,7 @@ def policies(data: PoliciesResult, found: Found) -> Markup:
         "report/policies.html",
         count=len(data.policies),
         episodes=data.episodes,
-        scatter=picture(policy_figure(data.policies), "success in the world over success in physics"),
+        scatter=picture(policy_figure(data.policies), f"{data.by} in the world over {data.by} in physics"),
         each=[
             Row(one["agent"], [Cell(one["world_name"]), cell(one["world"]), cell(one["physics"])])
             for one in data.policies
@@ -326,28 +326,38 @@ def policies(data: PoliciesResult, found: Found) -> Markup:
                 _correlation(one["all"]),
                 _correlation(one["within_band"]),
                 Cell(f"{one['mmrv']:.3f}", f"perfect world {one['perfect_world']['mmrv']:.3f}"),
-                share_cell(one["optimism"], "physics never fails"),
-                share_cell(one["pessimism"], "physics never succeeds"),
+                share_cell(one["optimism"], "by return" if data.by == RETURN else "physics never fails"),
+                share_cell(one["pessimism"], "by return" if data.by == RETURN else "physics never succeeds"),
             ],
         ),
-        share=percent(data.gating["all"]["keep"]),
+        share=next((percent(one["keep"]) for one in data.gating.values() if not isinstance(one, Blank)), ""),
+        blanks=_not_asked(data),
+        by_return=data.by == RETURN,
         gating=rows_of(
-            data.gating,
+            {name: one for name, one in data.gating.items() if not isinstance(one, Blank)},
             lambda gate: [*(_gained(gate, what) for what in GAINED), cell(gate["wrong"], 2, "all right, or all wrong")],
         ),
         powered=rows_of(
-            {name: one for name, one in data.prediction_powered.items() if not isinstance(one, Blank)}, _powered
+            {name: one for name, one in data.prediction_powered.items() if not isinstance(one, Blank)},
+            lambda one: _powered(one, 1 if data.by == RETURN else 100),
         ),
     )
 
 
-def _powered(one: PredictionPowered) -> list[Cell]:
-    """What few starts in physics say of a rate, alone and beside many in the world."""
+def _powered(one: PredictionPowered, scale: float) -> list[Cell]:
+    """What few starts in physics say of a rate (in %), or of a return, alone and beside many in the world."""
     alone, beside = one["physics_alone"], one["with_the_world"]
     return [
         Cell(str(one["pairs"])),
-        *(each for how in (alone, beside) for each in (cell(100 * how["half_width"]), cell(how["holds"]))),
+        *(each for how in (alone, beside) for each in (cell(scale * how["half_width"]), cell(how["holds"]))),
     ]
+
+
+def _not_asked(data: PoliciesResult) -> dict[str, str]:
+    """Why, of what was not asked of all policies together."""
+    found: dict[str, Any] = {name: getattr(data, name)["all"] for name in ("perturbed", "drawn", "gating")}
+    found["prediction-powered inference"] = data.prediction_powered["all"]
+    return {name_of(name): one.undefined for name, one in found.items() if isinstance(one, Blank)}
 
 
 def _judges(data: PoliciesResult) -> dict[str, Agreement]:

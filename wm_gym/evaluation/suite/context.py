@@ -1,4 +1,4 @@
-"""What is measured? One world, its physics twin, and recordings of the twin that are made when first needed."""
+"""What is measured? One world, its environment, and recordings of that which are made when first needed."""
 
 from __future__ import annotations
 
@@ -12,11 +12,15 @@ import numpy as np
 from gymnasium.envs.registration import EnvSpec
 from safetensors.torch import load_file, save_file
 
+from wm_gym.collect.acting import policy_kinds
+from wm_gym.collect.policies import MIX
 from wm_gym.collect.record import record
 from wm_gym.common.files import atomic_file
 from wm_gym.common.records import Blank, Undefined, or_blank
 from wm_gym.common.registry import registered
 from wm_gym.data import ClipData, open_clips
+from wm_gym.data.observed import draws, observation_codec, picture_of, proprioception_of
+from wm_gym.data.resize import resized
 from wm_gym.engine.artefacts import digest_of
 from wm_gym.evaluation.control_worlds import RollOut, learned, recorded, through
 from wm_gym.evaluation.episodes import Episodes
@@ -32,7 +36,11 @@ DISTRACTED = 12  # steps
 
 @dataclass(frozen=True)
 class Context:
-    """The evaluation context: a world, its twin, and recordings of the twin, made when first needed, kept in `out`."""
+    """The evaluation context: a world, its twin, and recordings of the twin, made when first needed, kept in `out`.
+
+    The twin is the environment that the world was learned from, a physics twin or any other; what it lacks, or the
+    world, is Undefined.
+    """
 
     folder: Path
     twin: str
@@ -48,6 +56,16 @@ class Context:
         return World.from_pretrained(self.folder)
 
     @property
+    def drawing(self) -> World:
+        """The world; Undefined where it was trained without pictures."""
+        if not self.world.spec.draws:
+            raise Undefined(
+                f"{self.world.spec.name} was trained without pictures, which this compares; its numbers are checked by "
+                "wm-gym check, its policies' returns by wm-gym evaluate-policies"
+            )
+        return self.world
+
+    @property
     def weights(self) -> dict[str, str]:
         """What tells the world's weights from others, by component."""
         return {name: digest_of(part) for name, part in self.world.modules().items()}
@@ -55,12 +73,13 @@ class Context:
     @cached_property
     def acting(self) -> RollOut:
         """The world's roll-out function."""
-        return learned(self.world)
+        return learned(self.drawing)
 
     @cached_property
     def env(self) -> gym.Env:
-        """The twin."""
-        return gym.make(twin_spec(self.twin), render_mode="rgb_array")
+        """The twin, which draws; Undefined where it cannot, or the world does not."""
+        self.drawing  # noqa: B018
+        return drawing_env(self.twin)
 
     @cached_property
     def tracked(self) -> TrackedObject:
@@ -154,6 +173,11 @@ class Context:
             save_file({key: value.contiguous() for key, value in decoder.state_dict().items()}, beside)
         return decoder
 
+    @property
+    def decoder_or_blank(self) -> StateDecoder | Blank:
+        """`decoder`, or why there is none."""
+        return or_blank(lambda: self.decoder)
+
     @cached_property
     def detector(self) -> Detector:
         """Of violations, fitted on the first half of `held` as the tokenizer draws it."""
@@ -162,23 +186,45 @@ class Context:
 
     def whole(self, clips: ClipData) -> Episodes:
         """A recording's episodes, as long as the world's horizon."""
-        return Episodes.of(clips, min(self.world.spec.horizon, int(np.diff(clips.episode_offset).max()) - 1))
+        return Episodes.whole(clips, self.world.spec.horizon)
 
     def recording(self, name: str, policy: str, episodes: int, stream: int, env_kwargs: dict | None = None) -> ClipData:
-        """A recording of the twin in `out`; what is there already is taken."""
+        """A recording of the twin in `out`; what is there already is taken. Undefined without such a policy."""
         twin_spec(self.twin)
+        self.drawing  # noqa: B018  or nothing is recorded
+        if policy in MIX and policy not in (kinds := policy_kinds(self.env)):
+            raise Undefined(f"{self.twin} has no scripted policy {policy!r}, only {', '.join(kinds)}")
         if env_kwargs and "shift" in env_kwargs:
             shifted_twin(self.twin, env_kwargs["shift"]).close()
         out, seed = self.out / "recordings" / name, self.seed + 1000 * stream
-        return open_clips(record(self.twin, episodes, policy, out=out, seed=seed, env_kwargs=env_kwargs))
+        height, width = self.world.spec.frame_size
+        made = record(self.twin, episodes, policy, out=out, seed=seed, env_kwargs=env_kwargs)
+        return open_clips(made, size=(height, width))
 
 
-def starts_of(twin: str, shift: str | None, n: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """n first frames uint8 [n, H, W, 3] of a twin, shifted or not, and their proprioception [n, P]."""
-    env = shifted_twin(twin, shift) if shift else gym.make(twin_spec(twin), render_mode="rgb_array")
-    with env:
-        starts: list[Any] = [(env.reset(seed=seed + k)[1]["proprioception"], env.render()) for k in range(n)]
-    return np.stack([frame for _, frame in starts]), np.stack([pose for pose, _ in starts])
+def starts_of(
+    twin: str, shift: str | None, n: int, seed: int, size: tuple[int, int] | None = None
+) -> tuple[np.ndarray, np.ndarray]:
+    """n first frames uint8 [n, H, W, 3] of a twin, shifted or not, and their proprioception [n, P].
+
+    size: (H, W) of the frames; None for the twin's own.
+    """
+    starts = []
+    with shifted_twin(twin, shift) if shift else drawing_env(twin) as env:
+        codec = observation_codec(env)
+        for k in range(n):
+            observation, info = env.reset(seed=seed + k)
+            frame, pose = picture_of(env, observation, codec), proprioception_of(observation, info, codec)
+            starts.append((frame if size is None else resized(frame, size), np.zeros(0) if pose is None else pose))
+    return np.stack([frame for frame, _ in starts]), np.stack([pose for _, pose in starts])
+
+
+def drawing_env(twin: str) -> gym.Env:
+    """A twin with render_mode="rgb_array"; Undefined where it cannot be made so."""
+    spec = twin_spec(twin)
+    if not draws(spec):
+        raise Undefined(f"{twin} draws no pictures: its render_modes do not hold 'rgb_array'")
+    return gym.make(spec, render_mode="rgb_array")
 
 
 def twin_spec(twin: str) -> EnvSpec:

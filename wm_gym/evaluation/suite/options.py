@@ -33,7 +33,7 @@ class EvaluateOptions:
     """Options of `evaluate`."""
 
     twin: Annotated[str, "ENV_ID"] | None = None
-    """Id of the physics twin (default: the twin that the world names)."""
+    """Id of the environment, a physics twin or any other (default: the one that the world was recorded in)."""
     out: Annotated[str | Path, "DIR"] | None = None
     """Folder of the results (default: NAME-evaluation; goes on there)."""
     only: Annotated[Sequence[str], "TASK"] | None = None

@@ -1,10 +1,10 @@
-"""How far can this world be trusted? Every measurement of a world beside its physics twin, a result a file.
+"""How far can this world be trusted? Every measurement of a world beside its environment, a result a file.
 
     wm-gym evaluate WORLD --twin ENV_ID
 
-A twin is any Gymnasium environment with the world's spaces that gives `info["proprioception"]` and its physics state
-away (`get_physics_state`, `reset(options={"physics_state"})`), and says what object its task moves (`tracked`, see
-`wm_gym.physics.tracked`). What it lacks leaves the tasks that need it undefined, with the reason.
+The twin is any Gymnasium environment with the world's spaces. A simulator that gives its physics state away
+(`get_physics_state`, `reset(options={"physics_state"})`) and says what object its task moves (`tracked`, see
+`wm_gym.physics.tracked`) is asked for more. What a twin lacks leaves the tasks that need it undefined, with the reason.
 """
 
 from __future__ import annotations
@@ -49,8 +49,8 @@ def evaluate(world: str | Path, options: EvaluateOptions | None = None, **change
         The folder of the results.
 
     Raises:
-        ValueError: For an unknown task, a world without a twin, and an `out` that was begun with another twin, other
-            weights, sizes or seeds.
+        ValueError: For an unknown task, a world that names no environment, and an `out` that was begun with another
+            twin, other weights, sizes or seeds.
     """
     chosen = with_changes(EvaluateOptions, options, changes)
     folder = find_world(world).resolve()
@@ -63,7 +63,8 @@ def evaluate(world: str | Path, options: EvaluateOptions | None = None, **change
             prepare(context, task)
     run_jobs([_job(context, task) for task in measured], chosen.workers, chosen.ray, chosen.progress)
     if FILMS in tasks:
-        write_films(context)
+        with contextlib.suppress(Undefined):  # as the other tasks say
+            write_films(context)
     return context.out
 
 
@@ -87,7 +88,7 @@ def _context(folder: Path, options: EvaluateOptions) -> Context:
     elif twin := spec.twin:
         registered(twin, f"{folder / SPEC_FILE}: twin")
     else:
-        raise ValueError(f"{folder} names no twin; pass the id of an environment with its spaces (--twin ENV_ID)")
+        raise ValueError(f"{folder} names no environment; pass the id of one with its spaces (--twin ENV_ID)")
     out = Path(options.out or f"{Path(spec.name).name}-evaluation").resolve()  # here, whatever the file calls the world
     agent = load_agent(options.agent).folder if options.agent else None
     return Context(folder, twin, out, options.size, options.seed, str(agent.resolve()) if agent else "")

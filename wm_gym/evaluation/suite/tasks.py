@@ -179,11 +179,24 @@ class ControlResult:
     directions: control.DirectionsResult | None = None
     no_op: dict[str, control.Rest] | None = None
     distractor: control.DistractorResult | Blank | None = None
+    without_physics: str | None = None
+    """Why physics, directions and rest were not asked, where they were not."""
 
 
 def measure_control(context: Context) -> ControlResult:
-    """What the world, physics and the controls make of actions: every measure of `metrics.control`."""
-    spec, twin = context.world.spec, physics(context.env)
+    """What the world, physics and the controls make of actions: every measure of `metrics.control`.
+
+    Without a simulator whose object is followed, of the world and the controls alone, and of recorded frames.
+    """
+    spec, held = context.world.spec, context.held
+    if isinstance(reason := context.decoder_or_blank, Blank):
+        alone = {"world": context.acting, "frozen": frozen, "zero_action": zero_action(context.acting, spec)}
+        return ControlResult(
+            control.delta_psnr(alone, held, spec, min(4, held.action.shape[1]), seed=context.seed),
+            control.loss_ratio(alone, held, seed=context.seed),
+            without_physics=reason.undefined,
+        )
+    twin = physics(context.env)
     roll_outs = {
         "world": context.acting,
         "physics": twin,
@@ -346,7 +359,7 @@ def measure_violations(context: Context) -> ViolationsResult:
 
 def measure_uncertainty(context: Context) -> UncertaintyResult:
     """`uncertainty` under the recorded actions."""
-    return uncertainty(context.world, context.guarantee_held, context.horizons, seed=context.seed)
+    return uncertainty(context.drawing, context.guarantee_held, context.horizons, seed=context.seed)
 
 
 @dataclass(frozen=True)
@@ -368,12 +381,16 @@ class ShiftsResult:
 
 def measure_shifts(context: Context) -> ShiftsResult:
     """AUROC of `StartCheck` for visible shifts, of one-step errors on true frames for hidden ones."""
-    engine, n = load_engine(context.world, "auto", "auto", True), context.size.starts
-    usual = starts_of(context.twin, None, n, context.seed)
+    engine, n = load_engine(context.drawing, "auto", "auto", True), context.size.starts
+    height, width = context.world.spec.frame_size
+    starts = partial(starts_of, context.twin, n=n, size=(height, width))
+    usual = starts(None, seed=context.seed)
     check = StartCheck(context.world, engine)
     plain = teacher_forced_errors(context.world, context.usual)
 
-    pictures = {name: or_blank(partial(starts_of, context.twin, name, n, context.seed + n)) for name in VISIBLE}
+    pictures = {
+        name: or_blank(partial(starts_of, context.twin, name, n, context.seed + n, (height, width))) for name in VISIBLE
+    }
     seen = detects_shifts(check, usual, {name: some for name, some in pictures.items() if not isinstance(some, Blank)})
 
     def hidden(name: str) -> HiddenShift:
@@ -413,7 +430,7 @@ TASKS: dict[str, Task] = {
     "fidelity": Task(measure_fidelity, ("held",)),
     "drift": Task(measure_drift, ("decoder", "long")),
     "agent_drift": Task(measure_agent_drift, ("decoder", "agent_long")),
-    "control": Task(measure_control, ("decoder", "held", "wandering_or_blank")),
+    "control": Task(measure_control, ("decoder_or_blank", "held", "wandering_or_blank")),
     "inverse": Task(measure_inverse, ("decoder", "held")),
     "judge": Task(measure_judge, ("decoder", "held")),
     "physics_iq": Task(measure_physics_iq, ("held",)),

@@ -62,8 +62,9 @@ def calibrate(
 
     Its success_threshold is then where as many of the episodes succeed in the world as in the recordings (it stays
     where fewer than 20 succeed, or fail, and in a world that knows no success): success at any step is success, so at
-    0.5 a judge that errs either way says yes too often. Episodes shorter than the world's horizon are left out. A refit
-    that was killed goes on with the same call in `<world>.calibrating`.
+    0.5 a judge that errs either way says yes too often. Episodes shorter than the world's horizon are left out,
+    or where most are, those shorter than the median. A refit that was killed goes on with the same call in
+    `<world>.calibrating`.
 
     Args:
         world: A world's folder.
@@ -76,13 +77,19 @@ def calibrate(
         sizes: Of the training (default: preset "small").
 
     Raises:
-        ValueError: Where too few episodes remain, and where a killed refit was of other recordings, weights or sizes.
+        ValueError: For a world without pictures, where too few episodes remain, and where a killed refit was of other
+            recordings, weights or sizes.
     """
     folder, judged = Path(world), World.from_pretrained(world)
+    if not judged.spec.draws:
+        raise ValueError(
+            f"{world} was trained without pictures and states no uncertainty, so there is nothing to calibrate; train "
+            "it with another preset, e.g. wm-gym train DATASET --preset small --out WORLD"
+        )
     height, width = judged.spec.frame_size
     opened = partial(open_clips, camera=judged.spec.camera or None, size=(height, width), progress=progress)
     clips = join_clips([opened(one) for one in datasets])
-    episodes = Episodes.of(clips, min(judged.spec.horizon, int(np.diff(clips.episode_offset).max()) - 1))
+    episodes = Episodes.whole(clips, judged.spec.horizon)
     if not refit:
         return _measured(folder, judged, clips, episodes, alpha, seed, progress)
     beside, sizes = folder.with_name(folder.name + ".calibrating"), sizes or PRESETS["small"]
