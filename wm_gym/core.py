@@ -21,13 +21,13 @@ from wm_gym.common.options import takes, with_changes
 from wm_gym.data.resize import resize_area
 from wm_gym.engine.packed import PackedEngine
 from wm_gym.engine.shared import encoded_starts, load_engine, load_world, start_engine
-from wm_gym.goals import Goals, has_goals
 from wm_gym.judges import make_judge
 from wm_gym.judges.reward import SEEN, STATE, TERMS, JudgedReward
 from wm_gym.novelty import NOVELTY, Novelty
 from wm_gym.options import EnvOptions
 from wm_gym.seeding import as_seed, start_draw, step_noise
 from wm_gym.worlds.calibration import Calibration
+from wm_gym.worlds.goals import Goals, has_goals
 from wm_gym.worlds.world import World
 
 NO_LIMIT = np.iinfo(np.int64).max

@@ -17,8 +17,8 @@ from stable_baselines3.common.torch_layers import CombinedExtractor, FlattenExtr
 from stable_baselines3.common.utils import LinearSchedule
 from torch import nn
 
-from wm_gym.goals import has_goals
 from wm_gym.policies.features import SpatialSoftmaxCNN
+from wm_gym.worlds.goals import has_goals
 
 ALGORITHMS: dict[str, type[BaseAlgorithm]] = {"ppo": PPO, "sac": SAC, "dqn": DQN}
 EXTRACTORS = {c.__name__: c for c in (SpatialSoftmaxCNN, NatureCNN, CombinedExtractor, FlattenExtractor)}

@@ -123,7 +123,7 @@ def _round(
     trained = time.monotonic()
     explores, goes_on = not _says_task(datasets), r > 1 and _says_task(datasets[:-1])
     if not (agent / CONFIG_FILE).is_file():
-        imagined = min(options.imagined_steps, load_world(world).spec.horizon)
+        horizon = min(options.imagined_steps, load_world(world).spec.horizon)
         train_agent(
             method[0],
             "wm_gym/World-v0",
@@ -134,7 +134,7 @@ def _round(
             env_kwargs={
                 "world": str(world),
                 "starts": "any",
-                "max_episode_steps": imagined,
+                "max_episode_steps": horizon,
                 **({"reward": NOVELTY} if explores else {}),
             },
             recipe_id=method[1],

@@ -90,7 +90,7 @@ class LearnOptions:
     imagined_steps: Count = 100
     "Steps after which an imagined episode is cut off; it begins anywhere in the recordings."
     evaluations: Count = 100
-    "Episodes of the last agent's measurement in the environment."
+    "Episodes of the best agent's measurement in the environment."
     env_kwargs: Json | None = None
     "Keyword arguments for gym.make."
     size: FrameSize | None = None

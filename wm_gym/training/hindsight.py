@@ -12,7 +12,7 @@ from torch import Tensor
 from wm_gym.common.codec import SpaceCodec
 from wm_gym.common.space_data import from_data
 from wm_gym.data.clips import ClipData
-from wm_gym.goals import SourceReward, has_goals, source_reward
+from wm_gym.worlds.goals import SourceReward, has_goals, source_reward
 
 SHARE = 0.5
 """Of the recorded steps that get another goal."""

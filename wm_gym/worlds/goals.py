@@ -73,11 +73,11 @@ class Goals:
         return source_reward(self.env_id, f"the source of the world {self.world!r}, whose compute_reward is asked for,")
 
 
-def source_reward(env_id: str, asked: str) -> SourceReward:
+def source_reward(env_id: str | None, asked: str) -> SourceReward:
     """The reward of goals of a registered environment, made once a process.
 
     Args:
-        env_id: Its id.
+        env_id: Its id, or None where nobody knows it.
         asked: What it is, for the error.
 
     Raises:
