@@ -5,6 +5,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
+from wm_gym.models.integrator import LARGEST
 from wm_gym.models.saving import ModelMixin, Network, register_to_config  # noqa: F401  see Network
 
 NEVER = -100.0
@@ -109,13 +110,15 @@ class StateHeads(_Heads):
     """Reads the outcome off action, pose and next pose alone, where those are all that an environment shows.
 
     A reward nearer to the usual one than half of what others differ from it by is the usual one: many small errors
-    would else pay more than the rare reward itself.
+    would else pay more than the rare reward itself. No reward lies outside its bounds.
     """
 
     reads_latents = False
     step: Tensor
     usual: Tensor
     near_usual: Tensor
+    lowest: Tensor
+    highest: Tensor
 
     @register_to_config
     def __init__(
@@ -141,6 +144,8 @@ class StateHeads(_Heads):
         self.register_buffer("step", torch.ones(pose_dim))
         self.register_buffer("usual", torch.zeros(reward_dim))
         self.register_buffer("near_usual", torch.zeros(reward_dim))
+        self.register_buffer("lowest", torch.full((reward_dim,), -LARGEST))
+        self.register_buffer("highest", torch.full((reward_dim,), LARGEST))
         self._build(reward_dim, pose_dim, grid, latent_channels, width, hidden)
 
     def forward(self, next_latent: Tensor, latent: Tensor, first: Tensor, vector: Tensor) -> Outcome:
@@ -149,7 +154,7 @@ class StateHeads(_Heads):
 
     def reward(self, standardised: Tensor) -> Tensor:
         """As `_Heads.reward`."""
-        value = super().reward(standardised)
+        value = super().reward(standardised).clamp(self.lowest, self.highest)
         return torch.where((value - self.usual).abs() < self.near_usual, self.usual, value)
 
     def of_vector(self, vector: Tensor) -> Outcome:

@@ -8,10 +8,13 @@ from torch import Tensor, nn
 
 LIMITS = {"width": 4096, "layers": 16}
 """The largest network that a config.json may ask for."""
+LARGEST = float(torch.finfo(torch.float32).max)
+"""A bound that bounds nothing."""
 
 
 class Integrator(nn.Module):
-    """The network f, scaled by how far each number of the code moves in a step, and the discrete numbers of the state.
+    """The network f, scaled by how far each number of the code moves in a step, and what numbers a state can have:
+    within bounds, some of them integers or one-hot choices.
 
     Args:
         sizes: "width" and "layers" of f, "groups": [[begin, end], ...] of the one-hot choices of the state, and
@@ -26,6 +29,8 @@ class Integrator(nn.Module):
 
     step: Tensor
     whole: Tensor
+    low: Tensor
+    high: Tensor
 
     def __init__(self, sizes: Mapping[str, Any], code_dim: int, action_dim: int, dim: int):
         super().__init__()
@@ -40,14 +45,17 @@ class Integrator(nn.Module):
         mask = torch.zeros(dim, dtype=torch.bool)
         mask[whole] = True
         self.register_buffer("whole", mask, persistent=False)
+        self.register_buffer("low", torch.full((dim,), -LARGEST))
+        self.register_buffer("high", torch.full((dim,), LARGEST))
 
     def forward(self, code: Tensor, action: Tensor) -> Tensor:
         """What is added to a state's code [B, C] under a coded action [B, A]: its change [B, C]."""
         return self.step * self.net(torch.cat([code, action], dim=1))
 
     def snap(self, state: Tensor) -> Tensor:
-        """States [B, P] with integers rounded and choices one-hot; gradients pass as if nothing was done."""
-        snapped = torch.where(self.whole, state.round(), state)
+        """States [B, P] within bounds, integers rounded, choices one-hot; gradients pass as if nothing was done."""
+        snapped = state.clamp(self.low, self.high)
+        snapped = torch.where(self.whole, snapped.round(), snapped)
         parts, done = [], 0
         for begin, end in self.groups:
             chosen = snapped[:, begin:end].argmax(1, keepdim=True)

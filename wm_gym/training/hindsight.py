@@ -12,14 +12,13 @@ from torch import Tensor
 from wm_gym.common.codec import SpaceCodec
 from wm_gym.common.space_data import from_data
 from wm_gym.data.clips import ClipData
+from wm_gym.training.rare import FEW
 from wm_gym.worlds.goals import SourceReward, has_goals, source_reward
 
 SHARE = 0.5
 """Of the recorded steps that get another goal."""
 NEAR = 4.0
 """The largest deviation of a goal from what the step itself achieved, in steps of the achieved goal."""
-FEW = 16
-"""Rewards of more values than this say nothing about success and end."""
 
 
 class Hindsight:
@@ -93,7 +92,7 @@ class Hindsight:
 
 
 def _by_reward(paid: np.ndarray, flag: np.ndarray) -> dict[float, float]:
-    """The flag of each value of a reward [n] that always goes with the same; empty for a reward of many values."""
+    """The flag of each value of a reward [n] that always goes with the same; empty where it has more than `FEW`."""
     values = np.unique(paid)
     if len(values) > FEW:
         return {}

@@ -6,6 +6,8 @@ from wm_gym.data.clips import ClipData
 
 SHARE = 0.25
 """Of a batch that is drawn from them, and the largest share of all transitions that is still called rare."""
+FEW = 16
+"""Values of a reward that are all there are; a reward of more is a number of any size."""
 
 
 def rare_transitions(clips: ClipData) -> np.ndarray:
@@ -35,6 +37,17 @@ def usual_rewards(clips: ClipData) -> tuple[np.ndarray, np.ndarray]:
         if counts.max() >= (1 - SHARE) * len(column):
             near[i] = others.min() / 2 if len(others) else 1e30
     return usual, near
+
+
+def reward_bounds(clips: ClipData) -> tuple[np.ndarray, np.ndarray]:
+    """The lowest and the highest value that each reward term can have, float32 [R] each.
+
+    Those recorded, where they are few; else half of what lies between them is added on each side.
+    """
+    paid = np.asarray(clips.reward, np.float32)[clips.transitions(range(len(clips)))]
+    low, high = paid.min(0), paid.max(0)
+    margin = np.array([0.5 * (len(np.unique(column)) > FEW) for column in paid.T], np.float32) * (high - low)
+    return low - margin, high + margin
 
 
 def best_threshold(probability: np.ndarray, truth: np.ndarray) -> float:

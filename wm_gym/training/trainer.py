@@ -28,7 +28,7 @@ from wm_gym.training.hindsight import Hindsight
 from wm_gym.training.loop import Run
 from wm_gym.training.options import TrainOptions
 from wm_gym.training.presets import Preset, sizes_of
-from wm_gym.training.rare import usual_rewards
+from wm_gym.training.rare import reward_bounds, usual_rewards
 from wm_gym.training.report import early_report
 from wm_gym.training.segments import split_episodes
 from wm_gym.training.stages import (
@@ -302,8 +302,8 @@ def fit_statistics(world: World, clips: ClipData) -> None:
 
 
 def _fit_steps(world: World, clips: ClipData) -> None:
-    """Set how far each number of the state's code moves in a step (what never moves stays where it is), and what a step
-    usually pays."""
+    """Set how far each number of the state's code moves in a step (what never moves stays where it is), which numbers
+    it can have, what a step usually pays, and what it can pay."""
     net, code = world.dynamics.pose_net, world.dynamics.pose_code
     if not isinstance(net, Integrator):
         return
@@ -312,11 +312,25 @@ def _fit_steps(world: World, clips: ClipData) -> None:
     rows = clips.transitions(range(len(clips)))
     before, after = (code(torch.from_numpy(clips.proprioception[at])) for at in (rows, rows + 1))
     net.step.copy_((after - before).square().mean(0).sqrt())
+    _bound(net, code, clips)
     if isinstance(world.heads, StateHeads):
         world.heads.step.copy_(torch.where(net.step > 0, net.step, torch.ones_like(net.step)))
         usual, near = usual_rewards(clips)
         world.heads.usual.copy_(torch.from_numpy(usual))
         world.heads.near_usual.copy_(torch.from_numpy(near))
+        lowest, highest = reward_bounds(clips)
+        world.heads.lowest.copy_(torch.from_numpy(lowest))
+        world.heads.highest.copy_(torch.from_numpy(highest))
+
+
+def _bound(net: Integrator, code: VectorCode, clips: ClipData) -> None:
+    """Bound what numbers a state can have: not farther from those recorded than these are from each other. So no state
+    runs away to infinity in a long closed loop. An angle, and what never moves, needs no bounds."""
+    low, high = (torch.from_numpy(edge(clips.proprioception, axis=0)) for edge in (np.min, np.max))
+    bounded = high > low
+    bounded[code.angles] = False
+    net.low.copy_(torch.where(bounded, 2 * low - high, net.low))
+    net.high.copy_(torch.where(bounded, 2 * high - low, net.high))
 
 
 def make_starts(clips: ClipData, sizes: Preset, seed: int) -> StartBank:
