@@ -7,7 +7,8 @@ import pytest
 import torch
 
 from wm_gym.models import StateHeads
-from wm_gym.training.rare import best_threshold, rare_transitions, usual_rewards
+from wm_gym.models.integrator import Integrator
+from wm_gym.training.rare import best_threshold, rare_transitions, reward_bounds, usual_rewards
 from wm_gym.training.segments import SegmentSampler
 
 
@@ -65,3 +66,20 @@ def test_the_threshold_lies_between_what_ends_and_what_does_not():
     assert best_threshold(np.array([0.05, 0.1, 0.7, 0.9]), np.array([False, False, True, True])) == pytest.approx(0.4)
     assert best_threshold(np.array([0.6, 0.7, 0.9, 0.95]), np.array([False, False, True, True])) == pytest.approx(0.8)
     assert best_threshold(np.array([0.3, 0.2]), np.array([False, False])) == 0.5
+
+
+def test_rewards_of_few_values_are_bounded_by_them_and_others_by_a_margin():
+    low, high = reward_bounds(Recording({3: -1.0, 9: 1.0}))
+    assert (low.tolist(), high.tolist()) == ([-1.0], [1.0])
+    low, high = reward_bounds(Recording({row: row / 10 for row in range(200)}))
+    assert (low[0], high[0]) == (pytest.approx(-9.9), pytest.approx(29.7))  # the last step's row pays nothing
+
+
+def test_a_long_closed_loop_stays_where_states_can_be():
+    net = Integrator({"width": 8, "layers": 2, "groups": [], "whole": [1]}, 3, 1, 3)
+    net.low[:2], net.high[:2] = torch.tensor([-2.0, 0.0]), torch.tensor([2.0, 3.0])
+    state = torch.tensor([[1e3, 7.4, 1e3], [-5.0, 1.6, 0.0]], requires_grad=True)
+    made = net.snap(state)
+    assert made.tolist() == [[2.0, 3.0, pytest.approx(1e3)], [-2.0, 2.0, 0.0]]
+    made[1].sum().backward()
+    assert state.grad[1].tolist() == [1.0, 1.0, 1.0]  # learning does not see the bounds

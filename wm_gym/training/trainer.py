@@ -20,7 +20,7 @@ from wm_gym.data.clips import ClipData, join_clips, open_clips
 from wm_gym.data.curation.selection import Selection, select, without_actions
 from wm_gym.models import StateHeads, Tokenizer
 from wm_gym.models.conditioning import VectorCode
-from wm_gym.models.integrator import Integrator
+from wm_gym.models.integrator import LARGEST, Integrator
 from wm_gym.training.build import new_world, with_actions, world_on_base
 from wm_gym.training.card import Measured, write_card
 from wm_gym.training.check import check_world
@@ -171,6 +171,7 @@ def _untrained(clips: ClipData, sizes: Preset, options: TrainOptions, name: str)
         world = new_world(spec, sizes, seed, starts=starts)
     if widened:
         fit_statistics(world, clips)
+    fit_bounds(world, clips, wider=not widened)
     if not sizes.draws and not spec.has_state:
         raise ValueError(
             f"draws=False learns numbers alone, and the observations of {spec.twin or 'this recording'} hold "
@@ -302,8 +303,8 @@ def fit_statistics(world: World, clips: ClipData) -> None:
 
 
 def _fit_steps(world: World, clips: ClipData) -> None:
-    """Set how far each number of the state's code moves in a step (what never moves stays where it is), which numbers
-    it can have, what a step usually pays, and what it can pay."""
+    """Set how far each number of the state's code moves in a step (what never moves stays where it is), and what a step
+    usually pays."""
     net, code = world.dynamics.pose_net, world.dynamics.pose_code
     if not isinstance(net, Integrator):
         return
@@ -312,25 +313,36 @@ def _fit_steps(world: World, clips: ClipData) -> None:
     rows = clips.transitions(range(len(clips)))
     before, after = (code(torch.from_numpy(clips.proprioception[at])) for at in (rows, rows + 1))
     net.step.copy_((after - before).square().mean(0).sqrt())
-    _bound(net, code, clips)
     if isinstance(world.heads, StateHeads):
         world.heads.step.copy_(torch.where(net.step > 0, net.step, torch.ones_like(net.step)))
         usual, near = usual_rewards(clips)
         world.heads.usual.copy_(torch.from_numpy(usual))
         world.heads.near_usual.copy_(torch.from_numpy(near))
-        lowest, highest = reward_bounds(clips)
-        world.heads.lowest.copy_(torch.from_numpy(lowest))
-        world.heads.highest.copy_(torch.from_numpy(highest))
 
 
-def _bound(net: Integrator, code: VectorCode, clips: ClipData) -> None:
-    """Bound what numbers a state can have: not farther from those recorded than these are from each other. So no state
-    runs away to infinity in a long closed loop. An angle, and what never moves, needs no bounds."""
+def fit_bounds(world: World, clips: ClipData, wider: bool = False) -> None:
+    """Set which numbers a state can have and what a step can pay, so that no long closed loop runs away to infinity.
+
+    A number is not farther from those recorded than these are from each other; an angle, and what never moves, has no
+    bounds.
+
+    Args:
+        world: Changed in place, where it has an `Integrator` and `StateHeads`.
+        clips: The recordings.
+        wider: Whether what was possible before stays possible.
+    """
+    net, heads = world.dynamics.pose_net, world.heads
+    if not isinstance(net, Integrator):
+        return
     low, high = (torch.from_numpy(edge(clips.proprioception, axis=0)) for edge in (np.min, np.max))
-    bounded = high > low
-    bounded[code.angles] = False
-    net.low.copy_(torch.where(bounded, 2 * low - high, net.low))
-    net.high.copy_(torch.where(bounded, 2 * high - low, net.high))
+    free = high <= low
+    free[world.dynamics.pose_code.angles] = True
+    ends = [(net.low, net.high, (2 * low - high).where(~free, -LARGEST), (2 * high - low).where(~free, LARGEST))]
+    if isinstance(heads, StateHeads):
+        ends.append((heads.lowest, heads.highest, *map(torch.from_numpy, reward_bounds(clips))))
+    for lowest, highest, below, above in ends:
+        lowest.copy_(torch.minimum(lowest, below) if wider else below)
+        highest.copy_(torch.maximum(highest, above) if wider else above)
 
 
 def make_starts(clips: ClipData, sizes: Preset, seed: int) -> StartBank:
