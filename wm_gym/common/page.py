@@ -73,21 +73,21 @@ def page(title: str, body: Markup, style: str = "") -> str:
     return str(fill("page.html", title=title, style=Markup(STYLE + style), body=body))
 
 
-def axes(columns: int, size: tuple[float, float]) -> tuple[Figure, Sequence[Axes]]:
-    """A figure without a window, in the page's style."""
+def axes(columns: int, size: tuple[float, float], rows: int = 1) -> tuple[Figure, Sequence[Axes]]:
+    """A figure without a window, in the page's style, and its axes, row by row."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
 
     figure = _plain_figure()(figsize=size, layout="constrained")
     FigureCanvasAgg(figure)
-    row = figure.subplots(1, columns, squeeze=False)[0]
-    for axis in row:
+    made = figure.subplots(rows, columns, squeeze=False).ravel()
+    for axis in made:
         axis.spines[["top", "right"]].set_visible(False)
         axis.spines[["left", "bottom"]].set_color("#c9cdd2")
         axis.tick_params(colors="#5b626c", labelsize=9)
         axis.grid(color="#eceef0")
         axis.set_axisbelow(True)
         axis.title.set_size(11)
-    return figure, row
+    return figure, made
 
 
 @functools.cache

@@ -24,12 +24,13 @@ from wm_gym.policies.loaders import load_agent
 from wm_gym.policies.matched import evaluate_matched
 from wm_gym.policies.recipe import entry_of_source
 from wm_gym.policies.rollouts import imagined_return
+from wm_gym.rl.learn_page import write_learn_page
 from wm_gym.rl.options import LearnOptions
 from wm_gym.rl.train import train_agent
 from wm_gym.training import train
 from wm_gym.training.presets import sizes_of
 
-NOTES_FILE, ASKED_FILE = "learn.json", "asked.json"
+NOTES_FILE, PAGE_FILE, ASKED_FILE = "learn.json", "learn.html", "asked.json"
 FIRST_SHARE = 0.4
 """Of the environment steps that are random; the rounds after share what is left."""
 IMAGINED = 100
@@ -55,7 +56,8 @@ def learn(
         **changes: Some of its fields, e.g. seed=1.
 
     Returns:
-        What OUT/learn.json holds: an entry a round, and the return of the best agent in the environment.
+        What OUT/learn.json holds, of which OUT/learn.html is a page: an entry a round, and the return of the best agent
+        in the environment.
 
     Raises:
         ValueError: For an environment that this cannot learn, and where `out` was begun with other arguments.
@@ -67,18 +69,39 @@ def learn(
     out.mkdir(parents=True, exist_ok=True)
     asked = {"env_id": env_id, "steps": steps, "algo": algo} | {name: getattr(options, name) for name in own}
     check_same(out / ASKED_FILE, asked, "repeat the old arguments to go on, or choose another --out")
-    notes: dict[str, Any] = {**asked, "per_round": []}
-    began, best = time.monotonic(), out
+    done = read_mapping(out / NOTES_FILE)["per_round"] if (out / NOTES_FILE).is_file() else []
+    best = out
     for r in range(1, options.rounds + 1):
-        note = _round(r, env_id, (algo, entry), _share(r, steps, options.rounds), best, out, options)
-        notes["per_round"].append(note)
-        best = out / note["agent"]
-        write_json(out / NOTES_FILE, notes, indent=1)
-    notes["steps_used"] = sum(note["steps"] for note in notes["per_round"])
-    notes["minutes"] = round((time.monotonic() - began) / 60, 1)
-    notes |= _measured(load_agent(best), env_id, out, options)
+        if r > len(done):
+            if done and not _in_time(done, options.minutes):
+                break
+            done.append(_round(r, env_id, (algo, entry), _share(r, steps, options.rounds), best, out, options))
+            write_json(out / NOTES_FILE, {**asked, "per_round": done}, indent=1)
+        best = out / done[r - 1]["agent"]
+    world = out / f"world-{len(done)}"
+    notes = {
+        **asked,
+        "per_round": done,
+        "evaluations": options.evaluations,
+        "best": str(best),
+        "world_folder": str(world),
+        "steps_used": sum(note["steps"] for note in done),
+        "minutes": round(_seconds(done) / 60, 1),
+        **_measured(load_agent(best), world, env_id, out, options),
+    }
     write_json(out / NOTES_FILE, notes, indent=1)
+    write_learn_page(out / PAGE_FILE, notes, load_world(world), [out / f"data-{r}" for r in range(1, len(done) + 1)])
     return notes
+
+
+def _seconds(done: list[dict[str, Any]]) -> float:
+    """What rounds took."""
+    return sum(sum(note["seconds"].values()) for note in done)
+
+
+def _in_time(done: list[dict[str, Any]], minutes: float | None) -> bool:
+    """Whether another round that takes as long as the last one would end in time."""
+    return minutes is None or _seconds(done) + _seconds(done[-1:]) <= 60 * minutes
 
 
 def _method(env_id: str, options: LearnOptions) -> tuple[str, str]:
@@ -178,13 +201,12 @@ def _return(reader: LeRobotReader) -> float:
     return round(float(rewards.sum() / len(reader)), 4)
 
 
-def _measured(agent: Agent, env_id: str, out: Path, options: LearnOptions) -> dict[str, Any]:
+def _measured(agent: Agent, world: Path, env_id: str, out: Path, options: LearnOptions) -> dict[str, Any]:
     """The agent's return in the environment and in its world, from the same starts."""
     beside = out / "measured.json"
     if not beside.is_file():
         quiet: dict[str, Any] = {"baselines": (), "workers": 0, "progress": options.progress}
         quiet["env_kwargs"] = options.env_kwargs
-        world = out / f"world-{options.rounds}"
         found = evaluate_matched(agent, world, env_id, options.evaluations, options.seed + 10_000, **quiet)
         sides = {"environment": _side(found, "physics"), "world": _side(found, "world")}
         write_json(beside, sides | {"world_minus_environment": found["returns"]["world_minus_physics"]})

@@ -89,6 +89,8 @@ class LearnOptions:
     "Imagined steps of each agent (default: the recipe's)."
     imagined_steps: Count = 100
     "Steps after which an imagined episode is cut off; it begins anywhere in the recordings."
+    minutes: Annotated[float | None, "M"] = None
+    "No round begins that would, if it took as long as the one before, end later (default: all rounds)."
     evaluations: Count = 100
     "Episodes of the best agent's measurement in the environment."
     env_kwargs: Json | None = None
