@@ -55,6 +55,7 @@ ROWS = {
     "Pendulum-v1": Row("Pendulum-v1", "sac", 2_000, 20_000, 10_000),
     "PandaReach-v3": Row("PandaReach-v3", "sac", 1_500, 8_000, 10_000, rounds=2, module="panda_gym"),
     "Pusher-v5": Row("Pusher-v5", "sac", 5_000, 50_000, 10_000),
+    "MiniGrid-Empty-8x8": Row("Gauntlet/MiniGrid-Empty-8x8-v0", "ppo", 4_000, 20_480, 40_000, module="gauntlet_envs"),
     "ball_in_cup-catch": Row("dm_control/ball_in_cup-catch-v0", "sac", 10_000, 100_000, 20_000, module="shimmy"),
 }
 

@@ -87,7 +87,7 @@ def axes(columns: int, size: tuple[float, float], rows: int = 1) -> tuple[Figure
         axis.grid(color="#eceef0")
         axis.set_axisbelow(True)
         axis.title.set_size(11)
-    return figure, made
+    return figure, list(made)
 
 
 @functools.cache

@@ -138,21 +138,22 @@ class Conditioned(Network):
 
     def next_pose(self, proprioception: Tensor, action: Tensor) -> Tensor:
         """Integrate the pose: [B, P], [B, A] -> [B, P]."""
-        return self.settle(self.moved_pose(proprioception, action))
+        return self.settle(*self.moved_pose(proprioception, action))
 
-    def moved_pose(self, proprioception: Tensor, action: Tensor) -> Tensor:
-        """`next_pose` before what is discrete in it is made so."""
+    def moved_pose(self, proprioception: Tensor, action: Tensor) -> tuple[Tensor, Tensor | None]:
+        """`next_pose` before what is discrete in it is made so, and the logits of `Integrator.levels`."""
         if self.pose_net is None:
-            return proprioception
+            return proprioception, None
         with full_precision(proprioception):
             code, act = self.pose_code(proprioception), self.action_code(action)
             if isinstance(self.pose_net, Integrator):
-                return self.pose_code.decode(code + self.pose_net(code, act))
-            return self.pose_code.decode(code + self.pose_net(torch.cat([code, act], dim=1)))
+                change, logits = self.pose_net(proprioception, code, act)
+                return self.pose_code.decode(code + change), logits
+            return self.pose_code.decode(code + self.pose_net(torch.cat([code, act], dim=1))), None
 
-    def settle(self, pose: Tensor) -> Tensor:
+    def settle(self, pose: Tensor, logits: Tensor | None = None) -> Tensor:
         """A moved pose [B, P] with its discrete numbers discrete."""
-        return self.pose_net.snap(pose) if isinstance(self.pose_net, Integrator) else pose
+        return self.pose_net.snap(pose, logits) if isinstance(self.pose_net, Integrator) else pose
 
     def encode_condition(self, proprioception: Tensor, next_proprioception: Tensor, action: Tensor) -> Tensor:
         """What moves the scene, as one vector [B, V]: the coded action, pose and next pose."""

@@ -91,4 +91,3 @@ def _beside(world: World, clips: ClipData) -> tuple[Markup, int]:
     for axis in panels[len(chosen) :]:
         axis.set_visible(False)
     return picture(figure, "numbers of the observation, the world beside the environment"), len(true) - 1
-

@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from wm_gym.models import DiTDynamics, Dynamics, Heads, StateHeads, Tokenizer, Uncertainty, UNetDynamics, VideoTokenizer
+from wm_gym.models.integrator import levels_of
 from wm_gym.models.pretrained import on_base
 from wm_gym.models.saving import resized
 from wm_gym.training.presets import PRESETS, Preset
@@ -20,7 +21,13 @@ ZERO = ("stem.weight", "condition.0.weight", "embed_pose.weight", "embed_pose.bi
 """The layers through which new inputs come in, with weights of zero."""
 
 
-def new_world(spec: WorldSpec, preset: str | Preset = "tiny", seed: int = 0, starts: StartBank | None = None) -> World:
+def new_world(
+    spec: WorldSpec,
+    preset: str | Preset = "tiny",
+    seed: int = 0,
+    starts: StartBank | None = None,
+    numbers: np.ndarray | None = None,
+) -> World:
     """A world with random weights in a preset's size, for tests and as the start of training.
 
     Args:
@@ -28,6 +35,7 @@ def new_world(spec: WorldSpec, preset: str | Preset = "tiny", seed: int = 0, sta
         preset: One of `PRESETS`, or sizes of its own.
         seed: Of the weights.
         starts: Its bank of starts; 8 pictures of noise by default.
+        numbers: States that were recorded [N, P]: integers that take few values there are learned as choices.
     """
     sizes = PRESETS[preset] if isinstance(preset, str) else preset
     common: dict[str, Any] = dict(
@@ -36,7 +44,7 @@ def new_world(spec: WorldSpec, preset: str | Preset = "tiny", seed: int = 0, sta
         context_frames=max(sizes.lags) if sizes.dynamics == "unet" else sizes.context_frames,
         conditioning=sizes.conditioning,
         nullable=sizes.condition_dropout > 0,
-        **_conditions(spec, sizes),
+        **_conditions(spec, sizes, numbers),
     )
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
@@ -118,12 +126,14 @@ def _inputs(spec: WorldSpec) -> dict[str, Any]:
     return {"action_dim": spec.action_dim, "proprioception_dim": spec.proprioception_dim, **angles}
 
 
-def _conditions(spec: WorldSpec, sizes: Preset) -> dict[str, Any]:
+def _conditions(spec: WorldSpec, sizes: Preset, numbers: np.ndarray | None = None) -> dict[str, Any]:
     codec = spec.codec("observation")
     integrator: dict[str, Any] | None = None
     if codec is not None and codec.size:
         integrator = {"width": sizes.pose_width, "layers": sizes.pose_layers}
         integrator |= {"groups": [list(group) for group in codec.groups], "whole": codec.whole}
+        levels = {} if numbers is None else levels_of(numbers, codec.whole)
+        integrator |= {"levels": {str(place): values for place, values in levels.items()}} if levels else {}
     return _inputs(spec) | {
         "integrator": integrator,
         "condition_dim": sizes.condition_dim,

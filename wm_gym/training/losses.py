@@ -59,14 +59,15 @@ class PoseLoss(nn.Module):
     """Error of the coded pose along a roll-out of the pose network, gradients through all of it.
 
     L1 of numbers, each as a share of how far it moves in a step where an `Integrator` knows that; the cross-entropy of
-    one-hot choices.
+    one-hot choices, and of integers that take few values, whose sum is that of a whole grid of them.
     """
 
     def __init__(self, dynamics: Dynamics):
         super().__init__()
         self.dynamics, net, code = dynamics, dynamics.pose_net, dynamics.pose_code
         self.groups = net.groups if isinstance(net, Integrator) else []
-        chosen = discrete_places(self.groups)
+        self.levels = net.levels if isinstance(net, Integrator) else None
+        chosen = discrete_places(self.groups) + (self.levels.places if self.levels else [])
         numbers = [i for i in range(code.out_dim) if i >= len(code.lines) or code.lines[i] not in chosen]
         self.numbers: slice | list[int] = numbers if chosen else slice(None)
         "Places in the code of what is no choice."
@@ -77,13 +78,16 @@ class PoseLoss(nn.Module):
         scale = torch.where(net.step > 0, net.step, 1.0)[self.numbers] if isinstance(net, Integrator) else 1.0
         loss = poses.new_zeros(())
         for i in range(n):
-            moved, truth = self.dynamics.moved_pose(pose, actions[:, i]), poses[:, i + 1]
+            (moved, levels), truth = self.dynamics.moved_pose(pose, actions[:, i]), poses[:, i + 1]
             if self.numbers:
                 loss = loss + ((code(moved) - code(truth))[:, self.numbers].abs() / scale).mean() / n
             for begin, end in self.groups:
                 logits = SHARPNESS * moved[:, begin:end]
                 loss = loss + F.cross_entropy(logits, truth[:, begin:end].argmax(1)) / (n * len(self.groups))
-            pose = self.dynamics.settle(moved)
+            if self.levels and levels is not None:
+                wrong = F.cross_entropy(self.levels.padded(levels).flatten(0, 1), self.levels.which(truth).flatten())
+                loss = loss + wrong * len(self.levels.places) / n
+            pose = self.dynamics.settle(moved, levels)
         return loss, {"last_l1": (code(pose) - code(poses[:, -1])).abs().mean()}
 
 

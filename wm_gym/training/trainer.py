@@ -168,7 +168,7 @@ def _untrained(clips: ClipData, sizes: Preset, options: TrainOptions, name: str)
     elif options.init:
         world, widened = continued(options.init, spec, starts, seed, sizes.decoder_depth)
     else:
-        world = new_world(spec, sizes, seed, starts=starts)
+        world = new_world(spec, sizes, seed, starts=starts, numbers=clips.proprioception)
     if widened:
         fit_statistics(world, clips)
     fit_bounds(world, clips, wider=not widened)
