@@ -42,7 +42,7 @@ class Integrator(nn.Module):
     def __init__(self, sizes: Mapping[str, Any], code_dim: int, action_dim: int, dim: int):
         super().__init__()
         width, layers, self.groups, whole, levels = checked(sizes, dim)
-        self.levels = Levels(levels) if levels else None
+        self.levels = Levels(levels, dim) if levels else None
         more = self.levels.size if self.levels else 0
         widths = [code_dim + action_dim + more, *[width] * (layers - 1)]
         body = [part for a, b in zip(widths, widths[1:]) for part in (nn.Linear(a, b), nn.SiLU())]
@@ -90,12 +90,15 @@ class Levels(nn.Module):
 
     Args:
         levels: The ascending values of each place of the state.
+        dim: Numbers of the state.
     """
 
     table: Tensor
     index: Tensor
+    real: Tensor
+    taken: Tensor
 
-    def __init__(self, levels: Mapping[int, Sequence[float]]):
+    def __init__(self, levels: Mapping[int, Sequence[float]], dim: int):
         super().__init__()
         self.places, most = list(levels), max(map(len, levels.values()))
         sizes = [len(values) for values in levels.values()]
@@ -105,6 +108,10 @@ class Levels(nn.Module):
         index = torch.full(filled.shape, self.size)
         index[filled.isfinite()] = torch.arange(self.size)
         self.register_buffer("index", index, persistent=False)
+        self.register_buffer("real", torch.nonzero(filled.flatten().isfinite())[:, 0], persistent=False)
+        taken = torch.arange(dim)
+        taken[self.places] = dim + torch.arange(len(self.places))
+        self.register_buffer("taken", taken, persistent=False)
 
     def which(self, state: Tensor) -> Tensor:
         """The nearest level [B, n] of each place of states [B, P]."""
@@ -112,8 +119,8 @@ class Levels(nn.Module):
 
     def encode(self, state: Tensor) -> Tensor:
         """The levels of states [B, P], one-hot [B, size]."""
-        chosen = torch.nn.functional.one_hot(self.which(state), self.table.shape[1])
-        return chosen.flatten(1)[:, self.index.flatten() < self.size].to(state.dtype)
+        chosen = self.which(state)[..., None] == torch.arange(self.table.shape[1], device=state.device)
+        return chosen.to(state.dtype).flatten(1)[:, self.real]
 
     def padded(self, logits: Tensor) -> Tensor:
         """Logits [B, size] as [B, n, most], -inf where a place has fewer."""
@@ -124,7 +131,7 @@ class Levels(nn.Module):
         """States [B, P] with the likeliest level of each place."""
         chosen = self.padded(logits).argmax(2, keepdim=True)
         values = self.table.expand(len(state), -1, -1).gather(2, chosen)[..., 0]
-        return state.index_copy(1, torch.tensor(self.places, device=state.device), values)
+        return torch.cat([state, values.to(state)], dim=1)[:, self.taken]
 
 
 def levels_of(numbers: np.ndarray, whole: Sequence[int]) -> dict[int, list[float]]:
