@@ -11,6 +11,7 @@ from wm_gym.common.space_data import to_data
 from wm_gym.engine import make_engine
 from wm_gym.models.integrator import Integrator, Levels, levels_of
 from wm_gym.training.build import new_world
+from wm_gym.worlds.world import World
 
 CELLS, HERE, FREE = 12, 10, 1
 
@@ -87,7 +88,7 @@ def test_levels_that_a_config_cannot_have_are_refused(levels):
 
 
 @pytest.mark.parametrize("backend", ["openvino", "onnxruntime"])
-def test_another_back_end_gives_the_same_levels(tiny_spec, backend):
+def test_another_back_end_and_a_saved_world_give_the_same_levels(tmp_path, tiny_spec, backend):
     rng = np.random.default_rng(0)
     numbers = rng.integers(0, 4, (64, 3)).astype(np.float32)
     tiny_spec.observation_space = to_data(spaces.Box(0, 9, (3,), np.int64))
@@ -101,5 +102,8 @@ def test_another_back_end_gives_the_same_levels(tiny_spec, backend):
         state = engine.encode(frames, numbers[:8, None])
         state, _ = engine.step(state, torch.full((8, 3), 0.5), torch.zeros(8, *engine.noise_shape))
         after.append(state["proprioception"].numpy())
+    saved = World.from_pretrained(world.save_pretrained(tmp_path / "world"))
+    moves = torch.from_numpy(numbers[:8]), torch.full((8, 3), 0.5)
+    assert (saved.dynamics.next_pose(*moves).detach().numpy() == after[0]).all()
     assert (after[0] == after[1]).all() and (after[0] != numbers[:8]).any()
     assert np.isin(after[0], [0, 1, 2, 3]).all()

@@ -1,5 +1,6 @@
 """How does a state of numbers move? s' = s + f(s, a) in the code of the state; what is discrete stays discrete."""
 
+import itertools
 import math
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -103,15 +104,15 @@ class Levels(nn.Module):
         self.places, most = list(levels), max(map(len, levels.values()))
         sizes = [len(values) for values in levels.values()]
         self.size = sum(sizes)
-        filled = torch.tensor([[*values, *[math.inf] * (most - len(values))] for values in levels.values()])
-        self.register_buffer("table", filled, persistent=False)
-        index = torch.full(filled.shape, self.size)
-        index[filled.isfinite()] = torch.arange(self.size)
-        self.register_buffer("index", index, persistent=False)
-        self.register_buffer("real", torch.nonzero(filled.flatten().isfinite())[:, 0], persistent=False)
-        taken = torch.arange(dim)
-        taken[self.places] = dim + torch.arange(len(self.places))
-        self.register_buffer("taken", taken, persistent=False)
+        ends = list(itertools.accumulate(sizes, initial=0))
+        index = [[begin + k if k < size else self.size for k in range(most)] for begin, size in zip(ends, sizes)]
+        real = [most * i + k for i, size in enumerate(sizes) for k in range(size)]
+        taken = {place: dim + i for i, place in enumerate(self.places)}
+        filled = [[*values, *[math.inf] * (most - len(values))] for values in levels.values()]
+        self.register_buffer("table", torch.tensor(filled), persistent=False)
+        self.register_buffer("index", torch.tensor(index), persistent=False)
+        self.register_buffer("real", torch.tensor(real), persistent=False)
+        self.register_buffer("taken", torch.tensor([taken.get(p, p) for p in range(dim)]), persistent=False)
 
     def which(self, state: Tensor) -> Tensor:
         """The nearest level [B, n] of each place of states [B, P]."""
