@@ -27,7 +27,7 @@ def common(benchmarks):
 
 def scripts(benchmarks):
     """Every file that is run by itself."""
-    helpers = ("common", "timing", "summaries")
+    helpers = ("common", "timing", "summaries", "gauntlet_envs")
     files = [*sorted(benchmarks.glob("*.py")), *sorted((benchmarks / "studies").glob("*.py"))]
     return [file for file in files if file.stem not in helpers and not file.stem.startswith("attack_")]
 
