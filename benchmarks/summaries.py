@@ -11,7 +11,7 @@ import sys
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
-HELPERS = ("common", "timing", "summaries", "gauntlet_envs")
+HELPERS = ("common", "timing", "summaries")
 
 
 def scripts() -> list[str]:

@@ -203,7 +203,7 @@ def _return(reader: LeRobotReader) -> float:
 
 def _measured(agent: Agent, world: Path, env_id: str, out: Path, options: LearnOptions) -> dict[str, Any]:
     """The agent's return in the environment and in its world, from the same starts."""
-    beside = out / "measured.json"
+    beside = out / f"measured-{world.name}.json"  # with more --minutes there may be another world, and agent, later
     if not beside.is_file():
         quiet: dict[str, Any] = {"baselines": (), "workers": 0, "progress": options.progress}
         quiet["env_kwargs"] = options.env_kwargs
